@@ -1,0 +1,149 @@
+# Everything that a contributor runs. It needs Go, make and git; all tools are built from the Go module proxy,
+# at the versions that test/tools/go.mod and test/tools/lint/go.mod pin.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# Nothing here needs C. With one setting everywhere, what one target compiles serves the next; only the race
+# detector wants it otherwise.
+export CGO_ENABLED := 0
+
+# VERSION is what the binaries report as theirs.
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+
+# TOOLS is where the tools are built to.
+TOOLS := $(CURDIR)/bin/tools
+CODE_GENERATORS := $(TOOLS)/generate-proto $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc $(TOOLS)/controller-gen
+
+# GENERATED are the directories that `make generate` writes to. What it writes is called *.pb.go, zz_generated.*.go
+# and, in manifests/crd, GROUP_PLURAL.yaml; all else there is written by hand.
+GENERATED := api proto manifests/crd
+
+# TEST_FLAGS are more flags for `make test`, for example TEST_FLAGS='-run TestGrow -v'; PACKAGES narrows what
+# `make test` and `make bench` run.
+TEST_FLAGS ?=
+PACKAGES ?= ./...
+
+# The demo's settings: how long a machine takes to boot; HOLD=1 leaves everything running at the end; paths of
+# real programs that are to take the place of the stand-ins.
+BOOT_DELAY ?= 5s
+HOLD ?=
+CLUSTER_AUTOSCALER ?=
+FLUX_OPERATOR ?=
+
+.PHONY: help
+help: ## Say what can be made.
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: build
+build: ## Build bin/provider and bin/controller.
+	@mkdir -p bin
+	@for program in provider controller; do \
+		echo "building bin/$$program $(VERSION)"; \
+		go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)" \
+			-o bin/$$program ./cmd/$$program || exit; \
+	done
+
+.PHONY: generate
+generate: $(CODE_GENERATORS) ## Generate Go from the .proto files, deep copies and CRDs from the API types.
+	@echo "generating Go from proto/"
+	@PATH="$(TOOLS):$$PATH" $(TOOLS)/generate-proto proto
+	@echo "generating deep copies and CRDs from api/"
+	@$(TOOLS)/controller-gen object paths=./api/...
+	@$(TOOLS)/controller-gen crd paths=./api/... output:crd:dir=manifests/crd
+
+.PHONY: verify
+verify: verify-generated verify-tidy verify-vet ## Check that generated files and go.mod are up to date; go vet.
+
+# The copy loses its generated files first, so that one which nothing generates any more shows too.
+.PHONY: verify-generated
+verify-generated: $(CODE_GENERATORS)
+	@echo "verifying generated files"
+	@copy=$$(mktemp -d) && trap 'rm -rf "$$copy"' EXIT && trap 'exit 1' INT TERM && \
+	mkdir "$$copy/manifests" && cp -R go.mod go.sum Makefile api proto "$$copy" && cp -R manifests/crd "$$copy/manifests" && \
+	find "$$copy" \( -name 'zz_generated.*.go' -o -name '*.pb.go' -o -path '*/manifests/crd/*_*.yaml' \) -exec rm {} + && \
+	$(MAKE) --no-print-directory -C "$$copy" -o $(subst $() ,$() -o ,$(CODE_GENERATORS)) TOOLS=$(TOOLS) generate >/dev/null && \
+	for directory in $(GENERATED); do \
+		git --no-pager diff --no-index --exit-code "$$directory" "$$copy/$$directory" || \
+			{ echo "$$directory is not what its sources generate; run: make generate (and delete what nothing generates)" >&2; exit 1; }; \
+	done
+
+.PHONY: verify-tidy
+verify-tidy:
+	@echo "verifying that go.mod and go.sum are tidy"
+	@go mod tidy -diff || { echo "go.mod or go.sum is not tidy; run: go mod tidy" >&2; exit 1; }
+
+.PHONY: verify-vet
+verify-vet:
+	@echo "go vet ./..."
+	@go vet ./...
+
+.PHONY: lint
+lint: $(TOOLS)/golangci-lint ## Run golangci-lint as .golangci.yml says.
+	@echo "golangci-lint run"
+	@$(TOOLS)/golangci-lint run --timeout 20m
+
+# The race detector needs cgo, and cgo a C compiler.
+.PHONY: test
+test: ## Run all tests, those on the embedded control plane included (its first build takes about ten minutes).
+	@echo "building the control plane that the tests run on, unless it is there"
+	@go run ./test/controlplane/cmd/build >/dev/null
+	@if command -v "$$(go env CC | cut -d ' ' -f 1)" >/dev/null; then \
+		race=-race; export CGO_ENABLED=1; \
+	else \
+		race=; echo "no C compiler ($$(go env CC)) found, and the race detector needs one: testing without -race" >&2; \
+	fi; \
+	echo "compiling and running the tests (with a cold cache the first result takes some minutes)"; \
+	echo go test $$race -timeout 40m -p 2 $(TEST_FLAGS) $(PACKAGES); \
+	go test $$race -timeout 40m -p 2 $(TEST_FLAGS) $(PACKAGES)
+
+.PHONY: demo
+demo: export BOOT_DELAY := $(BOOT_DELAY)
+demo: export HOLD := $(HOLD)
+demo: export CLUSTER_AUTOSCALER := $(CLUSTER_AUTOSCALER)
+demo: export FLUX_OPERATOR := $(FLUX_OPERATOR)
+demo: ## Watch an ensemble grow and shrink. Settings: BOOT_DELAY=5s HOLD=1 CLUSTER_AUTOSCALER=path FLUX_OPERATOR=path
+	@echo "compiling the demo"
+	@go run ./test/demo
+
+.PHONY: bench
+bench: ## Run the benchmarks.
+	@echo "compiling and running the benchmarks"
+	@go test -run '^$$' -bench . $(TEST_FLAGS) $(PACKAGES)
+
+.PHONY: presubmit
+presubmit: ## What has to pass before a change goes in: build, verify, lint, test.
+	@whole=$$(date +%s); \
+	for stage in build verify lint test; do \
+		echo "==== make $$stage"; start=$$(date +%s); \
+		$(MAKE) --no-print-directory $$stage || { echo "==== make $$stage failed after $$(($$(date +%s) - start)) s" >&2; exit 1; }; \
+		echo "==== make $$stage took $$(($$(date +%s) - start)) s"; \
+	done; \
+	echo "==== all passed in $$(($$(date +%s) - whole)) s"
+
+# The tools. Each is built again when its module changes.
+
+$(TOOLS)/generate-proto: test/tools/go.mod test/tools/go.sum $(wildcard test/tools/generate-proto/*.go)
+	$(call build-tool,test/tools,./generate-proto)
+
+$(TOOLS)/protoc-gen-go: test/tools/go.mod test/tools/go.sum
+	$(call build-tool,test/tools,google.golang.org/protobuf/cmd/protoc-gen-go)
+
+$(TOOLS)/protoc-gen-go-grpc: test/tools/go.mod test/tools/go.sum
+	$(call build-tool,test/tools,google.golang.org/grpc/cmd/protoc-gen-go-grpc)
+
+$(TOOLS)/controller-gen: test/tools/go.mod test/tools/go.sum
+	$(call build-tool,test/tools,sigs.k8s.io/controller-tools/cmd/controller-gen)
+
+$(TOOLS)/golangci-lint: test/tools/lint/go.mod test/tools/lint/go.sum
+	$(call build-tool,test/tools/lint,github.com/golangci/golangci-lint/v2/cmd/golangci-lint)
+
+# $(call build-tool,module's directory,package). go build leaves an unchanged binary as old as it was, hence
+# the touch.
+define build-tool
+@echo "building $(@:$(CURDIR)/%=%) from $(1)/go.mod (first time only)"
+@mkdir -p $(@D)
+@cd $(1) && GOWORK=off go build -trimpath -buildvcs=false -ldflags '-s -w' -o $@ $(2)
+@touch $@
+endef

@@ -1,0 +1,110 @@
+package v1alpha1
+
+import (
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// ConditionReady is True when nothing is outstanding. It is derived from the other conditions of the
+// object by SetConditions and never set for itself.
+const ConditionReady = "Ready"
+
+// Condition types of an EnsembleMember, in the order in which a growth makes them True.
+const (
+	// ConditionCapacityReserved is True when the pool has granted the nodes that the member wants.
+	ConditionCapacityReserved = "CapacityReserved"
+	// ConditionCapacityReady is True when as many nodes as are reserved are held, Ready and usable.
+	ConditionCapacityReady = "CapacityReady"
+	// ConditionResized is True when the MiniCluster has the size that the member wants and no node of a
+	// former, larger size is still held.
+	ConditionResized = "Resized"
+)
+
+// Condition types of a NodePool.
+const (
+	// ConditionFloorMet is True when the target size is at or above the floor. It is False while
+	// Cluster Autoscaler has yet to act.
+	ConditionFloorMet = "FloorMet"
+	// ConditionMachinesReady is True when as many nodes as the target size are Ready and none is on its
+	// way out.
+	ConditionMachinesReady = "MachinesReady"
+)
+
+// Reasons of conditions and events of an EnsembleMember.
+const (
+	// ReasonReserved: the pool has granted the nodes.
+	ReasonReserved = "Reserved"
+	// ReasonPoolNotFound: no NodePool of that name exists.
+	ReasonPoolNotFound = "PoolNotFound"
+	// ReasonPoolFull: the pool has no room below its maxSize at the moment.
+	ReasonPoolFull = "PoolFull"
+	// ReasonPoolTooSmall: the pool's maxSize is below the wish, so waiting does not help.
+	ReasonPoolTooSmall = "PoolTooSmall"
+	// ReasonPodTooLarge: a pod of the member does not fit an empty node of the pool.
+	ReasonPodTooLarge = "PodTooLarge"
+	// ReasonQueued: a growth that was asked for earlier waits for the same pool.
+	ReasonQueued = "Queued"
+	// ReasonBackingOff: a growth failed and is tried again later.
+	ReasonBackingOff = "BackingOff"
+	// ReasonProvisionTimeout: the nodes were not all Ready in time; the growth gave back what it held.
+	ReasonProvisionTimeout = "ProvisionTimeout"
+	// ReasonWaitingForNodes: nodes are reserved and not yet all Ready.
+	ReasonWaitingForNodes = "WaitingForNodes"
+	// ReasonNodesReady: all nodes reserved are held, Ready and usable.
+	ReasonNodesReady = "NodesReady"
+	// ReasonWaitingForCapacity: the resize waits for the nodes.
+	ReasonWaitingForCapacity = "WaitingForCapacity"
+	// ReasonResizing: the MiniCluster is being given its new size.
+	ReasonResizing = "Resizing"
+	// ReasonPodsLeaving: the MiniCluster is smaller now and pods of its former size have still to leave.
+	ReasonPodsLeaving = "PodsLeaving"
+	// ReasonNodesGivenBack: nodes that the member held are free again.
+	ReasonNodesGivenBack = "NodesGivenBack"
+	// ReasonAtSize: the MiniCluster has the size that the member wants.
+	ReasonAtSize = "AtSize"
+	// ReasonFinished: the MiniCluster's Job has ended and its nodes are given back.
+	ReasonFinished = "Finished"
+	// ReasonDeleting: the MiniCluster is being deleted and its nodes are given back.
+	ReasonDeleting = "Deleting"
+	// ReasonAdopted: a size written into the MiniCluster directly became the wish.
+	ReasonAdopted = "Adopted"
+	// ReasonInvalid: the MiniCluster asks for something that cannot be managed; the message names the field.
+	ReasonInvalid = "Invalid"
+)
+
+// Reasons of conditions and events of a NodePool.
+const (
+	// ReasonFloorMet: the target size is at or above the floor.
+	ReasonFloorMet = "FloorMet"
+	// ReasonFloorNotMet: Cluster Autoscaler has yet to raise the target size to the floor.
+	ReasonFloorNotMet = "FloorNotMet"
+	// ReasonMachinesReady: as many nodes as the target size are Ready.
+	ReasonMachinesReady = "MachinesReady"
+	// ReasonProvisioning: machines are on order or booting.
+	ReasonProvisioning = "Provisioning"
+	// ReasonReleasing: machines are on their way out.
+	ReasonReleasing = "Releasing"
+	// ReasonMachineFailed: the backend refused an order or a deletion.
+	ReasonMachineFailed = "MachineFailed"
+)
+
+// SetConditions puts conditions into those of an object at the given generation, keeps the transition
+// time of every condition whose status stays, and derives Ready: True when all given conditions are True,
+// otherwise the status, reason and message of the first that is not. whenReady is the message of a Ready
+// that is True. It reports whether anything changed.
+func SetConditions(existing *[]metav1.Condition, generation int64, now metav1.Time, whenReady string, conditions ...metav1.Condition) bool {
+	ready := metav1.Condition{Type: ConditionReady, Status: metav1.ConditionTrue, Reason: ConditionReady, Message: whenReady}
+	for _, c := range conditions {
+		if c.Status != metav1.ConditionTrue {
+			ready.Status, ready.Reason, ready.Message = c.Status, c.Reason, c.Message
+			break
+		}
+	}
+	changed := false
+	for _, c := range append([]metav1.Condition{ready}, conditions...) {
+		c.ObservedGeneration = generation
+		c.LastTransitionTime = now
+		changed = meta.SetStatusCondition(existing, c) || changed
+	}
+	return changed
+}

@@ -1,0 +1,218 @@
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// EnsembleMember is the resize record of one managed MiniCluster. It has the MiniCluster's name, is owned
+// by it, and says what size the member wants, what size it has, and which nodes are held for it.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:subresource:scale:specpath=.spec.size,statuspath=.status.size,selectorpath=.status.selector
+// +kubebuilder:resource:categories=ensemble-autoscaler
+// +kubebuilder:printcolumn:name="WANTS",type=integer,JSONPath=`.spec.size`,description="Size that the member wants"
+// +kubebuilder:printcolumn:name="HAS",type=integer,JSONPath=`.status.size`,description="Size of the MiniCluster"
+// +kubebuilder:printcolumn:name="RESERVED",type=integer,JSONPath=`.status.reserved`,description="Nodes reserved"
+// +kubebuilder:printcolumn:name="NODES",type=integer,JSONPath=`.status.nodes`,description="Nodes held that are Ready"
+// +kubebuilder:printcolumn:name="POOL",type=string,JSONPath=`.status.reservations[*].nodePool`,description="Pools of the reservations"
+// +kubebuilder:printcolumn:name="READY",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="WHY",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].message`,description="What the member waits for"
+// +kubebuilder:printcolumn:name="AGE",type=date,JSONPath=`.metadata.creationTimestamp`
+type EnsembleMember struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Spec EnsembleMemberSpec `json:"spec"`
+	// +optional
+	Status EnsembleMemberStatus `json:"status,omitempty"`
+}
+
+// EnsembleMemberSpec is what the member wants.
+//
+// +kubebuilder:validation:XValidation:rule="self.minSize <= self.maxSize",messageExpression="'minSize (%d) must not exceed maxSize (%d)'.format([self.minSize, self.maxSize])",fieldPath=".minSize"
+// +kubebuilder:validation:XValidation:rule="self.size >= self.minSize",messageExpression="'size (%d) must be at least minSize (%d), which is spec.minSize of the MiniCluster'.format([self.size, self.minSize])",fieldPath=".size"
+// +kubebuilder:validation:XValidation:rule="self.size <= self.maxSize",messageExpression="'size (%d) must be at most maxSize (%d), which is spec.maxSize of the MiniCluster'.format([self.size, self.maxSize])",fieldPath=".size"
+type EnsembleMemberSpec struct {
+	// Size is the number of pods that the member wants. The ensemble endpoint writes it, and so may
+	// kubectl scale or a HorizontalPodAutoscaler through the scale subresource.
+	// +kubebuilder:validation:Minimum=1
+	Size int32 `json:"size"`
+
+	// MinSize is the least size, copied by the controller from the MiniCluster (1 where it has none).
+	// +kubebuilder:default=1
+	// +kubebuilder:validation:Minimum=1
+	MinSize int32 `json:"minSize"`
+
+	// MaxSize is the greatest size, copied by the controller from the MiniCluster: its status.maximumSize,
+	// which is fixed at its creation. A MiniCluster without spec.maxSize cannot grow above its first size.
+	// +kubebuilder:validation:Minimum=1
+	MaxSize int32 `json:"maxSize"`
+
+	// NodePools names the pools that the member's nodes may come from, in order of preference. Copied by
+	// the controller from the annotation on the MiniCluster.
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=50
+	// +kubebuilder:validation:XValidation:rule="self.all(x, self.exists_one(y, y == x))",message="nodePools must not name a pool twice"
+	NodePools []string `json:"nodePools"`
+
+	// GrowthPolicy says what happens when not all nodes of a growth can be had. Copied by the controller
+	// from the annotation on the MiniCluster.
+	// +kubebuilder:default=AllOrNothing
+	GrowthPolicy GrowthPolicy `json:"growthPolicy,omitempty"`
+
+	// Request says who asked for the size, written together with it. It is unset, or its size differs
+	// from spec.size, when the size was set in another way.
+	// +optional
+	Request *Request `json:"request,omitempty"`
+}
+
+// GrowthPolicy says what happens when not all nodes of a growth can be had.
+//
+// +kubebuilder:validation:Enum=AllOrNothing
+type GrowthPolicy string
+
+// GrowthAllOrNothing resizes the MiniCluster when all nodes are Ready, and gives all nodes of the growth
+// back when they are not within the pool's provisionTimeout.
+const GrowthAllOrNothing GrowthPolicy = "AllOrNothing"
+
+// RequestAction is what a request asked for.
+//
+// +kubebuilder:validation:Enum=Grow;Shrink;Adopt
+type RequestAction string
+
+const (
+	// RequestGrow asked for more pods.
+	RequestGrow RequestAction = "Grow"
+	// RequestShrink asked for fewer pods.
+	RequestShrink RequestAction = "Shrink"
+	// RequestAdopt took over a size that somebody wrote into the MiniCluster directly.
+	RequestAdopt RequestAction = "Adopt"
+)
+
+// Request is one request for a size.
+type Request struct {
+	// Action is what was asked for.
+	Action RequestAction `json:"action"`
+	// Amount is by how many pods the size was to change.
+	// +kubebuilder:validation:Minimum=0
+	Amount int32 `json:"amount"`
+	// Size is the size that the request led to.
+	// +kubebuilder:validation:Minimum=1
+	Size int32 `json:"size"`
+	// By names who asked: a pod, a user, the MiniCluster itself.
+	// +kubebuilder:validation:MaxLength=512
+	By string `json:"by"`
+	// At is when the request was accepted.
+	At metav1.MicroTime `json:"at"`
+}
+
+// EnsembleMemberStatus is the observed state of a member. The controller alone writes it.
+type EnsembleMemberStatus struct {
+	// ObservedGeneration is the metadata.generation that this status speaks of.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	// Size is the size that the member has: spec.size of its MiniCluster.
+	Size int32 `json:"size"`
+
+	// Reserved is the sum of status.reservations[].nodes.
+	Reserved int32 `json:"reserved"`
+
+	// Nodes is the number of nodes held that are Ready and usable.
+	Nodes int32 `json:"nodes"`
+
+	// Reservations are the nodes reserved for the member, by pool. The provider keeps the floor of each
+	// pool at the sum of them.
+	// +optional
+	// +listType=map
+	// +listMapKey=nodePool
+	Reservations []Reservation `json:"reservations,omitempty"`
+
+	// Growth is the growth that is under way, or that failed and will be tried again. Unset otherwise.
+	// +optional
+	Growth *Growth `json:"growth,omitempty"`
+
+	// LastRequest tells the last request and what has become of it.
+	// +optional
+	LastRequest *RequestOutcome `json:"lastRequest,omitempty"`
+
+	// Selector selects the pods of the member, as the scale subresource wants it.
+	// +optional
+	Selector string `json:"selector,omitempty"`
+
+	// Conditions: CapacityReserved, CapacityReady, Resized, and Ready derived from them.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// Reservation is the claim of a member on nodes of one pool.
+type Reservation struct {
+	// NodePool is the name of the pool.
+	NodePool string `json:"nodePool"`
+
+	// Nodes is the number of nodes claimed.
+	// +kubebuilder:validation:Minimum=0
+	Nodes int32 `json:"nodes"`
+
+	// Occupied is the number of nodes of the pool that are Ready but of no use to this member, because
+	// other workloads fill them or they are cordoned. It raises the floor, which is a count, while the
+	// reservation is unmet; it is 0 when the reservation is met.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Occupied int32 `json:"occupied,omitempty"`
+
+	// Held names the nodes that the member has: those its pods run on and Ready ones kept for pods to come.
+	// A shrinking member holds a node until its pod has left it. A node that was held and is held by
+	// nobody any more is released by the provider.
+	// +optional
+	// +listType=set
+	Held []string `json:"held,omitempty"`
+}
+
+// Growth is one growth from its reservation to its end.
+type Growth struct {
+	// From is the size that the MiniCluster had when the growth began: 0 for the first nodes of a
+	// MiniCluster, whose pods exist before their nodes.
+	// +optional
+	From int32 `json:"from,omitempty"`
+
+	// Size is the size that the member grows to.
+	Size int32 `json:"size"`
+
+	// Since is when the controller first saw the wish. Growths are served in this order.
+	Since metav1.MicroTime `json:"since"`
+
+	// Deadline is when the growth gives up what it reserved. Unset while nothing is reserved for it.
+	// +optional
+	Deadline *metav1.MicroTime `json:"deadline,omitempty"`
+
+	// Attempts is the number of times that the growth has failed.
+	// +optional
+	Attempts int32 `json:"attempts,omitempty"`
+
+	// RetryAfter is when a failed growth is tried again. Unset while it is not waiting for that.
+	// +optional
+	RetryAfter *metav1.MicroTime `json:"retryAfter,omitempty"`
+}
+
+// RequestOutcome tells a request and what has become of it.
+type RequestOutcome struct {
+	Request `json:",inline"`
+	// Outcome says in words what has become of the request.
+	Outcome string `json:"outcome"`
+}
+
+// EnsembleMemberList is a list of EnsembleMembers.
+//
+// +kubebuilder:object:root=true
+type EnsembleMemberList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []EnsembleMember `json:"items"`
+}

@@ -1,0 +1,43 @@
+package v1alpha1
+
+const (
+	// LabelNodePool is the label that every node, and every machine record, of a pool carries. Its value
+	// is the name of the NodePool.
+	LabelNodePool = Group + "/node-pool"
+
+	// AnnotationNodePools on a MiniCluster is the user's way in: a comma-separated list of NodePool
+	// names in order of preference. A MiniCluster that has it is managed, one that has it not is left alone.
+	AnnotationNodePools = Group + "/node-pools"
+
+	// AnnotationGrowthPolicy on a MiniCluster sets EnsembleMember.spec.growthPolicy.
+	AnnotationGrowthPolicy = Group + "/growth-policy"
+
+	// AnnotationAppliedSize on a MiniCluster is the spec.size that the controller last wrote, put there in
+	// the same write. A spec.size that differs from it was edited by somebody else.
+	AnnotationAppliedSize = Group + "/applied-size"
+
+	// AnnotationAdoptedGeneration on an EnsembleMember is the metadata.generation of the MiniCluster whose
+	// directly edited size was last adopted as the wish. It makes the adoption safe to repeat.
+	AnnotationAdoptedGeneration = Group + "/adopted-generation"
+
+	// AnnotationReserved marks a node, with the value "true", as one that was ordered for a member or has
+	// been held by one. Only marked nodes are released by the provider; all others belong to Cluster Autoscaler.
+	AnnotationReserved = Group + "/reserved"
+
+	// AnnotationHeldBy on a node is the member (namespace/name) that holds it at the moment.
+	AnnotationHeldBy = Group + "/held-by"
+
+	// AnnotationReleasing on a node is the time (RFC 3339) at which the provider tainted it for release.
+	// It tells the provider's taint from one that Cluster Autoscaler put there.
+	AnnotationReleasing = Group + "/releasing"
+)
+
+const (
+	// AnnotationScaleDownDisabled with the value "true" keeps Cluster Autoscaler from removing a node.
+	// The name is Cluster Autoscaler's.
+	AnnotationScaleDownDisabled = "cluster-autoscaler.kubernetes.io/scale-down-disabled"
+
+	// TaintToBeDeleted is the taint key by which Cluster Autoscaler, and the provider, mark a node that is
+	// about to go. Cluster Autoscaler counts such a node as deleted. The value is in unix seconds.
+	TaintToBeDeleted = "ToBeDeletedByClusterAutoscaler"
+)

@@ -1,0 +1,217 @@
+package v1alpha1
+
+import (
+	"maps"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// NodePool is one node group of Cluster Autoscaler: machines of one shape whose number is decided by
+// Cluster Autoscaler, above a floor that the reservations of ensemble members set.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:subresource:scale:specpath=.spec.replicas,statuspath=.status.replicas,selectorpath=.status.selector
+// +kubebuilder:resource:scope=Cluster,categories=ensemble-autoscaler
+// +kubebuilder:printcolumn:name="MIN",type=integer,JSONPath=`.spec.minSize`,description="Least number of machines"
+// +kubebuilder:printcolumn:name="MAX",type=integer,JSONPath=`.spec.maxSize`,description="Greatest number of machines"
+// +kubebuilder:printcolumn:name="TARGET",type=integer,JSONPath=`.spec.replicas`,description="Target size, set by Cluster Autoscaler"
+// +kubebuilder:printcolumn:name="FLOOR",type=integer,JSONPath=`.status.floor`,description="Least size that the reservations call for"
+// +kubebuilder:printcolumn:name="READY",type=integer,JSONPath=`.status.ready`,description="Nodes that are Ready"
+// +kubebuilder:printcolumn:name="RESERVED",type=integer,JSONPath=`.status.reserved`,description="Nodes reserved by ensemble members"
+// +kubebuilder:printcolumn:name="STATE",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].message`,description="What the pool is doing"
+// +kubebuilder:printcolumn:name="AGE",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 50",message="metadata.name must be at most 50 characters long: machines are named <pool>-<number>"
+type NodePool struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Spec NodePoolSpec `json:"spec"`
+	// +optional
+	Status NodePoolStatus `json:"status,omitempty"`
+}
+
+// NodePoolSpec is the wanted state of a pool.
+//
+// +kubebuilder:validation:XValidation:rule="self.minSize <= self.maxSize",messageExpression="'minSize (%d) must not exceed maxSize (%d)'.format([self.minSize, self.maxSize])",fieldPath=".minSize"
+// +kubebuilder:validation:XValidation:rule="self.replicas <= self.maxSize || (oldSelf.hasValue() && self.replicas <= oldSelf.value().replicas)",messageExpression="'replicas (%d) must not be raised above maxSize (%d)'.format([self.replicas, self.maxSize])",fieldPath=".replicas",optionalOldSelf=true
+type NodePoolSpec struct {
+	// MinSize is the least number of machines, reservations or not. Set by the user.
+	// +kubebuilder:default=0
+	// +kubebuilder:validation:Minimum=0
+	MinSize int32 `json:"minSize"`
+
+	// MaxSize is the greatest number of machines. Set by the user.
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=100000
+	MaxSize int32 `json:"maxSize"`
+
+	// Replicas is the target size: the number of machines that exist or are on order, less those in
+	// machinesToDelete. Cluster Autoscaler writes it through the provider; with autoscaler None the
+	// provider writes it from the floor, and a user may through the scale subresource.
+	// +kubebuilder:default=0
+	// +kubebuilder:validation:Minimum=0
+	Replicas int32 `json:"replicas"`
+
+	// MachinesToDelete names the machines that are to go. The provider adds names in the write that lowers
+	// replicas, so that no crash can delete another machine than the one chosen, and removes each name
+	// when its machine is gone.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=5000
+	// +kubebuilder:validation:items:MaxLength=253
+	MachinesToDelete []string `json:"machinesToDelete,omitempty"`
+
+	// Template is what a new node of this pool looks like. Cluster Autoscaler simulates with it. Set by
+	// the user; an edit concerns the nodes ordered after it.
+	Template NodeTemplate `json:"template"`
+
+	// PricePerHour is the price of one machine for an hour, in any currency that all pools share. Set by
+	// the user; without it the pool has no price.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="quantity(string(self)).compareTo(quantity('0')) >= 0",message="pricePerHour must not be negative"
+	PricePerHour *resource.Quantity `json:"pricePerHour,omitempty"`
+
+	// ProvisionTimeout is how long a node may take from its order until it is Ready. A growth that takes
+	// longer gives back what it reserved. Set by the user.
+	// +kubebuilder:default="15m"
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self.matches('^-?([0-9]+([.][0-9]+)?(ns|us|ms|s|m|h))+$') && duration(self) >= duration('1s')",messageExpression="'provisionTimeout (%s) must be a duration of at least 1s, for example 90s, 15m or 1h30m'.format([self])"
+	ProvisionTimeout metav1.Duration `json:"provisionTimeout,omitempty"`
+
+	// Autoscaler says who decides on replicas. Set by the user.
+	// +kubebuilder:default=ClusterAutoscaler
+	Autoscaler Autoscaler `json:"autoscaler,omitempty"`
+
+	// Machines says where the machines come from: exactly one backend. Set by the user.
+	Machines MachinesSpec `json:"machines"`
+}
+
+// Autoscaler says who decides on the target size of a pool.
+//
+// +kubebuilder:validation:Enum=ClusterAutoscaler;None
+type Autoscaler string
+
+const (
+	// AutoscalerClusterAutoscaler leaves the target size to Cluster Autoscaler, which keeps it at or above
+	// the floor when it runs with --enforce-node-group-min-size.
+	AutoscalerClusterAutoscaler Autoscaler = "ClusterAutoscaler"
+	// AutoscalerNone makes the pool follow its own floor, without Cluster Autoscaler.
+	AutoscalerNone Autoscaler = "None"
+)
+
+// NodeTemplate is what a new node of a pool looks like.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.allocatable) || self.allocatable.all(k, k in self.capacity)",message="template.allocatable must not name a resource that template.capacity has not",fieldPath=".allocatable"
+type NodeTemplate struct {
+	// Labels of the node, besides the pool label and the host name, which the provider adds.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=64
+	// +kubebuilder:validation:XValidation:rule="self.all(k, k != 'autoscaling.flux-framework.org/node-pool' && k != 'kubernetes.io/hostname')",message="template.labels must not set autoscaling.flux-framework.org/node-pool or kubernetes.io/hostname: the provider sets them"
+	Labels map[string]string `json:"labels,omitempty"`
+
+	// Taints of the node. A pool meant for ensembles alone carries a dedicated taint.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:XValidation:rule="self.all(t, t.effect in ['NoSchedule', 'PreferNoSchedule', 'NoExecute'])",message="the effect of each of template.taints must be NoSchedule, PreferNoSchedule or NoExecute"
+	Taints []corev1.Taint `json:"taints,omitempty"`
+
+	// Capacity of the node: cpu, memory and pods are required, extended resources as needed.
+	// +kubebuilder:validation:MaxProperties=16
+	// +kubebuilder:validation:XValidation:rule="'cpu' in self && 'memory' in self && 'pods' in self",message="template.capacity must have cpu, memory and pods"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !string(self[k]).startsWith('-'))",message="template.capacity must not be negative"
+	Capacity corev1.ResourceList `json:"capacity"`
+
+	// Allocatable is the part of the capacity that pods may request. A resource that is not named here is
+	// allocatable whole. It should not exceed the capacity, which the API server does not check: comparing
+	// that many quantities is more than it grants a rule.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=16
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !string(self[k]).startsWith('-'))",message="template.allocatable must not be negative"
+	Allocatable corev1.ResourceList `json:"allocatable,omitempty"`
+}
+
+// MachinesSpec is a union: exactly one of its fields is set.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.kwok)",message="machines must name exactly one backend: kwok"
+type MachinesSpec struct {
+	// Kwok makes simulated machines: Node objects that the kwok controller keeps Ready.
+	// +optional
+	Kwok *KwokMachines `json:"kwok,omitempty"`
+}
+
+// KwokMachines configures simulated machines.
+type KwokMachines struct {
+	// BootDelay is the time from the order of a machine until its node registers.
+	// +kubebuilder:default="0s"
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self.matches('^-?([0-9]+([.][0-9]+)?(ns|us|ms|s|m|h))+$') && duration(self) >= duration('0s')",messageExpression="'bootDelay (%s) must be a duration that is not negative, for example 0s, 500ms or 1m30s'.format([self])"
+	BootDelay metav1.Duration `json:"bootDelay,omitempty"`
+}
+
+// NodePoolStatus is the observed state of a pool. The provider alone writes it.
+type NodePoolStatus struct {
+	// ObservedGeneration is the metadata.generation that this status speaks of.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	// Floor is the number of machines that the reservations call for at the moment. Cluster Autoscaler is
+	// told max(spec.minSize, floor) as the least size of the group. It never exceeds spec.maxSize.
+	Floor int32 `json:"floor"`
+
+	// FloorChangedAt is when floor last changed.
+	// +optional
+	FloorChangedAt *metav1.MicroTime `json:"floorChangedAt,omitempty"`
+
+	// AnnouncedFloor is the least size that Cluster Autoscaler was last told. A node is released only
+	// when the target stays at or above it, because Cluster Autoscaler, which asks for the least size once a
+	// loop and for the target size at its end, would order a new machine otherwise.
+	// +optional
+	AnnouncedFloor int32 `json:"announcedFloor,omitempty"`
+
+	// Reserved is the number of nodes that members have reserved in this pool.
+	Reserved int32 `json:"reserved"`
+
+	// Replicas is the number of machines that exist or are on order, those on their way out included.
+	Replicas int32 `json:"replicas"`
+
+	// Ready is the number of nodes of this pool that are Ready.
+	Ready int32 `json:"ready"`
+
+	// MachinesOrdered is the number of machines ever ordered. The next one is named <pool>-<machinesOrdered>,
+	// so that no name is used twice. It is raised before the order is made.
+	// +optional
+	MachinesOrdered int64 `json:"machinesOrdered,omitempty"`
+
+	// Selector selects the nodes of this pool, as the scale subresource wants it.
+	// +optional
+	Selector string `json:"selector,omitempty"`
+
+	// Conditions: FloorMet, MachinesReady, and Ready derived from them.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// NodePoolList is a list of NodePools.
+//
+// +kubebuilder:object:root=true
+type NodePoolList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []NodePool `json:"items"`
+}
+
+// AllocatableOrCapacity is what pods may request of a node: its allocatable amounts, and its capacity
+// where none are given.
+func (t *NodeTemplate) AllocatableOrCapacity() corev1.ResourceList {
+	out := t.Capacity.DeepCopy()
+	maps.Copy(out, t.Allocatable)
+	return out
+}

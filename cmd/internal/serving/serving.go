@@ -1,0 +1,96 @@
+// Package serving runs a gRPC server beside a controller-runtime manager: with panics recovered, the
+// standard health service, and a shutdown that is graceful and bounded.
+package serving
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"runtime/debug"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/recovery"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+)
+
+// Server is a gRPC server that a manager runs on every replica, leader or not.
+type Server struct {
+	// Name is what the log calls it.
+	Name string
+	// Address is host:port to listen on.
+	Address string
+	// Register adds the services.
+	Register func(grpc.ServiceRegistrar)
+	// Options are added to the server's own.
+	Options []grpc.ServerOption
+	// Ready blocks until requests can be answered, or returns false when the context ends first.
+	Ready func(context.Context) bool
+	// ShutdownTimeout is how long requests under way may take when the process ends.
+	ShutdownTimeout time.Duration
+	Log             logr.Logger
+}
+
+var (
+	_ manager.Runnable               = (*Server)(nil)
+	_ manager.LeaderElectionRunnable = (*Server)(nil)
+)
+
+// NeedLeaderElection implements manager.LeaderElectionRunnable: every replica serves.
+func (*Server) NeedLeaderElection() bool { return false }
+
+// Start implements manager.Runnable. It serves until the context ends.
+func (s *Server) Start(ctx context.Context) error {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.Address)
+	if err != nil {
+		return fmt.Errorf("listen for %s on %s: %w", s.Name, s.Address, err)
+	}
+	recovered := recovery.WithRecoveryHandlerContext(func(_ context.Context, p any) error {
+		s.Log.Error(nil, "Recovered from a panic", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		return status.Error(codes.Internal, "the server has panicked; its log says where")
+	})
+	server := grpc.NewServer(append([]grpc.ServerOption{
+		grpc.ChainUnaryInterceptor(recovery.UnaryServerInterceptor(recovered)),
+		grpc.ChainStreamInterceptor(recovery.StreamServerInterceptor(recovered)),
+	}, s.Options...)...)
+	s.Register(server)
+	healthServer := health.NewServer()
+	healthServer.SetServingStatus("", healthv1.HealthCheckResponse_NOT_SERVING)
+	healthv1.RegisterHealthServer(server, healthServer)
+
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(listener) }()
+	s.Log.Info("Serving gRPC", "service", s.Name, "address", listener.Addr().String())
+	go func() {
+		if s.Ready(ctx) {
+			healthServer.SetServingStatus("", healthv1.HealthCheckResponse_SERVING)
+		}
+	}()
+	select {
+	case err := <-ended:
+		return fmt.Errorf("serve %s: %w", s.Name, err)
+	case <-ctx.Done():
+	}
+	healthServer.Shutdown()
+	stopped := make(chan struct{})
+	go func() { server.GracefulStop(); close(stopped) }()
+	timer := time.NewTimer(s.ShutdownTimeout)
+	defer timer.Stop()
+	select {
+	case <-stopped:
+	case <-timer.C:
+		s.Log.Info("Ending requests that are still under way", "service", s.Name, "afterSeconds", s.ShutdownTimeout.Seconds())
+		server.Stop()
+		<-stopped
+	}
+	if err := <-ended; err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+		return fmt.Errorf("serve %s: %w", s.Name, err)
+	}
+	return nil
+}

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/go-logr/logr"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/certwatcher"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/process"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/serving"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/externalgrpc"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/machines/kwok"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/pool"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/server"
+)
+
+// shutdownTimeout bounds the end of the process.
+const shutdownTimeout = 10 * time.Second
+
+func run(ctx context.Context, config Config) error {
+	log := process.Logger(config.Verbosity)
+	ctrl.SetLogger(log)
+
+	restConfig, err := process.RESTConfig(config.Kubeconfig, "ensemble-autoscaler-provider/"+version)
+	if err != nil {
+		return err
+	}
+	scheme := runtime.NewScheme()
+	if err := clientgoscheme.AddToScheme(scheme); err != nil {
+		return fmt.Errorf("register the kinds of Kubernetes: %w", err)
+	}
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		return fmt.Errorf("register our kinds: %w", err)
+	}
+	grace := shutdownTimeout
+	mgr, err := ctrl.NewManager(restConfig, ctrl.Options{
+		Scheme: scheme,
+		Logger: log,
+		Cache: cache.Options{ByObject: map[client.Object]cache.ByObject{
+			&corev1.Pod{}:  {Transform: pool.StripPod},
+			&corev1.Node{}: {Transform: pool.StripNode},
+		}},
+		Metrics:                       metricsserver.Options{BindAddress: config.MetricsAddress},
+		HealthProbeBindAddress:        config.HealthAddress,
+		LeaderElection:                config.LeaderElect,
+		LeaderElectionID:              "ensemble-autoscaler-provider",
+		LeaderElectionNamespace:       config.LeaderElectionNamespace,
+		LeaderElectionReleaseOnCancel: true,
+		GracefulShutdownTimeout:       &grace,
+	})
+	if err != nil {
+		return fmt.Errorf("set up the manager: %w", err)
+	}
+	if err := pool.AddIndexes(ctx, mgr.GetFieldIndexer()); err != nil {
+		return err
+	}
+	if err := kwok.AddIndexes(ctx, mgr.GetFieldIndexer()); err != nil {
+		return err
+	}
+
+	backend := kwok.New(mgr.GetClient(), mgr.GetAPIReader())
+	observer := &pool.Observer{Cached: mgr.GetClient(), Live: mgr.GetAPIReader(), Backend: backend}
+	recorder := mgr.GetEventRecorder("ensemble-autoscaler-provider")
+	if err := (&pool.Reconciler{
+		Client: mgr.GetClient(), Observer: observer, Backend: backend, Events: recorder,
+		Clock: clock.RealClock{}, AnnounceTimeout: config.AnnounceTimeout,
+	}).SetupWithManager(mgr, &v1alpha1.KwokMachine{}); err != nil {
+		return fmt.Errorf("set up the NodePool controller: %w", err)
+	}
+	boot := &kwok.Boot{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Clock: clock.RealClock{}}
+	if err := boot.SetupWithManager(mgr); err != nil {
+		return fmt.Errorf("set up the boot of kwok machines: %w", err)
+	}
+	if err := serve(mgr, config, log, observer, backend); err != nil {
+		return err
+	}
+	log.Info("Starting", "version", version, "leaderElection", config.LeaderElect)
+	return mgr.Start(ctx)
+}
+
+// serve adds the gRPC server and the probes to the manager.
+func serve(mgr ctrl.Manager, config Config, log logr.Logger, observer *pool.Observer, backend *kwok.Backend) error {
+	synced := process.NewSynced(mgr.GetCache(), &v1alpha1.NodePool{}, &v1alpha1.EnsembleMember{}, &v1alpha1.KwokMachine{}, &corev1.Node{}, &corev1.Pod{})
+	provider := server.New(server.Options{
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Observer: observer, Backend: backend,
+		Events: mgr.GetEventRecorder("ensemble-autoscaler-provider"), Log: log.WithName("cloudprovider"), Synced: synced.Is,
+	})
+	security, err := transport(mgr, config, log)
+	if err != nil {
+		return err
+	}
+	runnables := []manager.Runnable{
+		synced,
+		process.Everywhere(provider.Announce),
+		&serving.Server{
+			Name:     "CloudProvider",
+			Address:  config.GRPCAddress,
+			Register: func(r grpc.ServiceRegistrar) { externalgrpc.RegisterCloudProviderServer(r, provider) },
+			Options:  []grpc.ServerOption{security},
+			Ready:    synced.Wait,
+			Log:      log, ShutdownTimeout: shutdownTimeout,
+		},
+	}
+	for _, runnable := range runnables {
+		if err := mgr.Add(runnable); err != nil {
+			return fmt.Errorf("add %T to the manager: %w", runnable, err)
+		}
+	}
+	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
+		return fmt.Errorf("add the liveness probe: %w", err)
+	}
+	if err := mgr.AddReadyzCheck("caches", synced.Check); err != nil {
+		return fmt.Errorf("add the readiness probe: %w", err)
+	}
+	return nil
+}
+
+// transport is mutual TLS from files, or nothing where that was asked for.
+func transport(mgr ctrl.Manager, config Config, log logr.Logger) (grpc.ServerOption, error) {
+	if config.Insecure {
+		log.Info("WARNING: serving without TLS: whoever reaches the port may order and delete machines", "address", config.GRPCAddress)
+		return grpc.EmptyServerOption{}, nil
+	}
+	watcher, err := certwatcher.New(config.TLSCertFile, config.TLSKeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("read --tls-cert-file and --tls-key-file: %w", err)
+	}
+	if err := mgr.Add(watcher); err != nil {
+		return nil, fmt.Errorf("watch the certificate: %w", err)
+	}
+	pem, err := os.ReadFile(config.ClientCAFile)
+	if err != nil {
+		return nil, fmt.Errorf("read --client-ca-file: %w", err)
+	}
+	clients := x509.NewCertPool()
+	if !clients.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("--client-ca-file %s has no PEM certificate", config.ClientCAFile)
+	}
+	return grpc.Creds(credentials.NewTLS(&tls.Config{
+		MinVersion:     tls.VersionTLS12,
+		GetCertificate: watcher.GetCertificate,
+		ClientCAs:      clients,
+		ClientAuth:     tls.RequireAndVerifyClientCert,
+	})), nil
+}

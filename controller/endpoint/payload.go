@@ -1,0 +1,99 @@
+package endpoint
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+)
+
+// The MiniCluster that members speak of in their payloads.
+const (
+	payloadGroup   = "flux-framework.org"
+	payloadVersion = "v1alpha2"
+)
+
+// maxPayloadBytes bounds what is parsed. Real payloads have less than a hundred bytes.
+const maxPayloadBytes = 16 << 10
+
+// The actions of a member.
+const (
+	actionGrow   = "grow"
+	actionShrink = "shrink"
+)
+
+// parseAmount reads by how many pods a member wants to change its size. What is accepted is what real
+// members send: the number may be missing (1), a string of digits, and a shrink may be negative. The
+// error names the field, its value, and what would be right.
+func parseAmount(action, payload string) (int32, error) {
+	if action != actionGrow && action != actionShrink {
+		return 0, fmt.Errorf("action is %q; the actions are %q and %q", action, actionGrow, actionShrink)
+	}
+	if len(payload) > maxPayloadBytes {
+		return 0, fmt.Errorf("payload has %d bytes; at most %d are read", len(payload), maxPayloadBytes)
+	}
+	fields := map[string]json.RawMessage{}
+	if strings.TrimSpace(payload) != "" {
+		decoder := json.NewDecoder(strings.NewReader(payload))
+		if err := decoder.Decode(&fields); err != nil {
+			return 0, fmt.Errorf(`payload is not a JSON object such as {"%s": 1}: %w`, action, err)
+		}
+		if decoder.More() {
+			return 0, fmt.Errorf("payload has text after its JSON object")
+		}
+	}
+	for name, want := range map[string]string{"group": payloadGroup, "version": payloadVersion} {
+		raw, has := fields[name]
+		if !has {
+			continue
+		}
+		var got string
+		if err := json.Unmarshal(raw, &got); err != nil || (got != want && got != "") {
+			return 0, fmt.Errorf("payload field %q is %s; MiniClusters have %q", name, shorten(raw), want)
+		}
+	}
+	raw, has := fields[action]
+	if !has || bytes.Equal(raw, []byte("null")) {
+		return 1, nil
+	}
+	return parseNumber(action, raw)
+}
+
+func parseNumber(action string, raw json.RawMessage) (int32, error) {
+	text := string(raw)
+	var quoted string
+	if json.Unmarshal(raw, &quoted) == nil {
+		text = strings.TrimSpace(quoted)
+	}
+	wrong := func(right string) error {
+		return fmt.Errorf("payload field %q is %s; it has to be %s", action, shorten(raw), right)
+	}
+	number, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		// A whole number may be written with a fraction of zero.
+		float, floatErr := strconv.ParseFloat(text, 64)
+		if floatErr != nil || float != math.Trunc(float) || math.Abs(float) > math.MaxInt32 {
+			return 0, wrong(fmt.Sprintf("a whole number from 1 to %d", math.MaxInt32))
+		}
+		number = int64(float)
+	}
+	if action == actionShrink && number < 0 && number != math.MinInt64 {
+		// Members mean the same by -2 and by 2.
+		number = -number
+	}
+	if number < 1 || number > math.MaxInt32 {
+		return 0, wrong(fmt.Sprintf("a whole number from 1 to %d", math.MaxInt32))
+	}
+	return int32(number), nil
+}
+
+// shorten keeps a value that is quoted in a message readable.
+func shorten(raw json.RawMessage) string {
+	const most = 40
+	if len(raw) > most {
+		return string(raw[:most]) + "..."
+	}
+	return string(raw)
+}

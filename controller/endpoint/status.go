@@ -1,0 +1,118 @@
+package endpoint
+
+import (
+	"context"
+	"fmt"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/ensemble"
+)
+
+// Status is the payload of the reply to RequestStatus. Its nodes and queue are the fields that users of
+// the first ensemble-operator know.
+type Status struct {
+	Nodes StatusNodes `json:"nodes"`
+	// Queue counts the jobs of the member's Flux queue. Only the member knows them, so they are 0 here.
+	Queue  StatusQueue  `json:"queue"`
+	Resize StatusResize `json:"resize"`
+}
+
+// StatusNodes counts the nodes of a member and their cores.
+type StatusNodes struct {
+	// CoresUp are the allocatable cores of the nodes held, CoresFree those that no pod of a member is on.
+	CoresFree int64 `json:"node_cores_free"`
+	CoresUp   int64 `json:"node_cores_up"`
+	// Up is the number of nodes held that are Ready, Free of those without a pod of the member.
+	Up   int `json:"node_up_count"`
+	Free int `json:"node_free_count"`
+}
+
+// StatusQueue counts jobs by their Flux states.
+type StatusQueue struct {
+	New      int `json:"new"`
+	Depend   int `json:"depend"`
+	Priority int `json:"priority"`
+	Sched    int `json:"sched"`
+	Run      int `json:"run"`
+	Cleanup  int `json:"cleanup"`
+	Inactive int `json:"inactive"`
+}
+
+// StatusResize says how far the member is on the way to its wish.
+type StatusResize struct {
+	Wants     int32    `json:"wants"`
+	Has       int32    `json:"has"`
+	Reserved  int32    `json:"reserved"`
+	NodePools []string `json:"nodePools"`
+	State     string   `json:"state"`
+	Reason    string   `json:"reason"`
+}
+
+// RequestStatus says how the caller's MiniCluster is.
+func (s *Server) RequestStatus(ctx context.Context, request *ensemble.StatusRequest) (*ensemble.Response, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	member, err := s.member(ctx, request.GetMember(), request.GetName())
+	if err != nil {
+		return s.refuse("status", member, err), nil
+	}
+	nodes, err := s.nodes(ctx, member)
+	if err != nil {
+		return s.refuse("status", member, err), nil
+	}
+	reason, message := state(member.object)
+	return respond(ensemble.Response_SUCCESS, Status{
+		Nodes: nodes,
+		Resize: StatusResize{
+			Wants: member.object.Spec.Size, Has: member.object.Status.Size, Reserved: member.object.Status.Reserved,
+			NodePools: member.object.Spec.NodePools, State: reason, Reason: message,
+		},
+	}), nil
+}
+
+func (s *Server) nodes(ctx context.Context, m *member) (StatusNodes, error) {
+	var out StatusNodes
+	var pods corev1.PodList
+	if err := s.client.List(ctx, &pods, client.InNamespace(m.key.Namespace),
+		client.MatchingLabels{batchv1.JobNameLabel: m.key.Name}, client.UnsafeDisableDeepCopy); err != nil {
+		return out, fmt.Errorf("list the pods of %s: %w", m.key, err)
+	}
+	busy := map[string]bool{}
+	for i := range pods.Items {
+		if !ended(&pods.Items[i]) {
+			busy[pods.Items[i].Spec.NodeName] = true
+		}
+	}
+	for i := range m.object.Status.Reservations {
+		for _, name := range m.object.Status.Reservations[i].Held {
+			var node corev1.Node
+			if err := s.client.Get(ctx, types.NamespacedName{Name: name}, &node); client.IgnoreNotFound(err) != nil {
+				return out, fmt.Errorf("read node %s: %w", name, err)
+			}
+			if !ready(&node) {
+				continue
+			}
+			cores := node.Status.Allocatable.Cpu().MilliValue() / 1000
+			out.Up++
+			out.CoresUp += cores
+			if !busy[name] {
+				out.Free++
+				out.CoresFree += cores
+			}
+		}
+	}
+	return out, nil
+}
+
+func ready(node *corev1.Node) bool {
+	for i := range node.Status.Conditions {
+		if c := &node.Status.Conditions[i]; c.Type == corev1.NodeReady {
+			return c.Status == corev1.ConditionTrue
+		}
+	}
+	return false
+}

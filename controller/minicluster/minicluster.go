@@ -1,0 +1,264 @@
+// Package minicluster is the only one that knows the Flux Operator's MiniCluster. It reads what matters of
+// one into a plain value and builds the one patch by which its size is changed. The upstream Go types are
+// not imported: they would bring old releases of Kubernetes with them.
+package minicluster
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/component-helpers/resource"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+)
+
+// GroupVersionKind is that of a MiniCluster.
+var GroupVersionKind = schema.GroupVersionKind{Group: "flux-framework.org", Version: "v1alpha2", Kind: "MiniCluster"}
+
+// LabelJobName is the label by which the Job controller marks the pods of a Job. The Flux Operator gives
+// the Job the name of its MiniCluster.
+const LabelJobName = batchv1.JobNameLabel
+
+// MiniCluster is what matters of a MiniCluster.
+type MiniCluster struct {
+	Key             types.NamespacedName
+	UID             types.UID
+	Generation      int64
+	ResourceVersion string
+	// Deleting is set when the object has a deletion timestamp.
+	Deleting bool
+
+	// Size, MinSize and MaxSize are those of the spec, with the Flux Operator's meaning of 0: a size or
+	// minSize of 0 is 1. MaxSize is status.maximumSize once it is known: it is fixed at creation.
+	Size, MinSize, MaxSize int32
+
+	// NodePools are those of the annotation, nil for a MiniCluster that is not managed.
+	NodePools []string
+	// GrowthPolicy is that of the annotation, or the default.
+	GrowthPolicy v1alpha1.GrowthPolicy
+	// AppliedSize is the size that the controller last wrote, nil when it has written none.
+	AppliedSize *int32
+
+	// PodRequests and Tolerations are those of one pod, as the spec lets expect them.
+	PodRequests corev1.ResourceList
+	Tolerations []corev1.Toleration
+}
+
+// Managed reports whether the user has asked for the MiniCluster to be managed.
+func (m *MiniCluster) Managed() bool { return m.NodePools != nil }
+
+// New returns an empty object to read a MiniCluster into.
+func New() *unstructured.Unstructured {
+	u := &unstructured.Unstructured{}
+	u.SetGroupVersionKind(GroupVersionKind)
+	return u
+}
+
+// NewList returns an empty list to read MiniClusters into.
+func NewList() *unstructured.UnstructuredList {
+	u := &unstructured.UnstructuredList{}
+	u.SetGroupVersionKind(GroupVersionKind.GroupVersion().WithKind(GroupVersionKind.Kind + "List"))
+	return u
+}
+
+// Managed reports whether an object has the annotation that makes a MiniCluster managed.
+func Managed(o client.Object) bool {
+	_, has := o.GetAnnotations()[v1alpha1.AnnotationNodePools]
+	return has
+}
+
+// Parse reads a MiniCluster. An error names the field, its value and what would be right. With an error
+// of an annotation of ours the rest is returned all the same, so that what is managed already stays so.
+func Parse(u *unstructured.Unstructured) (*MiniCluster, error) {
+	var spec miniClusterSpec
+	if err := field(u, "spec", &spec); err != nil {
+		return nil, err
+	}
+	var status struct {
+		MaximumSize int32 `json:"maximumSize"`
+	}
+	if err := field(u, "status", &status); err != nil {
+		return nil, err
+	}
+	m := &MiniCluster{
+		Key:             client.ObjectKeyFromObject(u),
+		UID:             u.GetUID(),
+		Generation:      u.GetGeneration(),
+		ResourceVersion: u.GetResourceVersion(),
+		Deleting:        u.GetDeletionTimestamp() != nil,
+		Size:            max(spec.Size, 1),
+		MinSize:         max(spec.MinSize, 1),
+		Tolerations:     spec.Pod.Tolerations,
+	}
+	m.MaxSize = max(m.Size, spec.MaxSize)
+	if status.MaximumSize > 0 {
+		m.MaxSize = status.MaximumSize
+	}
+	var pod corev1.PodSpec
+	for i := range spec.Containers {
+		pod.Containers = append(pod.Containers, corev1.Container{Resources: spec.Containers[i].Resources})
+	}
+	m.PodRequests, _ = PodNeeds(&pod)
+	if err := m.readAnnotations(u.GetAnnotations()); err != nil {
+		return m, err
+	}
+	switch {
+	case m.Size > m.MaxSize:
+		return m, fmt.Errorf("spec.size is %d; it must not exceed the greatest size, which is %d and fixed when the MiniCluster is created", m.Size, m.MaxSize)
+	case m.MinSize > m.MaxSize:
+		return m, fmt.Errorf("spec.minSize is %d; it must not exceed the greatest size, which is %d", m.MinSize, m.MaxSize)
+	}
+	return m, nil
+}
+
+// miniClusterSpec are the fields that matter. A container of a MiniCluster is not that of a pod, but
+// writes in the same way what it requests.
+type miniClusterSpec struct {
+	Size       int32 `json:"size"`
+	MinSize    int32 `json:"minSize"`
+	MaxSize    int32 `json:"maxSize"`
+	Containers []struct {
+		Resources corev1.ResourceRequirements `json:"resources"`
+	} `json:"containers"`
+	Pod struct {
+		Tolerations []corev1.Toleration `json:"tolerations"`
+	} `json:"pod"`
+}
+
+func field(u *unstructured.Unstructured, name string, into any) error {
+	value, found, err := unstructured.NestedMap(u.Object, name)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	if !found {
+		return nil
+	}
+	encoded, err := json.Marshal(value)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	if err := json.Unmarshal(encoded, into); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
+func (m *MiniCluster) readAnnotations(annotations map[string]string) (err error) {
+	if list, has := annotations[v1alpha1.AnnotationNodePools]; has {
+		if m.NodePools, err = ParseNodePools(list); err != nil {
+			return err
+		}
+	}
+	m.GrowthPolicy = v1alpha1.GrowthAllOrNothing
+	if policy, has := annotations[v1alpha1.AnnotationGrowthPolicy]; has && policy != string(v1alpha1.GrowthAllOrNothing) {
+		return fmt.Errorf("annotation %s is %q; the policy there is, is %s", v1alpha1.AnnotationGrowthPolicy, policy, v1alpha1.GrowthAllOrNothing)
+	}
+	if text, has := annotations[v1alpha1.AnnotationAppliedSize]; has {
+		size, err := strconv.ParseInt(text, 10, 32)
+		if err != nil || size < 1 {
+			return fmt.Errorf("annotation %s is %q; it is the controller's own and holds a size of at least 1", v1alpha1.AnnotationAppliedSize, text)
+		}
+		applied := int32(size)
+		m.AppliedSize = &applied
+	}
+	return nil
+}
+
+// ParseNodePools reads the list of pools that a user has put into the annotation.
+func ParseNodePools(list string) ([]string, error) {
+	const most = 16
+	var pools []string
+	seen := map[string]bool{}
+	for part := range strings.SplitSeq(list, ",") {
+		name := strings.TrimSpace(part)
+		wrong := func(why string) error {
+			return fmt.Errorf("annotation %s is %q: %s; it has to be a comma-separated list of NodePool names", v1alpha1.AnnotationNodePools, list, why)
+		}
+		switch problems := validation.IsDNS1123Subdomain(name); {
+		case name == "":
+			return nil, wrong("a name is empty")
+		case len(problems) > 0 || len(name) > 50:
+			return nil, wrong(fmt.Sprintf("%q cannot be the name of a NodePool", name))
+		case seen[name]:
+			return nil, wrong(fmt.Sprintf("%q is named twice", name))
+		}
+		seen[name] = true
+		pools = append(pools, name)
+	}
+	if len(pools) > most {
+		return nil, fmt.Errorf("annotation %s names %d pools; at most %d can be given", v1alpha1.AnnotationNodePools, len(pools), most)
+	}
+	return pools, nil
+}
+
+// PodNeeds is what a pod requests and tolerates. A limit counts where a request is missing, as the API
+// server has it.
+func PodNeeds(spec *corev1.PodSpec) (corev1.ResourceList, []corev1.Toleration) {
+	spec = spec.DeepCopy()
+	for _, containers := range [][]corev1.Container{spec.Containers, spec.InitContainers} {
+		for i := range containers {
+			r := &containers[i].Resources
+			for name, limit := range r.Limits {
+				if _, has := r.Requests[name]; !has {
+					if r.Requests == nil {
+						r.Requests = corev1.ResourceList{}
+					}
+					r.Requests[name] = limit
+				}
+			}
+		}
+	}
+	return resource.PodRequests(&corev1.Pod{Spec: *spec}, resource.PodResourcesOptions{}), spec.Tolerations
+}
+
+// SizePatch changes the size of a MiniCluster and records that it was the controller who did, in one write.
+// It fails with a conflict when somebody else has written since the MiniCluster was read.
+func (m *MiniCluster) SizePatch(size int32) (object client.Object, patch client.Patch, err error) {
+	return m.patch(map[string]any{
+		"metadata": map[string]any{
+			"resourceVersion": m.ResourceVersion,
+			"annotations":     map[string]any{v1alpha1.AnnotationAppliedSize: strconv.Itoa(int(size))},
+		},
+		"spec": map[string]any{"size": size},
+	})
+}
+
+// AppliedSizePatch records that the present size is known to the controller.
+func (m *MiniCluster) AppliedSizePatch() (object client.Object, patch client.Patch, err error) {
+	return m.patch(map[string]any{
+		"metadata": map[string]any{
+			"resourceVersion": m.ResourceVersion,
+			"annotations":     map[string]any{v1alpha1.AnnotationAppliedSize: strconv.Itoa(int(m.Size))},
+		},
+	})
+}
+
+func (m *MiniCluster) patch(content map[string]any) (client.Object, client.Patch, error) {
+	encoded, err := json.Marshal(content)
+	if err != nil {
+		return nil, nil, fmt.Errorf("encode the patch of MiniCluster %s: %w", m.Key, err)
+	}
+	u := New()
+	u.SetNamespace(m.Key.Namespace)
+	u.SetName(m.Key.Name)
+	return u, client.RawPatch(types.MergePatchType, encoded), nil
+}
+
+// Strip keeps of a MiniCluster in the cache what Parse reads.
+func Strip(object any) (any, error) {
+	u, ok := object.(*unstructured.Unstructured)
+	if !ok {
+		return object, nil
+	}
+	u.SetManagedFields(nil)
+	return u, nil
+}

@@ -1,0 +1,112 @@
+package plan_test
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
+)
+
+// noon is when every example takes place.
+var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+
+var (
+	fourCores = plan.Resources{corev1.ResourceCPU: 4000, corev1.ResourcePods: 110}
+	threeCore = plan.Resources{corev1.ResourceCPU: 3000, corev1.ResourcePods: 1}
+)
+
+func pool(name string, maxSize int32) plan.Pool {
+	return plan.Pool{Name: name, MaxSize: maxSize, ProvisionTimeout: 10 * time.Minute, Allocatable: fourCores}
+}
+
+// nodes makes Ready, empty, reserved nodes of a pool, named pool-from to pool-(to-1).
+func nodes(pool string, from, to int) []plan.Node {
+	var out []plan.Node
+	for i := from; i < to; i++ {
+		out = append(out, plan.Node{
+			Name: fmt.Sprintf("%s-%d", pool, i), Pool: pool, Ready: true, Reserved: true,
+			CreatedAt: noon.Add(-time.Hour), Allocatable: fourCores, Requested: plan.Resources{},
+		})
+	}
+	return out
+}
+
+// memberBuilder makes a member of default/<name>.
+type memberBuilder struct{ plan.Member }
+
+func member(name string, size, wants int32, pools ...string) *memberBuilder {
+	return &memberBuilder{plan.Member{
+		Key:  types.NamespacedName{Namespace: "default", Name: name},
+		Size: size, Wants: wants, NodePools: pools, PodRequests: threeCore,
+	}}
+}
+
+// holds records a reservation of count nodes of a pool, with the named nodes held.
+func (b *memberBuilder) holds(pool string, count int32, names ...string) *memberBuilder {
+	b.Reservations = append(b.Reservations, v1alpha1.Reservation{NodePool: pool, Nodes: count, Held: names})
+	return b
+}
+
+// podsOn puts one pod on each of the named nodes, with the indexes 0, 1, 2…
+func (b *memberBuilder) podsOn(names ...string) *memberBuilder {
+	for i, name := range names {
+		b.Pods = append(b.Pods, plan.Pod{Index: int32(i), Node: name})
+	}
+	return b
+}
+
+// grows records a growth that was asked for some time before noon and has until the deadline.
+func (b *memberBuilder) grows(size int32, ago time.Duration, deadline time.Duration) *memberBuilder {
+	b.Growth = &v1alpha1.Growth{Size: size, Since: metav1.NewMicroTime(noon.Add(-ago))}
+	if deadline != 0 {
+		d := metav1.NewMicroTime(noon.Add(deadline))
+		b.Growth.Deadline = &d
+	}
+	return b
+}
+
+func (b *memberBuilder) is(l plan.Lifecycle) *memberBuilder { b.Lifecycle = l; return b }
+
+// occupy puts foreign pods on nodes until nothing is left of them.
+func occupy(list []plan.Node, names ...string) []plan.Node {
+	for i := range list {
+		for _, name := range names {
+			if list[i].Name == name {
+				list[i].Requested = plan.Resources{corev1.ResourceCPU: 4000, corev1.ResourcePods: 1}
+			}
+		}
+	}
+	return list
+}
+
+func names(pool string, from, to int) []string {
+	var out []string
+	for i := from; i < to; i++ {
+		out = append(out, fmt.Sprintf("%s-%d", pool, i))
+	}
+	return out
+}
+
+// summary tells a decision in one line: reservations, resize, and the first condition that is not True.
+func summary(d plan.Decision) string {
+	var parts []string
+	for _, r := range d.Reservations {
+		part := fmt.Sprintf("%s: %d reserved, %d held", r.NodePool, r.Nodes, len(r.Held))
+		if r.Occupied > 0 {
+			part += fmt.Sprintf(", %d occupied", r.Occupied)
+		}
+		parts = append(parts, part)
+	}
+	if d.Resize != 0 {
+		parts = append(parts, fmt.Sprintf("resize to %d", d.Resize))
+	}
+	return strings.Join(append(parts, d.FirstUnmet()), "; ")
+}
+
+func microTime(t time.Time) metav1.MicroTime { return metav1.NewMicroTime(t) }

@@ -1,0 +1,234 @@
+package plan
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+)
+
+// candidate is a member on its way through a pass.
+type candidate struct {
+	*Member
+	shapeKey string
+
+	// onNode counts the member's pods by node; stays has the nodes of those pods that are within its size.
+	onNode map[string]int32
+	stays  map[string]bool
+	// held are the nodes held for the member, in the order in which they were taken.
+	held []*nodeCapacity
+	// elsewhere is the number of the member's pods on nodes outside its pools. They need no node of ours.
+	elsewhere int32
+
+	// settled is the number of nodes that the last pass had granted.
+	settled int32
+	// claims are the nodes granted in this pass, by pool.
+	claims map[string]int32
+	// growth is the gang that is under way, nil for none.
+	growth *v1alpha1.Growth
+
+	// verdict says why the gang has no nodes, nil when it has.
+	verdict *verdict
+	notes   []Note
+}
+
+// verdict is the reason for which a gang was not granted its nodes.
+type verdict struct {
+	reason, message string
+	// hopeless is set when waiting does not help, so that the gang does not hold others back.
+	hopeless bool
+}
+
+func newCandidate(m *Member) *candidate {
+	c := &candidate{
+		Member: m, shapeKey: m.shape(),
+		onNode: make(map[string]int32, len(m.Pods)), stays: make(map[string]bool, len(m.Pods)), claims: map[string]int32{},
+	}
+	for i := range m.Pods {
+		c.onNode[m.Pods[i].Node]++
+		if m.Pods[i].Index < m.Size {
+			c.stays[m.Pods[i].Node] = true
+		}
+	}
+	c.settled = reserved(m.Reservations)
+	c.growth = m.Growth.DeepCopy()
+	return c
+}
+
+// pool is the name of the pool that new nodes come from: the first of the member's list.
+func (c *candidate) pool() string {
+	if len(c.NodePools) == 0 {
+		return ""
+	}
+	return c.NodePools[0]
+}
+
+// mayHold reports whether nodes of a pool can be held for the member: those of its list, and those that
+// it claimed before its list was edited.
+func (c *candidate) mayHold(pool string) bool {
+	return slices.Contains(c.NodePools, pool) || slices.ContainsFunc(c.Reservations, func(r v1alpha1.Reservation) bool {
+		return r.NodePool == pool
+	})
+}
+
+// waitsOut reports whether the member waits out a failure.
+func (c *candidate) waitsOut() bool { return c.growth != nil && c.growth.RetryAfter != nil }
+
+// spread divides the nodes of a size among the pools: first those that pods are on which stay, then those
+// that were claimed before of other pools of the list, and the rest of the first pool.
+func (c *candidate) spread(size int32) map[string]int32 {
+	claims := map[string]int32{}
+	left := max(0, size-c.elsewhere)
+	for _, node := range c.held {
+		if left > 0 && c.stays[node.Name] {
+			claims[node.Pool]++
+			left--
+		}
+	}
+	for i := 1; i < len(c.NodePools); i++ {
+		name := c.NodePools[i]
+		keep := min(left, max(0, c.claimedBefore(name)-claims[name]))
+		claims[name] += keep
+		left -= keep
+	}
+	claims[c.pool()] += left
+	return claims
+}
+
+// claimedBefore is the number of nodes of a pool that the last pass had granted.
+func (c *candidate) claimedBefore(pool string) int32 {
+	for i := range c.Reservations {
+		if c.Reservations[i].NodePool == pool {
+			return c.Reservations[i].Nodes
+		}
+	}
+	return 0
+}
+
+// gang is the size that the member's next reservation has to reach: that of the MiniCluster while it
+// has not been reserved, then the wish. A wish below the size needs no nodes.
+func (c *candidate) gang() int32 {
+	if c.settled < c.Size-c.elsewhere {
+		return c.Size
+	}
+	return max(c.Size, c.Wants)
+}
+
+// growsFrom is the size from which a growth that begins now would grow: 0 while the MiniCluster's present
+// size has not been reserved.
+func (c *candidate) growsFrom() int32 {
+	if c.settled < c.Size-c.elsewhere {
+		return 0
+	}
+	return c.Size
+}
+
+// resized reports whether the growth has reached its end: the MiniCluster was given its new size. What
+// becomes of its nodes after that is not the growth's concern.
+func (c *candidate) resized() bool {
+	return c.growth != nil && c.growth.From > 0 && c.Size >= c.growth.Size
+}
+
+// claimed is the number of nodes granted in this pass.
+func (c *candidate) claimed() int32 {
+	var sum int32
+	for _, nodes := range c.claims {
+		sum += nodes
+	}
+	return sum
+}
+
+// inUse is the number of held nodes that pods of the member are on which stay.
+func (c *candidate) inUse() int32 {
+	var count int32
+	for _, node := range c.held {
+		if c.stays[node.Name] {
+			count++
+		}
+	}
+	return count
+}
+
+// ready counts the held nodes that are Ready and can take, or have, a pod of the member.
+func (c *candidate) ready() int32 {
+	var count int32
+	for _, node := range c.held {
+		if node.Ready && (c.onNode[node.Name] > 0 || node.usable(c.Member)) {
+			count++
+		}
+	}
+	return count
+}
+
+func (c *candidate) note(reason, message string) {
+	c.notes = append(c.notes, Note{Reason: reason, Message: message})
+}
+
+func (c *candidate) warn(reason, message string) {
+	c.notes = append(c.notes, Note{Reason: reason, Message: message, Warning: true})
+}
+
+// byRequest orders gangs by the time at which they were asked for, then by key.
+func byRequest(a, b *candidate) int {
+	return cmp.Or(a.since().Compare(b.since()), byKey(a, b))
+}
+
+func byKey(a, b *candidate) int {
+	return cmp.Or(strings.Compare(a.Key.Namespace, b.Key.Namespace), strings.Compare(a.Key.Name, b.Key.Name))
+}
+
+func (c *candidate) since() time.Time {
+	if c.growth == nil {
+		return time.Time{}
+	}
+	return c.growth.Since.Time
+}
+
+// reservations are the claims and held nodes as the member's status records them.
+func (c *candidate) reservations(capacity *capacity) []v1alpha1.Reservation {
+	held := map[string][]string{}
+	for _, node := range c.held {
+		held[node.Pool] = append(held[node.Pool], node.Name)
+	}
+	var out []v1alpha1.Reservation
+	// The pools of the list come first, in its order, so that the status reads as the preference does.
+	names := slices.Clone(c.NodePools)
+	for name := range held {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names[len(c.NodePools):])
+	for _, name := range names {
+		if c.claims[name] == 0 && len(held[name]) == 0 {
+			continue
+		}
+		slices.Sort(held[name])
+		r := v1alpha1.Reservation{NodePool: name, Nodes: c.claims[name], Held: held[name]}
+		if pool := capacity.pools[name]; pool != nil && c.heldReady(name) < r.Nodes {
+			r.Occupied = min(capacity.occupiedFor(pool, c), pool.MaxSize)
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+// heldReady counts the held nodes of one pool that are Ready.
+func (c *candidate) heldReady(pool string) int32 {
+	var count int32
+	for _, node := range c.held {
+		if node.Pool == pool && node.Ready {
+			count++
+		}
+	}
+	return count
+}
+
+func microTime(t time.Time) metav1.MicroTime {
+	// An API object keeps microseconds; a plan that kept more would differ from what it reads back.
+	return metav1.MicroTime{Time: t.Truncate(time.Microsecond)}
+}

@@ -1,0 +1,167 @@
+package plan
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// capacity is what a pass knows of the nodes: who holds which, and which are free.
+type capacity struct {
+	now   time.Time
+	pools map[string]*poolCapacity
+	nodes map[string]*nodeCapacity
+	// outside are the nodes that belong to no pool that exists.
+	outside map[string]bool
+}
+
+// poolCapacity is one pool in a pass.
+type poolCapacity struct {
+	Pool
+	// nodes are those of the pool in the order in which they are handed out: those marked as reserved
+	// first, because others are Cluster Autoscaler's to remove, then those with the least cpu in use, then
+	// by name.
+	nodes []*nodeCapacity
+	// granted is the sum of the reservations that the last pass left and of what this one has added.
+	granted int32
+	// blockedBy is the first member in request order that found no room in this pass.
+	blockedBy string
+
+	// cursors remember, by shape, up to where nodes were found to be held or of no use.
+	cursors map[string]int
+	// occupied remembers, by shape, the count that occupiedFor made.
+	occupied map[string]int32
+}
+
+// nodeCapacity is one node in a pass.
+type nodeCapacity struct {
+	*Node
+	pool *poolCapacity
+	// holder is the member that holds the node, nil for none.
+	holder *candidate
+	// recorded is the member whose status lists the node as held, nil for none.
+	recorded *candidate
+	// freed is set when this pass takes the node from its holder. Nobody else gets it in the same pass: a
+	// node must be off one list before it is put on another, lest a kill between two writes leave it on both.
+	freed bool
+}
+
+func newCapacity(observed *Observed, now time.Time) *capacity {
+	c := &capacity{
+		now:   now,
+		pools: make(map[string]*poolCapacity, len(observed.Pools)),
+		nodes: make(map[string]*nodeCapacity, len(observed.Nodes)),
+
+		outside: map[string]bool{},
+	}
+	for _, pool := range observed.Pools {
+		c.pools[pool.Name] = &poolCapacity{Pool: pool, cursors: map[string]int{}, occupied: map[string]int32{}}
+	}
+	backing := make([]nodeCapacity, len(observed.Nodes))
+	for i := range observed.Nodes {
+		node := &observed.Nodes[i]
+		pool := c.pools[node.Pool]
+		if pool == nil {
+			c.outside[node.Name] = true
+			continue
+		}
+		backing[i] = nodeCapacity{Node: node, pool: pool}
+		c.nodes[node.Name] = &backing[i]
+		pool.nodes = append(pool.nodes, &backing[i])
+	}
+	for _, pool := range c.pools {
+		slices.SortFunc(pool.nodes, func(a, b *nodeCapacity) int {
+			if a.Reserved != b.Reserved {
+				return reservedFirst(a)
+			}
+			return cmp.Or(
+				cmp.Compare(a.Requested[corev1.ResourceCPU], b.Requested[corev1.ResourceCPU]),
+				strings.Compare(a.Name, b.Name))
+		})
+	}
+	return c
+}
+
+func reservedFirst(a *nodeCapacity) int {
+	if a.Reserved {
+		return -1
+	}
+	return 1
+}
+
+// usable reports whether a node could take a pod of the member now: Ready, schedulable, not leaving, free
+// of taints that neither its pool's template has nor the pod tolerates, and with room for the requests.
+func (n *nodeCapacity) usable(m *Member) bool {
+	return n.Ready && !n.Leaving && !n.Cordoned && n.tolerated(m) && fits(m.PodRequests, n.Allocatable, n.Requested)
+}
+
+func (n *nodeCapacity) tolerated(m *Member) bool {
+	for i := range n.Taints {
+		taint := &n.Taints[i]
+		ofTemplate := slices.ContainsFunc(n.pool.Taints, func(t corev1.Taint) bool { return t.MatchTaint(taint) })
+		if !ofTemplate && !tolerates(m.Tolerations, taint) {
+			return false
+		}
+	}
+	return true
+}
+
+func tolerates(tolerations []corev1.Toleration, taint *corev1.Taint) bool {
+	return slices.ContainsFunc(tolerations, func(t corev1.Toleration) bool {
+		if t.Effect != "" && t.Effect != taint.Effect {
+			return false
+		}
+		if t.Key == "" {
+			return t.Operator == corev1.TolerationOpExists
+		}
+		if t.Key != taint.Key {
+			return false
+		}
+		return t.Operator == corev1.TolerationOpExists || t.Value == taint.Value
+	})
+}
+
+// coming reports whether a node that is not Ready is still within its time to become so. It is then one of
+// the nodes that were ordered and not one that is lost.
+func (n *nodeCapacity) coming(now time.Time) bool {
+	return !n.Ready && now.Sub(n.CreatedAt) < n.pool.ProvisionTimeout
+}
+
+// occupiedFor counts the nodes of a pool that exist, are held by nobody and do not help the member:
+// filled by other workloads, cordoned, tainted or lost. Nodes that are coming or leaving do not count:
+// the former will help, and the target does not count the latter.
+func (c *capacity) occupiedFor(pool *poolCapacity, m *candidate) int32 {
+	if count, known := pool.occupied[m.shapeKey]; known {
+		return count
+	}
+	var count int32
+	for _, node := range pool.nodes {
+		if node.holder == nil && !node.Leaving && !node.coming(c.now) && !node.usable(m.Member) {
+			count++
+		}
+	}
+	pool.occupied[m.shapeKey] = count
+	return count
+}
+
+// take holds up to want more usable nodes of a pool for the member and returns how many it found.
+func (c *capacity) take(pool *poolCapacity, m *candidate, want int32) int32 {
+	var taken int32
+	i := pool.cursors[m.shapeKey]
+	for ; i < len(pool.nodes) && taken < want; i++ {
+		if node := pool.nodes[i]; node.holder == nil && !node.freed && node.usable(m.Member) {
+			c.hold(node, m)
+			taken++
+		}
+	}
+	pool.cursors[m.shapeKey] = i
+	return taken
+}
+
+func (c *capacity) hold(node *nodeCapacity, m *candidate) {
+	node.holder = m
+	m.held = append(m.held, node)
+}

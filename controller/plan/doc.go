@@ -1,0 +1,21 @@
+// Package plan decides what becomes of every ensemble member: what it reserves, which nodes are held for
+// it, when its MiniCluster is resized, and what is said about it.
+//
+// Plan is a pure function of what was observed and of the time. It knows no client, no gRPC and no clock,
+// so it is proved by simulation. Its answer is a value: the wanted content of each member's status, at
+// most one resize per member, and a sentence for each step, which becomes the log line, the event and the
+// condition.
+//
+// The rules, in the order in which a pass applies them:
+//
+//   - A wish is served in two gangs: first the size that the MiniCluster has, then the growth to the size
+//     that is wanted. Each gang is reserved whole or not at all.
+//   - Gangs that want nodes of the same pool are served in the order in which they were asked for. One that
+//     finds no room holds back those behind it, so that small gangs cannot starve a large one, unless it
+//     could never be served or is waiting out a failure.
+//   - A node is held for a member when it is Ready, schedulable, free of foreign taints and has room for
+//     the member's pod, or when a pod of the member is on it. No node is held for two members.
+//   - A MiniCluster is given its larger size when all nodes of the reservation are held and usable, and its
+//     smaller size at once. A node is held until the pod that leaves has left it.
+//   - A gang whose nodes are not all there by the deadline gives all of them back and is tried again later.
+package plan

@@ -1,0 +1,353 @@
+package plan_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
+)
+
+func TestPlan(t *testing.T) {
+	t.Parallel()
+	two := names("a", 0, 2)
+
+	cases := []struct {
+		name    string
+		members []*memberBuilder
+		pools   []plan.Pool
+		nodes   []plan.Node
+		// want has one summary for each member.
+		want []string
+		// says are texts that the conditions or notes of the first member must contain.
+		says []string
+	}{{
+		name:    "a new member reserves the nodes of the size that it has",
+		members: []*memberBuilder{member("m", 2, 2, "a")},
+		pools:   []plan.Pool{pool("a", 10)},
+		want:    []string{"a: 2 reserved, 0 held; WaitingForNodes"},
+		says:    []string{"reserved 2 more nodes in a for size 2; they have until 2026-11-23T12:10:00Z to be Ready", "0 of 2 nodes are Ready in a"},
+	}, {
+		name:    "a growth is reserved whole before anything else happens",
+		members: []*memberBuilder{member("m", 2, 8, "a").holds("a", 2, two...).podsOn(two...)},
+		pools:   []plan.Pool{pool("a", 10)},
+		nodes:   nodes("a", 0, 2),
+		want:    []string{"a: 8 reserved, 2 held; WaitingForNodes"},
+		says:    []string{"reserved 6 more nodes", "2 of 8 nodes are Ready in a; the others have until 2026-11-23T12:10:00Z"},
+	}, {
+		name:    "a growth with one node missing is not resized",
+		members: []*memberBuilder{member("m", 2, 8, "a").holds("a", 8, names("a", 0, 7)...).podsOn(two...).grows(8, time.Minute, time.Minute)},
+		pools:   []plan.Pool{pool("a", 10)},
+		nodes:   nodes("a", 0, 7),
+		want:    []string{"a: 8 reserved, 7 held; WaitingForNodes"},
+	}, {
+		name:    "the last node is held and the member resized in one pass",
+		members: []*memberBuilder{member("m", 2, 8, "a").holds("a", 8, names("a", 0, 7)...).podsOn(two...).grows(8, time.Minute, time.Minute)},
+		pools:   []plan.Pool{pool("a", 10)},
+		nodes:   nodes("a", 0, 8),
+		want:    []string{"a: 8 reserved, 8 held; resize to 8; Resizing"},
+		says:    []string{"resizing the MiniCluster from 2 to 8; 8 nodes are Ready"},
+	}, {
+		name:    "a member at its size is ready",
+		members: []*memberBuilder{member("m", 2, 2, "a").holds("a", 2, two...).podsOn(two...)},
+		pools:   []plan.Pool{pool("a", 10)},
+		nodes:   nodes("a", 0, 2),
+		want:    []string{"a: 2 reserved, 2 held; Ready"},
+		says:    []string{"at size 2"},
+	}, {
+		name:    "a shrink is resized at once and keeps the nodes that pods are on",
+		members: []*memberBuilder{member("m", 8, 3, "a").holds("a", 8, names("a", 0, 8)...).podsOn(names("a", 0, 8)...)},
+		pools:   []plan.Pool{pool("a", 10)},
+		nodes:   nodes("a", 0, 8),
+		want:    []string{"a: 8 reserved, 8 held; resize to 3; Resizing"},
+		says:    []string{"resizing the MiniCluster from 8 to 3; the highest ranks leave"},
+	}, {
+		name:    "after the resize the reservation is lower, and a node is held until its pod has left",
+		members: []*memberBuilder{member("m", 3, 3, "a").holds("a", 8, names("a", 0, 8)...).podsOn(names("a", 0, 5)...)},
+		pools:   []plan.Pool{pool("a", 10)},
+		nodes:   nodes("a", 0, 8),
+		want:    []string{"a: 3 reserved, 5 held; PodsLeaving"},
+		says:    []string{"gave back 3 nodes: a-5, a-6, a-7", "pods of the former size have still to leave 2 nodes"},
+	}, {
+		name:    "a smaller wish in the middle of a growth gives back what is too much",
+		members: []*memberBuilder{member("m", 2, 4, "a").holds("a", 8, names("a", 0, 6)...).podsOn(two...).grows(8, time.Minute, time.Minute)},
+		pools:   []plan.Pool{pool("a", 10)},
+		nodes:   nodes("a", 0, 6),
+		want:    []string{"a: 4 reserved, 4 held; resize to 4; Resizing"},
+		says:    []string{"gave back 2 nodes: a-4, a-5"},
+	}, {
+		name:    "a wish below the size in the middle of a growth ends it",
+		members: []*memberBuilder{member("m", 2, 1, "a").holds("a", 8, names("a", 0, 6)...).podsOn(two...).grows(8, time.Minute, time.Minute)},
+		pools:   []plan.Pool{pool("a", 10)},
+		nodes:   nodes("a", 0, 6),
+		want:    []string{"a: 2 reserved, 2 held; resize to 1; Resizing"},
+	}, {
+		name:    "a grow in the middle of a growth that has no room lets the first one end",
+		members: []*memberBuilder{member("m", 2, 12, "a").holds("a", 8, names("a", 0, 8)...).podsOn(two...).grows(8, time.Minute, time.Minute)},
+		pools:   []plan.Pool{pool("a", 10)},
+		nodes:   nodes("a", 0, 8),
+		want:    []string{"a: 8 reserved, 8 held; resize to 8; PoolTooSmall"},
+		says:    []string{"12 nodes are needed and a has maxSize 10"},
+	}, {
+		name: "two gangs that do not fit together are served one after the other",
+		members: []*memberBuilder{
+			member("late", 1, 6, "a").holds("a", 1, "a-0").podsOn("a-0").grows(6, time.Minute, 0),
+			member("soon", 1, 6, "a").holds("a", 1, "a-1").podsOn("a-1").grows(6, time.Hour, 0),
+		},
+		pools: []plan.Pool{pool("a", 10)},
+		nodes: nodes("a", 0, 2),
+		want: []string{
+			"a: 1 reserved, 1 held; PoolFull",
+			"a: 6 reserved, 1 held; WaitingForNodes",
+		},
+		says: []string{"5 more nodes are needed and a has room for 3: maxSize 10, 7 reserved, 0 occupied by other workloads"},
+	}, {
+		name: "a small gang does not overtake a large one that waits for room",
+		members: []*memberBuilder{
+			member("large", 1, 9, "a").holds("a", 1, "a-0").podsOn("a-0").grows(9, time.Hour, 0),
+			member("other", 4, 4, "a").holds("a", 4, names("a", 1, 5)...).podsOn(names("a", 1, 5)...),
+			member("small", 1, 2, "a").holds("a", 1, "a-5").podsOn("a-5").grows(2, time.Minute, 0),
+		},
+		pools: []plan.Pool{pool("a", 10)},
+		nodes: nodes("a", 0, 6),
+		want: []string{
+			"a: 1 reserved, 1 held; PoolFull",
+			"a: 4 reserved, 4 held; Ready",
+			"a: 1 reserved, 1 held; Queued",
+		},
+	}, {
+		name: "a gang that can never be served holds nobody back",
+		members: []*memberBuilder{
+			member("huge", 1, 99, "a").holds("a", 1, "a-0").podsOn("a-0").grows(99, time.Hour, 0),
+			member("small", 1, 2, "a").holds("a", 1, "a-1").podsOn("a-1").grows(2, time.Minute, 0),
+		},
+		pools: []plan.Pool{pool("a", 10)},
+		nodes: nodes("a", 0, 2),
+		want: []string{
+			"a: 1 reserved, 1 held; PoolTooSmall",
+			"a: 2 reserved, 1 held; WaitingForNodes",
+		},
+	}, {
+		name:    "a pool that does not exist is named",
+		members: []*memberBuilder{member("m", 2, 2, "nowhere")},
+		want:    []string{"PoolNotFound"},
+		says:    []string{`NodePool "nowhere" does not exist`},
+	}, {
+		name: "a pod that fits no node of the pool is refused with both amounts",
+		members: []*memberBuilder{func() *memberBuilder {
+			m := member("m", 2, 2, "a")
+			m.PodRequests = plan.Resources{corev1.ResourceCPU: 6000}
+			return m
+		}()},
+		pools: []plan.Pool{pool("a", 10)},
+		want:  []string{"PodTooLarge"},
+		says:  []string{"a pod requests 6 of cpu and an empty node of a offers 4"},
+	}, {
+		name:    "Ready nodes that other workloads fill do not count and raise the floor",
+		members: []*memberBuilder{member("m", 2, 6, "a").holds("a", 6, two...).podsOn(two...).grows(6, time.Minute, time.Minute)},
+		pools:   []plan.Pool{pool("a", 10)},
+		nodes:   occupy(nodes("a", 0, 6), "a-2", "a-3"),
+		want:    []string{"a: 6 reserved, 4 held, 2 occupied; WaitingForNodes"},
+	}, {
+		name:    "once met, a reservation does not count what others occupy",
+		members: []*memberBuilder{member("m", 2, 2, "a").holds("a", 2, two...).podsOn(two...)},
+		pools:   []plan.Pool{pool("a", 10)},
+		nodes:   occupy(nodes("a", 0, 6), "a-2", "a-3", "a-4", "a-5"),
+		want:    []string{"a: 2 reserved, 2 held; Ready"},
+	}, {
+		name:    "nodes that have just registered are coming, not occupied",
+		members: []*memberBuilder{member("m", 2, 4, "a").holds("a", 4, two...).podsOn(two...).grows(4, time.Minute, time.Minute)},
+		pools:   []plan.Pool{pool("a", 10)},
+		nodes: func() []plan.Node {
+			list := nodes("a", 0, 4)
+			for i := 2; i < 4; i++ {
+				list[i].Ready, list[i].CreatedAt = false, noon.Add(-time.Second)
+			}
+			return list
+		}(),
+		want: []string{"a: 4 reserved, 2 held; WaitingForNodes"},
+	}, {
+		name:    "a node that a foreign pod took before the member's pod came is replaced",
+		members: []*memberBuilder{member("m", 2, 3, "a").holds("a", 3, "a-0", "a-1", "a-2").podsOn(two...).grows(3, time.Minute, time.Minute)},
+		pools:   []plan.Pool{pool("a", 10)},
+		nodes:   occupy(nodes("a", 0, 3), "a-2"),
+		want:    []string{"a: 3 reserved, 2 held, 1 occupied; WaitingForNodes"},
+	}, {
+		name:    "a cordoned node is not held, nor one that is leaving or has a foreign taint",
+		members: []*memberBuilder{member("m", 1, 1, "a")},
+		pools:   []plan.Pool{pool("a", 10)},
+		nodes: func() []plan.Node {
+			list := nodes("a", 0, 3)
+			list[0].Cordoned = true
+			list[1].Leaving = true
+			list[2].Taints = []corev1.Taint{{Key: "maintenance", Effect: corev1.TaintEffectNoSchedule}}
+			return list
+		}(),
+		want: []string{"a: 1 reserved, 0 held, 2 occupied; WaitingForNodes"},
+	}, {
+		name:    "the taints of the pool's own template do not matter",
+		members: []*memberBuilder{member("m", 1, 1, "a").grows(1, 0, 0)},
+		pools: func() []plan.Pool {
+			p := pool("a", 10)
+			p.Taints = []corev1.Taint{{Key: "ensemble", Value: "only", Effect: corev1.TaintEffectNoSchedule}}
+			return []plan.Pool{p}
+		}(),
+		nodes: func() []plan.Node {
+			list := nodes("a", 0, 1)
+			list[0].Taints = []corev1.Taint{{Key: "ensemble", Value: "only", Effect: corev1.TaintEffectNoSchedule}}
+			return list
+		}(),
+		want: []string{"a: 1 reserved, 1 held; Ready"},
+	}, {
+		name:    "past its deadline a growth gives back every node that no pod uses",
+		members: []*memberBuilder{member("m", 2, 8, "a").holds("a", 8, names("a", 0, 7)...).podsOn(two...).grows(8, time.Hour, -time.Second)},
+		pools:   []plan.Pool{pool("a", 10)},
+		nodes:   nodes("a", 0, 7),
+		want:    []string{"a: 2 reserved, 2 held; BackingOff"},
+		says:    []string{"7 of 8 nodes were Ready in a within its provisionTimeout", "gave back 5 nodes", "attempt 1 for size 8 failed in a; the next is at 2026-11-23T12:01:00Z"},
+	}, {
+		name: "a gang that waits out its failure lets others have the room",
+		members: []*memberBuilder{
+			func() *memberBuilder {
+				m := member("failed", 1, 9, "a").holds("a", 1, "a-0").podsOn("a-0").grows(9, time.Hour, 0)
+				retry := microTime(noon.Add(time.Second))
+				m.Growth.Attempts, m.Growth.RetryAfter = 1, &retry
+				return m
+			}(),
+			member("other", 1, 9, "a").holds("a", 1, "a-1").podsOn("a-1").grows(9, time.Minute, 0),
+		},
+		pools: []plan.Pool{pool("a", 10)},
+		nodes: nodes("a", 0, 2),
+		want:  []string{"a: 1 reserved, 1 held; BackingOff", "a: 9 reserved, 1 held; WaitingForNodes"},
+	}, {
+		name:    "a finished MiniCluster gives everything back but nodes that pods are still on",
+		members: []*memberBuilder{member("m", 3, 3, "a").holds("a", 3, names("a", 0, 3)...).podsOn("a-0").is(plan.Finished)},
+		pools:   []plan.Pool{pool("a", 10)},
+		nodes:   nodes("a", 0, 3),
+		want:    []string{"a: 0 reserved, 1 held; PodsLeaving"},
+		says:    []string{"gave back 2 nodes: a-1, a-2", "the MiniCluster has finished"},
+	}, {
+		name:    "a MiniCluster that is being deleted gives everything back",
+		members: []*memberBuilder{member("m", 3, 3, "a").holds("a", 3, names("a", 0, 3)...).is(plan.Deleting)},
+		pools:   []plan.Pool{pool("a", 10)},
+		nodes:   nodes("a", 0, 3),
+		want:    []string{"Ready"},
+		says:    []string{"gave back 3 nodes", "the MiniCluster is being deleted; its nodes are given back"},
+	}, {
+		name:    "pods on nodes of no pool need no node of a pool",
+		members: []*memberBuilder{member("m", 2, 2, "a").podsOn("-0", "-1")},
+		pools:   []plan.Pool{pool("a", 10)},
+		nodes:   nodes("", 0, 2),
+		want:    []string{"Ready"},
+	}, {
+		name:    "a pod on a node that is lost still needs a node",
+		members: []*memberBuilder{member("m", 2, 2, "a").holds("a", 2, two...).podsOn("a-0", "lost")},
+		pools:   []plan.Pool{pool("a", 10)},
+		nodes:   nodes("a", 0, 1),
+		want:    []string{"a: 2 reserved, 1 held; WaitingForNodes"},
+	}, {
+		name:    "nodes of another pool of the list count where pods are on them",
+		members: []*memberBuilder{member("m", 2, 4, "a", "b").holds("a", 1, "a-0").holds("b", 1, "b-0").podsOn("a-0", "b-0")},
+		pools:   []plan.Pool{pool("a", 10), pool("b", 10)},
+		nodes:   slices.Concat(nodes("a", 0, 1), nodes("b", 0, 1)),
+		want:    []string{"a: 3 reserved, 1 held; b: 1 reserved, 1 held; WaitingForNodes"},
+	}, {
+		name:    "a lost node of a complete member is reserved still, so that it is replaced",
+		members: []*memberBuilder{member("m", 3, 3, "a").holds("a", 3, names("a", 0, 3)...).podsOn(two...)},
+		pools:   []plan.Pool{pool("a", 10)},
+		nodes:   nodes("a", 0, 2),
+		want:    []string{"a: 3 reserved, 2 held; WaitingForNodes"},
+	}}
+	for _, tc := range cases {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			observed := plan.Observed{Pools: tc.pools, Nodes: tc.nodes}
+			for _, m := range tc.members {
+				observed.Members = append(observed.Members, m.Member)
+			}
+			decisions := plan.Plan(observed, noon)
+			var got []string
+			for _, d := range decisions.Members {
+				got = append(got, summary(d))
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("decisions (-want +got):\n%s", diff)
+			}
+			said := words(decisions.Members[0])
+			for _, text := range tc.says {
+				if !strings.Contains(said, text) {
+					t.Errorf("nothing says %q; said:\n%s", text, said)
+				}
+			}
+		})
+	}
+}
+
+// words are all texts of a decision.
+func words(d plan.Decision) string {
+	var out []string
+	for _, n := range d.Notes {
+		out = append(out, n.Message)
+	}
+	for _, c := range d.Conditions {
+		out = append(out, c.Message)
+	}
+	return strings.Join(append(out, d.WhenReady), "\n")
+}
+
+func TestPlanWakesForDeadlinesAndRetries(t *testing.T) {
+	t.Parallel()
+	observed := plan.Observed{
+		Members: []plan.Member{
+			member("m", 2, 8, "a").holds("a", 8, "a-0", "a-1").podsOn("a-0", "a-1").grows(8, time.Minute, 7*time.Minute).Member,
+		},
+		Pools: []plan.Pool{pool("a", 10)},
+		Nodes: nodes("a", 0, 2),
+	}
+	if got, want := plan.Plan(observed, noon).Next, noon.Add(7*time.Minute); !got.Equal(want) {
+		t.Errorf("next pass at %v, want the deadline %v", got, want)
+	}
+	if got, want := plan.Plan(observed, noon.Add(8*time.Minute)).Next, noon.Add(9*time.Minute); !got.Equal(want) {
+		t.Errorf("next pass at %v, want the retry %v", got, want)
+	}
+}
+
+func TestPlanBacksOffLongerAfterEachFailure(t *testing.T) {
+	t.Parallel()
+	for attempts, want := range []time.Duration{1, 2, 4, 8, 10, 10, 10} {
+		m := member("m", 2, 8, "a").holds("a", 8, "a-0", "a-1").podsOn("a-0", "a-1").grows(8, time.Hour, -time.Second)
+		m.Growth.Attempts = int32(attempts)
+		d := plan.Plan(plan.Observed{Members: []plan.Member{m.Member}, Pools: []plan.Pool{pool("a", 10)}, Nodes: nodes("a", 0, 2)}, noon).Members[0]
+		if d.Growth == nil || d.Growth.RetryAfter == nil {
+			t.Fatalf("after %d failures: no retry is planned: %+v", attempts, d.Growth)
+		}
+		if got := d.Growth.RetryAfter.Sub(noon); got != want*time.Minute {
+			t.Errorf("after %d earlier failures: retry after %v, want %v", attempts, got, want*time.Minute)
+		}
+		if d.Notes[0].Reason != v1alpha1.ReasonProvisionTimeout || !d.Notes[0].Warning {
+			t.Errorf("the failure is not told as a warning: %+v", d.Notes)
+		}
+	}
+}
+
+func TestPlanRetriesBehindThoseThatDidNotFail(t *testing.T) {
+	t.Parallel()
+	failed := member("failed", 1, 9, "a").holds("a", 1, "a-0").podsOn("a-0").grows(9, time.Hour, 0)
+	retry := microTime(noon)
+	failed.Growth.Attempts, failed.Growth.RetryAfter = 2, &retry
+	other := member("other", 1, 9, "a").holds("a", 1, "a-1").podsOn("a-1").grows(9, time.Minute, 0)
+	decisions := plan.Plan(plan.Observed{
+		Members: []plan.Member{failed.Member, other.Member}, Pools: []plan.Pool{pool("a", 10)}, Nodes: nodes("a", 0, 2),
+	}, noon).Members
+	if decisions[0].Reserved() != 1 || decisions[1].Reserved() != 9 {
+		t.Errorf("reserved %d and %d, want the one that failed to wait (1 and 9)", decisions[0].Reserved(), decisions[1].Reserved())
+	}
+	if g := decisions[0].Growth; g.Attempts != 2 || g.RetryAfter != nil || !g.Since.Time.Equal(noon) {
+		t.Errorf("growth of the one that failed: %+v, want attempts kept, no retry time, a new place in the queue", g)
+	}
+}

@@ -1,0 +1,73 @@
+package plan
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// Resources are amounts of node resources. CPU is in thousandths of a core, all others in their own unit
+// (memory in bytes).
+type Resources map[corev1.ResourceName]int64
+
+// ResourcesOf converts a list. An amount too large for an int64 becomes the largest one.
+func ResourcesOf(list corev1.ResourceList) Resources {
+	r := make(Resources, len(list))
+	for name, quantity := range list {
+		if name == corev1.ResourceCPU {
+			r[name] = quantity.MilliValue()
+		} else {
+			r[name] = quantity.Value()
+		}
+	}
+	return r
+}
+
+// Add adds other to r.
+func (r Resources) Add(other Resources) {
+	for name, amount := range other {
+		r[name] += amount
+	}
+}
+
+// Lacking returns the first resource, by name, of which requests wants more than what is left of
+// allocatable beside requested, and both amounts. It returns an empty name when requests fits. A
+// resource of which nothing is requested is never lacking, even where more is in use than there is.
+func Lacking(requests, allocatable, requested Resources) (name corev1.ResourceName, want, have int64) {
+	for n, amount := range requests {
+		left := allocatable[n] - requested[n]
+		if amount > 0 && amount > left && (name == "" || n < name) {
+			name, want, have = n, amount, left
+		}
+	}
+	return name, want, have
+}
+
+// fits is Lacking without the reason. It does not allocate.
+func fits(requests, allocatable, requested Resources) bool {
+	for n, amount := range requests {
+		if amount > 0 && amount > allocatable[n]-requested[n] {
+			return false
+		}
+	}
+	return true
+}
+
+// shape is a key that two members share exactly when every node is as usable for the one as for the other.
+func (m *Member) shape() string {
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(m.PodRequests)) {
+		b.WriteString(string(name))
+		b.WriteByte('=')
+		b.WriteString(strconv.FormatInt(m.PodRequests[name], 10))
+		b.WriteByte(';')
+	}
+	for _, t := range m.Tolerations {
+		b.WriteString(t.String())
+		b.WriteByte(';')
+	}
+	return b.String()
+}

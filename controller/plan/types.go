@@ -1,0 +1,163 @@
+package plan
+
+import (
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+)
+
+// Observed is everything that a pass knows.
+type Observed struct {
+	// Members are the managed MiniClusters, in any order.
+	Members []Member
+	// Pools are all NodePools.
+	Pools []Pool
+	// Nodes are all nodes of the cluster, those of no pool too: a pod on one of them needs no node of a
+	// pool, whereas a pod on a node that is not listed is on one that is lost.
+	Nodes []Node
+}
+
+// Lifecycle says how far a MiniCluster is in its life.
+type Lifecycle int
+
+const (
+	// Running is a MiniCluster whose Job has not ended.
+	Running Lifecycle = iota
+	// Finished is a MiniCluster whose Job is complete or has failed.
+	Finished
+	// Deleting is a MiniCluster that is being deleted.
+	Deleting
+)
+
+// Member is one managed MiniCluster and its resize record.
+type Member struct {
+	Key       types.NamespacedName
+	Lifecycle Lifecycle
+
+	// Wants is the size that the member wants.
+	Wants int32
+	// Size is spec.size of the MiniCluster.
+	Size int32
+	// NodePools names the pools that nodes may come from, in order of preference.
+	NodePools []string
+
+	// PodRequests is what one pod of the member requests.
+	PodRequests Resources
+	// Tolerations are those of the member's pods.
+	Tolerations []corev1.Toleration
+	// Pods are the pods of the member that are bound to a node and have not ended.
+	Pods []Pod
+
+	// Reservations and Growth are what the last pass recorded in the member's status.
+	Reservations []v1alpha1.Reservation
+	Growth       *v1alpha1.Growth
+}
+
+// Pod is a pod of a member that is bound to a node and has not ended.
+type Pod struct {
+	// Index is the completion index, which is the rank of the broker.
+	Index int32
+	// Node is the name of the node.
+	Node string
+}
+
+// Pool is one NodePool.
+type Pool struct {
+	Name string
+	// MaxSize is the greatest number of nodes.
+	MaxSize int32
+	// ProvisionTimeout is how long a node may take from its order until it is Ready.
+	ProvisionTimeout time.Duration
+	// Allocatable is what an empty node of the pool offers.
+	Allocatable Resources
+	// Taints are those of the pool's template.
+	Taints []corev1.Taint
+}
+
+// Node is one node of the cluster. Of one that belongs to no pool, only the name is of interest.
+type Node struct {
+	Name string
+	// Pool is the value of the pool label, empty for a node of no pool.
+	Pool string
+
+	// Ready is the node's condition of that name.
+	Ready bool
+	// Cordoned is spec.unschedulable.
+	Cordoned bool
+	// Leaving is set when the node is being deleted or is tainted for deletion.
+	Leaving bool
+	// Reserved is set when the node carries the mark of a machine that was ordered for a member or has
+	// been held by one.
+	Reserved bool
+	// CreatedAt is when the node registered.
+	CreatedAt time.Time
+
+	// Taints are those of the node with an effect that keeps pods away, the taint for deletion excepted.
+	Taints []corev1.Taint
+	// Allocatable is what the node offers, Requested what the pods on it that have not ended request.
+	Allocatable, Requested Resources
+}
+
+// Decisions is what a pass has decided.
+type Decisions struct {
+	// Members has one decision for each member observed, in order of their keys.
+	Members []Decision
+	// Next is when a pass is due though nothing has changed; zero when none is.
+	Next time.Time
+}
+
+// Decision is what a pass has decided for one member.
+type Decision struct {
+	Key types.NamespacedName
+
+	// Reservations, Growth and Nodes are the wanted content of the member's status.
+	Reservations []v1alpha1.Reservation
+	Growth       *v1alpha1.Growth
+	Nodes        int32
+
+	// Resize is the size to give the MiniCluster, or 0 to leave it.
+	Resize int32
+
+	// Conditions are those of the member, in the order in which a growth makes them True, without times.
+	Conditions []metav1.Condition
+	// WhenReady is the message of the Ready condition when all others are True.
+	WhenReady string
+
+	// Notes tell the steps that this pass takes. A pass that changes nothing has none.
+	Notes []Note
+}
+
+// Note is a step in words: a log line and an event.
+type Note struct {
+	// Reason is one of the reasons of package v1alpha1.
+	Reason string
+	// Message is a sentence.
+	Message string
+	// Warning is set when somebody may have to act.
+	Warning bool
+}
+
+// Reserved is the number of nodes reserved in all pools.
+func (d *Decision) Reserved() int32 { return reserved(d.Reservations) }
+
+func reserved(reservations []v1alpha1.Reservation) int32 {
+	var sum int32
+	for i := range reservations {
+		sum += reservations[i].Nodes
+	}
+	return sum
+}
+
+// FirstUnmet is the reason of the first condition that is not True, or "Ready".
+func (d *Decision) FirstUnmet() string {
+	for i := range d.Conditions {
+		if d.Conditions[i].Status != metav1.ConditionTrue {
+			return d.Conditions[i].Reason
+		}
+	}
+	return v1alpha1.ConditionReady
+}

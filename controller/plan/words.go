@@ -1,0 +1,125 @@
+package plan
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+)
+
+// conditions says how far the member is. The texts name points in time, never spans, so that they stay the
+// same from pass to pass.
+func (p *pass) conditions(m *candidate) (conditions []metav1.Condition, whenReady string) {
+	if m.Lifecycle != Running {
+		return p.endConditions(m)
+	}
+	claimed, ready := m.claimed(), m.ready()
+
+	reserved := condition(v1alpha1.ConditionCapacityReserved, v1alpha1.ReasonReserved,
+		fmt.Sprintf("%s reserved in %s", counted(claimed, "node is", "nodes are"), p.pools(m)))
+	if m.verdict != nil {
+		reserved = unmet(reserved, m.verdict.reason, m.verdict.message)
+	}
+
+	capacity := condition(v1alpha1.ConditionCapacityReady, v1alpha1.ReasonNodesReady,
+		fmt.Sprintf("%s Ready in %s", counted(ready, "node is", "nodes are"), p.pools(m)))
+	if ready < claimed {
+		message := fmt.Sprintf("%d of %d nodes are Ready in %s", ready, claimed, p.pools(m))
+		if m.growth != nil && m.growth.Deadline != nil {
+			message += "; the others have until " + clock(m.growth.Deadline.Time)
+		}
+		capacity = unmet(capacity, v1alpha1.ReasonWaitingForNodes, message)
+	}
+
+	resized := condition(v1alpha1.ConditionResized, v1alpha1.ReasonAtSize, fmt.Sprintf("at size %d", m.Size))
+	switch leaving := int32(len(m.held)) - claimed; { //nolint:gosec // Bounded by the size of the MiniCluster.
+	case m.Wants < m.Size:
+		resized = unmet(resized, v1alpha1.ReasonResizing, fmt.Sprintf("resizing from %d to %d", m.Size, m.Wants))
+	case m.Wants > m.Size && ready >= claimed && m.verdict == nil:
+		resized = unmet(resized, v1alpha1.ReasonResizing, fmt.Sprintf("resizing from %d to %d", m.Size, m.Wants))
+	case m.Wants > m.Size:
+		resized = unmet(resized, v1alpha1.ReasonWaitingForCapacity, fmt.Sprintf("at size %d, wants %d", m.Size, m.Wants))
+	case leaving > 0:
+		resized = unmet(resized, v1alpha1.ReasonPodsLeaving, fmt.Sprintf(
+			"at size %d; pods of the former size have still to leave %s", m.Size, counted(leaving, "node", "nodes")))
+	}
+	return []metav1.Condition{reserved, capacity, resized}, resized.Message
+}
+
+// endConditions are those of a member whose MiniCluster has finished or is being deleted.
+func (p *pass) endConditions(m *candidate) (conditions []metav1.Condition, whenReady string) {
+	reason, message := v1alpha1.ReasonFinished, "the MiniCluster has finished; its nodes are given back"
+	if m.Lifecycle == Deleting {
+		reason, message = v1alpha1.ReasonDeleting, "the MiniCluster is being deleted; its nodes are given back"
+	}
+	resized := condition(v1alpha1.ConditionResized, reason, message)
+	if held := int32(len(m.held)); held > 0 { //nolint:gosec // Bounded by the size of the MiniCluster.
+		resized = unmet(resized, v1alpha1.ReasonPodsLeaving, fmt.Sprintf(
+			"%s; pods have still to leave %s", message, counted(held, "node", "nodes")))
+	}
+	return []metav1.Condition{
+		condition(v1alpha1.ConditionCapacityReserved, reason, message),
+		condition(v1alpha1.ConditionCapacityReady, reason, message),
+		resized,
+	}, message
+}
+
+func condition(kind, reason, message string) metav1.Condition {
+	return metav1.Condition{Type: kind, Status: metav1.ConditionTrue, Reason: reason, Message: message}
+}
+
+func unmet(c metav1.Condition, reason, message string) metav1.Condition {
+	c.Status, c.Reason, c.Message = metav1.ConditionFalse, reason, message
+	return c
+}
+
+// pools names the pools of the member's claims, or the one that it would claim from.
+func (p *pass) pools(m *candidate) string {
+	var names []string
+	for _, name := range m.NodePools {
+		if m.claims[name] > 0 {
+			names = append(names, name)
+		}
+	}
+	if len(names) == 0 {
+		return m.pool()
+	}
+	return strings.Join(names, ", ")
+}
+
+// counted is a number with the word for one or for many.
+func counted(n int32, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
+// listed names the first few of a list and counts the rest: a message has to stay readable.
+func listed(names []string) string {
+	const most = 8
+	if len(names) <= most {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
+}
+
+// clock is a point in time as messages have it.
+func clock(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+// amount is a quantity in the notation of Kubernetes.
+func amount(name corev1.ResourceName, n int64) string {
+	switch name {
+	case corev1.ResourceCPU:
+		return resource.NewMilliQuantity(n, resource.DecimalSI).String()
+	case corev1.ResourceMemory, corev1.ResourceEphemeralStorage:
+		return resource.NewQuantity(n, resource.BinarySI).String()
+	default:
+		return resource.NewQuantity(n, resource.DecimalSI).String()
+	}
+}

@@ -1,0 +1,461 @@
+package plan_test
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
+)
+
+// world is a cluster in a few lines: pools whose target Cluster Autoscaler keeps at the floor, machines
+// that boot, a scheduler, a Job controller, other tenants, and the release of nodes by the provider.
+// Everything that it does is drawn from one seed; what happened is kept as a story.
+type world struct {
+	rand  *rand.Rand
+	now   time.Time
+	pools map[string]*worldPool
+	// members by name.
+	members map[string]*worldMember
+	// wishes are all sizes that a member has ever wanted or had, which are those that a gang may have.
+	wishes map[string]map[int32]bool
+	// quiet is set when nothing happens any more that nobody asked for.
+	quiet  bool
+	story  []string
+	broken []string
+}
+
+type worldPool struct {
+	plan.Pool
+	target  int
+	ordered int
+	nodes   map[string]*worldNode
+}
+
+type worldNode struct {
+	plan.Node
+	// readyAt is when a machine that was ordered becomes a Ready node; registeredAt comes a little before.
+	registeredAt, readyAt time.Time
+	foreign               int
+}
+
+type worldMember struct {
+	plan.Member
+	// pods by index; an empty name is a pod without a node.
+	pods map[int32]string
+	// leaving are nodes of pods that are being deleted.
+	leaving map[string]bool
+	gone    bool
+	// formerSize is the size before the last resize, up to which nodes may be reserved until the next pass.
+	formerSize int32
+}
+
+func newWorld(seed uint64) *world {
+	w := &world{
+		rand: rand.New(rand.NewPCG(seed, seed)), now: noon,
+		pools: map[string]*worldPool{}, members: map[string]*worldMember{}, wishes: map[string]map[int32]bool{},
+	}
+	for _, name := range []string{"a", "b"} {
+		p := pool(name, int32(6+w.rand.IntN(10)))
+		p.ProvisionTimeout = 3 * time.Minute
+		w.pools[name] = &worldPool{Pool: p, nodes: map[string]*worldNode{}}
+	}
+	return w
+}
+
+func (w *world) tell(format string, args ...any) {
+	w.story = append(w.story, w.now.Format("15:04:05 ")+fmt.Sprintf(format, args...))
+}
+
+func (w *world) promise(held bool, format string, args ...any) {
+	if !held {
+		w.broken = append(w.broken, fmt.Sprintf(format, args...))
+		w.tell("BROKEN: "+format, args...)
+	}
+}
+
+// observe copies the world into plain values, as the controller's caches do.
+func (w *world) observe() plan.Observed {
+	var o plan.Observed
+	for _, name := range slices.Sorted(maps.Keys(w.pools)) {
+		p := w.pools[name]
+		o.Pools = append(o.Pools, p.Pool)
+		for _, n := range slices.Sorted(maps.Keys(p.nodes)) {
+			node := p.nodes[n]
+			if node.registeredAt.After(w.now) {
+				continue
+			}
+			seen := node.Node
+			seen.Ready = seen.Ready && !node.readyAt.After(w.now)
+			seen.CreatedAt = node.registeredAt
+			seen.Requested = plan.Resources{corev1.ResourceCPU: int64(4000 * min(node.foreign, 1))}
+			for _, m := range w.members {
+				if m.uses(n) {
+					seen.Requested[corev1.ResourceCPU] += 3000
+				}
+			}
+			o.Nodes = append(o.Nodes, seen)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(w.members)) {
+		m := w.members[name]
+		if m.gone {
+			continue
+		}
+		seen := m.Member
+		seen.Pods = nil
+		for _, index := range slices.Sorted(maps.Keys(m.pods)) {
+			if node := m.pods[index]; node != "" {
+				seen.Pods = append(seen.Pods, plan.Pod{Index: index, Node: node})
+			}
+		}
+		for _, node := range slices.Sorted(maps.Keys(m.leaving)) {
+			seen.Pods = append(seen.Pods, plan.Pod{Index: 1000, Node: node})
+		}
+		o.Members = append(o.Members, seen)
+	}
+	return o
+}
+
+func (m *worldMember) uses(node string) bool {
+	if m.leaving[node] {
+		return true
+	}
+	for _, n := range m.pods {
+		if n == node {
+			return true
+		}
+	}
+	return false
+}
+
+// reconcile is one pass of the controller. It is killed after so many writes; a negative number lets it end.
+func (w *world) reconcile(writes int) plan.Decisions {
+	decisions := plan.Plan(w.observe(), w.now)
+	write := func() bool { writes--; return writes != -1 }
+	byName := func(d plan.Decision) *worldMember { return w.members[d.Key.Name] }
+
+	for _, d := range decisions.Members {
+		for _, n := range d.Notes {
+			w.tell("%s: %s: %s", d.Key.Name, n.Reason, n.Message)
+		}
+	}
+	// Resizes come first here, on what was recorded before this pass: the order in which the real
+	// controller must never rely on an unrecorded reservation.
+	for _, d := range decisions.Members {
+		if m := byName(d); d.Resize != 0 {
+			if !write() {
+				return decisions
+			}
+			if d.Resize > m.Size {
+				w.checkNodesFirst(m, d)
+			}
+			m.formerSize, m.Size = m.Size, d.Resize
+		}
+	}
+	for _, d := range decisions.Members {
+		if !write() {
+			return decisions
+		}
+		m := byName(d)
+		m.Reservations, m.Growth = d.Reservations, d.Growth
+	}
+	return decisions
+}
+
+// checkNodesFirst is the first promise: as many Ready nodes are held as the member will have pods.
+func (w *world) checkNodesFirst(m *worldMember, d plan.Decision) {
+	ready := int32(0)
+	for _, r := range d.Reservations {
+		for _, name := range r.Held {
+			if n := w.node(name); n != nil && !n.readyAt.After(w.now) && n.Ready {
+				ready++
+			}
+		}
+	}
+	w.promise(ready >= d.Resize, "%s is resized to %d with %d Ready nodes", m.Key.Name, d.Resize, ready)
+}
+
+func (w *world) node(name string) *worldNode {
+	for _, p := range w.pools {
+		if n := p.nodes[name]; n != nil {
+			return n
+		}
+	}
+	return nil
+}
+
+// clusterAutoscaler raises every target to the floor that the reservations call for.
+func (w *world) clusterAutoscaler() {
+	for _, name := range slices.Sorted(maps.Keys(w.pools)) {
+		p := w.pools[name]
+		floor, occupied := int32(0), int32(0)
+		for _, m := range w.members {
+			for _, r := range m.Reservations {
+				if r.NodePool == name && !m.gone {
+					floor += r.Nodes
+					occupied = max(occupied, r.Occupied)
+				}
+			}
+		}
+		p.target = max(p.target, int(min(floor+occupied, p.MaxSize)))
+		for len(p.nodes) < p.target {
+			node := nodes(name, p.ordered, p.ordered+1)[0]
+			boot := time.Duration(w.rand.IntN(60)) * time.Second
+			if !w.quiet && w.rand.IntN(20) == 0 {
+				boot = time.Hour // It never comes in time.
+			}
+			p.nodes[node.Name] = &worldNode{Node: node, registeredAt: w.now.Add(boot), readyAt: w.now.Add(boot + time.Second)}
+			p.ordered++
+			w.tell("CA orders %s", node.Name)
+		}
+	}
+}
+
+// release deletes the nodes that nobody holds and that no unmet reservation is waiting for.
+func (w *world) release() {
+	for _, name := range slices.Sorted(maps.Keys(w.pools)) {
+		p := w.pools[name]
+		held, unmet, reserved := map[string]bool{}, 0, 0
+		for _, m := range w.members {
+			for _, r := range m.Reservations {
+				if r.NodePool == name && !m.gone {
+					reserved += int(r.Nodes)
+					unmet += max(0, int(r.Nodes)-len(r.Held))
+					for _, h := range r.Held {
+						held[h] = true
+					}
+				}
+			}
+		}
+		spare := slices.DeleteFunc(slices.Sorted(maps.Keys(p.nodes)), func(n string) bool {
+			return held[n] || p.nodes[n].foreign > 0 || w.used(n)
+		})
+		for _, n := range spare {
+			if unmet > 0 && !p.nodes[n].Cordoned {
+				unmet--
+				continue
+			}
+			if p.target > reserved {
+				delete(p.nodes, n)
+				p.target--
+				w.tell("provider releases %s", n)
+			}
+		}
+	}
+}
+
+func (w *world) used(node string) bool {
+	for _, m := range w.members {
+		if m.uses(node) {
+			return true
+		}
+	}
+	return false
+}
+
+// jobs makes the pods of each member follow its size and binds those that find a node.
+func (w *world) jobs() {
+	for _, name := range slices.Sorted(maps.Keys(w.members)) {
+		m := w.members[name]
+		size := m.Size
+		if m.gone || m.Lifecycle != plan.Running {
+			size = 0
+		}
+		for _, index := range slices.Sorted(maps.Keys(m.pods)) {
+			if node := m.pods[index]; index >= size {
+				delete(m.pods, index)
+				if node != "" {
+					m.leaving[node] = true
+				}
+			} else if node != "" && w.node(node) == nil {
+				m.pods[index] = "" // Its node is lost; the Job makes a new pod.
+			}
+		}
+		for _, node := range slices.Sorted(maps.Keys(m.leaving)) {
+			if w.node(node) == nil || w.rand.IntN(3) == 0 {
+				delete(m.leaving, node)
+			}
+		}
+		for index := range size {
+			if m.pods[index] == "" {
+				m.pods[index] = w.bind(m)
+			}
+		}
+	}
+}
+
+func (w *world) bind(m *worldMember) string {
+	for _, name := range m.NodePools {
+		p := w.pools[name]
+		for _, n := range slices.Sorted(maps.Keys(p.nodes)) {
+			node := p.nodes[n]
+			if node.Ready && !node.readyAt.After(w.now) && !node.Cordoned && node.foreign == 0 && !w.used(n) {
+				return n
+			}
+		}
+	}
+	return ""
+}
+
+// happen lets one thing happen that no part of ours decides.
+func (w *world) happen() {
+	live := slices.DeleteFunc(slices.Sorted(maps.Keys(w.members)), func(n string) bool { return w.members[n].gone })
+	some := func() *worldMember {
+		if len(live) == 0 {
+			return nil
+		}
+		return w.members[live[w.rand.IntN(len(live))]]
+	}
+	switch m := some(); w.rand.IntN(12) {
+	case 0:
+		if len(live) < 4 {
+			w.arrive()
+		}
+	case 1, 2, 3:
+		if m != nil && m.Lifecycle == plan.Running {
+			w.wish(m, m.Wants+int32(w.rand.IntN(6))+1, "grow")
+		}
+	case 4, 5:
+		if m != nil && m.Lifecycle == plan.Running {
+			w.wish(m, max(1, m.Wants-int32(w.rand.IntN(6))-1), "shrink")
+		}
+	case 6:
+		if m != nil && w.rand.IntN(4) == 0 {
+			m.Lifecycle = plan.Finished + plan.Lifecycle(w.rand.IntN(2))
+			w.tell("%s ends", m.Key.Name)
+		}
+	case 7:
+		if m != nil && m.Lifecycle != plan.Running {
+			m.gone = true
+			w.tell("%s is gone", m.Key.Name)
+		}
+	case 8, 9:
+		if n := w.anyNode(); n != nil && !w.used(n.Name) && !n.readyAt.After(w.now) && n.Ready {
+			n.foreign = 1 - n.foreign
+			w.tell("%d foreign pods on %s", n.foreign, n.Name)
+		}
+	case 10:
+		if n := w.anyNode(); n != nil && w.rand.IntN(3) == 0 {
+			p := w.pools[n.Pool]
+			delete(p.nodes, n.Name)
+			w.tell("%s is lost", n.Name)
+		}
+	case 11:
+		if n := w.anyNode(); n != nil {
+			n.Cordoned = !n.Cordoned
+			w.tell("%s cordoned: %v", n.Name, n.Cordoned)
+		}
+	}
+}
+
+func (w *world) anyNode() *worldNode {
+	var all []*worldNode
+	for _, name := range slices.Sorted(maps.Keys(w.pools)) {
+		for _, n := range slices.Sorted(maps.Keys(w.pools[name].nodes)) {
+			all = append(all, w.pools[name].nodes[n])
+		}
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	return all[w.rand.IntN(len(all))]
+}
+
+func (w *world) arrive() {
+	name := fmt.Sprintf("m%d", len(w.members))
+	size := int32(w.rand.IntN(3)) + 1
+	lists := [][]string{{"a"}, {"b"}, {"a", "b"}, {"b", "a"}}
+	b := member(name, size, size, lists[w.rand.IntN(len(lists))]...)
+	w.members[name] = &worldMember{Member: b.Member, pods: map[int32]string{}, leaving: map[string]bool{}}
+	w.wishes[name] = map[int32]bool{size: true}
+	w.tell("%s arrives with size %d and pools %s", name, size, strings.Join(b.NodePools, ","))
+}
+
+func (w *world) wish(m *worldMember, size int32, verb string) {
+	m.Wants = size
+	w.wishes[m.Key.Name][size] = true
+	w.tell("%s asks to %s to %d (has %d)", m.Key.Name, verb, size, m.Size)
+}
+
+// check asserts what must hold after every step.
+func (w *world) check() {
+	holder := map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(w.members)) {
+		m := w.members[name]
+		if m.gone {
+			continue
+		}
+		var total int32
+		for _, r := range m.Reservations {
+			total += r.Nodes
+			for _, n := range r.Held {
+				w.promise(holder[n] == "", "%s is held for %s and for %s", n, holder[n], name)
+				holder[n] = name
+			}
+		}
+		w.promise(total <= max(m.Size, m.formerSize) || w.wishes[name][total], "%s has reserved %d, which is no size that it asked for", name, total)
+	}
+	for name, p := range w.pools {
+		var sum int32
+		for _, m := range w.members {
+			for _, r := range m.Reservations {
+				if r.NodePool == name && !m.gone {
+					sum += r.Nodes
+				}
+			}
+		}
+		w.promise(sum <= p.MaxSize, "%d nodes are reserved in %s, whose maxSize is %d", sum, name, p.MaxSize)
+	}
+}
+
+// conditionOf is a condition of a decision.
+func conditionOf(d plan.Decision, kind string) (reason string, isTrue bool) {
+	for _, c := range d.Conditions {
+		if c.Type == kind {
+			return c.Reason, c.Status == "True"
+		}
+	}
+	return "", false
+}
+
+// checkRest asserts what must hold when nothing happens any more.
+func (w *world) checkRest() {
+	decisions := w.reconcile(-1)
+	for _, d := range decisions.Members {
+		m := w.members[d.Key.Name]
+		w.promise(len(d.Notes) == 0, "at rest a pass still does something for %s: %v", d.Key.Name, d.Notes)
+		w.promise(d.Resize == 0, "at rest %s is resized", d.Key.Name)
+		reason, reserved := conditionOf(d, v1alpha1.ConditionCapacityReserved)
+		if m.Lifecycle == plan.Running && reserved {
+			w.promise(m.Size == m.Wants, "at rest %s has size %d and wants %d, and no reason is given", d.Key.Name, m.Size, m.Wants)
+		}
+		if !reserved {
+			w.promise(reason == v1alpha1.ReasonPoolFull || reason == v1alpha1.ReasonPoolTooSmall ||
+				reason == v1alpha1.ReasonQueued || reason == v1alpha1.ReasonBackingOff, "at rest %s waits for %s", d.Key.Name, reason)
+		}
+		if m.Lifecycle != plan.Running {
+			w.promise(len(d.Reservations) == 0, "at rest %s has ended and still holds %+v", d.Key.Name, d.Reservations)
+		}
+	}
+	for name, p := range w.pools {
+		held := map[string]bool{}
+		for _, m := range w.members {
+			for _, r := range m.Reservations {
+				for _, n := range r.Held {
+					held[n] = held[n] || !m.gone
+				}
+			}
+		}
+		for n, node := range p.nodes {
+			w.promise(held[n] || node.foreign > 0 || w.used(n) || node.Cordoned || node.readyAt.After(w.now) || p.target <= len(held),
+				"at rest %s of %s is held by nobody and not released", n, name)
+		}
+	}
+}

@@ -1,0 +1,83 @@
+package resize
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
+)
+
+// apply carries out the decision for one member: the status first, because a size must not be given that
+// no recorded reservation stands behind, then the resize.
+func (r *Reconciler) apply(ctx context.Context, e *entry, d *plan.Decision) error {
+	member := e.member.DeepCopy()
+	r.fillStatus(member, e, d)
+	if !equality.Semantic.DeepEqual(e.member.Status, member.Status) {
+		if err := r.Client.Status().Update(ctx, member); err != nil {
+			return fmt.Errorf("write the status of EnsembleMember %s: %w", e.key, err)
+		}
+		r.writes.note(kindMember, member)
+	}
+	if d.Resize != 0 && e.cluster != nil {
+		object, patch, err := e.cluster.SizePatch(d.Resize)
+		if err != nil {
+			return err
+		}
+		if err := r.Client.Patch(ctx, object, patch); err != nil {
+			return fmt.Errorf("resize MiniCluster %s: %w", e.key, err)
+		}
+		r.writes.note(kindMiniCluster, object)
+		r.Metrics.resized(e.cluster.Size, d.Resize)
+	}
+	for _, note := range d.Notes {
+		kind := corev1.EventTypeNormal
+		if note.Warning {
+			kind = corev1.EventTypeWarning
+		}
+		r.tell(ctx, e, kind, note.Reason, note.Message)
+	}
+	return nil
+}
+
+// fillStatus makes the status say what was decided.
+func (r *Reconciler) fillStatus(member *v1alpha1.EnsembleMember, e *entry, d *plan.Decision) {
+	status := &member.Status
+	status.ObservedGeneration = member.Generation
+	status.Size = e.size()
+	status.Reserved, status.Nodes = d.Reserved(), d.Nodes
+	status.Reservations, status.Growth = d.Reservations, d.Growth
+	status.Selector = minicluster.LabelJobName + "=" + member.Name
+	v1alpha1.SetConditions(&status.Conditions, member.Generation, metav1.NewTime(r.Clock.Now()), d.WhenReady, d.Conditions...)
+	if request := member.Spec.Request; request != nil && request.Size == member.Spec.Size {
+		outcome := ""
+		for i := range status.Conditions {
+			if status.Conditions[i].Type == v1alpha1.ConditionReady {
+				outcome = status.Conditions[i].Message
+			}
+		}
+		status.LastRequest = &v1alpha1.RequestOutcome{Request: *request, Outcome: outcome}
+	}
+}
+
+// tell logs what happened to a member and makes an event of it, on the member where there is one and on
+// the MiniCluster too, which is what its user looks at.
+func (r *Reconciler) tell(ctx context.Context, e *entry, kind, reason, message string) {
+	log.FromContext(ctx).Info(message, "namespace", e.key.Namespace, "member", e.key.Name, "reason", reason)
+	cluster := minicluster.New()
+	cluster.SetNamespace(e.key.Namespace)
+	cluster.SetName(e.key.Name)
+	cluster.SetUID(e.uid())
+	if e.member != nil {
+		r.Events.Eventf(e.member, cluster, kind, reason, reason, "%s", message)
+	}
+	if e.cluster != nil {
+		r.Events.Eventf(cluster, nil, kind, reason, reason, "%s", message)
+	}
+}

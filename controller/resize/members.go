@@ -1,0 +1,191 @@
+package resize
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
+)
+
+// syncMembers creates, updates and deletes members so that they match their MiniClusters. What fails for
+// one does not hold up the others.
+func (r *Reconciler) syncMembers(ctx context.Context, seen *seen) []error {
+	var failures []error
+	maps.DeleteFunc(r.faults, func(key types.NamespacedName, _ string) bool {
+		e := seen.entries[key]
+		return e == nil || e.invalid == nil
+	})
+	for _, e := range seen.entries {
+		if err := r.syncMember(ctx, e); err != nil {
+			e.skip = true
+			failures = append(failures, err)
+		}
+	}
+	return failures
+}
+
+func (r *Reconciler) syncMember(ctx context.Context, e *entry) error {
+	switch {
+	case e.cluster == nil:
+		// The MiniCluster is gone; its member is deleted with it by the garbage collector.
+		return nil
+	case e.invalid != nil:
+		if r.faults[e.key] != e.invalid.Error() {
+			r.tell(ctx, e, corev1.EventTypeWarning, v1alpha1.ReasonInvalid, e.invalid.Error())
+			r.faults[e.key] = e.invalid.Error()
+		}
+		return nil
+	case e.member != nil && e.uid() != ownerOf(e.member):
+		// The MiniCluster was deleted and made again under its name. The old member's end is near.
+		e.skip = true
+		return nil
+	case e.lifecycle() != plan.Running:
+		return nil
+	case e.member == nil && e.cluster.Managed():
+		return r.createMember(ctx, e)
+	case e.member == nil:
+		return nil
+	case !e.cluster.Managed():
+		return r.deleteMember(ctx, e)
+	}
+	if err := r.updateMember(ctx, e); err != nil || e.skip {
+		return err
+	}
+	return r.recordAppliedSize(ctx, e)
+}
+
+func ownerOf(member *v1alpha1.EnsembleMember) types.UID {
+	if owner := metav1.GetControllerOf(member); owner != nil {
+		return owner.UID
+	}
+	return ""
+}
+
+func (r *Reconciler) createMember(ctx context.Context, e *entry) error {
+	member := &v1alpha1.EnsembleMember{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace:   e.key.Namespace,
+			Name:        e.key.Name,
+			Annotations: map[string]string{v1alpha1.AnnotationAdoptedGeneration: generation(e.cluster)},
+			OwnerReferences: []metav1.OwnerReference{
+				*metav1.NewControllerRef(&metav1.ObjectMeta{Name: e.cluster.Key.Name, UID: e.cluster.UID}, minicluster.GroupVersionKind),
+			},
+		},
+		Spec: v1alpha1.EnsembleMemberSpec{Size: e.cluster.Size},
+	}
+	mirror(&member.Spec, e.cluster)
+	if err := r.Client.Create(ctx, member); err != nil {
+		if apierrors.IsAlreadyExists(err) {
+			return nil
+		}
+		return fmt.Errorf("create EnsembleMember %s: %w", e.key, err)
+	}
+	r.writes.note(kindMember, member)
+	r.tell(ctx, e, corev1.EventTypeNormal, "Managed", fmt.Sprintf("managed from now on, with size %d of %d to %d and nodes from %v",
+		member.Spec.Size, member.Spec.MinSize, member.Spec.MaxSize, member.Spec.NodePools))
+	return nil
+}
+
+func (r *Reconciler) deleteMember(ctx context.Context, e *entry) error {
+	e.skip = true
+	if e.member.DeletionTimestamp != nil {
+		return nil
+	}
+	if err := r.Client.Delete(ctx, e.member, client.Preconditions{UID: &e.member.UID}); client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("delete EnsembleMember %s: %w", e.key, err)
+	}
+	r.tell(ctx, e, corev1.EventTypeNormal, "Unmanaged", fmt.Sprintf("no longer managed: the annotation %s was removed", v1alpha1.AnnotationNodePools))
+	return nil
+}
+
+// mirror copies into the spec what the MiniCluster decides.
+func mirror(spec *v1alpha1.EnsembleMemberSpec, cluster *minicluster.MiniCluster) {
+	spec.MinSize, spec.MaxSize = cluster.MinSize, cluster.MaxSize
+	spec.NodePools, spec.GrowthPolicy = slices.Clone(cluster.NodePools), cluster.GrowthPolicy
+}
+
+// updateMember brings the member's spec in line with its MiniCluster, and adopts a size that somebody
+// wrote into the MiniCluster directly. Both are one write, which also records which edit was adopted: an
+// adoption that is repeated after a kill does not overwrite a wish that came in between.
+func (r *Reconciler) updateMember(ctx context.Context, e *entry) error {
+	member := e.member.DeepCopy()
+	mirror(&member.Spec, e.cluster)
+	said := ""
+	if edited(e) && e.cluster.Size >= member.Spec.MinSize {
+		said = fmt.Sprintf("somebody set the size of the MiniCluster to %d; that is the wish now, in place of %d", e.cluster.Size, e.member.Spec.Size)
+		r.adopt(member, e.cluster.Size, "an edit of spec.size of the MiniCluster")
+		if member.Annotations == nil {
+			member.Annotations = map[string]string{}
+		}
+		member.Annotations[v1alpha1.AnnotationAdoptedGeneration] = generation(e.cluster)
+	}
+	if size := member.Spec.Size; size < member.Spec.MinSize || size > member.Spec.MaxSize {
+		bound := min(max(size, member.Spec.MinSize), member.Spec.MaxSize)
+		said = fmt.Sprintf("the MiniCluster takes sizes from %d to %d now; the wish is %d, in place of %d",
+			member.Spec.MinSize, member.Spec.MaxSize, bound, size)
+		r.adopt(member, bound, "an edit of the bounds of the MiniCluster")
+	}
+	if equality.Semantic.DeepEqual(e.member.Spec, member.Spec) && equality.Semantic.DeepEqual(e.member.Annotations, member.Annotations) {
+		return nil
+	}
+	e.skip = true
+	if err := r.Client.Update(ctx, member); err != nil {
+		return fmt.Errorf("update EnsembleMember %s: %w", e.key, err)
+	}
+	r.writes.note(kindMember, member)
+	if said != "" {
+		r.tell(ctx, e, corev1.EventTypeNormal, v1alpha1.ReasonAdopted, said)
+	}
+	return nil
+}
+
+func (r *Reconciler) adopt(member *v1alpha1.EnsembleMember, size int32, by string) {
+	amount := size - member.Spec.Size
+	member.Spec.Size = size
+	member.Spec.Request = &v1alpha1.Request{
+		Action: v1alpha1.RequestAdopt, Amount: max(amount, -amount), Size: size, By: by, At: metav1.NewMicroTime(r.Clock.Now()),
+	}
+}
+
+// edited reports whether somebody other than the controller has set the size, and that has not been adopted.
+func edited(e *entry) bool {
+	return !applied(e) && e.member.Annotations[v1alpha1.AnnotationAdoptedGeneration] != generation(e.cluster)
+}
+
+// applied reports whether the MiniCluster's size is the one that the controller knows.
+func applied(e *entry) bool {
+	return e.cluster.AppliedSize != nil && *e.cluster.AppliedSize == e.cluster.Size
+}
+
+// recordAppliedSize makes an adopted size one that the controller knows.
+func (r *Reconciler) recordAppliedSize(ctx context.Context, e *entry) error {
+	if applied(e) || edited(e) {
+		return nil
+	}
+	e.skip = true
+	object, patch, err := e.cluster.AppliedSizePatch()
+	if err != nil {
+		return err
+	}
+	if err := r.Client.Patch(ctx, object, patch); err != nil {
+		return fmt.Errorf("record the size of MiniCluster %s: %w", e.key, err)
+	}
+	r.writes.note(kindMiniCluster, object)
+	return nil
+}
+
+func generation(cluster *minicluster.MiniCluster) string {
+	return strconv.FormatInt(cluster.Generation, 10)
+}

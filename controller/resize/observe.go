@@ -1,0 +1,311 @@
+package resize
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/component-helpers/resource"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
+)
+
+// seen is what a pass has read.
+type seen struct {
+	entries map[types.NamespacedName]*entry
+	pools   []plan.Pool
+	nodes   []plan.Node
+}
+
+// entry is what a pass has read of one MiniCluster and its member; either may be missing.
+type entry struct {
+	key     types.NamespacedName
+	cluster *minicluster.MiniCluster
+	// invalid is what is wrong with the MiniCluster, nil for nothing.
+	invalid error
+	member  *v1alpha1.EnsembleMember
+	// job is the Job of the MiniCluster, nil when there is none.
+	job  *batchv1.Job
+	pods []plan.Pod
+	// wants is the member's wish, with what this pass has made of it.
+	wants int32
+	// skip is set when this pass has changed or failed to change the member's spec: what is planned for it
+	// waits for the next pass.
+	skip bool
+}
+
+// observe reads everything from the caches. Nothing that it returns may be changed.
+func observe(ctx context.Context, reader client.Reader) (*seen, error) {
+	s := &seen{entries: map[types.NamespacedName]*entry{}}
+	for _, read := range []func(context.Context, client.Reader) error{
+		s.readMembers, s.readMiniClusters, s.readPools,
+	} {
+		if err := read(ctx, reader); err != nil {
+			return nil, err
+		}
+	}
+	owners, err := s.readJobs(ctx, reader)
+	if err != nil {
+		return nil, err
+	}
+	requested, err := s.readPods(ctx, reader, owners)
+	if err != nil {
+		return nil, err
+	}
+	return s, s.readNodes(ctx, reader, requested)
+}
+
+func (s *seen) entry(key types.NamespacedName) *entry {
+	e := s.entries[key]
+	if e == nil {
+		e = &entry{key: key}
+		s.entries[key] = e
+	}
+	return e
+}
+
+func (s *seen) readMembers(ctx context.Context, reader client.Reader) error {
+	var members v1alpha1.EnsembleMemberList
+	if err := reader.List(ctx, &members, client.UnsafeDisableDeepCopy); err != nil {
+		return fmt.Errorf("list EnsembleMembers: %w", err)
+	}
+	for i := range members.Items {
+		e := s.entry(client.ObjectKeyFromObject(&members.Items[i]))
+		e.member, e.wants = &members.Items[i], members.Items[i].Spec.Size
+	}
+	return nil
+}
+
+func (s *seen) readMiniClusters(ctx context.Context, reader client.Reader) error {
+	clusters := minicluster.NewList()
+	if err := reader.List(ctx, clusters, client.UnsafeDisableDeepCopy); err != nil {
+		return fmt.Errorf("list MiniClusters: %w", err)
+	}
+	for i := range clusters.Items {
+		key := client.ObjectKeyFromObject(&clusters.Items[i])
+		if s.entries[key] == nil && !minicluster.Managed(&clusters.Items[i]) {
+			continue
+		}
+		e := s.entry(key)
+		e.cluster, e.invalid = minicluster.Parse(&clusters.Items[i])
+	}
+	return nil
+}
+
+func (s *seen) readPools(ctx context.Context, reader client.Reader) error {
+	var pools v1alpha1.NodePoolList
+	if err := reader.List(ctx, &pools, client.UnsafeDisableDeepCopy); err != nil {
+		return fmt.Errorf("list NodePools: %w", err)
+	}
+	for i := range pools.Items {
+		spec := &pools.Items[i].Spec
+		s.pools = append(s.pools, plan.Pool{
+			Name:             pools.Items[i].Name,
+			MaxSize:          spec.MaxSize,
+			ProvisionTimeout: spec.ProvisionTimeout.Duration,
+			Allocatable:      plan.ResourcesOf(spec.Template.AllocatableOrCapacity()),
+			Taints:           spec.Template.Taints,
+		})
+	}
+	return nil
+}
+
+// readJobs finds the Job of each MiniCluster and returns whose each Job is.
+func (s *seen) readJobs(ctx context.Context, reader client.Reader) (map[types.UID]*entry, error) {
+	var jobs batchv1.JobList
+	if err := reader.List(ctx, &jobs, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("list Jobs: %w", err)
+	}
+	owners := map[types.UID]*entry{}
+	for i := range jobs.Items {
+		job := &jobs.Items[i]
+		owner := metav1.GetControllerOf(job)
+		if owner == nil || owner.Kind != minicluster.GroupVersionKind.Kind {
+			continue
+		}
+		if e := s.entries[types.NamespacedName{Namespace: job.Namespace, Name: owner.Name}]; e != nil && e.uid() == owner.UID {
+			e.job = job
+			owners[job.UID] = e
+		}
+	}
+	return owners, nil
+}
+
+// uid is that of the MiniCluster, known from its member when the MiniCluster itself is gone.
+func (e *entry) uid() types.UID {
+	if e.cluster != nil {
+		return e.cluster.UID
+	}
+	if e.member != nil {
+		if owner := metav1.GetControllerOf(e.member); owner != nil {
+			return owner.UID
+		}
+	}
+	return ""
+}
+
+// readPods gives each member its pods and returns what the pods on each node request.
+func (s *seen) readPods(ctx context.Context, reader client.Reader, owners map[types.UID]*entry) (map[string]plan.Resources, error) {
+	var pods corev1.PodList
+	if err := reader.List(ctx, &pods, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("list Pods: %w", err)
+	}
+	requested := map[string]plan.Resources{}
+	for i := range pods.Items {
+		pod := &pods.Items[i]
+		if pod.Spec.NodeName == "" || ended(pod) {
+			continue
+		}
+		on := requested[pod.Spec.NodeName]
+		if on == nil {
+			on = plan.Resources{}
+			requested[pod.Spec.NodeName] = on
+		}
+		on.Add(plan.ResourcesOf(resource.PodRequests(pod, resource.PodResourcesOptions{})))
+		on[corev1.ResourcePods]++
+		if owner := metav1.GetControllerOf(pod); owner != nil {
+			if e := owners[owner.UID]; e != nil {
+				e.pods = append(e.pods, plan.Pod{Index: indexOf(pod), Node: pod.Spec.NodeName})
+			}
+		}
+	}
+	return requested, nil
+}
+
+func ended(pod *corev1.Pod) bool {
+	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+}
+
+// indexOf is the completion index of a pod, which is the rank of its broker. A pod without one is taken
+// for the lead broker: its node is the last to be given back.
+func indexOf(pod *corev1.Pod) int32 {
+	index, err := strconv.ParseInt(pod.Labels[batchv1.JobCompletionIndexAnnotation], 10, 32)
+	if err != nil {
+		return 0
+	}
+	return int32(index)
+}
+
+func (s *seen) readNodes(ctx context.Context, reader client.Reader, requested map[string]plan.Resources) error {
+	var nodes corev1.NodeList
+	if err := reader.List(ctx, &nodes, client.UnsafeDisableDeepCopy); err != nil {
+		return fmt.Errorf("list Nodes: %w", err)
+	}
+	for i := range nodes.Items {
+		s.nodes = append(s.nodes, nodeOf(&nodes.Items[i], requested[nodes.Items[i].Name]))
+	}
+	return nil
+}
+
+// lifecyclePrefix is that of the taints by which Kubernetes itself says that a node is not Ready.
+const lifecyclePrefix = "node.kubernetes.io/"
+
+func nodeOf(node *corev1.Node, requested plan.Resources) plan.Node {
+	out := plan.Node{
+		Name:      node.Name,
+		Pool:      node.Labels[v1alpha1.LabelNodePool],
+		Cordoned:  node.Spec.Unschedulable,
+		Leaving:   node.DeletionTimestamp != nil,
+		Reserved:  node.Annotations[v1alpha1.AnnotationReserved] == "true",
+		CreatedAt: node.CreationTimestamp.Time,
+		Requested: requested,
+	}
+	if out.Pool == "" {
+		return out
+	}
+	out.Allocatable = plan.ResourcesOf(node.Status.Allocatable)
+	for i := range node.Status.Conditions {
+		if c := &node.Status.Conditions[i]; c.Type == corev1.NodeReady {
+			out.Ready = c.Status == corev1.ConditionTrue
+		}
+	}
+	for i := range node.Spec.Taints {
+		taint := node.Spec.Taints[i]
+		switch {
+		case taint.Key == v1alpha1.TaintToBeDeleted:
+			out.Leaving = true
+		case strings.HasPrefix(taint.Key, lifecyclePrefix):
+			// A node with such a taint does not take pods yet, whatever its condition says. Cordoning has
+			// a field of its own.
+			out.Ready = out.Ready && taint.Key == corev1.TaintNodeUnschedulable
+		case taint.Effect != corev1.TaintEffectPreferNoSchedule:
+			out.Taints = append(out.Taints, taint)
+		}
+	}
+	return out
+}
+
+// values are the plain values that the planner works with.
+func (s *seen) values() plan.Observed {
+	observed := plan.Observed{Pools: s.pools, Nodes: s.nodes}
+	for _, e := range s.entries {
+		if e.member != nil {
+			observed.Members = append(observed.Members, e.value())
+		}
+	}
+	return observed
+}
+
+func (e *entry) value() plan.Member {
+	m := plan.Member{
+		Key:          e.key,
+		Lifecycle:    e.lifecycle(),
+		Wants:        e.wants,
+		Size:         e.size(),
+		NodePools:    e.member.Spec.NodePools,
+		Pods:         e.pods,
+		Reservations: e.member.Status.Reservations,
+		Growth:       e.member.Status.Growth,
+	}
+	if e.cluster == nil {
+		return m
+	}
+	requests, tolerations := e.cluster.PodRequests, e.cluster.Tolerations
+	if e.job != nil {
+		// The Flux Operator adds containers of its own; the Job has them all.
+		requests, tolerations = minicluster.PodNeeds(&e.job.Spec.Template.Spec)
+	}
+	m.PodRequests = plan.ResourcesOf(requests)
+	m.PodRequests[corev1.ResourcePods] = 1
+	m.Tolerations = tolerations
+	return m
+}
+
+// size is that of the MiniCluster. One that is out of bounds is not followed, neither by the Flux Operator
+// nor here, so the last one that was in bounds still counts.
+func (e *entry) size() int32 {
+	if e.cluster == nil || (e.cluster.Size > e.cluster.MaxSize && e.member.Status.Size > 0) {
+		return e.member.Status.Size
+	}
+	return e.cluster.Size
+}
+
+func (e *entry) lifecycle() plan.Lifecycle {
+	switch {
+	case e.cluster == nil || e.cluster.Deleting:
+		return plan.Deleting
+	case e.job != nil && finished(e.job):
+		return plan.Finished
+	default:
+		return plan.Running
+	}
+}
+
+// finished reads the Job's own conditions; those of the MiniCluster are not dependable.
+func finished(job *batchv1.Job) bool {
+	for i := range job.Status.Conditions {
+		c := &job.Status.Conditions[i]
+		if (c.Type == batchv1.JobComplete || c.Type == batchv1.JobFailed) && c.Status == corev1.ConditionTrue {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,124 @@
+package kwok
+
+import (
+	"context"
+	"fmt"
+	"maps"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+)
+
+// annotationManaged is how the kwok controller knows the nodes that it keeps Ready.
+const annotationManaged = "kwok.x-k8s.io/node"
+
+// Boot lets machines boot: it registers the node of each when its boot delay is over, and removes the
+// machine when its node has vanished after that.
+type Boot struct {
+	Client client.Client
+	// Live reads from the API server.
+	Live  client.Reader
+	Clock clock.PassiveClock
+}
+
+// SetupWithManager starts Boot with a manager.
+func (b *Boot) SetupWithManager(mgr ctrl.Manager) error {
+	return ctrl.NewControllerManagedBy(mgr).
+		Named("kwok-boot").
+		For(&v1alpha1.KwokMachine{}).
+		Owns(&corev1.Node{}).
+		Complete(b)
+}
+
+// Reconcile implements reconcile.Reconciler.
+func (b *Boot) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
+	var machine v1alpha1.KwokMachine
+	if err := b.Client.Get(ctx, request.NamespacedName, &machine); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	if machine.DeletionTimestamp != nil {
+		return ctrl.Result{}, nil
+	}
+	if left := machine.CreationTimestamp.Add(machine.Spec.BootDelay.Duration).Sub(b.Clock.Now()); left > 0 {
+		return ctrl.Result{RequeueAfter: left}, nil
+	}
+	var node corev1.Node
+	err := b.Client.Get(ctx, request.NamespacedName, &node)
+	switch {
+	case apierrors.IsNotFound(err) && machine.Status.RegisteredAt != nil:
+		return ctrl.Result{}, b.vanish(ctx, &machine)
+	case apierrors.IsNotFound(err):
+		return ctrl.Result{}, b.register(ctx, &machine)
+	case err != nil:
+		return ctrl.Result{}, fmt.Errorf("get Node %s: %w", request.Name, err)
+	case !metav1.IsControlledBy(&node, &machine):
+		return ctrl.Result{}, fmt.Errorf("machine %s cannot register: a Node of that name exists and is not its own", machine.Name)
+	case machine.Status.RegisteredAt == nil:
+		return ctrl.Result{}, b.recordRegistration(ctx, &machine)
+	}
+	return ctrl.Result{}, nil
+}
+
+func (b *Boot) register(ctx context.Context, machine *v1alpha1.KwokMachine) error {
+	node := nodeOf(machine)
+	if err := controllerutil.SetControllerReference(machine, node, b.Client.Scheme()); err != nil {
+		return fmt.Errorf("own Node %s: %w", node.Name, err)
+	}
+	// A node of that name that exists already is looked at in the next pass, which its event causes.
+	if err := b.Client.Create(ctx, node); err != nil {
+		return fmt.Errorf("create Node %s: %w", node.Name, err)
+	}
+	log.FromContext(ctx).Info("Machine registered its node", "machine", machine.Name, "nodePool", machine.Spec.NodePool,
+		"afterSeconds", b.Clock.Since(machine.CreationTimestamp.Time).Seconds())
+	return b.recordRegistration(ctx, machine)
+}
+
+func (b *Boot) recordRegistration(ctx context.Context, machine *v1alpha1.KwokMachine) error {
+	updated := machine.DeepCopy()
+	now := metav1.NewTime(b.Clock.Now())
+	updated.Status.RegisteredAt = &now
+	if err := b.Client.Status().Patch(ctx, updated, client.MergeFrom(machine)); err != nil {
+		return client.IgnoreNotFound(err)
+	}
+	return nil
+}
+
+// vanish removes a machine whose node somebody else has deleted, as a cloud's instance would be gone with it.
+func (b *Boot) vanish(ctx context.Context, machine *v1alpha1.KwokMachine) error {
+	// The cache may not have the node yet.
+	var node corev1.Node
+	if err := b.Live.Get(ctx, client.ObjectKeyFromObject(machine), &node); !apierrors.IsNotFound(err) {
+		return err
+	}
+	log.FromContext(ctx).Info("Node has vanished; its machine is removed", "machine", machine.Name, "nodePool", machine.Spec.NodePool)
+	return deletion(b.Client.Delete(ctx, machine, client.Preconditions{UID: &machine.UID}))
+}
+
+// nodeOf is the node that a machine registers.
+func nodeOf(machine *v1alpha1.KwokMachine) *corev1.Node {
+	template := machine.Spec.Template.DeepCopy()
+	labels := map[string]string{
+		corev1.LabelOSStable:   "linux",
+		corev1.LabelArchStable: "amd64",
+	}
+	maps.Copy(labels, template.Labels)
+	labels[corev1.LabelHostname] = machine.Name
+	labels[v1alpha1.LabelNodePool] = machine.Spec.NodePool
+	annotations := map[string]string{annotationManaged: "fake"}
+	if machine.Spec.Purpose == v1alpha1.PurposeReservation {
+		annotations[v1alpha1.AnnotationReserved] = "true"
+	}
+	return &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: machine.Name, Labels: labels, Annotations: annotations},
+		Spec:       corev1.NodeSpec{ProviderID: machine.Spec.ProviderID, Taints: template.Taints},
+		Status:     corev1.NodeStatus{Capacity: template.Capacity, Allocatable: template.AllocatableOrCapacity()},
+	}
+}

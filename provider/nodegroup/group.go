@@ -1,0 +1,188 @@
+package nodegroup
+
+import (
+	"slices"
+	"time"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+)
+
+// Group is one pool as it was observed.
+type Group struct {
+	Name string
+
+	// MinSize, MaxSize and Target are spec.minSize, spec.maxSize and spec.replicas.
+	MinSize, MaxSize, Target int32
+	// ToDelete is spec.machinesToDelete.
+	ToDelete []string
+	// FollowsFloor is set when no autoscaler decides on the target, so that it follows the floor.
+	FollowsFloor bool
+	// ProvisionTimeout is how long a machine may take from its order until its node is Ready.
+	ProvisionTimeout time.Duration
+
+	// Floor, FloorChangedAt, AnnouncedFloor and Ordered are what the status records: the floor and the
+	// time of its last change, the least size that Cluster Autoscaler was told, and the number of
+	// machines ever ordered.
+	Floor          int32
+	FloorChangedAt time.Time
+	AnnouncedFloor int32
+	Ordered        int64
+
+	// Machines are those of the pool, in any order.
+	Machines []Machine
+	// Reservations are the claims of members on this pool.
+	Reservations []Reservation
+}
+
+// Machine is one machine of a pool, from its order until it is gone.
+type Machine struct {
+	Name string
+	// ProviderID is spec.providerID of the node that the machine has or will have.
+	ProviderID string
+	// Purpose says for whom the machine was ordered.
+	Purpose v1alpha1.MachinePurpose
+	// OrderedAt is when the machine was ordered.
+	OrderedAt time.Time
+	// Failure says why the machine will not come up, nil when it is well.
+	Failure *Failure
+	// Registered is set from the time when the machine's node was created.
+	Registered bool
+	// Node is the machine's node, nil when there is none.
+	Node *Node
+}
+
+// FailureClass is a class of failures that Cluster Autoscaler tells apart. The numbers are its own.
+type FailureClass int32
+
+const (
+	// FailureOutOfResources is a cloud without machines of this kind, or without quota for them.
+	FailureOutOfResources FailureClass = 1
+	// FailureOther is any other failure.
+	FailureOther FailureClass = 99
+)
+
+// Failure says why a machine will not come up.
+type Failure struct {
+	Class FailureClass
+	// Code is a CamelCase word, Message a sentence.
+	Code, Message string
+}
+
+// Node is what matters of a machine's node.
+type Node struct {
+	Name string
+	// CreatedAt is when the node registered.
+	CreatedAt time.Time
+	Ready     bool
+	Cordoned  bool
+	// Leaving is set when somebody else is removing the node: it is being deleted, or Cluster Autoscaler
+	// has tainted it.
+	Leaving bool
+	// Releasing is set when the provider has tainted the node for release.
+	Releasing bool
+	// Reserved is the mark of a machine that was ordered for a member or has been held by one.
+	Reserved bool
+	// HeldBy is the member that the node says it is held by, empty for none.
+	HeldBy string
+	// Pods is the number of pods on the node that have not ended, those of DaemonSets and mirror pods apart.
+	Pods int
+}
+
+// Reservation is the claim of one member on a pool.
+type Reservation struct {
+	// Member is namespace/name.
+	Member string
+	// Nodes is the number of nodes claimed.
+	Nodes int32
+	// Occupied is the number of nodes of the pool that are of no use to the member; 0 when the claim is met.
+	Occupied int32
+	// Held names the nodes that the member has.
+	Held []string
+}
+
+// Reserved is the number of nodes that members claim.
+func (g *Group) Reserved() int32 {
+	var sum int32
+	for i := range g.Reservations {
+		sum += g.Reservations[i].Nodes
+	}
+	return sum
+}
+
+// WantedFloor is the number of machines that the claims call for. It is a count and cannot say which
+// machines stay, so nodes that are of no use to a member are added while its claim is unmet.
+func (g *Group) WantedFloor() int32 {
+	var occupied int32
+	for i := range g.Reservations {
+		occupied = max(occupied, g.Reservations[i].Occupied)
+	}
+	return min(g.Reserved()+occupied, g.MaxSize)
+}
+
+// MinSizeToTell is the least size that Cluster Autoscaler is told.
+func (g *Group) MinSizeToTell() int32 {
+	return min(max(g.MinSize, g.Floor), g.MaxSize)
+}
+
+// unmet is the number of nodes that are claimed and not held yet.
+func (g *Group) unmet() int {
+	sum := 0
+	for i := range g.Reservations {
+		sum += max(0, int(g.Reservations[i].Nodes)-len(g.Reservations[i].Held))
+	}
+	return sum
+}
+
+// holders has the member that holds a node, by the node's name.
+func (g *Group) holders() map[string]string {
+	holders := map[string]string{}
+	for i := range g.Reservations {
+		for _, node := range g.Reservations[i].Held {
+			holders[node] = g.Reservations[i].Member
+		}
+	}
+	return holders
+}
+
+// live are the machines that are not in ToDelete, newest first.
+func (g *Group) live() []*Machine {
+	going := setOf(g.ToDelete)
+	var live []*Machine
+	for i := range g.Machines {
+		if !going[g.Machines[i].Name] {
+			live = append(live, &g.Machines[i])
+		}
+	}
+	slices.SortFunc(live, newestFirst)
+	return live
+}
+
+func setOf(names []string) map[string]bool {
+	set := make(map[string]bool, len(names))
+	for _, name := range names {
+		set[name] = true
+	}
+	return set
+}
+
+// marked reports whether a machine is ours to release: it was ordered for a member, or has been held by one.
+func (m *Machine) marked() bool {
+	if m.Node != nil {
+		return m.Node.Reserved
+	}
+	return m.Purpose == v1alpha1.PurposeReservation
+}
+
+// usable reports whether a machine may still become, or is, a node that a member can hold.
+func (m *Machine) usable(now time.Time, timeout time.Duration) bool {
+	switch {
+	case m.Failure != nil:
+		return false
+	case m.Node == nil:
+		return !m.Registered && now.Sub(m.OrderedAt) < timeout
+	case m.Node.Cordoned || m.Node.Leaving:
+		return false
+	default:
+		return m.Node.Ready || now.Sub(m.Node.CreatedAt) < timeout
+	}
+}

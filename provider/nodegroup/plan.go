@@ -1,0 +1,260 @@
+package nodegroup
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+)
+
+// Decisions is what a pass over a pool has decided. The fields are in the order in which they are to be
+// applied; a pass may be cut off anywhere in between.
+type Decisions struct {
+	// Floor and Reserved belong into the status before anything else happens: a floor that is lowered
+	// has to be told to Cluster Autoscaler before the target is.
+	Floor, Reserved int32
+
+	// Marks are the nodes whose annotations or taints have to change.
+	Marks []Mark
+
+	// Raise is the target to set because the pool follows its floor, or 0.
+	Raise int32
+
+	// Release are machines to put into spec.machinesToDelete in the one write that lowers the target by
+	// their number. Before that write it has to be made sure, with a live look at each, that a registered
+	// one is empty and held by nobody.
+	Release []string
+
+	// Delete are machines that are to go, Gone those of spec.machinesToDelete that exist no more.
+	Delete, Gone []string
+
+	// Cancel are machines that are booting and no longer wanted because the target was lowered.
+	Cancel []string
+
+	// Order are the machines to order, each with its purpose.
+	Order []v1alpha1.MachinePurpose
+
+	// Replicas, Ready and Conditions belong into the status.
+	Replicas, Ready int32
+	Conditions      []metav1.Condition
+	WhenReady       string
+
+	// Next is when a pass is due though nothing has changed; zero when none is.
+	Next time.Time
+}
+
+// Mark is what a node has to say of itself.
+type Mark struct {
+	Node string
+	// HeldBy is the member that holds the node, empty for none.
+	HeldBy string
+	// Reserved is the mark that makes the node ours to release.
+	Reserved bool
+	// Releasing is set when the node has to be tainted for release, unset when the taint has to go.
+	Releasing bool
+	// Why is a sentence on the change.
+	Why string
+}
+
+// Plan decides what is to be done for a pool. announceTimeout is how long a release waits for Cluster
+// Autoscaler to ask for the least size, before it is taken not to be running.
+func Plan(g *Group, announceTimeout time.Duration, now time.Time) Decisions {
+	d := Decisions{Floor: g.WantedFloor(), Reserved: g.Reserved()}
+	holders := g.holders()
+	surplus, kept := g.divide(holders, now)
+
+	chosen := map[string]bool{}
+	room := int(g.Target - max(g.MinSize, d.Floor))
+	for _, m := range surplus[:min(len(surplus), max(0, room))] {
+		chosen[m.Name] = true
+	}
+	d.Marks = g.marks(holders, chosen)
+	d.Release, d.Next = g.release(&d, surplus, chosen, announceTimeout, now)
+
+	if wanted := min(max(g.MinSize, d.Floor), g.MaxSize); g.FollowsFloor && wanted > g.Target {
+		d.Raise = wanted
+	}
+	d.Delete, d.Gone = g.deletions()
+	d.Cancel, d.Order = g.orders(kept)
+	g.report(&d)
+	return d
+}
+
+// divide finds the marked machines that nobody holds and no pod uses. As many of them as claims are unmet
+// are kept, to be held next; the others are surplus, the least useful first.
+func (g *Group) divide(holders map[string]string, now time.Time) (surplus []*Machine, kept int) {
+	free := slices.DeleteFunc(g.live(), func(m *Machine) bool {
+		return !m.marked() || holders[m.Name] != "" || (m.Node != nil && m.Node.Pods > 0)
+	})
+	rank := func(m *Machine) int {
+		switch {
+		case !m.usable(now, g.ProvisionTimeout):
+			return 0
+		case m.Node == nil:
+			return 1
+		case !m.Node.Ready:
+			return 2
+		case m.Node.Releasing:
+			return 3
+		default:
+			return 4
+		}
+	}
+	slices.SortStableFunc(free, func(a, b *Machine) int { return cmp.Compare(rank(a), rank(b)) })
+	for unmet := g.unmet(); kept < unmet && len(free) > 0; kept++ {
+		last := free[len(free)-1]
+		if rank(last) == 0 {
+			break
+		}
+		free = free[:len(free)-1]
+	}
+	return free, kept
+}
+
+// marks are the nodes that do not say of themselves what they should.
+func (g *Group) marks(holders map[string]string, chosen map[string]bool) []Mark {
+	var marks []Mark
+	for _, m := range g.live() {
+		if m.Node == nil {
+			continue
+		}
+		node, holder := m.Node, holders[m.Name]
+		mark := Mark{Node: node.Name, HeldBy: holder, Reserved: node.Reserved || holder != "", Releasing: chosen[m.Name]}
+		switch {
+		case mark.Releasing && !node.Releasing:
+			mark.Why = "no member holds the node and no pod uses it; it is released"
+		case !mark.Releasing && node.Releasing && holder != "":
+			mark.Why = "the node is handed over to " + holder
+		case !mark.Releasing && node.Releasing:
+			mark.Why = "the node is needed after all"
+		case holder != node.HeldBy && holder != "":
+			mark.Why = "the node is held for " + holder
+		case holder != node.HeldBy:
+			mark.Why = "the node is no longer held for " + node.HeldBy
+		case mark.Reserved == node.Reserved:
+			continue
+		}
+		marks = append(marks, mark)
+	}
+	return marks
+}
+
+// release are the machines whose release can be recorded now: those that have not registered, and nodes
+// that were tainted in an earlier pass, so that no pod has come since.
+func (g *Group) release(d *Decisions, surplus []*Machine, chosen map[string]bool, timeout time.Duration, now time.Time) (names []string, next time.Time) {
+	for _, m := range surplus {
+		if chosen[m.Name] && (m.Node == nil || m.Node.Releasing) {
+			names = append(names, m.Name)
+		}
+	}
+	if len(names) == 0 {
+		return nil, time.Time{}
+	}
+	if d.Floor != g.Floor {
+		// The lower floor is recorded first; the pass that follows releases.
+		return nil, time.Time{}
+	}
+	told := g.FollowsFloor || g.Target-int32(len(names)) >= g.AnnouncedFloor //nolint:gosec // At most MaxSize.
+	if until := g.FloorChangedAt.Add(timeout); !told && now.Before(until) {
+		return nil, until
+	}
+	return names, time.Time{}
+}
+
+// deletions divides the machines that are to go into those that exist and those that are gone.
+func (g *Group) deletions() (existing, gone []string) {
+	exists := make(map[string]bool, len(g.Machines))
+	for i := range g.Machines {
+		exists[g.Machines[i].Name] = true
+	}
+	for _, name := range g.ToDelete {
+		if exists[name] {
+			existing = append(existing, name)
+		} else {
+			gone = append(gone, name)
+		}
+	}
+	return existing, gone
+}
+
+// orders brings the number of machines to the target: by new ones, or by cancelling those that have not
+// registered, the newest first. kept is the number of marked machines that wait to be held.
+func (g *Group) orders(kept int) (cancel []string, order []v1alpha1.MachinePurpose) {
+	live := g.live()
+	missing := int(g.Target) - len(live)
+	for _, m := range live {
+		if len(cancel) < -missing && !m.Registered && m.Node == nil {
+			cancel = append(cancel, m.Name)
+		}
+	}
+	forMembers := g.unmet() - kept
+	for i := range max(0, missing) {
+		if i < forMembers {
+			order = append(order, v1alpha1.PurposeReservation)
+		} else {
+			order = append(order, v1alpha1.PurposeAutoscaler)
+		}
+	}
+	return cancel, order
+}
+
+// report fills in what the status says.
+func (g *Group) report(d *Decisions) {
+	d.Replicas = int32(len(g.Machines)) //nolint:gosec // At most MaxSize and the machines on their way out.
+	live, ready := g.live(), int32(0)
+	var failed *Machine
+	for i := range g.Machines {
+		if g.Machines[i].Node != nil && g.Machines[i].Node.Ready {
+			d.Ready++
+		}
+	}
+	for _, m := range live {
+		if m.Node != nil && m.Node.Ready {
+			ready++
+		}
+		if m.Failure != nil {
+			failed = m
+		}
+	}
+
+	floor := metav1.Condition{Type: v1alpha1.ConditionFloorMet, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonFloorMet,
+		Message: fmt.Sprintf("the target size %d is at or above the floor %d", g.Target, d.Floor)}
+	if g.Target < d.Floor {
+		floor.Status, floor.Reason = metav1.ConditionFalse, v1alpha1.ReasonFloorNotMet
+		floor.Message = fmt.Sprintf("the target size %d is below the floor %d; waiting for Cluster Autoscaler, which has to run with --enforce-node-group-min-size", g.Target, d.Floor)
+	}
+
+	machines := metav1.Condition{Type: v1alpha1.ConditionMachinesReady, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonMachinesReady,
+		Message: fmt.Sprintf("%d of %d nodes are Ready", ready, g.Target)}
+	switch {
+	case failed != nil:
+		machines.Status, machines.Reason = metav1.ConditionFalse, v1alpha1.ReasonMachineFailed
+		machines.Message = fmt.Sprintf("machine %s failed: %s: %s", failed.Name, failed.Failure.Code, failed.Failure.Message)
+	case ready < g.Target:
+		machines.Status, machines.Reason = metav1.ConditionFalse, v1alpha1.ReasonProvisioning
+	case len(g.ToDelete) > 0:
+		machines.Status, machines.Reason = metav1.ConditionFalse, v1alpha1.ReasonReleasing
+		machines.Message = fmt.Sprintf("%d machines are on their way out: %s", len(g.ToDelete), listed(g.ToDelete))
+	}
+	d.Conditions = []metav1.Condition{floor, machines}
+	d.WhenReady = machines.Message
+}
+
+// newestFirst orders machines by their time of order, then by name, of which the longer is the newer one.
+func newestFirst(a, b *Machine) int {
+	return -cmp.Or(a.OrderedAt.Compare(b.OrderedAt), cmp.Compare(len(a.Name), len(b.Name)), strings.Compare(a.Name, b.Name))
+}
+
+// listed names the first few of a list and counts the rest: a message has to stay readable.
+func listed(names []string) string {
+	const most = 8
+	if len(names) <= most {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
+}

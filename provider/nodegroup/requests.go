@@ -1,0 +1,79 @@
+package nodegroup
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Refusal is a request of Cluster Autoscaler that cannot be carried out. It changes nothing.
+type Refusal struct {
+	Kind RefusalKind
+	// Message names the value that is wrong and what would be right.
+	Message string
+}
+
+// RefusalKind says what kind of fault a request has.
+type RefusalKind int
+
+const (
+	// Malformed is a request that could never be carried out.
+	Malformed RefusalKind = iota
+	// OutOfRange is a request for a size outside the bounds of the group.
+	OutOfRange
+	// Forbidden is a request that the state of the group does not allow now.
+	Forbidden
+)
+
+func (r *Refusal) Error() string { return r.Message }
+
+func refuse(kind RefusalKind, format string, args ...any) *Refusal {
+	return &Refusal{Kind: kind, Message: fmt.Sprintf(format, args...)}
+}
+
+// IncreaseSize is the target after Cluster Autoscaler has ordered delta machines. The error is a *Refusal.
+func (g *Group) IncreaseSize(delta int32) (target int32, err error) {
+	if delta <= 0 {
+		return 0, refuse(Malformed, "delta is %d; IncreaseSize of %s takes a number above 0", delta, g.Name)
+	}
+	if int64(g.Target)+int64(delta) > int64(g.MaxSize) {
+		return 0, refuse(OutOfRange, "the target size %d of %s plus %d is %d, above its maxSize %d",
+			g.Target, g.Name, delta, int64(g.Target)+int64(delta), g.MaxSize)
+	}
+	return g.Target + delta, nil
+}
+
+// DecreaseTargetSize is the target after Cluster Autoscaler has cancelled -delta orders. It never goes
+// below the number of machines that have registered: since 1.36 a scale-up that timed out asks for its
+// whole delta back even if a part of it has arrived. The error is a *Refusal.
+func (g *Group) DecreaseTargetSize(delta int32) (target int32, err error) {
+	if delta >= 0 {
+		return 0, refuse(Malformed, "delta is %d; DecreaseTargetSize of %s takes a number below 0", delta, g.Name)
+	}
+	var registered int32
+	for _, m := range g.live() {
+		if m.Registered || m.Node != nil {
+			registered++
+		}
+	}
+	return max(int64Clamp(int64(g.Target)+int64(delta)), min(registered, g.Target)), nil
+}
+
+func int64Clamp(n int64) int32 { return int32(max(0, n)) } //nolint:gosec // Below an int32 by construction.
+
+// DeleteNodes are the machines that are newly to go when Cluster Autoscaler deletes the named ones, and
+// the target after that. Machines that are already going, or gone, are none of them, so that the request
+// can be repeated. names are machine names. The error is a *Refusal.
+func (g *Group) DeleteNodes(names []string) (victims []string, target int32, err error) {
+	holders, named := g.holders(), setOf(names)
+	for _, m := range g.live() {
+		if !named[m.Name] {
+			continue
+		}
+		if holder := holders[m.Name]; holder != "" {
+			return nil, 0, refuse(Forbidden, "node %s of %s is held for the ensemble member %s", m.Name, g.Name, holder)
+		}
+		victims = append(victims, m.Name)
+	}
+	slices.Sort(victims)
+	return victims, int64Clamp(int64(g.Target) - int64(len(victims))), nil
+}

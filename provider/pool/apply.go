@@ -1,0 +1,245 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/machines"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/nodegroup"
+)
+
+// apply carries out the decisions of a pass, one step after the other. A step that fails ends the pass;
+// the next one observes anew. Each write of the NodePool carries the resource version that was observed,
+// so a plan that was made from stale values is refused by the API server.
+func (r *Reconciler) apply(ctx context.Context, pool *v1alpha1.NodePool, group *nodegroup.Group, d *nodegroup.Decisions) error {
+	pool = pool.DeepCopy()
+	for _, step := range []func(context.Context, *v1alpha1.NodePool, *nodegroup.Group, *nodegroup.Decisions) error{
+		r.recordStatus, r.mark, r.setTarget, r.deleteMachines, r.cancelMachines, r.orderMachines,
+	} {
+		if err := step(ctx, pool, group, d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// recordStatus writes the status when it differs. The floor is in it, so this comes before anything that
+// lowers the target.
+func (r *Reconciler) recordStatus(ctx context.Context, pool *v1alpha1.NodePool, _ *nodegroup.Group, d *nodegroup.Decisions) error {
+	before := pool.Status.DeepCopy()
+	status := &pool.Status
+	now := r.Clock.Now()
+	if status.Floor != d.Floor {
+		r.tell(ctx, pool, corev1.EventTypeNormal, "FloorChanged", "floor %d -> %d: %d nodes are reserved", status.Floor, d.Floor, d.Reserved)
+		changed := metav1.NewMicroTime(now)
+		status.Floor, status.FloorChangedAt = d.Floor, &changed
+	}
+	if status.Ready != d.Ready {
+		r.tell(ctx, pool, corev1.EventTypeNormal, "NodesReady", "%d of %d nodes are Ready", d.Ready, pool.Spec.Replicas)
+	}
+	status.ObservedGeneration = pool.Generation
+	status.Reserved, status.Replicas, status.Ready = d.Reserved, d.Replicas, d.Ready
+	status.Selector = v1alpha1.LabelNodePool + "=" + pool.Name
+	v1alpha1.SetConditions(&status.Conditions, pool.Generation, metav1.NewTime(now), d.WhenReady, d.Conditions...)
+	if equality.Semantic.DeepEqual(before, status) {
+		return nil
+	}
+	if err := r.Client.Status().Update(ctx, pool); err != nil {
+		return fmt.Errorf("write the status of NodePool %s: %w", pool.Name, err)
+	}
+	return nil
+}
+
+// mark makes nodes say who holds them, that they are ours to release, and that they are being released.
+func (r *Reconciler) mark(ctx context.Context, pool *v1alpha1.NodePool, _ *nodegroup.Group, d *nodegroup.Decisions) error {
+	for i := range d.Marks {
+		if err := r.markNode(ctx, pool, &d.Marks[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Reconciler) markNode(ctx context.Context, pool *v1alpha1.NodePool, mark *nodegroup.Mark) error {
+	var node corev1.Node
+	if err := r.Client.Get(ctx, client.ObjectKey{Name: mark.Node}, &node); err != nil {
+		return client.IgnoreNotFound(err)
+	}
+	changed := node.DeepCopy()
+	markObject(changed, mark, r.Clock.Now())
+	// Taints are a list that the patch replaces, so the version has to be the one that was read.
+	patch := client.MergeFromWithOptions(&node, client.MergeFromWithOptimisticLock{})
+	if err := client.IgnoreNotFound(r.Client.Patch(ctx, changed, patch)); err != nil {
+		return fmt.Errorf("mark node %s: %w", mark.Node, err)
+	}
+	log.FromContext(ctx).Info("Marked node", "node", mark.Node, "heldBy", mark.HeldBy, "releasing", mark.Releasing, "why", mark.Why)
+	if mark.Releasing {
+		r.tell(ctx, pool, corev1.EventTypeNormal, "ReleasingNode", "%s: %s", mark.Node, mark.Why)
+	}
+	return nil
+}
+
+// markObject changes a node so that it says what the mark says.
+func markObject(node *corev1.Node, mark *nodegroup.Mark, now time.Time) {
+	if node.Annotations == nil {
+		node.Annotations = map[string]string{}
+	}
+	set := func(key, value string) {
+		if value == "" {
+			delete(node.Annotations, key)
+		} else {
+			node.Annotations[key] = value
+		}
+	}
+	if wasHeld := node.Annotations[v1alpha1.AnnotationHeldBy] != ""; wasHeld != (mark.HeldBy != "") {
+		// Nobody else's wish is undone: it is removed only where it was set with held-by.
+		disabled := ""
+		if mark.HeldBy != "" {
+			disabled = "true"
+		}
+		set(v1alpha1.AnnotationScaleDownDisabled, disabled)
+	}
+	set(v1alpha1.AnnotationHeldBy, mark.HeldBy)
+	if mark.Reserved {
+		set(v1alpha1.AnnotationReserved, "true")
+	}
+	if releasing(node) == mark.Releasing {
+		return
+	}
+	node.Spec.Taints = slices.DeleteFunc(node.Spec.Taints, func(t corev1.Taint) bool { return t.Key == v1alpha1.TaintToBeDeleted })
+	if !mark.Releasing {
+		set(v1alpha1.AnnotationReleasing, "")
+		return
+	}
+	set(v1alpha1.AnnotationReleasing, now.UTC().Format(time.RFC3339))
+	node.Spec.Taints = append(node.Spec.Taints, corev1.Taint{
+		Key: v1alpha1.TaintToBeDeleted, Value: strconv.FormatInt(now.Unix(), 10), Effect: corev1.TaintEffectNoSchedule,
+	})
+}
+
+// setTarget is the one write of spec: the machines to release together with the target that is lower by
+// their number, the target that follows the floor, and names of machines that are gone.
+func (r *Reconciler) setTarget(ctx context.Context, pool *v1alpha1.NodePool, group *nodegroup.Group, d *nodegroup.Decisions) error {
+	release := d.Release
+	if len(release) > 0 {
+		registered := map[string]bool{}
+		for i := range group.Machines {
+			registered[group.Machines[i].Name] = group.Machines[i].Node != nil
+		}
+		var err error
+		if release, err = r.Observer.StillReleasable(ctx, pool.Name, release, registered); err != nil {
+			return err
+		}
+	}
+	if len(release) == 0 && len(d.Gone) == 0 && d.Raise == 0 {
+		return nil
+	}
+	spec := &pool.Spec
+	before := spec.Replicas
+	gone := map[string]bool{}
+	for _, name := range d.Gone {
+		gone[name] = true
+	}
+	spec.MachinesToDelete = slices.DeleteFunc(slices.Clone(spec.MachinesToDelete), func(name string) bool { return gone[name] })
+	spec.MachinesToDelete = append(spec.MachinesToDelete, release...)
+	spec.Replicas = max(spec.Replicas, d.Raise) - int32(len(release)) //nolint:gosec // At most maxSize.
+	if err := r.Client.Update(ctx, pool); err != nil {
+		return fmt.Errorf("write the target of NodePool %s: %w", pool.Name, err)
+	}
+	if len(release) > 0 {
+		r.tell(ctx, pool, corev1.EventTypeNormal, "Released", "target %d -> %d: released %v", before, spec.Replicas, release)
+	}
+	if d.Raise > 0 {
+		r.tell(ctx, pool, corev1.EventTypeNormal, "FollowedFloor", "target %d -> %d: the floor is %d and no autoscaler decides", before, spec.Replicas, d.Floor)
+	}
+	return nil
+}
+
+// deleteMachines deletes what spec.machinesToDelete named when the pass began.
+func (r *Reconciler) deleteMachines(ctx context.Context, pool *v1alpha1.NodePool, _ *nodegroup.Group, d *nodegroup.Decisions) error {
+	var failures []error
+	for _, name := range d.Delete {
+		if err := r.Backend.Delete(ctx, name); err != nil {
+			failures = append(failures, err)
+		}
+	}
+	if err := errors.Join(failures...); err != nil {
+		r.tell(ctx, pool, corev1.EventTypeWarning, v1alpha1.ReasonMachineFailed, "cannot delete machines: %v", err)
+		return err
+	}
+	return nil
+}
+
+func (r *Reconciler) cancelMachines(ctx context.Context, pool *v1alpha1.NodePool, _ *nodegroup.Group, d *nodegroup.Decisions) error {
+	for _, name := range d.Cancel {
+		switch err := r.Backend.Cancel(ctx, name); {
+		case errors.Is(err, machines.ErrRegistered), apierrors.IsConflict(err):
+			// It came after all. It is a machine like any other now.
+		case err != nil:
+			return fmt.Errorf("cancel machine %s: %w", name, err)
+		default:
+			r.tell(ctx, pool, corev1.EventTypeNormal, "Cancelled", "cancelled machine %s, which had not registered: the target is %d", name, pool.Spec.Replicas)
+		}
+	}
+	return nil
+}
+
+// orderMachines claims names and then orders a machine of each. The claim is recorded first: a kill after
+// it loses names, which costs nothing, and a plan made from stale values ends with its conflict.
+func (r *Reconciler) orderMachines(ctx context.Context, pool *v1alpha1.NodePool, group *nodegroup.Group, d *nodegroup.Decisions) error {
+	if len(d.Order) == 0 {
+		return nil
+	}
+	fresh, err := r.Backend.List(ctx, pool.Name, machines.Live)
+	if err != nil {
+		return err
+	}
+	if len(fresh) != len(group.Machines) {
+		// The cache is behind; the events that it has yet to see bring the next pass.
+		log.FromContext(ctx).V(1).Info("Put off an order until the cache has caught up", "nodePool", pool.Name)
+		return errStale
+	}
+	next := pool.Status.MachinesOrdered
+	for i := range fresh {
+		next = max(next, sequence(pool.Name, fresh[i].Name)+1)
+	}
+	pool.Status.MachinesOrdered = next + int64(len(d.Order))
+	if err := r.Client.Status().Update(ctx, pool); err != nil {
+		return fmt.Errorf("claim machine names of NodePool %s: %w", pool.Name, err)
+	}
+	for i, purpose := range d.Order {
+		if err := r.Backend.Order(ctx, pool, MachineName(pool.Name, next+int64(i)), purpose); err != nil {
+			r.tell(ctx, pool, corev1.EventTypeWarning, v1alpha1.ReasonMachineFailed, "cannot order a machine: %v", err)
+			return err
+		}
+	}
+	r.tell(ctx, pool, corev1.EventTypeNormal, "Ordered", "ordered %d machines: the target is %d", len(d.Order), pool.Spec.Replicas)
+	return nil
+}
+
+// MachineName is the name of the n-th machine of a pool. No name is used twice.
+func MachineName(pool string, n int64) string { return pool + "-" + strconv.FormatInt(n, 10) }
+
+// sequence is the number in a machine's name, -1 where it has none.
+func sequence(pool, name string) int64 {
+	if len(name) <= len(pool)+1 || name[:len(pool)+1] != pool+"-" {
+		return -1
+	}
+	n, err := strconv.ParseInt(name[len(pool)+1:], 10, 64)
+	if err != nil {
+		return -1
+	}
+	return n
+}

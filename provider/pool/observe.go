@@ -1,0 +1,218 @@
+// Package pool reconciles NodePools: it keeps the floor at what members reserve, the machines at the
+// target, and releases exactly the nodes that members have given up.
+//
+// A pass observes one pool (observe.go), lets package nodegroup plan, and applies the decisions
+// (apply.go) in an order in which each write leaves a state from which a restart goes on.
+package pool
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/machines"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/nodegroup"
+)
+
+// Observer turns objects into the plain values that package nodegroup plans with.
+type Observer struct {
+	// Cached reads from memory and has the indexes of AddIndexes.
+	Cached client.Reader
+	// Live reads from the API server.
+	Live    client.Reader
+	Backend machines.Backend
+}
+
+// Observe is everything that is known of a pool.
+func (o *Observer) Observe(ctx context.Context, pool *v1alpha1.NodePool) (*nodegroup.Group, error) {
+	group, err := o.Machines(ctx, pool)
+	if err != nil {
+		return nil, err
+	}
+	if group.Reservations, err = o.reservations(ctx, o.Cached, pool.Name); err != nil {
+		return nil, err
+	}
+	var nodes corev1.NodeList
+	if err := o.Cached.List(ctx, &nodes, client.MatchingFields{indexNodePool: pool.Name}, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("list the nodes of NodePool %s: %w", pool.Name, err)
+	}
+	byProviderID := make(map[string]*corev1.Node, len(nodes.Items))
+	for i := range nodes.Items {
+		byProviderID[nodes.Items[i].Spec.ProviderID] = &nodes.Items[i]
+	}
+	for i := range group.Machines {
+		node := byProviderID[group.Machines[i].ProviderID]
+		if node == nil {
+			continue
+		}
+		var pods corev1.PodList
+		if err := o.Cached.List(ctx, &pods, client.MatchingFields{indexNodeName: node.Name}, client.UnsafeDisableDeepCopy); err != nil {
+			return nil, fmt.Errorf("list the pods on node %s: %w", node.Name, err)
+		}
+		group.Machines[i].Node = nodeOf(node, pods.Items)
+	}
+	return group, nil
+}
+
+// Machines is what is known of a pool without its nodes and reservations, which is all that most requests
+// of Cluster Autoscaler need.
+func (o *Observer) Machines(ctx context.Context, pool *v1alpha1.NodePool) (*nodegroup.Group, error) {
+	group := GroupOf(pool)
+	var err error
+	if group.Machines, err = o.Backend.List(ctx, pool.Name, machines.Cached); err != nil {
+		return nil, err
+	}
+	return group, nil
+}
+
+// Reservations adds the reservations to what Machines knows.
+func (o *Observer) Reservations(ctx context.Context, group *nodegroup.Group) (err error) {
+	group.Reservations, err = o.reservations(ctx, o.Cached, group.Name)
+	return err
+}
+
+// GroupOf is what the NodePool object itself says.
+func GroupOf(pool *v1alpha1.NodePool) *nodegroup.Group {
+	group := &nodegroup.Group{
+		Name:             pool.Name,
+		MinSize:          pool.Spec.MinSize,
+		MaxSize:          pool.Spec.MaxSize,
+		Target:           pool.Spec.Replicas,
+		ToDelete:         pool.Spec.MachinesToDelete,
+		FollowsFloor:     pool.Spec.Autoscaler == v1alpha1.AutoscalerNone,
+		ProvisionTimeout: pool.Spec.ProvisionTimeout.Duration,
+		Floor:            pool.Status.Floor,
+		AnnouncedFloor:   pool.Status.AnnouncedFloor,
+		Ordered:          pool.Status.MachinesOrdered,
+	}
+	if pool.Status.FloorChangedAt != nil {
+		group.FloorChangedAt = pool.Status.FloorChangedAt.Time
+	}
+	return group
+}
+
+func (o *Observer) reservations(ctx context.Context, reader client.Reader, pool string) ([]nodegroup.Reservation, error) {
+	var members v1alpha1.EnsembleMemberList
+	options := []client.ListOption{}
+	if reader == o.Cached {
+		options = append(options, client.MatchingFields{indexReservedIn: pool}, client.UnsafeDisableDeepCopy)
+	}
+	if err := reader.List(ctx, &members, options...); err != nil {
+		return nil, fmt.Errorf("list the members with reservations in NodePool %s: %w", pool, err)
+	}
+	var out []nodegroup.Reservation
+	for i := range members.Items {
+		member := &members.Items[i]
+		for j := range member.Status.Reservations {
+			r := &member.Status.Reservations[j]
+			if r.NodePool == pool {
+				out = append(out, nodegroup.Reservation{
+					Member: client.ObjectKeyFromObject(member).String(),
+					Nodes:  r.Nodes, Occupied: r.Occupied, Held: r.Held,
+				})
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b nodegroup.Reservation) int { return strings.Compare(a.Member, b.Member) })
+	return out, nil
+}
+
+// StillReleasable are those of the named machines that the API server itself, not a cache, says may go:
+// their nodes carry our taint, so that no pod has come since, hold no pod, and are held by nobody.
+func (o *Observer) StillReleasable(ctx context.Context, pool string, names []string, registered map[string]bool) ([]string, error) {
+	reservations, err := o.reservations(ctx, o.Live, pool)
+	if err != nil {
+		return nil, err
+	}
+	held := map[string]bool{}
+	for i := range reservations {
+		for _, name := range reservations[i].Held {
+			held[name] = true
+		}
+	}
+	var out []string
+	for _, name := range names {
+		if held[name] {
+			continue
+		}
+		free, err := o.free(ctx, name, registered[name])
+		if err != nil {
+			return nil, err
+		}
+		if free {
+			out = append(out, name)
+		}
+	}
+	return out, nil
+}
+
+func (o *Observer) free(ctx context.Context, name string, registered bool) (bool, error) {
+	var node corev1.Node
+	err := o.Live.Get(ctx, client.ObjectKey{Name: name}, &node)
+	switch {
+	case client.IgnoreNotFound(err) != nil:
+		return false, fmt.Errorf("get Node %s: %w", name, err)
+	case err != nil || !registered:
+		// A machine without a node may go; one that has registered in the meantime is looked at anew.
+		return err != nil, nil
+	case !releasing(&node):
+		return false, nil
+	}
+	var pods corev1.PodList
+	if err := o.Live.List(ctx, &pods, client.MatchingFieldsSelector{Selector: fields.OneTermEqualSelector(indexNodeName, name)}); err != nil {
+		return false, fmt.Errorf("list the pods on node %s: %w", name, err)
+	}
+	return countPods(pods.Items) == 0, nil
+}
+
+func nodeOf(node *corev1.Node, pods []corev1.Pod) *nodegroup.Node {
+	out := &nodegroup.Node{
+		Name:      node.Name,
+		CreatedAt: node.CreationTimestamp.Time,
+		Cordoned:  node.Spec.Unschedulable,
+		Releasing: releasing(node),
+		Reserved:  node.Annotations[v1alpha1.AnnotationReserved] == "true",
+		HeldBy:    node.Annotations[v1alpha1.AnnotationHeldBy],
+		Pods:      countPods(pods),
+	}
+	for i := range node.Status.Conditions {
+		if c := &node.Status.Conditions[i]; c.Type == corev1.NodeReady {
+			out.Ready = c.Status == corev1.ConditionTrue
+		}
+	}
+	out.Leaving = node.DeletionTimestamp != nil || (toBeDeleted(node) && !out.Releasing)
+	return out
+}
+
+// releasing reports whether the provider has tainted a node for release. A Cluster Autoscaler that has just
+// started removes such taints; the annotation then stands alone and does not count.
+func releasing(node *corev1.Node) bool {
+	return node.Annotations[v1alpha1.AnnotationReleasing] != "" && toBeDeleted(node)
+}
+
+func toBeDeleted(node *corev1.Node) bool {
+	return slices.ContainsFunc(node.Spec.Taints, func(t corev1.Taint) bool { return t.Key == v1alpha1.TaintToBeDeleted })
+}
+
+// countPods counts the pods that keep a node from being empty.
+func countPods(pods []corev1.Pod) int {
+	count := 0
+	for i := range pods {
+		pod := &pods[i]
+		ended := pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+		_, mirror := pod.Annotations[corev1.MirrorPodAnnotationKey]
+		owner := metav1.GetControllerOf(pod)
+		daemon := owner != nil && owner.Kind == "DaemonSet"
+		if !ended && !mirror && !daemon {
+			count++
+		}
+	}
+	return count
+}

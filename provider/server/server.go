@@ -1,0 +1,296 @@
+// Package server answers Cluster Autoscaler: it translates between its external gRPC cloud provider and
+// packages nodegroup and pool. It is the only place that knows status codes.
+//
+// Every answer comes from memory. At 1000 nodes Cluster Autoscaler makes thousands of calls in a loop, one
+// after the other, and gives each of them five seconds.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/go-logr/logr"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/anypb"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/tools/events"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/externalgrpc"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/machines"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/nodegroup"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/pool"
+)
+
+// gpuLabel is the node label that marks a node with an accelerator. Pools that have accelerators carry it
+// in their template.
+const gpuLabel = v1alpha1.Group + "/accelerator"
+
+// CloudProvider serves Cluster Autoscaler. Embedding the Unsafe server makes a missing method fail to compile.
+type CloudProvider struct {
+	externalgrpc.UnsafeCloudProviderServer
+
+	client   client.Client
+	live     client.Reader
+	observer *pool.Observer
+	backend  machines.Backend
+	events   events.EventRecorder
+	log      logr.Logger
+
+	pools    *recentPools
+	announce *announcer
+	synced   func() bool
+}
+
+var _ externalgrpc.CloudProviderServer = (*CloudProvider)(nil)
+
+// Options are what a CloudProvider works with.
+type Options struct {
+	// Client reads from caches and writes to the API server; Live reads from the API server.
+	Client client.Client
+	Live   client.Reader
+	// Observer and Backend are those of the NodePool reconciler.
+	Observer *pool.Observer
+	Backend  machines.Backend
+	Events   events.EventRecorder
+	Log      logr.Logger
+	// Synced reports whether the caches hold everything. Nothing is answered from them before.
+	Synced func() bool
+}
+
+// New returns a server. Its Announce has to run beside it.
+func New(o Options) *CloudProvider {
+	return &CloudProvider{
+		client: o.Client, live: o.Live, observer: o.Observer, backend: o.Backend, events: o.Events, log: o.Log, synced: o.Synced,
+		pools:    newRecentPools(o.Client),
+		announce: newAnnouncer(o.Client, o.Log),
+	}
+}
+
+// Refresh fails when NodeGroups would: Cluster Autoscaler skips a loop whose Refresh failed, but takes an
+// error of NodeGroups to mean that there are no groups.
+func (s *CloudProvider) Refresh(context.Context, *externalgrpc.RefreshRequest) (*externalgrpc.RefreshResponse, error) {
+	if !s.synced() {
+		return nil, status.Error(codes.Unavailable, "the caches of the provider are not filled yet")
+	}
+	return &externalgrpc.RefreshResponse{}, nil
+}
+
+// Cleanup is called when Cluster Autoscaler ends. There is nothing to clean up.
+func (s *CloudProvider) Cleanup(context.Context, *externalgrpc.CleanupRequest) (*externalgrpc.CleanupResponse, error) {
+	return &externalgrpc.CleanupResponse{}, nil
+}
+
+// NodeGroups lists the pools that Cluster Autoscaler decides on, with their floors as least sizes.
+func (s *CloudProvider) NodeGroups(ctx context.Context, _ *externalgrpc.NodeGroupsRequest) (*externalgrpc.NodeGroupsResponse, error) {
+	if !s.synced() {
+		return nil, status.Error(codes.Unavailable, "the caches of the provider are not filled yet")
+	}
+	pools, err := s.pools.list(ctx)
+	if err != nil {
+		return nil, internal(err)
+	}
+	response := &externalgrpc.NodeGroupsResponse{}
+	for _, p := range pools {
+		if p.Spec.Autoscaler == v1alpha1.AutoscalerNone {
+			continue
+		}
+		group := nodeGroup(p)
+		s.announce.told(p, group.GetMinSize())
+		response.NodeGroups = append(response.NodeGroups, group)
+	}
+	return response, nil
+}
+
+// NodeGroupForNode names the pool of a node, or none.
+func (s *CloudProvider) NodeGroupForNode(ctx context.Context, request *externalgrpc.NodeGroupForNodeRequest) (*externalgrpc.NodeGroupForNodeResponse, error) {
+	none := &externalgrpc.NodeGroupForNodeResponse{NodeGroup: &externalgrpc.NodeGroup{}}
+	id := request.GetNode().GetProviderID()
+	if id == "" {
+		return none, nil
+	}
+	machine, name, err := s.backend.Find(ctx, id)
+	if err != nil {
+		return nil, internal(err)
+	}
+	if machine == nil {
+		return none, nil
+	}
+	p, err := s.pools.get(ctx, name)
+	switch {
+	case apierrors.IsNotFound(err):
+		return none, nil
+	case err != nil:
+		return nil, internal(err)
+	case p.Spec.Autoscaler == v1alpha1.AutoscalerNone:
+		return none, nil
+	}
+	return &externalgrpc.NodeGroupForNodeResponse{NodeGroup: nodeGroup(p)}, nil
+}
+
+func nodeGroup(p *v1alpha1.NodePool) *externalgrpc.NodeGroup {
+	group := pool.GroupOf(p)
+	return &externalgrpc.NodeGroup{
+		Id:      p.Name,
+		MinSize: group.MinSizeToTell(),
+		MaxSize: p.Spec.MaxSize,
+		Debug: fmt.Sprintf("NodePool %s: target %d, minSize %d, floor %d, maxSize %d",
+			p.Name, p.Spec.Replicas, p.Spec.MinSize, p.Status.Floor, p.Spec.MaxSize),
+	}
+}
+
+// NodeGroupTargetSize is spec.replicas.
+func (s *CloudProvider) NodeGroupTargetSize(ctx context.Context, request *externalgrpc.NodeGroupTargetSizeRequest) (*externalgrpc.NodeGroupTargetSizeResponse, error) {
+	p, err := s.pool(ctx, request.GetId())
+	if err != nil {
+		return nil, err
+	}
+	return &externalgrpc.NodeGroupTargetSizeResponse{TargetSize: p.Spec.Replicas}, nil
+}
+
+// NodeGroupNodes lists the machines of a pool, and those that the target calls for and whose order is
+// about to be recorded: Cluster Autoscaler wants to see an ordered machine at once.
+func (s *CloudProvider) NodeGroupNodes(ctx context.Context, request *externalgrpc.NodeGroupNodesRequest) (*externalgrpc.NodeGroupNodesResponse, error) {
+	p, err := s.pool(ctx, request.GetId())
+	if err != nil {
+		return nil, err
+	}
+	group, err := s.observer.Machines(ctx, p)
+	if err != nil {
+		return nil, internal(err)
+	}
+	response := &externalgrpc.NodeGroupNodesResponse{}
+	for _, i := range group.Instances(func(n int64) string { return s.backend.ProviderID(p.Name, pool.MachineName(p.Name, n)) }) {
+		response.Instances = append(response.Instances, instance(i))
+	}
+	return response, nil
+}
+
+func instance(i nodegroup.Instance) *externalgrpc.Instance {
+	states := map[nodegroup.InstanceState]externalgrpc.InstanceStatus_InstanceState{
+		nodegroup.InstanceRunning:  externalgrpc.InstanceStatus_instanceRunning,
+		nodegroup.InstanceCreating: externalgrpc.InstanceStatus_instanceCreating,
+		nodegroup.InstanceDeleting: externalgrpc.InstanceStatus_instanceDeleting,
+	}
+	out := &externalgrpc.Instance{Id: i.ProviderID, Status: &externalgrpc.InstanceStatus{InstanceState: states[i.State]}}
+	if i.Failure != nil {
+		out.Status.ErrorInfo = &externalgrpc.InstanceErrorInfo{
+			ErrorCode: i.Failure.Code, ErrorMessage: i.Failure.Message, InstanceErrorClass: int32(i.Failure.Class),
+		}
+	}
+	return out
+}
+
+// NodeGroupTemplateNodeInfo is the node that the pool would add.
+func (s *CloudProvider) NodeGroupTemplateNodeInfo(ctx context.Context, request *externalgrpc.NodeGroupTemplateNodeInfoRequest) (*externalgrpc.NodeGroupTemplateNodeInfoResponse, error) {
+	p, err := s.pool(ctx, request.GetId())
+	if err != nil {
+		return nil, err
+	}
+	node, err := nodegroup.TemplateNode(p).Marshal()
+	if err != nil {
+		return nil, internal(fmt.Errorf("marshal the template node of %s: %w", p.Name, err))
+	}
+	return &externalgrpc.NodeGroupTemplateNodeInfoResponse{LegacyNodeInfo: node, NodeBytes: node}, nil
+}
+
+// NodeGroupGetOptions stays unimplemented. The message has no field for the time that a node may take to
+// start, so any answer sets it to zero in Cluster Autoscaler from 1.35 on: fresh nodes then count as
+// unready and it scales up twice (kubernetes/autoscaler issue 10245). Unimplemented means its defaults.
+func (s *CloudProvider) NodeGroupGetOptions(context.Context, *externalgrpc.NodeGroupAutoscalingOptionsRequest) (*externalgrpc.NodeGroupAutoscalingOptionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "options are those of Cluster Autoscaler itself")
+}
+
+// GPULabel is the label that marks nodes with an accelerator.
+func (s *CloudProvider) GPULabel(context.Context, *externalgrpc.GPULabelRequest) (*externalgrpc.GPULabelResponse, error) {
+	return &externalgrpc.GPULabelResponse{Label: gpuLabel}, nil
+}
+
+// GetAvailableGPUTypes lists the values of the GPU label in the templates of the pools.
+func (s *CloudProvider) GetAvailableGPUTypes(ctx context.Context, _ *externalgrpc.GetAvailableGPUTypesRequest) (*externalgrpc.GetAvailableGPUTypesResponse, error) {
+	pools, err := s.pools.list(ctx)
+	if err != nil {
+		return nil, internal(err)
+	}
+	response := &externalgrpc.GetAvailableGPUTypesResponse{}
+	for _, p := range pools {
+		if kind := p.Spec.Template.Labels[gpuLabel]; kind != "" {
+			if response.GpuTypes == nil {
+				response.GpuTypes = map[string]*anypb.Any{}
+			}
+			response.GpuTypes[kind] = &anypb.Any{}
+		}
+	}
+	return response, nil
+}
+
+// PricingNodePrice is the pool's price per hour for the time asked for.
+func (s *CloudProvider) PricingNodePrice(ctx context.Context, request *externalgrpc.PricingNodePriceRequest) (*externalgrpc.PricingNodePriceResponse, error) {
+	_, name, err := s.backend.Find(ctx, request.GetNode().GetProviderID())
+	if err != nil {
+		return nil, internal(err)
+	}
+	if name == "" {
+		// The node of a template has no machine, but it says which pool it is of.
+		name = request.GetNode().GetLabels()[v1alpha1.LabelNodePool]
+	}
+	p, err := s.pool(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	if p.Spec.PricePerHour == nil {
+		return nil, status.Errorf(codes.Unimplemented, "NodePool %s has no pricePerHour", p.Name)
+	}
+	span := request.GetEndTimestamp().AsTime().Sub(request.GetStartTimestamp().AsTime())
+	return &externalgrpc.PricingNodePriceResponse{Price: p.Spec.PricePerHour.AsApproximateFloat64() * span.Hours()}, nil
+}
+
+// PricingPodPrice is not known yet; Cluster Autoscaler does without.
+func (s *CloudProvider) PricingPodPrice(context.Context, *externalgrpc.PricingPodPriceRequest) (*externalgrpc.PricingPodPriceResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "pods have no price")
+}
+
+// pool is the pool of that name, or a status error.
+func (s *CloudProvider) pool(ctx context.Context, name string) (*v1alpha1.NodePool, error) {
+	p, err := s.pools.get(ctx, name)
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, status.Errorf(codes.NotFound, "there is no NodePool %q", name)
+	case err != nil:
+		return nil, internal(err)
+	}
+	return p, nil
+}
+
+func internal(err error) error { return status.Error(codes.Internal, err.Error()) }
+
+// statusOf translates the error of a request that was to change something.
+func statusOf(err error) error {
+	var refusal *nodegroup.Refusal
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &refusal):
+		return status.Error(map[nodegroup.RefusalKind]codes.Code{
+			nodegroup.Malformed:  codes.InvalidArgument,
+			nodegroup.OutOfRange: codes.OutOfRange,
+			nodegroup.Forbidden:  codes.FailedPrecondition,
+		}[refusal.Kind], refusal.Message)
+	case apierrors.IsNotFound(err):
+		return status.Error(codes.NotFound, err.Error())
+	case apierrors.IsConflict(err):
+		return status.Error(codes.Aborted, err.Error())
+	case errors.Is(err, context.DeadlineExceeded):
+		return status.Error(codes.DeadlineExceeded, err.Error())
+	default:
+		return internal(err)
+	}
+}
+
+// writeTimeout bounds a request that writes where the client has set no deadline of its own. Cluster
+// Autoscaler's is five seconds.
+const writeTimeout = 5 * time.Second

@@ -1,0 +1,128 @@
+package server
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/util/retry"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/externalgrpc"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/nodegroup"
+)
+
+// NodeGroupIncreaseSize records a higher target. The machines follow; nothing here waits for them.
+func (s *CloudProvider) NodeGroupIncreaseSize(ctx context.Context, request *externalgrpc.NodeGroupIncreaseSizeRequest) (*externalgrpc.NodeGroupIncreaseSizeResponse, error) {
+	err := s.change(ctx, request.GetId(), func(p *v1alpha1.NodePool, group *nodegroup.Group) (string, error) {
+		target, err := group.IncreaseSize(request.GetDelta())
+		if err != nil {
+			return "", err
+		}
+		said := fmt.Sprintf("IncreaseSize: target %d -> %d", p.Spec.Replicas, target)
+		p.Spec.Replicas = target
+		return said, nil
+	})
+	if err != nil {
+		return nil, statusOf(err)
+	}
+	return &externalgrpc.NodeGroupIncreaseSizeResponse{}, nil
+}
+
+// NodeGroupDecreaseTargetSize records a lower target, never lower than the machines that have registered.
+func (s *CloudProvider) NodeGroupDecreaseTargetSize(ctx context.Context, request *externalgrpc.NodeGroupDecreaseTargetSizeRequest) (*externalgrpc.NodeGroupDecreaseTargetSizeResponse, error) {
+	err := s.change(ctx, request.GetId(), func(p *v1alpha1.NodePool, group *nodegroup.Group) (string, error) {
+		target, err := group.DecreaseTargetSize(request.GetDelta())
+		if err != nil || target == p.Spec.Replicas {
+			return "", err
+		}
+		said := fmt.Sprintf("DecreaseTargetSize by %d: target %d -> %d", -request.GetDelta(), p.Spec.Replicas, target)
+		p.Spec.Replicas = target
+		return said, nil
+	})
+	if err != nil {
+		return nil, statusOf(err)
+	}
+	return &externalgrpc.NodeGroupDecreaseTargetSizeResponse{}, nil
+}
+
+// NodeGroupDeleteNodes records the machines that are to go together with the target that is lower by their number.
+func (s *CloudProvider) NodeGroupDeleteNodes(ctx context.Context, request *externalgrpc.NodeGroupDeleteNodesRequest) (*externalgrpc.NodeGroupDeleteNodesResponse, error) {
+	err := s.change(ctx, request.GetId(), func(p *v1alpha1.NodePool, group *nodegroup.Group) (string, error) {
+		names, err := machineNames(group, request.GetNodes())
+		if err != nil {
+			return "", err
+		}
+		victims, target, err := group.DeleteNodes(names)
+		if err != nil || len(victims) == 0 {
+			return "", err
+		}
+		said := fmt.Sprintf("DeleteNodes: target %d -> %d: %v", p.Spec.Replicas, target, victims)
+		p.Spec.Replicas = target
+		p.Spec.MachinesToDelete = append(p.Spec.MachinesToDelete, victims...)
+		return said, nil
+	})
+	if err != nil {
+		return nil, statusOf(err)
+	}
+	return &externalgrpc.NodeGroupDeleteNodesResponse{}, nil
+}
+
+// machineNames are the machines that Cluster Autoscaler means. It names a machine that never registered
+// by its provider id. One that is gone already is left out; one of another pool is refused.
+func machineNames(group *nodegroup.Group, nodes []*externalgrpc.ExternalGrpcNode) ([]string, error) {
+	byID := make(map[string]string, len(group.Machines))
+	for i := range group.Machines {
+		byID[group.Machines[i].ProviderID] = group.Machines[i].Name
+	}
+	var names []string
+	for _, node := range nodes {
+		if other := node.GetLabels()[v1alpha1.LabelNodePool]; other != "" && other != group.Name {
+			return nil, &nodegroup.Refusal{Kind: nodegroup.Malformed,
+				Message: fmt.Sprintf("node %s belongs to NodePool %s, not to %s", node.GetName(), other, group.Name)}
+		}
+		if name := byID[node.GetProviderID()]; name != "" {
+			names = append(names, name)
+		}
+	}
+	return names, nil
+}
+
+// change updates the spec of a pool with what edit makes of it, and repeats that from the API server's
+// newest version when somebody else wrote in between. edit returns what it did in words, or an empty text
+// when there is nothing to write.
+func (s *CloudProvider) change(ctx context.Context, name string, edit func(*v1alpha1.NodePool, *nodegroup.Group) (string, error)) error {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	var p *v1alpha1.NodePool
+	var said string
+	err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		p = &v1alpha1.NodePool{}
+		if err := s.live.Get(ctx, client.ObjectKey{Name: name}, p); err != nil {
+			return err
+		}
+		group, err := s.observer.Machines(ctx, p)
+		if err != nil {
+			return err
+		}
+		if err := s.observer.Reservations(ctx, group); err != nil {
+			return err
+		}
+		if said, err = edit(p, group); err != nil || said == "" {
+			return err
+		}
+		return s.client.Update(ctx, p)
+	})
+	switch {
+	case err != nil:
+		s.log.Info("Refused", "nodePool", name, "reason", err.Error())
+		return err
+	case said == "":
+		return nil
+	}
+	s.pools.remember(p)
+	s.log.Info(said, "nodePool", name)
+	s.events.Eventf(p, nil, corev1.EventTypeNormal, "TargetSize", "TargetSize", "%s", said)
+	return nil
+}

@@ -1,0 +1,113 @@
+package apitest
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+)
+
+// table asks for an object the way kubectl does and returns what it prints by default: the columns but
+// AGE, and their cells.
+func table(t *testing.T, path string) (columns []string, cells []any) {
+	t.Helper()
+	transport, err := rest.HTTPClientFor(server.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer transport.CloseIdleConnections()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.config.Host+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Accept", "application/json;as=Table;v=v1;g=meta.k8s.io")
+	response, err := transport.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content, err := io.ReadAll(response.Body)
+	if closeErr := response.Body.Close(); err != nil || closeErr != nil {
+		t.Fatal(err, closeErr)
+	}
+	var result metav1.Table
+	if err := json.Unmarshal(content, &result); err != nil || len(result.Rows) != 1 {
+		t.Fatalf("%s answered %s: %s (%v), want a table of one row", path, response.Status, content, err)
+	}
+	for i, column := range result.ColumnDefinitions {
+		if column.Priority != 0 || column.Name == "AGE" {
+			continue
+		}
+		columns = append(columns, column.Name)
+		cell := result.Rows[0].Cells[i]
+		if number, ok := cell.(float64); ok {
+			cell = int(number)
+		}
+		cells = append(cells, cell)
+	}
+	return columns, cells
+}
+
+func TestColumnsTellTheStory(t *testing.T) {
+	const api = "/apis/autoscaling.flux-framework.org/v1alpha1"
+	for name, test := range map[string]struct {
+		object, path, status string
+		columns              []string
+		cells                []any
+	}{
+		"a NodePool that waits": {
+			object: validNodePool, path: api + "/nodepools/columns",
+			status: `
+status:
+  floor: 8
+  reserved: 8
+  replicas: 8
+  ready: 2
+  conditions: [{type: Ready, status: "False", reason: Provisioning, message: 6 machines are booting, lastTransitionTime: "2026-01-02T03:04:05Z"}]`,
+			columns: []string{"Name", "MIN", "MAX", "TARGET", "FLOOR", "READY", "RESERVED", "STATE"},
+			cells:   []any{"columns", 1, 10, 0, 8, 2, 8, "6 machines are booting"},
+		},
+		"an EnsembleMember that waits": {
+			object: validMember, path: api + "/namespaces/default/ensemblemembers/columns",
+			status: `
+status:
+  size: 2
+  reserved: 4
+  nodes: 2
+  reservations: [{nodePool: hpc-b, nodes: 4}]
+  conditions: [{type: Ready, status: "False", reason: WaitingForNodes, message: 2 of 4 nodes are Ready, lastTransitionTime: "2026-01-02T03:04:05Z"}]`,
+			columns: []string{"Name", "WANTS", "HAS", "RESERVED", "NODES", "POOL", "READY", "WHY"},
+			cells:   []any{"columns", 4, 2, 4, 2, "hpc-b", "False", "2 of 4 nodes are Ready"},
+		},
+		"an EnsembleMember that is new": {
+			object: validMember, path: api + "/namespaces/default/ensemblemembers/columns",
+			columns: []string{"Name", "WANTS", "HAS", "RESERVED", "NODES", "POOL", "READY", "WHY"},
+			cells:   []any{"columns", 4, nil, nil, nil, nil, nil, nil},
+		},
+		"a KwokMachine that boots": {
+			object: validMachine, path: api + "/kwokmachines/columns",
+			columns: []string{"Name", "POOL", "PURPOSE", "BOOT", "REGISTERED"},
+			cells:   []any{"columns", "hpc-a", "Reservation", "5s", nil},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			object := create(t, edit(t, parse(t, test.object), `metadata: {name: columns}`))
+			if test.status != "" {
+				if err := server.client.Status().Update(t.Context(), edit(t, object, test.status)); err != nil {
+					t.Fatalf("writing the status: %v", err)
+				}
+			}
+			columns, cells := table(t, test.path)
+			if !slices.Equal(columns, test.columns) {
+				t.Errorf("columns %v, want %v", columns, test.columns)
+			}
+			if fmt.Sprint(cells) != fmt.Sprint(test.cells) {
+				t.Errorf("cells %v, want %v", cells, test.cells)
+			}
+		})
+	}
+}

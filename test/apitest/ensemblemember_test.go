@@ -1,0 +1,94 @@
+package apitest
+
+import (
+	"strings"
+	"testing"
+)
+
+const validMember = `
+apiVersion: autoscaling.flux-framework.org/v1alpha1
+kind: EnsembleMember
+metadata: {name: demo, namespace: default}
+spec:
+  size: 4
+  minSize: 2
+  maxSize: 10
+  nodePools: [hpc-a, hpc-b]
+`
+
+func TestEnsembleMemberRules(t *testing.T) {
+	check(t, validMember, map[string]row{
+		"as it is":              {change: `{}`},
+		"size at minSize":       {change: `spec: {size: 2}`},
+		"size at maxSize":       {change: `spec: {size: 10}`},
+		"size below minSize":    {change: `spec: {size: 1}`, refused: []string{"spec.size", "size (1) must be at least minSize (2)", "spec.minSize of the MiniCluster"}},
+		"size above maxSize":    {change: `spec: {size: 11}`, refused: []string{"spec.size", "size (11) must be at most maxSize (10)", "spec.maxSize of the MiniCluster"}},
+		"size 0":                {change: `spec: {size: 0, minSize: 1}`, refused: []string{"spec.size", "greater than or equal to 1"}},
+		"no size":               {change: `spec: {size: null}`, refused: []string{"spec.size", "Required value"}},
+		"minSize 0":             {change: `spec: {minSize: 0}`, refused: []string{"spec.minSize", "greater than or equal to 1"}},
+		"no maxSize":            {change: `spec: {maxSize: null}`, refused: []string{"spec.maxSize", "Required value"}},
+		"minSize above maxSize": {change: `spec: {minSize: 11}`, refused: []string{"spec.minSize", "minSize (11) must not exceed maxSize (10)"}},
+		"one pool":              {change: `spec: {nodePools: [hpc-a]}`},
+		"no pool":               {change: `spec: {nodePools: []}`, refused: []string{"spec.nodePools", "at least 1 items"}},
+		"no nodePools":          {change: `spec: {nodePools: null}`, refused: []string{"spec.nodePools", "Required value"}},
+		"a pool twice":          {change: `spec: {nodePools: [hpc-a, hpc-b, hpc-a]}`, refused: []string{"spec.nodePools", "must not name a pool twice"}},
+		"a pool without a name": {change: `spec: {nodePools: [""]}`, refused: []string{"spec.nodePools[0]", "at least 1 chars long"}},
+		"too long a pool name":  {change: `spec: {nodePools: [` + strings.Repeat("a", 51) + `]}`, refused: []string{"spec.nodePools[0]", "Too long", "50"}},
+		"17 pools": {
+			change:  `spec: {nodePools: [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q]}`,
+			refused: []string{"spec.nodePools", "must have at most 16 items"},
+		},
+		"an unknown policy":     {change: `spec: {growthPolicy: Best}`, refused: []string{"spec.growthPolicy", "Best", `"AllOrNothing"`}},
+		"a request":             {change: `spec: {request: {action: Grow, amount: 2, size: 4, by: pod demo-0, at: "2026-01-02T03:04:05.678901Z"}}`},
+		"an unknown action":     {change: `spec: {request: {action: grow, amount: 2, size: 4, by: x, at: "2026-01-02T03:04:05.678901Z"}}`, refused: []string{"spec.request.action", "grow", `"Grow", "Shrink", "Adopt"`}},
+		"a negative amount":     {change: `spec: {request: {action: Grow, amount: -2, size: 4, by: x, at: "2026-01-02T03:04:05.678901Z"}}`, refused: []string{"spec.request.amount", "greater than or equal to 0"}},
+		"a request by nobody":   {change: `spec: {request: {action: Grow, amount: 2, size: 4, at: "2026-01-02T03:04:05.678901Z"}}`, refused: []string{"spec.request.by", "Required value"}},
+		"a request of one word": {change: `spec: {request: {action: Grow, amount: 2, size: 4, by: x, at: yesterday}}`, refused: []string{"spec.request.at", "date-time"}},
+		"a misspelt field":      {change: `spec: {pools: [hpc-a]}`, refused: []string{`unknown field "spec.pools"`}},
+	})
+}
+
+func TestEnsembleMemberDefaults(t *testing.T) {
+	member := create(t, edit(t, parse(t, validMember), `{metadata: {name: defaults}, spec: {minSize: null}}`))
+	for path, want := range map[string]any{"spec.minSize": int64(1), "spec.growthPolicy": "AllOrNothing", "spec.request": nil} {
+		if got := field(t, member, path); got != want {
+			t.Errorf("%s is %v, want %v", path, got, want)
+		}
+	}
+}
+
+func TestEnsembleMemberStatusRules(t *testing.T) {
+	member := create(t, edit(t, parse(t, validMember), `metadata: {name: status}`))
+	for name, row := range map[string]row{
+		"a whole status": {change: `
+status:
+  observedGeneration: 1
+  size: 2
+  reserved: 4
+  nodes: 2
+  reservations: [{nodePool: hpc-a, nodes: 4, occupied: 1, held: [hpc-a-0, hpc-a-1]}]
+  growth: {size: 4, since: "2026-01-02T03:04:05.000001Z", deadline: "2026-01-02T03:19:05.000000Z"}
+  selector: hpa-selector=status`},
+		"a pool reserved in twice": {
+			change:  `status: {size: 2, reserved: 4, nodes: 2, reservations: [{nodePool: hpc-a, nodes: 2}, {nodePool: hpc-a, nodes: 2}]}`,
+			refused: []string{"status.reservations[1]", "Duplicate value", "hpc-a"},
+		},
+		"a node held twice": {
+			change:  `status: {size: 2, reserved: 4, nodes: 2, reservations: [{nodePool: hpc-a, nodes: 2, held: [hpc-a-0, hpc-a-0]}]}`,
+			refused: []string{"status.reservations[0].held[1]", "Duplicate value", "hpc-a-0"},
+		},
+		"a negative reservation": {
+			change:  `status: {size: 2, reserved: 4, nodes: 2, reservations: [{nodePool: hpc-a, nodes: -1}]}`,
+			refused: []string{"status.reservations[0].nodes", "greater than or equal to 0"},
+		},
+		"a status without numbers": {change: `status: {size: null, reserved: 0, nodes: 0}`, refused: []string{"status.size", "Required value"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			changed := edit(t, member, row.change)
+			judge(t, server.client.Status().Update(t.Context(), changed), row.refused)
+			if len(row.refused) == 0 {
+				member = changed
+			}
+		})
+	}
+}
