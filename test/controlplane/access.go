@@ -2,6 +2,7 @@ package controlplane
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -96,6 +97,46 @@ func WriteKubeconfig(path string, config *rest.Config) error {
 	}
 	if err := os.WriteFile(path, content, 0o600); err != nil {
 		return fmt.Errorf("write kubeconfig %s: %w", path, err)
+	}
+	return nil
+}
+
+// Port is a port of 127.0.0.1 that no other control plane of this machine uses until Stop, for a program of Run.
+func (c *ControlPlane) Port() (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stopped {
+		return 0, errors.New("reserve a port: the control plane was stopped")
+	}
+	return c.addresses.port()
+}
+
+// WriteServerCertificate writes, PEM-encoded, a serving certificate for 127.0.0.1 with its key, and the
+// certificate of the authority that signed it.
+func (c *ControlPlane) WriteServerCertificate(certificateFile, keyFile, authorityFile string) error {
+	pair, err := c.authority.server("server", nil)
+	if err != nil {
+		return err
+	}
+	return c.writeCertificate(pair, certificateFile, keyFile, authorityFile)
+}
+
+// WriteClientCertificate writes the certificate of a client with its key, and the certificate of the
+// authority that signed it, which is the same as that of WriteServerCertificate.
+func (c *ControlPlane) WriteClientCertificate(user, certificateFile, keyFile, authorityFile string) error {
+	pair, err := c.authority.client(user)
+	if err != nil {
+		return err
+	}
+	return c.writeCertificate(pair, certificateFile, keyFile, authorityFile)
+}
+
+func (c *ControlPlane) writeCertificate(pair keyPair, certificateFile, keyFile, authorityFile string) error {
+	if err := pair.write(certificateFile, keyFile); err != nil {
+		return fmt.Errorf("write a certificate: %w", err)
+	}
+	if err := os.WriteFile(authorityFile, c.authority.pem, 0o644); err != nil {
+		return fmt.Errorf("write a certificate: %w", err)
 	}
 	return nil
 }

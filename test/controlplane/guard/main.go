@@ -32,7 +32,8 @@ func main() {
 
 func run(lines io.Reader, directories []string) error {
 	groups, readErr := hold(lines)
-	_ = groups; errs := []error{readErr}
+	_ = groups
+	errs := []error{readErr}
 	for _, directory := range directories {
 		errs = append(errs, remove(directory))
 	}

@@ -1,0 +1,186 @@
+package history
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+)
+
+// Broken replays events and returns the promises that were broken, each with the moment.
+func Broken(events []Event) []string {
+	c := &checker{state: newState(), given: map[types.NamespacedName]int64{}}
+	for i := range events {
+		c.look(&events[i])
+	}
+	return c.broken
+}
+
+type checker struct {
+	state *State
+	event *Event
+	// given is the largest size that a user has given a MiniCluster, at its creation or by an edit.
+	given  map[types.NamespacedName]int64
+	broken []string
+}
+
+func (c *checker) promise(held bool, format string, arguments ...any) {
+	if !held {
+		c.broken = append(c.broken, fmt.Sprintf("%s (version %d): ", c.event.At.UTC().Format("15:04:05.000"), c.event.Version)+
+			fmt.Sprintf(format, arguments...))
+	}
+}
+
+func (c *checker) look(event *Event) {
+	c.event = event
+	before := c.state.put(event.Object, event.Deleted)
+	switch object := event.Object.(type) {
+	case *unstructured.Unstructured:
+		if !event.Deleted {
+			old, _ := before.(*unstructured.Unstructured)
+			c.miniCluster(object, old)
+		}
+	case *v1alpha1.EnsembleMember:
+		if !event.Deleted {
+			c.member(object)
+		}
+	case *v1alpha1.NodePool:
+		if !event.Deleted {
+			old, _ := before.(*v1alpha1.NodePool)
+			c.pool(object, old)
+		}
+	case *corev1.Node:
+		if event.Deleted {
+			c.noPods("the node was deleted", object.Name)
+		}
+	case *corev1.Pod:
+		if !event.Deleted {
+			c.pod(object)
+		}
+	}
+}
+
+// miniCluster checks that a size which the controller has given stands on Ready nodes held for the member.
+func (c *checker) miniCluster(cluster, before *unstructured.Unstructured) {
+	key := client.ObjectKeyFromObject(cluster)
+	size := sizeOf(cluster)
+	applied := cluster.GetAnnotations()[v1alpha1.AnnotationAppliedSize]
+	if before == nil || size > sizeOf(before) && applied != strconv.FormatInt(size, 10) {
+		c.given[key] = max(c.given[key], size)
+		return
+	}
+	if size <= sizeOf(before) {
+		return
+	}
+	member := c.state.Members[key]
+	if member == nil {
+		c.promise(false, "MiniCluster %s was resized to %d without a member", key, size)
+		return
+	}
+	var ready []string
+	for i := range member.Status.Reservations {
+		for _, name := range member.Status.Reservations[i].Held {
+			if Ready(c.state.Nodes[name]) {
+				ready = append(ready, name)
+			}
+		}
+	}
+	c.promise(int64(len(ready)) >= size, "a pod before its node: MiniCluster %s was resized from %d to %d with %d Ready nodes held: %v",
+		key, sizeOf(before), size, len(ready), ready)
+	minimum, _, _ := unstructured.NestedInt64(cluster.Object, "spec", "minSize")
+	maximum, _, _ := unstructured.NestedInt64(cluster.Object, "spec", "maxSize")
+	c.promise(size >= minimum && size <= max(maximum, sizeOf(before)), "MiniCluster %s was resized to %d, outside %d to %d", key, size, minimum, maximum)
+}
+
+// member checks that reservations stay within the pools, and that no node is held twice.
+func (c *checker) member(member *v1alpha1.EnsembleMember) {
+	key := client.ObjectKeyFromObject(member)
+	c.promise(member.Spec.Size >= member.Spec.MinSize && member.Spec.Size <= member.Spec.MaxSize,
+		"member %s wants %d, outside %d to %d", key, member.Spec.Size, member.Spec.MinSize, member.Spec.MaxSize)
+	for i := range member.Status.Reservations {
+		name := member.Status.Reservations[i].NodePool
+		pool := c.state.Pools[name]
+		if pool == nil {
+			continue
+		}
+		var sum int32
+		holders := map[string]types.NamespacedName{}
+		for other, m := range c.state.Members {
+			for j := range m.Status.Reservations {
+				reservation := &m.Status.Reservations[j]
+				if reservation.NodePool != name {
+					continue
+				}
+				sum += reservation.Nodes
+				for _, node := range reservation.Held {
+					if first, twice := holders[node]; twice {
+						c.promise(false, "node %s is held for %s and for %s", node, first, other)
+					}
+					holders[node] = other
+				}
+			}
+		}
+		c.promise(sum <= pool.Spec.MaxSize, "%d nodes are reserved in %s, above its maxSize %d", sum, name, pool.Spec.MaxSize)
+	}
+}
+
+// pool checks that no machine is told to go while a pod is on its node.
+func (c *checker) pool(pool, before *v1alpha1.NodePool) {
+	c.promise(pool.Spec.Replicas <= pool.Spec.MaxSize, "the target of %s is %d, above its maxSize %d", pool.Name, pool.Spec.Replicas, pool.Spec.MaxSize)
+	if before == nil {
+		return
+	}
+	for _, machine := range pool.Spec.MachinesToDelete {
+		if !slices.Contains(before.Spec.MachinesToDelete, machine) {
+			c.noPods("the machine was told to go", machine)
+		}
+	}
+}
+
+func (c *checker) noPods(what, node string) {
+	for _, pod := range c.state.PodsOn(node) {
+		if owner := metav1.GetControllerOf(pod); owner != nil && owner.Kind == "DaemonSet" {
+			continue
+		}
+		c.promise(false, "node %s: %s while pod %s/%s was on it", node, what, pod.Namespace, pod.Name)
+	}
+}
+
+// pod checks that a pod which a growth added never waits for a node. The pods of a size that a user wrote into
+// the MiniCluster are created by the Flux Operator before anybody can reserve nodes for them.
+func (c *checker) pod(pod *corev1.Pod) {
+	key := MiniClusterOf(pod)
+	if c.state.Members[key] == nil || !Starved(pod) || IndexOf(pod) < c.given[key] {
+		return
+	}
+	c.promise(false, "a pod before its node: pod %s/%s, which a growth added, is Pending for want of a node", pod.Namespace, pod.Name)
+}
+
+// Waited is how long, all together, the pods that are wanted were Pending for want of a node.
+func Waited(events []Event, wanted func(*corev1.Pod) bool) time.Duration {
+	var sum time.Duration
+	since := map[types.UID]time.Time{}
+	for i := range events {
+		pod, ok := events[i].Object.(*corev1.Pod)
+		if !ok || !wanted(pod) {
+			continue
+		}
+		start, waits := since[pod.UID]
+		switch starved := Starved(pod) && !events[i].Deleted; {
+		case starved && !waits:
+			since[pod.UID] = events[i].At
+		case !starved && waits:
+			sum += events[i].At.Sub(start)
+			delete(since, pod.UID)
+		}
+	}
+	return sum
+}

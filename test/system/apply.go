@@ -1,0 +1,81 @@
+package system
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/yaml"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// fieldManager is whose edits those of the system itself are.
+const fieldManager = "test-system"
+
+// Objects reads the objects of YAML documents.
+func Objects(text []byte) ([]*unstructured.Unstructured, error) {
+	var objects []*unstructured.Unstructured
+	decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(text), 4096)
+	for {
+		object := &unstructured.Unstructured{}
+		err := decoder.Decode(&object.Object)
+		switch {
+		case errors.Is(err, io.EOF):
+			return objects, nil
+		case err != nil:
+			return nil, fmt.Errorf("parse YAML: %w", err)
+		case len(object.Object) > 0:
+			objects = append(objects, object)
+		}
+	}
+}
+
+// ObjectsOf reads the objects of a file of the repository.
+func (s *System) ObjectsOf(path string) ([]*unstructured.Unstructured, error) {
+	text, err := os.ReadFile(filepath.Join(s.root, filepath.FromSlash(path)))
+	if err != nil {
+		return nil, err
+	}
+	objects, err := Objects(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return objects, nil
+}
+
+// Apply creates objects or brings them to what they say.
+func (s *System) Apply(ctx context.Context, objects ...*unstructured.Unstructured) error {
+	for _, object := range objects {
+		configuration := client.ApplyConfigurationFromUnstructured(object.DeepCopy())
+		if err := s.Client.Apply(ctx, configuration, client.FieldOwner(fieldManager), client.ForceOwnership); err != nil {
+			return fmt.Errorf("apply %s %s: %w", object.GetKind(), object.GetName(), err)
+		}
+	}
+	return nil
+}
+
+// applyPart applies those objects of a file whose kind is wanted.
+func (s *System) applyPart(ctx context.Context, path string, kinds ...string) error {
+	objects, err := s.ObjectsOf(path)
+	if err != nil {
+		return err
+	}
+	wanted := map[string]bool{}
+	for _, kind := range kinds {
+		wanted[kind] = true
+	}
+	for _, object := range objects {
+		if len(kinds) > 0 && !wanted[object.GetKind()] {
+			continue
+		}
+		if err := s.Apply(ctx, object); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,337 @@
+// Package system runs everything together on an embedded control plane: the provider and the controller as
+// their real binaries, each with the rights of its ServiceAccount in manifests/, mutual TLS between Cluster
+// Autoscaler and the provider, and Cluster Autoscaler and the Flux Operator, real or stand-ins.
+package system
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/wait"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+	"sigs.k8s.io/yaml"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/controlplane"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/fluxoperator/crd"
+)
+
+// Namespace is where provider and controller belong.
+const Namespace = "ensemble-autoscaler-system"
+
+const (
+	// readyWithin bounds the start of a program.
+	readyWithin = time.Minute
+	readyPoll   = 50 * time.Millisecond
+)
+
+// Options say how a System runs.
+type Options struct {
+	// LogDir is where each process has its log. The default is in the control plane's directory.
+	LogDir string
+	// Progress receives what is being built or waited for.
+	Progress io.Writer
+	// AutoscalerFlags are flags of Cluster Autoscaler besides those that it needs to run here.
+	AutoscalerFlags []string
+	// WithoutAutoscaler leaves Cluster Autoscaler out.
+	WithoutAutoscaler bool
+}
+
+// System is everything, running.
+type System struct {
+	// Plane is the control plane that everything runs on.
+	Plane *controlplane.ControlPlane
+	// Client is the administrator's.
+	Client client.WithWatch
+	// Provider, Controller, Autoscaler and Operator are the processes; Autoscaler may be nil.
+	Provider, Controller, Autoscaler, Operator *controlplane.Process
+	// EndpointAddress is where ensemble members are served, ProviderAddress where Cluster Autoscaler is.
+	EndpointAddress, ProviderAddress string
+	// Kubeconfig is the path of the administrator's kubeconfig.
+	Kubeconfig string
+
+	root      string
+	progress  io.Writer
+	transport *http.Client
+	// healthAddresses of provider and controller.
+	providerHealth, controllerHealth string
+}
+
+// Start starts everything and returns when provider and controller are ready. The context bounds the start
+// only; the system runs until Stop.
+func Start(ctx context.Context, options Options) (*System, error) {
+	if options.Progress == nil {
+		options.Progress = io.Discard
+	}
+	s := &System{progress: options.Progress}
+	var err error
+	if s.root, err = moduleRoot(); err != nil {
+		return nil, err
+	}
+	programs, err := buildPrograms(ctx, s.root, options.Progress)
+	if err != nil {
+		return nil, err
+	}
+	binaries, err := controlplane.Build(ctx, options.Progress)
+	if err != nil {
+		return nil, err
+	}
+	s.say("starting etcd, kube-apiserver, kube-scheduler, kube-controller-manager and kwok")
+	s.Plane, err = controlplane.Start(ctx, controlplane.Options{
+		Parts: controlplane.All, LogDir: options.LogDir, Binaries: binaries, Progress: options.Progress,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := s.start(ctx, programs, options); err != nil {
+		return nil, errors.Join(err, s.Stop())
+	}
+	return s, nil
+}
+
+func (s *System) start(ctx context.Context, programs programs, options Options) error {
+	for _, step := range []func(context.Context) error{s.connect, s.install} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	s.say("starting provider, controller, %s and %s", nameOf(programs.clusterAutoscaler), nameOf(programs.fluxOperator))
+	if err := s.startProvider(ctx, programs.provider); err != nil {
+		return err
+	}
+	if err := s.startController(ctx, programs.controller); err != nil {
+		return err
+	}
+	if err := s.startOperator(programs.fluxOperator); err != nil {
+		return err
+	}
+	for name, address := range map[string]string{"provider": s.providerHealth, "controller": s.controllerHealth} {
+		if err := s.ready(ctx, name, address); err != nil {
+			return err
+		}
+	}
+	if options.WithoutAutoscaler {
+		return nil
+	}
+	return s.startAutoscaler(programs.clusterAutoscaler, options.AutoscalerFlags)
+}
+
+func nameOf(program string) string { return filepath.Base(program) }
+
+func (s *System) say(format string, arguments ...any) {
+	_, _ = fmt.Fprintf(s.progress, format+"\n", arguments...) // Progress that nobody reads is no error.
+}
+
+// connect makes the administrator's client.
+func (s *System) connect(context.Context) error {
+	config := s.Plane.AdminConfig()
+	config.QPS = -1
+	scheme := runtime.NewScheme()
+	if err := clientgoscheme.AddToScheme(scheme); err != nil {
+		return fmt.Errorf("register the kinds of Kubernetes: %w", err)
+	}
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		return fmt.Errorf("register our kinds: %w", err)
+	}
+	var err error
+	if s.transport, err = rest.HTTPClientFor(config); err != nil {
+		return fmt.Errorf("connect to the API server: %w", err)
+	}
+	if s.Client, err = client.NewWithWatch(config, client.Options{Scheme: scheme, HTTPClient: s.transport}); err != nil {
+		return fmt.Errorf("connect to the API server: %w", err)
+	}
+	s.Kubeconfig = filepath.Join(s.Plane.Directory(), "admin.kubeconfig")
+	return controlplane.WriteKubeconfig(s.Kubeconfig, config)
+}
+
+// install installs the definitions, and of the manifests what the binaries need when they run beside the
+// cluster: the namespace and the rights of their ServiceAccounts.
+func (s *System) install(ctx context.Context) error {
+	definition := crd.MiniClusters
+	if path := os.Getenv(FluxOperatorCRDVariable); path != "" {
+		var err error
+		if definition, err = os.ReadFile(path); err != nil {
+			return fmt.Errorf("%s: %w", FluxOperatorCRDVariable, err)
+		}
+	}
+	miniClusters := &apiextensionsv1.CustomResourceDefinition{}
+	if err := yaml.Unmarshal(definition, miniClusters); err != nil {
+		return fmt.Errorf("parse the definition of the MiniCluster: %w", err)
+	}
+	_, err := envtest.InstallCRDs(s.Plane.AdminConfig(), envtest.CRDInstallOptions{
+		Paths:              []string{filepath.Join(s.root, "manifests", "crd")},
+		CRDs:               []*apiextensionsv1.CustomResourceDefinition{miniClusters},
+		ErrorIfPathMissing: true,
+	})
+	if err != nil {
+		return fmt.Errorf("install the definitions: %w", err)
+	}
+	for _, path := range []string{"manifests/namespace.yaml", "manifests/provider/rbac.yaml", "manifests/controller/rbac.yaml"} {
+		if err := s.applyPart(ctx, path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// file is a path in the control plane's directory, which goes away with it.
+func (s *System) file(name string) string { return filepath.Join(s.Plane.Directory(), name) }
+
+// serviceAccount writes a kubeconfig with the rights of a ServiceAccount.
+func (s *System) serviceAccount(ctx context.Context, name string) (path string, err error) {
+	config, err := s.Plane.ServiceAccountConfig(ctx, Namespace, name)
+	if err != nil {
+		return "", err
+	}
+	path = s.file(name + ".kubeconfig")
+	return path, controlplane.WriteKubeconfig(path, config)
+}
+
+// address reserves an address of 127.0.0.1.
+func (s *System) address() (string, error) {
+	port, err := s.Plane.Port()
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("127.0.0.1:%d", port), nil
+}
+
+func (s *System) startProvider(ctx context.Context, binary string) (err error) {
+	kubeconfig, err := s.serviceAccount(ctx, "provider")
+	if err != nil {
+		return err
+	}
+	if s.ProviderAddress, err = s.address(); err != nil {
+		return err
+	}
+	if s.providerHealth, err = s.address(); err != nil {
+		return err
+	}
+	if err := s.Plane.WriteServerCertificate(s.file("provider.crt"), s.file("provider.key"), s.file("tls-ca.crt")); err != nil {
+		return err
+	}
+	s.Provider, err = s.Plane.Run("provider", exec.Command(binary,
+		"--kubeconfig="+kubeconfig, "--grpc-address="+s.ProviderAddress,
+		"--tls-cert-file="+s.file("provider.crt"), "--tls-key-file="+s.file("provider.key"), "--client-ca-file="+s.file("tls-ca.crt"),
+		"--metrics-address=0", "--health-address="+s.providerHealth, "--leader-elect=false", "--verbosity=1"))
+	return err
+}
+
+func (s *System) startController(ctx context.Context, binary string) (err error) {
+	kubeconfig, err := s.serviceAccount(ctx, "controller")
+	if err != nil {
+		return err
+	}
+	if s.EndpointAddress, err = s.address(); err != nil {
+		return err
+	}
+	if s.controllerHealth, err = s.address(); err != nil {
+		return err
+	}
+	s.Controller, err = s.Plane.Run("controller", exec.Command(binary,
+		"--kubeconfig="+kubeconfig, "--grpc-address="+s.EndpointAddress,
+		"--metrics-address=0", "--health-address="+s.controllerHealth, "--leader-elect=false", "--verbosity=1"))
+	return err
+}
+
+func (s *System) startOperator(binary string) (err error) {
+	s.Operator, err = s.Plane.Run("flux-operator", exec.Command(binary,
+		"--kubeconfig="+s.Kubeconfig, "--metrics-bind-address=0", "--health-probe-bind-address=0", "--leader-elect=false"))
+	return err
+}
+
+func (s *System) startAutoscaler(binary string, flags []string) (err error) {
+	if err := s.Plane.WriteClientCertificate("cluster-autoscaler", s.file("autoscaler.crt"), s.file("autoscaler.key"), s.file("tls-ca.crt")); err != nil {
+		return err
+	}
+	config, err := yaml.Marshal(map[string]string{
+		"address": s.ProviderAddress,
+		"cert":    s.file("autoscaler.crt"), "key": s.file("autoscaler.key"), "cacert": s.file("tls-ca.crt"),
+	})
+	if err != nil {
+		return fmt.Errorf("write the cloud config of Cluster Autoscaler: %w", err)
+	}
+	if err := os.WriteFile(s.file("cloud-config.yaml"), config, 0o600); err != nil {
+		return fmt.Errorf("write the cloud config of Cluster Autoscaler: %w", err)
+	}
+	own, err := s.address()
+	if err != nil {
+		return err
+	}
+	s.Autoscaler, err = s.Plane.Run("cluster-autoscaler", exec.Command(binary, append([]string{
+		"--kubeconfig=" + s.Kubeconfig, "--cloud-provider=externalgrpc", "--cloud-config=" + s.file("cloud-config.yaml"),
+		"--enforce-node-group-min-size=true", "--leader-elect=false", "--address=" + own,
+	}, flags...)...))
+	return err
+}
+
+// RestartProvider kills the provider as a crash would and starts it again.
+func (s *System) RestartProvider(ctx context.Context) error {
+	if err := s.Provider.Restart(); err != nil {
+		return err
+	}
+	return s.ready(ctx, "provider", s.providerHealth)
+}
+
+// RestartController kills the controller as a crash would and starts it again.
+func (s *System) RestartController(ctx context.Context) error {
+	if err := s.Controller.Restart(); err != nil {
+		return err
+	}
+	return s.ready(ctx, "controller", s.controllerHealth)
+}
+
+// ready waits until a program says that it is ready.
+func (s *System) ready(ctx context.Context, name, address string) error {
+	var last error
+	err := wait.PollUntilContextTimeout(ctx, readyPoll, readyWithin, true, func(ctx context.Context) (bool, error) {
+		last = probe(ctx, address)
+		return last == nil, nil
+	})
+	if err != nil {
+		return fmt.Errorf("%s was not ready within %s (%w); its log is %s", name, readyWithin, last, filepath.Join(s.Plane.LogDir(), name+".log"))
+	}
+	return nil
+}
+
+func probe(ctx context.Context, address string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/readyz", http.NoBody)
+	if err != nil {
+		return err
+	}
+	// A transport of its own leaves no connection behind.
+	transport := &http.Transport{DisableKeepAlives: true}
+	defer transport.CloseIdleConnections()
+	response, err := (&http.Client{Transport: transport, Timeout: 5 * time.Second}).Do(request)
+	if err != nil {
+		return err
+	}
+	if err := response.Body.Close(); err != nil {
+		return err
+	}
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("/readyz answers %s", response.Status)
+	}
+	return nil
+}
+
+// Stop ends everything.
+func (s *System) Stop() error {
+	err := s.Plane.Stop()
+	if s.transport != nil {
+		s.transport.CloseIdleConnections()
+	}
+	return err
+}
