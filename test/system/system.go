@@ -45,8 +45,8 @@ type Options struct {
 	Progress io.Writer
 	// AutoscalerFlags are flags of Cluster Autoscaler besides those that it needs to run here.
 	AutoscalerFlags []string
-	// WithoutAutoscaler leaves Cluster Autoscaler out.
-	WithoutAutoscaler bool
+	// APIServerArguments are further flags of kube-apiserver.
+	APIServerArguments []string
 }
 
 // System is everything, running.
@@ -55,7 +55,7 @@ type System struct {
 	Plane *controlplane.ControlPlane
 	// Client is the administrator's.
 	Client client.WithWatch
-	// Provider, Controller, Autoscaler and Operator are the processes; Autoscaler may be nil.
+	// Provider, Controller, Autoscaler and Operator are the processes.
 	Provider, Controller, Autoscaler, Operator *controlplane.Process
 	// EndpointAddress is where ensemble members are served, ProviderAddress where Cluster Autoscaler is.
 	EndpointAddress, ProviderAddress string
@@ -91,6 +91,7 @@ func Start(ctx context.Context, options Options) (*System, error) {
 	s.say("starting etcd, kube-apiserver, kube-scheduler, kube-controller-manager and kwok")
 	s.Plane, err = controlplane.Start(ctx, controlplane.Options{
 		Parts: controlplane.All, LogDir: options.LogDir, Binaries: binaries, Progress: options.Progress,
+		APIServerArguments: options.APIServerArguments,
 	})
 	if err != nil {
 		return nil, err
@@ -121,9 +122,6 @@ func (s *System) start(ctx context.Context, programs programs, options Options) 
 		if err := s.ready(ctx, name, address); err != nil {
 			return err
 		}
-	}
-	if options.WithoutAutoscaler {
-		return nil
 	}
 	return s.startAutoscaler(programs.clusterAutoscaler, options.AutoscalerFlags)
 }

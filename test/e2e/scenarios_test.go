@@ -1,0 +1,254 @@
+package e2e
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/controlplane"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/history"
+)
+
+// scenarios are what users do. Each calls disturb in the middle of things, and ends with all nodes given back.
+var scenarios = map[string]func(*tenant){
+	"a member grows and shrinks":           growAndShrink,
+	"two members share a pool":             twoMembersInOnePool,
+	"two members wait for each other":      twoMembersInATightPool,
+	"two members have a pool each":         twoMembersInTwoPools,
+	"a member grows while it grows":        growDuringGrow,
+	"a member shrinks while it grows":      shrinkDuringGrow,
+	"a MiniCluster finishes":               finished,
+	"a MiniCluster is deleted as it grows": deletedDuringGrow,
+	"a user edits the size":                edited,
+}
+
+func TestScenarios(t *testing.T) {
+	t.Parallel()
+	for name, scenario := range scenarios {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			scenario(newTenant(t))
+		})
+		t.Run(name+" and the provider is killed", func(t *testing.T) {
+			t.Parallel()
+			x := newTenant(t)
+			x.disturb = func() {
+				shared.serving.Lock()
+				defer shared.serving.Unlock()
+				if err := shared.RestartProvider(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			scenario(x)
+		})
+		t.Run(name+" and the controller is killed", func(t *testing.T) {
+			t.Parallel()
+			x := newTenant(t)
+			x.disturb = func() {
+				shared.serving.Lock()
+				defer shared.serving.Unlock()
+				if err := shared.RestartController(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			scenario(x)
+		})
+	}
+}
+
+// end deletes what is left and waits until every node is given back.
+func (x *tenant) end(pools ...string) {
+	x.Helper()
+	var left []string
+	x.look(func(s *history.State) {
+		left = nil
+		for key := range s.MiniClusters {
+			if key.Namespace == x.namespace {
+				left = append(left, key.Name)
+			}
+		}
+	})
+	for _, name := range left {
+		key := x.key(name)
+		x.remove(key)
+		x.disturb()
+		x.gone(key)
+	}
+	for _, pool := range pools {
+		x.nodes(pool, 0)
+		x.floor(pool, 0)
+	}
+}
+
+func growAndShrink(x *tenant) {
+	pool := x.pool("hpc", 10, "2s")
+	cluster := x.miniCluster("m", 2, pool)
+	x.settled(cluster, 2)
+	x.nodes(pool, 2)
+
+	x.grant(cluster, "grow", 6)
+	x.floor(pool, 8)
+	x.disturb()
+	x.target(pool, 8)
+	x.disturb()
+	x.settled(cluster, 8)
+	x.nodes(pool, 8)
+	x.event(cluster, v1alpha1.ReasonReserved, "reserved 6 more nodes in "+pool)
+	x.event(cluster, v1alpha1.ReasonResizing, "from 2 to 8")
+
+	before := x.held(cluster)
+	x.grant(cluster, "shrink", 5)
+	x.size(cluster, 3)
+	x.disturb()
+	x.settled(cluster, 3)
+	x.nodes(pool, 3)
+	x.event(cluster, v1alpha1.ReasonNodesGivenBack, "gave back")
+	for _, node := range x.held(cluster) {
+		if !slices.Contains(before, node) {
+			x.Errorf("after the shrink the member holds %s, which is not one of the nodes that it had: %v", node, before)
+		}
+	}
+	x.end(pool)
+}
+
+func twoMembersInOnePool(x *tenant) {
+	pool := x.pool("hpc", 10, "2s")
+	a, b := x.miniCluster("a", 1, pool), x.miniCluster("b", 2, pool)
+	x.settled(a, 1)
+	x.settled(b, 2)
+	x.grant(a, "grow", 3)
+	x.grant(b, "grow", 2)
+	x.disturb()
+	x.settled(a, 4)
+	x.settled(b, 4)
+	x.nodes(pool, 8)
+	x.grant(a, "shrink", 2)
+	x.disturb()
+	x.settled(a, 2)
+	x.settled(b, 4)
+	x.nodes(pool, 6)
+	x.end(pool)
+}
+
+// twoMembersInATightPool: the second growth waits, whole, until the first member gives nodes back, and then
+// takes over those same nodes.
+func twoMembersInATightPool(x *tenant) {
+	pool := x.pool("hpc", 6, "1s")
+	a, b := x.miniCluster("a", 1, pool), x.miniCluster("b", 1, pool)
+	x.settled(a, 1)
+	x.settled(b, 1)
+	x.grant(a, "grow", 3)
+	x.settled(a, 4)
+	x.grant(b, "grow", 3)
+	x.until(func(s *history.State) string {
+		if c := condition(s.Members[b], v1alpha1.ConditionCapacityReserved); c.reason != v1alpha1.ReasonPoolFull {
+			return fmt.Sprintf("b is %s: %s", c.reason, c.message)
+		}
+		return ""
+	})
+	if held := x.held(b); len(held) != 1 {
+		x.Errorf("b waits for 3 more nodes and holds %v: a part of what it asked for", held)
+	}
+	x.disturb()
+	x.grant(a, "shrink", 2)
+	x.disturb()
+	x.settled(a, 2)
+	x.settled(b, 4)
+	x.nodes(pool, 6)
+	x.end(pool)
+}
+
+func twoMembersInTwoPools(x *tenant) {
+	one, two := x.pool("one", 10, "1s"), x.pool("two", 10, "2s")
+	a, b := x.miniCluster("a", 1, one), x.miniCluster("b", 1, two)
+	x.settled(a, 1)
+	x.settled(b, 1)
+	x.grant(a, "grow", 3)
+	x.grant(b, "grow", 4)
+	x.disturb()
+	x.settled(a, 4)
+	x.settled(b, 5)
+	x.nodes(one, 4)
+	x.nodes(two, 5)
+	x.end(one, two)
+}
+
+func growDuringGrow(x *tenant) {
+	pool := x.pool("hpc", 10, "4s")
+	cluster := x.miniCluster("m", 1, pool)
+	x.settled(cluster, 1)
+	x.grant(cluster, "grow", 2)
+	x.target(pool, 3)
+	x.disturb()
+	x.grant(cluster, "grow", 3)
+	x.disturb()
+	x.settled(cluster, 6)
+	x.nodes(pool, 6)
+	x.end(pool)
+}
+
+func shrinkDuringGrow(x *tenant) {
+	pool := x.pool("hpc", 10, "4s")
+	cluster := x.miniCluster("m", 2, pool)
+	x.settled(cluster, 2)
+	x.grant(cluster, "grow", 5)
+	x.target(pool, 7)
+	x.disturb()
+	x.grant(cluster, "shrink", 3)
+	x.disturb()
+	x.settled(cluster, 4)
+	x.nodes(pool, 4)
+	x.end(pool)
+}
+
+func finished(x *tenant) {
+	pool := x.pool("hpc", 10, "1s")
+	cluster := x.miniClusterOf("m", 3, fmt.Sprintf(`{%s: "4"}`, controlplane.RunSecondsAnnotation), pool)
+	x.lead(cluster)
+	x.disturb()
+	x.until(func(s *history.State) string {
+		member := s.Members[cluster]
+		if member == nil {
+			return "there is no member"
+		}
+		if c := condition(member, v1alpha1.ConditionResized); c.reason != v1alpha1.ReasonFinished || c.status != "True" {
+			return fmt.Sprintf("the member is %s: %s", c.reason, c.message)
+		}
+		return ""
+	})
+	x.nodes(pool, 0)
+	x.end(pool)
+}
+
+func deletedDuringGrow(x *tenant) {
+	pool := x.pool("hpc", 10, "3s")
+	cluster := x.miniCluster("m", 2, pool)
+	x.settled(cluster, 2)
+	x.grant(cluster, "grow", 4)
+	x.target(pool, 6)
+	x.disturb()
+	x.end(pool)
+}
+
+// edited: a size written into the MiniCluster itself becomes the wish, in both directions.
+func edited(x *tenant) {
+	pool := x.pool("hpc", 10, "1s")
+	cluster := x.miniCluster("m", 2, pool)
+	x.settled(cluster, 2)
+	x.edit(cluster, 5)
+	x.disturb()
+	x.settled(cluster, 5)
+	x.nodes(pool, 5)
+	x.event(cluster, v1alpha1.ReasonAdopted, "set the size of the MiniCluster to 5")
+	x.edit(cluster, 1)
+	x.disturb()
+	x.settled(cluster, 1)
+	x.nodes(pool, 1)
+	x.look(func(s *history.State) {
+		if wants := s.Members[cluster].Spec.Size; wants != 1 {
+			x.Errorf("the member wants %d after the size was set to 1", wants)
+		}
+	})
+	x.end(pool)
+}
