@@ -40,7 +40,10 @@ type KwokMachineSpec struct {
 	// Purpose says for whom the machine was ordered.
 	Purpose MachinePurpose `json:"purpose"`
 
-	// BootDelay is the time from the creation of this object until the node registers.
+	// OrderedAt is when the machine was ordered.
+	OrderedAt metav1.MicroTime `json:"orderedAt"`
+
+	// BootDelay is the time from orderedAt until the node registers.
 	// +kubebuilder:default="0s"
 	BootDelay metav1.Duration `json:"bootDelay,omitempty"`
 

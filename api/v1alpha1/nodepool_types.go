@@ -55,6 +55,13 @@ type NodePoolSpec struct {
 	// +kubebuilder:validation:Minimum=0
 	Replicas int32 `json:"replicas"`
 
+	// ReplicasForMembers is the part of replicas, counted from 1, that was ordered because the floor called
+	// for it. The provider writes it together with replicas. When a reservation is given up before its
+	// machines are ordered, that part of replicas is given up with it.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	ReplicasForMembers int32 `json:"replicasForMembers,omitempty"`
+
 	// MachinesToDelete names the machines that are to go. The provider adds names in the write that lowers
 	// replicas, so that no crash can delete another machine than the one chosen, and removes each name
 	// when its machine is gone.
@@ -187,6 +194,10 @@ type NodePoolStatus struct {
 	// so that no name is used twice. It is raised before the order is made.
 	// +optional
 	MachinesOrdered int64 `json:"machinesOrdered,omitempty"`
+
+	// OrderedFrom is the number of the first machine of the last order, which ends before machinesOrdered.
+	// +optional
+	OrderedFrom int64 `json:"orderedFrom,omitempty"`
 
 	// Selector selects the nodes of this pool, as the scale subresource wants it.
 	// +optional

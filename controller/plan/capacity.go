@@ -132,14 +132,15 @@ func (n *nodeCapacity) coming(now time.Time) bool {
 
 // occupiedFor counts the nodes of a pool that exist, are held by nobody and do not help the member:
 // filled by other workloads, cordoned, tainted or lost. Nodes that are coming or leaving do not count:
-// the former will help, and the target does not count the latter.
+// the former will help, and the target does not count the latter. Nor do nodes that change hands between
+// members in this pass: the next one finds them held.
 func (c *capacity) occupiedFor(pool *poolCapacity, m *candidate) int32 {
 	if count, known := pool.occupied[m.shapeKey]; known {
 		return count
 	}
 	var count int32
 	for _, node := range pool.nodes {
-		if node.holder == nil && !node.Leaving && !node.coming(c.now) && !node.usable(m.Member) {
+		if node.holder == nil && !node.freed && !node.Leaving && !node.coming(c.now) && !node.usable(m.Member) {
 			count++
 		}
 	}

@@ -13,6 +13,8 @@ type Group struct {
 
 	// MinSize, MaxSize and Target are spec.minSize, spec.maxSize and spec.replicas.
 	MinSize, MaxSize, Target int32
+	// ForMembers is spec.replicasForMembers: the part of the target that the floor has called for.
+	ForMembers int32
 	// ToDelete is spec.machinesToDelete.
 	ToDelete []string
 	// FollowsFloor is set when no autoscaler decides on the target, so that it follows the floor.
@@ -21,12 +23,13 @@ type Group struct {
 	ProvisionTimeout time.Duration
 
 	// Floor, FloorChangedAt, AnnouncedFloor and Ordered are what the status records: the floor and the
-	// time of its last change, the least size that Cluster Autoscaler was told, and the number of
-	// machines ever ordered.
+	// time of its last change, the least size that Cluster Autoscaler was told, the number of machines ever
+	// ordered, and the number of the first one of the last order.
 	Floor          int32
 	FloorChangedAt time.Time
 	AnnouncedFloor int32
 	Ordered        int64
+	OrderedFrom    int64
 
 	// Machines are those of the pool, in any order.
 	Machines []Machine

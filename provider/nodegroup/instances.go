@@ -28,8 +28,9 @@ type Instance struct {
 	Failure    *Failure
 }
 
-// Instances are the machines of the group, and one for each that the target calls for and that is not yet
-// ordered. The latter have the ids that they will get; idOf is the provider id of the n-th machine.
+// Instances are the machines of the group, and one for each that the target calls for and that does not exist
+// yet. The latter have the ids that they will get: those of the last order, which may be under way, then those
+// of the next. idOf is the provider id of the n-th machine.
 func (g *Group) Instances(idOf func(n int64) string) []Instance {
 	going := setOf(g.ToDelete)
 	out := make([]Instance, 0, max(len(g.Machines), int(g.Target)))
@@ -48,8 +49,15 @@ func (g *Group) Instances(idOf func(n int64) string) []Instance {
 		}
 		out = append(out, Instance{ProviderID: m.ProviderID, State: state, Failure: m.Failure})
 	}
-	for n := range max(0, int(g.Target)-live) {
-		out = append(out, Instance{ProviderID: idOf(g.Ordered + int64(n)), State: InstanceCreating})
+	known := make(map[string]bool, len(out))
+	for i := range out {
+		known[out[i].ProviderID] = true
+	}
+	for n := min(g.OrderedFrom, g.Ordered); live < int(g.Target); n++ {
+		if id := idOf(n); !known[id] {
+			out = append(out, Instance{ProviderID: id, State: InstanceCreating})
+			live++
+		}
 	}
 	return out
 }

@@ -22,8 +22,13 @@ type Decisions struct {
 	// Marks are the nodes whose annotations or taints have to change.
 	Marks []Mark
 
-	// Raise is the target to set because the pool follows its floor, or 0.
-	Raise int32
+	// Raise is the target to set because the pool follows its floor, or 0; RaisedForMembers is the part of it
+	// that the floor calls for.
+	Raise, RaisedForMembers int32
+
+	// GiveUp is the number of machines by which the target is lowered because they were to be ordered for
+	// members who want them no more. It has to be made sure first that none of them exists.
+	GiveUp int32
 
 	// Release are machines to put into spec.machinesToDelete in the one write that lowers the target by
 	// their number. Before that write it has to be made sure, with a live look at each, that a registered
@@ -70,17 +75,19 @@ func Plan(g *Group, announceTimeout time.Duration, now time.Time) Decisions {
 
 	chosen := map[string]bool{}
 	room := int(g.Target - max(g.MinSize, d.Floor))
+	unwanted := g.unwantedOrders(d.Floor)
+	room -= unwanted
 	for _, m := range surplus[:min(len(surplus), max(0, room))] {
 		chosen[m.Name] = true
 	}
 	d.Marks = g.marks(holders, chosen)
-	d.Release, d.Next = g.release(&d, surplus, chosen, announceTimeout, now)
+	d.Release, d.GiveUp, d.Next = g.release(&d, surplus, chosen, unwanted, announceTimeout, now)
 
 	if wanted := min(max(g.MinSize, d.Floor), g.MaxSize); g.FollowsFloor && wanted > g.Target {
-		d.Raise = wanted
+		d.Raise, d.RaisedForMembers = wanted, g.raisedForMembers(wanted, d.Floor)
 	}
 	d.Delete, d.Gone = g.deletions()
-	d.Cancel, d.Order = g.orders(kept)
+	d.Cancel, d.Order = g.orders(kept, unwanted)
 	g.report(&d)
 	return d
 }
@@ -144,26 +151,33 @@ func (g *Group) marks(holders map[string]string, chosen map[string]bool) []Mark 
 	return marks
 }
 
+// unwantedOrders is the number of machines that do not exist yet and were called for by a floor that is lower
+// now. They are not ordered any more.
+func (g *Group) unwantedOrders(floor int32) int {
+	live := len(g.live())
+	unwanted := int(min(g.Target, g.ForMembers)) - max(live, int(g.MinSize), int(floor))
+	return max(0, min(unwanted, int(g.Target)-live))
+}
+
 // release are the machines whose release can be recorded now: those that have not registered, and nodes
-// that were tainted in an earlier pass, so that no pod has come since.
-func (g *Group) release(d *Decisions, surplus []*Machine, chosen map[string]bool, timeout time.Duration, now time.Time) (names []string, next time.Time) {
+// that were tainted in an earlier pass, so that no pod has come since; and how many of the unwanted orders can
+// be given up.
+func (g *Group) release(d *Decisions, surplus []*Machine, chosen map[string]bool, unwanted int, timeout time.Duration, now time.Time) (names []string, giveUp int32, next time.Time) {
 	for _, m := range surplus {
 		if chosen[m.Name] && (m.Node == nil || m.Node.Releasing) {
 			names = append(names, m.Name)
 		}
 	}
-	if len(names) == 0 {
-		return nil, time.Time{}
+	less := len(names) + unwanted
+	if less == 0 || d.Floor != g.Floor {
+		// A lower floor is recorded first; the pass that follows releases.
+		return nil, 0, time.Time{}
 	}
-	if d.Floor != g.Floor {
-		// The lower floor is recorded first; the pass that follows releases.
-		return nil, time.Time{}
-	}
-	told := g.FollowsFloor || g.Target-int32(len(names)) >= g.AnnouncedFloor //nolint:gosec // At most MaxSize.
+	told := g.FollowsFloor || int(g.Target)-less >= int(g.AnnouncedFloor)
 	if until := g.FloorChangedAt.Add(timeout); !told && now.Before(until) {
-		return nil, until
+		return nil, 0, until
 	}
-	return names, time.Time{}
+	return names, int32(unwanted), time.Time{} //nolint:gosec // At most MaxSize.
 }
 
 // deletions divides the machines that are to go into those that exist and those that are gone.
@@ -183,10 +197,11 @@ func (g *Group) deletions() (existing, gone []string) {
 }
 
 // orders brings the number of machines to the target: by new ones, or by cancelling those that have not
-// registered, the newest first. kept is the number of marked machines that wait to be held.
-func (g *Group) orders(kept int) (cancel []string, order []v1alpha1.MachinePurpose) {
+// registered, the newest first. kept is the number of marked machines that wait to be held, unwanted that of
+// machines which the target counts and nobody wants any more.
+func (g *Group) orders(kept, unwanted int) (cancel []string, order []v1alpha1.MachinePurpose) {
 	live := g.live()
-	missing := int(g.Target) - len(live)
+	missing := int(g.Target) - len(live) - unwanted
 	for _, m := range live {
 		if len(cancel) < -missing && !m.Registered && m.Node == nil {
 			cancel = append(cancel, m.Name)

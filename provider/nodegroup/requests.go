@@ -30,16 +30,27 @@ func refuse(kind RefusalKind, format string, args ...any) *Refusal {
 	return &Refusal{Kind: kind, Message: fmt.Sprintf(format, args...)}
 }
 
-// IncreaseSize is the target after Cluster Autoscaler has ordered delta machines. The error is a *Refusal.
-func (g *Group) IncreaseSize(delta int32) (target int32, err error) {
+// IncreaseSize is the target after Cluster Autoscaler has ordered delta machines, and the part of it that the
+// floor calls for. The error is a *Refusal.
+func (g *Group) IncreaseSize(delta int32) (target, forMembers int32, err error) {
 	if delta <= 0 {
-		return 0, refuse(Malformed, "delta is %d; IncreaseSize of %s takes a number above 0", delta, g.Name)
+		return 0, 0, refuse(Malformed, "delta is %d; IncreaseSize of %s takes a number above 0", delta, g.Name)
 	}
 	if int64(g.Target)+int64(delta) > int64(g.MaxSize) {
-		return 0, refuse(OutOfRange, "the target size %d of %s plus %d is %d, above its maxSize %d",
+		return 0, 0, refuse(OutOfRange, "the target size %d of %s plus %d is %d, above its maxSize %d",
 			g.Target, g.Name, delta, int64(g.Target)+int64(delta), g.MaxSize)
 	}
-	return g.Target + delta, nil
+	return g.Target + delta, g.raisedForMembers(g.Target+delta, g.Floor), nil
+}
+
+// raisedForMembers is the part of a target that a floor calls for, when the target is raised to it. What
+// was raised for members before and does not exist yet stays a part of it.
+func (g *Group) raisedForMembers(target, floor int32) int32 {
+	forMembers := min(floor, target)
+	if int(g.Target) > len(g.live()) {
+		forMembers = max(forMembers, min(g.ForMembers, g.Target))
+	}
+	return forMembers
 }
 
 // DecreaseTargetSize is the target after Cluster Autoscaler has cancelled -delta orders. It never goes

@@ -42,12 +42,8 @@ func (r *Reconciler) recordStatus(ctx context.Context, pool *v1alpha1.NodePool, 
 	status := &pool.Status
 	now := r.Clock.Now()
 	if status.Floor != d.Floor {
-		r.tell(ctx, pool, corev1.EventTypeNormal, "FloorChanged", "floor %d -> %d: %d nodes are reserved", status.Floor, d.Floor, d.Reserved)
 		changed := metav1.NewMicroTime(now)
 		status.Floor, status.FloorChangedAt = d.Floor, &changed
-	}
-	if status.Ready != d.Ready {
-		r.tell(ctx, pool, corev1.EventTypeNormal, "NodesReady", "%d of %d nodes are Ready", d.Ready, pool.Spec.Replicas)
 	}
 	status.ObservedGeneration = pool.Generation
 	status.Reserved, status.Replicas, status.Ready = d.Reserved, d.Replicas, d.Ready
@@ -58,6 +54,12 @@ func (r *Reconciler) recordStatus(ctx context.Context, pool *v1alpha1.NodePool, 
 	}
 	if err := r.Client.Status().Update(ctx, pool); err != nil {
 		return fmt.Errorf("write the status of NodePool %s: %w", pool.Name, err)
+	}
+	if before.Floor != d.Floor {
+		r.tell(ctx, pool, corev1.EventTypeNormal, "FloorChanged", "floor %d -> %d: %d nodes are reserved", before.Floor, d.Floor, d.Reserved)
+	}
+	if before.Ready != d.Ready {
+		r.tell(ctx, pool, corev1.EventTypeNormal, "NodesReady", "%d of %d nodes are Ready", d.Ready, pool.Spec.Replicas)
 	}
 	return nil
 }
@@ -143,8 +145,13 @@ func (r *Reconciler) setTarget(ctx context.Context, pool *v1alpha1.NodePool, gro
 			return err
 		}
 	}
-	if len(release) == 0 && len(d.Gone) == 0 && d.Raise == 0 {
+	if len(release) == 0 && len(d.Gone) == 0 && d.Raise == 0 && d.GiveUp == 0 {
 		return nil
+	}
+	if d.GiveUp > 0 {
+		if err := r.seesAll(ctx, pool, group); err != nil {
+			return err
+		}
 	}
 	spec := &pool.Spec
 	before := spec.Replicas
@@ -154,12 +161,19 @@ func (r *Reconciler) setTarget(ctx context.Context, pool *v1alpha1.NodePool, gro
 	}
 	spec.MachinesToDelete = slices.DeleteFunc(slices.Clone(spec.MachinesToDelete), func(name string) bool { return gone[name] })
 	spec.MachinesToDelete = append(spec.MachinesToDelete, release...)
-	spec.Replicas = max(spec.Replicas, d.Raise) - int32(len(release)) //nolint:gosec // At most maxSize.
+	if d.Raise > spec.Replicas {
+		spec.Replicas, spec.ReplicasForMembers = d.Raise, d.RaisedForMembers
+	}
+	spec.Replicas -= int32(len(release)) + d.GiveUp //nolint:gosec // At most maxSize.
+	spec.ReplicasForMembers = min(spec.ReplicasForMembers, spec.Replicas)
 	if err := r.Client.Update(ctx, pool); err != nil {
 		return fmt.Errorf("write the target of NodePool %s: %w", pool.Name, err)
 	}
 	if len(release) > 0 {
 		r.tell(ctx, pool, corev1.EventTypeNormal, "Released", "target %d -> %d: released %v", before, spec.Replicas, release)
+	}
+	if d.GiveUp > 0 {
+		r.tell(ctx, pool, corev1.EventTypeNormal, "GaveUpOrders", "target %d -> %d: %d machines were to be ordered for members that want them no more", before, spec.Replicas, d.GiveUp)
 	}
 	if d.Raise > 0 {
 		r.tell(ctx, pool, corev1.EventTypeNormal, "FollowedFloor", "target %d -> %d: the floor is %d and no autoscaler decides", before, spec.Replicas, d.Floor)
@@ -202,20 +216,14 @@ func (r *Reconciler) orderMachines(ctx context.Context, pool *v1alpha1.NodePool,
 	if len(d.Order) == 0 {
 		return nil
 	}
-	fresh, err := r.Backend.List(ctx, pool.Name, machines.Live)
-	if err != nil {
+	if err := r.seesAll(ctx, pool, group); err != nil {
 		return err
 	}
-	if len(fresh) != len(group.Machines) {
-		// The cache is behind; the events that it has yet to see bring the next pass.
-		log.FromContext(ctx).V(1).Info("Put off an order until the cache has caught up", "nodePool", pool.Name)
-		return errStale
-	}
 	next := pool.Status.MachinesOrdered
-	for i := range fresh {
-		next = max(next, sequence(pool.Name, fresh[i].Name)+1)
+	for i := range group.Machines {
+		next = max(next, sequence(pool.Name, group.Machines[i].Name)+1)
 	}
-	pool.Status.MachinesOrdered = next + int64(len(d.Order))
+	pool.Status.OrderedFrom, pool.Status.MachinesOrdered = next, next+int64(len(d.Order))
 	if err := r.Client.Status().Update(ctx, pool); err != nil {
 		return fmt.Errorf("claim machine names of NodePool %s: %w", pool.Name, err)
 	}
@@ -226,6 +234,20 @@ func (r *Reconciler) orderMachines(ctx context.Context, pool *v1alpha1.NodePool,
 		}
 	}
 	r.tell(ctx, pool, corev1.EventTypeNormal, "Ordered", "ordered %d machines: the target is %d", len(d.Order), pool.Spec.Replicas)
+	return nil
+}
+
+// seesAll makes sure that the machines observed are those that there are. The error is errStale when the cache
+// is behind; the events that it has yet to see bring the next pass.
+func (r *Reconciler) seesAll(ctx context.Context, pool *v1alpha1.NodePool, group *nodegroup.Group) error {
+	fresh, err := r.Backend.List(ctx, pool.Name, machines.Live)
+	if err != nil {
+		return err
+	}
+	if len(fresh) != len(group.Machines) {
+		log.FromContext(ctx).V(1).Info("Put off a pass until the cache has caught up", "nodePool", pool.Name)
+		return errStale
+	}
 	return nil
 }
 

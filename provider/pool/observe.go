@@ -85,12 +85,14 @@ func GroupOf(pool *v1alpha1.NodePool) *nodegroup.Group {
 		MinSize:          pool.Spec.MinSize,
 		MaxSize:          pool.Spec.MaxSize,
 		Target:           pool.Spec.Replicas,
+		ForMembers:       pool.Spec.ReplicasForMembers,
 		ToDelete:         pool.Spec.MachinesToDelete,
 		FollowsFloor:     pool.Spec.Autoscaler == v1alpha1.AutoscalerNone,
 		ProvisionTimeout: pool.Spec.ProvisionTimeout.Duration,
 		Floor:            pool.Status.Floor,
 		AnnouncedFloor:   pool.Status.AnnouncedFloor,
 		Ordered:          pool.Status.MachinesOrdered,
+		OrderedFrom:      pool.Status.OrderedFrom,
 	}
 	if pool.Status.FloorChangedAt != nil {
 		group.FloorChangedAt = pool.Status.FloorChangedAt.Time

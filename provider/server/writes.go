@@ -16,12 +16,12 @@ import (
 // NodeGroupIncreaseSize records a higher target. The machines follow; nothing here waits for them.
 func (s *CloudProvider) NodeGroupIncreaseSize(ctx context.Context, request *externalgrpc.NodeGroupIncreaseSizeRequest) (*externalgrpc.NodeGroupIncreaseSizeResponse, error) {
 	err := s.change(ctx, request.GetId(), func(p *v1alpha1.NodePool, group *nodegroup.Group) (string, error) {
-		target, err := group.IncreaseSize(request.GetDelta())
+		target, forMembers, err := group.IncreaseSize(request.GetDelta())
 		if err != nil {
 			return "", err
 		}
 		said := fmt.Sprintf("IncreaseSize: target %d -> %d", p.Spec.Replicas, target)
-		p.Spec.Replicas = target
+		p.Spec.Replicas, p.Spec.ReplicasForMembers = target, forMembers
 		return said, nil
 	})
 	if err != nil {
@@ -38,7 +38,7 @@ func (s *CloudProvider) NodeGroupDecreaseTargetSize(ctx context.Context, request
 			return "", err
 		}
 		said := fmt.Sprintf("DecreaseTargetSize by %d: target %d -> %d", -request.GetDelta(), p.Spec.Replicas, target)
-		p.Spec.Replicas = target
+		lowerTarget(p, target)
 		return said, nil
 	})
 	if err != nil {
@@ -59,7 +59,7 @@ func (s *CloudProvider) NodeGroupDeleteNodes(ctx context.Context, request *exter
 			return "", err
 		}
 		said := fmt.Sprintf("DeleteNodes: target %d -> %d: %v", p.Spec.Replicas, target, victims)
-		p.Spec.Replicas = target
+		lowerTarget(p, target)
 		p.Spec.MachinesToDelete = append(p.Spec.MachinesToDelete, victims...)
 		return said, nil
 	})
@@ -67,6 +67,11 @@ func (s *CloudProvider) NodeGroupDeleteNodes(ctx context.Context, request *exter
 		return nil, statusOf(err)
 	}
 	return &externalgrpc.NodeGroupDeleteNodesResponse{}, nil
+}
+
+// lowerTarget lowers the target, and with it the part of it that is for members.
+func lowerTarget(p *v1alpha1.NodePool, target int32) {
+	p.Spec.Replicas, p.Spec.ReplicasForMembers = target, min(p.Spec.ReplicasForMembers, target)
 }
 
 // machineNames are the machines that Cluster Autoscaler means. It names a machine that never registered

@@ -10,6 +10,7 @@ spec:
   nodePool: hpc-a
   providerID: kwok://hpc-a/hpc-a-0
   purpose: Reservation
+  orderedAt: "2026-11-23T10:00:00.000000Z"
   bootDelay: 5s
   template:
     capacity: {cpu: 4, memory: 16Gi, pods: 110}
@@ -23,6 +24,7 @@ func TestKwokMachineRules(t *testing.T) {
 		"no purpose":             {change: `spec: {purpose: null}`, refused: []string{"spec.purpose", "Required value"}},
 		"no pool":                {change: `spec: {nodePool: ""}`, refused: []string{"spec.nodePool", "at least 1 chars long"}},
 		"no provider ID":         {change: `spec: {providerID: ""}`, refused: []string{"spec.providerID", "at least 1 chars long"}},
+		"no time":                {change: `spec: {orderedAt: null}`, refused: []string{"spec.orderedAt", "Required value"}},
 		"no template":            {change: `spec: {template: null}`, refused: []string{"spec.template", "Required value"}},
 		"half a template":        {change: `spec: {template: {capacity: {memory: null}}}`, refused: []string{"spec.template.capacity", "must have cpu, memory and pods"}},
 	})

@@ -1,5 +1,18 @@
 package e2e
 
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/system"
+)
+
 // auditPolicy makes the API server record every request of provider and controller, and nothing else.
 const auditPolicy = `
 apiVersion: audit.k8s.io/v1
@@ -12,3 +25,74 @@ rules:
   - system:serviceaccount:ensemble-autoscaler-system:controller
 - level: None
 `
+
+// checkRights compares what provider and controller were granted by manifests/ with what they have asked for
+// in this run: a right that is missing shows as a request that was forbidden, one too many as a right that
+// was never used. Leases are for leader election, which does not run here.
+func checkRights() error {
+	used := map[string]bool{}
+	var problems []error
+	err := requests(func(r *request) {
+		program := strings.TrimPrefix(r.User.Username, "system:serviceaccount:"+system.Namespace+":")
+		name := right(program, r.Object.Group, joined(r.Object.Resource, r.Object.Subresource), r.Verb)
+		if r.Response.Code == 403 && !used["forbidden "+name] {
+			used["forbidden "+name] = true
+			problems = append(problems, fmt.Errorf("%s is missing from manifests/%s/rbac.yaml", name, program))
+		}
+		used[name] = true
+	})
+	if err != nil {
+		return err
+	}
+	for _, program := range []string{"provider", "controller"} {
+		granted, err := rights(program)
+		if err != nil {
+			return err
+		}
+		for _, name := range slices.Sorted(maps.Keys(granted)) {
+			if !used[name] {
+				problems = append(problems, fmt.Errorf("%s is granted by manifests/%s/rbac.yaml and was never used", name, program))
+			}
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// rights are those that the ClusterRole of a program grants.
+func rights(program string) (map[string]bool, error) {
+	objects, err := shared.ObjectsOf("manifests/" + program + "/rbac.yaml")
+	if err != nil {
+		return nil, err
+	}
+	granted := map[string]bool{}
+	for _, object := range objects {
+		if object.GetKind() != "ClusterRole" {
+			continue
+		}
+		var role rbacv1.ClusterRole
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, &role); err != nil {
+			return nil, err
+		}
+		for _, rule := range role.Rules {
+			for _, group := range rule.APIGroups {
+				for _, resource := range rule.Resources {
+					for _, verb := range rule.Verbs {
+						granted[right(program, group, resource, verb)] = true
+					}
+				}
+			}
+		}
+	}
+	return granted, nil
+}
+
+func right(program, group, resource, verb string) string {
+	return fmt.Sprintf("%s: %s of %s", program, verb, strings.TrimSuffix(resource+"."+group, "."))
+}
+
+func joined(resource, subresource string) string {
+	if subresource == "" {
+		return resource
+	}
+	return resource + "/" + subresource
+}

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"testing"
@@ -30,30 +31,23 @@ func TestScenarios(t *testing.T) {
 			t.Parallel()
 			scenario(newTenant(t))
 		})
-		t.Run(name+" and the provider is killed", func(t *testing.T) {
-			t.Parallel()
-			x := newTenant(t)
-			x.disturb = func() {
-				shared.serving.Lock()
-				defer shared.serving.Unlock()
-				if err := shared.RestartProvider(t.Context()); err != nil {
-					t.Fatal(err)
+		for program, restart := range map[string]func(context.Context) error{
+			"provider": shared.RestartProvider, "controller": shared.RestartController,
+		} {
+			t.Run(name+" and the "+program+" is killed", func(t *testing.T) {
+				t.Parallel()
+				x := newTenant(t)
+				x.disturbed = true
+				x.disturb = func() {
+					shared.serving.Lock()
+					defer shared.serving.Unlock()
+					if err := restart(t.Context()); err != nil {
+						t.Fatal(err)
+					}
 				}
-			}
-			scenario(x)
-		})
-		t.Run(name+" and the controller is killed", func(t *testing.T) {
-			t.Parallel()
-			x := newTenant(t)
-			x.disturb = func() {
-				shared.serving.Lock()
-				defer shared.serving.Unlock()
-				if err := shared.RestartController(t.Context()); err != nil {
-					t.Fatal(err)
-				}
-			}
-			scenario(x)
-		})
+				scenario(x)
+			})
+		}
 	}
 }
 

@@ -36,6 +36,8 @@ type tenant struct {
 	namespace string
 	// disturb is called in the middle of things. In one run it does nothing, in others it kills a program.
 	disturb func()
+	// disturbed is set when a program is killed. The events that it had yet to send are lost then.
+	disturbed bool
 }
 
 func newTenant(t *testing.T) *tenant {
@@ -329,6 +331,9 @@ func (x *tenant) held(cluster types.NamespacedName) []string {
 // event waits until an object has an event with a reason and a text.
 func (x *tenant) event(object types.NamespacedName, reason, text string) {
 	x.Helper()
+	if x.disturbed {
+		return
+	}
 	var seen []string
 	err := wait.PollUntilContextTimeout(x.Context(), 100*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
 		namespace := object.Namespace

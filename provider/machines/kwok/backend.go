@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
@@ -28,6 +29,7 @@ const (
 type Backend struct {
 	cached client.Client
 	live   client.Reader
+	clock  clock.PassiveClock
 }
 
 var _ machines.Backend = (*Backend)(nil)
@@ -35,7 +37,7 @@ var _ machines.Backend = (*Backend)(nil)
 // New returns a backend that reads from a cache and, where it must not be mistaken, from the API server.
 // The cache needs the indexes of AddIndexes.
 func New(cached client.Client, live client.Reader) *Backend {
-	return &Backend{cached: cached, live: live}
+	return &Backend{cached: cached, live: live, clock: clock.RealClock{}}
 }
 
 // AddIndexes prepares a cache for the backend.
@@ -101,6 +103,7 @@ func (b *Backend) Order(ctx context.Context, pool *v1alpha1.NodePool, name strin
 			NodePool:   pool.Name,
 			ProviderID: b.ProviderID(pool.Name, name),
 			Purpose:    purpose,
+			OrderedAt:  metav1.NewMicroTime(b.clock.Now()),
 			Template:   *pool.Spec.Template.DeepCopy(),
 		},
 	}
@@ -159,7 +162,7 @@ func machineOf(m *v1alpha1.KwokMachine) nodegroup.Machine {
 		Name:       m.Name,
 		ProviderID: m.Spec.ProviderID,
 		Purpose:    m.Spec.Purpose,
-		OrderedAt:  m.CreationTimestamp.Time,
+		OrderedAt:  m.Spec.OrderedAt.Time,
 		Registered: m.Status.RegisteredAt != nil,
 	}
 }

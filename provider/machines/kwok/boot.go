@@ -47,7 +47,7 @@ func (b *Boot) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result
 	if machine.DeletionTimestamp != nil {
 		return ctrl.Result{}, nil
 	}
-	if left := machine.CreationTimestamp.Add(machine.Spec.BootDelay.Duration).Sub(b.Clock.Now()); left > 0 {
+	if left := machine.Spec.OrderedAt.Add(machine.Spec.BootDelay.Duration).Sub(b.Clock.Now()); left > 0 {
 		return ctrl.Result{RequeueAfter: left}, nil
 	}
 	var node corev1.Node
@@ -77,7 +77,7 @@ func (b *Boot) register(ctx context.Context, machine *v1alpha1.KwokMachine) erro
 		return fmt.Errorf("create Node %s: %w", node.Name, err)
 	}
 	log.FromContext(ctx).Info("Machine registered its node", "machine", machine.Name, "nodePool", machine.Spec.NodePool,
-		"afterSeconds", b.Clock.Since(machine.CreationTimestamp.Time).Seconds())
+		"afterSeconds", b.Clock.Since(machine.Spec.OrderedAt.Time).Seconds())
 	return b.recordRegistration(ctx, machine)
 }
 
@@ -98,7 +98,7 @@ func (b *Boot) vanish(ctx context.Context, machine *v1alpha1.KwokMachine) error 
 	if err := b.Live.Get(ctx, client.ObjectKeyFromObject(machine), &node); !apierrors.IsNotFound(err) {
 		return err
 	}
-	log.FromContext(ctx).Info("Node has vanished; its machine is removed", "machine", machine.Name, "nodePool", machine.Spec.NodePool)
+	log.FromContext(ctx).Info("Node is gone; removing its machine", "machine", machine.Name, "nodePool", machine.Spec.NodePool)
 	return deletion(b.Client.Delete(ctx, machine, client.Preconditions{UID: &machine.UID}))
 }
 

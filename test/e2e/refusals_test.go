@@ -1,0 +1,282 @@
+package e2e
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/ensemble"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/externalgrpc"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/history"
+)
+
+// TestBadRequests: each is refused with its reason, and nothing changes.
+func TestBadRequests(t *testing.T) {
+	t.Parallel()
+	x := newTenant(t)
+	pool := x.pool("hpc", 10, "0s")
+	cluster, other := x.miniCluster("m", 1, pool), x.miniCluster("other", 1, pool)
+	x.settled(cluster, 1)
+	x.settled(other, 1)
+	x.apply(`{apiVersion: v1, kind: Pod, metadata: {name: stranger, namespace: %s}, spec: {tolerations: [{operator: Exists}],
+		containers: [{name: c, image: i}], nodeSelector: {autoscaling.flux-framework.org/node-pool: %s}}}`, x.namespace, pool)
+	var stranger string
+	x.until(func(s *history.State) string {
+		if pod := s.Pods[x.key("stranger")]; pod != nil {
+			stranger = pod.Status.PodIP
+		}
+		if stranger == "" {
+			return "the stranger has no address"
+		}
+		return ""
+	})
+	lead := x.lead(cluster).Status.PodIP
+
+	const errorStatus, denied = ensemble.Response_ERROR, ensemble.Response_DENIED
+	for name, row := range map[string]struct {
+		from    string
+		request *ensemble.ActionRequest
+		status  ensemble.Response_ResultType
+		says    []string
+	}{
+		"from no pod":              {nobody, &ensemble.ActionRequest{Member: "miniclusters", Name: "m", Action: "grow"}, denied, []string{"127.0.0.1", "no running pod"}},
+		"from a pod of nothing":    {stranger, &ensemble.ActionRequest{Member: "miniclusters", Name: "m", Action: "grow"}, denied, []string{"stranger", "belongs to no MiniCluster"}},
+		"for another member":       {lead, &ensemble.ActionRequest{Member: "miniclusters", Name: "other", Action: "grow"}, denied, []string{`"m"`, `"other"`}},
+		"of an unknown kind":       {lead, &ensemble.ActionRequest{Member: "jobsets", Name: "m", Action: "grow"}, errorStatus, []string{`"jobsets"`, `"minicluster"`}},
+		"of an unknown action":     {lead, &ensemble.ActionRequest{Member: "minicluster", Name: "m", Action: "explode"}, errorStatus, []string{`"explode"`, `"grow"`}},
+		"to grow by nothing":       {lead, &ensemble.ActionRequest{Member: "minicluster", Name: "m", Action: "grow", Payload: `{"grow": 0}`}, errorStatus, []string{`"grow"`, "0"}},
+		"to grow by less":          {lead, &ensemble.ActionRequest{Member: "minicluster", Name: "m", Action: "grow", Payload: `{"grow": -1}`}, errorStatus, []string{`"grow"`, "-1"}},
+		"to grow by half":          {lead, &ensemble.ActionRequest{Member: "minicluster", Name: "m", Action: "grow", Payload: `{"grow": 1.5}`}, errorStatus, []string{`"grow"`, "1.5"}},
+		"to grow without end":      {lead, &ensemble.ActionRequest{Member: "minicluster", Name: "m", Action: "grow", Payload: `{"grow": 99999999999}`}, errorStatus, []string{`"grow"`, "99999999999"}},
+		"in no JSON":               {lead, &ensemble.ActionRequest{Member: "minicluster", Name: "m", Action: "grow", Payload: `grow!`}, errorStatus, []string{"payload", "JSON"}},
+		"for a foreign group":      {lead, &ensemble.ActionRequest{Member: "minicluster", Name: "m", Action: "grow", Payload: `{"group":"example.com","grow":1}`}, errorStatus, []string{`"group"`, "example.com", "flux-framework.org"}},
+		"to shrink at the minimum": {lead, &ensemble.ActionRequest{Member: "minicluster", Name: "m", Action: "shrink", Payload: `{"shrink": 1}`}, denied, []string{"spec.minSize"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := x.versions()
+			r := x.send(row.from, row.request)
+			if r.Status != row.status {
+				t.Errorf("the answer is %s (%s), not %s", r.Status, r.Reason, row.status)
+			}
+			for _, text := range row.says {
+				if !strings.Contains(r.Reason, text) {
+					t.Errorf("the reason does not say %s: %s", text, r.Reason)
+				}
+			}
+			if after := x.versions(); after != before {
+				t.Errorf("the request has changed something:\nbefore %s\nafter  %s", before, after)
+			}
+		})
+	}
+
+	t.Run("cut at the maximum and told so", func(t *testing.T) {
+		r := x.ask(cluster, "grow", 20)
+		if r.Status != ensemble.Response_SUCCESS || r.Wants != 10 || !strings.Contains(r.Reason, "spec.maxSize of the MiniCluster is 10") {
+			t.Errorf("grow 20 from 1, of at most 10, was answered %+v", r)
+		}
+		if r := x.ask(cluster, "grow", 1); r.Status != denied || !strings.Contains(r.Reason, "spec.maxSize") {
+			t.Errorf("grow 1 at the maximum was answered %+v", r)
+		}
+	})
+	if err := shared.Client.Delete(t.Context(), &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: x.namespace, Name: "stranger"}}); err != nil {
+		t.Fatal(err)
+	}
+	x.end(pool)
+}
+
+// versions are the resource versions of the tenant's members and MiniClusters.
+func (x *tenant) versions() string {
+	x.Helper()
+	var out string
+	x.look(func(s *history.State) {
+		out = ""
+		for _, name := range []string{"m", "other"} {
+			out += fmt.Sprintf("%s: %s, %s; ", name, s.Members[x.key(name)].ResourceVersion, s.MiniClusters[x.key(name)].GetResourceVersion())
+		}
+	})
+	return out
+}
+
+// TestBadObjects: what a MiniCluster asks for in vain is said where its user looks, and nothing is reserved.
+func TestBadObjects(t *testing.T) {
+	t.Parallel()
+
+	t.Run("pools that cannot be names", func(t *testing.T) {
+		t.Parallel()
+		x := newTenant(t)
+		cluster := x.miniCluster("m", 1, "Not A Pool")
+		x.event(cluster, v1alpha1.ReasonInvalid, `"Not A Pool" cannot be the name of a NodePool`)
+		x.look(func(s *history.State) {
+			if s.Members[cluster] != nil {
+				t.Errorf("a MiniCluster with a wrong annotation has got a member")
+			}
+		})
+	})
+	for name, row := range map[string]struct {
+		make         func(*tenant) string
+		reason, says string
+	}{
+		"a pool that does not exist": {func(*tenant) string { return "nowhere" }, v1alpha1.ReasonPoolNotFound, `NodePool "nowhere" does not exist`},
+		"a pool that is too small":   {func(x *tenant) string { return x.pool("small", 2, "0s") }, v1alpha1.ReasonPoolTooSmall, "maxSize 2"},
+		"a pool of nodes that are too small": {func(x *tenant) string {
+			x.apply(`
+apiVersion: autoscaling.flux-framework.org/v1alpha1
+kind: NodePool
+metadata: {name: %s-tiny}
+spec: {maxSize: 10, template: {capacity: {cpu: "2", memory: 16Gi, pods: "110"}}, machines: {kwok: {bootDelay: 0s}}}
+`, x.namespace)
+			return x.namespace + "-tiny"
+		}, v1alpha1.ReasonPodTooLarge, "a pod requests 3 of cpu and an empty node"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			x := newTenant(t)
+			cluster := x.miniCluster("m", 3, row.make(x))
+			x.until(func(s *history.State) string {
+				member := s.Members[cluster]
+				if member == nil {
+					return "there is no member"
+				}
+				if c := condition(member, v1alpha1.ConditionReady); c.status != "False" || c.reason != row.reason || !strings.Contains(c.message, row.says) {
+					return fmt.Sprintf("Ready is %+v, not %s with %q", c, row.reason, row.says)
+				}
+				if member.Status.Reserved != 0 {
+					return fmt.Sprintf("%d nodes are reserved", member.Status.Reserved)
+				}
+				return ""
+			})
+			x.remove(cluster)
+			x.gone(cluster)
+		})
+	}
+}
+
+// TestCloudProviderRefuses: who is not Cluster Autoscaler gets no answer, and a wrong request of Cluster
+// Autoscaler gets a code and a reason, and changes nothing.
+func TestCloudProviderRefuses(t *testing.T) {
+	t.Parallel()
+	x := newTenant(t)
+	pool := x.pool("hpc", 3, "0s")
+	cluster := x.miniCluster("m", 2, pool)
+	x.settled(cluster, 2)
+	held := x.held(cluster)
+
+	for name, transport := range map[string]credentials.TransportCredentials{
+		"without TLS":           insecure.NewCredentials(),
+		"without a certificate": credentials.NewTLS(x.authority(nil)),
+	} {
+		if err := x.provider(transport, func(ctx context.Context, c externalgrpc.CloudProviderClient) error {
+			_, err := c.Refresh(ctx, &externalgrpc.RefreshRequest{})
+			return err
+		}); status.Code(err) != codes.Unavailable {
+			t.Errorf("%s: the answer is %v, not a refused connection", name, err)
+		}
+	}
+
+	node := func(id string) *externalgrpc.ExternalGrpcNode {
+		return &externalgrpc.ExternalGrpcNode{Name: id, ProviderID: "kwok://" + pool + "/" + id}
+	}
+	for name, row := range map[string]struct {
+		ask  func(context.Context, externalgrpc.CloudProviderClient) error
+		code codes.Code
+		says string
+	}{
+		"a pool that does not exist": {func(ctx context.Context, c externalgrpc.CloudProviderClient) error {
+			_, err := c.NodeGroupIncreaseSize(ctx, &externalgrpc.NodeGroupIncreaseSizeRequest{Id: "nowhere", Delta: 1})
+			return err
+		}, codes.NotFound, "nowhere"},
+		"more than the maximum": {func(ctx context.Context, c externalgrpc.CloudProviderClient) error {
+			_, err := c.NodeGroupIncreaseSize(ctx, &externalgrpc.NodeGroupIncreaseSizeRequest{Id: pool, Delta: 2})
+			return err
+		}, codes.OutOfRange, "above its maxSize 3"},
+		"an increase by nothing": {func(ctx context.Context, c externalgrpc.CloudProviderClient) error {
+			_, err := c.NodeGroupIncreaseSize(ctx, &externalgrpc.NodeGroupIncreaseSizeRequest{Id: pool})
+			return err
+		}, codes.InvalidArgument, "above 0"},
+		"a decrease upwards": {func(ctx context.Context, c externalgrpc.CloudProviderClient) error {
+			_, err := c.NodeGroupDecreaseTargetSize(ctx, &externalgrpc.NodeGroupDecreaseTargetSizeRequest{Id: pool, Delta: 1})
+			return err
+		}, codes.InvalidArgument, "below 0"},
+		"deletion of a member's node": {func(ctx context.Context, c externalgrpc.CloudProviderClient) error {
+			_, err := c.NodeGroupDeleteNodes(ctx, &externalgrpc.NodeGroupDeleteNodesRequest{Id: pool, Nodes: []*externalgrpc.ExternalGrpcNode{node(held[0])}})
+			return err
+		}, codes.FailedPrecondition, cluster.String()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := x.provider(credentials.NewTLS(x.authority(x.certificate())), row.ask)
+			if status.Code(err) != row.code || !strings.Contains(err.Error(), row.says) {
+				t.Errorf("the answer is %v, not %s with %q", err, row.code, row.says)
+			}
+			x.look(func(s *history.State) {
+				if p := s.Pools[pool]; p.Spec.Replicas != 2 || len(p.Spec.MachinesToDelete) > 0 {
+					t.Errorf("the pool has target %d and %v to delete", p.Spec.Replicas, p.Spec.MachinesToDelete)
+				}
+			})
+		})
+	}
+	x.end(pool)
+}
+
+// provider speaks to the CloudProvider.
+func (x *tenant) provider(transport credentials.TransportCredentials, ask func(context.Context, externalgrpc.CloudProviderClient) error) error {
+	x.Helper()
+	connection, err := grpc.NewClient(shared.ProviderAddress, grpc.WithTransportCredentials(transport))
+	if err != nil {
+		x.Fatal(err)
+	}
+	defer func() {
+		if err := connection.Close(); err != nil {
+			x.Error(err)
+		}
+	}()
+	shared.serving.RLock()
+	defer shared.serving.RUnlock()
+	return ask(x.Context(), externalgrpc.NewCloudProviderClient(connection))
+}
+
+// authority trusts the provider's certificate and shows one's own, nil for none.
+func (x *tenant) authority(own *tls.Certificate) *tls.Config {
+	x.Helper()
+	pem, err := os.ReadFile(filepath.Join(shared.Plane.Directory(), "tls-ca.crt"))
+	if err != nil {
+		x.Fatal(err)
+	}
+	config := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: x509.NewCertPool()}
+	if !config.RootCAs.AppendCertsFromPEM(pem) {
+		x.Fatal("the authority's certificate cannot be read")
+	}
+	if own != nil {
+		config.Certificates = []tls.Certificate{*own}
+	}
+	return config
+}
+
+// certificate is one that the provider accepts.
+func (x *tenant) certificate() *tls.Certificate {
+	x.Helper()
+	directory := x.TempDir()
+	certificate, key := filepath.Join(directory, "crt"), filepath.Join(directory, "key")
+	if err := shared.Plane.WriteClientCertificate("cluster-autoscaler", certificate, key, filepath.Join(directory, "ca")); err != nil {
+		x.Fatal(err)
+	}
+	pair, err := tls.LoadX509KeyPair(certificate, key)
+	if err != nil {
+		x.Fatal(err)
+	}
+	return &pair
+}
