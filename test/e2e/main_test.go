@@ -62,8 +62,8 @@ func withSystem(run func() int) (code int, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
 	defer cancel()
 	s, err := system.Start(ctx, system.Options{
-		LogDir:             filepath.Join(directory, "logs"),
-		Progress:           os.Stderr,
+		LogDir:   filepath.Join(directory, "logs"),
+		Progress: os.Stderr,
 		// A call that is cut off when the provider is killed makes Cluster Autoscaler leave the group alone for a
 		// while, five minutes if nothing else is said.
 		AutoscalerFlags:    []string{"--scan-interval=1s", "--initial-node-group-backoff-duration=2s", "--max-node-group-backoff-duration=4s"},

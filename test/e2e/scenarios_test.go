@@ -6,6 +6,9 @@ import (
 	"slices"
 	"testing"
 
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/controlplane"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/history"
@@ -22,6 +25,7 @@ var scenarios = map[string]func(*tenant){
 	"a MiniCluster finishes":               finished,
 	"a MiniCluster is deleted as it grows": deletedDuringGrow,
 	"a user edits the size":                edited,
+	"a user takes the annotation away":     unmanaged,
 }
 
 func TestScenarios(t *testing.T) {
@@ -242,6 +246,31 @@ func edited(x *tenant) {
 	x.look(func(s *history.State) {
 		if wants := s.Members[cluster].Spec.Size; wants != 1 {
 			x.Errorf("the member wants %d after the size was set to 1", wants)
+		}
+	})
+	x.end(pool)
+}
+
+// unmanaged: without the annotation the MiniCluster stays as it is, and nothing is held for it any more.
+func unmanaged(x *tenant) {
+	pool := x.pool("hpc", 10, "1s")
+	cluster := x.miniCluster("m", 2, pool)
+	x.settled(cluster, 2)
+	patch := client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"metadata":{"annotations":{"%s":null}}}`, v1alpha1.AnnotationNodePools))
+	if err := shared.Client.Patch(x.Context(), object(cluster), patch); err != nil {
+		x.Fatal(err)
+	}
+	x.disturb()
+	x.until(func(s *history.State) string {
+		if s.Members[cluster] != nil {
+			return "the member is still there"
+		}
+		return ""
+	})
+	x.floor(pool, 0)
+	x.look(func(s *history.State) {
+		if pods := s.PodsOf(cluster); len(pods) != 2 {
+			x.Errorf("%d of 2 pods are left", len(pods))
 		}
 	})
 	x.end(pool)
