@@ -74,10 +74,14 @@ func (r *Reconciler) tell(ctx context.Context, e *entry, kind, reason, message s
 	cluster.SetNamespace(e.key.Namespace)
 	cluster.SetName(e.key.Name)
 	cluster.SetUID(e.uid())
-	if e.member != nil {
-		r.Events.Eventf(e.member, cluster, kind, reason, reason, "%s", message)
-	}
-	if e.cluster != nil {
+	if e.member == nil {
 		r.Events.Eventf(cluster, nil, kind, reason, reason, "%s", message)
+		return
+	}
+	r.Events.Eventf(e.member, cluster, kind, reason, reason, "%s", message)
+	if e.cluster != nil {
+		// Events that differ in their note alone are taken for repetitions of the first; the version of the
+		// member tells them apart.
+		r.Events.Eventf(cluster, e.member, kind, reason, reason, "%s", message)
 	}
 }

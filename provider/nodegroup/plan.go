@@ -254,7 +254,7 @@ func (g *Group) report(d *Decisions) {
 		machines.Status, machines.Reason = metav1.ConditionFalse, v1alpha1.ReasonProvisioning
 	case len(g.ToDelete) > 0:
 		machines.Status, machines.Reason = metav1.ConditionFalse, v1alpha1.ReasonReleasing
-		machines.Message = fmt.Sprintf("%d machines are on their way out: %s", len(g.ToDelete), listed(g.ToDelete))
+		machines.Message = fmt.Sprintf("%d machines are on their way out: %s", len(g.ToDelete), Listed(g.ToDelete))
 	}
 	d.Conditions = []metav1.Condition{floor, machines}
 	d.WhenReady = machines.Message
@@ -265,8 +265,8 @@ func newestFirst(a, b *Machine) int {
 	return -cmp.Or(a.OrderedAt.Compare(b.OrderedAt), cmp.Compare(len(a.Name), len(b.Name)), strings.Compare(a.Name, b.Name))
 }
 
-// listed names the first few of a list and counts the rest: a message has to stay readable.
-func listed(names []string) string {
+// Listed names the first few of a list and counts the rest: a message has to stay readable.
+func Listed(names []string) string {
 	const most = 8
 	if len(names) <= most {
 		return strings.Join(names, ", ")

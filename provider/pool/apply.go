@@ -58,7 +58,7 @@ func (r *Reconciler) recordStatus(ctx context.Context, pool *v1alpha1.NodePool, 
 	if before.Floor != d.Floor {
 		r.tell(ctx, pool, corev1.EventTypeNormal, "FloorChanged", "floor %d -> %d: %d nodes are reserved", before.Floor, d.Floor, d.Reserved)
 	}
-	if before.Ready != d.Ready {
+	if before.Ready != d.Ready && d.Ready >= pool.Spec.Replicas {
 		r.tell(ctx, pool, corev1.EventTypeNormal, "NodesReady", "%d of %d nodes are Ready", d.Ready, pool.Spec.Replicas)
 	}
 	return nil
@@ -66,15 +66,26 @@ func (r *Reconciler) recordStatus(ctx context.Context, pool *v1alpha1.NodePool, 
 
 // mark makes nodes say who holds them, that they are ours to release, and that they are being released.
 func (r *Reconciler) mark(ctx context.Context, pool *v1alpha1.NodePool, _ *nodegroup.Group, d *nodegroup.Decisions) error {
+	// One event tells of all nodes of a pass: of several with the same reason the API shows only the first.
+	var releasing []string
+	defer func() {
+		if len(releasing) > 0 {
+			r.tell(ctx, pool, corev1.EventTypeNormal, "ReleasingNodes", "no member holds %s and no pod uses them; they are being released", nodegroup.Listed(releasing))
+		}
+	}()
 	for i := range d.Marks {
-		if err := r.markNode(ctx, pool, &d.Marks[i]); err != nil {
+		mark := &d.Marks[i]
+		if err := r.markNode(ctx, mark); err != nil {
 			return err
+		}
+		if mark.Releasing {
+			releasing = append(releasing, mark.Node)
 		}
 	}
 	return nil
 }
 
-func (r *Reconciler) markNode(ctx context.Context, pool *v1alpha1.NodePool, mark *nodegroup.Mark) error {
+func (r *Reconciler) markNode(ctx context.Context, mark *nodegroup.Mark) error {
 	var node corev1.Node
 	if err := r.Client.Get(ctx, client.ObjectKey{Name: mark.Node}, &node); err != nil {
 		return client.IgnoreNotFound(err)
@@ -87,9 +98,6 @@ func (r *Reconciler) markNode(ctx context.Context, pool *v1alpha1.NodePool, mark
 		return fmt.Errorf("mark node %s: %w", mark.Node, err)
 	}
 	log.FromContext(ctx).Info("Marked node", "node", mark.Node, "heldBy", mark.HeldBy, "releasing", mark.Releasing, "why", mark.Why)
-	if mark.Releasing {
-		r.tell(ctx, pool, corev1.EventTypeNormal, "ReleasingNode", "%s: %s", mark.Node, mark.Why)
-	}
 	return nil
 }
 
@@ -170,7 +178,7 @@ func (r *Reconciler) setTarget(ctx context.Context, pool *v1alpha1.NodePool, gro
 		return fmt.Errorf("write the target of NodePool %s: %w", pool.Name, err)
 	}
 	if len(release) > 0 {
-		r.tell(ctx, pool, corev1.EventTypeNormal, "Released", "target %d -> %d: released %v", before, spec.Replicas, release)
+		r.tell(ctx, pool, corev1.EventTypeNormal, "Released", "target %d -> %d: released %s", before, spec.Replicas, nodegroup.Listed(release))
 	}
 	if d.GiveUp > 0 {
 		r.tell(ctx, pool, corev1.EventTypeNormal, "GaveUpOrders", "target %d -> %d: %d machines were to be ordered for members that want them no more", before, spec.Replicas, d.GiveUp)
@@ -197,6 +205,12 @@ func (r *Reconciler) deleteMachines(ctx context.Context, pool *v1alpha1.NodePool
 }
 
 func (r *Reconciler) cancelMachines(ctx context.Context, pool *v1alpha1.NodePool, _ *nodegroup.Group, d *nodegroup.Decisions) error {
+	var cancelled []string
+	defer func() {
+		if len(cancelled) > 0 {
+			r.tell(ctx, pool, corev1.EventTypeNormal, "Cancelled", "cancelled %s, which had not registered: the target is %d", nodegroup.Listed(cancelled), pool.Spec.Replicas)
+		}
+	}()
 	for _, name := range d.Cancel {
 		switch err := r.Backend.Cancel(ctx, name); {
 		case errors.Is(err, machines.ErrRegistered), apierrors.IsConflict(err):
@@ -204,7 +218,7 @@ func (r *Reconciler) cancelMachines(ctx context.Context, pool *v1alpha1.NodePool
 		case err != nil:
 			return fmt.Errorf("cancel machine %s: %w", name, err)
 		default:
-			r.tell(ctx, pool, corev1.EventTypeNormal, "Cancelled", "cancelled machine %s, which had not registered: the target is %d", name, pool.Spec.Replicas)
+			cancelled = append(cancelled, name)
 		}
 	}
 	return nil

@@ -58,7 +58,7 @@ func (s *CloudProvider) NodeGroupDeleteNodes(ctx context.Context, request *exter
 		if err != nil || len(victims) == 0 {
 			return "", err
 		}
-		said := fmt.Sprintf("DeleteNodes: target %d -> %d: %v", p.Spec.Replicas, target, victims)
+		said := fmt.Sprintf("DeleteNodes: target %d -> %d: %s", p.Spec.Replicas, target, nodegroup.Listed(victims))
 		lowerTarget(p, target)
 		p.Spec.MachinesToDelete = append(p.Spec.MachinesToDelete, victims...)
 		return said, nil
