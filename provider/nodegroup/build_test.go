@@ -1,0 +1,84 @@
+package nodegroup_test
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/nodegroup"
+)
+
+var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+
+const (
+	announceTimeout  = 15 * time.Second
+	provisionTimeout = 5 * time.Minute
+)
+
+// group is a pool of at most 10 machines, at rest: what is recorded is what its reservations call for.
+func group(target int32, machines ...nodegroup.Machine) *nodegroup.Group {
+	return &nodegroup.Group{
+		Name: "hpc", MaxSize: 10, Target: target, ProvisionTimeout: provisionTimeout,
+		Machines: machines, Ordered: int64(len(machines)), OrderedFrom: int64(len(machines)),
+	}
+}
+
+// recorded makes the group record the floor that its reservations call for, and that it was told.
+func recorded(g *nodegroup.Group) *nodegroup.Group {
+	g.Floor = g.WantedFloor()
+	g.AnnouncedFloor = g.MinSizeToTell()
+	g.FloorChangedAt = noon.Add(-time.Hour)
+	return g
+}
+
+func machineName(n int) string { return fmt.Sprintf("hpc-%d", n) }
+
+// booting is the n-th machine, ordered for members and without a node.
+func booting(n int) nodegroup.Machine {
+	name := machineName(n)
+	return nodegroup.Machine{
+		Name: name, ProviderID: "test://" + name, Purpose: v1alpha1.PurposeReservation,
+		OrderedAt: noon.Add(-time.Minute + time.Duration(n)*time.Second),
+	}
+}
+
+// up is the n-th machine with a Ready node that has the mark of members.
+func up(n int, changes ...func(*nodegroup.Node)) nodegroup.Machine {
+	m := booting(n)
+	m.Registered = true
+	m.Node = &nodegroup.Node{Name: m.Name, CreatedAt: noon.Add(-30 * time.Second), Ready: true, Reserved: true}
+	for _, change := range changes {
+		change(m.Node)
+	}
+	return m
+}
+
+func heldBy(member string) func(*nodegroup.Node) {
+	return func(n *nodegroup.Node) { n.HeldBy = member }
+}
+
+func pods(count int) func(*nodegroup.Node) {
+	return func(n *nodegroup.Node) { n.Pods = count }
+}
+
+func releasing(n *nodegroup.Node)   { n.Releasing = true }
+func unmarked(n *nodegroup.Node)    { n.Reserved = false }
+func notReady(n *nodegroup.Node)    { n.Ready = false }
+func cordonedOff(n *nodegroup.Node) { n.Cordoned = true }
+
+// autoscalers is a machine that Cluster Autoscaler ordered for itself.
+func autoscalers(m nodegroup.Machine) nodegroup.Machine {
+	m.Purpose = v1alpha1.PurposeAutoscaler
+	if m.Node != nil {
+		m.Node.Reserved = false
+	}
+	return m
+}
+
+func claim(member string, nodes int32, held ...int) nodegroup.Reservation {
+	r := nodegroup.Reservation{Member: member, Nodes: nodes}
+	for _, n := range held {
+		r.Held = append(r.Held, machineName(n))
+	}
+	return r
+}

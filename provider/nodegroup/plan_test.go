@@ -1,0 +1,258 @@
+package nodegroup_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/nodegroup"
+)
+
+const (
+	reservation = v1alpha1.PurposeReservation
+	autoscaler  = v1alpha1.PurposeAutoscaler
+)
+
+// steps is the part of the decisions that changes anything. Machines are by number in names.
+type steps struct {
+	Floor, Raise, GiveUp               int32
+	Release, Delete, Gone, Cancel, Say []string
+	Order                              []v1alpha1.MachinePurpose
+	Next                               time.Time
+}
+
+func stepsOf(d *nodegroup.Decisions) steps {
+	s := steps{
+		Floor: d.Floor, Raise: d.Raise, GiveUp: d.GiveUp, Release: d.Release, Delete: d.Delete, Gone: d.Gone, Cancel: d.Cancel,
+		Order: d.Order, Next: d.Next,
+	}
+	for i := range d.Marks {
+		m := &d.Marks[i]
+		text := m.Node + ": " + m.Why
+		if m.Releasing {
+			text += " [releasing]"
+		}
+		s.Say = append(s.Say, text)
+	}
+	return s
+}
+
+func TestPlan(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		group *nodegroup.Group
+		want  steps
+	}{
+		"a pool at rest is left alone": {
+			recorded(with(group(2, up(0, heldBy("ns/a")), up(1, heldBy("ns/a"))), claim("ns/a", 2, 0, 1))),
+			steps{Floor: 2},
+		},
+		"a new claim raises the floor, and the target is Cluster Autoscaler's to raise": {
+			with(group(0), claim("ns/a", 3)),
+			steps{Floor: 3},
+		},
+		"a pool without an autoscaler follows its floor": {
+			func() *nodegroup.Group {
+				g := recorded(with(group(0), claim("ns/a", 3)))
+				g.FollowsFloor = true
+				return g
+			}(),
+			steps{Floor: 3, Raise: 3},
+		},
+		"the floor never exceeds maxSize": {
+			with(group(0), occupied(claim("ns/a", 8), 5)),
+			steps{Floor: 10},
+		},
+		"nodes of no use to one member are added once, whoever else they are of no use to": {
+			with(group(0), occupied(claim("ns/a", 2), 3), occupied(claim("ns/b", 2), 2)),
+			steps{Floor: 7},
+		},
+		"machines for claims are ordered for members, the others for Cluster Autoscaler": {
+			recorded(with(group(5, up(0, heldBy("ns/a"))), claim("ns/a", 3, 0))),
+			steps{Floor: 3, Order: []v1alpha1.MachinePurpose{reservation, reservation, autoscaler, autoscaler}},
+		},
+		"a marked node that waits to be held is not ordered again": {
+			recorded(with(group(3, up(0)), claim("ns/a", 2))),
+			steps{Floor: 2, Order: []v1alpha1.MachinePurpose{reservation, autoscaler}},
+		},
+		"a node that a member holds says so": {
+			recorded(with(group(1, autoscalers(up(0))), claim("ns/a", 1, 0))),
+			steps{Floor: 1, Say: []string{"hpc-0: the node is held for ns/a"}},
+		},
+		"a node that is held no longer is tainted before anything else": {
+			recorded(with(group(2, up(0, heldBy("ns/a")), up(1, heldBy("ns/a"))), claim("ns/a", 1, 0))),
+			steps{Floor: 1, Say: []string{"hpc-1: no member holds the node and no pod uses it; it is released [releasing]"}},
+		},
+		"a tainted node goes in the next pass": {
+			recorded(with(group(2, up(0, heldBy("ns/a")), up(1, releasing)), claim("ns/a", 1, 0))),
+			steps{Floor: 1, Release: []string{"hpc-1"}},
+		},
+		"a release waits until Cluster Autoscaler was told the lower floor": {
+			toldAt(2, noon.Add(-time.Second), recorded(with(group(2, up(0, heldBy("ns/a")), up(1, releasing)), claim("ns/a", 1, 0)))),
+			steps{Floor: 1, Next: noon.Add(-time.Second).Add(announceTimeout)},
+		},
+		"a release waits for a Cluster Autoscaler that is not there only so long": {
+			toldAt(2, noon.Add(-announceTimeout), recorded(with(group(2, up(0, heldBy("ns/a")), up(1, releasing)), claim("ns/a", 1, 0)))),
+			steps{Floor: 1, Release: []string{"hpc-1"}},
+		},
+		"a lower floor is recorded before the release that it allows": {
+			with(floor(2, group(2, up(0, heldBy("ns/a")), up(1, releasing))), claim("ns/a", 1, 0)),
+			steps{Floor: 1},
+		},
+		"nothing below minSize is released": {
+			minSize(2, recorded(group(2, up(0), up(1)))),
+			steps{},
+		},
+		"a node with a pod is not released": {
+			recorded(group(1, up(0, pods(1)))),
+			steps{},
+		},
+		"a tainted node on which a pod has settled is kept": {
+			recorded(group(1, up(0, releasing, pods(1)))),
+			steps{Say: []string{"hpc-0: the node is needed after all"}},
+		},
+		"a node without the mark is Cluster Autoscaler's, empty or not": {
+			recorded(group(1, up(0, unmarked))),
+			steps{},
+		},
+		"a node that another claim can use is handed over": {
+			recorded(with(group(2, up(0, releasing), up(1, heldBy("ns/b"))), claim("ns/b", 2, 1))),
+			steps{Floor: 2, Say: []string{"hpc-0: the node is needed after all"}},
+		},
+		"a Ready node is handed over rather than one that boots": {
+			recorded(with(group(3, up(0), booting(1), up(2, heldBy("ns/b"))), claim("ns/b", 2, 2))),
+			steps{Floor: 2, Release: []string{"hpc-1"}},
+		},
+		"a cordoned node is of no use to a claim": {
+			recorded(with(group(2, up(0, cordonedOff), up(1)), claim("ns/b", 1))),
+			steps{Floor: 1, Say: []string{"hpc-0: no member holds the node and no pod uses it; it is released [releasing]"}},
+		},
+		"a node that never became Ready in time is of no use to a claim": {
+			recorded(with(group(2, up(0, notReady, func(n *nodegroup.Node) { n.CreatedAt = noon.Add(-provisionTimeout) }), up(1)), claim("ns/b", 1))),
+			steps{Floor: 1, Say: []string{"hpc-0: no member holds the node and no pod uses it; it is released [releasing]"}},
+		},
+		"machines that boot for a claim that is gone go without a taint": {
+			recorded(group(2, booting(0), booting(1))),
+			steps{Release: []string{"hpc-1", "hpc-0"}},
+		},
+		"machines that boot for Cluster Autoscaler stay": {
+			recorded(group(1, autoscalers(booting(0)))),
+			steps{},
+		},
+		"orders for a claim that is gone are not made, and the target goes down by them": {
+			forMembers(6, recorded(with(group(6, up(0, heldBy("ns/a")), up(1, heldBy("ns/a"))), claim("ns/a", 2, 0, 1)))),
+			steps{Floor: 2, GiveUp: 4},
+		},
+		"orders for a claim that is gone are not made while their release waits": {
+			forMembers(6, toldAt(6, noon, recorded(group(6)))),
+			steps{Next: noon.Add(announceTimeout)},
+		},
+		"orders that Cluster Autoscaler made for itself are made": {
+			forMembers(2, recorded(with(group(4, up(0, heldBy("ns/a")), up(1, heldBy("ns/a"))), claim("ns/a", 2, 0, 1)))),
+			steps{Floor: 2, Order: []v1alpha1.MachinePurpose{autoscaler, autoscaler}},
+		},
+		"machines that are to go are deleted, and forgotten when they are gone": {
+			toDelete(recorded(group(0, up(0))), "hpc-0", "hpc-7"),
+			steps{Delete: []string{"hpc-0"}, Gone: []string{"hpc-7"}},
+		},
+		"a lower target cancels the newest machine that boots, never one that has registered": {
+			recorded(group(1, autoscalers(up(0)), autoscalers(booting(1)), autoscalers(booting(2)), autoscalers(up(3)))),
+			steps{Cancel: []string{"hpc-2", "hpc-1"}},
+		},
+		"a machine that has vanished is ordered again": {
+			recorded(with(group(2, up(0, heldBy("ns/a"))), claim("ns/a", 2, 0))),
+			steps{Floor: 2, Order: []v1alpha1.MachinePurpose{reservation}},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := nodegroup.Plan(row.group, announceTimeout, noon)
+			if diff := cmp.Diff(row.want, stepsOf(&d), cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("wrong steps (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func with(g *nodegroup.Group, claims ...nodegroup.Reservation) *nodegroup.Group {
+	g.Reservations = claims
+	return g
+}
+
+func occupied(r nodegroup.Reservation, nodes int32) nodegroup.Reservation {
+	r.Occupied = nodes
+	return r
+}
+
+func toldAt(floor int32, changed time.Time, g *nodegroup.Group) *nodegroup.Group {
+	g.AnnouncedFloor, g.FloorChangedAt = floor, changed
+	return g
+}
+
+func floor(recorded int32, g *nodegroup.Group) *nodegroup.Group {
+	g.Floor = recorded
+	return g
+}
+
+func minSize(size int32, g *nodegroup.Group) *nodegroup.Group {
+	g.MinSize = size
+	return g
+}
+
+func forMembers(part int32, g *nodegroup.Group) *nodegroup.Group {
+	g.ForMembers = part
+	return g
+}
+
+func toDelete(g *nodegroup.Group, names ...string) *nodegroup.Group {
+	g.ToDelete = names
+	return g
+}
+
+func TestConditions(t *testing.T) {
+	t.Parallel()
+	failed := autoscalers(booting(1))
+	failed.Failure = &nodegroup.Failure{Class: nodegroup.FailureOutOfResources, Code: "OutOfStock", Message: "no machine of this kind is left"}
+	for name, row := range map[string]struct {
+		group           *nodegroup.Group
+		floor, machines metav1.Condition
+	}{
+		"at rest": {
+			recorded(with(group(1, up(0, heldBy("ns/a"))), claim("ns/a", 1, 0))),
+			metav1.Condition{Type: "FloorMet", Status: "True", Reason: "FloorMet", Message: "the target size 1 is at or above the floor 1"},
+			metav1.Condition{Type: "MachinesReady", Status: "True", Reason: "MachinesReady", Message: "1 of 1 nodes are Ready"},
+		},
+		"waiting for Cluster Autoscaler": {
+			recorded(with(group(0), claim("ns/a", 1))),
+			metav1.Condition{Type: "FloorMet", Status: "False", Reason: "FloorNotMet", Message: "the target size 0 is below the floor 1; waiting for Cluster Autoscaler, which has to run with --enforce-node-group-min-size"},
+			metav1.Condition{Type: "MachinesReady", Status: "True", Reason: "MachinesReady", Message: "0 of 0 nodes are Ready"},
+		},
+		"booting": {
+			recorded(with(group(2, up(0, heldBy("ns/a")), booting(1)), claim("ns/a", 2, 0))),
+			metav1.Condition{Type: "FloorMet", Status: "True", Reason: "FloorMet", Message: "the target size 2 is at or above the floor 2"},
+			metav1.Condition{Type: "MachinesReady", Status: "False", Reason: "Provisioning", Message: "1 of 2 nodes are Ready"},
+		},
+		"with a failed machine": {
+			recorded(group(2, autoscalers(up(0)), failed)),
+			metav1.Condition{Type: "FloorMet", Status: "True", Reason: "FloorMet", Message: "the target size 2 is at or above the floor 0"},
+			metav1.Condition{Type: "MachinesReady", Status: "False", Reason: "MachineFailed", Message: "machine hpc-1 failed: OutOfStock: no machine of this kind is left"},
+		},
+		"with machines on their way out": {
+			toDelete(recorded(group(1, autoscalers(up(0)), up(1))), "hpc-1"),
+			metav1.Condition{Type: "FloorMet", Status: "True", Reason: "FloorMet", Message: "the target size 1 is at or above the floor 0"},
+			metav1.Condition{Type: "MachinesReady", Status: "False", Reason: "Releasing", Message: "1 machines are on their way out: hpc-1"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := nodegroup.Plan(row.group, announceTimeout, noon)
+			if diff := cmp.Diff([]metav1.Condition{row.floor, row.machines}, d.Conditions); diff != "" {
+				t.Errorf("wrong conditions (-want +got):\n%s", diff)
+			}
+		})
+	}
+}

@@ -1,0 +1,175 @@
+package nodegroup_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/nodegroup"
+)
+
+// answer is a target, or a refusal in words.
+func answer(target int32, err error) string {
+	var refusal *nodegroup.Refusal
+	if errors.As(err, &refusal) {
+		return fmt.Sprintf("refused %d: %s", refusal.Kind, refusal.Message)
+	}
+	return fmt.Sprintf("target %d", target)
+}
+
+func TestIncreaseSize(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		name       string
+		group      *nodegroup.Group
+		delta      int32
+		want       string
+		forMembers int32
+	}{
+		{"below the maximum", group(2, up(0), up(1)), 3, "target 5", 0},
+		{"up to the maximum", group(2, up(0), up(1)), 8, "target 10", 0},
+		{"above the maximum", group(2), 9, "refused 1: the target size 2 of hpc plus 9 is 11, above its maxSize 10", 0},
+		{"by nothing", group(2), 0, "refused 0: delta is 0; IncreaseSize of hpc takes a number above 0", 0},
+		{"by less than nothing", group(2), -1, "refused 0: delta is -1; IncreaseSize of hpc takes a number above 0", 0},
+		{"by more than a number can hold", group(2), 2147483647, "refused 1: the target size 2 of hpc plus 2147483647 is 2147483649, above its maxSize 10", 0},
+		{"to the floor, which is for members", floor(4, group(2, up(0), up(1))), 2, "target 4", 4},
+		{"beyond the floor, of which a part is for members", floor(4, group(2, up(0), up(1))), 5, "target 7", 4},
+		{"while orders for members are outstanding", forMembers(5, group(5, up(0))), 2, "target 7", 5},
+		{"after all orders for members were made", forMembers(2, group(2, up(0), up(1))), 2, "target 4", 0},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			target, part, err := row.group.IncreaseSize(row.delta)
+			if got := answer(target, err); got != row.want || part != row.forMembers {
+				t.Errorf("got %s, %d for members; want %s, %d for members", got, part, row.want, row.forMembers)
+			}
+		})
+	}
+}
+
+func TestDecreaseTargetSize(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		name  string
+		group *nodegroup.Group
+		delta int32
+		want  string
+	}{
+		{"what is not there yet", group(4, up(0), up(1), booting(2), booting(3)), -2, "target 2"},
+		{"a whole scale-up of which a part has come", group(4, up(0), up(1), up(2), booting(3)), -3, "target 3"},
+		{"machines that exist", group(2, up(0), up(1)), -1, "target 2"},
+		{"more than there is", group(2), -5, "target 0"},
+		{"upwards", group(2), 1, "refused 0: delta is 1; DecreaseTargetSize of hpc takes a number below 0"},
+		{"by nothing", group(2), 0, "refused 0: delta is 0; DecreaseTargetSize of hpc takes a number below 0"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			if got := answer(row.group.DecreaseTargetSize(row.delta)); got != row.want {
+				t.Errorf("got %s, want %s", got, row.want)
+			}
+		})
+	}
+}
+
+func TestDeleteNodes(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		name    string
+		group   *nodegroup.Group
+		names   []string
+		victims []string
+		want    string
+	}{
+		{"two of three", group(3, up(0), up(1), up(2)), []string{"hpc-2", "hpc-0"}, []string{"hpc-0", "hpc-2"}, "target 1"},
+		{"one that never registered", group(1, booting(0)), []string{"hpc-0"}, []string{"hpc-0"}, "target 0"},
+		{"one that is going already", toDelete(group(1, up(0), up(1)), "hpc-1"), []string{"hpc-1"}, nil, "target 1"},
+		{"one that is gone", group(1, up(0)), []string{"hpc-9"}, nil, "target 1"},
+		{"one that a member holds", with(group(2, up(0), up(1)), claim("ns/a", 1, 1)), []string{"hpc-0", "hpc-1"}, nil,
+			"refused 2: node hpc-1 of hpc is held for the ensemble member ns/a"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			victims, target, err := row.group.DeleteNodes(row.names)
+			if got := answer(target, err); got != row.want || !slices.Equal(victims, row.victims) {
+				t.Errorf("got %s, victims %v; want %s, victims %v", got, victims, row.want, row.victims)
+			}
+		})
+	}
+}
+
+func TestInstances(t *testing.T) {
+	t.Parallel()
+	failed := booting(1)
+	failed.Failure = &nodegroup.Failure{Class: nodegroup.FailureOther, Code: "Broken", Message: "it does not start"}
+	lastOrder := func(from, until int64, g *nodegroup.Group) *nodegroup.Group {
+		g.OrderedFrom, g.Ordered = from, until
+		return g
+	}
+	for _, row := range []struct {
+		name  string
+		group *nodegroup.Group
+		want  []string
+	}{
+		{"machines in all states", toDelete(group(2, up(0), failed, up(2)), "hpc-2"), []string{"hpc-0 running", "hpc-1 creating, failed", "hpc-2 deleting"}},
+		{"machines that are about to be ordered", group(4, up(0), up(1)), []string{"hpc-0 running", "hpc-1 running", "hpc-2 creating", "hpc-3 creating"}},
+		{"an order that is being made", lastOrder(1, 5, group(5, up(0), booting(2))),
+			[]string{"hpc-0 running", "hpc-2 creating", "hpc-1 creating", "hpc-3 creating", "hpc-4 creating"}},
+		{"more than the last order", lastOrder(1, 2, group(3, up(0))), []string{"hpc-0 running", "hpc-1 creating", "hpc-2 creating"}},
+		{"more machines than the target", group(0, up(0)), []string{"hpc-0 running"}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			states := map[nodegroup.InstanceState]string{
+				nodegroup.InstanceRunning: "running", nodegroup.InstanceCreating: "creating", nodegroup.InstanceDeleting: "deleting",
+			}
+			var got []string
+			for _, i := range row.group.Instances(func(n int64) string { return fmt.Sprintf("test://hpc-%d", n) }) {
+				text := i.ProviderID[len("test://"):] + " " + states[i.State]
+				if i.Failure != nil {
+					text += ", failed"
+				}
+				got = append(got, text)
+			}
+			if diff := cmp.Diff(row.want, got); diff != "" {
+				t.Errorf("wrong instances (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestTemplateNode(t *testing.T) {
+	t.Parallel()
+	pool := &v1alpha1.NodePool{
+		ObjectMeta: metav1.ObjectMeta{Name: "hpc"},
+		Spec: v1alpha1.NodePoolSpec{Template: v1alpha1.NodeTemplate{
+			Labels:      map[string]string{"example.com/kind": "fast", corev1.LabelArchStable: "arm64"},
+			Taints:      []corev1.Taint{{Key: "example.com/dedicated", Value: "hpc", Effect: corev1.TaintEffectNoSchedule}},
+			Capacity:    corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourceMemory: resource.MustParse("16Gi")},
+			Allocatable: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("3800m")},
+		}},
+	}
+	node := nodegroup.TemplateNode(pool)
+	wantLabels := map[string]string{
+		"example.com/kind": "fast", corev1.LabelArchStable: "arm64", corev1.LabelOSStable: "linux",
+		corev1.LabelHostname: "hpc-template", v1alpha1.LabelNodePool: "hpc",
+	}
+	if diff := cmp.Diff(wantLabels, node.Labels); diff != "" {
+		t.Errorf("wrong labels (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(pool.Spec.Template.Taints, node.Spec.Taints); diff != "" {
+		t.Errorf("wrong taints (-want +got):\n%s", diff)
+	}
+	if cpu, memory := node.Status.Allocatable.Cpu().String(), node.Status.Allocatable.Memory().String(); cpu != "3800m" || memory != "16Gi" {
+		t.Errorf("allocatable are %s of cpu and %s of memory, not 3800m and, like the capacity, 16Gi", cpu, memory)
+	}
+	if len(node.Status.Conditions) != 1 || node.Status.Conditions[0].Type != corev1.NodeReady || node.Status.Conditions[0].Status != corev1.ConditionTrue {
+		t.Errorf("the node is not Ready: %v", node.Status.Conditions)
+	}
+}
