@@ -36,7 +36,7 @@ func (o *Observer) Observe(ctx context.Context, pool *v1alpha1.NodePool) (*nodeg
 	if err != nil {
 		return nil, err
 	}
-	if group.Reservations, err = o.reservations(ctx, o.Cached, pool.Name); err != nil {
+	if group.Reservations, err = o.cachedReservations(ctx, pool.Name); err != nil {
 		return nil, err
 	}
 	var nodes corev1.NodeList
@@ -74,7 +74,7 @@ func (o *Observer) Machines(ctx context.Context, pool *v1alpha1.NodePool) (*node
 
 // Reservations adds the reservations to what Machines knows.
 func (o *Observer) Reservations(ctx context.Context, group *nodegroup.Group) (err error) {
-	group.Reservations, err = o.reservations(ctx, o.Cached, group.Name)
+	group.Reservations, err = o.cachedReservations(ctx, group.Name)
 	return err
 }
 
@@ -100,12 +100,13 @@ func GroupOf(pool *v1alpha1.NodePool) *nodegroup.Group {
 	return group
 }
 
-func (o *Observer) reservations(ctx context.Context, reader client.Reader, pool string) ([]nodegroup.Reservation, error) {
+// cachedReservations are the claims on a pool, from memory.
+func (o *Observer) cachedReservations(ctx context.Context, pool string) ([]nodegroup.Reservation, error) {
+	return reservations(ctx, o.Cached, pool, client.MatchingFields{indexReservedIn: pool}, client.UnsafeDisableDeepCopy)
+}
+
+func reservations(ctx context.Context, reader client.Reader, pool string, options ...client.ListOption) ([]nodegroup.Reservation, error) {
 	var members v1alpha1.EnsembleMemberList
-	options := []client.ListOption{}
-	if reader == o.Cached {
-		options = append(options, client.MatchingFields{indexReservedIn: pool}, client.UnsafeDisableDeepCopy)
-	}
 	if err := reader.List(ctx, &members, options...); err != nil {
 		return nil, fmt.Errorf("list the members with reservations in NodePool %s: %w", pool, err)
 	}
@@ -129,7 +130,7 @@ func (o *Observer) reservations(ctx context.Context, reader client.Reader, pool 
 // StillReleasable are those of the named machines that the API server itself, not a cache, says may go:
 // their nodes carry our taint, so that no pod has come since, hold no pod, and are held by nobody.
 func (o *Observer) StillReleasable(ctx context.Context, pool string, names []string, registered map[string]bool) ([]string, error) {
-	reservations, err := o.reservations(ctx, o.Live, pool)
+	reservations, err := reservations(ctx, o.Live, pool)
 	if err != nil {
 		return nil, err
 	}

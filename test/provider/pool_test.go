@@ -1,0 +1,200 @@
+package provider
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+)
+
+func resources(cpu, memory, pods string) corev1.ResourceList {
+	return corev1.ResourceList{
+		corev1.ResourceCPU: resource.MustParse(cpu), corev1.ResourceMemory: resource.MustParse(memory), corev1.ResourcePods: resource.MustParse(pods),
+	}
+}
+
+// TestKillsBetweenWrites lets a pool without an autoscaler provide two nodes for a member and take one of them
+// back, and kills the provider before each of its writes in turn. A second provider goes on from there and
+// always comes to the same end.
+//
+//nolint:paralleltest // Two providers would do each other's work.
+func TestKillsBetweenWrites(t *testing.T) {
+	const enough = 60 // writes that the whole takes at the most
+	for most := int64(0); ; most++ {
+		if most == enough {
+			t.Fatalf("the provider makes more than %d writes", enough)
+		}
+		if survived := killed(t, most); survived {
+			t.Logf("killed before each of %d writes", most)
+			return
+		}
+	}
+}
+
+// killed reports whether the provider came to the end before it was killed.
+func killed(t *testing.T, most int64) (survived bool) {
+	t.Helper()
+	name := fmt.Sprintf("kill-%d", most)
+	newPool(t, name, v1alpha1.AutoscalerNone)
+	member := newMember(t, name)
+	p := start(t, most)
+	defer func() { p.stop() }()
+	survived = true
+	peak := 0
+	settled := func(nodes int) *state {
+		t.Helper()
+		var s *state
+		until(t, func(ctx context.Context) (string, error) {
+			select {
+			case <-p.dead:
+				p.stop()
+				p, survived = start(t, -1), false
+			default:
+			}
+			var err error
+			if s, err = look(ctx, name); err != nil {
+				return "", err
+			}
+			peak = max(peak, len(s.machines))
+			return s.unsettled(nodes), nil
+		})
+		return s
+	}
+
+	reserve(t, member, name, 2)
+	nodes := slices.Sorted(slices.Values(settled(2).ready))
+	reserve(t, member, name, 2, nodes...)
+	reserve(t, member, name, 1, nodes[0])
+	s := settled(1)
+	if s.ready[0] != nodes[0] {
+		t.Errorf("killed before write %d: %s is left, and the member holds %s", most+1, s.ready[0], nodes[0])
+	}
+	until(t, func(ctx context.Context) (string, error) {
+		s, err := look(ctx, name)
+		if err != nil {
+			return "", err
+		}
+		node := s.nodes[nodes[0]]
+		if by := node.Annotations[v1alpha1.AnnotationHeldBy]; by != "default/"+name || node.Annotations[v1alpha1.AnnotationScaleDownDisabled] != "true" {
+			return fmt.Sprintf("%s says that %q holds it: %v", node.Name, by, node.Annotations), nil
+		}
+		return "", nil
+	})
+	if peak > 2 {
+		t.Errorf("killed before write %d: %d machines at a time, for a member that wanted 2", most+1, peak)
+	}
+	reserve(t, member, name, 0)
+	settled(0)
+	return survived
+}
+
+// TestReleaseIsExact: of all empty nodes only the one goes that a member has given up.
+//
+//nolint:paralleltest // Two providers would do each other's work.
+func TestReleaseIsExact(t *testing.T) {
+	name := "exact"
+	newPool(t, name, v1alpha1.AutoscalerClusterAutoscaler, func(p *v1alpha1.NodePool) { p.Spec.Replicas = 3 })
+	p := start(t, -1)
+	defer p.stop()
+	settled := func(nodes int) *state {
+		t.Helper()
+		var s *state
+		until(t, func(ctx context.Context) (missing string, err error) {
+			if s, err = look(ctx, name); err != nil {
+				return "", err
+			}
+			return s.unsettled(nodes), nil
+		})
+		return s
+	}
+	nodes := slices.Sorted(slices.Values(settled(3).ready))
+	member := newMember(t, name)
+	// The member holds two; one of them has a pod that stays.
+	reserve(t, member, name, 2, nodes[0], nodes[1])
+	until(t, func(ctx context.Context) (string, error) {
+		s, err := look(ctx, name)
+		if err != nil {
+			return "", err
+		}
+		if s.nodes[nodes[1]].Annotations[v1alpha1.AnnotationHeldBy] == "" {
+			return "the nodes are not held yet", nil
+		}
+		return "", nil
+	})
+	pod := settle(t, name, nodes[0])
+	reserve(t, member, name, 0)
+	s := settled(2)
+	if left := slices.Sorted(slices.Values(s.ready)); !slices.Equal(left, []string{nodes[0], nodes[2]}) {
+		t.Errorf("of %v, of which the first has a pod and the third was nobody's, %v are left", nodes, left)
+	}
+	if err := cluster.client.Delete(t.Context(), pod, client.GracePeriodSeconds(0)); err != nil {
+		t.Fatal(err)
+	}
+	s = settled(1)
+	if s.ready[0] != nodes[2] {
+		t.Errorf("%s is left, not %s, which was nobody's", s.ready[0], nodes[2])
+	}
+}
+
+// TestForeignNodeOfThatName: a Node that has a machine's name and is not its own is never touched.
+//
+//nolint:paralleltest // Two providers would do each other's work.
+func TestForeignNodeOfThatName(t *testing.T) {
+	name := "foreign"
+	foreign := &corev1.Node{}
+	foreign.Name = name + "-0"
+	if err := cluster.client.Create(t.Context(), foreign); err != nil {
+		t.Fatal(err)
+	}
+	newPool(t, name, v1alpha1.AutoscalerClusterAutoscaler, func(p *v1alpha1.NodePool) { p.Spec.Replicas = 2 })
+	p := start(t, -1)
+	defer p.stop()
+	until(t, func(ctx context.Context) (string, error) {
+		s, err := look(ctx, name)
+		if err != nil {
+			return "", err
+		}
+		if len(s.ready) != 1 {
+			return fmt.Sprintf("Ready are %v", s.ready), nil
+		}
+		return "", nil
+	})
+	var after corev1.Node
+	if err := cluster.client.Get(t.Context(), client.ObjectKeyFromObject(foreign), &after); err != nil {
+		t.Fatal(err)
+	}
+	for key := range after.Annotations {
+		if strings.HasPrefix(key, v1alpha1.Group) {
+			t.Errorf("the foreign node has got the annotation %s", key)
+		}
+	}
+	if after.UID != foreign.UID || after.Spec.ProviderID != "" {
+		t.Errorf("the foreign node was changed: %v", after.Spec)
+	}
+	// It is nobody's when the pool gives its machine up either.
+	var fresh v1alpha1.NodePool
+	if err := cluster.client.Get(t.Context(), client.ObjectKey{Name: name}, &fresh); err != nil {
+		t.Fatal(err)
+	}
+	fresh.Spec.Replicas, fresh.Spec.MachinesToDelete = 1, []string{name + "-0"}
+	if err := cluster.client.Update(t.Context(), &fresh); err != nil {
+		t.Fatal(err)
+	}
+	until(t, func(ctx context.Context) (string, error) {
+		s, err := look(ctx, name)
+		if err != nil {
+			return "", err
+		}
+		return s.unsettled(1), nil
+	})
+	if err := cluster.client.Get(t.Context(), client.ObjectKeyFromObject(foreign), &after); err != nil {
+		t.Errorf("the foreign node: %v", err)
+	}
+}
