@@ -106,8 +106,9 @@ var errKilled = errors.New("the provider was killed")
 
 // process is a provider that runs in this process.
 type process struct {
-	server *server.CloudProvider
-	client client.Client
+	server  *server.CloudProvider
+	backend *kwok.Backend
+	client  client.Client
 	// writes counts its writes, and dead is closed when the last one that it may make was made.
 	writes atomic.Int64
 	dead   chan struct{}
@@ -116,6 +117,12 @@ type process struct {
 
 // start starts a provider that dies when it is about to make the write after so many; a negative number is none.
 func start(t *testing.T, most int64) *process {
+	t.Helper()
+	return startParts(t, most, true)
+}
+
+// startParts is start with or without the reconciler of pools.
+func startParts(t *testing.T, most int64, reconciles bool) *process {
 	t.Helper()
 	p := &process{dead: make(chan struct{})}
 	skip := true
@@ -145,9 +152,15 @@ func start(t *testing.T, most int64) *process {
 		Client: mgr.GetClient(), Observer: observer, Backend: backend, Events: recorder, Clock: clock.RealClock{}, AnnounceTimeout: time.Hour,
 	}
 	boot := &kwok.Boot{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Clock: clock.RealClock{}}
-	if err := errors.Join(reconciler.SetupWithManager(mgr, &v1alpha1.KwokMachine{}), boot.SetupWithManager(mgr)); err != nil {
+	if reconciles {
+		if err := reconciler.SetupWithManager(mgr, &v1alpha1.KwokMachine{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := boot.SetupWithManager(mgr); err != nil {
 		t.Fatal(err)
 	}
+	p.backend = backend
 	p.server = server.New(server.Options{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Observer: observer, Backend: backend, Events: recorder, Log: logr.Discard(),
 		Synced: func() bool { return true },
