@@ -47,6 +47,8 @@ type nodeCapacity struct {
 	// freed is set when this pass takes the node from its holder. Nobody else gets it in the same pass: a
 	// node must be off one list before it is put on another, lest a kill between two writes leave it on both.
 	freed bool
+	// changesHands is set when a pod of another member is on the freed node, which will be that member's.
+	changesHands bool
 }
 
 func newCapacity(observed *Observed, now time.Time) *capacity {
@@ -140,7 +142,7 @@ func (c *capacity) occupiedFor(pool *poolCapacity, m *candidate) int32 {
 	}
 	var count int32
 	for _, node := range pool.nodes {
-		if node.holder == nil && !node.freed && !node.Leaving && !node.coming(c.now) && !node.usable(m.Member) {
+		if node.holder == nil && !node.changesHands && !node.Leaving && !node.coming(c.now) && !node.usable(m.Member) {
 			count++
 		}
 	}

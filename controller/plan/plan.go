@@ -71,7 +71,7 @@ func (p *pass) keepNodes() {
 			case node.holder == nil && (node.recorded == nil || node.recorded == m):
 				p.capacity.hold(node, m)
 			case node.holder == nil && node.recorded.onNode[name] == 0:
-				node.freed = true
+				node.freed, node.changesHands = true, true
 			}
 		}
 	}

@@ -1,0 +1,100 @@
+package endpoint
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+)
+
+func TestParseAmount(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		action, payload string
+		want            string
+	}{
+		"as ensemble-python sends it":    {"grow", `{"version":"v1alpha2","group":"flux-framework.org","grow":3}`, "3"},
+		"a shrink":                       {"shrink", `{"version":"v1alpha2","group":"flux-framework.org","shrink":2}`, "2"},
+		"a number in a string":           {"grow", `{"grow":"4"}`, "4"},
+		"a number in a string, padded":   {"grow", `{"grow":" 4 "}`, "4"},
+		"a whole number with a fraction": {"grow", `{"grow":2.0}`, "2"},
+		"a negative shrink":              {"shrink", `{"shrink":-2}`, "2"},
+		"no number":                      {"grow", `{"group":"flux-framework.org"}`, "1"},
+		"a null":                         {"grow", `{"grow":null}`, "1"},
+		"no payload":                     {"grow", ``, "1"},
+		"fields that are not known":      {"grow", `{"grow":2,"why":"because"}`, "2"},
+		"an empty group":                 {"grow", `{"grow":2,"group":""}`, "2"},
+
+		"no action":           {"", `{}`, `action is ""; the actions are "grow" and "shrink"`},
+		"an unknown action":   {"Grow", `{}`, `action is "Grow"; the actions are "grow" and "shrink"`},
+		"nothing":             {"grow", `{"grow":0}`, `payload field "grow" is 0; it has to be a whole number from 1 to 2147483647`},
+		"a negative growth":   {"grow", `{"grow":-3}`, `payload field "grow" is -3; it has to be`},
+		"a fraction":          {"grow", `{"grow":1.5}`, `payload field "grow" is 1.5; it has to be`},
+		"too much":            {"grow", `{"grow":2147483648}`, `payload field "grow" is 2147483648; it has to be`},
+		"much too much":       {"grow", `{"grow":1e300}`, `payload field "grow" is 1e300; it has to be`},
+		"the least shrink":    {"shrink", `{"shrink":-9223372036854775808}`, `payload field "shrink" is -9223372036854775808; it has to be`},
+		"a word":              {"grow", `{"grow":"many"}`, `payload field "grow" is "many"; it has to be`},
+		"no number, in words": {"grow", `{"grow":"NaN"}`, `payload field "grow" is "NaN"; it has to be`},
+		"a list":              {"grow", `{"grow":[1]}`, `payload field "grow" is [1]; it has to be`},
+		"a truth":             {"grow", `{"grow":true}`, `payload field "grow" is true; it has to be`},
+		"a foreign group":     {"grow", `{"group":"example.com"}`, `payload field "group" is "example.com"; MiniClusters have "flux-framework.org"`},
+		"a foreign version":   {"grow", `{"version":"v9"}`, `payload field "version" is "v9"; MiniClusters have "v1alpha2"`},
+		"a group in numbers":  {"grow", `{"group":7}`, `payload field "group" is 7; MiniClusters have "flux-framework.org"`},
+		"no JSON":             {"grow", `grow 3`, `payload is not a JSON object such as {"grow": 1}`},
+		"a JSON number":       {"grow", `3`, `payload is not a JSON object such as {"grow": 1}`},
+		"two objects":         {"grow", `{"grow":1}{"grow":2}`, `payload has text after its JSON object`},
+		"a huge payload":      {"grow", `{"grow":1,"x":"` + strings.Repeat("x", maxPayloadBytes) + `"}`, "payload has 16401 bytes; at most 16384 are read"},
+		"a huge number":       {"grow", `{"grow":` + strings.Repeat("9", 100) + `}`, `payload field "grow" is 9999999999999999999999999999999999999999...; it has to be`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			amount, err := parseAmount(row.action, row.payload)
+			got := fmt.Sprint(amount)
+			if err != nil {
+				got = err.Error()
+			}
+			if got != row.want && (err == nil || !strings.HasPrefix(got, row.want)) {
+				t.Errorf("got  %s\nwant %s", got, row.want)
+			}
+		})
+	}
+}
+
+func FuzzParseAmount(f *testing.F) {
+	f.Add("grow", `{"grow":"3"}`)
+	f.Add("shrink", `{"shrink":-3}`)
+	f.Fuzz(func(t *testing.T, action, payload string) {
+		if amount, err := parseAmount(action, payload); err == nil && amount < 1 {
+			t.Errorf("%s %q is %d", action, payload, amount)
+		}
+	})
+}
+
+func TestTarget(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		action       string
+		amount, wish int32
+		want         string
+	}{
+		{actionGrow, 3, 2, "5: the wish is 5"},
+		{actionGrow, 6, 2, "8: the wish is 8"},
+		{actionGrow, 7, 2, "8: the wish is 8: grow by 7 was asked for, and spec.maxSize of the MiniCluster is 8"},
+		{actionGrow, 2147483647, 2, "8: the wish is 8: grow by 2147483647 was asked for"},
+		{actionGrow, 1, 8, "denied: the wish is 8 already, which is spec.maxSize of the MiniCluster"},
+		{actionShrink, 1, 4, "3: the wish is 3"},
+		{actionShrink, 9, 4, "2: the wish is 2: shrink by 9 was asked for, and spec.minSize of the MiniCluster is 2"},
+		{actionShrink, 1, 2, "denied: the wish is 2 already, which is spec.minSize of the MiniCluster"},
+	} {
+		object := &v1alpha1.EnsembleMember{Spec: v1alpha1.EnsembleMemberSpec{Size: row.wish, MinSize: 2, MaxSize: 8}}
+		size, reason, err := target(object, row.action, row.amount)
+		got := fmt.Sprintf("%d: %s", size, reason)
+		if err != nil {
+			got = "denied: " + err.Error()
+		}
+		if !strings.HasPrefix(got, row.want) {
+			t.Errorf("%s %d from %d: got %s, want %s", row.action, row.amount, row.wish, got, row.want)
+		}
+	}
+}

@@ -1,0 +1,177 @@
+package minicluster_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/yaml"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+)
+
+// object is a MiniCluster in YAML, without its kind and name.
+func object(t *testing.T, text string) *unstructured.Unstructured {
+	t.Helper()
+	u := minicluster.New()
+	kind := u.Object["kind"]
+	version := u.Object["apiVersion"]
+	u.Object = map[string]any{}
+	if err := yaml.UnmarshalStrict([]byte(text), &u.Object); err != nil {
+		t.Fatal(err)
+	}
+	u.Object["kind"], u.Object["apiVersion"] = kind, version
+	u.SetNamespace("ns")
+	u.SetName("m")
+	// Numbers of the API are integers, which YAML does not tell from others.
+	encoded, err := json.Marshal(u.Object)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := u.UnmarshalJSON(encoded); err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
+func TestParse(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		text string
+		want string
+	}{
+		"all that matters": {`{metadata: {annotations: {autoscaling.flux-framework.org/node-pools: "a, b"}}, spec: {size: 3, minSize: 2, maxSize: 9}, status: {maximumSize: 9}}`,
+			"size 3 of 2 to 9, pools a b"},
+		"no sizes at all":               {`{spec: {}}`, "size 1 of 1 to 1, unmanaged"},
+		"no maximum":                    {`{spec: {size: 4}}`, "size 4 of 1 to 4, unmanaged"},
+		"a maximum that is fixed lower": {`{spec: {size: 2, maxSize: 9}, status: {maximumSize: 5}}`, "size 2 of 1 to 5, unmanaged"},
+		"a size that the controller knows": {`{metadata: {annotations: {autoscaling.flux-framework.org/applied-size: "3"}}, spec: {size: 3, maxSize: 9}}`,
+			"size 3 of 1 to 9, applied 3, unmanaged"},
+		"a size above the maximum": {`{spec: {size: 6}, status: {maximumSize: 5}}`,
+			"spec.size is 6; it must not exceed the greatest size, which is 5 and fixed when the MiniCluster is created"},
+		"a minimum above the maximum": {`{spec: {size: 1, minSize: 7, maxSize: 5}}`,
+			"spec.minSize is 7; it must not exceed the greatest size, which is 5"},
+		"an empty list of pools": {`{metadata: {annotations: {autoscaling.flux-framework.org/node-pools: ""}}, spec: {}}`,
+			`annotation autoscaling.flux-framework.org/node-pools is "": a name is empty; it has to be a comma-separated list of NodePool names`},
+		"a pool twice": {`{metadata: {annotations: {autoscaling.flux-framework.org/node-pools: "a,b,a"}}, spec: {}}`,
+			`annotation autoscaling.flux-framework.org/node-pools is "a,b,a": "a" is named twice; it has to be a comma-separated list of NodePool names`},
+		"a pool that cannot be": {`{metadata: {annotations: {autoscaling.flux-framework.org/node-pools: "A_B"}}, spec: {}}`,
+			`annotation autoscaling.flux-framework.org/node-pools is "A_B": "A_B" cannot be the name of a NodePool; it has to be a comma-separated list of NodePool names`},
+		"an unknown policy": {`{metadata: {annotations: {autoscaling.flux-framework.org/growth-policy: "Slowly"}}, spec: {}}`,
+			`annotation autoscaling.flux-framework.org/growth-policy is "Slowly"; the policy there is, is AllOrNothing`},
+		"an applied size that is none": {`{metadata: {annotations: {autoscaling.flux-framework.org/applied-size: "many"}}, spec: {}}`,
+			`annotation autoscaling.flux-framework.org/applied-size is "many"; it is the controller's own and holds a size of at least 1`},
+		"a spec that is no map": {`{spec: 5}`, "spec: .spec accessor error"},
+		"a size that is a word": {`{spec: {size: "three"}}`, "spec: json: cannot unmarshal string"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m, err := minicluster.Parse(object(t, row.text))
+			got := ""
+			if err != nil {
+				got = err.Error()
+			} else {
+				got = words(m)
+			}
+			if !strings.HasPrefix(got, row.want) {
+				t.Errorf("got  %s\nwant %s", got, row.want)
+			}
+		})
+	}
+}
+
+func words(m *minicluster.MiniCluster) string {
+	parts := []string{"size " + number(m.Size) + " of " + number(m.MinSize) + " to " + number(m.MaxSize)}
+	if m.AppliedSize != nil {
+		parts = append(parts, "applied "+number(*m.AppliedSize))
+	}
+	if m.Managed() {
+		parts = append(parts, "pools "+strings.Join(m.NodePools, " "))
+	} else {
+		parts = append(parts, "unmanaged")
+	}
+	return strings.Join(parts, ", ")
+}
+
+func number(n int32) string {
+	encoded, _ := json.Marshal(n)
+	return string(encoded)
+}
+
+func TestTooManyPools(t *testing.T) {
+	t.Parallel()
+	names := make([]string, 17)
+	for i := range names {
+		names[i] = "p" + number(int32(i)) //nolint:gosec // Small.
+	}
+	if _, err := minicluster.ParseNodePools(strings.Join(names[:16], ",")); err != nil {
+		t.Errorf("16 pools: %v", err)
+	}
+	_, err := minicluster.ParseNodePools(strings.Join(names, ","))
+	if want := "annotation autoscaling.flux-framework.org/node-pools names 17 pools; at most 16 can be given"; err == nil || err.Error() != want {
+		t.Errorf("17 pools: %v, want %s", err, want)
+	}
+}
+
+func TestPodNeeds(t *testing.T) {
+	t.Parallel()
+	m, err := minicluster.Parse(object(t, `
+spec:
+  containers:
+  - resources: {requests: {cpu: 500m}, limits: {cpu: "2", memory: 1Gi}}
+  - resources: {limits: {nvidia.com/gpu: "1"}}
+  pod: {tolerations: [{key: example.com/dedicated, operator: Exists}]}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[corev1.ResourceName]string{}
+	for name, quantity := range m.PodRequests {
+		got[name] = quantity.String()
+	}
+	want := map[corev1.ResourceName]string{corev1.ResourceCPU: "500m", corev1.ResourceMemory: "1Gi", "nvidia.com/gpu": "1"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("a limit counts where there is no request (-want +got):\n%s", diff)
+	}
+	if len(m.Tolerations) != 1 || m.Tolerations[0].Key != "example.com/dedicated" {
+		t.Errorf("the tolerations are %v", m.Tolerations)
+	}
+}
+
+// TestPatches: the size goes with the note that it is ours, and neither overwrites what somebody else has written.
+func TestPatches(t *testing.T) {
+	t.Parallel()
+	u := object(t, `{metadata: {resourceVersion: "42"}, spec: {size: 3, maxSize: 9}}`)
+	m, err := minicluster.Parse(u)
+	if err != nil {
+		t.Fatal(err)
+	}
+	target, patch, err := m.SizePatch(5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := patch.Data(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := `{"metadata":{"annotations":{"` + v1alpha1.AnnotationAppliedSize + `":"5"},"resourceVersion":"42"},"spec":{"size":5}}`; string(data) != want {
+		t.Errorf("the patch of the size is %s, want %s", data, want)
+	}
+	if target.GetNamespace() != "ns" || target.GetName() != "m" {
+		t.Errorf("the patch is for %s/%s", target.GetNamespace(), target.GetName())
+	}
+	target, patch, err = m.AppliedSizePatch()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if data, err = patch.Data(target); err != nil {
+		t.Fatal(err)
+	}
+	if want := `{"metadata":{"annotations":{"` + v1alpha1.AnnotationAppliedSize + `":"3"},"resourceVersion":"42"}}`; string(data) != want {
+		t.Errorf("the patch of the note is %s, want %s", data, want)
+	}
+}

@@ -1,0 +1,160 @@
+package controller
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+)
+
+// wish is what `kubectl scale ensemblemember` does.
+func (x *scene) wish(size int) {
+	x.Helper()
+	m := &v1alpha1.EnsembleMember{}
+	m.Namespace, m.Name = x.key.Namespace, x.key.Name
+	patch := client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"spec":{"size":%d}}`, size))
+	if err := cluster.client.Patch(x.Context(), m, patch); err != nil {
+		x.Fatal(err)
+	}
+}
+
+// edit writes a size into the MiniCluster itself.
+func (x *scene) edit(size int) {
+	x.Helper()
+	object := minicluster.New()
+	object.SetNamespace(x.key.Namespace)
+	object.SetName(x.key.Name)
+	patch := client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"spec":{"size":%d}}`, size))
+	if err := cluster.client.Patch(x.Context(), object, patch); err != nil {
+		x.Fatal(err)
+	}
+}
+
+// TestKillsBetweenWrites lets a MiniCluster grow, shrink, be edited and go, and kills the controller before each of
+// its writes in turn. A second controller goes on from there and always comes to the same end.
+//
+//nolint:paralleltest // Two controllers would do each other's work.
+func TestKillsBetweenWrites(t *testing.T) {
+	const enough = 60 // writes that the whole takes at the most
+	for most := int64(0); ; most++ {
+		if most == enough {
+			t.Fatalf("the controller makes more than %d writes", enough)
+		}
+		if survived := killed(t, most); survived {
+			t.Logf("killed before each of %d writes", most)
+			return
+		}
+	}
+}
+
+// killed reports whether the controller came to the end before it was killed.
+func killed(t *testing.T, most int64) (survived bool) {
+	t.Helper()
+	x := newScene(t, fmt.Sprintf("kill-%d", most), 1)
+	p := start(t, most)
+	defer func() { p.stop() }()
+	survived = true
+	alive := func() {
+		select {
+		case <-p.dead:
+			p.stop()
+			p, survived = start(t, -1), false
+		default:
+		}
+	}
+	largest := 0
+	settled := func(size int) {
+		t.Helper()
+		x.until(func(s *seen) string {
+			largest = max(largest, s.size)
+			return unsettled(s, size)
+		}, alive)
+	}
+	settled(1)
+	x.wish(3)
+	settled(3)
+	x.wish(2)
+	settled(2)
+	if largest > 3 {
+		t.Errorf("killed before write %d: the size was %d in between, and 3 was the most that was wished for", most+1, largest)
+	}
+	x.edit(4)
+	settled(4)
+	object := minicluster.New()
+	object.SetNamespace(x.key.Namespace)
+	object.SetName(x.key.Name)
+	if err := cluster.client.Delete(t.Context(), object); err != nil {
+		t.Fatal(err)
+	}
+	x.until(func(s *seen) string {
+		if s.member != nil || s.pods > 0 {
+			return fmt.Sprintf("the member is left (%v), or %d pods are", s.member != nil, s.pods)
+		}
+		return ""
+	}, alive)
+	return survived
+}
+
+// TestReservedBeforeResized: while not all nodes are Ready nothing is resized, and what is waited for is said.
+//
+//nolint:paralleltest // Two controllers would do each other's work.
+func TestReservedBeforeResized(t *testing.T) {
+	x := newScene(t, "order", 1)
+	p := start(t, -1)
+	defer p.stop()
+	x.until(func(s *seen) string { return unsettled(s, 1) }, nil)
+	x.outOfStock = true
+	x.wish(4)
+	x.until(func(s *seen) string {
+		if want := "1 of 4 nodes are Ready in order"; !strings.HasPrefix(message(s.member), want) {
+			return fmt.Sprintf("the member says %q, not %q", message(s.member), want)
+		}
+		if s.member.Status.Reserved != 4 || s.size != 1 {
+			return fmt.Sprintf("%d nodes are reserved and the size is %d", s.member.Status.Reserved, s.size)
+		}
+		return ""
+	}, nil)
+	x.outOfStock = false
+	x.until(func(s *seen) string {
+		if s.size > 1 && held(s.member) < s.size {
+			t.Errorf("size %d stands on %d nodes held", s.size, held(s.member))
+		}
+		return unsettled(s, 4)
+	}, nil)
+}
+
+// TestRest: a controller with nothing to do writes nothing, though its caches are refilled and events come.
+//
+//nolint:paralleltest // Two controllers would do each other's work.
+func TestRest(t *testing.T) {
+	x := newScene(t, "rest", 2)
+	p := start(t, -1)
+	x.until(func(s *seen) string { return unsettled(s, 2) }, nil)
+	p.stop()
+
+	// A new process sees everything for the first time, and after that a change that is not its business.
+	p = start(t, -1)
+	defer p.stop()
+	pool := &v1alpha1.NodePool{}
+	pool.Name = x.key.Name
+	for n := range 5 {
+		patch := client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"metadata":{"annotations":{"example.com/touched":"%d"}}}`, n))
+		if err := cluster.client.Patch(t.Context(), pool, patch); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// A change that is its business is answered after all those before it.
+	x.wish(1)
+	before := time.Now()
+	x.until(func(s *seen) string { return unsettled(s, 1) }, nil)
+	// The shrink: a resize, and the statuses that follow from it and from the pods that leave, one each at the most.
+	if writes := p.writes.Load(); writes > 8 {
+		t.Errorf("%d writes for one shrink, and nothing else to do (%s)", writes, time.Since(before))
+	}
+}
