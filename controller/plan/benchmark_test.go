@@ -1,0 +1,69 @@
+package plan_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
+)
+
+// BenchmarkPlan measures a pass over a cluster in which each tenth member wants to grow and all others are at
+// rest. The nodes are divided evenly among pools and members; a tenth of them is free.
+func BenchmarkPlan(b *testing.B) {
+	for _, size := range []struct{ members, pools, nodes int }{
+		{100, 10, 1_000}, {1_000, 100, 10_000}, {10_000, 1_000, 100_000},
+	} {
+		b.Run(fmt.Sprintf("members=%d/pools=%d/nodes=%d", size.members, size.pools, size.nodes), func(b *testing.B) {
+			observed := large(size.members, size.pools, size.nodes)
+			b.ReportAllocs()
+			for b.Loop() {
+				plan.Plan(observed, noon)
+			}
+		})
+	}
+}
+
+func large(members, pools, nodes int) plan.Observed {
+	var o plan.Observed
+	allocatable := plan.Resources{corev1.ResourceCPU: 4000, corev1.ResourceMemory: 16 << 30, corev1.ResourcePods: 110}
+	for p := range pools {
+		o.Pools = append(o.Pools, plan.Pool{
+			Name: fmt.Sprintf("pool-%d", p), MaxSize: int32(nodes), ProvisionTimeout: time.Hour, Allocatable: allocatable, //nolint:gosec // Small.
+		})
+	}
+	each := nodes * 9 / 10 / members
+	for m := range members {
+		pool := fmt.Sprintf("pool-%d", m%pools)
+		member := plan.Member{
+			Key:   types.NamespacedName{Namespace: "default", Name: fmt.Sprintf("member-%d", m)},
+			Wants: int32(each), Size: int32(each), NodePools: []string{pool}, //nolint:gosec // Small.
+			PodRequests: plan.Resources{corev1.ResourceCPU: 3000, corev1.ResourcePods: 1},
+		}
+		var held []string
+		for i := range each {
+			name := fmt.Sprintf("node-%d-%d", m, i)
+			held = append(held, name)
+			member.Pods = append(member.Pods, plan.Pod{Index: int32(i), Node: name}) //nolint:gosec // Small.
+			o.Nodes = append(o.Nodes, plan.Node{
+				Name: name, Pool: pool, Ready: true, Reserved: true, Allocatable: allocatable,
+				Requested: plan.Resources{corev1.ResourceCPU: 3000, corev1.ResourcePods: 1},
+			})
+		}
+		member.Reservations = []v1alpha1.Reservation{{NodePool: pool, Nodes: int32(each), Held: held}} //nolint:gosec // Small.
+		if m%10 == 0 {
+			member.Wants += 5
+		}
+		o.Members = append(o.Members, member)
+	}
+	for n := len(o.Nodes); n < nodes; n++ {
+		o.Nodes = append(o.Nodes, plan.Node{
+			Name: fmt.Sprintf("free-%d", n), Pool: fmt.Sprintf("pool-%d", n%pools), Ready: true, Allocatable: allocatable,
+		})
+	}
+	return o
+}
