@@ -209,8 +209,7 @@ func (s *Server) RequestUpdate(ctx context.Context, request *ensemble.UpdateRequ
 // understood and is not allowed is DENIED; what is malformed, or broken on our side, is an ERROR.
 func (s *Server) refuse(action string, m *member, err error) *ensemble.Response {
 	status := ensemble.Response_ERROR
-	var no *denied
-	if errors.As(err, &no) {
+	if _, is := errors.AsType[*denied](err); is {
 		status = ensemble.Response_DENIED
 	}
 	s.log.Info("Refused", "action", action, "status", status.String(), "reason", err.Error())

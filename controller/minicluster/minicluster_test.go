@@ -71,7 +71,7 @@ func TestParse(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			m, err := minicluster.Parse(object(t, row.text))
-			got := ""
+			var got string
 			if err != nil {
 				got = err.Error()
 			} else {
@@ -106,7 +106,7 @@ func TestTooManyPools(t *testing.T) {
 	t.Parallel()
 	names := make([]string, 17)
 	for i := range names {
-		names[i] = "p" + number(int32(i)) //nolint:gosec // Small.
+		names[i] = "p" + number(int32(i))
 	}
 	if _, err := minicluster.ParseNodePools(strings.Join(names[:16], ",")); err != nil {
 		t.Errorf("16 pools: %v", err)

@@ -33,7 +33,7 @@ func large(members, pools, nodes int) plan.Observed {
 	allocatable := plan.Resources{corev1.ResourceCPU: 4000, corev1.ResourceMemory: 16 << 30, corev1.ResourcePods: 110}
 	for p := range pools {
 		o.Pools = append(o.Pools, plan.Pool{
-			Name: fmt.Sprintf("pool-%d", p), MaxSize: int32(nodes), ProvisionTimeout: time.Hour, Allocatable: allocatable, //nolint:gosec // Small.
+			Name: fmt.Sprintf("pool-%d", p), MaxSize: int32(nodes), ProvisionTimeout: time.Hour, Allocatable: allocatable,
 		})
 	}
 	each := nodes * 9 / 10 / members
@@ -41,20 +41,20 @@ func large(members, pools, nodes int) plan.Observed {
 		pool := fmt.Sprintf("pool-%d", m%pools)
 		member := plan.Member{
 			Key:   types.NamespacedName{Namespace: "default", Name: fmt.Sprintf("member-%d", m)},
-			Wants: int32(each), Size: int32(each), NodePools: []string{pool}, //nolint:gosec // Small.
+			Wants: int32(each), Size: int32(each), NodePools: []string{pool},
 			PodRequests: plan.Resources{corev1.ResourceCPU: 3000, corev1.ResourcePods: 1},
 		}
 		var held []string
 		for i := range each {
 			name := fmt.Sprintf("node-%d-%d", m, i)
 			held = append(held, name)
-			member.Pods = append(member.Pods, plan.Pod{Index: int32(i), Node: name}) //nolint:gosec // Small.
+			member.Pods = append(member.Pods, plan.Pod{Index: int32(i), Node: name})
 			o.Nodes = append(o.Nodes, plan.Node{
 				Name: name, Pool: pool, Ready: true, Reserved: true, Allocatable: allocatable,
 				Requested: plan.Resources{corev1.ResourceCPU: 3000, corev1.ResourcePods: 1},
 			})
 		}
-		member.Reservations = []v1alpha1.Reservation{{NodePool: pool, Nodes: int32(each), Held: held}} //nolint:gosec // Small.
+		member.Reservations = []v1alpha1.Reservation{{NodePool: pool, Nodes: int32(each), Held: held}}
 		if m%10 == 0 {
 			member.Wants += 5
 		}

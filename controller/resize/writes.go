@@ -33,7 +33,7 @@ func (w writes) behind(seen *seen) string {
 			delete(w, object)
 			continue
 		}
-		cached := ""
+		var cached string
 		switch {
 		case object.kind == kindMember && entry.member != nil:
 			cached = entry.member.ResourceVersion

@@ -17,8 +17,7 @@ import (
 
 // answer is a target, or a refusal in words.
 func answer(target int32, err error) string {
-	var refusal *nodegroup.Refusal
-	if errors.As(err, &refusal) {
+	if refusal, is := errors.AsType[*nodegroup.Refusal](err); is {
 		return fmt.Sprintf("refused %d: %s", refusal.Kind, refusal.Message)
 	}
 	return fmt.Sprintf("target %d", target)

@@ -34,7 +34,7 @@ func TestSimulation(t *testing.T) {
 		return
 	}
 	released, givenUp := 0, 0
-	for seed := uint64(1); seed <= uint64(*seeds); seed++ { //nolint:gosec // A number of seeds is not negative.
+	for seed := uint64(1); seed <= uint64(*seeds); seed++ {
 		w := simulate(seed)
 		released += w.released
 		givenUp += w.givenUp
@@ -106,7 +106,7 @@ func newWorld(seed uint64) *world {
 		claims: map[string]*worldClaim{}, foreign: map[string]int{},
 	}
 	w.group = nodegroup.Group{
-		Name: "hpc", MinSize: int32(w.rand.IntN(3)), MaxSize: int32(6 + w.rand.IntN(6)), ProvisionTimeout: provisionTimeout, //nolint:gosec // Small.
+		Name: "hpc", MinSize: int32(w.rand.IntN(3)), MaxSize: int32(6 + w.rand.IntN(6)), ProvisionTimeout: provisionTimeout,
 		FollowsFloor: w.rand.IntN(4) == 0,
 	}
 	return w
@@ -152,7 +152,7 @@ func (w *world) members() {
 			others += c.nodes
 		}
 	}
-	nodes := int32(w.rand.IntN(int(w.group.MaxSize-others) + 1)) //nolint:gosec // Small.
+	nodes := int32(w.rand.IntN(int(w.group.MaxSize-others) + 1))
 	c := w.claims[name]
 	if c == nil {
 		c = &worldClaim{}
@@ -220,7 +220,7 @@ func (w *world) clusterAutoscaler() {
 	case 0, 1:
 		w.enforce()
 	case 2:
-		w.increase(int32(1 + w.rand.IntN(2))) //nolint:gosec // Small.
+		w.increase(int32(1 + w.rand.IntN(2)))
 	default:
 		g := w.look()
 		for i := range g.Machines {
@@ -402,7 +402,7 @@ func (w *world) setTarget(d *nodegroup.Decisions) {
 		w.promise(m == nil || m.Node == nil || m.Node.Reserved, "%s is released and has no mark", name)
 		release = append(release, name)
 	}
-	target := max(w.group.Target, d.Raise) - int32(len(release)) - d.GiveUp //nolint:gosec // Small.
+	target := max(w.group.Target, d.Raise) - int32(len(release)) - d.GiveUp
 	if target != w.group.Target || len(release) > 0 {
 		w.tell("target %d -> %d, released %v, gave up %d", w.group.Target, target, release, d.GiveUp)
 	}

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -160,11 +161,13 @@ func (o *Observer) free(ctx context.Context, name string, registered bool) (bool
 	var node corev1.Node
 	err := o.Live.Get(ctx, client.ObjectKey{Name: name}, &node)
 	switch {
-	case client.IgnoreNotFound(err) != nil:
+	case apierrors.IsNotFound(err):
+		return true, nil
+	case err != nil:
 		return false, fmt.Errorf("get Node %s: %w", name, err)
-	case err != nil || !registered:
-		// A machine without a node may go; one that has registered in the meantime is looked at anew.
-		return err != nil, nil
+	case !registered:
+		// It has registered in the meantime and is looked at anew.
+		return false, nil
 	case !releasing(&node):
 		return false, nil
 	}

@@ -42,8 +42,7 @@ func withAddress(t *testing.T, name, ip string, phase corev1.PodPhase, change fu
 }
 
 // TestWhoMayAsk: a request is taken for that of the pod whose address it comes from, and of no other.
-//
-//nolint:paralleltest // Two controllers would do each other's work.
+// It is not parallel: two controllers would do each other's work.
 func TestWhoMayAsk(t *testing.T) {
 	x := newScene(t, "asks", 1)
 	p := start(t, -1)
@@ -86,8 +85,7 @@ func TestWhoMayAsk(t *testing.T) {
 }
 
 // TestRequestsAtOnce: of requests at the same time none is lost, and the status tells what became of them.
-//
-//nolint:paralleltest // Two controllers would do each other's work.
+// It is not parallel: two controllers would do each other's work.
 func TestRequestsAtOnce(t *testing.T) {
 	x := newScene(t, "at-once", 1)
 	p := start(t, -1)

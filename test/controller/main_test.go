@@ -121,7 +121,7 @@ func start(t *testing.T, most int64) *process {
 	p := &process{dead: make(chan struct{})}
 	mgr, err := ctrl.NewManager(cluster.config, ctrl.Options{
 		Scheme: cluster.scheme, Logger: logr.Discard(), Metrics: metricsserver.Options{BindAddress: "0"},
-		Controller: ctrlconfig.Controller{SkipNameValidation: ptr.To(true)},
+		Controller: ctrlconfig.Controller{SkipNameValidation: new(true)},
 		Client:     client.Options{Cache: &client.CacheOptions{Unstructured: true}},
 		NewClient: func(config *rest.Config, options client.Options) (client.Client, error) {
 			inner, err := client.NewWithWatch(config, options)
@@ -313,7 +313,7 @@ func (x *scene) operate(ctx context.Context, s *seen) error {
 	if s.cluster == nil {
 		return nil
 	}
-	size := int32(s.size) //nolint:gosec // Small.
+	size := int32(s.size)
 	job := &batchv1.Job{}
 	err := cluster.client.Get(ctx, x.key, job)
 	switch {

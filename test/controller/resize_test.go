@@ -38,8 +38,7 @@ func (x *scene) edit(size int) {
 
 // TestKillsBetweenWrites lets a MiniCluster grow, shrink, be edited and go, and kills the controller before each of
 // its writes in turn. A second controller goes on from there and always comes to the same end.
-//
-//nolint:paralleltest // Two controllers would do each other's work.
+// It is not parallel: two controllers would do each other's work.
 func TestKillsBetweenWrites(t *testing.T) {
 	const enough = 60 // writes that the whole takes at the most
 	for most := int64(0); ; most++ {
@@ -102,8 +101,7 @@ func killed(t *testing.T, most int64) (survived bool) {
 }
 
 // TestReservedBeforeResized: while not all nodes are Ready nothing is resized, and what is waited for is said.
-//
-//nolint:paralleltest // Two controllers would do each other's work.
+// It is not parallel: two controllers would do each other's work.
 func TestReservedBeforeResized(t *testing.T) {
 	x := newScene(t, "order", 1)
 	p := start(t, -1)
@@ -130,8 +128,7 @@ func TestReservedBeforeResized(t *testing.T) {
 }
 
 // TestRest: a controller with nothing to do writes nothing, though its caches are refilled and events come.
-//
-//nolint:paralleltest // Two controllers would do each other's work.
+// It is not parallel: two controllers would do each other's work.
 func TestRest(t *testing.T) {
 	x := newScene(t, "rest", 2)
 	p := start(t, -1)

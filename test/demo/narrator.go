@@ -23,11 +23,10 @@ type narrator struct {
 	out   io.Writer
 	since time.Time
 
-	target  int32
-	nodes   map[string]bool // whether each node of the pool is Ready
-	pods    map[types.NamespacedName]bool
-	size    int64
-	running int
+	target int32
+	nodes  map[string]bool // whether each node of the pool is Ready
+	pods   map[types.NamespacedName]bool
+	size   int64
 }
 
 func newNarrator(out io.Writer) *narrator {

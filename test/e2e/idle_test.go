@@ -22,8 +22,6 @@ import (
 const restFor = 30 * time.Second
 
 // TestIdle: with a member at rest neither process writes anything. It runs while no other test does.
-//
-//nolint:paralleltest // That is the point of it.
 func TestIdle(t *testing.T) {
 	x := newTenant(t)
 	pool := x.pool("hpc", 10, "0s")

@@ -26,6 +26,8 @@ import (
 )
 
 // TestBadRequests: each is refused with its reason, and nothing changes.
+//
+//nolint:tparallel // Each row compares what was before it with what is after it.
 func TestBadRequests(t *testing.T) {
 	t.Parallel()
 	x := newTenant(t)
@@ -168,6 +170,8 @@ spec: {maxSize: 10, template: {capacity: {cpu: "2", memory: 16Gi, pods: "110"}},
 
 // TestCloudProviderRefuses: who is not Cluster Autoscaler gets no answer, and a wrong request of Cluster
 // Autoscaler gets a code and a reason, and changes nothing.
+//
+//nolint:tparallel // Each row uses the pool that the next one does.
 func TestCloudProviderRefuses(t *testing.T) {
 	t.Parallel()
 	x := newTenant(t)

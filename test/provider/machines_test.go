@@ -12,8 +12,7 @@ import (
 )
 
 // TestKwok runs the tests of all backends on the kwok backend.
-//
-//nolint:paralleltest // Two providers would do each other's work.
+// It is not parallel: two providers would do each other's work.
 func TestKwok(t *testing.T) {
 	template := func(p *v1alpha1.NodePool) {
 		p.Spec.Template.Labels = map[string]string{"example.com/kind": "fast"}

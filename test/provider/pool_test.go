@@ -23,8 +23,7 @@ func resources(cpu, memory, pods string) corev1.ResourceList {
 // TestKillsBetweenWrites lets a pool without an autoscaler provide two nodes for a member and take one of them
 // back, and kills the provider before each of its writes in turn. A second provider goes on from there and
 // always comes to the same end.
-//
-//nolint:paralleltest // Two providers would do each other's work.
+// It is not parallel: two providers would do each other's work.
 func TestKillsBetweenWrites(t *testing.T) {
 	const enough = 60 // writes that the whole takes at the most
 	for most := int64(0); ; most++ {
@@ -96,8 +95,7 @@ func killed(t *testing.T, most int64) (survived bool) {
 }
 
 // TestReleaseIsExact: of all empty nodes only the one goes that a member has given up.
-//
-//nolint:paralleltest // Two providers would do each other's work.
+// It is not parallel: two providers would do each other's work.
 func TestReleaseIsExact(t *testing.T) {
 	name := "exact"
 	newPool(t, name, v1alpha1.AutoscalerClusterAutoscaler, func(p *v1alpha1.NodePool) { p.Spec.Replicas = 3 })
@@ -144,8 +142,7 @@ func TestReleaseIsExact(t *testing.T) {
 }
 
 // TestForeignNodeOfThatName: a Node that has a machine's name and is not its own is never touched.
-//
-//nolint:paralleltest // Two providers would do each other's work.
+// It is not parallel: two providers would do each other's work.
 func TestForeignNodeOfThatName(t *testing.T) {
 	name := "foreign"
 	foreign := &corev1.Node{}

@@ -43,8 +43,7 @@ func announce(t *testing.T, p *process, name string) {
 }
 
 // TestAnswers goes through the calls of a Cluster Autoscaler that looks at a pool of two nodes and one on order.
-//
-//nolint:paralleltest // Two providers would do each other's work.
+// It is not parallel: two providers would do each other's work.
 func TestAnswers(t *testing.T) {
 	const name = "answers"
 	ctx := t.Context()
@@ -155,8 +154,7 @@ func TestAnswers(t *testing.T) {
 
 // TestWrites goes through the calls by which Cluster Autoscaler changes a pool. Each is seen by the very next
 // call, whatever the caches know.
-//
-//nolint:paralleltest // Two providers would do each other's work.
+// It is not parallel: two providers would do each other's work.
 func TestWrites(t *testing.T) {
 	const name = "writes"
 	ctx := t.Context()
@@ -266,8 +264,7 @@ func TestWrites(t *testing.T) {
 }
 
 // TestToldOnce: that Cluster Autoscaler was told a least size is written when it differs, and not again.
-//
-//nolint:paralleltest // Two providers would do each other's work.
+// It is not parallel: two providers would do each other's work.
 func TestToldOnce(t *testing.T) {
 	const name = "told"
 	newPool(t, name, v1alpha1.AutoscalerClusterAutoscaler, func(p *v1alpha1.NodePool) {

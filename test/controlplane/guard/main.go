@@ -32,8 +32,7 @@ func main() {
 
 func run(lines io.Reader, directories []string) error {
 	groups, readErr := hold(lines)
-	_ = groups
-	errs := []error{readErr}
+	errs := []error{readErr, end(groups)}
 	for _, directory := range directories {
 		errs = append(errs, remove(directory))
 	}
