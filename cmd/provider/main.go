@@ -4,14 +4,12 @@
 package main
 
 import (
-	"context"
 	"fmt"
-	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/process"
 )
 
 // version is set by the linker.
@@ -19,28 +17,14 @@ var version = "dev"
 
 // Config is everything that the provider can be told.
 type Config struct {
-	Kubeconfig              string
-	GRPCAddress             string
+	process.Config
 	TLSCertFile, TLSKeyFile string
 	ClientCAFile            string
 	Insecure                bool
-	MetricsAddress          string
-	HealthAddress           string
-	LeaderElect             bool
-	LeaderElectionNamespace string
 	AnnounceTimeout         time.Duration
-	Verbosity               int
 }
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := command().ExecuteContext(ctx)
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "provider:", err)
-		os.Exit(1)
-	}
-}
+func main() { process.Main(command()) }
 
 func command() *cobra.Command {
 	var config Config
@@ -55,23 +39,17 @@ func command() *cobra.Command {
 			if err := config.validate(); err != nil {
 				return err
 			}
-			return run(cmd.Context(), config)
+			return run(cmd.Context(), &config)
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&config.Kubeconfig, "kubeconfig", "", "path of a kubeconfig; without it the ServiceAccount of the pod is used")
-	flags.StringVar(&config.GRPCAddress, "grpc-address", ":8086", "address to serve Cluster Autoscaler on")
+	config.AddFlags(flags, ":8086", "Cluster Autoscaler")
 	flags.StringVar(&config.TLSCertFile, "tls-cert-file", "", "certificate of the server, PEM; read anew when it changes")
 	flags.StringVar(&config.TLSKeyFile, "tls-key-file", "", "private key of the server, PEM; read anew when it changes")
 	flags.StringVar(&config.ClientCAFile, "client-ca-file", "", "certificates, PEM, one of which has to have signed the certificate of Cluster Autoscaler")
 	flags.BoolVar(&config.Insecure, "insecure", false, "serve without TLS: whoever reaches the port may order and delete machines")
-	flags.StringVar(&config.MetricsAddress, "metrics-address", ":8080", "address to serve Prometheus metrics on; 0 for none")
-	flags.StringVar(&config.HealthAddress, "health-address", ":8081", "address to serve /healthz and /readyz on; 0 for none")
-	flags.BoolVar(&config.LeaderElect, "leader-elect", true, "let one of several replicas reconcile; all of them serve gRPC")
-	flags.StringVar(&config.LeaderElectionNamespace, "leader-election-namespace", "", "namespace of the lease; without it that of the pod")
 	flags.DurationVar(&config.AnnounceTimeout, "release-announce-timeout", 15*time.Second,
 		"how long a release waits for Cluster Autoscaler to ask for the lowered least size, before it is taken not to be running")
-	flags.IntVarP(&config.Verbosity, "verbosity", "v", 0, "0 for what happens, 1 for why nothing does")
 	return cmd
 }
 

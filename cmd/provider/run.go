@@ -6,22 +6,16 @@ import (
 	"crypto/x509"
 	"fmt"
 	"os"
-	"time"
 
 	"github.com/go-logr/logr"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/utils/clock"
-	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/certwatcher"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
-	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/process"
@@ -32,42 +26,18 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/server"
 )
 
-// shutdownTimeout bounds the end of the process.
-const shutdownTimeout = 10 * time.Second
+// name is that of the lease and of the events.
+const name = "ensemble-autoscaler-provider"
 
-func run(ctx context.Context, config Config) error {
-	log := process.Logger(config.Verbosity)
-	ctrl.SetLogger(log)
-
-	restConfig, err := process.RESTConfig(config.Kubeconfig, "ensemble-autoscaler-provider/"+version)
-	if err != nil {
-		return err
-	}
-	scheme := runtime.NewScheme()
-	if err := clientgoscheme.AddToScheme(scheme); err != nil {
-		return fmt.Errorf("register the kinds of Kubernetes: %w", err)
-	}
-	if err := v1alpha1.AddToScheme(scheme); err != nil {
-		return fmt.Errorf("register our kinds: %w", err)
-	}
-	grace := shutdownTimeout
-	mgr, err := ctrl.NewManager(restConfig, ctrl.Options{
-		Scheme: scheme,
-		Logger: log,
+func run(ctx context.Context, config *Config) error {
+	mgr, err := process.NewManager(&config.Config, name, version, manager.Options{
 		Cache: cache.Options{ByObject: map[client.Object]cache.ByObject{
 			&corev1.Pod{}:  {Transform: pool.StripPod},
 			&corev1.Node{}: {Transform: pool.StripNode},
 		}},
-		Metrics:                       metricsserver.Options{BindAddress: config.MetricsAddress},
-		HealthProbeBindAddress:        config.HealthAddress,
-		LeaderElection:                config.LeaderElect,
-		LeaderElectionID:              "ensemble-autoscaler-provider",
-		LeaderElectionNamespace:       config.LeaderElectionNamespace,
-		LeaderElectionReleaseOnCancel: true,
-		GracefulShutdownTimeout:       &grace,
 	})
 	if err != nil {
-		return fmt.Errorf("set up the manager: %w", err)
+		return err
 	}
 	if err := pool.AddIndexes(ctx, mgr.GetFieldIndexer()); err != nil {
 		return err
@@ -78,7 +48,7 @@ func run(ctx context.Context, config Config) error {
 
 	backend := kwok.New(mgr.GetClient(), mgr.GetAPIReader())
 	observer := &pool.Observer{Cached: mgr.GetClient(), Live: mgr.GetAPIReader(), Backend: backend}
-	recorder := mgr.GetEventRecorder("ensemble-autoscaler-provider")
+	recorder := mgr.GetEventRecorder(name)
 	if err := (&pool.Reconciler{
 		Client: mgr.GetClient(), Observer: observer, Backend: backend, Events: recorder,
 		Clock: clock.RealClock{}, AnnounceTimeout: config.AnnounceTimeout,
@@ -89,52 +59,37 @@ func run(ctx context.Context, config Config) error {
 	if err := boot.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("set up the boot of kwok machines: %w", err)
 	}
-	if err := serve(mgr, config, log, observer, backend); err != nil {
+	if err := serve(mgr, config, observer, backend); err != nil {
 		return err
 	}
-	log.Info("Starting", "version", version, "leaderElection", config.LeaderElect)
+	mgr.GetLogger().Info("Starting", "version", version, "leaderElection", config.LeaderElect)
 	return mgr.Start(ctx)
 }
 
 // serve adds the gRPC server and the probes to the manager.
-func serve(mgr ctrl.Manager, config Config, log logr.Logger, observer *pool.Observer, backend *kwok.Backend) error {
+func serve(mgr manager.Manager, config *Config, observer *pool.Observer, backend *kwok.Backend) error {
+	log := mgr.GetLogger()
 	synced := process.NewSynced(mgr.GetCache(), &v1alpha1.NodePool{}, &v1alpha1.EnsembleMember{}, &v1alpha1.KwokMachine{}, &corev1.Node{}, &corev1.Pod{})
 	provider := server.New(server.Options{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Observer: observer, Backend: backend,
-		Events: mgr.GetEventRecorder("ensemble-autoscaler-provider"), Log: log.WithName("cloudprovider"), Synced: synced.Is,
+		Events: mgr.GetEventRecorder(name), Log: log.WithName("cloudprovider"), Synced: synced.Is,
 	})
 	security, err := transport(mgr, config, log)
 	if err != nil {
 		return err
 	}
-	runnables := []manager.Runnable{
-		synced,
-		process.Everywhere(provider.Announce),
-		&serving.Server{
-			Name:     "CloudProvider",
-			Address:  config.GRPCAddress,
-			Register: func(r grpc.ServiceRegistrar) { externalgrpc.RegisterCloudProviderServer(r, provider) },
-			Options:  []grpc.ServerOption{security},
-			Ready:    synced.Wait,
-			Log:      log, ShutdownTimeout: shutdownTimeout,
-		},
-	}
-	for _, runnable := range runnables {
-		if err := mgr.Add(runnable); err != nil {
-			return fmt.Errorf("add %T to the manager: %w", runnable, err)
-		}
-	}
-	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
-		return fmt.Errorf("add the liveness probe: %w", err)
-	}
-	if err := mgr.AddReadyzCheck("caches", synced.Check); err != nil {
-		return fmt.Errorf("add the readiness probe: %w", err)
-	}
-	return nil
+	return process.Add(mgr, synced, process.Everywhere(provider.Announce), &serving.Server{
+		Name:     "CloudProvider",
+		Address:  config.GRPCAddress,
+		Register: func(r grpc.ServiceRegistrar) { externalgrpc.RegisterCloudProviderServer(r, provider) },
+		Options:  []grpc.ServerOption{security},
+		Ready:    synced.Wait,
+		Log:      log, ShutdownTimeout: process.ShutdownTimeout,
+	})
 }
 
 // transport is mutual TLS from files, or nothing where that was asked for.
-func transport(mgr ctrl.Manager, config Config, log logr.Logger) (grpc.ServerOption, error) {
+func transport(mgr manager.Manager, config *Config, log logr.Logger) (grpc.ServerOption, error) {
 	if config.Insecure {
 		log.Info("WARNING: serving without TLS: whoever reaches the port may order and delete machines", "address", config.GRPCAddress)
 		return grpc.EmptyServerOption{}, nil

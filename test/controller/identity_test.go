@@ -32,11 +32,11 @@ func withAddress(t *testing.T, name, ip string, phase corev1.PodPhase, change fu
 		},
 	}
 	change(p)
-	if err := cluster.client.Create(t.Context(), p); err != nil {
+	if err := cluster.Client.Create(t.Context(), p); err != nil {
 		t.Fatal(err)
 	}
 	p.Status.Phase, p.Status.PodIP, p.Status.PodIPs = phase, ip, []corev1.PodIP{{IP: ip}}
-	if err := cluster.client.Status().Update(t.Context(), p); err != nil {
+	if err := cluster.Client.Status().Update(t.Context(), p); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -46,7 +46,7 @@ func withAddress(t *testing.T, name, ip string, phase corev1.PodPhase, change fu
 func TestWhoMayAsk(t *testing.T) {
 	x := newScene(t, "asks", 1)
 	p := start(t, -1)
-	defer p.stop()
+	defer p.Stop()
 	x.until(func(s *seen) string { return unsettled(s, 1) }, nil)
 	same := func(*corev1.Pod) {}
 	withAddress(t, "ended", "203.0.113.1", corev1.PodSucceeded, same)
@@ -89,14 +89,14 @@ func TestWhoMayAsk(t *testing.T) {
 func TestRequestsAtOnce(t *testing.T) {
 	x := newScene(t, "at-once", 1)
 	p := start(t, -1)
-	defer p.stop()
+	defer p.Stop()
 	ip := ""
 	x.until(func(s *seen) string {
 		if missing := unsettled(s, 1); missing != "" {
 			return missing
 		}
 		var pods corev1.PodList
-		if err := cluster.client.List(t.Context(), &pods); err != nil {
+		if err := cluster.Client.List(t.Context(), &pods); err != nil {
 			return err.Error()
 		}
 		for i := range pods.Items {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/inprocess"
 )
 
 // wish is what `kubectl scale ensemblemember` does.
@@ -19,7 +20,7 @@ func (x *scene) wish(size int) {
 	m := &v1alpha1.EnsembleMember{}
 	m.Namespace, m.Name = x.key.Namespace, x.key.Name
 	patch := client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"spec":{"size":%d}}`, size))
-	if err := cluster.client.Patch(x.Context(), m, patch); err != nil {
+	if err := cluster.Client.Patch(x.Context(), m, patch); err != nil {
 		x.Fatal(err)
 	}
 }
@@ -31,7 +32,7 @@ func (x *scene) edit(size int) {
 	object.SetNamespace(x.key.Namespace)
 	object.SetName(x.key.Name)
 	patch := client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"spec":{"size":%d}}`, size))
-	if err := cluster.client.Patch(x.Context(), object, patch); err != nil {
+	if err := cluster.Client.Patch(x.Context(), object, patch); err != nil {
 		x.Fatal(err)
 	}
 }
@@ -40,16 +41,7 @@ func (x *scene) edit(size int) {
 // its writes in turn. A second controller goes on from there and always comes to the same end.
 // It is not parallel: two controllers would do each other's work.
 func TestKillsBetweenWrites(t *testing.T) {
-	const enough = 60 // writes that the whole takes at the most
-	for most := int64(0); ; most++ {
-		if most == enough {
-			t.Fatalf("the controller makes more than %d writes", enough)
-		}
-		if survived := killed(t, most); survived {
-			t.Logf("killed before each of %d writes", most)
-			return
-		}
-	}
+	inprocess.EachKill(t, func(most int64) bool { return killed(t, most) })
 }
 
 // killed reports whether the controller came to the end before it was killed.
@@ -57,14 +49,12 @@ func killed(t *testing.T, most int64) (survived bool) {
 	t.Helper()
 	x := newScene(t, fmt.Sprintf("kill-%d", most), 1)
 	p := start(t, most)
-	defer func() { p.stop() }()
+	defer func() { p.Stop() }()
 	survived = true
 	alive := func() {
-		select {
-		case <-p.dead:
-			p.stop()
+		if p.Killed() {
+			p.Stop()
 			p, survived = start(t, -1), false
-		default:
 		}
 	}
 	largest := 0
@@ -88,7 +78,7 @@ func killed(t *testing.T, most int64) (survived bool) {
 	object := minicluster.New()
 	object.SetNamespace(x.key.Namespace)
 	object.SetName(x.key.Name)
-	if err := cluster.client.Delete(t.Context(), object); err != nil {
+	if err := cluster.Client.Delete(t.Context(), object); err != nil {
 		t.Fatal(err)
 	}
 	x.until(func(s *seen) string {
@@ -105,7 +95,7 @@ func killed(t *testing.T, most int64) (survived bool) {
 func TestReservedBeforeResized(t *testing.T) {
 	x := newScene(t, "order", 1)
 	p := start(t, -1)
-	defer p.stop()
+	defer p.Stop()
 	x.until(func(s *seen) string { return unsettled(s, 1) }, nil)
 	x.outOfStock = true
 	x.wish(4)
@@ -133,16 +123,16 @@ func TestRest(t *testing.T) {
 	x := newScene(t, "rest", 2)
 	p := start(t, -1)
 	x.until(func(s *seen) string { return unsettled(s, 2) }, nil)
-	p.stop()
+	p.Stop()
 
 	// A new process sees everything for the first time, and after that a change that is not its business.
 	p = start(t, -1)
-	defer p.stop()
+	defer p.Stop()
 	pool := &v1alpha1.NodePool{}
 	pool.Name = x.key.Name
 	for n := range 5 {
 		patch := client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"metadata":{"annotations":{"example.com/touched":"%d"}}}`, n))
-		if err := cluster.client.Patch(t.Context(), pool, patch); err != nil {
+		if err := cluster.Client.Patch(t.Context(), pool, patch); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -151,7 +141,7 @@ func TestRest(t *testing.T) {
 	before := time.Now()
 	x.until(func(s *seen) string { return unsettled(s, 1) }, nil)
 	// The shrink: a resize, and the statuses that follow from it and from the pods that leave, one each at the most.
-	if writes := p.writes.Load(); writes > 8 {
+	if writes := p.Writes(); writes > 8 {
 		t.Errorf("%d writes for one shrink, and nothing else to do (%s)", writes, time.Since(before))
 	}
 }

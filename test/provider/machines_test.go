@@ -9,6 +9,7 @@ import (
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/machines/machinestest"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/inprocess"
 )
 
 // TestKwok runs the tests of all backends on the kwok backend.
@@ -25,6 +26,6 @@ func TestKwok(t *testing.T) {
 	})
 	// The suite orders machines by hand, so nothing may bring their number to the target.
 	p := startParts(t, -1, false)
-	defer p.stop()
-	machinestest.Run(t, machinestest.Subject{Backend: p.backend, Nodes: cluster.client, Fast: fast, Slow: slow, Patience: patience})
+	defer p.Stop()
+	machinestest.Run(t, machinestest.Subject{Backend: p.backend, Nodes: cluster.Client, Fast: fast, Slow: slow, Patience: inprocess.Patience})
 }

@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/inprocess"
 )
 
 func resources(cpu, memory, pods string) corev1.ResourceList {
@@ -25,16 +26,7 @@ func resources(cpu, memory, pods string) corev1.ResourceList {
 // always comes to the same end.
 // It is not parallel: two providers would do each other's work.
 func TestKillsBetweenWrites(t *testing.T) {
-	const enough = 60 // writes that the whole takes at the most
-	for most := int64(0); ; most++ {
-		if most == enough {
-			t.Fatalf("the provider makes more than %d writes", enough)
-		}
-		if survived := killed(t, most); survived {
-			t.Logf("killed before each of %d writes", most)
-			return
-		}
-	}
+	inprocess.EachKill(t, func(most int64) bool { return killed(t, most) })
 }
 
 // killed reports whether the provider came to the end before it was killed.
@@ -44,18 +36,16 @@ func killed(t *testing.T, most int64) (survived bool) {
 	newPool(t, name, v1alpha1.AutoscalerNone)
 	member := newMember(t, name)
 	p := start(t, most)
-	defer func() { p.stop() }()
+	defer func() { p.Stop() }()
 	survived = true
 	peak := 0
 	settled := func(nodes int) *state {
 		t.Helper()
 		var s *state
-		until(t, func(ctx context.Context) (string, error) {
-			select {
-			case <-p.dead:
-				p.stop()
+		inprocess.Until(t, func(ctx context.Context) (string, error) {
+			if p.Killed() {
+				p.Stop()
 				p, survived = start(t, -1), false
-			default:
 			}
 			var err error
 			if s, err = look(ctx, name); err != nil {
@@ -75,7 +65,7 @@ func killed(t *testing.T, most int64) (survived bool) {
 	if s.ready[0] != nodes[0] {
 		t.Errorf("killed before write %d: %s is left, and the member holds %s", most+1, s.ready[0], nodes[0])
 	}
-	until(t, func(ctx context.Context) (string, error) {
+	inprocess.Until(t, func(ctx context.Context) (string, error) {
 		s, err := look(ctx, name)
 		if err != nil {
 			return "", err
@@ -100,11 +90,11 @@ func TestReleaseIsExact(t *testing.T) {
 	name := "exact"
 	newPool(t, name, v1alpha1.AutoscalerClusterAutoscaler, func(p *v1alpha1.NodePool) { p.Spec.Replicas = 3 })
 	p := start(t, -1)
-	defer p.stop()
+	defer p.Stop()
 	settled := func(nodes int) *state {
 		t.Helper()
 		var s *state
-		until(t, func(ctx context.Context) (missing string, err error) {
+		inprocess.Until(t, func(ctx context.Context) (missing string, err error) {
 			if s, err = look(ctx, name); err != nil {
 				return "", err
 			}
@@ -116,7 +106,7 @@ func TestReleaseIsExact(t *testing.T) {
 	member := newMember(t, name)
 	// The member holds two; one of them has a pod that stays.
 	reserve(t, member, name, 2, nodes[0], nodes[1])
-	until(t, func(ctx context.Context) (string, error) {
+	inprocess.Until(t, func(ctx context.Context) (string, error) {
 		s, err := look(ctx, name)
 		if err != nil {
 			return "", err
@@ -132,7 +122,7 @@ func TestReleaseIsExact(t *testing.T) {
 	if left := slices.Sorted(slices.Values(s.ready)); !slices.Equal(left, []string{nodes[0], nodes[2]}) {
 		t.Errorf("of %v, of which the first has a pod and the third was nobody's, %v are left", nodes, left)
 	}
-	if err := cluster.client.Delete(t.Context(), pod, client.GracePeriodSeconds(0)); err != nil {
+	if err := cluster.Client.Delete(t.Context(), pod, client.GracePeriodSeconds(0)); err != nil {
 		t.Fatal(err)
 	}
 	s = settled(1)
@@ -147,13 +137,13 @@ func TestForeignNodeOfThatName(t *testing.T) {
 	name := "foreign"
 	foreign := &corev1.Node{}
 	foreign.Name = name + "-0"
-	if err := cluster.client.Create(t.Context(), foreign); err != nil {
+	if err := cluster.Client.Create(t.Context(), foreign); err != nil {
 		t.Fatal(err)
 	}
 	newPool(t, name, v1alpha1.AutoscalerClusterAutoscaler, func(p *v1alpha1.NodePool) { p.Spec.Replicas = 2 })
 	p := start(t, -1)
-	defer p.stop()
-	until(t, func(ctx context.Context) (string, error) {
+	defer p.Stop()
+	inprocess.Until(t, func(ctx context.Context) (string, error) {
 		s, err := look(ctx, name)
 		if err != nil {
 			return "", err
@@ -164,7 +154,7 @@ func TestForeignNodeOfThatName(t *testing.T) {
 		return "", nil
 	})
 	var after corev1.Node
-	if err := cluster.client.Get(t.Context(), client.ObjectKeyFromObject(foreign), &after); err != nil {
+	if err := cluster.Client.Get(t.Context(), client.ObjectKeyFromObject(foreign), &after); err != nil {
 		t.Fatal(err)
 	}
 	for key := range after.Annotations {
@@ -177,21 +167,21 @@ func TestForeignNodeOfThatName(t *testing.T) {
 	}
 	// It is nobody's when the pool gives its machine up either.
 	var fresh v1alpha1.NodePool
-	if err := cluster.client.Get(t.Context(), client.ObjectKey{Name: name}, &fresh); err != nil {
+	if err := cluster.Client.Get(t.Context(), client.ObjectKey{Name: name}, &fresh); err != nil {
 		t.Fatal(err)
 	}
 	fresh.Spec.Replicas, fresh.Spec.MachinesToDelete = 1, []string{name + "-0"}
-	if err := cluster.client.Update(t.Context(), &fresh); err != nil {
+	if err := cluster.Client.Update(t.Context(), &fresh); err != nil {
 		t.Fatal(err)
 	}
-	until(t, func(ctx context.Context) (string, error) {
+	inprocess.Until(t, func(ctx context.Context) (string, error) {
 		s, err := look(ctx, name)
 		if err != nil {
 			return "", err
 		}
 		return s.unsettled(1), nil
 	})
-	if err := cluster.client.Get(t.Context(), client.ObjectKeyFromObject(foreign), &after); err != nil {
+	if err := cluster.Client.Get(t.Context(), client.ObjectKeyFromObject(foreign), &after); err != nil {
 		t.Errorf("the foreign node: %v", err)
 	}
 }

@@ -19,18 +19,19 @@ import (
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/externalgrpc"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/inprocess"
 )
 
 // announce lets Cluster Autoscaler ask for the least sizes, and waits until that of the pool is recorded.
 func announce(t *testing.T, p *process, name string) {
 	t.Helper()
-	until(t, func(ctx context.Context) (string, error) {
+	inprocess.Until(t, func(ctx context.Context) (string, error) {
 		groups, err := p.server.NodeGroups(ctx, &externalgrpc.NodeGroupsRequest{})
 		if err != nil {
 			return "", err
 		}
 		var fresh v1alpha1.NodePool
-		if err := cluster.client.Get(ctx, client.ObjectKey{Name: name}, &fresh); err != nil {
+		if err := cluster.Client.Get(ctx, client.ObjectKey{Name: name}, &fresh); err != nil {
 			return "", err
 		}
 		for _, group := range groups.GetNodeGroups() {
@@ -54,8 +55,8 @@ func TestAnswers(t *testing.T) {
 	})
 	newPool(t, name+"-own", v1alpha1.AutoscalerNone)
 	p := start(t, -1)
-	defer p.stop()
-	until(t, func(ctx context.Context) (string, error) {
+	defer p.Stop()
+	inprocess.Until(t, func(ctx context.Context) (string, error) {
 		s, err := look(ctx, name)
 		if err != nil {
 			return "", err
@@ -163,7 +164,7 @@ func TestWrites(t *testing.T) {
 		p.Spec.Machines.Kwok.BootDelay = metav1.Duration{Duration: time.Hour}
 	})
 	p := start(t, -1)
-	defer p.stop()
+	defer p.Stop()
 	target := func(want int32) {
 		t.Helper()
 		answer, err := p.server.NodeGroupTargetSize(ctx, &externalgrpc.NodeGroupTargetSizeRequest{Id: name})
@@ -182,7 +183,7 @@ func TestWrites(t *testing.T) {
 		}
 	}
 	// A pool that was made a moment ago may not be known yet.
-	until(t, func(ctx context.Context) (string, error) {
+	inprocess.Until(t, func(ctx context.Context) (string, error) {
 		_, err := p.server.NodeGroupTargetSize(ctx, &externalgrpc.NodeGroupTargetSizeRequest{Id: name})
 		if status.Code(err) == codes.NotFound {
 			return "the pool is not known", nil
@@ -216,7 +217,7 @@ func TestWrites(t *testing.T) {
 		t.Errorf("none of 50 requests was granted")
 	}
 	target(count)
-	until(t, func(ctx context.Context) (string, error) {
+	inprocess.Until(t, func(ctx context.Context) (string, error) {
 		s, err := look(ctx, name)
 		if err != nil {
 			return "", err
@@ -232,7 +233,7 @@ func TestWrites(t *testing.T) {
 	}
 	target(3)
 	var left []string
-	until(t, func(ctx context.Context) (string, error) {
+	inprocess.Until(t, func(ctx context.Context) (string, error) {
 		s, err := look(ctx, name)
 		if err != nil {
 			return "", err
@@ -251,7 +252,7 @@ func TestWrites(t *testing.T) {
 		}
 		target(2)
 	}
-	until(t, func(ctx context.Context) (string, error) {
+	inprocess.Until(t, func(ctx context.Context) (string, error) {
 		s, err := look(ctx, name)
 		if err != nil {
 			return "", err
@@ -273,8 +274,8 @@ func TestToldOnce(t *testing.T) {
 	member := newMember(t, name)
 	reserve(t, member, name, 2)
 	p := start(t, -1)
-	defer p.stop()
-	until(t, func(ctx context.Context) (string, error) {
+	defer p.Stop()
+	inprocess.Until(t, func(ctx context.Context) (string, error) {
 		s, err := look(ctx, name)
 		if err != nil || s.pool.Status.Floor == 2 {
 			return "", err
@@ -283,14 +284,14 @@ func TestToldOnce(t *testing.T) {
 	})
 	announce(t, p, name)
 	// The cache has to know it before the next question, or it would be written again, to no harm.
-	until(t, func(ctx context.Context) (string, error) {
+	inprocess.Until(t, func(ctx context.Context) (string, error) {
 		var cached v1alpha1.NodePool
-		if err := p.client.Get(ctx, client.ObjectKey{Name: name}, &cached); err != nil || cached.Status.AnnouncedFloor == 2 {
+		if err := p.GetClient().Get(ctx, client.ObjectKey{Name: name}, &cached); err != nil || cached.Status.AnnouncedFloor == 2 {
 			return "", err
 		}
 		return "the cache is behind", nil
 	})
-	before := p.writes.Load()
+	before := p.Writes()
 	for range 100 {
 		if _, err := p.server.NodeGroups(t.Context(), &externalgrpc.NodeGroupsRequest{}); err != nil {
 			t.Fatal(err)
@@ -298,7 +299,7 @@ func TestToldOnce(t *testing.T) {
 	}
 	// A further change is written after whatever the questions have caused.
 	reserve(t, member, name, 3)
-	until(t, func(ctx context.Context) (string, error) {
+	inprocess.Until(t, func(ctx context.Context) (string, error) {
 		s, err := look(ctx, name)
 		if err != nil || s.pool.Status.Floor == 3 {
 			return "", err
@@ -306,7 +307,7 @@ func TestToldOnce(t *testing.T) {
 		return "the floor is not 3", nil
 	})
 	announce(t, p, name)
-	if writes := p.writes.Load() - before; writes > 6 {
+	if writes := p.Writes() - before; writes > 6 {
 		t.Errorf("%d writes for 100 questions and one change", writes)
 	}
 }

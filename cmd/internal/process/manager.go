@@ -1,0 +1,104 @@
+package process
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+)
+
+// ShutdownTimeout bounds the end of a process.
+const ShutdownTimeout = 10 * time.Second
+
+// Config is what both binaries can be told.
+type Config struct {
+	Kubeconfig              string
+	GRPCAddress             string
+	MetricsAddress          string
+	HealthAddress           string
+	LeaderElect             bool
+	LeaderElectionNamespace string
+	Verbosity               int
+}
+
+// AddFlags declares the flags. grpcAddress is the default address of the gRPC server, and who says whom it serves.
+func (c *Config) AddFlags(flags *pflag.FlagSet, grpcAddress, who string) {
+	flags.StringVar(&c.Kubeconfig, "kubeconfig", "", "path of a kubeconfig; without it the ServiceAccount of the pod is used")
+	flags.StringVar(&c.GRPCAddress, "grpc-address", grpcAddress, "address to serve "+who+" on")
+	flags.StringVar(&c.MetricsAddress, "metrics-address", ":8080", "address to serve Prometheus metrics on; 0 for none")
+	flags.StringVar(&c.HealthAddress, "health-address", ":8081", "address to serve /healthz and /readyz on; 0 for none")
+	flags.BoolVar(&c.LeaderElect, "leader-elect", true, "let one of several replicas reconcile; all of them serve gRPC")
+	flags.StringVar(&c.LeaderElectionNamespace, "leader-election-namespace", "", "namespace of the lease; without it that of the pod")
+	flags.IntVarP(&c.Verbosity, "verbosity", "v", 0, "0 for what happens, 1 for why nothing does")
+}
+
+// Main runs a command until it ends or the process is told to, and exits.
+func Main(command *cobra.Command) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := command.ExecuteContext(ctx)
+	stop()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", command.Name(), err)
+		os.Exit(1)
+	}
+}
+
+// NewManager sets up what a binary runs in. name is that of its lease and of its events; options are what is
+// special about it.
+func NewManager(config *Config, name, version string, options manager.Options) (manager.Manager, error) {
+	log := Logger(config.Verbosity)
+	ctrl.SetLogger(log)
+	restConfig, err := restConfig(config.Kubeconfig, name+"/"+version)
+	if err != nil {
+		return nil, err
+	}
+	options.Scheme = runtime.NewScheme()
+	if err := clientgoscheme.AddToScheme(options.Scheme); err != nil {
+		return nil, fmt.Errorf("register the kinds of Kubernetes: %w", err)
+	}
+	if err := v1alpha1.AddToScheme(options.Scheme); err != nil {
+		return nil, fmt.Errorf("register our kinds: %w", err)
+	}
+	options.Logger = log
+	options.Metrics = metricsserver.Options{BindAddress: config.MetricsAddress}
+	options.HealthProbeBindAddress = config.HealthAddress
+	options.LeaderElection = config.LeaderElect
+	options.LeaderElectionID = name
+	options.LeaderElectionNamespace = config.LeaderElectionNamespace
+	options.LeaderElectionReleaseOnCancel = true
+	options.GracefulShutdownTimeout = new(ShutdownTimeout)
+	mgr, err := manager.New(restConfig, options)
+	if err != nil {
+		return nil, fmt.Errorf("set up the manager: %w", err)
+	}
+	return mgr, nil
+}
+
+// Add adds runnables to a manager, and the probes, of which the one for readiness waits for the caches.
+func Add(mgr manager.Manager, synced *Synced, runnables ...manager.Runnable) error {
+	for _, runnable := range append([]manager.Runnable{synced}, runnables...) {
+		if err := mgr.Add(runnable); err != nil {
+			return fmt.Errorf("add %T to the manager: %w", runnable, err)
+		}
+	}
+	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
+		return fmt.Errorf("add the liveness probe: %w", err)
+	}
+	if err := mgr.AddReadyzCheck("caches", synced.Check); err != nil {
+		return fmt.Errorf("add the readiness probe: %w", err)
+	}
+	return nil
+}

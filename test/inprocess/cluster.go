@@ -1,0 +1,103 @@
+// Package inprocess is what tests share that run parts of the product in their own process, on a real API server:
+// the cluster, clients that die after so many writes, and waiting.
+package inprocess
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	"go.uber.org/goleak"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/wait"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+	"sigs.k8s.io/yaml"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/controlplane"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/fluxoperator/crd"
+)
+
+// Cluster is a control plane that has our definitions and that of the MiniCluster.
+type Cluster struct {
+	Config *rest.Config
+	Scheme *runtime.Scheme
+	// Client is the administrator's.
+	Client client.Client
+}
+
+// Main is for a TestMain: it starts a control plane in directory test/*/ of the repository, fills in the cluster,
+// runs the tests, looks for goroutines that they have left, and exits.
+func Main(m *testing.M, cluster *Cluster, parts controlplane.Parts) {
+	ctrl.SetLogger(logr.Discard())
+	code, err := withCluster(cluster, parts, m.Run)
+	if err == nil && code == 0 {
+		err = goleak.Find()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func withCluster(cluster *Cluster, parts controlplane.Parts, run func() int) (code int, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
+	defer cancel()
+	plane, err := controlplane.Start(ctx, controlplane.Options{Parts: parts, Progress: os.Stderr})
+	if err != nil {
+		return 1, err
+	}
+	defer func() { err = errors.Join(err, plane.Stop()) }()
+	cluster.Config = plane.AdminConfig()
+	cluster.Config.QPS = -1
+	definition := &apiextensionsv1.CustomResourceDefinition{}
+	if err := yaml.UnmarshalStrict(crd.MiniClusters, definition); err != nil {
+		return 1, fmt.Errorf("parse the definition of the MiniCluster: %w", err)
+	}
+	if _, err := envtest.InstallCRDs(cluster.Config, envtest.CRDInstallOptions{
+		Paths: []string{filepath.Join("..", "..", "manifests", "crd")}, ErrorIfPathMissing: true,
+		CRDs: []*apiextensionsv1.CustomResourceDefinition{definition},
+	}); err != nil {
+		return 1, fmt.Errorf("install the definitions: %w", err)
+	}
+	cluster.Scheme = runtime.NewScheme()
+	if err := errors.Join(clientgoscheme.AddToScheme(cluster.Scheme), v1alpha1.AddToScheme(cluster.Scheme)); err != nil {
+		return 1, fmt.Errorf("register kinds: %w", err)
+	}
+	transport, err := rest.HTTPClientFor(cluster.Config)
+	if err != nil {
+		return 1, fmt.Errorf("connect to the API server: %w", err)
+	}
+	defer transport.CloseIdleConnections()
+	if cluster.Client, err = client.New(cluster.Config, client.Options{Scheme: cluster.Scheme, HTTPClient: transport}); err != nil {
+		return 1, fmt.Errorf("connect to the API server: %w", err)
+	}
+	return run(), nil
+}
+
+// Patience is how long anything may take on a busy machine.
+const Patience = time.Minute
+
+// Until waits until nothing is missing, and says what is when it has waited long enough.
+func Until(t *testing.T, missing func(context.Context) (string, error)) {
+	t.Helper()
+	last := ""
+	err := wait.PollUntilContextTimeout(t.Context(), 20*time.Millisecond, Patience, true, func(ctx context.Context) (done bool, err error) {
+		last, err = missing(ctx)
+		return last == "", err
+	})
+	if err != nil {
+		t.Fatalf("%v: %s", err, last)
+	}
+}
