@@ -1,0 +1,159 @@
+package history_test
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/history"
+)
+
+var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+
+// story is a record, an event a second.
+type story []history.Event
+
+func (s story) then(objects ...client.Object) story {
+	// Stories with a common beginning do not share it.
+	s = slices.Clone(s)
+	for _, o := range objects {
+		s = append(s, history.Event{Version: uint64(len(s) + 1), At: noon.Add(time.Duration(len(s)) * time.Second), Object: o})
+	}
+	return s
+}
+
+func (s story) gone(o client.Object) story {
+	s = s.then(o)
+	s[len(s)-1].Deleted = true
+	return s
+}
+
+func node(name string, ready bool) *corev1.Node {
+	status := corev1.ConditionFalse
+	if ready {
+		status = corev1.ConditionTrue
+	}
+	return &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{v1alpha1.LabelNodePool: "hpc"}},
+		Status:     corev1.NodeStatus{Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: status}}},
+	}
+}
+
+func cluster(size, applied int) client.Object {
+	u := minicluster.New()
+	u.SetNamespace("ns")
+	u.SetName("m")
+	if applied > 0 {
+		u.SetAnnotations(map[string]string{v1alpha1.AnnotationAppliedSize: strconv.Itoa(applied)})
+	}
+	u.Object["spec"] = map[string]any{"size": int64(size), "minSize": int64(1), "maxSize": int64(4)}
+	return u
+}
+
+func member(name string, reserved int32, held ...string) *v1alpha1.EnsembleMember {
+	return &v1alpha1.EnsembleMember{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name},
+		Spec:       v1alpha1.EnsembleMemberSpec{Size: 2, MinSize: 1, MaxSize: 4},
+		Status:     v1alpha1.EnsembleMemberStatus{Reservations: []v1alpha1.Reservation{{NodePool: "hpc", Nodes: reserved, Held: held}}},
+	}
+}
+
+func pool(target int32, toDelete ...string) *v1alpha1.NodePool {
+	return &v1alpha1.NodePool{
+		ObjectMeta: metav1.ObjectMeta{Name: "hpc"},
+		Spec:       v1alpha1.NodePoolSpec{MaxSize: 4, Replicas: target, MachinesToDelete: toDelete},
+	}
+}
+
+func pod(index int, on string, change ...func(*corev1.Pod)) *corev1.Pod {
+	p := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: "ns", Name: "m-" + strconv.Itoa(index), UID: types.UID("pod-" + strconv.Itoa(index)),
+			Labels: map[string]string{batchv1.JobNameLabel: "m", "hpa-selector": "m", batchv1.JobCompletionIndexAnnotation: strconv.Itoa(index)},
+		},
+		Spec:   corev1.PodSpec{NodeName: on},
+		Status: corev1.PodStatus{Phase: corev1.PodRunning},
+	}
+	for _, c := range change {
+		c(p)
+	}
+	return p
+}
+
+func starved(p *corev1.Pod) {
+	p.Status = corev1.PodStatus{Phase: corev1.PodPending, Conditions: []corev1.PodCondition{
+		{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonUnschedulable},
+	}}
+}
+
+func succeeded(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded }
+
+func ofDaemonSet(p *corev1.Pod) {
+	p.Labels = nil
+	p.OwnerReferences = []metav1.OwnerReference{{Kind: "DaemonSet", Name: "d", Controller: new(true)}}
+}
+
+// TestBroken: each promise that is broken is noticed, and what is allowed is not taken for a breach.
+func TestBroken(t *testing.T) {
+	t.Parallel()
+	begin := story{}.then(pool(0), node("a", true), node("b", true), cluster(1, 1), member("m", 1, "a"))
+	for name, row := range map[string]struct {
+		events story
+		says   string // nothing when no promise is broken
+	}{
+		"a growth onto Ready nodes":                {begin.then(member("m", 2, "a", "b"), cluster(2, 2)), ""},
+		"a growth before the node is Ready":        {begin.then(node("b", false), member("m", 2, "a", "b"), cluster(2, 2)), "resized from 1 to 2 with 1 Ready nodes held: [a]"},
+		"a growth before the node is held":         {begin.then(cluster(2, 2), member("m", 2, "a", "b")), "resized from 1 to 2 with 1 Ready nodes held: [a]"},
+		"a growth without a member":                {story{}.then(cluster(1, 1), cluster(2, 2)), "without a member"},
+		"a growth beyond the maximum":              {begin.then(node("c", true), node("d", true), node("e", true), member("m", 5, "a", "b", "c", "d", "e"), cluster(5, 5)), "outside 1 to 4"},
+		"a size that a user writes":                {begin.then(cluster(3, 1)), ""},
+		"a shrink":                                 {begin.then(member("m", 2, "a", "b"), cluster(2, 2), cluster(1, 1)), ""},
+		"a wish beyond the maximum":                {begin.then(wishing(5)), "member ns/m wants 5, outside 1 to 4"},
+		"more reserved than the pool can have":     {begin.then(member("n", 4)), "5 nodes are reserved in hpc, above its maxSize 4"},
+		"a node held twice":                        {begin.then(member("n", 1, "a")), "node a is held for"},
+		"a target above the maximum":               {begin.then(pool(5)), "the target of hpc is 5, above its maxSize 4"},
+		"an empty machine told to go":              {begin.then(pool(1, "b")), ""},
+		"a machine told to go under a pod":         {begin.then(pod(0, "a"), pool(1, "a")), "node a: the machine was told to go while pod ns/m-0 was on it"},
+		"a machine told to go after its pod":       {begin.then(pod(0, "a"), pod(0, "a", succeeded), pool(1, "a")), ""},
+		"a node deleted under a pod":               {begin.then(pod(1, "b")).gone(node("b", true)), "node b: the node was deleted while pod ns/m-1 was on it"},
+		"a node deleted under a DaemonSet's pod":   {begin.then(pod(1, "b", ofDaemonSet)).gone(node("b", true)), ""},
+		"a node deleted after its pod":             {begin.then(pod(1, "b")).gone(pod(1, "b")).gone(node("b", true)), ""},
+		"a grown pod that waits for a node":        {begin.then(pod(1, "", starved)), "pod ns/m-1, which a growth added, is Pending for want of a node"},
+		"a first pod that waits for a node":        {begin.then(pod(0, "", starved)), ""},
+		"a pod of a user's edit that waits":        {begin.then(cluster(3, 1), pod(2, "", starved)), ""},
+		"a pod of a MiniCluster that is unmanaged": {story{}.then(pod(7, "", starved)), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			broken := strings.Join(history.Broken(row.events), "\n")
+			if (row.says == "") != (broken == "") || !strings.Contains(broken, row.says) {
+				t.Errorf("got %q, want %q", broken, row.says)
+			}
+		})
+	}
+}
+
+func wishing(size int32) *v1alpha1.EnsembleMember {
+	m := member("m", 1, "a")
+	m.Spec.Size = size
+	return m
+}
+
+func TestWaited(t *testing.T) {
+	t.Parallel()
+	events := story{}.then(pod(1, "", starved), pod(2, "", starved), pod(1, "", starved), pod(1, "a"), pod(1, "a"), pod(0, "", starved), pod(2, "b"))
+	waited := history.Waited(events, func(p *corev1.Pod) bool { return history.IndexOf(p) >= 1 })
+	if want := 3*time.Second + 5*time.Second; waited != want {
+		t.Errorf("the pods waited %s, not %s", waited, want)
+	}
+}
