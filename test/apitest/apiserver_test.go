@@ -27,6 +27,8 @@ import (
 var server struct {
 	config *rest.Config
 	client client.Client
+	// kubectl is the path of one.
+	kubectl string
 }
 
 func TestMain(m *testing.M) {
@@ -51,7 +53,7 @@ func withAPIServer(run func() int) (code int, err error) {
 	}
 	defer func() { err = errors.Join(err, plane.Stop()) }()
 
-	server.config = plane.AdminConfig()
+	server.config, server.kubectl = plane.AdminConfig(), plane.Kubectl()
 	server.config.QPS = -1
 	transport, err := rest.HTTPClientFor(server.config)
 	if err != nil {

@@ -45,6 +45,9 @@ type Options struct {
 	Progress io.Writer
 	// AutoscalerFlags are flags of Cluster Autoscaler besides those that it needs to run here.
 	AutoscalerFlags []string
+	// LeaderElection lets provider and controller elect a leader among their replicas. One that is killed then
+	// keeps its lease for a while.
+	LeaderElection bool
 	// APIServerArguments are further flags of kube-apiserver.
 	APIServerArguments []string
 }
@@ -62,6 +65,8 @@ type System struct {
 	// Kubeconfig is the path of the administrator's kubeconfig.
 	Kubeconfig string
 
+	programs  programs
+	options   Options
 	root      string
 	progress  io.Writer
 	transport *http.Client
@@ -75,13 +80,12 @@ func Start(ctx context.Context, options Options) (*System, error) {
 	if options.Progress == nil {
 		options.Progress = io.Discard
 	}
-	s := &System{progress: options.Progress}
+	s := &System{progress: options.Progress, options: options}
 	var err error
 	if s.root, err = moduleRoot(); err != nil {
 		return nil, err
 	}
-	programs, err := buildPrograms(ctx, s.root, options.Progress)
-	if err != nil {
+	if s.programs, err = buildPrograms(ctx, s.root, options.Progress); err != nil {
 		return nil, err
 	}
 	binaries, err := controlplane.Build(ctx, options.Progress)
@@ -96,26 +100,26 @@ func Start(ctx context.Context, options Options) (*System, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.start(ctx, programs, options); err != nil {
+	if err := s.start(ctx); err != nil {
 		return nil, errors.Join(err, s.Stop())
 	}
 	return s, nil
 }
 
-func (s *System) start(ctx context.Context, programs programs, options Options) error {
+func (s *System) start(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{s.connect, s.install} {
 		if err := step(ctx); err != nil {
 			return err
 		}
 	}
-	s.say("starting provider, controller, %s and %s", nameOf(programs.clusterAutoscaler), nameOf(programs.fluxOperator))
-	if err := s.startProvider(ctx, programs.provider); err != nil {
+	s.say("starting provider, controller, %s and %s", nameOf(s.programs.clusterAutoscaler), nameOf(s.programs.fluxOperator))
+	if err := s.startProvider(ctx); err != nil {
 		return err
 	}
-	if err := s.startController(ctx, programs.controller); err != nil {
+	if err := s.startController(ctx); err != nil {
 		return err
 	}
-	if err := s.startOperator(programs.fluxOperator); err != nil {
+	if err := s.startOperator(); err != nil {
 		return err
 	}
 	for name, address := range map[string]string{"provider": s.providerHealth, "controller": s.controllerHealth} {
@@ -123,7 +127,7 @@ func (s *System) start(ctx context.Context, programs programs, options Options) 
 			return err
 		}
 	}
-	return s.startAutoscaler(programs.clusterAutoscaler, options.AutoscalerFlags)
+	return s.startAutoscaler()
 }
 
 func nameOf(program string) string { return filepath.Base(program) }
@@ -206,9 +210,8 @@ func (s *System) address() (string, error) {
 	return fmt.Sprintf("127.0.0.1:%d", port), nil
 }
 
-func (s *System) startProvider(ctx context.Context, binary string) (err error) {
-	kubeconfig, err := s.serviceAccount(ctx, "provider")
-	if err != nil {
+func (s *System) startProvider(ctx context.Context) (err error) {
+	if err := s.Plane.WriteServerCertificate(s.file("provider.crt"), s.file("provider.key"), s.file("tls-ca.crt")); err != nil {
 		return err
 	}
 	if s.ProviderAddress, err = s.address(); err != nil {
@@ -217,17 +220,28 @@ func (s *System) startProvider(ctx context.Context, binary string) (err error) {
 	if s.providerHealth, err = s.address(); err != nil {
 		return err
 	}
-	if err := s.Plane.WriteServerCertificate(s.file("provider.crt"), s.file("provider.key"), s.file("tls-ca.crt")); err != nil {
-		return err
-	}
-	s.Provider, err = s.Plane.Run("provider", exec.Command(binary,
-		"--kubeconfig="+kubeconfig, "--grpc-address="+s.ProviderAddress,
-		"--tls-cert-file="+s.file("provider.crt"), "--tls-key-file="+s.file("provider.key"), "--client-ca-file="+s.file("tls-ca.crt"),
-		"--metrics-address=0", "--health-address="+s.providerHealth, "--leader-elect=false", "--verbosity=1"))
+	s.Provider, err = s.runProvider(ctx, "provider", s.ProviderAddress, s.providerHealth)
 	return err
 }
 
-func (s *System) startController(ctx context.Context, binary string) (err error) {
+func (s *System) runProvider(ctx context.Context, name, address, health string) (*controlplane.Process, error) {
+	kubeconfig, err := s.serviceAccount(ctx, "provider")
+	if err != nil {
+		return nil, err
+	}
+	return s.Plane.Run(name, exec.Command(s.programs.provider, append(s.commonFlags(kubeconfig, address, health),
+		"--tls-cert-file="+s.file("provider.crt"), "--tls-key-file="+s.file("provider.key"), "--client-ca-file="+s.file("tls-ca.crt"))...))
+}
+
+// commonFlags are those of both binaries.
+func (s *System) commonFlags(kubeconfig, address, health string) []string {
+	return []string{
+		"--kubeconfig=" + kubeconfig, "--grpc-address=" + address, "--metrics-address=0", "--health-address=" + health, "--verbosity=1",
+		fmt.Sprintf("--leader-elect=%t", s.options.LeaderElection), "--leader-election-namespace=" + Namespace,
+	}
+}
+
+func (s *System) startController(ctx context.Context) (err error) {
 	kubeconfig, err := s.serviceAccount(ctx, "controller")
 	if err != nil {
 		return err
@@ -238,19 +252,17 @@ func (s *System) startController(ctx context.Context, binary string) (err error)
 	if s.controllerHealth, err = s.address(); err != nil {
 		return err
 	}
-	s.Controller, err = s.Plane.Run("controller", exec.Command(binary,
-		"--kubeconfig="+kubeconfig, "--grpc-address="+s.EndpointAddress,
-		"--metrics-address=0", "--health-address="+s.controllerHealth, "--leader-elect=false", "--verbosity=1"))
+	s.Controller, err = s.Plane.Run("controller", exec.Command(s.programs.controller, s.commonFlags(kubeconfig, s.EndpointAddress, s.controllerHealth)...))
 	return err
 }
 
-func (s *System) startOperator(binary string) (err error) {
-	s.Operator, err = s.Plane.Run("flux-operator", exec.Command(binary,
+func (s *System) startOperator() (err error) {
+	s.Operator, err = s.Plane.Run("flux-operator", exec.Command(s.programs.fluxOperator,
 		"--kubeconfig="+s.Kubeconfig, "--metrics-bind-address=0", "--health-probe-bind-address=0", "--leader-elect=false"))
 	return err
 }
 
-func (s *System) startAutoscaler(binary string, flags []string) (err error) {
+func (s *System) startAutoscaler() (err error) {
 	if err := s.Plane.WriteClientCertificate("cluster-autoscaler", s.file("autoscaler.crt"), s.file("autoscaler.key"), s.file("tls-ca.crt")); err != nil {
 		return err
 	}
@@ -268,11 +280,27 @@ func (s *System) startAutoscaler(binary string, flags []string) (err error) {
 	if err != nil {
 		return err
 	}
-	s.Autoscaler, err = s.Plane.Run("cluster-autoscaler", exec.Command(binary, append([]string{
+	s.Autoscaler, err = s.Plane.Run("cluster-autoscaler", exec.Command(s.programs.clusterAutoscaler, append([]string{
 		"--kubeconfig=" + s.Kubeconfig, "--cloud-provider=externalgrpc", "--cloud-config=" + s.file("cloud-config.yaml"),
 		"--enforce-node-group-min-size=true", "--leader-elect=false", "--address=" + own,
-	}, flags...)...))
+	}, s.options.AutoscalerFlags...)...))
 	return err
+}
+
+// AddProvider starts one more replica of the provider and waits until it is ready. It returns the address that it
+// serves Cluster Autoscaler on.
+func (s *System) AddProvider(ctx context.Context, name string) (address string, err error) {
+	if address, err = s.address(); err != nil {
+		return "", err
+	}
+	health, err := s.address()
+	if err != nil {
+		return "", err
+	}
+	if _, err := s.runProvider(ctx, name, address, health); err != nil {
+		return "", err
+	}
+	return address, s.ready(ctx, name, health)
 }
 
 // RestartProvider kills the provider as a crash would and starts it again.

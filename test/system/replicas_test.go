@@ -1,0 +1,92 @@
+package system_test
+
+import (
+	"context"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/system"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// TestReplicas: with leader election, under the rights of manifests/, one provider reconciles, both are ready, and
+// the other takes over when the first is killed.
+func TestReplicas(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	s, err := system.Start(ctx, system.Options{Progress: os.Stderr, LogDir: t.ArtifactDir(), LeaderElection: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	first := leader(t, s, "ensemble-autoscaler-provider", "")
+	leader(t, s, "ensemble-autoscaler-controller", "")
+	if _, err := s.AddProvider(ctx, "provider-2"); err != nil {
+		t.Fatalf("a replica that does not lead: %v", err)
+	}
+	if err := s.Provider.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	leader(t, s, "ensemble-autoscaler-provider", first)
+
+	// It does the work of the first.
+	objects, err := s.ObjectsOf("examples/nodepools.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Apply(ctx, objects...); err != nil {
+		t.Fatal(err)
+	}
+	until(t, func(ctx context.Context) (bool, error) {
+		var pool v1alpha1.NodePool
+		err := s.Client.Get(ctx, client.ObjectKey{Name: "hpc-a"}, &pool)
+		return len(pool.Status.Conditions) > 0, err
+	})
+	for _, name := range []string{"provider", "provider-2", "controller"} {
+		log, err := os.ReadFile(s.Plane.LogDir() + "/" + name + ".log")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(log)) {
+			if strings.Contains(line, "forbidden") {
+				t.Errorf("%s lacks a right: %s", name, line)
+			}
+		}
+	}
+}
+
+// leader waits until somebody other than not holds the lease.
+func leader(t *testing.T, s *system.System, name, not string) (holder string) {
+	t.Helper()
+	until(t, func(ctx context.Context) (bool, error) {
+		var lease coordinationv1.Lease
+		if err := s.Client.Get(ctx, client.ObjectKey{Namespace: system.Namespace, Name: name}, &lease); err != nil {
+			return false, client.IgnoreNotFound(err)
+		}
+		if lease.Spec.HolderIdentity != nil {
+			holder = *lease.Spec.HolderIdentity
+		}
+		return holder != "" && holder != not, nil
+	})
+	return holder
+}
+
+func until(t *testing.T, condition wait.ConditionWithContextFunc) {
+	t.Helper()
+	if err := wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, 2*time.Minute, true, condition); err != nil {
+		t.Fatal(err)
+	}
+}
