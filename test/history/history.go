@@ -14,8 +14,9 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
 	watchtools "k8s.io/client-go/tools/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -186,29 +187,13 @@ func (r *Recorder) Stop() error {
 
 func itemsOf(list client.ObjectList) ([]client.Object, error) {
 	var out []client.Object
-	switch l := list.(type) {
-	case *corev1.NodeList:
-		for i := range l.Items {
-			out = append(out, &l.Items[i])
+	err := meta.EachListItem(list, func(item runtime.Object) error {
+		object, ok := item.(client.Object)
+		if !ok {
+			return fmt.Errorf("a list has an item of kind %T", item)
 		}
-	case *corev1.PodList:
-		for i := range l.Items {
-			out = append(out, &l.Items[i])
-		}
-	case *v1alpha1.NodePoolList:
-		for i := range l.Items {
-			out = append(out, &l.Items[i])
-		}
-	case *v1alpha1.EnsembleMemberList:
-		for i := range l.Items {
-			out = append(out, &l.Items[i])
-		}
-	case *unstructured.UnstructuredList:
-		for i := range l.Items {
-			out = append(out, &l.Items[i])
-		}
-	default:
-		return nil, fmt.Errorf("a list of kind %T is not recorded", list)
-	}
-	return out, nil
+		out = append(out, object)
+		return nil
+	})
+	return out, err
 }
