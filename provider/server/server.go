@@ -228,32 +228,6 @@ func (s *CloudProvider) GetAvailableGPUTypes(ctx context.Context, _ *externalgrp
 	return response, nil
 }
 
-// PricingNodePrice is the pool's price per hour for the time asked for.
-func (s *CloudProvider) PricingNodePrice(ctx context.Context, request *externalgrpc.PricingNodePriceRequest) (*externalgrpc.PricingNodePriceResponse, error) {
-	_, name, err := s.backend.Find(ctx, request.GetNode().GetProviderID())
-	if err != nil {
-		return nil, internal(err)
-	}
-	if name == "" {
-		// The node of a template has no machine, but it says which pool it is of.
-		name = request.GetNode().GetLabels()[v1alpha1.LabelNodePool]
-	}
-	p, err := s.pool(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	if p.Spec.PricePerHour == nil {
-		return nil, status.Errorf(codes.Unimplemented, "NodePool %s has no pricePerHour", p.Name)
-	}
-	span := request.GetEndTimestamp().AsTime().Sub(request.GetStartTimestamp().AsTime())
-	return &externalgrpc.PricingNodePriceResponse{Price: p.Spec.PricePerHour.AsApproximateFloat64() * span.Hours()}, nil
-}
-
-// PricingPodPrice is not known yet; Cluster Autoscaler does without.
-func (s *CloudProvider) PricingPodPrice(context.Context, *externalgrpc.PricingPodPriceRequest) (*externalgrpc.PricingPodPriceResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "pods have no price")
-}
-
 // pool is the pool of that name, or a status error.
 func (s *CloudProvider) pool(ctx context.Context, name string) (*v1alpha1.NodePool, error) {
 	p, err := s.pools.get(ctx, name)

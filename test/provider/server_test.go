@@ -118,14 +118,59 @@ func TestAnswers(t *testing.T) {
 		t.Errorf("PricingNodePrice of two hours at 0.50: %v, %v", cost, err)
 	}
 
+	// Cluster Autoscaler up to 1.34 sends objects of Kubernetes where later ones send bytes and timestamps.
+	legacy := func(at time.Time) []byte {
+		encoded, err := new(metav1.NewTime(at)).Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return encoded
+	}
+	half := &corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{Resources: corev1.ResourceRequirements{
+		Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("2")},
+	}}}}}
+	encodedPod, err := half.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for form, request := range map[string]*externalgrpc.PricingPodPriceRequest{
+		"today's": {PodBytes: encodedPod, StartTimestamp: timestamppb.New(from), EndTimestamp: timestamppb.New(from.Add(2 * time.Hour))},
+		"the old": {LegacyPod: encodedPod, LegacyStartTimestamp: legacy(from), LegacyEndTimestamp: legacy(from.Add(2 * time.Hour))},
+	} {
+		cost, err := p.server.PricingPodPrice(ctx, request)
+		if err != nil || cost.GetPrice() != 0.5 {
+			t.Errorf("PricingPodPrice of half a node for two hours at 0.50, in %s form: %v, %v", form, cost, err)
+		}
+	}
+	old, err := p.server.PricingNodePrice(ctx, &externalgrpc.PricingNodePriceRequest{
+		Node: node, LegacyStartTimestamp: legacy(from), LegacyEndTimestamp: legacy(from.Add(time.Hour)),
+	})
+	if err != nil || old.GetPrice() != 0.5 {
+		t.Errorf("PricingNodePrice of an hour at 0.50, in the old form: %v, %v", old, err)
+	}
+
 	// What is not for us to answer, or names a pool that is not there.
 	for call, ask := range map[string]func() error{
 		"Unimplemented GetOptions": func() error {
 			_, err := p.server.NodeGroupGetOptions(ctx, &externalgrpc.NodeGroupAutoscalingOptionsRequest{Id: name})
 			return err
 		},
-		"Unimplemented PricingPodPrice": func() error {
-			_, err := p.server.PricingPodPrice(ctx, &externalgrpc.PricingPodPriceRequest{})
+		"InvalidArgument PricingPodPrice without times": func() error {
+			_, err := p.server.PricingPodPrice(ctx, &externalgrpc.PricingPodPriceRequest{PodBytes: encodedPod})
+			return err
+		},
+		"InvalidArgument PricingPodPrice of no pod": func() error {
+			_, err := p.server.PricingPodPrice(ctx, &externalgrpc.PricingPodPriceRequest{PodBytes: []byte("no pod")})
+			return err
+		},
+		"InvalidArgument PricingNodePrice backwards": func() error {
+			_, err := p.server.PricingNodePrice(ctx, &externalgrpc.PricingNodePriceRequest{
+				Node: node, StartTimestamp: timestamppb.New(from), EndTimestamp: timestamppb.New(from.Add(-time.Hour)),
+			})
+			return err
+		},
+		"NotFound PricingNodePrice": func() error {
+			_, err := p.server.PricingNodePrice(ctx, &externalgrpc.PricingNodePriceRequest{Node: &externalgrpc.ExternalGrpcNode{Name: "foreign"}})
 			return err
 		},
 		"NotFound TargetSize": func() error {
