@@ -67,6 +67,7 @@ func run(ctx context.Context, config *process.Config) error {
 		Register: members.Register,
 		Options:  []grpc.ServerOption{grpc.MaxRecvMsgSize(maxRequestBytes)},
 		Ready:    synced.Wait,
+		Metrics:  metrics.Registry,
 		Log:      log, ShutdownTimeout: process.ShutdownTimeout,
 	}); err != nil {
 		return err

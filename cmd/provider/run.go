@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/certwatcher"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/process"
@@ -47,6 +48,9 @@ func run(ctx context.Context, config *Config) error {
 	}
 
 	backend := kwok.New(mgr.GetClient(), mgr.GetAPIReader())
+	if err := metrics.Registry.Register(&pool.Collector{Pools: mgr.GetClient(), Log: mgr.GetLogger()}); err != nil {
+		return fmt.Errorf("register the metrics of NodePools: %w", err)
+	}
 	observer := &pool.Observer{Cached: mgr.GetClient(), Live: mgr.GetAPIReader(), Backend: backend}
 	recorder := mgr.GetEventRecorder(name)
 	if err := (&pool.Reconciler{
@@ -84,6 +88,7 @@ func serve(mgr manager.Manager, config *Config, observer *pool.Observer, backend
 		Register: func(r grpc.ServiceRegistrar) { externalgrpc.RegisterCloudProviderServer(r, provider) },
 		Options:  []grpc.ServerOption{security},
 		Ready:    synced.Wait,
+		Metrics:  metrics.Registry,
 		Log:      log, ShutdownTimeout: process.ShutdownTimeout,
 	})
 }

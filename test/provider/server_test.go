@@ -8,6 +8,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	corev1 "k8s.io/api/core/v1"
@@ -19,6 +23,7 @@ import (
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/externalgrpc"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/pool"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/inprocess"
 )
 
@@ -147,6 +152,30 @@ func TestAnswers(t *testing.T) {
 	})
 	if err != nil || old.GetPrice() != 0.5 {
 		t.Errorf("PricingNodePrice of an hour at 0.50, in the old form: %v, %v", old, err)
+	}
+
+	// The same numbers, as Prometheus sees them.
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(&pool.Collector{Pools: p.GetClient(), Log: logr.Discard()})
+	if problems, err := testutil.GatherAndLint(registry); err != nil || len(problems) > 0 {
+		t.Errorf("the metrics are %v, %v", problems, err)
+	}
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	measured := map[string]float64{}
+	for _, family := range families {
+		for _, metric := range family.GetMetric() {
+			if metric.GetLabel()[0].GetValue() == name {
+				measured[strings.TrimPrefix(family.GetName(), "ensemble_autoscaler_nodepool_")] = metric.GetGauge().GetValue()
+			}
+		}
+	}
+	if diff := cmp.Diff(map[string]float64{
+		"target_nodes": 2, "min_nodes": 1, "max_nodes": 5, "floor_nodes": 0, "reserved_nodes": 0, "ready_nodes": 2, "machines": 2, "machines_to_delete": 0,
+	}, measured); diff != "" {
+		t.Errorf("wrong metrics (-want +got):\n%s", diff)
 	}
 
 	// What is not for us to answer, or names a pool that is not there.

@@ -34,6 +34,23 @@ func TestReplicas(t *testing.T) {
 	})
 	first := leader(t, s, "ensemble-autoscaler-provider", "")
 	leader(t, s, "ensemble-autoscaler-controller", "")
+	for address, metrics := range map[string][]string{
+		s.ProviderMetrics: {
+			`ensemble_autoscaler_grpc_server_handled_total{grpc_code="OK",grpc_method="NodeGroups",`, "ensemble_autoscaler_grpc_panics_recovered_total 0",
+			"ensemble_autoscaler_grpc_server_handling_seconds_bucket{",
+		},
+		s.ControllerMetrics: {`ensemble_autoscaler_grpc_server_handled_total{grpc_code="OK",grpc_method="RequestAction",`, "ensemble_autoscaler_resize_pass_duration_seconds_count"},
+	} {
+		text, err := s.Metrics(ctx, address)
+		if err != nil {
+			t.Errorf("metrics: %v", err)
+		}
+		for _, metric := range metrics {
+			if !strings.Contains(text, metric) {
+				t.Errorf("the metrics lack %s", metric)
+			}
+		}
+	}
 	if _, err := s.AddProvider(ctx, "provider-2"); err != nil {
 		t.Fatalf("a replica that does not lead: %v", err)
 	}

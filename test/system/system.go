@@ -62,6 +62,8 @@ type System struct {
 	Provider, Controller, Autoscaler, Operator *controlplane.Process
 	// EndpointAddress is where ensemble members are served, ProviderAddress where Cluster Autoscaler is.
 	EndpointAddress, ProviderAddress string
+	// ProviderMetrics and ControllerMetrics are the addresses that serve /metrics.
+	ProviderMetrics, ControllerMetrics string
 	// Kubeconfig is the path of the administrator's kubeconfig.
 	Kubeconfig string
 
@@ -220,23 +222,26 @@ func (s *System) startProvider(ctx context.Context) (err error) {
 	if s.providerHealth, err = s.address(); err != nil {
 		return err
 	}
-	s.Provider, err = s.runProvider(ctx, "provider", s.ProviderAddress, s.providerHealth)
+	if s.ProviderMetrics, err = s.address(); err != nil {
+		return err
+	}
+	s.Provider, err = s.runProvider(ctx, "provider", s.ProviderAddress, s.providerHealth, s.ProviderMetrics)
 	return err
 }
 
-func (s *System) runProvider(ctx context.Context, name, address, health string) (*controlplane.Process, error) {
+func (s *System) runProvider(ctx context.Context, name, address, health, metrics string) (*controlplane.Process, error) {
 	kubeconfig, err := s.serviceAccount(ctx, "provider")
 	if err != nil {
 		return nil, err
 	}
-	return s.Plane.Run(name, exec.Command(s.programs.provider, append(s.commonFlags(kubeconfig, address, health),
+	return s.Plane.Run(name, exec.Command(s.programs.provider, append(s.commonFlags(kubeconfig, address, health, metrics),
 		"--tls-cert-file="+s.file("provider.crt"), "--tls-key-file="+s.file("provider.key"), "--client-ca-file="+s.file("tls-ca.crt"))...))
 }
 
 // commonFlags are those of both binaries.
-func (s *System) commonFlags(kubeconfig, address, health string) []string {
+func (s *System) commonFlags(kubeconfig, address, health, metrics string) []string {
 	return []string{
-		"--kubeconfig=" + kubeconfig, "--grpc-address=" + address, "--metrics-address=0", "--health-address=" + health, "--verbosity=1",
+		"--kubeconfig=" + kubeconfig, "--grpc-address=" + address, "--metrics-address=" + metrics, "--health-address=" + health, "--verbosity=1",
 		fmt.Sprintf("--leader-elect=%t", s.options.LeaderElection), "--leader-election-namespace=" + Namespace,
 	}
 }
@@ -252,7 +257,10 @@ func (s *System) startController(ctx context.Context) (err error) {
 	if s.controllerHealth, err = s.address(); err != nil {
 		return err
 	}
-	s.Controller, err = s.Plane.Run("controller", exec.Command(s.programs.controller, s.commonFlags(kubeconfig, s.EndpointAddress, s.controllerHealth)...))
+	if s.ControllerMetrics, err = s.address(); err != nil {
+		return err
+	}
+	s.Controller, err = s.Plane.Run("controller", exec.Command(s.programs.controller, s.commonFlags(kubeconfig, s.EndpointAddress, s.controllerHealth, s.ControllerMetrics)...))
 	return err
 }
 
@@ -297,7 +305,7 @@ func (s *System) AddProvider(ctx context.Context, name string) (address string, 
 	if err != nil {
 		return "", err
 	}
-	if _, err := s.runProvider(ctx, name, address, health); err != nil {
+	if _, err := s.runProvider(ctx, name, address, health, "0"); err != nil {
 		return "", err
 	}
 	return address, s.ready(ctx, name, health)
@@ -333,24 +341,37 @@ func (s *System) ready(ctx context.Context, name, address string) error {
 }
 
 func probe(ctx context.Context, address string) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/readyz", http.NoBody)
+	_, err := fetch(ctx, "http://"+address+"/readyz")
+	return err
+}
+
+// Metrics is what a program tells Prometheus.
+func (s *System) Metrics(ctx context.Context, address string) (string, error) {
+	return fetch(ctx, "http://"+address+"/metrics")
+}
+
+// fetch is the content of a page.
+func fetch(ctx context.Context, url string) (content string, err error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
-		return err
+		return "", err
 	}
 	// A transport of its own leaves no connection behind.
 	transport := &http.Transport{DisableKeepAlives: true}
 	defer transport.CloseIdleConnections()
 	response, err := (&http.Client{Transport: transport, Timeout: 5 * time.Second}).Do(request)
 	if err != nil {
-		return err
+		return "", err
 	}
-	if err := response.Body.Close(); err != nil {
-		return err
+	defer func() { err = errors.Join(err, response.Body.Close()) }()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		return "", err
 	}
 	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("/readyz answers %s", response.Status)
+		return "", fmt.Errorf("%s answers %s", url, response.Status)
 	}
-	return nil
+	return string(body), nil
 }
 
 // Stop ends everything.
