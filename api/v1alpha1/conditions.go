@@ -36,6 +36,8 @@ const (
 	ReasonReserved = "Reserved"
 	// ReasonPoolNotFound: no NodePool of that name exists.
 	ReasonPoolNotFound = "PoolNotFound"
+	// ReasonPoolDeleting: the pool is being deleted and takes no new reservations.
+	ReasonPoolDeleting = "PoolDeleting"
 	// ReasonPoolFull: the pool has no room below its maxSize at the moment.
 	ReasonPoolFull = "PoolFull"
 	// ReasonPoolTooSmall: the pool's maxSize is below the wish, so waiting does not help.

@@ -32,6 +32,9 @@ const (
 	AnnotationReleasing = Group + "/releasing"
 )
 
+// FinalizerMachines on a NodePool keeps it until its machines are gone: without it they would be nobody's.
+const FinalizerMachines = Group + "/machines"
+
 const (
 	// AnnotationScaleDownDisabled with the value "true" keeps Cluster Autoscaler from removing a node.
 	// The name is Cluster Autoscaler's.

@@ -25,6 +25,11 @@ func pool(name string, maxSize int32) plan.Pool {
 	return plan.Pool{Name: name, MaxSize: maxSize, ProvisionTimeout: 10 * time.Minute, Allocatable: fourCores}
 }
 
+func deleting(p plan.Pool) plan.Pool {
+	p.Deleting = true
+	return p
+}
+
 // nodes makes Ready, empty, reserved nodes of a pool, named pool-from to pool-(to-1).
 func nodes(pool string, from, to int) []plan.Node {
 	var out []plan.Node

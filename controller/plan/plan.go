@@ -240,6 +240,9 @@ func (p *pass) grantGang(m *candidate) *verdict {
 	if pool == nil {
 		return &verdict{v1alpha1.ReasonPoolNotFound, fmt.Sprintf("NodePool %q does not exist", name), true}
 	}
+	if pool.Deleting {
+		return &verdict{v1alpha1.ReasonPoolDeleting, fmt.Sprintf("NodePool %q is being deleted", name), true}
+	}
 	if resource, asked, offered := Lacking(m.PodRequests, pool.Allocatable, nil); resource != "" {
 		return &verdict{v1alpha1.ReasonPodTooLarge, fmt.Sprintf(
 			"a pod requests %s of %s and an empty node of %s offers %s",

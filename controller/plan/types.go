@@ -70,6 +70,8 @@ type Pool struct {
 	Name string
 	// MaxSize is the greatest number of nodes.
 	MaxSize int32
+	// Deleting is set when the NodePool is being deleted, so that it grants nothing any more.
+	Deleting bool
 	// ProvisionTimeout is how long a node may take from its order until it is Ready.
 	ProvisionTimeout time.Duration
 	// Allocatable is what an empty node of the pool offers.

@@ -110,6 +110,7 @@ func (s *seen) readPools(ctx context.Context, reader client.Reader) error {
 		s.pools = append(s.pools, plan.Pool{
 			Name:             pools.Items[i].Name,
 			MaxSize:          spec.MaxSize,
+			Deleting:         pools.Items[i].DeletionTimestamp != nil,
 			ProvisionTimeout: spec.ProvisionTimeout.Duration,
 			Allocatable:      plan.ResourcesOf(spec.Template.AllocatableOrCapacity()),
 			Taints:           spec.Template.Taints,

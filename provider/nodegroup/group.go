@@ -17,6 +17,9 @@ type Group struct {
 	ForMembers int32
 	// ToDelete is spec.machinesToDelete.
 	ToDelete []string
+	// Deleting is set when the NodePool is being deleted. It goes when its machines are gone, and those go when
+	// no member reserves any and no pod is on them.
+	Deleting bool
 	// FollowsFloor is set when no autoscaler decides on the target, so that it follows the floor.
 	FollowsFloor bool
 	// ProvisionTimeout is how long a machine may take from its order until its node is Ready.

@@ -49,6 +49,9 @@ type Decisions struct {
 	Conditions      []metav1.Condition
 	WhenReady       string
 
+	// Finish is set when the NodePool is being deleted and nothing of it is left.
+	Finish bool
+
 	// Next is when a pass is due though nothing has changed; zero when none is.
 	Next time.Time
 }
@@ -71,6 +74,10 @@ type Mark struct {
 func Plan(g *Group, announceTimeout time.Duration, now time.Time) Decisions {
 	d := Decisions{Floor: g.WantedFloor(), Reserved: g.Reserved()}
 	holders := g.holders()
+	if g.Deleting && d.Reserved == 0 && len(holders) == 0 {
+		g.planEnd(&d)
+		return d
+	}
 	surplus, kept := g.divide(holders, now)
 
 	chosen := map[string]bool{}
@@ -90,6 +97,24 @@ func Plan(g *Group, announceTimeout time.Duration, now time.Time) Decisions {
 	d.Cancel, d.Order = g.orders(kept, unwanted)
 	g.report(&d)
 	return d
+}
+
+// planEnd takes a pool apart that is being deleted. Every node is tainted, so that no pod comes to it any more, and
+// goes when the last pod has left it.
+func (g *Group) planEnd(d *Decisions) {
+	live := g.live()
+	chosen := map[string]bool{}
+	for _, m := range live {
+		chosen[m.Name] = true
+		if m.Node == nil || (m.Node.Releasing && m.Node.Pods == 0) {
+			d.Release = append(d.Release, m.Name)
+		}
+	}
+	d.Marks = g.marks(nil, chosen)
+	d.GiveUp = max(0, g.Target-int32(len(live))) //nolint:gosec // At most MaxSize and those that were cancelled.
+	d.Delete, d.Gone = g.deletions()
+	d.Finish = len(g.Machines) == 0 && len(g.ToDelete) == 0 && g.Target == 0
+	g.report(d)
 }
 
 // divide finds the marked machines that nobody holds and no pod uses. As many of them as claims are unmet
@@ -133,6 +158,8 @@ func (g *Group) marks(holders map[string]string, chosen map[string]bool) []Mark 
 		node, holder := m.Node, holders[m.Name]
 		mark := Mark{Node: node.Name, HeldBy: holder, Reserved: node.Reserved || holder != "", Releasing: chosen[m.Name]}
 		switch {
+		case mark.Releasing && !node.Releasing && g.Deleting:
+			mark.Why = "the NodePool is being deleted; no pod may come to the node any more"
 		case mark.Releasing && !node.Releasing:
 			mark.Why = "no member holds the node and no pod uses it; it is released"
 		case !mark.Releasing && node.Releasing && holder != "":
@@ -247,6 +274,9 @@ func (g *Group) report(d *Decisions) {
 	machines := metav1.Condition{Type: v1alpha1.ConditionMachinesReady, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonMachinesReady,
 		Message: fmt.Sprintf("%d of %d nodes are Ready", ready, g.Target)}
 	switch {
+	case g.Deleting:
+		machines.Status, machines.Reason = metav1.ConditionFalse, v1alpha1.ReasonDeleting
+		machines.Message = g.waitsFor()
 	case failed != nil:
 		machines.Status, machines.Reason = metav1.ConditionFalse, v1alpha1.ReasonMachineFailed
 		machines.Message = fmt.Sprintf("machine %s failed: %s: %s", failed.Name, failed.Failure.Code, failed.Failure.Message)
@@ -258,6 +288,29 @@ func (g *Group) report(d *Decisions) {
 	}
 	d.Conditions = []metav1.Condition{floor, machines}
 	d.WhenReady = machines.Message
+}
+
+// waitsFor says what keeps a pool that is being deleted.
+func (g *Group) waitsFor() string {
+	const begin = "the NodePool is being deleted"
+	if len(g.Reservations) > 0 {
+		var members []string
+		for i := range g.Reservations {
+			members = append(members, g.Reservations[i].Member)
+		}
+		return fmt.Sprintf("%s; it waits until no node is reserved by %s", begin, Listed(members))
+	}
+	var used []string
+	for _, m := range g.live() {
+		if m.Node != nil && m.Node.Pods > 0 {
+			used = append(used, m.Name)
+		}
+	}
+	if len(used) > 0 {
+		slices.Sort(used)
+		return fmt.Sprintf("%s; it waits until no pod is on %s", begin, Listed(used))
+	}
+	return begin + ", and its machines are"
 }
 
 // newestFirst orders machines by their time of order, then by name, of which the longer is the newer one.

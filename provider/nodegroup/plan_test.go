@@ -23,12 +23,13 @@ type steps struct {
 	Release, Delete, Gone, Cancel, Say []string
 	Order                              []v1alpha1.MachinePurpose
 	Next                               time.Time
+	Finish                             bool
 }
 
 func stepsOf(d *nodegroup.Decisions) steps {
 	s := steps{
 		Floor: d.Floor, Raise: d.Raise, GiveUp: d.GiveUp, Release: d.Release, Delete: d.Delete, Gone: d.Gone, Cancel: d.Cancel,
-		Order: d.Order, Next: d.Next,
+		Order: d.Order, Next: d.Next, Finish: d.Finish,
 	}
 	for i := range d.Marks {
 		m := &d.Marks[i]
@@ -163,6 +164,29 @@ func TestPlan(t *testing.T) {
 			recorded(group(1, autoscalers(up(0)), autoscalers(booting(1)), autoscalers(booting(2)), autoscalers(up(3)))),
 			steps{Cancel: []string{"hpc-2", "hpc-1"}},
 		},
+		"a pool that is being deleted waits for its members": {
+			deleting(recorded(with(group(1, up(0, heldBy("ns/a"))), claim("ns/a", 1, 0)))),
+			steps{Floor: 1},
+		},
+		"a pool that is being deleted takes all its nodes out of use, whoever is on them": {
+			deleting(recorded(group(2, up(0, unmarked, pods(1)), up(1)))),
+			steps{Say: []string{
+				"hpc-1: the NodePool is being deleted; no pod may come to the node any more [releasing]",
+				"hpc-0: the NodePool is being deleted; no pod may come to the node any more [releasing]",
+			}},
+		},
+		"a pool that is being deleted gives up what is not there yet, and nodes when they are empty, minSize or not": {
+			deleting(minSize(4, recorded(group(4, up(0, unmarked, releasing, pods(1)), up(1, unmarked, releasing), booting(2))))),
+			steps{Release: []string{"hpc-2", "hpc-1"}, GiveUp: 1},
+		},
+		"a pool that is being deleted goes after its machines": {
+			deleting(recorded(group(0))),
+			steps{Finish: true},
+		},
+		"a pool that is being deleted waits for machines that are on their way out": {
+			deleting(toDelete(recorded(group(0, up(0))), "hpc-0")),
+			steps{Delete: []string{"hpc-0"}},
+		},
 		"a machine that has vanished is ordered again": {
 			recorded(with(group(2, up(0, heldBy("ns/a"))), claim("ns/a", 2, 0))),
 			steps{Floor: 2, Order: []v1alpha1.MachinePurpose{reservation}},
@@ -180,6 +204,11 @@ func TestPlan(t *testing.T) {
 
 func with(g *nodegroup.Group, claims ...nodegroup.Reservation) *nodegroup.Group {
 	g.Reservations = claims
+	return g
+}
+
+func deleting(g *nodegroup.Group) *nodegroup.Group {
+	g.Deleting = true
 	return g
 }
 
@@ -240,6 +269,21 @@ func TestConditions(t *testing.T) {
 			recorded(group(2, autoscalers(up(0)), failed)),
 			metav1.Condition{Type: "FloorMet", Status: "True", Reason: "FloorMet", Message: "the target size 2 is at or above the floor 0"},
 			metav1.Condition{Type: "MachinesReady", Status: "False", Reason: "MachineFailed", Message: "machine hpc-1 failed: OutOfStock: no machine of this kind is left"},
+		},
+		"being deleted, with members": {
+			deleting(recorded(with(group(1, up(0, heldBy("ns/a"))), claim("ns/a", 1, 0)))),
+			metav1.Condition{Type: "FloorMet", Status: "True", Reason: "FloorMet", Message: "the target size 1 is at or above the floor 1"},
+			metav1.Condition{Type: "MachinesReady", Status: "False", Reason: "Deleting", Message: "the NodePool is being deleted; it waits until no node is reserved by ns/a"},
+		},
+		"being deleted, with pods": {
+			deleting(recorded(group(2, up(0, pods(2)), up(1)))),
+			metav1.Condition{Type: "FloorMet", Status: "True", Reason: "FloorMet", Message: "the target size 2 is at or above the floor 0"},
+			metav1.Condition{Type: "MachinesReady", Status: "False", Reason: "Deleting", Message: "the NodePool is being deleted; it waits until no pod is on hpc-0"},
+		},
+		"being deleted": {
+			deleting(recorded(group(0))),
+			metav1.Condition{Type: "FloorMet", Status: "True", Reason: "FloorMet", Message: "the target size 0 is at or above the floor 0"},
+			metav1.Condition{Type: "MachinesReady", Status: "False", Reason: "Deleting", Message: "the NodePool is being deleted, and its machines are"},
 		},
 		"with machines on their way out": {
 			toDelete(recorded(group(1, autoscalers(up(0)), up(1))), "hpc-1"),

@@ -33,6 +33,9 @@ func refuse(kind RefusalKind, format string, args ...any) *Refusal {
 // IncreaseSize is the target after Cluster Autoscaler has ordered delta machines, and the part of it that the
 // floor calls for. The error is a *Refusal.
 func (g *Group) IncreaseSize(delta int32) (target, forMembers int32, err error) {
+	if g.Deleting {
+		return 0, 0, refuse(Forbidden, "%s is being deleted", g.Name)
+	}
 	if delta <= 0 {
 		return 0, 0, refuse(Malformed, "delta is %d; IncreaseSize of %s takes a number above 0", delta, g.Name)
 	}

@@ -40,6 +40,7 @@ func TestIncreaseSize(t *testing.T) {
 		{"by more than a number can hold", group(2), 2147483647, "refused 1: the target size 2 of hpc plus 2147483647 is 2147483649, above its maxSize 10", 0},
 		{"to the floor, which is for members", floor(4, group(2, up(0), up(1))), 2, "target 4", 4},
 		{"beyond the floor, of which a part is for members", floor(4, group(2, up(0), up(1))), 5, "target 7", 4},
+		{"of a pool that is being deleted", deleting(group(2)), 1, "refused 2: hpc is being deleted", 0},
 		{"while orders for members are outstanding", forMembers(5, group(5, up(0))), 2, "target 7", 5},
 		{"after all orders for members were made", forMembers(2, group(2, up(0), up(1))), 2, "target 4", 0},
 	} {

@@ -13,6 +13,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
@@ -26,12 +27,41 @@ import (
 func (r *Reconciler) apply(ctx context.Context, pool *v1alpha1.NodePool, group *nodegroup.Group, d *nodegroup.Decisions) error {
 	pool = pool.DeepCopy()
 	for _, step := range []func(context.Context, *v1alpha1.NodePool, *nodegroup.Group, *nodegroup.Decisions) error{
-		r.recordStatus, r.mark, r.setTarget, r.deleteMachines, r.cancelMachines, r.orderMachines,
+		r.keep, r.recordStatus, r.mark, r.setTarget, r.deleteMachines, r.cancelMachines, r.orderMachines, r.finish,
 	} {
 		if err := step(ctx, pool, group, d); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// keep makes sure that the NodePool outlives its machines. It comes before the first of them is ordered.
+func (r *Reconciler) keep(ctx context.Context, pool *v1alpha1.NodePool, _ *nodegroup.Group, _ *nodegroup.Decisions) error {
+	if pool.DeletionTimestamp != nil || !controllerutil.AddFinalizer(pool, v1alpha1.FinalizerMachines) {
+		return nil
+	}
+	if err := r.Client.Update(ctx, pool); err != nil {
+		return fmt.Errorf("add the finalizer to NodePool %s: %w", pool.Name, err)
+	}
+	return nil
+}
+
+// finish lets a NodePool go that is being deleted, when nothing of it is left.
+func (r *Reconciler) finish(ctx context.Context, pool *v1alpha1.NodePool, group *nodegroup.Group, d *nodegroup.Decisions) error {
+	if !d.Finish {
+		return nil
+	}
+	if err := r.seesAll(ctx, pool, group); err != nil {
+		return err
+	}
+	if !controllerutil.RemoveFinalizer(pool, v1alpha1.FinalizerMachines) {
+		return nil
+	}
+	if err := client.IgnoreNotFound(r.Client.Update(ctx, pool)); err != nil {
+		return fmt.Errorf("remove the finalizer from NodePool %s: %w", pool.Name, err)
+	}
+	log.FromContext(ctx).Info("The NodePool is deleted; its machines are gone", "nodePool", pool.Name)
 	return nil
 }
 
@@ -181,7 +211,7 @@ func (r *Reconciler) setTarget(ctx context.Context, pool *v1alpha1.NodePool, gro
 		r.tell(ctx, pool, corev1.EventTypeNormal, "Released", "target %d -> %d: released %s", before, spec.Replicas, nodegroup.Listed(release))
 	}
 	if d.GiveUp > 0 {
-		r.tell(ctx, pool, corev1.EventTypeNormal, "GaveUpOrders", "target %d -> %d: %d machines were to be ordered for members that want them no more", before, spec.Replicas, d.GiveUp)
+		r.tell(ctx, pool, corev1.EventTypeNormal, "GaveUpOrders", "target %d -> %d: %d machines were to be ordered that nobody wants any more", before, spec.Replicas, d.GiveUp)
 	}
 	if d.Raise > 0 {
 		r.tell(ctx, pool, corev1.EventTypeNormal, "FollowedFloor", "target %d -> %d: the floor is %d and no autoscaler decides", before, spec.Replicas, d.Floor)

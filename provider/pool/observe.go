@@ -86,6 +86,7 @@ func GroupOf(pool *v1alpha1.NodePool) *nodegroup.Group {
 		MinSize:          pool.Spec.MinSize,
 		MaxSize:          pool.Spec.MaxSize,
 		Target:           pool.Spec.Replicas,
+		Deleting:         pool.DeletionTimestamp != nil,
 		ForMembers:       pool.Spec.ReplicasForMembers,
 		ToDelete:         pool.Spec.MachinesToDelete,
 		FollowsFloor:     pool.Spec.Autoscaler == v1alpha1.AutoscalerNone,

@@ -96,7 +96,7 @@ func (s *CloudProvider) NodeGroups(ctx context.Context, _ *externalgrpc.NodeGrou
 	}
 	response := &externalgrpc.NodeGroupsResponse{}
 	for _, p := range pools {
-		if p.Spec.Autoscaler == v1alpha1.AutoscalerNone {
+		if !decided(p) {
 			continue
 		}
 		group := nodeGroup(p)
@@ -126,10 +126,16 @@ func (s *CloudProvider) NodeGroupForNode(ctx context.Context, request *externalg
 		return none, nil
 	case err != nil:
 		return nil, internal(err)
-	case p.Spec.Autoscaler == v1alpha1.AutoscalerNone:
+	case !decided(p):
 		return none, nil
 	}
 	return &externalgrpc.NodeGroupForNodeResponse{NodeGroup: nodeGroup(p)}, nil
+}
+
+// decided reports whether Cluster Autoscaler decides on a pool. One that is being deleted is none of its groups any
+// more: it would be told to add nodes there.
+func decided(p *v1alpha1.NodePool) bool {
+	return p.Spec.Autoscaler != v1alpha1.AutoscalerNone && p.DeletionTimestamp == nil
 }
 
 func nodeGroup(p *v1alpha1.NodePool) *externalgrpc.NodeGroup {

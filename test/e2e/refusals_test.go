@@ -16,9 +16,6 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/ensemble"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/externalgrpc"
@@ -95,9 +92,7 @@ func TestBadRequests(t *testing.T) {
 			t.Errorf("grow 1 at the maximum was answered %+v", r)
 		}
 	})
-	if err := shared.Client.Delete(t.Context(), &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: x.namespace, Name: "stranger"}}); err != nil {
-		t.Fatal(err)
-	}
+	x.deletePod("stranger")
 	x.end(pool)
 }
 

@@ -76,6 +76,8 @@ func (x *tenant) end(pools ...string) {
 	for _, pool := range pools {
 		x.nodes(pool, 0)
 		x.floor(pool, 0)
+		x.removePool(pool)
+		x.poolGone(pool)
 	}
 }
 

@@ -387,3 +387,34 @@ func (x *tenant) edit(cluster types.NamespacedName, size int) {
 		x.Fatal(err)
 	}
 }
+
+// removePool deletes a NodePool.
+func (x *tenant) removePool(name string) {
+	x.Helper()
+	pool := &v1alpha1.NodePool{}
+	pool.Name = name
+	if err := shared.Client.Delete(x.Context(), pool); err != nil {
+		x.Fatal(err)
+	}
+}
+
+// poolGone waits until a NodePool is gone, and its nodes with it.
+func (x *tenant) poolGone(name string) {
+	x.Helper()
+	x.until(func(s *history.State) string {
+		if s.Pools[name] != nil || len(s.NodesOf(name)) > 0 {
+			return fmt.Sprintf("NodePool %s (%v) or its nodes %v are still there", name, s.Pools[name] != nil, s.NodesOf(name))
+		}
+		return ""
+	})
+}
+
+// deletePod deletes a pod.
+func (x *tenant) deletePod(name string) {
+	x.Helper()
+	pod := &corev1.Pod{}
+	pod.Namespace, pod.Name = x.namespace, name
+	if err := shared.Client.Delete(x.Context(), pod); err != nil {
+		x.Fatal(err)
+	}
+}

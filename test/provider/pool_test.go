@@ -2,12 +2,14 @@ package provider
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -21,8 +23,8 @@ func resources(cpu, memory, pods string) corev1.ResourceList {
 	}
 }
 
-// TestKillsBetweenWrites lets a pool without an autoscaler provide two nodes for a member and take one of them
-// back, and kills the provider before each of its writes in turn. A second provider goes on from there and
+// TestKillsBetweenWrites lets a pool without an autoscaler provide two nodes for a member, take one of them back and
+// be deleted, and kills the provider before each of its writes in turn. A second provider goes on from there and
 // always comes to the same end.
 // It is not parallel: two providers would do each other's work.
 func TestKillsBetweenWrites(t *testing.T) {
@@ -79,8 +81,37 @@ func killed(t *testing.T, most int64) (survived bool) {
 	if peak > 2 {
 		t.Errorf("killed before write %d: %d machines at a time, for a member that wanted 2", most+1, peak)
 	}
+	// A pool that is deleted while a member holds a node stays until it does not.
+	doomed := &v1alpha1.NodePool{}
+	doomed.Name = name
+	if err := cluster.Client.Delete(t.Context(), doomed); err != nil {
+		t.Fatal(err)
+	}
+	settled(1)
 	reserve(t, member, name, 0)
-	settled(0)
+	inprocess.Until(t, func(ctx context.Context) (string, error) {
+		if p.Killed() {
+			p.Stop()
+			p, survived = start(t, -1), false
+		}
+		s, err := look(ctx, name)
+		if apierrors.IsNotFound(err) {
+			return "", nil
+		}
+		if err != nil {
+			return "", err
+		}
+		return fmt.Sprintf("the NodePool is still there, with %v", s.machines), nil
+	})
+	var left corev1.NodeList
+	var machines v1alpha1.KwokMachineList
+	labels := client.MatchingLabels{v1alpha1.LabelNodePool: name}
+	if err := errors.Join(cluster.Client.List(t.Context(), &left, labels), cluster.Client.List(t.Context(), &machines, labels)); err != nil {
+		t.Fatal(err)
+	}
+	if len(left.Items)+len(machines.Items) > 0 {
+		t.Errorf("killed before write %d: the NodePool is gone, and %d nodes and %d machines are not", most+1, len(left.Items), len(machines.Items))
+	}
 	return survived
 }
 
