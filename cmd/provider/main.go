@@ -22,6 +22,7 @@ type Config struct {
 	ClientCAFile            string
 	Insecure                bool
 	AnnounceTimeout         time.Duration
+	MaxStaleness            time.Duration
 }
 
 func main() { process.Main(command()) }
@@ -50,6 +51,8 @@ func command() *cobra.Command {
 	flags.BoolVar(&config.Insecure, "insecure", false, "serve without TLS: whoever reaches the port may order and delete machines")
 	flags.DurationVar(&config.AnnounceTimeout, "release-announce-timeout", 15*time.Second,
 		"how long a release waits for Cluster Autoscaler to ask for the lowered least size, before it is taken not to be running")
+	flags.DurationVar(&config.MaxStaleness, "max-staleness", 30*time.Second,
+		"how long the API server may be out of reach before Cluster Autoscaler is no longer answered from memory")
 	return cmd
 }
 
@@ -65,6 +68,8 @@ func (c *Config) validate() error {
 		return fmt.Errorf("--insecure and --tls-cert-file, --tls-key-file or --client-ca-file contradict each other: give the one or the others")
 	case !c.Insecure && files < 3:
 		return fmt.Errorf("--tls-cert-file, --tls-key-file and --client-ca-file are needed for mutual TLS with Cluster Autoscaler (--insecure serves without)")
+	case c.MaxStaleness < time.Second:
+		return fmt.Errorf("--max-staleness is %s; it must be at least 1s", c.MaxStaleness)
 	case c.AnnounceTimeout < 0:
 		return fmt.Errorf("--release-announce-timeout is %s; it must not be negative", c.AnnounceTimeout)
 	}

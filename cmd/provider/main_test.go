@@ -17,6 +17,7 @@ func TestRefusedFlags(t *testing.T) {
 		"nothing about TLS":              {nil, "--tls-cert-file, --tls-key-file and --client-ca-file are needed for mutual TLS with Cluster Autoscaler (--insecure serves without)"},
 		"a certificate alone":            {[]string{"--tls-cert-file=a", "--tls-key-file=b"}, "--client-ca-file are needed"},
 		"TLS and none":                   {[]string{"--insecure", "--tls-cert-file=a"}, "contradict each other"},
+		"no time at all":                 {[]string{"--insecure", "--max-staleness=10ms"}, "--max-staleness is 10ms; it must be at least 1s"},
 		"a negative time":                {[]string{"--insecure", "--release-announce-timeout=-1s"}, "--release-announce-timeout is -1s; it must not be negative"},
 		"a time that is none":            {[]string{"--release-announce-timeout=soon"}, `invalid argument "soon" for "--release-announce-timeout"`},
 		"an unknown flag":                {[]string{"--tls=no"}, "unknown flag: --tls"},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"os"
 
@@ -74,15 +75,25 @@ func run(ctx context.Context, config *Config) error {
 func serve(mgr manager.Manager, config *Config, observer *pool.Observer, backend *kwok.Backend) error {
 	log := mgr.GetLogger()
 	synced := process.NewSynced(mgr.GetCache(), &v1alpha1.NodePool{}, &v1alpha1.EnsembleMember{}, &v1alpha1.KwokMachine{}, &corev1.Node{}, &corev1.Pod{})
+	// Often enough that one lost answer does not count.
+	contact, err := process.NewContact(mgr, config.MaxStaleness/3, metrics.Registry)
+	if err != nil {
+		return err
+	}
 	provider := server.New(server.Options{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Observer: observer, Backend: backend,
-		Events: mgr.GetEventRecorder(name), Log: log.WithName("cloudprovider"), Synced: synced.Is,
+		Events: mgr.GetEventRecorder(name), Log: log.WithName("cloudprovider"), Trust: func() error {
+			if !synced.Is() {
+				return errors.New("the caches of the provider are not filled yet")
+			}
+			return contact.Check(config.MaxStaleness)
+		},
 	})
 	security, err := transport(mgr, config, log)
 	if err != nil {
 		return err
 	}
-	return process.Add(mgr, synced, process.Everywhere(provider.Announce), &serving.Server{
+	return process.Add(mgr, synced, contact, process.Everywhere(provider.Announce), &serving.Server{
 		Name:     "CloudProvider",
 		Address:  config.GRPCAddress,
 		Register: func(r grpc.ServiceRegistrar) { externalgrpc.RegisterCloudProviderServer(r, provider) },

@@ -43,7 +43,7 @@ type CloudProvider struct {
 
 	pools    *recentPools
 	announce *announcer
-	synced   func() bool
+	trust    func() error
 }
 
 var _ externalgrpc.CloudProviderServer = (*CloudProvider)(nil)
@@ -58,14 +58,14 @@ type Options struct {
 	Backend  machines.Backend
 	Events   events.EventRecorder
 	Log      logr.Logger
-	// Synced reports whether the caches hold everything. Nothing is answered from them before.
-	Synced func() bool
+	// Trust is nil when the caches hold everything and are current, and says otherwise why they cannot be trusted.
+	Trust func() error
 }
 
 // New returns a server. Its Announce has to run beside it.
 func New(o Options) *CloudProvider {
 	return &CloudProvider{
-		client: o.Client, live: o.Live, observer: o.Observer, backend: o.Backend, events: o.Events, log: o.Log, synced: o.Synced,
+		client: o.Client, live: o.Live, observer: o.Observer, backend: o.Backend, events: o.Events, log: o.Log, trust: o.Trust,
 		pools:    newRecentPools(o.Client),
 		announce: newAnnouncer(o.Client, o.Log),
 	}
@@ -74,8 +74,8 @@ func New(o Options) *CloudProvider {
 // Refresh fails when NodeGroups would: Cluster Autoscaler skips a loop whose Refresh failed, but takes an
 // error of NodeGroups to mean that there are no groups.
 func (s *CloudProvider) Refresh(context.Context, *externalgrpc.RefreshRequest) (*externalgrpc.RefreshResponse, error) {
-	if !s.synced() {
-		return nil, status.Error(codes.Unavailable, "the caches of the provider are not filled yet")
+	if err := s.trust(); err != nil {
+		return nil, status.Error(codes.Unavailable, err.Error())
 	}
 	return &externalgrpc.RefreshResponse{}, nil
 }
@@ -87,8 +87,8 @@ func (s *CloudProvider) Cleanup(context.Context, *externalgrpc.CleanupRequest) (
 
 // NodeGroups lists the pools that Cluster Autoscaler decides on, with their floors as least sizes.
 func (s *CloudProvider) NodeGroups(ctx context.Context, _ *externalgrpc.NodeGroupsRequest) (*externalgrpc.NodeGroupsResponse, error) {
-	if !s.synced() {
-		return nil, status.Error(codes.Unavailable, "the caches of the provider are not filled yet")
+	if err := s.trust(); err != nil {
+		return nil, status.Error(codes.Unavailable, err.Error())
 	}
 	pools, err := s.pools.list(ctx)
 	if err != nil {

@@ -2,15 +2,10 @@ package e2e
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
@@ -175,14 +170,21 @@ func TestCloudProviderRefuses(t *testing.T) {
 	x.settled(cluster, 2)
 	held := x.held(cluster)
 
+	trusting, err := shared.TLS()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, transport := range map[string]credentials.TransportCredentials{
 		"without TLS":           insecure.NewCredentials(),
-		"without a certificate": credentials.NewTLS(x.authority(nil)),
+		"without a certificate": credentials.NewTLS(trusting),
 	} {
-		if err := x.provider(transport, func(ctx context.Context, c externalgrpc.CloudProviderClient) error {
+		shared.serving.RLock()
+		err := shared.AskProvider(t.Context(), transport, func(ctx context.Context, c externalgrpc.CloudProviderClient) error {
 			_, err := c.Refresh(ctx, &externalgrpc.RefreshRequest{})
 			return err
-		}); status.Code(err) != codes.Unavailable {
+		})
+		shared.serving.RUnlock()
+		if status.Code(err) != codes.Unavailable {
 			t.Errorf("%s: the answer is %v, not a refused connection", name, err)
 		}
 	}
@@ -217,7 +219,9 @@ func TestCloudProviderRefuses(t *testing.T) {
 		}, codes.FailedPrecondition, cluster.String()},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := x.provider(credentials.NewTLS(x.authority(x.certificate())), row.ask)
+			shared.serving.RLock()
+			err := shared.AsAutoscaler(t.Context(), row.ask)
+			shared.serving.RUnlock()
 			if status.Code(err) != row.code || !strings.Contains(err.Error(), row.says) {
 				t.Errorf("the answer is %v, not %s with %q", err, row.code, row.says)
 			}
@@ -229,53 +233,4 @@ func TestCloudProviderRefuses(t *testing.T) {
 		})
 	}
 	x.end(pool)
-}
-
-// provider speaks to the CloudProvider.
-func (x *tenant) provider(transport credentials.TransportCredentials, ask func(context.Context, externalgrpc.CloudProviderClient) error) error {
-	x.Helper()
-	connection, err := grpc.NewClient(shared.ProviderAddress, grpc.WithTransportCredentials(transport))
-	if err != nil {
-		x.Fatal(err)
-	}
-	defer func() {
-		if err := connection.Close(); err != nil {
-			x.Error(err)
-		}
-	}()
-	shared.serving.RLock()
-	defer shared.serving.RUnlock()
-	return ask(x.Context(), externalgrpc.NewCloudProviderClient(connection))
-}
-
-// authority trusts the provider's certificate and shows one's own, nil for none.
-func (x *tenant) authority(own *tls.Certificate) *tls.Config {
-	x.Helper()
-	pem, err := os.ReadFile(filepath.Join(shared.Plane.Directory(), "tls-ca.crt"))
-	if err != nil {
-		x.Fatal(err)
-	}
-	config := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: x509.NewCertPool()}
-	if !config.RootCAs.AppendCertsFromPEM(pem) {
-		x.Fatal("the authority's certificate cannot be read")
-	}
-	if own != nil {
-		config.Certificates = []tls.Certificate{*own}
-	}
-	return config
-}
-
-// certificate is one that the provider accepts.
-func (x *tenant) certificate() *tls.Certificate {
-	x.Helper()
-	directory := x.TempDir()
-	certificate, key := filepath.Join(directory, "crt"), filepath.Join(directory, "key")
-	if err := shared.Plane.WriteClientCertificate("cluster-autoscaler", certificate, key, filepath.Join(directory, "ca")); err != nil {
-		x.Fatal(err)
-	}
-	pair, err := tls.LoadX509KeyPair(certificate, key)
-	if err != nil {
-		x.Fatal(err)
-	}
-	return &pair
 }

@@ -64,7 +64,7 @@ func startParts(t *testing.T, most int64, reconciles bool) *process {
 	}
 	provider := server.New(server.Options{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Observer: observer, Backend: backend, Events: recorder, Log: logr.Discard(),
-		Synced: func() bool { return true },
+		Trust: func() error { return nil },
 	})
 	mgr.Run(t, provider.Announce)
 	return &process{Mortal: mgr, server: provider, backend: backend}

@@ -45,6 +45,8 @@ type Options struct {
 	Progress io.Writer
 	// AutoscalerFlags are flags of Cluster Autoscaler besides those that it needs to run here.
 	AutoscalerFlags []string
+	// ProviderFlags are flags of the provider besides those that it needs to run here.
+	ProviderFlags []string
 	// LeaderElection lets provider and controller elect a leader among their replicas. One that is killed then
 	// keeps its lease for a while.
 	LeaderElection bool
@@ -234,8 +236,8 @@ func (s *System) runProvider(ctx context.Context, name, address, health, metrics
 	if err != nil {
 		return nil, err
 	}
-	return s.Plane.Run(name, exec.Command(s.programs.provider, append(s.commonFlags(kubeconfig, address, health, metrics),
-		"--tls-cert-file="+s.file("provider.crt"), "--tls-key-file="+s.file("provider.key"), "--client-ca-file="+s.file("tls-ca.crt"))...))
+	return s.Plane.Run(name, exec.Command(s.programs.provider, append(append(s.commonFlags(kubeconfig, address, health, metrics),
+		"--tls-cert-file="+s.file("provider.crt"), "--tls-key-file="+s.file("provider.key"), "--client-ca-file="+s.file("tls-ca.crt")), s.options.ProviderFlags...)...))
 }
 
 // commonFlags are those of both binaries.

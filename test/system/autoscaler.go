@@ -1,0 +1,52 @@
+package system
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/externalgrpc"
+)
+
+// AsAutoscaler speaks to the provider as Cluster Autoscaler does, with its certificate.
+func (s *System) AsAutoscaler(ctx context.Context, ask func(context.Context, externalgrpc.CloudProviderClient) error) error {
+	pair, err := tls.LoadX509KeyPair(s.file("autoscaler.crt"), s.file("autoscaler.key"))
+	if err != nil {
+		return fmt.Errorf("read the certificate of Cluster Autoscaler: %w", err)
+	}
+	config, err := s.TLS()
+	if err != nil {
+		return err
+	}
+	config.Certificates = []tls.Certificate{pair}
+	return s.AskProvider(ctx, credentials.NewTLS(config), ask)
+}
+
+// TLS trusts the provider's certificate and shows none.
+func (s *System) TLS() (*tls.Config, error) {
+	pem, err := os.ReadFile(s.file("tls-ca.crt"))
+	if err != nil {
+		return nil, fmt.Errorf("read the authority's certificate: %w", err)
+	}
+	config := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: x509.NewCertPool()}
+	if !config.RootCAs.AppendCertsFromPEM(pem) {
+		return nil, errors.New("read the authority's certificate: there is none in its file")
+	}
+	return config, nil
+}
+
+// AskProvider speaks to the provider over any transport.
+func (s *System) AskProvider(ctx context.Context, transport credentials.TransportCredentials, ask func(context.Context, externalgrpc.CloudProviderClient) error) (err error) {
+	connection, err := grpc.NewClient(s.ProviderAddress, grpc.WithTransportCredentials(transport))
+	if err != nil {
+		return fmt.Errorf("connect to the provider: %w", err)
+	}
+	defer func() { err = errors.Join(err, connection.Close()) }()
+	return ask(ctx, externalgrpc.NewCloudProviderClient(connection))
+}
