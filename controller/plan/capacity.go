@@ -44,6 +44,8 @@ type nodeCapacity struct {
 	holder *candidate
 	// recorded is the member whose status lists the node as held, nil for none.
 	recorded *candidate
+	// cpu is what pods on the node request of it.
+	cpu int64
 	// freed is set when this pass takes the node from its holder. Nobody else gets it in the same pass: a
 	// node must be off one list before it is put on another, lest a kill between two writes leave it on both.
 	freed bool
@@ -62,6 +64,13 @@ func newCapacity(observed *Observed, now time.Time) *capacity {
 	for _, pool := range observed.Pools {
 		c.pools[pool.Name] = &poolCapacity{Pool: pool, cursors: map[string]int{}, occupied: map[string]int32{}}
 	}
+	counts := make(map[string]int, len(observed.Pools))
+	for i := range observed.Nodes {
+		counts[observed.Nodes[i].Pool]++
+	}
+	for name, pool := range c.pools {
+		pool.nodes = make([]*nodeCapacity, 0, counts[name])
+	}
 	backing := make([]nodeCapacity, len(observed.Nodes))
 	for i := range observed.Nodes {
 		node := &observed.Nodes[i]
@@ -70,7 +79,7 @@ func newCapacity(observed *Observed, now time.Time) *capacity {
 			c.outside[node.Name] = true
 			continue
 		}
-		backing[i] = nodeCapacity{Node: node, pool: pool}
+		backing[i] = nodeCapacity{Node: node, pool: pool, cpu: node.Requested[corev1.ResourceCPU]}
 		c.nodes[node.Name] = &backing[i]
 		pool.nodes = append(pool.nodes, &backing[i])
 	}
@@ -79,9 +88,10 @@ func newCapacity(observed *Observed, now time.Time) *capacity {
 			if a.Reserved != b.Reserved {
 				return reservedFirst(a)
 			}
-			return cmp.Or(
-				cmp.Compare(a.Requested[corev1.ResourceCPU], b.Requested[corev1.ResourceCPU]),
-				strings.Compare(a.Name, b.Name))
+			if a.cpu != b.cpu {
+				return cmp.Compare(a.cpu, b.cpu)
+			}
+			return strings.Compare(a.Name, b.Name)
 		})
 	}
 	return c

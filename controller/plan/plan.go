@@ -280,8 +280,13 @@ func (p *pass) giveBack(m *candidate) {
 	for _, node := range m.held {
 		over[node.Pool]++
 	}
+	surplus := false
 	for pool := range over {
 		over[pool] -= m.claims[pool]
+		surplus = surplus || over[pool] > 0
+	}
+	if !surplus {
+		return
 	}
 	// Nodes that are of least use go first.
 	slices.SortStableFunc(m.held, func(a, b *nodeCapacity) int {
@@ -376,14 +381,10 @@ func (p *pass) resize(m *candidate) int32 {
 
 // noteGivenBack tells which nodes the member's status has listed so far and does no longer.
 func (p *pass) noteGivenBack(m *candidate) {
-	still := make(map[string]bool, len(m.held))
-	for _, node := range m.held {
-		still[node.Name] = true
-	}
 	var gone []string
 	for i := range m.Reservations {
 		for _, name := range m.Reservations[i].Held {
-			if !still[name] {
+			if node := p.capacity.nodes[name]; node == nil || node.holder != m {
 				gone = append(gone, name)
 			}
 		}
