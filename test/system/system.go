@@ -15,6 +15,7 @@ import (
 	"time"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
@@ -131,7 +132,7 @@ func (s *System) start(ctx context.Context) error {
 			return err
 		}
 	}
-	return s.startAutoscaler()
+	return s.startAutoscaler(ctx)
 }
 
 func nameOf(program string) string { return filepath.Base(program) }
@@ -184,7 +185,7 @@ func (s *System) install(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("install the definitions: %w", err)
 	}
-	for _, path := range []string{"manifests/namespace.yaml", "manifests/provider/rbac.yaml", "manifests/controller/rbac.yaml"} {
+	for _, path := range []string{"manifests/namespace.yaml", "manifests/provider/rbac.yaml", "manifests/controller/rbac.yaml", "examples/cluster-autoscaler/rbac.yaml"} {
 		if err := s.applyPart(ctx, path); err != nil {
 			return err
 		}
@@ -196,8 +197,8 @@ func (s *System) install(ctx context.Context) error {
 func (s *System) file(name string) string { return filepath.Join(s.Plane.Directory(), name) }
 
 // serviceAccount writes a kubeconfig with the rights of a ServiceAccount.
-func (s *System) serviceAccount(ctx context.Context, name string) (path string, err error) {
-	config, err := s.Plane.ServiceAccountConfig(ctx, Namespace, name)
+func (s *System) serviceAccount(ctx context.Context, namespace, name string) (path string, err error) {
+	config, err := s.Plane.ServiceAccountConfig(ctx, namespace, name)
 	if err != nil {
 		return "", err
 	}
@@ -232,7 +233,7 @@ func (s *System) startProvider(ctx context.Context) (err error) {
 }
 
 func (s *System) runProvider(ctx context.Context, name, address, health, metrics string) (*controlplane.Process, error) {
-	kubeconfig, err := s.serviceAccount(ctx, "provider")
+	kubeconfig, err := s.serviceAccount(ctx, Namespace, "provider")
 	if err != nil {
 		return nil, err
 	}
@@ -249,7 +250,7 @@ func (s *System) commonFlags(kubeconfig, address, health, metrics string) []stri
 }
 
 func (s *System) startController(ctx context.Context) (err error) {
-	kubeconfig, err := s.serviceAccount(ctx, "controller")
+	kubeconfig, err := s.serviceAccount(ctx, Namespace, "controller")
 	if err != nil {
 		return err
 	}
@@ -272,7 +273,11 @@ func (s *System) startOperator() (err error) {
 	return err
 }
 
-func (s *System) startAutoscaler() (err error) {
+func (s *System) startAutoscaler(ctx context.Context) (err error) {
+	kubeconfig, err := s.serviceAccount(ctx, metav1.NamespaceSystem, "cluster-autoscaler")
+	if err != nil {
+		return err
+	}
 	if err := s.Plane.WriteClientCertificate("cluster-autoscaler", s.file("autoscaler.crt"), s.file("autoscaler.key"), s.file("tls-ca.crt")); err != nil {
 		return err
 	}
@@ -291,7 +296,7 @@ func (s *System) startAutoscaler() (err error) {
 		return err
 	}
 	s.Autoscaler, err = s.Plane.Run("cluster-autoscaler", exec.Command(s.programs.clusterAutoscaler, append([]string{
-		"--kubeconfig=" + s.Kubeconfig, "--cloud-provider=externalgrpc", "--cloud-config=" + s.file("cloud-config.yaml"),
+		"--kubeconfig=" + kubeconfig, "--cloud-provider=externalgrpc", "--cloud-config=" + s.file("cloud-config.yaml"),
 		"--enforce-node-group-min-size=true", "--leader-elect=false", "--address=" + own,
 	}, s.options.AutoscalerFlags...)...))
 	return err
