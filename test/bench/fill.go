@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+)
+
+// creators is how many objects are created at a time.
+const creators = 32
+
+// progressPeriod is the time between two lines of progress.
+const progressPeriod = 2 * time.Second
+
+// fill creates the pools, the machines and their nodes as if they had been there for long: the provider, which
+// starts afterwards, finds nothing to do but to write its status.
+func (c *cluster) fill(ctx context.Context) error {
+	pools := make([]*v1alpha1.NodePool, c.size.Groups)
+	err := c.each(ctx, "node groups", len(pools), func(ctx context.Context, group int) error {
+		p := nodePool(c.size, group)
+		if err := c.client.Create(ctx, p); err != nil {
+			return fmt.Errorf("create NodePool %s: %w", p.Name, err)
+		}
+		p.Status.MachinesOrdered = int64(c.size.machinesIn(group))
+		if err := c.client.Status().Update(ctx, p); err != nil {
+			return fmt.Errorf("write the status of NodePool %s: %w", p.Name, err)
+		}
+		pools[group] = p
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	type place struct{ group, n int }
+	var places []place
+	for group := range pools {
+		for n := range c.size.machinesIn(group) {
+			places = append(places, place{group, n})
+		}
+	}
+	ordered := time.Now()
+	return c.each(ctx, "nodes", len(places), func(ctx context.Context, i int) error {
+		return c.register(ctx, machineOf(pools[places[i].group], places[i].n, ordered))
+	})
+}
+
+// register creates a machine and its node.
+func (c *cluster) register(ctx context.Context, machine *v1alpha1.KwokMachine) error {
+	node := nodeOf(machine)
+	if err := c.client.Create(ctx, machine); err != nil {
+		return fmt.Errorf("create KwokMachine %s: %w", machine.Name, err)
+	}
+	// The provider takes a node for the machine's own by this reference.
+	if err := controllerutil.SetControllerReference(machine, node, c.client.Scheme()); err != nil {
+		return fmt.Errorf("own Node %s: %w", node.Name, err)
+	}
+	if err := c.client.Create(ctx, node); err != nil {
+		return fmt.Errorf("create Node %s: %w", node.Name, err)
+	}
+	registered := metav1.NewTime(machine.Spec.OrderedAt.Time)
+	machine.Status.RegisteredAt = &registered
+	if err := c.client.Status().Update(ctx, machine); err != nil {
+		return fmt.Errorf("write the status of KwokMachine %s: %w", machine.Name, err)
+	}
+	return nil
+}
+
+// each does something for the numbers below count, many at a time, and says how far it is. The first error ends it.
+func (c *cluster) each(ctx context.Context, what string, count int, do func(context.Context, int) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var next, done atomic.Int64
+	var workers sync.WaitGroup
+	for range creators {
+		workers.Go(func() {
+			for ctx.Err() == nil {
+				i := int(next.Add(1)) - 1
+				if i >= count {
+					return
+				}
+				if err := do(ctx, i); err != nil {
+					cancel(err)
+					return
+				}
+				done.Add(1)
+			}
+		})
+	}
+	finished := make(chan struct{})
+	go func() { workers.Wait(); close(finished) }()
+	ticker := time.NewTicker(progressPeriod)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			c.say("creating %s %s … %s", thousands(count), what, thousands(int(done.Load())))
+		case <-finished:
+			if err := context.Cause(ctx); err != nil {
+				return errors.Join(fmt.Errorf("create %s", what), err)
+			}
+			c.say("created %s %s", thousands(count), what)
+			return nil
+		}
+	}
+}

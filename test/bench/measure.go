@@ -1,0 +1,64 @@
+package main
+
+import (
+	"context"
+	"errors"
+)
+
+// measure does what is to be done in a cluster of one size.
+func (b *bench) measure(ctx context.Context, j *job, r *report) (err error) {
+	c, err := b.startCluster(ctx, j.size)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.stop()) }()
+	if j.wants(tableCalls) || j.wants(tableSizes) {
+		if err := c.measureCalls(ctx, j, r); err != nil {
+			return err
+		}
+	}
+	if j.wants(tableLoop) {
+		load := loadAverage()
+		constant, err := c.startConstant(ctx)
+		if err != nil {
+			return err
+		}
+		answer, err := c.ask(ctx, &clientOrder{Task: taskLoop, Constant: constant})
+		if err != nil {
+			return err
+		}
+		r.loop = &loopResult{size: j.size, load: load, loops: answer.Loops}
+	}
+	if j.wants(tableCalls) {
+		// Last, because the cluster is at rest no more.
+		answer, err := c.ask(ctx, &clientOrder{Task: taskWrites})
+		if err != nil {
+			return err
+		}
+		r.writes = answer.Timings
+	}
+	return nil
+}
+
+// measureCalls measures the calls that read, and the memory before and after them.
+func (c *cluster) measureCalls(ctx context.Context, j *job, r *report) error {
+	result := &callsResult{size: j.size, load: loadAverage()}
+	var err error
+	if result.rest, err = memoryOf(c.provider); err != nil {
+		return err
+	}
+	order := &clientOrder{Task: taskBySize}
+	if j.wants(tableCalls) {
+		order.Task = taskReads
+	}
+	answer, err := c.ask(ctx, order)
+	if err != nil {
+		return err
+	}
+	result.timings = answer.Timings
+	if result.after, err = memoryOf(c.provider); err != nil {
+		return err
+	}
+	r.results = append(r.results, result)
+	return nil
+}
