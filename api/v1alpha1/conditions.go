@@ -28,6 +28,13 @@ const (
 	// ConditionMachinesReady is True when as many nodes as the target size are Ready and none is on its
 	// way out.
 	ConditionMachinesReady = "MachinesReady"
+	// ConditionWithinBounds is True when the target size is not above maxSize, as it is when maxSize was lowered.
+	ConditionWithinBounds = "WithinBounds"
+	// ConditionMachinesUpToDate is True when all machines were ordered with the template of now. Ready does not
+	// depend on it: machines keep the template that they were ordered with.
+	ConditionMachinesUpToDate = "MachinesUpToDate"
+	// ConditionPaused is True when spec.paused is set. Ready does not depend on it.
+	ConditionPaused = "Paused"
 )
 
 // Reasons of conditions and events of an EnsembleMember.
@@ -38,6 +45,8 @@ const (
 	ReasonPoolNotFound = "PoolNotFound"
 	// ReasonPoolDeleting: the pool is being deleted and takes no new reservations.
 	ReasonPoolDeleting = "PoolDeleting"
+	// ReasonPoolPaused: the pool is paused and grants no new reservations.
+	ReasonPoolPaused = "PoolPaused"
 	// ReasonPoolFull: the pool has no room below its maxSize at the moment.
 	ReasonPoolFull = "PoolFull"
 	// ReasonPoolTooSmall: the pool's maxSize is below the wish, so waiting does not help.
@@ -86,8 +95,22 @@ const (
 	ReasonProvisioning = "Provisioning"
 	// ReasonReleasing: machines are on their way out.
 	ReasonReleasing = "Releasing"
-	// ReasonMachineFailed: the backend refused an order or a deletion.
+	// ReasonMachineFailed: a machine failed, or the backend refused an order or a deletion.
 	ReasonMachineFailed = "MachineFailed"
+	// ReasonMachineVanished: a machine is gone that nobody asked to delete.
+	ReasonMachineVanished = "MachineVanished"
+	// ReasonWithinBounds: the target size is not above maxSize.
+	ReasonWithinBounds = "WithinBounds"
+	// ReasonAboveMaxSize: the target size is above maxSize.
+	ReasonAboveMaxSize = "AboveMaxSize"
+	// ReasonUpToDate: all machines have the template of now.
+	ReasonUpToDate = "UpToDate"
+	// ReasonTemplateChanged: some machines have a template from before the last edit.
+	ReasonTemplateChanged = "TemplateChanged"
+	// ReasonPaused: spec.paused is set.
+	ReasonPaused = "Paused"
+	// ReasonNotPaused: spec.paused is not set.
+	ReasonNotPaused = "NotPaused"
 )
 
 // SetConditions puts conditions into those of an object at the given generation, keeps the transition

@@ -14,6 +14,7 @@ import (
 // +kubebuilder:printcolumn:name="POOL",type=string,JSONPath=`.spec.nodePool`
 // +kubebuilder:printcolumn:name="PURPOSE",type=string,JSONPath=`.spec.purpose`
 // +kubebuilder:printcolumn:name="BOOT",type=string,JSONPath=`.spec.bootDelay`
+// +kubebuilder:printcolumn:name="FAILURE",type=string,JSONPath=`.status.failure.code`
 // +kubebuilder:printcolumn:name="REGISTERED",type=date,JSONPath=`.status.registeredAt`
 // +kubebuilder:printcolumn:name="AGE",type=date,JSONPath=`.metadata.creationTimestamp`
 type KwokMachine struct {
@@ -43,13 +44,34 @@ type KwokMachineSpec struct {
 	// OrderedAt is when the machine was ordered.
 	OrderedAt metav1.MicroTime `json:"orderedAt"`
 
-	// BootDelay is the time from orderedAt until the node registers.
+	// BootDelay is the time from orderedAt until the node registers, jitter included.
 	// +kubebuilder:default="0s"
 	BootDelay metav1.Duration `json:"bootDelay,omitempty"`
+
+	// Fate is what becomes of the machine. It is drawn with the order, so that a restart of the provider does
+	// not draw again.
+	// +kubebuilder:default=Ready
+	Fate MachineFate `json:"fate,omitempty"`
 
 	// Template is the pool's template as it was when the machine was ordered.
 	Template NodeTemplate `json:"template"`
 }
+
+// MachineFate is what becomes of a simulated machine.
+//
+// +kubebuilder:validation:Enum=Ready;OutOfStock;BootFailure;NeverReady
+type MachineFate string
+
+const (
+	// FateReady is a machine that registers a node which becomes Ready.
+	FateReady MachineFate = "Ready"
+	// FateOutOfStock is an order that the simulated cloud cannot fill. It fails at once.
+	FateOutOfStock MachineFate = "OutOfStock"
+	// FateBootFailure is a machine that fails at the end of its boot delay.
+	FateBootFailure MachineFate = "BootFailure"
+	// FateNeverReady is a machine that registers a node which never becomes Ready.
+	FateNeverReady MachineFate = "NeverReady"
+)
 
 // MachinePurpose says for whom a machine was ordered.
 //
@@ -71,6 +93,10 @@ type KwokMachineStatus struct {
 	// gone after that is a machine that vanished.
 	// +optional
 	RegisteredAt *metav1.Time `json:"registeredAt,omitempty"`
+
+	// Failure says why the machine will not come up. Unset while it may.
+	// +optional
+	Failure *MachineFailure `json:"failure,omitempty"`
 }
 
 // KwokMachineList is a list of KwokMachines.

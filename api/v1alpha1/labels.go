@@ -5,6 +5,10 @@ const (
 	// is the name of the NodePool.
 	LabelNodePool = Group + "/node-pool"
 
+	// LabelTemplateHash on a machine record is the NodeTemplate.Hash of the template that the machine was
+	// ordered with.
+	LabelTemplateHash = Group + "/template-hash"
+
 	// AnnotationNodePools on a MiniCluster is the user's way in: a comma-separated list of NodePool
 	// names in order of preference. A MiniCluster that has it is managed, one that has it not is left alone.
 	AnnotationNodePools = Group + "/node-pools"

@@ -1,7 +1,11 @@
 package v1alpha1
 
 import (
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
 	"maps"
+	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -22,6 +26,9 @@ import (
 // +kubebuilder:printcolumn:name="READY",type=integer,JSONPath=`.status.ready`,description="Nodes that are Ready"
 // +kubebuilder:printcolumn:name="RESERVED",type=integer,JSONPath=`.status.reserved`,description="Nodes reserved by ensemble members"
 // +kubebuilder:printcolumn:name="STATE",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].message`,description="What the pool is doing"
+// +kubebuilder:printcolumn:name="UP-TO-DATE",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="MachinesUpToDate")].status`,description="Whether all machines have the template of now"
+// +kubebuilder:printcolumn:name="PAUSED",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Paused")].status`,description="Whether the pool is paused"
+// +kubebuilder:printcolumn:name="LAST-FAILURE",type=string,priority=1,JSONPath=`.status.lastFailure.code`,description="Why a machine failed last"
 // +kubebuilder:printcolumn:name="AGE",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 50",message="metadata.name must be at most 50 characters long: machines are named <pool>-<number>"
 type NodePool struct {
@@ -93,6 +100,12 @@ type NodePoolSpec struct {
 	// +kubebuilder:default=ClusterAutoscaler
 	Autoscaler Autoscaler `json:"autoscaler,omitempty"`
 
+	// Paused stops everything that would change the pool: no machine is ordered, deleted or released, no member
+	// is granted nodes that it has not yet, and Cluster Autoscaler is told that the group can neither grow nor
+	// shrink. What members hold they keep. Set by the user.
+	// +optional
+	Paused bool `json:"paused,omitempty"`
+
 	// Machines says where the machines come from: exactly one backend. Set by the user.
 	Machines MachinesSpec `json:"machines"`
 }
@@ -151,7 +164,10 @@ type MachinesSpec struct {
 	Kwok *KwokMachines `json:"kwok,omitempty"`
 }
 
-// KwokMachines configures simulated machines.
+// KwokMachines configures simulated machines, and how they fail. What becomes of a machine is drawn when it is
+// ordered, from seed and its name, so that the same pool has the same luck again.
+//
+// +kubebuilder:validation:XValidation:rule="self.failurePercent + self.neverReadyPercent <= 100",messageExpression="'failurePercent (%d) and neverReadyPercent (%d) must not exceed 100 together'.format([self.failurePercent, self.neverReadyPercent])",fieldPath=".failurePercent"
 type KwokMachines struct {
 	// BootDelay is the time from the order of a machine until its node registers.
 	// +kubebuilder:default="0s"
@@ -159,6 +175,36 @@ type KwokMachines struct {
 	// +kubebuilder:validation:MaxLength=32
 	// +kubebuilder:validation:XValidation:rule="self.matches('^-?([0-9]+([.][0-9]+)?(ns|us|ms|s|m|h))+$') && duration(self) >= duration('0s')",messageExpression="'bootDelay (%s) must be a duration that is not negative, for example 0s, 500ms or 1m30s'.format([self])"
 	BootDelay metav1.Duration `json:"bootDelay,omitempty"`
+
+	// BootJitter is added to the boot delay in part: each machine takes a time that is drawn evenly from 0 to
+	// it.
+	// +kubebuilder:default="0s"
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self.matches('^-?([0-9]+([.][0-9]+)?(ns|us|ms|s|m|h))+$') && duration(self) >= duration('0s')",messageExpression="'bootJitter (%s) must be a duration that is not negative, for example 0s, 500ms or 1m30s'.format([self])"
+	BootJitter metav1.Duration `json:"bootJitter,omitempty"`
+
+	// Stock is the number of machines that the simulated cloud has for this pool. An order beyond it fails
+	// with OutOfStock, of the class OutOfResources. Without it there is no limit.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Stock *int32 `json:"stock,omitempty"`
+
+	// FailurePercent is the share of machines that fail at the end of their boot delay, with BootFailure.
+	// +kubebuilder:default=0
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=100
+	FailurePercent int32 `json:"failurePercent,omitempty"`
+
+	// NeverReadyPercent is the share of machines that register a node which never becomes Ready.
+	// +kubebuilder:default=0
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=100
+	NeverReadyPercent int32 `json:"neverReadyPercent,omitempty"`
+
+	// Seed is where the draws begin.
+	// +optional
+	Seed int64 `json:"seed,omitempty"`
 }
 
 // NodePoolStatus is the observed state of a pool. The provider alone writes it.
@@ -199,16 +245,57 @@ type NodePoolStatus struct {
 	// +optional
 	OrderedFrom int64 `json:"orderedFrom,omitempty"`
 
+	// FailedMachines names the machines that have failed and are not deleted yet.
+	// +optional
+	// +listType=set
+	FailedMachines []string `json:"failedMachines,omitempty"`
+
+	// LastFailure is the latest failure of a machine. It stays when the machine is gone.
+	// +optional
+	LastFailure *MachineFailure `json:"lastFailure,omitempty"`
+
 	// Selector selects the nodes of this pool, as the scale subresource wants it.
 	// +optional
 	Selector string `json:"selector,omitempty"`
 
-	// Conditions: FloorMet, MachinesReady, and Ready derived from them.
+	// Conditions: FloorMet, MachinesReady and WithinBounds, and Ready derived from them; MachinesUpToDate and
+	// Paused, which Ready does not depend on.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
+
+// MachineFailure says which machine failed, when and why.
+type MachineFailure struct {
+	// Machine is the name of the machine.
+	Machine string `json:"machine"`
+
+	// Time is when it failed.
+	Time metav1.MicroTime `json:"time"`
+
+	// Class is what Cluster Autoscaler tells apart.
+	Class FailureClass `json:"class"`
+
+	// Code is a CamelCase word.
+	Code string `json:"code"`
+
+	// Message is a sentence for people.
+	// +kubebuilder:validation:MaxLength=4096
+	Message string `json:"message"`
+}
+
+// FailureClass is a class of failures that Cluster Autoscaler tells apart.
+//
+// +kubebuilder:validation:Enum=OutOfResources;Other
+type FailureClass string
+
+const (
+	// FailureOutOfResources is a cloud that has no machine of this kind, or no quota for one.
+	FailureOutOfResources FailureClass = "OutOfResources"
+	// FailureOther is any other failure.
+	FailureOther FailureClass = "Other"
+)
 
 // NodePoolList is a list of NodePools.
 //
@@ -225,4 +312,16 @@ func (t *NodeTemplate) AllocatableOrCapacity() corev1.ResourceList {
 	out := t.Capacity.DeepCopy()
 	maps.Copy(out, t.Allocatable)
 	return out
+}
+
+// Hash tells templates apart: two that make the same node have the same hash, however their quantities are
+// spelled. The error is that of the JSON encoder, which a template that the API server has taken does not cause.
+func (t *NodeTemplate) Hash() (string, error) {
+	encoded, err := json.Marshal(t)
+	if err != nil {
+		return "", fmt.Errorf("encode the template: %w", err)
+	}
+	sum := fnv.New64a()
+	_, _ = sum.Write(encoded) // A hash never fails.
+	return strconv.FormatUint(sum.Sum64(), 16), nil
 }

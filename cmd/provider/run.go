@@ -60,7 +60,7 @@ func run(ctx context.Context, config *Config) error {
 	}).SetupWithManager(mgr, &v1alpha1.KwokMachine{}); err != nil {
 		return fmt.Errorf("set up the NodePool controller: %w", err)
 	}
-	boot := &kwok.Boot{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Clock: clock.RealClock{}}
+	boot := &kwok.Boot{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Events: recorder, Clock: clock.RealClock{}}
 	if err := boot.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("set up the boot of kwok machines: %w", err)
 	}
@@ -82,7 +82,7 @@ func serve(mgr manager.Manager, config *Config, observer *pool.Observer, backend
 	}
 	provider := server.New(server.Options{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Observer: observer, Backend: backend,
-		Events: mgr.GetEventRecorder(name), Log: log.WithName("cloudprovider"), Trust: func() error {
+		Events: mgr.GetEventRecorder(name), Log: log.WithName("cloudprovider"), Clock: clock.RealClock{}, Trust: func() error {
 			if !synced.Is() {
 				return errors.New("the caches of the provider are not filled yet")
 			}

@@ -30,6 +30,11 @@ func deleting(p plan.Pool) plan.Pool {
 	return p
 }
 
+func paused(p plan.Pool) plan.Pool {
+	p.Paused = true
+	return p
+}
+
 // nodes makes Ready, empty, reserved nodes of a pool, named pool-from to pool-(to-1).
 func nodes(pool string, from, to int) []plan.Node {
 	var out []plan.Node

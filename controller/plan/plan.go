@@ -243,6 +243,9 @@ func (p *pass) grantGang(m *candidate) *verdict {
 	if pool.Deleting {
 		return &verdict{v1alpha1.ReasonPoolDeleting, fmt.Sprintf("NodePool %q is being deleted", name), true}
 	}
+	if pool.Paused {
+		return &verdict{v1alpha1.ReasonPoolPaused, fmt.Sprintf("NodePool %q is paused", name), true}
+	}
 	if resource, asked, offered := Lacking(m.PodRequests, pool.Allocatable, nil); resource != "" {
 		return &verdict{v1alpha1.ReasonPodTooLarge, fmt.Sprintf(
 			"a pod requests %s of %s and an empty node of %s offers %s",

@@ -145,6 +145,13 @@ func TestPlan(t *testing.T) {
 		want:    []string{"a: 1 reserved, 1 held; PoolDeleting"},
 		says:    []string{`NodePool "a" is being deleted`},
 	}, {
+		name:    "a pool that is paused grants nothing more and keeps what it has granted",
+		members: []*memberBuilder{member("m", 1, 2, "a").holds("a", 1, "a-0").podsOn("a-0").grows(2, time.Minute, 0)},
+		pools:   []plan.Pool{paused(pool("a", 10))},
+		nodes:   nodes("a", 0, 2),
+		want:    []string{"a: 1 reserved, 1 held; PoolPaused"},
+		says:    []string{`NodePool "a" is paused`},
+	}, {
 		name: "a pod that fits no node of the pool is refused with both amounts",
 		members: []*memberBuilder{func() *memberBuilder {
 			m := member("m", 2, 2, "a")

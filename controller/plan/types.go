@@ -72,6 +72,8 @@ type Pool struct {
 	MaxSize int32
 	// Deleting is set when the NodePool is being deleted, so that it grants nothing any more.
 	Deleting bool
+	// Paused is set when somebody has paused the NodePool, so that it grants nothing for now.
+	Paused bool
 	// ProvisionTimeout is how long a node may take from its order until it is Ready.
 	ProvisionTimeout time.Duration
 	// Allocatable is what an empty node of the pool offers.

@@ -111,6 +111,7 @@ func (s *seen) readPools(ctx context.Context, reader client.Reader) error {
 			Name:             pools.Items[i].Name,
 			MaxSize:          spec.MaxSize,
 			Deleting:         pools.Items[i].DeletionTimestamp != nil,
+			Paused:           spec.Paused,
 			ProvisionTimeout: spec.ProvisionTimeout.Duration,
 			Allocatable:      plan.ResourcesOf(spec.Template.AllocatableOrCapacity()),
 			Taints:           spec.Template.Taints,

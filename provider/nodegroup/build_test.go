@@ -66,6 +66,31 @@ func unmarked(n *nodegroup.Node)    { n.Reserved = false }
 func notReady(n *nodegroup.Node)    { n.Ready = false }
 func cordonedOff(n *nodegroup.Node) { n.Cordoned = true }
 
+// late is when the n-th machine has not registered in time.
+func late(n int) time.Time { return booting(n).OrderedAt.Add(provisionTimeout) }
+
+// ago is a machine that was ordered so long ago.
+func ago(age time.Duration, m nodegroup.Machine) nodegroup.Machine {
+	m.OrderedAt = noon.Add(-age)
+	return m
+}
+
+// failing is a machine that the cloud had none of.
+func failing(m nodegroup.Machine) nodegroup.Machine {
+	m.Failure = &nodegroup.Failure{At: noon.Add(-time.Second), Class: v1alpha1.FailureOutOfResources, Code: "OutOfStock", Message: "no machine of this kind is left"}
+	return m
+}
+
+// ordered is a machine that was ordered with a template.
+func ordered(hash string, m nodegroup.Machine) nodegroup.Machine {
+	m.TemplateHash = hash
+	return m
+}
+
+func notReadyFor(age time.Duration) func(*nodegroup.Node) {
+	return func(n *nodegroup.Node) { n.NotReadySince = noon.Add(-age) }
+}
+
 // autoscalers is a machine that Cluster Autoscaler ordered for itself.
 func autoscalers(m nodegroup.Machine) nodegroup.Machine {
 	m.Purpose = v1alpha1.PurposeAutoscaler

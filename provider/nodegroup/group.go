@@ -20,6 +20,8 @@ type Group struct {
 	// Deleting is set when the NodePool is being deleted. It goes when its machines are gone, and those go when
 	// no member reserves any and no pod is on them.
 	Deleting bool
+	// Paused is set when nothing may change for now.
+	Paused bool
 	// FollowsFloor is set when no autoscaler decides on the target, so that it follows the floor.
 	FollowsFloor bool
 	// ProvisionTimeout is how long a machine may take from its order until its node is Ready.
@@ -33,6 +35,12 @@ type Group struct {
 	AnnouncedFloor int32
 	Ordered        int64
 	OrderedFrom    int64
+	// KnownFailed is status.failedMachines, LastFailure status.lastFailure, nil when none is recorded.
+	KnownFailed []string
+	LastFailure *Failure
+
+	// TemplateHash is that of the template of now.
+	TemplateHash string
 
 	// Machines are those of the pool, in any order.
 	Machines []Machine
@@ -49,6 +57,8 @@ type Machine struct {
 	Purpose v1alpha1.MachinePurpose
 	// OrderedAt is when the machine was ordered.
 	OrderedAt time.Time
+	// TemplateHash is that of the template that the machine was ordered with, empty where that is not known.
+	TemplateHash string
 	// Failure says why the machine will not come up, nil when it is well.
 	Failure *Failure
 	// Registered is set from the time when the machine's node was created.
@@ -57,22 +67,17 @@ type Machine struct {
 	Node *Node
 }
 
-// FailureClass is a class of failures that Cluster Autoscaler tells apart. The numbers are its own.
-type FailureClass int32
-
-const (
-	// FailureOutOfResources is a cloud without machines of this kind, or without quota for them.
-	FailureOutOfResources FailureClass = 1
-	// FailureOther is any other failure.
-	FailureOther FailureClass = 99
-)
-
 // Failure says why a machine will not come up.
 type Failure struct {
-	Class FailureClass
+	// At is when it failed.
+	At    time.Time
+	Class v1alpha1.FailureClass
 	// Code is a CamelCase word, Message a sentence.
 	Code, Message string
 }
+
+// CodeProvisionTimeout is the code of the failure of a machine that has not registered in time.
+const CodeProvisionTimeout = "ProvisionTimeout"
 
 // Node is what matters of a machine's node.
 type Node struct {
@@ -80,7 +85,9 @@ type Node struct {
 	// CreatedAt is when the node registered.
 	CreatedAt time.Time
 	Ready     bool
-	Cordoned  bool
+	// NotReadySince is when a node that is not Ready ceased to be so, or was created.
+	NotReadySince time.Time
+	Cordoned      bool
 	// Leaving is set when somebody else is removing the node: it is being deleted, or Cluster Autoscaler
 	// has tainted it.
 	Leaving bool
@@ -125,9 +132,56 @@ func (g *Group) WantedFloor() int32 {
 	return min(g.Reserved()+occupied, g.MaxSize)
 }
 
-// MinSizeToTell is the least size that Cluster Autoscaler is told.
+// leastSize is the number of machines that minSize and a floor call for.
+func (g *Group) leastSize(floor int32) int32 {
+	return min(max(g.MinSize, floor), g.MaxSize)
+}
+
+// MinSizeToTell is the least size that Cluster Autoscaler is told. A paused group has no room in either direction.
 func (g *Group) MinSizeToTell() int32 {
-	return min(max(g.MinSize, g.Floor), g.MaxSize)
+	if g.Paused {
+		return g.Target
+	}
+	return g.leastSize(g.Floor)
+}
+
+// MaxSizeToTell is the greatest size that Cluster Autoscaler is told.
+func (g *Group) MaxSizeToTell() int32 {
+	if g.Paused {
+		return g.Target
+	}
+	return g.MaxSize
+}
+
+// failure says why a machine will not come up: because it has failed, or has not registered in time.
+func (g *Group) failure(m *Machine, now time.Time) *Failure {
+	if m.Failure != nil || m.Registered || m.Node != nil || g.ProvisionTimeout <= 0 {
+		return m.Failure
+	}
+	deadline := m.OrderedAt.Add(g.ProvisionTimeout)
+	if now.Before(deadline) {
+		return nil
+	}
+	return &Failure{At: deadline, Class: v1alpha1.FailureOther, Code: CodeProvisionTimeout,
+		Message: "the node did not register within the provisionTimeout of " + g.ProvisionTimeout.String()}
+}
+
+// asOf is the group in which every machine says that it has failed that is late.
+func (g *Group) asOf(now time.Time) *Group {
+	out := g
+	for i := range g.Machines {
+		failure := g.failure(&g.Machines[i], now)
+		if failure == g.Machines[i].Failure {
+			continue
+		}
+		if out == g {
+			changed := *g
+			changed.Machines = slices.Clone(g.Machines)
+			out = &changed
+		}
+		out.Machines[i].Failure = failure
+	}
+	return out
 }
 
 // unmet is the number of nodes that are claimed and not held yet.

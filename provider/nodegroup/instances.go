@@ -2,6 +2,7 @@ package nodegroup
 
 import (
 	"maps"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -31,7 +32,7 @@ type Instance struct {
 // Instances are the machines of the group, and one for each that the target calls for and that does not exist
 // yet. The latter have the ids that they will get: those of the last order, which may be under way, then those
 // of the next. idOf is the provider id of the n-th machine.
-func (g *Group) Instances(idOf func(n int64) string) []Instance {
+func (g *Group) Instances(now time.Time, idOf func(n int64) string) []Instance {
 	going := setOf(g.ToDelete)
 	out := make([]Instance, 0, max(len(g.Machines), int(g.Target)))
 	live := 0
@@ -47,7 +48,7 @@ func (g *Group) Instances(idOf func(n int64) string) []Instance {
 		if state != InstanceDeleting {
 			live++
 		}
-		out = append(out, Instance{ProviderID: m.ProviderID, State: state, Failure: m.Failure})
+		out = append(out, Instance{ProviderID: m.ProviderID, State: state, Failure: g.failure(m, now)})
 	}
 	known := make(map[string]bool, len(out))
 	for i := range out {

@@ -3,6 +3,7 @@ package nodegroup
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -35,6 +36,10 @@ type Decisions struct {
 	// one is empty and held by nobody.
 	Release []string
 
+	// Retire are machines to put into spec.machinesToDelete while the target stays: it does not count them any
+	// more, or they are to be replaced. The same has to be made sure of them.
+	Retire []string
+
 	// Delete are machines that are to go, Gone those of spec.machinesToDelete that exist no more.
 	Delete, Gone []string
 
@@ -44,10 +49,18 @@ type Decisions struct {
 	// Order are the machines to order, each with its purpose.
 	Order []v1alpha1.MachinePurpose
 
-	// Replicas, Ready and Conditions belong into the status.
-	Replicas, Ready int32
-	Conditions      []metav1.Condition
-	WhenReady       string
+	// Failed names the machines that have failed, NewlyFailed those of them that the status does not name yet, and
+	// LastFailure is the latest one, nil when it is recorded already. They belong into the status before a
+	// machine is deleted: afterwards nothing tells of its failure.
+	Failed, NewlyFailed []string
+	LastFailure         *Failure
+	LastFailed          string
+
+	// Replicas, Ready and Conditions belong into the status. Ready, the condition, follows from Conditions and not
+	// from Notes.
+	Replicas, Ready   int32
+	Conditions, Notes []metav1.Condition
+	WhenReady         string
 
 	// Finish is set when the NodePool is being deleted and nothing of it is left.
 	Finish bool
@@ -69,43 +82,157 @@ type Mark struct {
 	Why string
 }
 
+// replaceAfter is how long after its order a machine that has failed is replaced at the earliest, where no
+// autoscaler decides on that: a cloud that is out of machines is asked once in that time.
+const replaceAfter = time.Minute
+
 // Plan decides what is to be done for a pool. announceTimeout is how long a release waits for Cluster
 // Autoscaler to ask for the least size, before it is taken not to be running.
 func Plan(g *Group, announceTimeout time.Duration, now time.Time) Decisions {
+	g = g.asOf(now)
 	d := Decisions{Floor: g.WantedFloor(), Reserved: g.Reserved()}
+	g.noteFailures(&d)
 	holders := g.holders()
-	if g.Deleting && d.Reserved == 0 && len(holders) == 0 {
+	switch {
+	case g.Paused:
+		g.report(&d)
+		return d
+	case g.Deleting && d.Reserved == 0 && len(holders) == 0:
 		g.planEnd(&d)
 		return d
 	}
 	surplus, kept := g.divide(holders, now)
 
-	chosen := map[string]bool{}
+	chosen := map[string]string{}
 	room := int(g.Target - max(g.MinSize, d.Floor))
 	unwanted := g.unwantedOrders(d.Floor)
 	room -= unwanted
 	for _, m := range surplus[:min(len(surplus), max(0, room))] {
-		chosen[m.Name] = true
+		chosen[m.Name] = "no member holds the node and no pod uses it; it is released"
 	}
-	d.Marks = g.marks(holders, chosen)
+	retired, due := g.retire(holders, chosen, surplus, d.Floor, now)
+	tainted := maps.Clone(chosen)
+	maps.Copy(tainted, retired)
+	d.Marks = g.marks(holders, tainted)
 	d.Release, d.GiveUp, d.Next = g.release(&d, surplus, chosen, unwanted, announceTimeout, now)
+	d.Next = earlier(d.Next, earlier(due, g.nextDeadline(now)))
+	for _, m := range g.live() {
+		if retired[m.Name] != "" && (m.Node == nil || m.Node.Releasing) {
+			d.Retire = append(d.Retire, m.Name)
+		}
+	}
 
-	if wanted := min(max(g.MinSize, d.Floor), g.MaxSize); g.FollowsFloor && wanted > g.Target {
+	if wanted := g.leastSize(d.Floor); g.FollowsFloor && wanted > g.Target {
 		d.Raise, d.RaisedForMembers = wanted, g.raisedForMembers(wanted, d.Floor)
 	}
 	d.Delete, d.Gone = g.deletions()
 	d.Cancel, d.Order = g.orders(kept, unwanted)
+	if d.Raise > 0 {
+		// The raised target may well call for what the present one does not.
+		d.Cancel = nil
+	}
 	g.report(&d)
 	return d
+}
+
+// noteFailures finds the machines that have failed, and those of which the status does not know.
+func (g *Group) noteFailures(d *Decisions) {
+	known := setOf(g.KnownFailed)
+	for i := range g.Machines {
+		m := &g.Machines[i]
+		if m.Failure == nil {
+			continue
+		}
+		d.Failed = append(d.Failed, m.Name)
+		if known[m.Name] {
+			continue
+		}
+		d.NewlyFailed = append(d.NewlyFailed, m.Name)
+		if d.LastFailure == nil || m.Failure.At.After(d.LastFailure.At) {
+			d.LastFailure, d.LastFailed = m.Failure, m.Name
+		}
+	}
+	slices.Sort(d.Failed)
+	slices.Sort(d.NewlyFailed)
+}
+
+// nextDeadline is when the next machine will be late, zero when none can be.
+func (g *Group) nextDeadline(now time.Time) (next time.Time) {
+	for _, m := range g.live() {
+		if deadline := m.OrderedAt.Add(g.ProvisionTimeout); m.Failure == nil && !m.Registered && m.Node == nil && deadline.After(now) {
+			next = earlier(next, deadline)
+		}
+	}
+	return next
+}
+
+// earlier is the earlier of two times, of which a zero one means never.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || (!b.IsZero() && b.Before(a)) {
+		return b
+	}
+	return a
+}
+
+// retire finds, where no autoscaler decides, the machines that are to go while the target stays, with the reason
+// of each: those that will not come up and are replaced, and those that a lower target does not count any more.
+// next is when another one is due.
+func (g *Group) retire(holders, chosen map[string]string, surplus []*Machine, floor int32, now time.Time) (retired map[string]string, next time.Time) {
+	if !g.FollowsFloor {
+		return nil, next
+	}
+	retired = map[string]string{}
+	spare := map[string]bool{}
+	for _, m := range surplus {
+		spare[m.Name] = true
+	}
+	live := g.live()
+	over := len(live) - int(max(g.Target, g.leastSize(floor))) - len(chosen)
+	var idle []*Machine
+	for _, m := range live {
+		if chosen[m.Name] != "" || holders[m.Name] != "" {
+			continue
+		}
+		switch due, why := g.replacement(m); {
+		case why != "" && now.Before(due):
+			next = earlier(next, due)
+		case why != "":
+			retired[m.Name] = why
+			over--
+			continue
+		}
+		switch {
+		case m.Node == nil && !m.Registered:
+			// orders cancels it.
+			over--
+		case m.Node != nil && m.Node.Pods == 0 && (spare[m.Name] || !m.marked()):
+			idle = append(idle, m)
+		}
+	}
+	for _, m := range idle[:min(len(idle), max(0, over))] {
+		retired[m.Name] = "no pod uses the node and the target does not count it any more; it is released"
+	}
+	return retired, next
+}
+
+// replacement says when a machine that will not come up is to be replaced, and why; why is empty for any other.
+func (g *Group) replacement(m *Machine) (due time.Time, why string) {
+	switch {
+	case m.Failure != nil:
+		return m.OrderedAt.Add(replaceAfter), "the machine has failed and is replaced"
+	case m.Node != nil && !m.Node.Ready && m.Node.Pods == 0 && !m.Node.Leaving:
+		return m.Node.NotReadySince.Add(g.ProvisionTimeout), "the node has not been Ready for the provisionTimeout and is replaced"
+	}
+	return due, ""
 }
 
 // planEnd takes a pool apart that is being deleted. Every node is tainted, so that no pod comes to it any more, and
 // goes when the last pod has left it.
 func (g *Group) planEnd(d *Decisions) {
 	live := g.live()
-	chosen := map[string]bool{}
+	chosen := map[string]string{}
 	for _, m := range live {
-		chosen[m.Name] = true
+		chosen[m.Name] = "the NodePool is being deleted; no pod may come to the node any more"
 		if m.Node == nil || (m.Node.Releasing && m.Node.Pods == 0) {
 			d.Release = append(d.Release, m.Name)
 		}
@@ -148,20 +275,19 @@ func (g *Group) divide(holders map[string]string, now time.Time) (surplus []*Mac
 	return free, kept
 }
 
-// marks are the nodes that do not say of themselves what they should.
-func (g *Group) marks(holders map[string]string, chosen map[string]bool) []Mark {
+// marks are the nodes that do not say of themselves what they should. chosen are those to be released, with the
+// reason of each.
+func (g *Group) marks(holders, chosen map[string]string) []Mark {
 	var marks []Mark
 	for _, m := range g.live() {
 		if m.Node == nil {
 			continue
 		}
 		node, holder := m.Node, holders[m.Name]
-		mark := Mark{Node: node.Name, HeldBy: holder, Reserved: node.Reserved || holder != "", Releasing: chosen[m.Name]}
+		mark := Mark{Node: node.Name, HeldBy: holder, Reserved: node.Reserved || holder != "", Releasing: chosen[m.Name] != ""}
 		switch {
-		case mark.Releasing && !node.Releasing && g.Deleting:
-			mark.Why = "the NodePool is being deleted; no pod may come to the node any more"
 		case mark.Releasing && !node.Releasing:
-			mark.Why = "no member holds the node and no pod uses it; it is released"
+			mark.Why = chosen[m.Name]
 		case !mark.Releasing && node.Releasing && holder != "":
 			mark.Why = "the node is handed over to " + holder
 		case !mark.Releasing && node.Releasing:
@@ -189,9 +315,9 @@ func (g *Group) unwantedOrders(floor int32) int {
 // release are the machines whose release can be recorded now: those that have not registered, and nodes
 // that were tainted in an earlier pass, so that no pod has come since; and how many of the unwanted orders can
 // be given up.
-func (g *Group) release(d *Decisions, surplus []*Machine, chosen map[string]bool, unwanted int, timeout time.Duration, now time.Time) (names []string, giveUp int32, next time.Time) {
+func (g *Group) release(d *Decisions, surplus []*Machine, chosen map[string]string, unwanted int, timeout time.Duration, now time.Time) (names []string, giveUp int32, next time.Time) {
 	for _, m := range surplus {
-		if chosen[m.Name] && (m.Node == nil || m.Node.Releasing) {
+		if chosen[m.Name] != "" && (m.Node == nil || m.Node.Releasing) {
 			names = append(names, m.Name)
 		}
 	}
@@ -259,16 +385,9 @@ func (g *Group) report(d *Decisions) {
 		if m.Node != nil && m.Node.Ready {
 			ready++
 		}
-		if m.Failure != nil {
+		if m.Failure != nil && (failed == nil || m.Failure.At.After(failed.Failure.At)) {
 			failed = m
 		}
-	}
-
-	floor := metav1.Condition{Type: v1alpha1.ConditionFloorMet, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonFloorMet,
-		Message: fmt.Sprintf("the target size %d is at or above the floor %d", g.Target, d.Floor)}
-	if g.Target < d.Floor {
-		floor.Status, floor.Reason = metav1.ConditionFalse, v1alpha1.ReasonFloorNotMet
-		floor.Message = fmt.Sprintf("the target size %d is below the floor %d; waiting for Cluster Autoscaler, which has to run with --enforce-node-group-min-size", g.Target, d.Floor)
 	}
 
 	machines := metav1.Condition{Type: v1alpha1.ConditionMachinesReady, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonMachinesReady,
@@ -279,20 +398,98 @@ func (g *Group) report(d *Decisions) {
 		machines.Message = g.waitsFor()
 	case failed != nil:
 		machines.Status, machines.Reason = metav1.ConditionFalse, v1alpha1.ReasonMachineFailed
-		machines.Message = fmt.Sprintf("machine %s failed: %s: %s", failed.Name, failed.Failure.Code, failed.Failure.Message)
+		machines.Message = fmt.Sprintf("machine %s failed: %s", failed.Name, failed.Failure)
 	case ready < g.Target:
 		machines.Status, machines.Reason = metav1.ConditionFalse, v1alpha1.ReasonProvisioning
 	case len(g.ToDelete) > 0:
 		machines.Status, machines.Reason = metav1.ConditionFalse, v1alpha1.ReasonReleasing
 		machines.Message = fmt.Sprintf("%d machines are on their way out: %s", len(g.ToDelete), Listed(g.ToDelete))
+	case len(live) > int(g.Target):
+		machines.Status, machines.Reason = metav1.ConditionFalse, v1alpha1.ReasonReleasing
+		machines.Message = fmt.Sprintf("there are %d machines and the target is %d; nodes go when no pod and no member uses them", len(live), g.Target)
 	}
-	d.Conditions = []metav1.Condition{floor, machines}
+	bounds := metav1.Condition{Type: v1alpha1.ConditionWithinBounds, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonWithinBounds,
+		Message: fmt.Sprintf("the target size %d is at most maxSize %d", g.Target, g.MaxSize)}
+	if g.Target > g.MaxSize {
+		bounds.Status, bounds.Reason = metav1.ConditionFalse, v1alpha1.ReasonAboveMaxSize
+		bounds.Message = fmt.Sprintf("the target size %d is above maxSize %d: nothing is ordered or granted, and nodes go when nobody uses them", g.Target, g.MaxSize)
+	}
+	d.Conditions = []metav1.Condition{g.floorCondition(d), machines, bounds}
+	d.Notes = []metav1.Condition{g.templateCondition(), g.pauseCondition()}
 	d.WhenReady = machines.Message
+	if g.Paused {
+		d.WhenReady = "paused; " + machines.Message
+	}
+}
+
+// floorCondition says whether the target is at the least size.
+func (g *Group) floorCondition(d *Decisions) metav1.Condition {
+	out := metav1.Condition{Type: v1alpha1.ConditionFloorMet, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonFloorMet,
+		Message: fmt.Sprintf("the target size %d is at or above the floor %d", g.Target, d.Floor)}
+	least := g.leastSize(d.Floor)
+	if g.Target >= least {
+		return out
+	}
+	bound := fmt.Sprintf("the floor %d", d.Floor)
+	if least > d.Floor {
+		bound = fmt.Sprintf("minSize %d", least)
+	}
+	out.Status, out.Reason = metav1.ConditionFalse, v1alpha1.ReasonFloorNotMet
+	out.Message = fmt.Sprintf("the target size %d is below %s; ", g.Target, bound)
+	last := g.LastFailure
+	if d.LastFailure != nil {
+		last = d.LastFailure
+	}
+	switch {
+	case g.Paused:
+		out.Message += "the NodePool is paused"
+	case g.FollowsFloor:
+		out.Message += "it is being raised"
+	default:
+		out.Message += "waiting for Cluster Autoscaler, which has to run with --enforce-node-group-min-size"
+		if last != nil && last.At.After(g.FloorChangedAt) {
+			out.Message += fmt.Sprintf(" and leaves a group alone for a while after a failure; the last one: %s", last)
+		}
+	}
+	return out
+}
+
+// String is the failure in words.
+func (f *Failure) String() string { return f.Code + ": " + f.Message }
+
+// templateCondition says whether all machines were ordered with the template of now.
+func (g *Group) templateCondition() metav1.Condition {
+	var old []string
+	live := g.live()
+	for _, m := range live {
+		if m.TemplateHash != "" && m.TemplateHash != g.TemplateHash {
+			old = append(old, m.Name)
+		}
+	}
+	if len(old) == 0 {
+		return metav1.Condition{Type: v1alpha1.ConditionMachinesUpToDate, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonUpToDate,
+			Message: "every machine was ordered with the template of now"}
+	}
+	slices.Reverse(old)
+	return metav1.Condition{Type: v1alpha1.ConditionMachinesUpToDate, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonTemplateChanged,
+		Message: fmt.Sprintf("%d of %d machines were ordered with a template from before its last edit and keep it: %s", len(old), len(live), Listed(old))}
+}
+
+// pauseCondition says whether the group is paused.
+func (g *Group) pauseCondition() metav1.Condition {
+	if g.Paused {
+		return metav1.Condition{Type: v1alpha1.ConditionPaused, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonPaused,
+			Message: "spec.paused is true: no machine is ordered, deleted or released, and no member is granted more nodes"}
+	}
+	return metav1.Condition{Type: v1alpha1.ConditionPaused, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonNotPaused, Message: "spec.paused is not set"}
 }
 
 // waitsFor says what keeps a pool that is being deleted.
 func (g *Group) waitsFor() string {
 	const begin = "the NodePool is being deleted"
+	if g.Paused {
+		return begin + "; it waits because spec.paused is true"
+	}
 	if len(g.Reservations) > 0 {
 		var members []string
 		for i := range g.Reservations {

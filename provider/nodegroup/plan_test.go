@@ -1,6 +1,8 @@
 package nodegroup_test
 
 import (
+	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -19,16 +21,16 @@ const (
 
 // steps is the part of the decisions that changes anything. Machines are by number in names.
 type steps struct {
-	Floor, Raise, GiveUp               int32
-	Release, Delete, Gone, Cancel, Say []string
-	Order                              []v1alpha1.MachinePurpose
-	Next                               time.Time
-	Finish                             bool
+	Floor, Raise, GiveUp                       int32
+	Release, Retire, Delete, Gone, Cancel, Say []string
+	Order                                      []v1alpha1.MachinePurpose
+	Next                                       time.Time
+	Finish                                     bool
 }
 
 func stepsOf(d *nodegroup.Decisions) steps {
 	s := steps{
-		Floor: d.Floor, Raise: d.Raise, GiveUp: d.GiveUp, Release: d.Release, Delete: d.Delete, Gone: d.Gone, Cancel: d.Cancel,
+		Floor: d.Floor, Raise: d.Raise, GiveUp: d.GiveUp, Release: d.Release, Retire: d.Retire, Delete: d.Delete, Gone: d.Gone, Cancel: d.Cancel,
 		Order: d.Order, Next: d.Next, Finish: d.Finish,
 	}
 	for i := range d.Marks {
@@ -126,7 +128,7 @@ func TestPlan(t *testing.T) {
 		},
 		"a Ready node is handed over rather than one that boots": {
 			recorded(with(group(3, up(0), booting(1), up(2, heldBy("ns/b"))), claim("ns/b", 2, 2))),
-			steps{Floor: 2, Release: []string{"hpc-1"}},
+			steps{Floor: 2, Release: []string{"hpc-1"}, Next: late(1)},
 		},
 		"a cordoned node is of no use to a claim": {
 			recorded(with(group(2, up(0, cordonedOff), up(1)), claim("ns/b", 1))),
@@ -138,11 +140,11 @@ func TestPlan(t *testing.T) {
 		},
 		"machines that boot for a claim that is gone go without a taint": {
 			recorded(group(2, booting(0), booting(1))),
-			steps{Release: []string{"hpc-1", "hpc-0"}},
+			steps{Release: []string{"hpc-1", "hpc-0"}, Next: late(0)},
 		},
 		"machines that boot for Cluster Autoscaler stay": {
 			recorded(group(1, autoscalers(booting(0)))),
-			steps{},
+			steps{Next: late(0)},
 		},
 		"orders for a claim that is gone are not made, and the target goes down by them": {
 			forMembers(6, recorded(with(group(6, up(0, heldBy("ns/a")), up(1, heldBy("ns/a"))), claim("ns/a", 2, 0, 1)))),
@@ -162,7 +164,62 @@ func TestPlan(t *testing.T) {
 		},
 		"a lower target cancels the newest machine that boots, never one that has registered": {
 			recorded(group(1, autoscalers(up(0)), autoscalers(booting(1)), autoscalers(booting(2)), autoscalers(up(3)))),
-			steps{Cancel: []string{"hpc-2", "hpc-1"}},
+			steps{Cancel: []string{"hpc-2", "hpc-1"}, Next: late(1)},
+		},
+		"a machine that is late is Cluster Autoscaler's to delete": {
+			recorded(with(group(1, ago(time.Hour, booting(0))), claim("ns/a", 1))),
+			steps{Floor: 1},
+		},
+		"without an autoscaler a machine that is late is replaced, and the target stays": {
+			recorded(following(with(group(1, ago(time.Hour, booting(0))), claim("ns/a", 1)))),
+			steps{Floor: 1, Retire: []string{"hpc-0"}},
+		},
+		"without an autoscaler a machine that has failed is replaced a minute after its order": {
+			recorded(following(with(group(2, failing(ago(59*time.Second, booting(0))), failing(ago(time.Minute, booting(1)))), claim("ns/a", 2)))),
+			steps{Floor: 2, Retire: []string{"hpc-1"}, Next: noon.Add(time.Second)},
+		},
+		"without an autoscaler a node that does not become Ready is tainted first": {
+			recorded(following(with(group(1, up(0, notReady, notReadyFor(provisionTimeout))), claim("ns/a", 1)))),
+			steps{Floor: 1, Say: []string{"hpc-0: the node has not been Ready for the provisionTimeout and is replaced [releasing]"}},
+		},
+		"and replaced then": {
+			recorded(following(with(group(1, up(0, notReady, notReadyFor(provisionTimeout), releasing)), claim("ns/a", 1)))),
+			steps{Floor: 1, Retire: []string{"hpc-0"}},
+		},
+		"a node that has not been Ready for a moment stays": {
+			recorded(following(with(group(1, up(0, notReady, notReadyFor(time.Minute))), claim("ns/a", 1)))),
+			steps{Floor: 1, Next: noon.Add(provisionTimeout - time.Minute)},
+		},
+		"a node that has not been Ready and that Cluster Autoscaler decides on stays": {
+			recorded(with(group(1, up(0, notReady, notReadyFor(time.Hour))), claim("ns/a", 1))),
+			steps{Floor: 1},
+		},
+		"without an autoscaler a target that a user has lowered empties nodes, the newest first, none with pods or a holder": {
+			recorded(following(with(group(2, autoscalers(up(0)), autoscalers(up(1)), autoscalers(up(2, pods(1))), up(3, heldBy("ns/a"))), claim("ns/a", 1, 3)))),
+			steps{Floor: 1, Say: []string{
+				"hpc-1: no pod uses the node and the target does not count it any more; it is released [releasing]",
+				"hpc-0: no pod uses the node and the target does not count it any more; it is released [releasing]",
+			}},
+		},
+		"and deletes them once they are tainted": {
+			recorded(following(group(1, autoscalers(up(0)), autoscalers(up(1, releasing))))),
+			steps{Retire: []string{"hpc-1"}},
+		},
+		"a target that a user has lowered below the floor is raised, and nothing is cancelled": {
+			recorded(following(with(group(0, booting(0), booting(1)), claim("ns/a", 2)))),
+			steps{Floor: 2, Raise: 2, Next: late(0)},
+		},
+		"a target that a user has lowered cancels machines that boot before it empties nodes": {
+			recorded(following(group(1, autoscalers(up(0)), autoscalers(booting(1))))),
+			steps{Cancel: []string{"hpc-1"}, Next: late(1)},
+		},
+		"of a paused pool the floor is recorded and nothing else is done": {
+			paused(toDelete(with(group(1, up(0), up(1)), claim("ns/a", 3)), "hpc-1")),
+			steps{Floor: 3},
+		},
+		"a paused pool that is being deleted waits": {
+			paused(deleting(group(1, up(0, releasing)))),
+			steps{},
 		},
 		"a pool that is being deleted waits for its members": {
 			deleting(recorded(with(group(1, up(0, heldBy("ns/a"))), claim("ns/a", 1, 0)))),
@@ -207,6 +264,16 @@ func with(g *nodegroup.Group, claims ...nodegroup.Reservation) *nodegroup.Group 
 	return g
 }
 
+func following(g *nodegroup.Group) *nodegroup.Group {
+	g.FollowsFloor = true
+	return g
+}
+
+func paused(g *nodegroup.Group) *nodegroup.Group {
+	g.Paused = true
+	return g
+}
+
 func deleting(g *nodegroup.Group) *nodegroup.Group {
 	g.Deleting = true
 	return g
@@ -242,59 +309,155 @@ func toDelete(g *nodegroup.Group, names ...string) *nodegroup.Group {
 	return g
 }
 
+func maxSize(size int32, g *nodegroup.Group) *nodegroup.Group {
+	g.MaxSize = size
+	return g
+}
+
+func floorChanged(at time.Time, g *nodegroup.Group) *nodegroup.Group {
+	g.FloorChangedAt = at
+	return g
+}
+
+func template(hash string, g *nodegroup.Group) *nodegroup.Group {
+	g.TemplateHash = hash
+	return g
+}
+
+func TestFailures(t *testing.T) {
+	t.Parallel()
+	g := group(4, ago(time.Hour, booting(0)), failing(booting(1)), failing(booting(2)), booting(3))
+	g.KnownFailed = []string{"hpc-1"}
+	d := nodegroup.Plan(toDelete(g, "hpc-2"), announceTimeout, noon)
+	if diff := cmp.Diff([]string{"hpc-0", "hpc-1", "hpc-2"}, d.Failed); diff != "" {
+		t.Errorf("wrong failed machines, of which one is on its way out (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"hpc-0", "hpc-2"}, d.NewlyFailed); diff != "" {
+		t.Errorf("wrong newly failed machines (-want +got):\n%s", diff)
+	}
+	if d.LastFailed != "hpc-2" || d.LastFailure.Code != "OutOfStock" {
+		t.Errorf("the last failure is that of %s: %s", d.LastFailed, d.LastFailure)
+	}
+	if g.Machines[0].Failure != nil {
+		t.Errorf("Plan has changed what it was given: %+v", g.Machines[0])
+	}
+	g.KnownFailed = d.Failed
+	if d := nodegroup.Plan(g, announceTimeout, noon); d.LastFailure != nil || len(d.NewlyFailed) > 0 {
+		t.Errorf("what is recorded is found again: %v, %v", d.NewlyFailed, d.LastFailure)
+	}
+}
+
 func TestConditions(t *testing.T) {
 	t.Parallel()
 	failed := autoscalers(booting(1))
-	failed.Failure = &nodegroup.Failure{Class: nodegroup.FailureOutOfResources, Code: "OutOfStock", Message: "no machine of this kind is left"}
+	failed.Failure = &nodegroup.Failure{Class: v1alpha1.FailureOutOfResources, Code: "OutOfStock", Message: "no machine of this kind is left"}
 	for name, row := range map[string]struct {
 		group           *nodegroup.Group
 		floor, machines metav1.Condition
+		// others are WithinBounds, MachinesUpToDate and Paused, where they are not as usual.
+		others map[string]metav1.Condition
 	}{
 		"at rest": {
 			recorded(with(group(1, up(0, heldBy("ns/a"))), claim("ns/a", 1, 0))),
 			metav1.Condition{Type: "FloorMet", Status: "True", Reason: "FloorMet", Message: "the target size 1 is at or above the floor 1"},
 			metav1.Condition{Type: "MachinesReady", Status: "True", Reason: "MachinesReady", Message: "1 of 1 nodes are Ready"},
+			nil,
 		},
 		"waiting for Cluster Autoscaler": {
 			recorded(with(group(0), claim("ns/a", 1))),
 			metav1.Condition{Type: "FloorMet", Status: "False", Reason: "FloorNotMet", Message: "the target size 0 is below the floor 1; waiting for Cluster Autoscaler, which has to run with --enforce-node-group-min-size"},
 			metav1.Condition{Type: "MachinesReady", Status: "True", Reason: "MachinesReady", Message: "0 of 0 nodes are Ready"},
+			nil,
 		},
 		"booting": {
 			recorded(with(group(2, up(0, heldBy("ns/a")), booting(1)), claim("ns/a", 2, 0))),
 			metav1.Condition{Type: "FloorMet", Status: "True", Reason: "FloorMet", Message: "the target size 2 is at or above the floor 2"},
 			metav1.Condition{Type: "MachinesReady", Status: "False", Reason: "Provisioning", Message: "1 of 2 nodes are Ready"},
+			nil,
 		},
 		"with a failed machine": {
 			recorded(group(2, autoscalers(up(0)), failed)),
 			metav1.Condition{Type: "FloorMet", Status: "True", Reason: "FloorMet", Message: "the target size 2 is at or above the floor 0"},
 			metav1.Condition{Type: "MachinesReady", Status: "False", Reason: "MachineFailed", Message: "machine hpc-1 failed: OutOfStock: no machine of this kind is left"},
+			nil,
 		},
 		"being deleted, with members": {
 			deleting(recorded(with(group(1, up(0, heldBy("ns/a"))), claim("ns/a", 1, 0)))),
 			metav1.Condition{Type: "FloorMet", Status: "True", Reason: "FloorMet", Message: "the target size 1 is at or above the floor 1"},
 			metav1.Condition{Type: "MachinesReady", Status: "False", Reason: "Deleting", Message: "the NodePool is being deleted; it waits until no node is reserved by ns/a"},
+			nil,
 		},
 		"being deleted, with pods": {
 			deleting(recorded(group(2, up(0, pods(2)), up(1)))),
 			metav1.Condition{Type: "FloorMet", Status: "True", Reason: "FloorMet", Message: "the target size 2 is at or above the floor 0"},
 			metav1.Condition{Type: "MachinesReady", Status: "False", Reason: "Deleting", Message: "the NodePool is being deleted; it waits until no pod is on hpc-0"},
+			nil,
 		},
 		"being deleted": {
 			deleting(recorded(group(0))),
 			metav1.Condition{Type: "FloorMet", Status: "True", Reason: "FloorMet", Message: "the target size 0 is at or above the floor 0"},
 			metav1.Condition{Type: "MachinesReady", Status: "False", Reason: "Deleting", Message: "the NodePool is being deleted, and its machines are"},
+			nil,
 		},
 		"with machines on their way out": {
 			toDelete(recorded(group(1, autoscalers(up(0)), up(1))), "hpc-1"),
 			metav1.Condition{Type: "FloorMet", Status: "True", Reason: "FloorMet", Message: "the target size 1 is at or above the floor 0"},
 			metav1.Condition{Type: "MachinesReady", Status: "False", Reason: "Releasing", Message: "1 machines are on their way out: hpc-1"},
+			nil,
+		},
+		"late, which Cluster Autoscaler backs off from": {
+			floorChanged(noon.Add(-2*time.Hour), with(group(1, ago(time.Hour, booting(0))), claim("ns/a", 2))),
+			metav1.Condition{Type: "FloorMet", Status: "False", Reason: "FloorNotMet", Message: "the target size 1 is below the floor 2; waiting for Cluster Autoscaler, which has to run with --enforce-node-group-min-size and leaves a group alone for a while after a failure; the last one: ProvisionTimeout: the node did not register within the provisionTimeout of 5m0s"},
+			metav1.Condition{Type: "MachinesReady", Status: "False", Reason: "MachineFailed", Message: "machine hpc-0 failed: ProvisionTimeout: the node did not register within the provisionTimeout of 5m0s"},
+			nil,
+		},
+		"below minSize": {
+			minSize(2, recorded(group(1, autoscalers(up(0))))),
+			metav1.Condition{Type: "FloorMet", Status: "False", Reason: "FloorNotMet", Message: "the target size 1 is below minSize 2; waiting for Cluster Autoscaler, which has to run with --enforce-node-group-min-size"},
+			metav1.Condition{Type: "MachinesReady", Status: "True", Reason: "MachinesReady", Message: "1 of 1 nodes are Ready"},
+			nil,
+		},
+		"above a maxSize that was lowered": {
+			maxSize(1, recorded(group(2, autoscalers(up(0)), autoscalers(up(1))))),
+			metav1.Condition{Type: "FloorMet", Status: "True", Reason: "FloorMet", Message: "the target size 2 is at or above the floor 0"},
+			metav1.Condition{Type: "MachinesReady", Status: "True", Reason: "MachinesReady", Message: "2 of 2 nodes are Ready"},
+			map[string]metav1.Condition{"WithinBounds": {Status: "False", Reason: "AboveMaxSize", Message: "the target size 2 is above maxSize 1: nothing is ordered or granted, and nodes go when nobody uses them"}},
+		},
+		"with machines of an old template": {
+			template("new", recorded(group(3, ordered("old", autoscalers(up(0))), ordered("new", autoscalers(up(1))), ordered("old", autoscalers(up(2)))))),
+			metav1.Condition{Type: "FloorMet", Status: "True", Reason: "FloorMet", Message: "the target size 3 is at or above the floor 0"},
+			metav1.Condition{Type: "MachinesReady", Status: "True", Reason: "MachinesReady", Message: "3 of 3 nodes are Ready"},
+			map[string]metav1.Condition{"MachinesUpToDate": {Status: "False", Reason: "TemplateChanged", Message: "2 of 3 machines were ordered with a template from before its last edit and keep it: hpc-0, hpc-2"}},
+		},
+		"paused": {
+			paused(recorded(with(group(0), claim("ns/a", 1)))),
+			metav1.Condition{Type: "FloorMet", Status: "False", Reason: "FloorNotMet", Message: "the target size 0 is below the floor 1; the NodePool is paused"},
+			metav1.Condition{Type: "MachinesReady", Status: "True", Reason: "MachinesReady", Message: "0 of 0 nodes are Ready"},
+			map[string]metav1.Condition{"Paused": {Status: "True", Reason: "Paused", Message: "spec.paused is true: no machine is ordered, deleted or released, and no member is granted more nodes"}},
+		},
+		"with a node that the target does not count and that has pods": {
+			following(recorded(group(1, autoscalers(up(0, pods(1))), autoscalers(up(1, pods(1)))))),
+			metav1.Condition{Type: "FloorMet", Status: "True", Reason: "FloorMet", Message: "the target size 1 is at or above the floor 0"},
+			metav1.Condition{Type: "MachinesReady", Status: "False", Reason: "Releasing", Message: "there are 2 machines and the target is 1; nodes go when no pod and no member uses them"},
+			nil,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			d := nodegroup.Plan(row.group, announceTimeout, noon)
-			if diff := cmp.Diff([]metav1.Condition{row.floor, row.machines}, d.Conditions); diff != "" {
+			want := []metav1.Condition{
+				row.floor, row.machines,
+				{Type: "WithinBounds", Status: "True", Reason: "WithinBounds", Message: fmt.Sprintf("the target size %d is at most maxSize 10", row.group.Target)},
+				{Type: "MachinesUpToDate", Status: "True", Reason: "UpToDate", Message: "every machine was ordered with the template of now"},
+				{Type: "Paused", Status: "False", Reason: "NotPaused", Message: "spec.paused is not set"},
+			}
+			for i := range want {
+				if other, is := row.others[want[i].Type]; is {
+					other.Type = want[i].Type
+					want[i] = other
+				}
+			}
+			if diff := cmp.Diff(want, slices.Concat(d.Conditions, d.Notes)); diff != "" {
 				t.Errorf("wrong conditions (-want +got):\n%s", diff)
 			}
 		})

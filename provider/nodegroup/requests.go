@@ -30,6 +30,10 @@ func refuse(kind RefusalKind, format string, args ...any) *Refusal {
 	return &Refusal{Kind: kind, Message: fmt.Sprintf(format, args...)}
 }
 
+func (g *Group) paused() *Refusal {
+	return refuse(Forbidden, "%s is paused: its spec.paused is true", g.Name)
+}
+
 // IncreaseSize is the target after Cluster Autoscaler has ordered delta machines, and the part of it that the
 // floor calls for. The error is a *Refusal.
 func (g *Group) IncreaseSize(delta int32) (target, forMembers int32, err error) {
@@ -38,6 +42,9 @@ func (g *Group) IncreaseSize(delta int32) (target, forMembers int32, err error) 
 	}
 	if delta <= 0 {
 		return 0, 0, refuse(Malformed, "delta is %d; IncreaseSize of %s takes a number above 0", delta, g.Name)
+	}
+	if g.Paused {
+		return 0, 0, g.paused()
 	}
 	if int64(g.Target)+int64(delta) > int64(g.MaxSize) {
 		return 0, 0, refuse(OutOfRange, "the target size %d of %s plus %d is %d, above its maxSize %d",
@@ -63,6 +70,9 @@ func (g *Group) DecreaseTargetSize(delta int32) (target int32, err error) {
 	if delta >= 0 {
 		return 0, refuse(Malformed, "delta is %d; DecreaseTargetSize of %s takes a number below 0", delta, g.Name)
 	}
+	if g.Paused {
+		return 0, g.paused()
+	}
 	var registered int32
 	for _, m := range g.live() {
 		if m.Registered || m.Node != nil {
@@ -78,6 +88,9 @@ func int64Clamp(n int64) int32 { return int32(max(0, n)) } //nolint:gosec // Bel
 // the target after that. Machines that are already going, or gone, are none of them, so that the request
 // can be repeated. names are machine names. The error is a *Refusal.
 func (g *Group) DeleteNodes(names []string) (victims []string, target int32, err error) {
+	if g.Paused {
+		return nil, 0, g.paused()
+	}
 	holders, named := g.holders(), setOf(names)
 	for _, m := range g.live() {
 		if !named[m.Name] {

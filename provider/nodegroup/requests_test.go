@@ -107,7 +107,7 @@ func TestDeleteNodes(t *testing.T) {
 func TestInstances(t *testing.T) {
 	t.Parallel()
 	failed := booting(1)
-	failed.Failure = &nodegroup.Failure{Class: nodegroup.FailureOther, Code: "Broken", Message: "it does not start"}
+	failed.Failure = &nodegroup.Failure{Class: v1alpha1.FailureOther, Code: "Broken", Message: "it does not start"}
 	lastOrder := func(from, until int64, g *nodegroup.Group) *nodegroup.Group {
 		g.OrderedFrom, g.Ordered = from, until
 		return g
@@ -130,7 +130,7 @@ func TestInstances(t *testing.T) {
 				nodegroup.InstanceRunning: "running", nodegroup.InstanceCreating: "creating", nodegroup.InstanceDeleting: "deleting",
 			}
 			var got []string
-			for _, i := range row.group.Instances(func(n int64) string { return fmt.Sprintf("test://hpc-%d", n) }) {
+			for _, i := range row.group.Instances(noon, func(n int64) string { return fmt.Sprintf("test://hpc-%d", n) }) {
 				text := i.ProviderID[len("test://"):] + " " + states[i.State]
 				if i.Failure != nil {
 					text += ", failed"

@@ -33,18 +33,21 @@ func TestSimulation(t *testing.T) {
 		}
 		return
 	}
-	released, givenUp := 0, 0
+	released, givenUp, retired, failed := 0, 0, 0, 0
 	for seed := uint64(1); seed <= uint64(*seeds); seed++ {
 		w := simulate(seed)
 		released += w.released
 		givenUp += w.givenUp
+		retired += w.retired
+		failed += w.failed
 		if len(w.broken) > 0 {
 			t.Fatalf("seed %d is broken:\n%s\n\nthe end of its story (all of it with -nodegroup.seed=%d -v):\n%s",
 				seed, strings.Join(w.broken, "\n"), seed, strings.Join(w.story[max(0, len(w.story)-60):], "\n"))
 		}
 	}
-	if released < *seeds || givenUp == 0 {
-		t.Errorf("%d machines were released and %d orders given up in %d pools: the simulation does not exercise the planner", released, givenUp, *seeds)
+	if released < *seeds || givenUp == 0 || retired < *seeds/10 || failed < *seeds {
+		t.Errorf("%d machines were released, %d orders given up, %d machines retired and %d failed in %d pools: the simulation does not exercise the planner",
+			released, givenUp, retired, failed, *seeds)
 	}
 }
 
@@ -52,7 +55,7 @@ func simulate(seed uint64) *world {
 	w := newWorld(seed)
 	for range 200 {
 		w.now = w.now.Add(time.Duration(w.rand.IntN(5)) * time.Second)
-		happening := []func(){w.members, w.boot, w.clusterAutoscaler, w.neighbours, w.misfortune}
+		happening := []func(){w.members, w.boot, w.clusterAutoscaler, w.neighbours, w.misfortune, w.user}
 		happening[w.rand.IntN(len(happening))]()
 		writes := -1
 		if w.rand.IntN(3) == 0 {
@@ -90,9 +93,11 @@ type world struct {
 	foreign  map[string]int
 	// quiet is set when nothing happens any more that nobody asked for.
 	quiet bool
+	// recorded has the machines whose failure a status has told of.
+	recorded map[string]bool
 
-	released, givenUp int
-	story, broken     []string
+	released, givenUp, retired, failed int
+	story, broken                      []string
 }
 
 type worldClaim struct {
@@ -103,7 +108,7 @@ type worldClaim struct {
 func newWorld(seed uint64) *world {
 	w := &world{
 		rand: rand.New(rand.NewPCG(seed, seed)), now: noon, machines: map[string]*nodegroup.Machine{},
-		claims: map[string]*worldClaim{}, foreign: map[string]int{},
+		claims: map[string]*worldClaim{}, foreign: map[string]int{}, recorded: map[string]bool{},
 	}
 	w.group = nodegroup.Group{
 		Name: "hpc", MinSize: int32(w.rand.IntN(3)), MaxSize: int32(6 + w.rand.IntN(6)), ProvisionTimeout: provisionTimeout,
@@ -199,6 +204,11 @@ func (w *world) boot() {
 	for _, name := range slices.Sorted(maps.Keys(w.machines)) {
 		m := w.machines[name]
 		switch {
+		case m.Failure != nil:
+		case m.Node == nil && !m.Registered && !w.quiet && w.rand.IntN(8) == 0:
+			m.Failure = &nodegroup.Failure{At: w.now, Class: v1alpha1.FailureOutOfResources, Code: "OutOfStock", Message: "none is left"}
+			w.failed++
+			w.tell("%s fails", name)
 		case m.Node == nil && !m.Registered && w.now.Sub(m.OrderedAt) > 5*time.Second:
 			m.Registered = true
 			m.Node = &nodegroup.Node{Name: name, CreatedAt: w.now, Reserved: m.Purpose == v1alpha1.PurposeReservation}
@@ -244,10 +254,48 @@ func (w *world) enforce() {
 	if w.group.FollowsFloor {
 		return
 	}
+	w.forget()
 	w.told = w.look().MinSizeToTell()
 	w.group.AnnouncedFloor = w.told
 	if w.group.Target < w.told {
 		w.increase(w.told - w.group.Target)
+	}
+}
+
+// forget deletes the machines that have failed, as Cluster Autoscaler does once a loop.
+func (w *world) forget() {
+	var failed []string
+	for _, i := range w.look().Instances(w.now, w.idOf) {
+		if i.Failure != nil && i.State == nodegroup.InstanceCreating {
+			failed = append(failed, strings.TrimPrefix(i.ProviderID, "test://"))
+		}
+	}
+	victims, target, err := w.look().DeleteNodes(failed)
+	if err != nil || len(victims) == 0 {
+		return
+	}
+	w.group.Target, w.group.ForMembers = target, min(w.group.ForMembers, target)
+	w.group.ToDelete = append(w.group.ToDelete, victims...)
+	w.tell("Cluster Autoscaler deletes the failed %v", victims)
+}
+
+func (w *world) idOf(n int64) string { return fmt.Sprintf("test://hpc-%d", n) }
+
+// user edits the pool, as far as that is allowed.
+func (w *world) user() {
+	switch w.rand.IntN(6) {
+	case 0:
+		w.group.Paused = !w.group.Paused
+		w.tell("the user sets paused to %t", w.group.Paused)
+	case 1:
+		w.group.MinSize = int32(w.rand.IntN(3))
+		w.tell("the user sets minSize to %d", w.group.MinSize)
+	case 2:
+		if w.group.FollowsFloor {
+			w.group.Target = int32(w.rand.IntN(int(w.group.MaxSize) + 1))
+			w.group.ForMembers = min(w.group.ForMembers, w.group.Target)
+			w.tell("the user scales to %d", w.group.Target)
+		}
 	}
 }
 
@@ -301,6 +349,7 @@ func (w *world) misfortune() {
 // leave ends what keeps the pool from coming to rest: other workloads.
 func (w *world) leave() {
 	w.quiet = true
+	w.group.Paused = false
 	for name := range w.foreign {
 		if m := w.machines[name]; m != nil && m.Node != nil {
 			m.Node.Pods -= w.foreign[name]
@@ -313,6 +362,8 @@ func (w *world) leave() {
 func (w *world) reconcile(writes int) {
 	g := w.look()
 	d := nodegroup.Plan(g, announceTimeout, w.now)
+	w.promise(!g.Paused || len(d.Marks)+len(d.Release)+len(d.Retire)+len(d.Delete)+len(d.Gone)+len(d.Cancel)+len(d.Order) == 0 && d.Raise == 0 && d.GiveUp == 0,
+		"something is done to a paused pool: %+v", d)
 	if !w.quiet && w.rand.IntN(4) == 0 {
 		// Something happens between the look and the writes.
 		w.neighboursSettle()
@@ -347,6 +398,16 @@ func (w *world) writes(g *nodegroup.Group, d *nodegroup.Decisions) []func() {
 			w.group.Floor, w.group.FloorChangedAt = d.Floor, w.now
 		})
 	}
+	if len(d.NewlyFailed) > 0 {
+		out = append(out, func() {
+			w.tell("%v failed", d.NewlyFailed)
+			w.group.LastFailure = d.LastFailure
+			for _, name := range d.NewlyFailed {
+				w.recorded[name] = true
+			}
+		})
+	}
+	out = append(out, func() { w.group.KnownFailed = d.Failed })
 	for i := range d.Marks {
 		mark := d.Marks[i]
 		out = append(out, func() {
@@ -357,11 +418,18 @@ func (w *world) writes(g *nodegroup.Group, d *nodegroup.Decisions) []func() {
 			}
 		})
 	}
-	if len(d.Release)+len(d.Gone) > 0 || d.Raise > 0 || d.GiveUp > 0 {
+	if len(d.Release)+len(d.Retire)+len(d.Gone) > 0 || d.Raise > 0 || d.GiveUp > 0 {
 		out = append(out, func() { w.setTarget(d) })
 	}
 	for _, name := range d.Delete {
-		out = append(out, func() { delete(w.machines, name); delete(w.foreign, name); w.tell("%s is deleted", name) })
+		out = append(out, func() {
+			if m := w.machines[name]; m != nil && m.Failure != nil {
+				w.promise(w.recorded[name], "%s is deleted and its failure is not recorded", name)
+			}
+			delete(w.machines, name)
+			delete(w.foreign, name)
+			w.tell("%s is deleted", name)
+		})
 	}
 	for _, name := range d.Cancel {
 		out = append(out, func() {
@@ -393,16 +461,25 @@ func (w *world) setTarget(d *nodegroup.Decisions) {
 			held[name] = member
 		}
 	}
+	stays := func(name string) bool {
+		m := w.machines[name]
+		return held[name] != "" || (m != nil && m.Node != nil && (!m.Node.Releasing || m.Node.Pods > 0))
+	}
+	retire := slices.DeleteFunc(slices.Clone(d.Retire), stays)
+	w.promise(len(retire) == 0 || w.group.FollowsFloor, "%v are retired, and Cluster Autoscaler decides", retire)
 	var release []string
 	for _, name := range d.Release {
 		m := w.machines[name]
-		if held[name] != "" || (m != nil && m.Node != nil && (!m.Node.Releasing || m.Node.Pods > 0)) {
+		if stays(name) {
 			continue
 		}
 		w.promise(m == nil || m.Node == nil || m.Node.Reserved, "%s is released and has no mark", name)
 		release = append(release, name)
 	}
 	target := max(w.group.Target, d.Raise) - int32(len(release)) - d.GiveUp
+	if len(retire) > 0 {
+		w.tell("retired %v", retire)
+	}
 	if target != w.group.Target || len(release) > 0 {
 		w.tell("target %d -> %d, released %v, gave up %d", w.group.Target, target, release, d.GiveUp)
 	}
@@ -414,8 +491,9 @@ func (w *world) setTarget(d *nodegroup.Decisions) {
 		w.group.ForMembers = d.RaisedForMembers
 	}
 	w.group.Target, w.group.ForMembers = target, min(w.group.ForMembers, target)
-	w.group.ToDelete = slices.DeleteFunc(append(w.group.ToDelete, release...), func(name string) bool { return slices.Contains(d.Gone, name) })
+	w.group.ToDelete = slices.DeleteFunc(slices.Concat(w.group.ToDelete, release, retire), func(name string) bool { return slices.Contains(d.Gone, name) })
 	w.released += len(release)
+	w.retired += len(retire)
 	w.givenUp += int(d.GiveUp)
 }
 
@@ -428,7 +506,7 @@ func (w *world) check() {
 			w.promise(!slices.Contains(c.held, name), "%s, which %s holds, is to be deleted", name, member)
 		}
 	}
-	instances := g.Instances(func(n int64) string { return fmt.Sprintf("test://hpc-%d", n) })
+	instances := g.Instances(w.now, w.idOf)
 	ids := map[string]bool{}
 	alive := 0
 	for _, i := range instances {
@@ -445,7 +523,7 @@ func (w *world) check() {
 func (w *world) checkRest() {
 	g := w.look()
 	d := nodegroup.Plan(g, announceTimeout, w.now)
-	if s := stepsOf(&d); len(s.Say)+len(s.Release)+len(s.Delete)+len(s.Gone)+len(s.Cancel)+len(s.Order) > 0 || s.GiveUp+s.Raise > 0 || s.Floor != g.Floor {
+	if s := stepsOf(&d); len(s.Say)+len(s.Release)+len(s.Retire)+len(s.Delete)+len(s.Gone)+len(s.Cancel)+len(s.Order) > 0 || s.GiveUp+s.Raise > 0 || s.Floor != g.Floor {
 		w.promise(false, "there is still something to do: %+v", s)
 	}
 	w.promise(len(g.Machines) == int(g.Target), "there are %d machines and the target is %d", len(g.Machines), g.Target)

@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
@@ -66,7 +67,7 @@ func (r *Reconciler) finish(ctx context.Context, pool *v1alpha1.NodePool, group 
 }
 
 // recordStatus writes the status when it differs. The floor is in it, so this comes before anything that
-// lowers the target.
+// lowers the target; and so are the failures, so it comes before anything is deleted.
 func (r *Reconciler) recordStatus(ctx context.Context, pool *v1alpha1.NodePool, _ *nodegroup.Group, d *nodegroup.Decisions) error {
 	before := pool.Status.DeepCopy()
 	status := &pool.Status
@@ -78,7 +79,18 @@ func (r *Reconciler) recordStatus(ctx context.Context, pool *v1alpha1.NodePool, 
 	status.ObservedGeneration = pool.Generation
 	status.Reserved, status.Replicas, status.Ready = d.Reserved, d.Replicas, d.Ready
 	status.Selector = v1alpha1.LabelNodePool + "=" + pool.Name
+	status.FailedMachines = d.Failed
+	if d.LastFailure != nil {
+		status.LastFailure = &v1alpha1.MachineFailure{
+			Machine: d.LastFailed, Time: metav1.NewMicroTime(d.LastFailure.At),
+			Class: d.LastFailure.Class, Code: d.LastFailure.Code, Message: d.LastFailure.Message,
+		}
+	}
 	v1alpha1.SetConditions(&status.Conditions, pool.Generation, metav1.NewTime(now), d.WhenReady, d.Conditions...)
+	for _, note := range d.Notes {
+		note.ObservedGeneration, note.LastTransitionTime = pool.Generation, metav1.NewTime(now)
+		meta.SetStatusCondition(&status.Conditions, note)
+	}
 	if equality.Semantic.DeepEqual(before, status) {
 		return nil
 	}
@@ -87,6 +99,10 @@ func (r *Reconciler) recordStatus(ctx context.Context, pool *v1alpha1.NodePool, 
 	}
 	if before.Floor != d.Floor {
 		r.tell(ctx, pool, corev1.EventTypeNormal, "FloorChanged", "floor %d -> %d: %d nodes are reserved", before.Floor, d.Floor, d.Reserved)
+	}
+	if len(d.NewlyFailed) > 0 {
+		r.tell(ctx, pool, corev1.EventTypeWarning, v1alpha1.ReasonMachineFailed, "%d machines failed: %s; the last one, %s: %s",
+			len(d.NewlyFailed), nodegroup.Listed(d.NewlyFailed), d.LastFailed, d.LastFailure)
 	}
 	if before.Ready != d.Ready && d.Ready >= pool.Spec.Replicas {
 		r.tell(ctx, pool, corev1.EventTypeNormal, "NodesReady", "%d of %d nodes are Ready", d.Ready, pool.Spec.Replicas)
@@ -98,9 +114,10 @@ func (r *Reconciler) recordStatus(ctx context.Context, pool *v1alpha1.NodePool, 
 func (r *Reconciler) mark(ctx context.Context, pool *v1alpha1.NodePool, _ *nodegroup.Group, d *nodegroup.Decisions) error {
 	// One event tells of all nodes of a pass: of several with the same reason the API shows only the first.
 	var releasing []string
+	var why string
 	defer func() {
 		if len(releasing) > 0 {
-			r.tell(ctx, pool, corev1.EventTypeNormal, "ReleasingNodes", "no member holds %s and no pod uses them; they are being released", nodegroup.Listed(releasing))
+			r.tell(ctx, pool, corev1.EventTypeNormal, "ReleasingNodes", "%s are tainted so that no pod comes any more: %s", nodegroup.Listed(releasing), why)
 		}
 	}()
 	for i := range d.Marks {
@@ -109,7 +126,7 @@ func (r *Reconciler) mark(ctx context.Context, pool *v1alpha1.NodePool, _ *nodeg
 			return err
 		}
 		if mark.Releasing {
-			releasing = append(releasing, mark.Node)
+			releasing, why = append(releasing, mark.Node), mark.Why
 		}
 	}
 	return nil
@@ -170,20 +187,24 @@ func markObject(node *corev1.Node, mark *nodegroup.Mark, now time.Time) {
 }
 
 // setTarget is the one write of spec: the machines to release together with the target that is lower by
-// their number, the target that follows the floor, and names of machines that are gone.
+// their number, those that go without being counted, the target that follows the floor, and names of machines that
+// are gone.
 func (r *Reconciler) setTarget(ctx context.Context, pool *v1alpha1.NodePool, group *nodegroup.Group, d *nodegroup.Decisions) error {
-	release := d.Release
-	if len(release) > 0 {
+	release, retire := d.Release, d.Retire
+	if len(release)+len(retire) > 0 {
 		registered := map[string]bool{}
 		for i := range group.Machines {
 			registered[group.Machines[i].Name] = group.Machines[i].Node != nil
 		}
-		var err error
-		if release, err = r.Observer.StillReleasable(ctx, pool.Name, release, registered); err != nil {
+		free, err := r.Observer.StillReleasable(ctx, pool.Name, slices.Concat(release, retire), registered)
+		if err != nil {
 			return err
 		}
+		may := setOf(free)
+		isNot := func(name string) bool { return !may[name] }
+		release, retire = slices.DeleteFunc(slices.Clone(release), isNot), slices.DeleteFunc(slices.Clone(retire), isNot)
 	}
-	if len(release) == 0 && len(d.Gone) == 0 && d.Raise == 0 && d.GiveUp == 0 {
+	if len(release) == 0 && len(retire) == 0 && len(d.Gone) == 0 && d.Raise == 0 && d.GiveUp == 0 {
 		return nil
 	}
 	if d.GiveUp > 0 {
@@ -193,12 +214,9 @@ func (r *Reconciler) setTarget(ctx context.Context, pool *v1alpha1.NodePool, gro
 	}
 	spec := &pool.Spec
 	before := spec.Replicas
-	gone := map[string]bool{}
-	for _, name := range d.Gone {
-		gone[name] = true
-	}
+	gone := setOf(d.Gone)
 	spec.MachinesToDelete = slices.DeleteFunc(slices.Clone(spec.MachinesToDelete), func(name string) bool { return gone[name] })
-	spec.MachinesToDelete = append(spec.MachinesToDelete, release...)
+	spec.MachinesToDelete = slices.Concat(spec.MachinesToDelete, release, retire)
 	if d.Raise > spec.Replicas {
 		spec.Replicas, spec.ReplicasForMembers = d.Raise, d.RaisedForMembers
 	}
@@ -210,17 +228,23 @@ func (r *Reconciler) setTarget(ctx context.Context, pool *v1alpha1.NodePool, gro
 	if len(release) > 0 {
 		r.tell(ctx, pool, corev1.EventTypeNormal, "Released", "target %d -> %d: released %s", before, spec.Replicas, nodegroup.Listed(release))
 	}
+	if len(retire) > 0 {
+		r.tell(ctx, pool, corev1.EventTypeNormal, "Retired", "deleting %s, which the target of %d does not count or which are replaced", nodegroup.Listed(retire), spec.Replicas)
+	}
 	if d.GiveUp > 0 {
 		r.tell(ctx, pool, corev1.EventTypeNormal, "GaveUpOrders", "target %d -> %d: %d machines were to be ordered that nobody wants any more", before, spec.Replicas, d.GiveUp)
 	}
 	if d.Raise > 0 {
-		r.tell(ctx, pool, corev1.EventTypeNormal, "FollowedFloor", "target %d -> %d: the floor is %d and no autoscaler decides", before, spec.Replicas, d.Floor)
+		r.tell(ctx, pool, corev1.EventTypeNormal, "FollowedFloor", "target %d -> %d: minSize is %d, the floor is %d, and no autoscaler decides", before, spec.Replicas, spec.MinSize, d.Floor)
 	}
 	return nil
 }
 
 // deleteMachines deletes what spec.machinesToDelete named when the pass began.
-func (r *Reconciler) deleteMachines(ctx context.Context, pool *v1alpha1.NodePool, _ *nodegroup.Group, d *nodegroup.Decisions) error {
+func (r *Reconciler) deleteMachines(ctx context.Context, pool *v1alpha1.NodePool, group *nodegroup.Group, d *nodegroup.Decisions) error {
+	if err := r.knowsFailures(ctx, pool, group, d.Delete); err != nil {
+		return err
+	}
 	var failures []error
 	for _, name := range d.Delete {
 		if err := r.Backend.Delete(ctx, name); err != nil {
@@ -230,6 +254,31 @@ func (r *Reconciler) deleteMachines(ctx context.Context, pool *v1alpha1.NodePool
 	if err := errors.Join(failures...); err != nil {
 		r.tell(ctx, pool, corev1.EventTypeWarning, v1alpha1.ReasonMachineFailed, "cannot delete machines: %v", err)
 		return err
+	}
+	return nil
+}
+
+// knowsFailures makes sure that the failures of machines that are about to be deleted have been observed, and so
+// recorded: Cluster Autoscaler deletes a machine milliseconds after it was told of its failure, perhaps by another
+// replica. The error is errStale when the cache is behind.
+func (r *Reconciler) knowsFailures(ctx context.Context, pool *v1alpha1.NodePool, group *nodegroup.Group, names []string) error {
+	unclear := setOf(names)
+	for i := range group.Machines {
+		if m := &group.Machines[i]; m.Failure != nil || m.Registered {
+			delete(unclear, m.Name)
+		}
+	}
+	if len(unclear) == 0 {
+		return nil
+	}
+	fresh, err := r.Backend.List(ctx, pool.Name, machines.Live)
+	if err != nil {
+		return err
+	}
+	for i := range fresh {
+		if unclear[fresh[i].Name] && fresh[i].Failure != nil {
+			return errStale
+		}
 	}
 	return nil
 }
@@ -293,6 +342,14 @@ func (r *Reconciler) seesAll(ctx context.Context, pool *v1alpha1.NodePool, group
 		return errStale
 	}
 	return nil
+}
+
+func setOf(names []string) map[string]bool {
+	set := make(map[string]bool, len(names))
+	for _, name := range names {
+		set[name] = true
+	}
+	return set
 }
 
 // MachineName is the name of the n-th machine of a pool. No name is used twice.

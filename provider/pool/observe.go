@@ -37,6 +37,9 @@ func (o *Observer) Observe(ctx context.Context, pool *v1alpha1.NodePool) (*nodeg
 	if err != nil {
 		return nil, err
 	}
+	if group.TemplateHash, err = pool.Spec.Template.Hash(); err != nil {
+		return nil, err
+	}
 	if group.Reservations, err = o.cachedReservations(ctx, pool.Name); err != nil {
 		return nil, err
 	}
@@ -89,12 +92,17 @@ func GroupOf(pool *v1alpha1.NodePool) *nodegroup.Group {
 		Deleting:         pool.DeletionTimestamp != nil,
 		ForMembers:       pool.Spec.ReplicasForMembers,
 		ToDelete:         pool.Spec.MachinesToDelete,
+		Paused:           pool.Spec.Paused,
 		FollowsFloor:     pool.Spec.Autoscaler == v1alpha1.AutoscalerNone,
 		ProvisionTimeout: pool.Spec.ProvisionTimeout.Duration,
 		Floor:            pool.Status.Floor,
 		AnnouncedFloor:   pool.Status.AnnouncedFloor,
 		Ordered:          pool.Status.MachinesOrdered,
 		OrderedFrom:      pool.Status.OrderedFrom,
+		KnownFailed:      pool.Status.FailedMachines,
+	}
+	if f := pool.Status.LastFailure; f != nil {
+		group.LastFailure = &nodegroup.Failure{At: f.Time.Time, Class: f.Class, Code: f.Code, Message: f.Message}
 	}
 	if pool.Status.FloorChangedAt != nil {
 		group.FloorChangedAt = pool.Status.FloorChangedAt.Time
@@ -189,10 +197,17 @@ func nodeOf(node *corev1.Node, pods []corev1.Pod) *nodegroup.Node {
 		HeldBy:    node.Annotations[v1alpha1.AnnotationHeldBy],
 		Pods:      countPods(pods),
 	}
+	since := node.CreationTimestamp
 	for i := range node.Status.Conditions {
 		if c := &node.Status.Conditions[i]; c.Type == corev1.NodeReady {
 			out.Ready = c.Status == corev1.ConditionTrue
+			if !c.LastTransitionTime.IsZero() {
+				since = c.LastTransitionTime
+			}
 		}
+	}
+	if !out.Ready {
+		out.NotReadySince = since.Time
 	}
 	out.Leaving = node.DeletionTimestamp != nil || (toBeDeleted(node) && !out.Releasing)
 	return out

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
@@ -40,6 +41,7 @@ type CloudProvider struct {
 	backend  machines.Backend
 	events   events.EventRecorder
 	log      logr.Logger
+	clock    clock.PassiveClock
 
 	pools    *recentPools
 	announce *announcer
@@ -58,6 +60,7 @@ type Options struct {
 	Backend  machines.Backend
 	Events   events.EventRecorder
 	Log      logr.Logger
+	Clock    clock.PassiveClock
 	// Trust is nil when the caches hold everything and are current, and says otherwise why they cannot be trusted.
 	Trust func() error
 }
@@ -65,7 +68,7 @@ type Options struct {
 // New returns a server. Its Announce has to run beside it.
 func New(o Options) *CloudProvider {
 	return &CloudProvider{
-		client: o.Client, live: o.Live, observer: o.Observer, backend: o.Backend, events: o.Events, log: o.Log, trust: o.Trust,
+		client: o.Client, live: o.Live, observer: o.Observer, backend: o.Backend, events: o.Events, log: o.Log, clock: o.Clock, trust: o.Trust,
 		pools:    newRecentPools(o.Client),
 		announce: newAnnouncer(o.Client, o.Log),
 	}
@@ -143,7 +146,7 @@ func nodeGroup(p *v1alpha1.NodePool) *externalgrpc.NodeGroup {
 	return &externalgrpc.NodeGroup{
 		Id:      p.Name,
 		MinSize: group.MinSizeToTell(),
-		MaxSize: p.Spec.MaxSize,
+		MaxSize: group.MaxSizeToTell(),
 		Debug: fmt.Sprintf("NodePool %s: target %d, minSize %d, floor %d, maxSize %d",
 			p.Name, p.Spec.Replicas, p.Spec.MinSize, p.Status.Floor, p.Spec.MaxSize),
 	}
@@ -170,11 +173,14 @@ func (s *CloudProvider) NodeGroupNodes(ctx context.Context, request *externalgrp
 		return nil, internal(err)
 	}
 	response := &externalgrpc.NodeGroupNodesResponse{}
-	for _, i := range group.Instances(func(n int64) string { return s.backend.ProviderID(p.Name, pool.MachineName(p.Name, n)) }) {
+	for _, i := range group.Instances(s.clock.Now(), func(n int64) string { return s.backend.ProviderID(p.Name, pool.MachineName(p.Name, n)) }) {
 		response.Instances = append(response.Instances, instance(i))
 	}
 	return response, nil
 }
+
+// errorClasses are the numbers that Cluster Autoscaler has for classes of failures.
+var errorClasses = map[v1alpha1.FailureClass]int32{v1alpha1.FailureOutOfResources: 1, v1alpha1.FailureOther: 99}
 
 func instance(i nodegroup.Instance) *externalgrpc.Instance {
 	states := map[nodegroup.InstanceState]externalgrpc.InstanceStatus_InstanceState{
@@ -185,7 +191,7 @@ func instance(i nodegroup.Instance) *externalgrpc.Instance {
 	out := &externalgrpc.Instance{Id: i.ProviderID, Status: &externalgrpc.InstanceStatus{InstanceState: states[i.State]}}
 	if i.Failure != nil {
 		out.Status.ErrorInfo = &externalgrpc.InstanceErrorInfo{
-			ErrorCode: i.Failure.Code, ErrorMessage: i.Failure.Message, InstanceErrorClass: int32(i.Failure.Class),
+			ErrorCode: i.Failure.Code, ErrorMessage: i.Failure.Message, InstanceErrorClass: errorClasses[i.Failure.Class],
 		}
 	}
 	return out

@@ -147,8 +147,8 @@ func judge(t *testing.T, err error, refused []string) {
 		t.Errorf("accepted, want it refused with %q", refused)
 		return
 	}
-	if !apierrors.IsInvalid(err) && !apierrors.IsBadRequest(err) {
-		t.Errorf("failed otherwise than by validation: %v", err)
+	if !apierrors.IsInvalid(err) && !apierrors.IsBadRequest(err) && !apierrors.IsForbidden(err) {
+		t.Errorf("failed otherwise than by validation or a policy: %v", err)
 	}
 	for _, part := range refused {
 		if !strings.Contains(err.Error(), part) {

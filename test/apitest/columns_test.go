@@ -90,8 +90,14 @@ status:
 		},
 		"a KwokMachine that boots": {
 			object: validMachine, path: api + "/kwokmachines/columns",
-			columns: []string{"Name", "POOL", "PURPOSE", "BOOT", "REGISTERED"},
-			cells:   []any{"columns", "hpc-a", "Reservation", "5s", nil},
+			columns: []string{"Name", "POOL", "PURPOSE", "BOOT", "FAILURE", "REGISTERED"},
+			cells:   []any{"columns", "hpc-a", "Reservation", "5s", nil, nil},
+		},
+		"a KwokMachine that failed": {
+			object: validMachine, path: api + "/kwokmachines/columns",
+			status:  `status: {failure: {machine: columns, time: "2026-11-23T10:00:05.000000Z", class: OutOfResources, code: OutOfStock, message: none is left}}`,
+			columns: []string{"Name", "POOL", "PURPOSE", "BOOT", "FAILURE", "REGISTERED"},
+			cells:   []any{"columns", "hpc-a", "Reservation", "5s", "OutOfStock", nil},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

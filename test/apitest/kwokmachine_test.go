@@ -20,6 +20,8 @@ func TestKwokMachineRules(t *testing.T) {
 	check(t, validMachine, map[string]row{
 		"as it is":               {change: `{}`},
 		"for Cluster Autoscaler": {change: `spec: {purpose: Autoscaler}`},
+		"that fails":             {change: `spec: {fate: BootFailure}`},
+		"an unknown fate":        {change: `spec: {fate: Doom}`, refused: []string{"spec.fate", "Doom", `"Ready", "OutOfStock", "BootFailure", "NeverReady"`}},
 		"an unknown purpose":     {change: `spec: {purpose: Fun}`, refused: []string{"spec.purpose", "Fun", `"Reservation", "Autoscaler"`}},
 		"no purpose":             {change: `spec: {purpose: null}`, refused: []string{"spec.purpose", "Required value"}},
 		"no pool":                {change: `spec: {nodePool: ""}`, refused: []string{"spec.nodePool", "at least 1 chars long"}},

@@ -2,6 +2,7 @@ package apitest
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -17,7 +18,8 @@ func TestScale(t *testing.T) {
 		scales         map[int64][]string
 	}{
 		"a NodePool": {
-			object:       validNodePool,
+			// Where Cluster Autoscaler decides, it is refused: see TestWhoMayWriteTheTarget.
+			object:       strings.Replace(validNodePool, "minSize: 1", "minSize: 1\n  autoscaler: None", 1),
 			status:       `status: {floor: 2, reserved: 2, replicas: 3, ready: 2, selector: autoscaling.flux-framework.org/node-pool=scale}`,
 			wantReplicas: 3,
 			wantSelector: "autoscaling.flux-framework.org/node-pool=scale",

@@ -43,7 +43,7 @@ var backends = map[string]backend{
 	"kwok": {
 		machine: &v1alpha1.KwokMachine{},
 		start: func(ctx context.Context, mgr manager.Manager) (machines.Backend, error) {
-			boot := &kwok.Boot{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Clock: clock.RealClock{}}
+			boot := &kwok.Boot{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Events: mgr.GetEventRecorder("kwok-boot"), Clock: clock.RealClock{}}
 			return kwok.New(mgr.GetClient(), mgr.GetAPIReader()), errors.Join(kwok.AddIndexes(ctx, mgr.GetFieldIndexer()), boot.SetupWithManager(mgr))
 		},
 		fast: v1alpha1.MachinesSpec{Kwok: &v1alpha1.KwokMachines{}},
@@ -124,7 +124,7 @@ func start(t *testing.T, b backend) *server.CloudProvider {
 		t.Fatal(err)
 	}
 	provider := server.New(server.Options{
-		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Observer: observer, Backend: source, Events: recorder, Log: logr.Discard(),
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Observer: observer, Backend: source, Events: recorder, Log: logr.Discard(), Clock: clock.RealClock{},
 		Trust: func() error { return nil },
 	})
 	mgr.Run(t, provider.Announce)

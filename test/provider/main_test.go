@@ -58,12 +58,12 @@ func startParts(t *testing.T, most int64, reconciles bool) *process {
 			t.Fatal(err)
 		}
 	}
-	boot := &kwok.Boot{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Clock: clock.RealClock{}}
+	boot := &kwok.Boot{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Events: mgr.GetEventRecorder("kwok-boot"), Clock: clock.RealClock{}}
 	if err := boot.SetupWithManager(mgr); err != nil {
 		t.Fatal(err)
 	}
 	provider := server.New(server.Options{
-		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Observer: observer, Backend: backend, Events: recorder, Log: logr.Discard(),
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Observer: observer, Backend: backend, Events: recorder, Log: logr.Discard(), Clock: clock.RealClock{},
 		Trust: func() error { return nil },
 	})
 	mgr.Run(t, provider.Announce)

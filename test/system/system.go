@@ -164,7 +164,7 @@ func (s *System) connect(context.Context) error {
 }
 
 // install installs the definitions, and of the manifests what the binaries need when they run beside the
-// cluster: the namespace and the rights of their ServiceAccounts.
+// cluster: the namespace, the rights of their ServiceAccounts, and who may write a NodePool's target.
 func (s *System) install(ctx context.Context) error {
 	definition := crd.MiniClusters
 	if path := os.Getenv(FluxOperatorCRDVariable); path != "" {
@@ -185,7 +185,7 @@ func (s *System) install(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("install the definitions: %w", err)
 	}
-	for _, path := range []string{"manifests/namespace.yaml", "manifests/provider/rbac.yaml", "manifests/controller/rbac.yaml", "examples/cluster-autoscaler/rbac.yaml"} {
+	for _, path := range []string{"manifests/namespace.yaml", "manifests/provider/rbac.yaml", "manifests/provider/admission.yaml", "manifests/controller/rbac.yaml", "examples/cluster-autoscaler/rbac.yaml"} {
 		if err := s.applyPart(ctx, path); err != nil {
 			return err
 		}

@@ -7,6 +7,7 @@ package kwok
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -30,6 +31,9 @@ type Backend struct {
 	cached client.Client
 	live   client.Reader
 	clock  clock.PassiveClock
+
+	mu     sync.Mutex
+	stocks map[string]stock
 }
 
 var _ machines.Backend = (*Backend)(nil)
@@ -37,7 +41,7 @@ var _ machines.Backend = (*Backend)(nil)
 // New returns a backend that reads from a cache and, where it must not be mistaken, from the API server.
 // The cache needs the indexes of AddIndexes.
 func New(cached client.Client, live client.Reader) *Backend {
-	return &Backend{cached: cached, live: live, clock: clock.RealClock{}}
+	return &Backend{cached: cached, live: live, clock: clock.RealClock{}, stocks: map[string]stock{}}
 }
 
 // AddIndexes prepares a cache for the backend.
@@ -94,21 +98,28 @@ func (b *Backend) Find(ctx context.Context, providerID string) (*nodegroup.Machi
 
 // Order implements machines.Backend.
 func (b *Backend) Order(ctx context.Context, pool *v1alpha1.NodePool, name string, purpose v1alpha1.MachinePurpose) error {
+	hash, err := pool.Spec.Template.Hash()
+	if err != nil {
+		return fmt.Errorf("order machine %s: %w", name, err)
+	}
+	fate, bootDelay, err := b.draw(ctx, pool, name)
+	if err != nil {
+		return err
+	}
 	machine := &v1alpha1.KwokMachine{
 		ObjectMeta: metav1.ObjectMeta{
 			Name:   name,
-			Labels: map[string]string{v1alpha1.LabelNodePool: pool.Name},
+			Labels: map[string]string{v1alpha1.LabelNodePool: pool.Name, v1alpha1.LabelTemplateHash: hash},
 		},
 		Spec: v1alpha1.KwokMachineSpec{
 			NodePool:   pool.Name,
 			ProviderID: b.ProviderID(pool.Name, name),
 			Purpose:    purpose,
 			OrderedAt:  metav1.NewMicroTime(b.clock.Now()),
+			BootDelay:  metav1.Duration{Duration: bootDelay},
+			Fate:       fate,
 			Template:   *pool.Spec.Template.DeepCopy(),
 		},
-	}
-	if pool.Spec.Machines.Kwok != nil {
-		machine.Spec.BootDelay = pool.Spec.Machines.Kwok.BootDelay
 	}
 	if err := b.cached.Create(ctx, machine); err != nil && !apierrors.IsAlreadyExists(err) {
 		return fmt.Errorf("create KwokMachine %s: %w", name, err)
@@ -158,11 +169,16 @@ func deletion(err error) error { return client.IgnoreNotFound(err) }
 func (b *Backend) ProviderID(pool, name string) string { return "kwok://" + pool + "/" + name }
 
 func machineOf(m *v1alpha1.KwokMachine) nodegroup.Machine {
-	return nodegroup.Machine{
-		Name:       m.Name,
-		ProviderID: m.Spec.ProviderID,
-		Purpose:    m.Spec.Purpose,
-		OrderedAt:  m.Spec.OrderedAt.Time,
-		Registered: m.Status.RegisteredAt != nil,
+	out := nodegroup.Machine{
+		Name:         m.Name,
+		ProviderID:   m.Spec.ProviderID,
+		Purpose:      m.Spec.Purpose,
+		OrderedAt:    m.Spec.OrderedAt.Time,
+		TemplateHash: m.Labels[v1alpha1.LabelTemplateHash],
+		Registered:   m.Status.RegisteredAt != nil,
 	}
+	if f := m.Status.Failure; f != nil {
+		out.Failure = &nodegroup.Failure{At: f.Time.Time, Class: f.Class, Code: f.Code, Message: f.Message}
+	}
+	return out
 }

@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -20,13 +22,14 @@ import (
 // annotationManaged is how the kwok controller knows the nodes that it keeps Ready.
 const annotationManaged = "kwok.x-k8s.io/node"
 
-// Boot lets machines boot: it registers the node of each when its boot delay is over, and removes the
-// machine when its node has vanished after that.
+// Boot lets machines boot: it registers the node of each when its boot delay is over, or lets it fail, and
+// removes the machine when its node has vanished after that.
 type Boot struct {
 	Client client.Client
 	// Live reads from the API server.
-	Live  client.Reader
-	Clock clock.PassiveClock
+	Live   client.Reader
+	Events events.EventRecorder
+	Clock  clock.PassiveClock
 }
 
 // SetupWithManager starts Boot with a manager.
@@ -47,8 +50,19 @@ func (b *Boot) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result
 	if machine.DeletionTimestamp != nil {
 		return ctrl.Result{}, nil
 	}
+	if machine.Status.Failure != nil {
+		return ctrl.Result{}, nil
+	}
+	if machine.Spec.Fate == v1alpha1.FateOutOfStock {
+		return ctrl.Result{}, b.fail(ctx, &machine, v1alpha1.FailureOutOfResources, "OutOfStock",
+			"the simulated cloud has no machine left for NodePool "+machine.Spec.NodePool+" (spec.machines.kwok.stock)")
+	}
 	if left := machine.Spec.OrderedAt.Add(machine.Spec.BootDelay.Duration).Sub(b.Clock.Now()); left > 0 {
 		return ctrl.Result{RequeueAfter: left}, nil
+	}
+	if machine.Spec.Fate == v1alpha1.FateBootFailure {
+		return ctrl.Result{}, b.fail(ctx, &machine, v1alpha1.FailureOther, "BootFailure",
+			"the simulated machine failed to boot (spec.machines.kwok.failurePercent)")
 	}
 	var node corev1.Node
 	err := b.Client.Get(ctx, request.NamespacedName, &node)
@@ -81,6 +95,20 @@ func (b *Boot) register(ctx context.Context, machine *v1alpha1.KwokMachine) erro
 	return b.recordRegistration(ctx, machine)
 }
 
+// fail records that a machine will not come up. It stays until somebody deletes it, as an instance of a cloud
+// that has failed can still be asked about.
+func (b *Boot) fail(ctx context.Context, machine *v1alpha1.KwokMachine, class v1alpha1.FailureClass, code, message string) error {
+	updated := machine.DeepCopy()
+	updated.Status.Failure = &v1alpha1.MachineFailure{
+		Machine: machine.Name, Time: metav1.NewMicroTime(b.Clock.Now()), Class: class, Code: code, Message: message,
+	}
+	if err := b.Client.Status().Patch(ctx, updated, client.MergeFrom(machine)); err != nil {
+		return client.IgnoreNotFound(err)
+	}
+	log.FromContext(ctx).Info("Machine failed", "machine", machine.Name, "nodePool", machine.Spec.NodePool, "code", code, "why", message)
+	return nil
+}
+
 func (b *Boot) recordRegistration(ctx context.Context, machine *v1alpha1.KwokMachine) error {
 	updated := machine.DeepCopy()
 	now := metav1.NewTime(b.Clock.Now())
@@ -98,8 +126,18 @@ func (b *Boot) vanish(ctx context.Context, machine *v1alpha1.KwokMachine) error 
 	if err := b.Live.Get(ctx, client.ObjectKeyFromObject(machine), &node); !apierrors.IsNotFound(err) {
 		return err
 	}
-	log.FromContext(ctx).Info("Node is gone; removing its machine", "machine", machine.Name, "nodePool", machine.Spec.NodePool)
-	return deletion(b.Client.Delete(ctx, machine, client.Preconditions{UID: &machine.UID}))
+	if err := deletion(b.Client.Delete(ctx, machine, client.Preconditions{UID: &machine.UID})); err != nil {
+		return fmt.Errorf("delete KwokMachine %s, whose node is gone: %w", machine.Name, err)
+	}
+	log.FromContext(ctx).Info("Node is gone; removed its machine", "machine", machine.Name, "nodePool", machine.Spec.NodePool)
+	var pool v1alpha1.NodePool
+	// The machine may have been deleted by the provider, which deletes the node first.
+	if err := b.Live.Get(ctx, client.ObjectKey{Name: machine.Spec.NodePool}, &pool); err != nil || slices.Contains(pool.Spec.MachinesToDelete, machine.Name) {
+		return client.IgnoreNotFound(err)
+	}
+	b.Events.Eventf(&pool, machine, corev1.EventTypeWarning, v1alpha1.ReasonMachineVanished, "RemoveMachine",
+		"node %s was deleted, and not by the provider; its machine is gone with it", machine.Name)
+	return nil
 }
 
 // nodeOf is the node that a machine registers.
@@ -112,7 +150,10 @@ func nodeOf(machine *v1alpha1.KwokMachine) *corev1.Node {
 	maps.Copy(labels, template.Labels)
 	labels[corev1.LabelHostname] = machine.Name
 	labels[v1alpha1.LabelNodePool] = machine.Spec.NodePool
-	annotations := map[string]string{annotationManaged: "fake"}
+	annotations := map[string]string{}
+	if machine.Spec.Fate != v1alpha1.FateNeverReady {
+		annotations[annotationManaged] = "fake"
+	}
 	if machine.Spec.Purpose == v1alpha1.PurposeReservation {
 		annotations[v1alpha1.AnnotationReserved] = "true"
 	}
