@@ -26,6 +26,9 @@ var scenarios = map[string]func(*tenant){
 	"a MiniCluster is deleted as it grows": deletedDuringGrow,
 	"a user edits the size":                edited,
 	"a user takes the annotation away":     unmanaged,
+	"a pool is out of stock":               outOfStock,
+	"machines fail to boot":                machinesFail,
+	"a pool is paused":                     pausedPool,
 }
 
 func TestScenarios(t *testing.T) {

@@ -62,6 +62,12 @@ func (x *tenant) apply(format string, arguments ...any) {
 // pool declares a NodePool whose nodes have 4 cores, and returns its name.
 func (x *tenant) pool(name string, maxSize int, bootDelay string) string {
 	x.Helper()
+	return x.poolOf(name, maxSize, false, "{bootDelay: "+bootDelay+"}")
+}
+
+// poolOf declares or edits a NodePool whose nodes have 4 cores and whose machines are as kwok says.
+func (x *tenant) poolOf(name string, maxSize int, paused bool, kwok string) string {
+	x.Helper()
 	name = x.namespace + "-" + name
 	x.apply(`
 apiVersion: autoscaling.flux-framework.org/v1alpha1
@@ -69,11 +75,12 @@ kind: NodePool
 metadata: {name: %s}
 spec:
   maxSize: %d
+  paused: %t
   template:
     taints: [{key: example.com/dedicated, value: hpc, effect: NoSchedule}]
     capacity: {cpu: "4", memory: 16Gi, pods: "110"}
-  machines: {kwok: {bootDelay: %s}}
-`, name, maxSize, bootDelay)
+  machines: {kwok: %s}
+`, name, maxSize, paused, kwok)
 	return name
 }
 
