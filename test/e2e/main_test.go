@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,6 +27,8 @@ var shared struct {
 	audit string
 	// serving is held for writing while a program is being restarted, for reading while a test speaks to one.
 	serving sync.RWMutex
+	// kills counts how often a program was killed. The events that it had yet to send are lost then.
+	kills atomic.Int32
 }
 
 func TestMain(m *testing.M) {

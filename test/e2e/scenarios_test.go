@@ -31,23 +31,29 @@ var scenarios = map[string]func(*tenant){
 	"a pool is paused":                     pausedPool,
 }
 
+// TestScenarios runs them undisturbed, then again with each program killed in the middle of things.
 func TestScenarios(t *testing.T) {
 	t.Parallel()
-	for name, scenario := range scenarios {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			scenario(newTenant(t))
-		})
-		for program, restart := range map[string]func(context.Context) error{
-			"provider": shared.RestartProvider, "controller": shared.RestartController,
-		} {
+	// A group ends when all in it have: what is killed is used by the others too, and loses events.
+	t.Run("undisturbed", func(t *testing.T) {
+		for name, scenario := range scenarios {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				scenario(newTenant(t))
+			})
+		}
+	})
+	for program, restart := range map[string]func(context.Context) error{
+		"provider": shared.RestartProvider, "controller": shared.RestartController, "Cluster Autoscaler": shared.RestartAutoscaler,
+	} {
+		for name, scenario := range scenarios {
 			t.Run(name+" and the "+program+" is killed", func(t *testing.T) {
 				t.Parallel()
 				x := newTenant(t)
-				x.disturbed = true
 				x.disturb = func() {
 					shared.serving.Lock()
 					defer shared.serving.Unlock()
+					shared.kills.Add(1)
 					if err := restart(t.Context()); err != nil {
 						t.Fatal(err)
 					}

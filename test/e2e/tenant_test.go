@@ -36,13 +36,13 @@ type tenant struct {
 	namespace string
 	// disturb is called in the middle of things. In one run it does nothing, in others it kills a program.
 	disturb func()
-	// disturbed is set when a program is killed. The events that it had yet to send are lost then.
-	disturbed bool
+	// kills is how often a program had been killed when the test began.
+	kills int32
 }
 
 func newTenant(t *testing.T) *tenant {
 	t.Helper()
-	x := &tenant{T: t, namespace: fmt.Sprintf("tenant-%d", tenants.Add(1)), disturb: func() {}}
+	x := &tenant{T: t, namespace: fmt.Sprintf("tenant-%d", tenants.Add(1)), disturb: func() {}, kills: shared.kills.Load()}
 	x.apply("{apiVersion: v1, kind: Namespace, metadata: {name: %s}}", x.namespace)
 	return x
 }
@@ -335,12 +335,10 @@ func (x *tenant) held(cluster types.NamespacedName) []string {
 	return held
 }
 
-// event waits until an object has an event with a reason and a text.
+// event waits until an object has an event with a reason and a text. It may have been lost when a program was killed
+// meanwhile.
 func (x *tenant) event(object types.NamespacedName, reason, text string) {
 	x.Helper()
-	if x.disturbed {
-		return
-	}
 	var seen []string
 	err := wait.PollUntilContextTimeout(x.Context(), 100*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
 		namespace := object.Namespace
@@ -362,7 +360,7 @@ func (x *tenant) event(object types.NamespacedName, reason, text string) {
 			}
 			seen = append(seen, e.Reason+": "+e.Note)
 		}
-		return false, nil
+		return shared.kills.Load() != x.kills, nil
 	})
 	if err != nil {
 		x.Errorf("%s has no event %s with %q; it has:\n  %s", object, reason, text, strings.Join(seen, "\n  "))

@@ -334,6 +334,10 @@ func (s *System) RestartController(ctx context.Context) error {
 	return s.ready(ctx, "controller", s.controllerHealth)
 }
 
+// RestartAutoscaler kills Cluster Autoscaler as a crash would and starts it again. Nobody waits for its first loop: it
+// is a client of the provider, and has all the time that it takes.
+func (s *System) RestartAutoscaler(context.Context) error { return s.Autoscaler.Restart() }
+
 // ready waits until a program says that it is ready.
 func (s *System) ready(ctx context.Context, name, address string) error {
 	var last error
