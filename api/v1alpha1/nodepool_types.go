@@ -236,12 +236,13 @@ type NodePoolStatus struct {
 	// Ready is the number of nodes of this pool that are Ready.
 	Ready int32 `json:"ready"`
 
-	// MachinesOrdered is the number of machines ever ordered. The next one is named <pool>-<machinesOrdered>,
-	// so that no name is used twice. It is raised before the order is made.
+	// MachinesOrdered is a number that no machine has had, nor any above it. The next one is named
+	// <pool>-<machinesOrdered>, so that no name is used twice. It is raised before the order is made.
 	// +optional
 	MachinesOrdered int64 `json:"machinesOrdered,omitempty"`
 
-	// OrderedFrom is the number of the first machine of the last order, which ends before machinesOrdered.
+	// OrderedFrom is the first number whose order may be under way: of those up to machinesOrdered, machines may exist
+	// that not everybody sees yet. At rest it is machinesOrdered.
 	// +optional
 	OrderedFrom int64 `json:"orderedFrom,omitempty"`
 

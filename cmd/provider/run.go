@@ -44,11 +44,10 @@ func run(ctx context.Context, config *Config) error {
 	if err := pool.AddIndexes(ctx, mgr.GetFieldIndexer()); err != nil {
 		return err
 	}
-	if err := kwok.AddIndexes(ctx, mgr.GetFieldIndexer()); err != nil {
+	backend, err := kwok.New(ctx, mgr)
+	if err != nil {
 		return err
 	}
-
-	backend := kwok.New(mgr.GetClient(), mgr.GetAPIReader())
 	if err := metrics.Registry.Register(&pool.Collector{Pools: mgr.GetClient(), Log: mgr.GetLogger()}); err != nil {
 		return fmt.Errorf("register the metrics of NodePools: %w", err)
 	}
@@ -64,7 +63,7 @@ func run(ctx context.Context, config *Config) error {
 	if err := boot.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("set up the boot of kwok machines: %w", err)
 	}
-	if err := serve(mgr, config, observer, backend); err != nil {
+	if err := serve(ctx, mgr, config, observer, backend); err != nil {
 		return err
 	}
 	mgr.GetLogger().Info("Starting", "version", version, "leaderElection", config.LeaderElect)
@@ -72,7 +71,7 @@ func run(ctx context.Context, config *Config) error {
 }
 
 // serve adds the gRPC server and the probes to the manager.
-func serve(mgr manager.Manager, config *Config, observer *pool.Observer, backend *kwok.Backend) error {
+func serve(ctx context.Context, mgr manager.Manager, config *Config, observer *pool.Observer, backend *kwok.Backend) error {
 	log := mgr.GetLogger()
 	synced := process.NewSynced(mgr.GetCache(), &v1alpha1.NodePool{}, &v1alpha1.EnsembleMember{}, &v1alpha1.KwokMachine{}, &corev1.Node{}, &corev1.Pod{})
 	// Often enough that one lost answer does not count.
@@ -80,8 +79,8 @@ func serve(mgr manager.Manager, config *Config, observer *pool.Observer, backend
 	if err != nil {
 		return err
 	}
-	provider := server.New(server.Options{
-		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Observer: observer, Backend: backend,
+	provider, err := server.New(ctx, server.Options{
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Cache: mgr.GetCache(), Observer: observer, Backend: backend,
 		Events: mgr.GetEventRecorder(name), Log: log.WithName("cloudprovider"), Clock: clock.RealClock{}, Trust: func() error {
 			if !synced.Is() {
 				return errors.New("the caches of the provider are not filled yet")
@@ -89,6 +88,9 @@ func serve(mgr manager.Manager, config *Config, observer *pool.Observer, backend
 			return contact.Check(config.MaxStaleness)
 		},
 	})
+	if err != nil {
+		return err
+	}
 	security, err := transport(mgr, config, log)
 	if err != nil {
 		return err

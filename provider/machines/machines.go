@@ -43,6 +43,8 @@ type Backend interface {
 	// Delete deletes a machine and its node. A nil error means that both are on their way out or gone.
 	Delete(ctx context.Context, name string) error
 
-	// ProviderID is spec.providerID of the node that a machine of that name has or would have.
+	// ProviderID is spec.providerID of the node that a machine of that name has or would have. Parse is its inverse,
+	// for machines that exist and for others; ok is false for an id that is none of this backend's.
 	ProviderID(pool, name string) string
+	Parse(providerID string) (pool, name string, ok bool)
 }

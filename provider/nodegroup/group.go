@@ -28,8 +28,8 @@ type Group struct {
 	ProvisionTimeout time.Duration
 
 	// Floor, FloorChangedAt, AnnouncedFloor and Ordered are what the status records: the floor and the
-	// time of its last change, the least size that Cluster Autoscaler was told, the number of machines ever
-	// ordered, and the number of the first one of the last order.
+	// time of its last change, the least size that Cluster Autoscaler was told, the number that no machine had yet and
+	// all above it, and the first number of the names that are claimed and whose order may be under way.
 	Floor          int32
 	FloorChangedAt time.Time
 	AnnouncedFloor int32
@@ -215,6 +215,15 @@ func (g *Group) live() []*Machine {
 	}
 	slices.SortFunc(live, newestFirst)
 	return live
+}
+
+// names has the names of the machines.
+func (g *Group) names() map[string]bool {
+	names := make(map[string]bool, len(g.Machines))
+	for i := range g.Machines {
+		names[g.Machines[i].Name] = true
+	}
+	return names
 }
 
 func setOf(names []string) map[string]bool {

@@ -40,8 +40,13 @@ type Decisions struct {
 	// more, or they are to be replaced. The same has to be made sure of them.
 	Retire []string
 
-	// Delete are machines that are to go, Gone those of spec.machinesToDelete that exist no more.
+	// Delete are machines that are to go, Gone those of spec.machinesToDelete that exist no more. With LookForGone it
+	// has to be made sure first that they do not: the order of one may have been under way.
 	Delete, Gone []string
+	LookForGone  bool
+
+	// OrderedFrom belongs into the status: the first number whose order may be under way.
+	OrderedFrom int64
 
 	// Cancel are machines that are booting and no longer wanted because the target was lowered.
 	Cancel []string
@@ -92,6 +97,7 @@ func Plan(g *Group, announceTimeout time.Duration, now time.Time) Decisions {
 	g = g.asOf(now)
 	d := Decisions{Floor: g.WantedFloor(), Reserved: g.Reserved()}
 	g.noteFailures(&d)
+	d.OrderedFrom = g.underWay()
 	holders := g.holders()
 	switch {
 	case g.Paused:
@@ -126,6 +132,7 @@ func Plan(g *Group, announceTimeout time.Duration, now time.Time) Decisions {
 		d.Raise, d.RaisedForMembers = wanted, g.raisedForMembers(wanted, d.Floor)
 	}
 	d.Delete, d.Gone = g.deletions()
+	d.LookForGone = slices.ContainsFunc(d.Gone, func(name string) bool { return Number(g.Name, name) >= g.OrderedFrom })
 	d.Cancel, d.Order = g.orders(kept, unwanted)
 	if d.Raise > 0 {
 		// The raised target may well call for what the present one does not.
@@ -133,6 +140,24 @@ func Plan(g *Group, announceTimeout time.Duration, now time.Time) Decisions {
 	}
 	g.report(&d)
 	return d
+}
+
+// underWay is the first number whose order may be under way. There is none when all machines are known that the target
+// calls for, and none of those that are to go may still turn up.
+func (g *Group) underWay() int64 {
+	if g.countLive() < int(g.Target) {
+		return g.OrderedFrom
+	}
+	if g.OrderedFrom >= g.Ordered {
+		return g.Ordered
+	}
+	known := g.names()
+	for _, name := range g.ToDelete {
+		if !known[name] && Number(g.Name, name) >= g.OrderedFrom {
+			return g.OrderedFrom
+		}
+	}
+	return g.Ordered
 }
 
 // noteFailures finds the machines that have failed, and those of which the status does not know.
@@ -240,6 +265,7 @@ func (g *Group) planEnd(d *Decisions) {
 	d.Marks = g.marks(nil, chosen)
 	d.GiveUp = max(0, g.Target-int32(len(live))) //nolint:gosec // At most MaxSize and those that were cancelled.
 	d.Delete, d.Gone = g.deletions()
+	d.LookForGone = slices.ContainsFunc(d.Gone, func(name string) bool { return Number(g.Name, name) >= g.OrderedFrom })
 	d.Finish = len(g.Machines) == 0 && len(g.ToDelete) == 0 && g.Target == 0
 	g.report(d)
 }
@@ -333,16 +359,19 @@ func (g *Group) release(d *Decisions, surplus []*Machine, chosen map[string]stri
 	return names, int32(unwanted), time.Time{} //nolint:gosec // At most MaxSize.
 }
 
-// deletions divides the machines that are to go into those that exist and those that are gone.
+// deletions divides the machines that are to go into those that exist and those that are gone. A name that was never
+// claimed stays while there is something to order, so that it is passed over, as Cluster Autoscaler was told.
 func (g *Group) deletions() (existing, gone []string) {
-	exists := make(map[string]bool, len(g.Machines))
-	for i := range g.Machines {
-		exists[g.Machines[i].Name] = true
+	if len(g.ToDelete) == 0 {
+		return nil, nil
 	}
+	exists := g.names()
+	missing := int(g.Target) - g.countLive()
 	for _, name := range g.ToDelete {
-		if exists[name] {
+		switch {
+		case exists[name]:
 			existing = append(existing, name)
-		} else {
+		case missing <= 0 || Number(g.Name, name) < g.Ordered:
 			gone = append(gone, name)
 		}
 	}

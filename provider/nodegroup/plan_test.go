@@ -221,6 +221,14 @@ func TestPlan(t *testing.T) {
 			paused(deleting(group(1, up(0, releasing)))),
 			steps{},
 		},
+		"a name that was never claimed is passed over by the next order": {
+			toDelete(group(3, autoscalers(up(0)), autoscalers(up(1))), "hpc-2"),
+			steps{Order: []v1alpha1.MachinePurpose{autoscaler}},
+		},
+		"and forgotten when there is nothing to order": {
+			toDelete(group(2, autoscalers(up(0)), autoscalers(up(1))), "hpc-2"),
+			steps{Gone: []string{"hpc-2"}},
+		},
 		"a pool that is being deleted waits for its members": {
 			deleting(recorded(with(group(1, up(0, heldBy("ns/a"))), claim("ns/a", 1, 0)))),
 			steps{Floor: 1},
@@ -322,6 +330,28 @@ func floorChanged(at time.Time, g *nodegroup.Group) *nodegroup.Group {
 func template(hash string, g *nodegroup.Group) *nodegroup.Group {
 	g.TemplateHash = hash
 	return g
+}
+
+func TestOrdersUnderWay(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		name  string
+		group *nodegroup.Group
+		from  int64
+		look  bool
+	}{
+		{"all have come", claimed(1, 3, group(3, up(0), up(1), booting(2))), 3, false},
+		{"one has not", claimed(1, 3, group(3, up(0), up(1))), 1, false},
+		{"one that has not is to go: it is forgotten after a look", toDelete(claimed(1, 3, group(2, up(0), up(1))), "hpc-2"), 1, true},
+		{"one of an older order is to go", toDelete(claimed(2, 3, group(2, up(0), up(2))), "hpc-1"), 3, false},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			if d := nodegroup.Plan(row.group, announceTimeout, noon); d.OrderedFrom != row.from || d.LookForGone != row.look {
+				t.Errorf("under way from %d, want %d; a look is needed: %t, want %t", d.OrderedFrom, row.from, d.LookForGone, row.look)
+			}
+		})
+	}
 }
 
 func TestFailures(t *testing.T) {

@@ -31,50 +31,80 @@ type PodNeeds struct {
 	NodeSelector map[string]string
 }
 
+// PriceList answers what pods cost. It is made anew when a pool changes, so that an answer costs little.
+type PriceList struct {
+	// offers are those of the pools that have a price, the cheapest first.
+	offers []offer
+}
+
+// offer is the empty node of a pool, and its price.
+type offer struct {
+	pool        *v1alpha1.NodePool
+	taints      []corev1.Taint
+	allocatable corev1.ResourceList
+}
+
+// NewPriceList makes the list of pools, which must not be changed any more.
+func NewPriceList(pools []*v1alpha1.NodePool) *PriceList {
+	list := &PriceList{}
+	for _, p := range pools {
+		if p.Spec.PricePerHour == nil {
+			continue
+		}
+		o := offer{pool: p, allocatable: p.Spec.Template.Capacity}
+		if len(p.Spec.Template.Allocatable) > 0 {
+			o.allocatable = p.Spec.Template.AllocatableOrCapacity()
+		}
+		for _, taint := range p.Spec.Template.Taints {
+			if taint.Effect != corev1.TaintEffectPreferNoSchedule {
+				o.taints = append(o.taints, taint)
+			}
+		}
+		list.offers = append(list.offers, o)
+	}
+	slices.SortFunc(list.offers, func(a, b offer) int {
+		return cmp.Or(a.pool.Spec.PricePerHour.Cmp(*b.pool.Spec.PricePerHour), cmp.Compare(a.pool.Name, b.pool.Name))
+	})
+	return list
+}
+
 // PodPrice is the price of a pod for a time: its dominant share of the cheapest pool whose empty node can take it.
 // The error is ErrNoPrice when no pool has a price, and a *Refusal when none of those that have one fits.
-func PodPrice(needs *PodNeeds, pools []*v1alpha1.NodePool, span time.Duration) (float64, error) {
-	priced := slices.DeleteFunc(slices.Clone(pools), func(p *v1alpha1.NodePool) bool { return p.Spec.PricePerHour == nil })
-	if len(priced) == 0 {
+func (l *PriceList) PodPrice(needs *PodNeeds, span time.Duration) (float64, error) {
+	if len(l.offers) == 0 {
 		return 0, ErrNoPrice
 	}
-	slices.SortFunc(priced, func(a, b *v1alpha1.NodePool) int {
-		return cmp.Or(a.Spec.PricePerHour.Cmp(*b.Spec.PricePerHour), cmp.Compare(a.Name, b.Name))
-	})
-	for _, pool := range priced {
-		if share, fits := needs.share(pool); fits {
-			price, err := NodePrice(pool, span)
+	for i := range l.offers {
+		if share, fits := needs.share(&l.offers[i]); fits {
+			price, err := NodePrice(l.offers[i].pool, span)
 			return price * share, err
 		}
 	}
-	return 0, refuse(Forbidden, "the pod fits an empty node of none of the %d NodePools that have a pricePerHour", len(priced))
+	return 0, refuse(Forbidden, "the pod fits an empty node of none of the %d NodePools that have a pricePerHour", len(l.offers))
 }
 
 // share is the largest part of any resource of an empty node that the pod requests, and whether it fits.
-func (n *PodNeeds) share(pool *v1alpha1.NodePool) (share float64, fits bool) {
-	node := TemplateNode(pool)
+func (n *PodNeeds) share(o *offer) (share float64, fits bool) {
 	for key, value := range n.NodeSelector {
-		if node.Labels[key] != value {
+		if templateLabel(o.pool, key) != value {
 			return 0, false
 		}
 	}
-	for i := range node.Spec.Taints {
-		taint := &node.Spec.Taints[i]
-		if taint.Effect != corev1.TaintEffectPreferNoSchedule && !slices.ContainsFunc(n.Tolerations, func(t corev1.Toleration) bool {
-			return tolerates(&t, taint)
-		}) {
+	for i := range o.taints {
+		taint := &o.taints[i]
+		if !slices.ContainsFunc(n.Tolerations, func(t corev1.Toleration) bool { return tolerates(&t, taint) }) {
 			return 0, false
 		}
 	}
 	for name, request := range n.Requests {
-		offer := node.Status.Allocatable[name]
+		available := o.allocatable[name]
 		if request.Sign() <= 0 {
 			continue
 		}
-		if request.Cmp(offer) > 0 {
+		if request.Cmp(available) > 0 {
 			return 0, false
 		}
-		share = max(share, request.AsApproximateFloat64()/offer.AsApproximateFloat64())
+		share = max(share, request.AsApproximateFloat64()/available.AsApproximateFloat64())
 	}
 	return share, true
 }

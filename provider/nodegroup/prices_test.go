@@ -70,7 +70,7 @@ func TestPodPrice(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got, err := nodegroup.PodPrice(&row.needs, row.pools, 2*time.Hour)
+			got, err := nodegroup.NewPriceList(row.pools).PodPrice(&row.needs, 2*time.Hour)
 			_, refused := errors.AsType[*nodegroup.Refusal](err)
 			switch {
 			case errors.Is(err, nodegroup.ErrNoPrice):

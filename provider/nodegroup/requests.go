@@ -85,7 +85,8 @@ func (g *Group) DecreaseTargetSize(delta int32) (target int32, err error) {
 func int64Clamp(n int64) int32 { return int32(max(0, n)) } //nolint:gosec // Below an int32 by construction.
 
 // DeleteNodes are the machines that are newly to go when Cluster Autoscaler deletes the named ones, and
-// the target after that. Machines that are already going, or gone, are none of them, so that the request
+// the target after that. One that is on order and not known yet counts: its name is kept from being ordered, or is
+// deleted when it turns up. Machines that are already going, or gone, are none of them, so that the request
 // can be repeated. names are machine names. The error is a *Refusal.
 func (g *Group) DeleteNodes(names []string) (victims []string, target int32, err error) {
 	if g.Paused {
@@ -100,6 +101,11 @@ func (g *Group) DeleteNodes(names []string) (victims []string, target int32, err
 			return nil, 0, refuse(Forbidden, "node %s of %s is held for the ensemble member %s", m.Name, g.Name, holder)
 		}
 		victims = append(victims, m.Name)
+	}
+	for _, n := range g.Pending() {
+		if name := MachineName(g.Name, n); named[name] {
+			victims = append(victims, name)
+		}
 	}
 	slices.Sort(victims)
 	return victims, int64Clamp(int64(g.Target) - int64(len(victims))), nil

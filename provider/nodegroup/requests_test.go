@@ -40,6 +40,7 @@ func TestIncreaseSize(t *testing.T) {
 		{"by more than a number can hold", group(2), 2147483647, "refused 1: the target size 2 of hpc plus 2147483647 is 2147483649, above its maxSize 10", 0},
 		{"to the floor, which is for members", floor(4, group(2, up(0), up(1))), 2, "target 4", 4},
 		{"beyond the floor, of which a part is for members", floor(4, group(2, up(0), up(1))), 5, "target 7", 4},
+		{"of a paused pool", paused(group(2)), 1, "refused 2: hpc is paused: its spec.paused is true", 0},
 		{"of a pool that is being deleted", deleting(group(2)), 1, "refused 2: hpc is being deleted", 0},
 		{"while orders for members are outstanding", forMembers(5, group(5, up(0))), 2, "target 7", 5},
 		{"after all orders for members were made", forMembers(2, group(2, up(0), up(1))), 2, "target 4", 0},
@@ -66,6 +67,7 @@ func TestDecreaseTargetSize(t *testing.T) {
 		{"a whole scale-up of which a part has come", group(4, up(0), up(1), up(2), booting(3)), -3, "target 3"},
 		{"machines that exist", group(2, up(0), up(1)), -1, "target 2"},
 		{"more than there is", group(2), -5, "target 0"},
+		{"of a paused pool", paused(group(2)), -1, "refused 2: hpc is paused: its spec.paused is true"},
 		{"upwards", group(2), 1, "refused 0: delta is 1; DecreaseTargetSize of hpc takes a number below 0"},
 		{"by nothing", group(2), 0, "refused 0: delta is 0; DecreaseTargetSize of hpc takes a number below 0"},
 	} {
@@ -75,6 +77,48 @@ func TestDecreaseTargetSize(t *testing.T) {
 				t.Errorf("got %s, want %s", got, row.want)
 			}
 		})
+	}
+}
+
+// claimed is a group of which the names up to the number ordered are claimed, and may be under way from another one on.
+func claimed(from, ordered int64, g *nodegroup.Group) *nodegroup.Group {
+	g.OrderedFrom, g.Ordered = from, ordered
+	return g
+}
+
+func TestPending(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		name  string
+		group *nodegroup.Group
+		want  []int64
+	}{
+		{"none at the target", group(2, up(0), up(1)), nil},
+		{"none above the target", group(1, up(0), up(1)), nil},
+		{"the next numbers", group(4, up(0), up(1)), []int64{2, 3}},
+		{"not those of machines that are gone", claimed(9, 9, group(3, up(0), up(1))), []int64{9}},
+		{"first those that are claimed, but for the known ones", claimed(1, 4, group(5, up(0), booting(2))), []int64{1, 3, 4}},
+		{"not one that is to go", toDelete(group(4, up(0), up(1)), "hpc-2"), []int64{3, 4}},
+		{"one for a machine that is to go", toDelete(group(2, up(0), up(1)), "hpc-1"), []int64{2}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			if got := row.group.Pending(); !slices.Equal(got, row.want) {
+				t.Errorf("got %v, want %v", got, row.want)
+			}
+		})
+	}
+}
+
+func TestNumber(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]int64{
+		"hpc-0": 0, "hpc-17": 17, "hpc": -1, "hpc-": -1, "hpc-x": -1, "hpc--1": -1, "hpc-01": -1, "hpc-+1": -1, "other-3": -1, "hpc-a-3": -1,
+		"hpc-99999999999999999999": -1,
+	} {
+		if got := nodegroup.Number("hpc", name); got != want {
+			t.Errorf("the number of %s is %d, want %d", name, got, want)
+		}
 	}
 }
 
@@ -91,6 +135,11 @@ func TestDeleteNodes(t *testing.T) {
 		{"one that never registered", group(1, booting(0)), []string{"hpc-0"}, []string{"hpc-0"}, "target 0"},
 		{"one that is going already", toDelete(group(1, up(0), up(1)), "hpc-1"), []string{"hpc-1"}, nil, "target 1"},
 		{"one that is gone", group(1, up(0)), []string{"hpc-9"}, nil, "target 1"},
+		{"one that is on order and not known yet", group(3, up(0)), []string{"hpc-2"}, []string{"hpc-2"}, "target 2"},
+		{"one whose name is claimed and that is not known yet", claimed(1, 3, group(3, up(0))), []string{"hpc-1"}, []string{"hpc-1"}, "target 2"},
+		{"one that would be the next after those on order", group(3, up(0)), []string{"hpc-3"}, nil, "target 3"},
+		{"one that is on order and going already", toDelete(group(2, up(0)), "hpc-1"), []string{"hpc-1"}, nil, "target 2"},
+		{"one of a paused pool", paused(group(1, up(0))), []string{"hpc-0"}, nil, "refused 2: hpc is paused: its spec.paused is true"},
 		{"one that a member holds", with(group(2, up(0), up(1)), claim("ns/a", 1, 1)), []string{"hpc-0", "hpc-1"}, nil,
 			"refused 2: node hpc-1 of hpc is held for the ensemble member ns/a"},
 	} {

@@ -95,6 +95,8 @@ type world struct {
 	quiet bool
 	// recorded has the machines whose failure a status has told of.
 	recorded map[string]bool
+	// ever has the machines that there have been.
+	ever map[string]bool
 
 	released, givenUp, retired, failed int
 	story, broken                      []string
@@ -108,7 +110,7 @@ type worldClaim struct {
 func newWorld(seed uint64) *world {
 	w := &world{
 		rand: rand.New(rand.NewPCG(seed, seed)), now: noon, machines: map[string]*nodegroup.Machine{},
-		claims: map[string]*worldClaim{}, foreign: map[string]int{}, recorded: map[string]bool{},
+		claims: map[string]*worldClaim{}, foreign: map[string]int{}, recorded: map[string]bool{}, ever: map[string]bool{},
 	}
 	w.group = nodegroup.Group{
 		Name: "hpc", MinSize: int32(w.rand.IntN(3)), MaxSize: int32(6 + w.rand.IntN(6)), ProvisionTimeout: provisionTimeout,
@@ -226,9 +228,11 @@ func (w *world) clusterAutoscaler() {
 	if w.group.FollowsFloor {
 		return
 	}
-	switch w.rand.IntN(4) {
+	switch w.rand.IntN(5) {
 	case 0, 1:
 		w.enforce()
+	case 4:
+		w.changeItsMind()
 	case 2:
 		w.increase(int32(1 + w.rand.IntN(2)))
 	default:
@@ -277,6 +281,32 @@ func (w *world) forget() {
 	w.group.Target, w.group.ForMembers = target, min(w.group.ForMembers, target)
 	w.group.ToDelete = append(w.group.ToDelete, victims...)
 	w.tell("Cluster Autoscaler deletes the failed %v", victims)
+}
+
+// changeItsMind orders two machines and deletes one of them before it exists.
+func (w *world) changeItsMind() {
+	before := map[string]bool{}
+	for _, i := range w.look().Instances(w.now, w.idOf) {
+		before[i.ProviderID] = true
+	}
+	w.increase(2)
+	var fresh []string
+	for _, i := range w.look().Instances(w.now, w.idOf) {
+		if !before[i.ProviderID] {
+			fresh = append(fresh, strings.TrimPrefix(i.ProviderID, "test://"))
+		}
+	}
+	if len(fresh) < 2 {
+		return
+	}
+	victims, target, err := w.look().DeleteNodes(fresh[w.rand.IntN(2):][:1])
+	if err != nil {
+		return
+	}
+	w.promise(len(victims) == 1 && target == w.group.Target-1, "of %v on order %v are deleted, and the target goes from %d to %d", fresh, victims, w.group.Target, target)
+	w.group.Target, w.group.ForMembers = target, min(w.group.ForMembers, target)
+	w.group.ToDelete = append(w.group.ToDelete, victims...)
+	w.tell("Cluster Autoscaler deletes %v, which is on order", victims)
 }
 
 func (w *world) idOf(n int64) string { return fmt.Sprintf("test://hpc-%d", n) }
@@ -407,7 +437,7 @@ func (w *world) writes(g *nodegroup.Group, d *nodegroup.Decisions) []func() {
 			}
 		})
 	}
-	out = append(out, func() { w.group.KnownFailed = d.Failed })
+	out = append(out, func() { w.group.KnownFailed, w.group.OrderedFrom = d.Failed, d.OrderedFrom })
 	for i := range d.Marks {
 		mark := d.Marks[i]
 		out = append(out, func() {
@@ -440,11 +470,13 @@ func (w *world) writes(g *nodegroup.Group, d *nodegroup.Decisions) []func() {
 		})
 	}
 	if len(d.Order) > 0 {
-		next := w.group.Ordered
-		out = append(out, func() { w.group.OrderedFrom, w.group.Ordered = next, next+int64(len(d.Order)) })
+		numbers := g.NextNumbers(len(d.Order))
+		out = append(out, func() { w.group.OrderedFrom, w.group.Ordered = numbers[0], numbers[len(numbers)-1]+1 })
 		for i, purpose := range d.Order {
 			out = append(out, func() {
-				name := fmt.Sprintf("hpc-%d", next+int64(i))
+				name := nodegroup.MachineName("hpc", numbers[i])
+				w.promise(!w.ever[name], "%s is ordered a second time", name)
+				w.ever[name] = true
 				w.machines[name] = &nodegroup.Machine{Name: name, ProviderID: "test://" + name, Purpose: purpose, OrderedAt: w.now}
 				w.tell("%s is ordered for %s", name, purpose)
 			})

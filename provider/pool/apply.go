@@ -77,6 +77,7 @@ func (r *Reconciler) recordStatus(ctx context.Context, pool *v1alpha1.NodePool, 
 		status.Floor, status.FloorChangedAt = d.Floor, &changed
 	}
 	status.ObservedGeneration = pool.Generation
+	status.OrderedFrom = d.OrderedFrom
 	status.Reserved, status.Replicas, status.Ready = d.Reserved, d.Replicas, d.Ready
 	status.Selector = v1alpha1.LabelNodePool + "=" + pool.Name
 	status.FailedMachines = d.Failed
@@ -207,7 +208,7 @@ func (r *Reconciler) setTarget(ctx context.Context, pool *v1alpha1.NodePool, gro
 	if len(release) == 0 && len(retire) == 0 && len(d.Gone) == 0 && d.Raise == 0 && d.GiveUp == 0 {
 		return nil
 	}
-	if d.GiveUp > 0 {
+	if d.GiveUp > 0 || d.LookForGone {
 		if err := r.seesAll(ctx, pool, group); err != nil {
 			return err
 		}
@@ -312,16 +313,13 @@ func (r *Reconciler) orderMachines(ctx context.Context, pool *v1alpha1.NodePool,
 	if err := r.seesAll(ctx, pool, group); err != nil {
 		return err
 	}
-	next := pool.Status.MachinesOrdered
-	for i := range group.Machines {
-		next = max(next, sequence(pool.Name, group.Machines[i].Name)+1)
-	}
-	pool.Status.OrderedFrom, pool.Status.MachinesOrdered = next, next+int64(len(d.Order))
+	numbers := group.NextNumbers(len(d.Order))
+	pool.Status.OrderedFrom, pool.Status.MachinesOrdered = numbers[0], numbers[len(numbers)-1]+1
 	if err := r.Client.Status().Update(ctx, pool); err != nil {
 		return fmt.Errorf("claim machine names of NodePool %s: %w", pool.Name, err)
 	}
 	for i, purpose := range d.Order {
-		if err := r.Backend.Order(ctx, pool, MachineName(pool.Name, next+int64(i)), purpose); err != nil {
+		if err := r.Backend.Order(ctx, pool, nodegroup.MachineName(pool.Name, numbers[i]), purpose); err != nil {
 			r.tell(ctx, pool, corev1.EventTypeWarning, v1alpha1.ReasonMachineFailed, "cannot order a machine: %v", err)
 			return err
 		}
@@ -350,19 +348,4 @@ func setOf(names []string) map[string]bool {
 		set[name] = true
 	}
 	return set
-}
-
-// MachineName is the name of the n-th machine of a pool. No name is used twice.
-func MachineName(pool string, n int64) string { return pool + "-" + strconv.FormatInt(n, 10) }
-
-// sequence is the number in a machine's name, -1 where it has none.
-func sequence(pool, name string) int64 {
-	if len(name) <= len(pool)+1 || name[:len(pool)+1] != pool+"-" {
-		return -1
-	}
-	n, err := strconv.ParseInt(name[len(pool)+1:], 10, 64)
-	if err != nil {
-		return -1
-	}
-	return n
 }

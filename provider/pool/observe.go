@@ -73,6 +73,10 @@ func (o *Observer) Machines(ctx context.Context, pool *v1alpha1.NodePool) (*node
 	if group.Machines, err = o.Backend.List(ctx, pool.Name, machines.Cached); err != nil {
 		return nil, err
 	}
+	// Names are claimed before they are used, so a machine beyond the claim means that the claim is not known yet.
+	for i := range group.Machines {
+		group.Ordered = max(group.Ordered, nodegroup.Number(pool.Name, group.Machines[i].Name)+1)
+	}
 	return group, nil
 }
 

@@ -33,10 +33,10 @@ func newAnnouncer(c client.Client, log logr.Logger) *announcer {
 		workqueue.NewTypedItemExponentialFailureRateLimiter[announcement](50*time.Millisecond, 5*time.Second))}
 }
 
-// told notes the least size that Cluster Autoscaler was told.
-func (a *announcer) told(p *v1alpha1.NodePool, size int32) {
-	if p.Status.AnnouncedFloor != size {
-		a.queue.Add(announcement{p.Name, size})
+// told notes the least sizes that Cluster Autoscaler was told and that are not recorded.
+func (a *announcer) told(sizes []announcement) {
+	for _, size := range sizes {
+		a.queue.Add(size)
 	}
 }
 

@@ -28,7 +28,7 @@ func (s *CloudProvider) PricingNodePrice(ctx context.Context, request *externalg
 		// The node of a template has no machine, but it says which pool it is of.
 		name = request.GetNode().GetLabels()[v1alpha1.LabelNodePool]
 	}
-	p, err := s.pool(ctx, name)
+	p, err := s.pool(name)
 	if err != nil {
 		return nil, err
 	}
@@ -44,11 +44,7 @@ func (s *CloudProvider) PricingNodePrice(ctx context.Context, request *externalg
 }
 
 // PricingPodPrice is the pod's dominant share of the cheapest pool that fits it, for the time asked for.
-func (s *CloudProvider) PricingPodPrice(ctx context.Context, request *externalgrpc.PricingPodPriceRequest) (*externalgrpc.PricingPodPriceResponse, error) {
-	pools, err := s.pools.list(ctx)
-	if err != nil {
-		return nil, internal(err)
-	}
+func (s *CloudProvider) PricingPodPrice(_ context.Context, request *externalgrpc.PricingPodPriceRequest) (*externalgrpc.PricingPodPriceResponse, error) {
 	encoded := request.GetPodBytes()
 	if len(encoded) == 0 {
 		encoded = request.GetLegacyPod()
@@ -61,10 +57,10 @@ func (s *CloudProvider) PricingPodPrice(ctx context.Context, request *externalgr
 	if err != nil {
 		return nil, err
 	}
-	price, err := nodegroup.PodPrice(&nodegroup.PodNeeds{
+	price, err := s.pools.list().prices.PodPrice(&nodegroup.PodNeeds{
 		Requests:    resource.PodRequests(&pod, resource.PodResourcesOptions{}),
 		Tolerations: pod.Spec.Tolerations, NodeSelector: pod.Spec.NodeSelector,
-	}, pools, span)
+	}, span)
 	if err != nil {
 		return nil, priceError(err)
 	}

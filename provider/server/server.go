@@ -9,15 +9,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/go-logr/logr"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/types/known/anypb"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
@@ -52,9 +53,10 @@ var _ externalgrpc.CloudProviderServer = (*CloudProvider)(nil)
 
 // Options are what a CloudProvider works with.
 type Options struct {
-	// Client reads from caches and writes to the API server; Live reads from the API server.
+	// Client writes to the API server, Live reads from it, Cache holds the NodePools; it has not been started yet.
 	Client client.Client
 	Live   client.Reader
+	Cache  cache.Cache
 	// Observer and Backend are those of the NodePool reconciler.
 	Observer *pool.Observer
 	Backend  machines.Backend
@@ -66,12 +68,16 @@ type Options struct {
 }
 
 // New returns a server. Its Announce has to run beside it.
-func New(o Options) *CloudProvider {
+func New(ctx context.Context, o Options) (*CloudProvider, error) {
+	pools, err := newRecentPools(ctx, o.Cache)
+	if err != nil {
+		return nil, err
+	}
 	return &CloudProvider{
 		client: o.Client, live: o.Live, observer: o.Observer, backend: o.Backend, events: o.Events, log: o.Log, clock: o.Clock, trust: o.Trust,
-		pools:    newRecentPools(o.Client),
+		pools:    pools,
 		announce: newAnnouncer(o.Client, o.Log),
-	}
+	}, nil
 }
 
 // Refresh fails when NodeGroups would: Cluster Autoscaler skips a loop whose Refresh failed, but takes an
@@ -89,27 +95,17 @@ func (s *CloudProvider) Cleanup(context.Context, *externalgrpc.CleanupRequest) (
 }
 
 // NodeGroups lists the pools that Cluster Autoscaler decides on, with their floors as least sizes.
-func (s *CloudProvider) NodeGroups(ctx context.Context, _ *externalgrpc.NodeGroupsRequest) (*externalgrpc.NodeGroupsResponse, error) {
+func (s *CloudProvider) NodeGroups(_ context.Context, _ *externalgrpc.NodeGroupsRequest) (*externalgrpc.NodeGroupsResponse, error) {
 	if err := s.trust(); err != nil {
 		return nil, status.Error(codes.Unavailable, err.Error())
 	}
-	pools, err := s.pools.list(ctx)
-	if err != nil {
-		return nil, internal(err)
-	}
-	response := &externalgrpc.NodeGroupsResponse{}
-	for _, p := range pools {
-		if !decided(p) {
-			continue
-		}
-		group := nodeGroup(p)
-		s.announce.told(p, group.GetMinSize())
-		response.NodeGroups = append(response.NodeGroups, group)
-	}
-	return response, nil
+	all := s.pools.list()
+	s.announce.told(all.untold)
+	return all.groups, nil
 }
 
-// NodeGroupForNode names the pool of a node, or none.
+// NodeGroupForNode names the pool of a node, or none. A machine that is on order has its pool too, whether or
+// not it is known yet: its id was told by NodeGroupNodes.
 func (s *CloudProvider) NodeGroupForNode(ctx context.Context, request *externalgrpc.NodeGroupForNodeRequest) (*externalgrpc.NodeGroupForNodeResponse, error) {
 	none := &externalgrpc.NodeGroupForNodeResponse{NodeGroup: &externalgrpc.NodeGroup{}}
 	id := request.GetNode().GetProviderID()
@@ -120,10 +116,14 @@ func (s *CloudProvider) NodeGroupForNode(ctx context.Context, request *externalg
 	if err != nil {
 		return nil, internal(err)
 	}
+	ordered := ""
 	if machine == nil {
-		return none, nil
+		var ours bool
+		if name, ordered, ours = s.backend.Parse(id); !ours {
+			return none, nil
+		}
 	}
-	p, err := s.pools.get(ctx, name)
+	p, err := s.pools.get(name)
 	switch {
 	case apierrors.IsNotFound(err):
 		return none, nil
@@ -131,6 +131,15 @@ func (s *CloudProvider) NodeGroupForNode(ctx context.Context, request *externalg
 		return nil, internal(err)
 	case !decided(p):
 		return none, nil
+	}
+	if machine == nil {
+		group, err := s.observer.Machines(ctx, p)
+		if err != nil {
+			return nil, internal(err)
+		}
+		if !slices.Contains(group.Pending(), nodegroup.Number(name, ordered)) {
+			return none, nil
+		}
 	}
 	return &externalgrpc.NodeGroupForNodeResponse{NodeGroup: nodeGroup(p)}, nil
 }
@@ -147,14 +156,13 @@ func nodeGroup(p *v1alpha1.NodePool) *externalgrpc.NodeGroup {
 		Id:      p.Name,
 		MinSize: group.MinSizeToTell(),
 		MaxSize: group.MaxSizeToTell(),
-		Debug: fmt.Sprintf("NodePool %s: target %d, minSize %d, floor %d, maxSize %d",
-			p.Name, p.Spec.Replicas, p.Spec.MinSize, p.Status.Floor, p.Spec.MaxSize),
+		Debug:   fmt.Sprintf("target %d, minSize %d, floor %d", p.Spec.Replicas, p.Spec.MinSize, p.Status.Floor),
 	}
 }
 
 // NodeGroupTargetSize is spec.replicas.
-func (s *CloudProvider) NodeGroupTargetSize(ctx context.Context, request *externalgrpc.NodeGroupTargetSizeRequest) (*externalgrpc.NodeGroupTargetSizeResponse, error) {
-	p, err := s.pool(ctx, request.GetId())
+func (s *CloudProvider) NodeGroupTargetSize(_ context.Context, request *externalgrpc.NodeGroupTargetSizeRequest) (*externalgrpc.NodeGroupTargetSizeResponse, error) {
+	p, err := s.pool(request.GetId())
 	if err != nil {
 		return nil, err
 	}
@@ -164,7 +172,7 @@ func (s *CloudProvider) NodeGroupTargetSize(ctx context.Context, request *extern
 // NodeGroupNodes lists the machines of a pool, and those that the target calls for and whose order is
 // about to be recorded: Cluster Autoscaler wants to see an ordered machine at once.
 func (s *CloudProvider) NodeGroupNodes(ctx context.Context, request *externalgrpc.NodeGroupNodesRequest) (*externalgrpc.NodeGroupNodesResponse, error) {
-	p, err := s.pool(ctx, request.GetId())
+	p, err := s.pool(request.GetId())
 	if err != nil {
 		return nil, err
 	}
@@ -173,7 +181,7 @@ func (s *CloudProvider) NodeGroupNodes(ctx context.Context, request *externalgrp
 		return nil, internal(err)
 	}
 	response := &externalgrpc.NodeGroupNodesResponse{}
-	for _, i := range group.Instances(s.clock.Now(), func(n int64) string { return s.backend.ProviderID(p.Name, pool.MachineName(p.Name, n)) }) {
+	for _, i := range group.Instances(s.clock.Now(), func(n int64) string { return s.backend.ProviderID(p.Name, nodegroup.MachineName(p.Name, n)) }) {
 		response.Instances = append(response.Instances, instance(i))
 	}
 	return response, nil
@@ -182,12 +190,14 @@ func (s *CloudProvider) NodeGroupNodes(ctx context.Context, request *externalgrp
 // errorClasses are the numbers that Cluster Autoscaler has for classes of failures.
 var errorClasses = map[v1alpha1.FailureClass]int32{v1alpha1.FailureOutOfResources: 1, v1alpha1.FailureOther: 99}
 
+// states are the states of an instance in Cluster Autoscaler's numbers.
+var states = [...]externalgrpc.InstanceStatus_InstanceState{
+	nodegroup.InstanceRunning:  externalgrpc.InstanceStatus_instanceRunning,
+	nodegroup.InstanceCreating: externalgrpc.InstanceStatus_instanceCreating,
+	nodegroup.InstanceDeleting: externalgrpc.InstanceStatus_instanceDeleting,
+}
+
 func instance(i nodegroup.Instance) *externalgrpc.Instance {
-	states := map[nodegroup.InstanceState]externalgrpc.InstanceStatus_InstanceState{
-		nodegroup.InstanceRunning:  externalgrpc.InstanceStatus_instanceRunning,
-		nodegroup.InstanceCreating: externalgrpc.InstanceStatus_instanceCreating,
-		nodegroup.InstanceDeleting: externalgrpc.InstanceStatus_instanceDeleting,
-	}
 	out := &externalgrpc.Instance{Id: i.ProviderID, Status: &externalgrpc.InstanceStatus{InstanceState: states[i.State]}}
 	if i.Failure != nil {
 		out.Status.ErrorInfo = &externalgrpc.InstanceErrorInfo{
@@ -198,8 +208,8 @@ func instance(i nodegroup.Instance) *externalgrpc.Instance {
 }
 
 // NodeGroupTemplateNodeInfo is the node that the pool would add.
-func (s *CloudProvider) NodeGroupTemplateNodeInfo(ctx context.Context, request *externalgrpc.NodeGroupTemplateNodeInfoRequest) (*externalgrpc.NodeGroupTemplateNodeInfoResponse, error) {
-	p, err := s.pool(ctx, request.GetId())
+func (s *CloudProvider) NodeGroupTemplateNodeInfo(_ context.Context, request *externalgrpc.NodeGroupTemplateNodeInfoRequest) (*externalgrpc.NodeGroupTemplateNodeInfoResponse, error) {
+	p, err := s.pool(request.GetId())
 	if err != nil {
 		return nil, err
 	}
@@ -223,26 +233,13 @@ func (s *CloudProvider) GPULabel(context.Context, *externalgrpc.GPULabelRequest)
 }
 
 // GetAvailableGPUTypes lists the values of the GPU label in the templates of the pools.
-func (s *CloudProvider) GetAvailableGPUTypes(ctx context.Context, _ *externalgrpc.GetAvailableGPUTypesRequest) (*externalgrpc.GetAvailableGPUTypesResponse, error) {
-	pools, err := s.pools.list(ctx)
-	if err != nil {
-		return nil, internal(err)
-	}
-	response := &externalgrpc.GetAvailableGPUTypesResponse{}
-	for _, p := range pools {
-		if kind := p.Spec.Template.Labels[gpuLabel]; kind != "" {
-			if response.GpuTypes == nil {
-				response.GpuTypes = map[string]*anypb.Any{}
-			}
-			response.GpuTypes[kind] = &anypb.Any{}
-		}
-	}
-	return response, nil
+func (s *CloudProvider) GetAvailableGPUTypes(context.Context, *externalgrpc.GetAvailableGPUTypesRequest) (*externalgrpc.GetAvailableGPUTypesResponse, error) {
+	return s.pools.list().gpus, nil
 }
 
 // pool is the pool of that name, or a status error.
-func (s *CloudProvider) pool(ctx context.Context, name string) (*v1alpha1.NodePool, error) {
-	p, err := s.pools.get(ctx, name)
+func (s *CloudProvider) pool(name string) (*v1alpha1.NodePool, error) {
+	p, err := s.pools.get(name)
 	switch {
 	case apierrors.IsNotFound(err):
 		return nil, status.Errorf(codes.NotFound, "there is no NodePool %q", name)

@@ -50,7 +50,7 @@ func (s *CloudProvider) NodeGroupDecreaseTargetSize(ctx context.Context, request
 // NodeGroupDeleteNodes records the machines that are to go together with the target that is lower by their number.
 func (s *CloudProvider) NodeGroupDeleteNodes(ctx context.Context, request *externalgrpc.NodeGroupDeleteNodesRequest) (*externalgrpc.NodeGroupDeleteNodesResponse, error) {
 	err := s.change(ctx, request.GetId(), func(p *v1alpha1.NodePool, group *nodegroup.Group) (string, error) {
-		names, err := machineNames(group, request.GetNodes())
+		names, err := s.machineNames(ctx, group, request.GetNodes())
 		if err != nil {
 			return "", err
 		}
@@ -75,23 +75,45 @@ func lowerTarget(p *v1alpha1.NodePool, target int32) {
 }
 
 // machineNames are the machines that Cluster Autoscaler means. It names a machine that never registered
-// by its provider id. One that is gone already is left out; one of another pool is refused.
-func machineNames(group *nodegroup.Group, nodes []*externalgrpc.ExternalGrpcNode) ([]string, error) {
+// by its provider id. One that is gone already has a name too, which nothing is done for; one of another pool, or of
+// nobody, is refused.
+func (s *CloudProvider) machineNames(ctx context.Context, group *nodegroup.Group, nodes []*externalgrpc.ExternalGrpcNode) ([]string, error) {
 	byID := make(map[string]string, len(group.Machines))
 	for i := range group.Machines {
 		byID[group.Machines[i].ProviderID] = group.Machines[i].Name
 	}
-	var names []string
+	names := make([]string, 0, len(nodes))
 	for _, node := range nodes {
-		if other := node.GetLabels()[v1alpha1.LabelNodePool]; other != "" && other != group.Name {
-			return nil, &nodegroup.Refusal{Kind: nodegroup.Malformed,
-				Message: fmt.Sprintf("node %s belongs to NodePool %s, not to %s", node.GetName(), other, group.Name)}
+		id := node.GetProviderID()
+		name, known := byID[id]
+		if !known {
+			pool := ""
+			switch machine, owner, err := s.backend.Find(ctx, id); {
+			case err != nil:
+				return nil, err
+			case machine != nil:
+				pool, name = owner, machine.Name
+			default:
+				pool, name, _ = s.backend.Parse(id)
+			}
+			switch pool {
+			case group.Name:
+			case "":
+				return nil, malformed("node %q with the provider id %q is of no NodePool, and not of %s", node.GetName(), id, group.Name)
+			default:
+				return nil, malformed("node %q with the provider id %q belongs to NodePool %s, not to %s", node.GetName(), id, pool, group.Name)
+			}
 		}
-		if name := byID[node.GetProviderID()]; name != "" {
-			names = append(names, name)
+		if label := node.GetLabels()[v1alpha1.LabelNodePool]; label != "" && label != group.Name {
+			return nil, malformed("node %q belongs to NodePool %s by its label, not to %s", node.GetName(), label, group.Name)
 		}
+		names = append(names, name)
 	}
 	return names, nil
+}
+
+func malformed(format string, args ...any) error {
+	return &nodegroup.Refusal{Kind: nodegroup.Malformed, Message: fmt.Sprintf(format, args...)}
 }
 
 // change updates the spec of a pool with what edit makes of it, and repeats that from the API server's

@@ -12,7 +12,7 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/externalgrpc"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/machines/kwok"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/pool"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/nodegroup"
 )
 
 // What the cluster holds is computed from numbers, so that the client, another process, knows it too.
@@ -57,11 +57,11 @@ func nodePool(s size, group int) *v1alpha1.NodePool {
 
 // machineOf is the n-th machine of a group.
 func machineOf(p *v1alpha1.NodePool, n int, ordered time.Time) *v1alpha1.KwokMachine {
-	name := pool.MachineName(p.Name, int64(n))
+	name := nodegroup.MachineName(p.Name, int64(n))
 	return &v1alpha1.KwokMachine{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{v1alpha1.LabelNodePool: p.Name}},
 		Spec: v1alpha1.KwokMachineSpec{
-			NodePool: p.Name, ProviderID: kwok.New(nil, nil).ProviderID(p.Name, name),
+			NodePool: p.Name, ProviderID: kwok.ProviderID(p.Name, name),
 			Purpose: v1alpha1.PurposeAutoscaler, OrderedAt: metav1.NewMicroTime(ordered), Template: p.Spec.Template,
 		},
 	}

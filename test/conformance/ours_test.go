@@ -3,7 +3,6 @@ package conformance_test
 import (
 	"context"
 	"errors"
-	"strings"
 	"testing"
 	"time"
 
@@ -44,7 +43,8 @@ var backends = map[string]backend{
 		machine: &v1alpha1.KwokMachine{},
 		start: func(ctx context.Context, mgr manager.Manager) (machines.Backend, error) {
 			boot := &kwok.Boot{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Events: mgr.GetEventRecorder("kwok-boot"), Clock: clock.RealClock{}}
-			return kwok.New(mgr.GetClient(), mgr.GetAPIReader()), errors.Join(kwok.AddIndexes(ctx, mgr.GetFieldIndexer()), boot.SetupWithManager(mgr))
+			made, err := kwok.New(ctx, mgr)
+			return made, errors.Join(err, boot.SetupWithManager(mgr))
 		},
 		fast: v1alpha1.MachinesSpec{Kwok: &v1alpha1.KwokMachines{}},
 		slow: v1alpha1.MachinesSpec{Kwok: &v1alpha1.KwokMachines{BootDelay: metav1.Duration{Duration: time.Hour}}},
@@ -69,42 +69,13 @@ func TestOurs(t *testing.T) {
 			known(t, provider, target.Group, target.Second)
 			for _, c := range conformance.Cases() {
 				t.Run(c.Name, func(t *testing.T) {
-					err := c.Run(t.Context(), target)
-					breach, is := breaches[c.Name]
-					switch {
-					case is && err != nil && strings.Contains(err.Error(), breach.says):
-						t.Skipf("known, %s: %v", breach.why, err)
-					case is && err == nil && !breach.racy:
-						t.Error("the server keeps this rule now: take it from the list of breaches")
-					case err != nil:
+					if err := c.Run(t.Context(), target); err != nil {
 						t.Errorf("%v\nThe rule: %s", err, c.Rule)
 					}
 				})
 			}
 		})
 	}
-}
-
-// breach is a rule that our server is known to break.
-type breach struct {
-	// why says what the server does instead.
-	why string
-	// says is a part of what the case says then; anything else that it says is news.
-	says string
-	// racy is set where the rule is kept when the server happens to be quick enough.
-	racy bool
-}
-
-// breaches are all that are known, by the names of their cases. The list is to become empty.
-var breaches = map[string]breach{
-	"NodeGroupForNode finds the group of an order at once": {
-		"until the backend has recorded an order, Nodes lists it and NodeGroupForNode takes it for foreign", `is of group "" and not of`, true},
-	"an order keeps its id when it runs": {
-		"until the backend has recorded an order, Nodes lists it by an id that another machine had or that no machine gets", "was on order and is listed no more", true},
-	"DeleteNodes takes an order at once": {
-		"until the backend has recorded an order, DeleteNodes of it succeeds and does nothing", "-slow is 3 and not 2", true},
-	"DeleteNodes refuses a machine of another group that has no labels": {
-		"DeleteNodes goes by the label of the node, and takes a machine of another pool without labels for one that is gone", "was not refused: it was granted", false},
 }
 
 // start starts our provider in this process, until the test ends.
@@ -123,10 +94,13 @@ func start(t *testing.T, b backend) *server.CloudProvider {
 	if err := reconciler.SetupWithManager(mgr, b.machine); err != nil {
 		t.Fatal(err)
 	}
-	provider := server.New(server.Options{
-		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Observer: observer, Backend: source, Events: recorder, Log: logr.Discard(), Clock: clock.RealClock{},
+	provider, err := server.New(t.Context(), server.Options{
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Cache: mgr.GetCache(), Observer: observer, Backend: source, Events: recorder, Log: logr.Discard(), Clock: clock.RealClock{},
 		Trust: func() error { return nil },
 	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	mgr.Run(t, provider.Announce)
 	return provider
 }

@@ -44,10 +44,10 @@ func start(t *testing.T, most int64) *process {
 func startParts(t *testing.T, most int64, reconciles bool) *process {
 	t.Helper()
 	mgr := cluster.NewMortal(t, most, manager.Options{})
-	if err := errors.Join(pool.AddIndexes(t.Context(), mgr.GetFieldIndexer()), kwok.AddIndexes(t.Context(), mgr.GetFieldIndexer())); err != nil {
+	backend, err := kwok.New(t.Context(), mgr)
+	if err := errors.Join(err, pool.AddIndexes(t.Context(), mgr.GetFieldIndexer())); err != nil {
 		t.Fatal(err)
 	}
-	backend := kwok.New(mgr.GetClient(), mgr.GetAPIReader())
 	observer := &pool.Observer{Cached: mgr.GetClient(), Live: mgr.GetAPIReader(), Backend: backend}
 	recorder := mgr.GetEventRecorder("provider-test")
 	if reconciles {
@@ -62,10 +62,13 @@ func startParts(t *testing.T, most int64, reconciles bool) *process {
 	if err := boot.SetupWithManager(mgr); err != nil {
 		t.Fatal(err)
 	}
-	provider := server.New(server.Options{
-		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Observer: observer, Backend: backend, Events: recorder, Log: logr.Discard(), Clock: clock.RealClock{},
+	provider, err := server.New(t.Context(), server.Options{
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Cache: mgr.GetCache(), Observer: observer, Backend: backend, Events: recorder, Log: logr.Discard(), Clock: clock.RealClock{},
 		Trust: func() error { return nil },
 	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	mgr.Run(t, provider.Announce)
 	return &process{Mortal: mgr, server: provider, backend: backend}
 }

@@ -7,13 +7,16 @@ package kwok
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/machines"
@@ -22,15 +25,16 @@ import (
 
 // Indexes of the cache over KwokMachines.
 const (
-	indexPool       = "spec.nodePool"
-	indexProviderID = "spec.providerID"
+	indexPool       = "kwokmachines-by-pool"
+	indexProviderID = "kwokmachines-by-provider-id"
 )
 
 // Backend makes simulated machines.
 type Backend struct {
-	cached client.Client
-	live   client.Reader
-	clock  clock.PassiveClock
+	machines toolscache.Indexer
+	client   client.Client
+	live     client.Reader
+	clock    clock.PassiveClock
 
 	mu     sync.Mutex
 	stocks map[string]stock
@@ -38,42 +42,69 @@ type Backend struct {
 
 var _ machines.Backend = (*Backend)(nil)
 
-// New returns a backend that reads from a cache and, where it must not be mistaken, from the API server.
-// The cache needs the indexes of AddIndexes.
-func New(cached client.Client, live client.Reader) *Backend {
-	return &Backend{cached: cached, live: live, clock: clock.RealClock{}, stocks: map[string]stock{}}
+// New returns a backend of a manager that has not been started yet. Where it must not be mistaken it reads from the API
+// server, else from the manager's cache: from its index directly, because Cluster Autoscaler asks thousands of times.
+func New(ctx context.Context, mgr manager.Manager) (*Backend, error) {
+	informer, err := mgr.GetCache().GetInformer(ctx, &v1alpha1.KwokMachine{})
+	if err != nil {
+		return nil, fmt.Errorf("watch KwokMachines: %w", err)
+	}
+	shared, ok := informer.(toolscache.SharedIndexInformer)
+	if !ok {
+		return nil, fmt.Errorf("watch KwokMachines: the cache has a %T, which has no index", informer)
+	}
+	err = shared.AddIndexers(toolscache.Indexers{
+		indexPool:       by(func(m *v1alpha1.KwokMachine) string { return m.Spec.NodePool }),
+		indexProviderID: by(func(m *v1alpha1.KwokMachine) string { return m.Spec.ProviderID }),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("index KwokMachines: %w", err)
+	}
+	return &Backend{
+		machines: shared.GetIndexer(), client: mgr.GetClient(), live: mgr.GetAPIReader(), clock: clock.RealClock{}, stocks: map[string]stock{},
+	}, nil
 }
 
-// AddIndexes prepares a cache for the backend.
-func AddIndexes(ctx context.Context, indexer client.FieldIndexer) error {
-	for field, value := range map[string]func(*v1alpha1.KwokMachine) string{
-		indexPool:       func(m *v1alpha1.KwokMachine) string { return m.Spec.NodePool },
-		indexProviderID: func(m *v1alpha1.KwokMachine) string { return m.Spec.ProviderID },
-	} {
-		extract := func(object client.Object) []string {
-			machine, ok := object.(*v1alpha1.KwokMachine)
-			if !ok {
-				return nil
-			}
-			return []string{value(machine)}
+func by(value func(*v1alpha1.KwokMachine) string) toolscache.IndexFunc {
+	return func(object any) ([]string, error) {
+		machine, ok := object.(*v1alpha1.KwokMachine)
+		if !ok {
+			return nil, nil
 		}
-		if err := indexer.IndexField(ctx, &v1alpha1.KwokMachine{}, field, extract); err != nil {
-			return fmt.Errorf("index KwokMachines by %s: %w", field, err)
+		return []string{value(machine)}, nil
+	}
+}
+
+// cached are the machines with a value in an index. They must not be changed.
+func (b *Backend) cached(index, value string) ([]*v1alpha1.KwokMachine, error) {
+	objects, err := b.machines.ByIndex(index, value)
+	if err != nil {
+		return nil, fmt.Errorf("look up KwokMachines: %w", err)
+	}
+	out := make([]*v1alpha1.KwokMachine, 0, len(objects))
+	for _, object := range objects {
+		if machine, ok := object.(*v1alpha1.KwokMachine); ok {
+			out = append(out, machine)
 		}
 	}
-	return nil
+	return out, nil
 }
 
 // List implements machines.Backend.
 func (b *Backend) List(ctx context.Context, pool string, freshness machines.Freshness) ([]nodegroup.Machine, error) {
-	var list v1alpha1.KwokMachineList
-	var err error
-	if freshness == machines.Live {
-		err = b.live.List(ctx, &list, client.MatchingLabels{v1alpha1.LabelNodePool: pool})
-	} else {
-		err = b.cached.List(ctx, &list, client.MatchingFields{indexPool: pool}, client.UnsafeDisableDeepCopy)
+	if freshness == machines.Cached {
+		cached, err := b.cached(indexPool, pool)
+		if err != nil {
+			return nil, err
+		}
+		out := make([]nodegroup.Machine, 0, len(cached))
+		for _, machine := range cached {
+			out = append(out, machineOf(machine))
+		}
+		return out, nil
 	}
-	if err != nil {
+	var list v1alpha1.KwokMachineList
+	if err := b.live.List(ctx, &list, client.MatchingLabels{v1alpha1.LabelNodePool: pool}); err != nil {
 		return nil, fmt.Errorf("list the KwokMachines of NodePool %s: %w", pool, err)
 	}
 	out := make([]nodegroup.Machine, 0, len(list.Items))
@@ -84,16 +115,13 @@ func (b *Backend) List(ctx context.Context, pool string, freshness machines.Fres
 }
 
 // Find implements machines.Backend.
-func (b *Backend) Find(ctx context.Context, providerID string) (*nodegroup.Machine, string, error) {
-	var list v1alpha1.KwokMachineList
-	if err := b.cached.List(ctx, &list, client.MatchingFields{indexProviderID: providerID}, client.UnsafeDisableDeepCopy); err != nil {
-		return nil, "", fmt.Errorf("find the KwokMachine with provider id %s: %w", providerID, err)
+func (b *Backend) Find(_ context.Context, providerID string) (*nodegroup.Machine, string, error) {
+	cached, err := b.cached(indexProviderID, providerID)
+	if err != nil || len(cached) == 0 {
+		return nil, "", err
 	}
-	if len(list.Items) == 0 {
-		return nil, "", nil
-	}
-	machine := machineOf(&list.Items[0])
-	return &machine, list.Items[0].Spec.NodePool, nil
+	machine := machineOf(cached[0])
+	return &machine, cached[0].Spec.NodePool, nil
 }
 
 // Order implements machines.Backend.
@@ -121,7 +149,7 @@ func (b *Backend) Order(ctx context.Context, pool *v1alpha1.NodePool, name strin
 			Template:   *pool.Spec.Template.DeepCopy(),
 		},
 	}
-	if err := b.cached.Create(ctx, machine); err != nil && !apierrors.IsAlreadyExists(err) {
+	if err := b.client.Create(ctx, machine); err != nil && !apierrors.IsAlreadyExists(err) {
 		return fmt.Errorf("create KwokMachine %s: %w", name, err)
 	}
 	return nil
@@ -137,7 +165,7 @@ func (b *Backend) Cancel(ctx context.Context, name string) error {
 		return machines.ErrRegistered
 	}
 	// The precondition makes the deletion fail when the machine registers in between.
-	return deletion(b.cached.Delete(ctx, &machine, client.Preconditions{UID: &machine.UID, ResourceVersion: &machine.ResourceVersion}))
+	return deletion(b.client.Delete(ctx, &machine, client.Preconditions{UID: &machine.UID, ResourceVersion: &machine.ResourceVersion}))
 }
 
 // Delete implements machines.Backend. The node goes first: without its machine it would be nobody's.
@@ -152,11 +180,11 @@ func (b *Backend) Delete(ctx context.Context, name string) error {
 	case err != nil:
 		return fmt.Errorf("get Node %s: %w", name, err)
 	case node.Spec.ProviderID == machine.Spec.ProviderID:
-		if err := deletion(b.cached.Delete(ctx, &node, client.Preconditions{UID: &node.UID})); err != nil {
+		if err := deletion(b.client.Delete(ctx, &node, client.Preconditions{UID: &node.UID})); err != nil {
 			return fmt.Errorf("delete Node %s: %w", name, err)
 		}
 	}
-	if err := deletion(b.cached.Delete(ctx, &machine, client.Preconditions{UID: &machine.UID})); err != nil {
+	if err := deletion(b.client.Delete(ctx, &machine, client.Preconditions{UID: &machine.UID})); err != nil {
 		return fmt.Errorf("delete KwokMachine %s: %w", name, err)
 	}
 	return nil
@@ -165,8 +193,24 @@ func (b *Backend) Delete(ctx context.Context, name string) error {
 // deletion is the error of a deletion, nil when the object is gone.
 func deletion(err error) error { return client.IgnoreNotFound(err) }
 
+// scheme begins the provider ids of simulated machines.
+const scheme = "kwok://"
+
 // ProviderID implements machines.Backend.
-func (b *Backend) ProviderID(pool, name string) string { return "kwok://" + pool + "/" + name }
+func (b *Backend) ProviderID(pool, name string) string { return ProviderID(pool, name) }
+
+// ProviderID is spec.providerID of a simulated machine's node.
+func ProviderID(pool, name string) string { return scheme + pool + "/" + name }
+
+// Parse implements machines.Backend.
+func (b *Backend) Parse(providerID string) (pool, name string, ok bool) {
+	rest, ours := strings.CutPrefix(providerID, scheme)
+	pool, name, whole := strings.Cut(rest, "/")
+	if !ours || !whole || pool == "" || name == "" || strings.Contains(name, "/") {
+		return "", "", false
+	}
+	return pool, name, true
+}
 
 func machineOf(m *v1alpha1.KwokMachine) nodegroup.Machine {
 	out := nodegroup.Machine{

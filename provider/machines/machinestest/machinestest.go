@@ -154,6 +154,9 @@ func ordered(t *testing.T, s Subject) {
 	if early, late := before.Add(-time.Second), time.Now().Add(time.Second); first.OrderedAt.Before(early) || first.OrderedAt.After(late) {
 		t.Errorf("the machine was ordered at %s, not between %s and %s", first.OrderedAt, early, late)
 	}
+	if pool, parsed, ok := s.Backend.Parse(first.ProviderID); !ok || pool != s.Slow.Name || parsed != name {
+		t.Errorf("the provider id %s is that of machine %q of %q, %t", first.ProviderID, parsed, pool, ok)
+	}
 	others, err := s.Backend.List(t.Context(), s.Fast.Name, machines.Live)
 	if err != nil || len(others) != 0 {
 		t.Errorf("the other pool has the machines %v, %v", others, err)
@@ -265,6 +268,9 @@ func notFound(t *testing.T, s Subject) {
 	for _, id := range []string{"", "other://instance/7"} {
 		if m, pool, err := s.Backend.Find(t.Context(), id); m != nil || pool != "" || err != nil {
 			t.Errorf("provider id %q finds %v of %q, %v", id, m, pool, err)
+		}
+		if pool, name, ok := s.Backend.Parse(id); ok || pool != "" || name != "" {
+			t.Errorf("provider id %q is that of machine %q of %q", id, name, pool)
 		}
 	}
 }
