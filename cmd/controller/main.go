@@ -6,15 +6,23 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/process"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/serving"
 )
 
 // version is set by the linker.
 var version = "dev"
 
+// Config is everything that the controller can be told.
+type Config struct {
+	process.Config
+	Limits serving.Limits
+}
+
 func main() { process.Main(command()) }
 
 func command() *cobra.Command {
-	var config process.Config
+	// A member asks when its queue changes. Its requests have a few hundred bytes.
+	config := Config{Limits: serving.Limits{RequestsPerSecond: 100, Burst: 200, RequestBytes: 64 << 10, Streams: 32}}
 	cmd := &cobra.Command{
 		Use:           "controller",
 		Short:         "Resizes the MiniClusters of HPC ensembles, nodes first",
@@ -22,8 +30,14 @@ func command() *cobra.Command {
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		RunE:          func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), &config) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := config.Limits.Validate(); err != nil {
+				return err
+			}
+			return run(cmd.Context(), &config)
+		},
 	}
 	config.AddFlags(cmd.Flags(), ":50051", "ensemble members")
+	config.Limits.AddFlags(cmd.Flags())
 	return cmd
 }

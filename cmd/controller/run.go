@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"google.golang.org/grpc"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -24,11 +23,8 @@ import (
 // name is that of the lease and of the events.
 const name = "ensemble-autoscaler-controller"
 
-// maxRequestBytes bounds a member's request. Real ones have a few hundred bytes.
-const maxRequestBytes = 64 << 10
-
-func run(ctx context.Context, config *process.Config) error {
-	mgr, err := process.NewManager(config, name, version, manager.Options{
+func run(ctx context.Context, config *Config) error {
+	mgr, err := process.NewManager(&config.Config, name, version, manager.Options{
 		Cache: cache.Options{ByObject: map[client.Object]cache.ByObject{
 			minicluster.New(): {Transform: minicluster.Strip},
 			&corev1.Pod{}:     {Transform: resize.StripPod},
@@ -65,7 +61,7 @@ func run(ctx context.Context, config *process.Config) error {
 		Name:     "EnsembleOperator",
 		Address:  config.GRPCAddress,
 		Register: members.Register,
-		Options:  []grpc.ServerOption{grpc.MaxRecvMsgSize(maxRequestBytes)},
+		Limits:   config.Limits,
 		Ready:    synced.Wait,
 		Metrics:  metrics.Registry,
 		Log:      log, ShutdownTimeout: process.ShutdownTimeout,

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/process"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/serving"
 )
 
 // version is set by the linker.
@@ -23,12 +24,14 @@ type Config struct {
 	Insecure                bool
 	AnnounceTimeout         time.Duration
 	MaxStaleness            time.Duration
+	Limits                  serving.Limits
 }
 
 func main() { process.Main(command()) }
 
 func command() *cobra.Command {
-	var config Config
+	// Cluster Autoscaler makes thousands of calls in a loop, one after the other, some 8,000 in a second at best.
+	config := Config{Limits: serving.Limits{RequestsPerSecond: 20_000, Burst: 20_000, RequestBytes: 4 << 20, Streams: 128}}
 	cmd := &cobra.Command{
 		Use:           "provider",
 		Short:         "External gRPC cloud provider of Cluster Autoscaler for HPC ensembles",
@@ -53,6 +56,7 @@ func command() *cobra.Command {
 		"how long a release waits for Cluster Autoscaler to ask for the lowered least size, before it is taken not to be running")
 	flags.DurationVar(&config.MaxStaleness, "max-staleness", 30*time.Second,
 		"how long the API server may be out of reach before Cluster Autoscaler is no longer answered from memory")
+	config.Limits.AddFlags(flags)
 	return cmd
 }
 
@@ -73,5 +77,5 @@ func (c *Config) validate() error {
 	case c.AnnounceTimeout < 0:
 		return fmt.Errorf("--release-announce-timeout is %s; it must not be negative", c.AnnounceTimeout)
 	}
-	return nil
+	return c.Limits.Validate()
 }

@@ -99,6 +99,7 @@ func serve(ctx context.Context, mgr manager.Manager, config *Config, observer *p
 		Name:     "CloudProvider",
 		Address:  config.GRPCAddress,
 		Register: func(r grpc.ServiceRegistrar) { externalgrpc.RegisterCloudProviderServer(r, provider) },
+		Limits:   config.Limits,
 		Options:  []grpc.ServerOption{security},
 		Ready:    synced.Wait,
 		Metrics:  metrics.Registry,

@@ -87,7 +87,7 @@ func (s *CloudProvider) machineNames(ctx context.Context, group *nodegroup.Group
 		id := node.GetProviderID()
 		name, known := byID[id]
 		if !known {
-			pool := ""
+			var pool string
 			switch machine, owner, err := s.backend.Find(ctx, id); {
 			case err != nil:
 				return nil, err

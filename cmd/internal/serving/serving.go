@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -30,6 +31,8 @@ type Server struct {
 	Address string
 	// Register adds the services.
 	Register func(grpc.ServiceRegistrar)
+	// Limits are what peers may ask.
+	Limits Limits
 	// Options are added to the server's own.
 	Options []grpc.ServerOption
 	// Ready blocks until requests can be answered, or returns false when the context ends first.
@@ -64,11 +67,12 @@ func (s *Server) Start(ctx context.Context) error {
 		s.Log.Error(nil, "Recovered from a panic", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 		return status.Error(codes.Internal, "the server has panicked; its log says where")
 	})
-	server := grpc.NewServer(append([]grpc.ServerOption{
-		// A request that panics counts as one that ended with Internal.
-		grpc.ChainUnaryInterceptor(requests.UnaryServerInterceptor(), recovery.UnaryServerInterceptor(recovered)),
-		grpc.ChainStreamInterceptor(requests.StreamServerInterceptor(), recovery.StreamServerInterceptor(recovered)),
-	}, s.Options...)...)
+	limitUnary, limitStream := s.Limits.interceptors()
+	server := grpc.NewServer(slices.Concat([]grpc.ServerOption{
+		// What is refused counts, and a request that panics counts as one that ended with Internal.
+		grpc.ChainUnaryInterceptor(requests.UnaryServerInterceptor(), recovery.UnaryServerInterceptor(recovered), limitUnary),
+		grpc.ChainStreamInterceptor(requests.StreamServerInterceptor(), recovery.StreamServerInterceptor(recovered), limitStream),
+	}, s.Limits.options(), s.Options)...)
 	s.Register(server)
 	requests.InitializeMetrics(server)
 	healthServer := health.NewServer()

@@ -1,0 +1,250 @@
+package serving_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/serving"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/externalgrpc"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// answers does what the id of a request says.
+type answers struct {
+	externalgrpc.UnimplementedCloudProviderServer
+	// arrived is told of each request that waits, let lets one go.
+	arrived, let chan struct{}
+}
+
+func (a *answers) NodeGroupTargetSize(ctx context.Context, request *externalgrpc.NodeGroupTargetSizeRequest) (*externalgrpc.NodeGroupTargetSizeResponse, error) {
+	switch request.GetId() {
+	case "panic":
+		panic("as asked")
+	case "wait":
+		a.arrived <- struct{}{}
+		select {
+		case <-a.let:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	return &externalgrpc.NodeGroupTargetSizeResponse{}, nil
+}
+
+type served struct {
+	*answers
+	address  string
+	registry *prometheus.Registry
+}
+
+// serve runs a server until the test ends.
+func serve(t *testing.T, limits serving.Limits) *served {
+	t.Helper()
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &served{
+		answers: &answers{arrived: make(chan struct{}, 100), let: make(chan struct{}, 100)},
+		address: listener.Addr().String(), registry: prometheus.NewRegistry(),
+	}
+	if err := listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	server := &serving.Server{
+		Name: "test", Address: s.address, Limits: limits, Metrics: s.registry, Log: logr.Discard(), ShutdownTimeout: time.Second,
+		Register: func(r grpc.ServiceRegistrar) { externalgrpc.RegisterCloudProviderServer(r, s) },
+		Ready:    func(context.Context) bool { return true },
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- server.Start(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// from connects from an address of this host.
+func (s *served) from(t *testing.T, ip string) *grpc.ClientConn {
+	t.Helper()
+	conn, err := grpc.NewClient(s.address, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(grpc.WaitForReady(true)),
+		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+			return (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}}).DialContext(ctx, "tcp", address)
+		}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := conn.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return conn
+}
+
+func ask(ctx context.Context, conn *grpc.ClientConn, id string) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	_, err := externalgrpc.NewCloudProviderClient(conn).NodeGroupTargetSize(ctx, &externalgrpc.NodeGroupTargetSizeRequest{Id: id})
+	return err
+}
+
+var generous = serving.Limits{RequestsPerSecond: 1000, Burst: 1000, RequestBytes: 4096, Streams: 100}
+
+// TestFlood: a peer that asks too often is refused with the limit's name, is still told that the server is well, and
+// takes nothing from another peer.
+func TestFlood(t *testing.T) {
+	t.Parallel()
+	limits := generous
+	// No token comes back while the test runs.
+	limits.RequestsPerSecond, limits.Burst = 0.001, 10
+	s := serve(t, limits)
+	flood, other := s.from(t, "127.0.0.2"), s.from(t, "127.0.0.3")
+	for i := range 10 {
+		if err := ask(t.Context(), flood, "a"); err != nil {
+			t.Fatalf("request %d of a burst of 10: %v", i+1, err)
+		}
+	}
+	for range 5 {
+		err := ask(t.Context(), flood, "a")
+		if status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), "the address 127.0.0.2 makes more than 0.001 requests a second (--max-requests-per-second") {
+			t.Errorf("beyond the burst: %v", err)
+		}
+	}
+	if err := ask(t.Context(), other, "a"); err != nil {
+		t.Errorf("the other peer: %v", err)
+	}
+	health, err := healthv1.NewHealthClient(flood).Check(t.Context(), &healthv1.HealthCheckRequest{})
+	if err != nil || health.GetStatus() != healthv1.HealthCheckResponse_SERVING {
+		t.Errorf("its health is %v, %v", health, err)
+	}
+	s.counted(t, codes.ResourceExhausted, 5)
+	s.counted(t, codes.OK, 11)
+}
+
+// counted checks how many requests have ended with a code.
+func (s *served) counted(t *testing.T, code codes.Code, want int) {
+	t.Helper()
+	families, err := s.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := 0
+	for _, family := range families {
+		if family.GetName() != "ensemble_autoscaler_grpc_server_handled_total" {
+			continue
+		}
+		for _, metric := range family.GetMetric() {
+			labels := map[string]string{}
+			for _, label := range metric.GetLabel() {
+				labels[label.GetName()] = label.GetValue()
+			}
+			if labels["grpc_code"] == code.String() && labels["grpc_method"] == "NodeGroupTargetSize" {
+				got += int(metric.GetCounter().GetValue())
+			}
+		}
+	}
+	if got != want {
+		t.Errorf("%d requests are counted that ended with %s, want %d", got, code, want)
+	}
+}
+
+func TestLargeRequest(t *testing.T) {
+	t.Parallel()
+	s := serve(t, generous)
+	conn := s.from(t, "127.0.0.1")
+	if err := ask(t.Context(), conn, strings.Repeat("x", 4000)); err != nil {
+		t.Errorf("a request of 4000 bytes: %v", err)
+	}
+	if err := ask(t.Context(), conn, strings.Repeat("x", 5000)); status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), "larger than max") {
+		t.Errorf("a request of 5000 bytes: %v", err)
+	}
+}
+
+// TestStreams: of more requests than one connection may have under way, the others wait and are answered then.
+func TestStreams(t *testing.T) {
+	t.Parallel()
+	limits := generous
+	limits.Streams = 2
+	s := serve(t, limits)
+	conn := s.from(t, "127.0.0.1")
+	// The client learns of the limit with the first answer.
+	if err := ask(t.Context(), conn, "a"); err != nil {
+		t.Fatal(err)
+	}
+	results := make(chan error, 4)
+	for range cap(results) {
+		go func() { results <- ask(context.Background(), conn, "wait") }()
+	}
+	<-s.arrived
+	<-s.arrived
+	for ended := 1; ended <= cap(results); ended++ {
+		if len(s.arrived) > 0 {
+			t.Error("more than two requests are under way")
+		}
+		s.let <- struct{}{}
+		if err := <-results; err != nil {
+			t.Error(err)
+		}
+		if ended <= cap(results)-2 {
+			// The one that ended makes room for the next.
+			<-s.arrived
+		}
+	}
+}
+
+// TestPanic: a request that panics is answered, counted, and ends nothing.
+func TestPanic(t *testing.T) {
+	t.Parallel()
+	s := serve(t, generous)
+	conn := s.from(t, "127.0.0.1")
+	if err := ask(t.Context(), conn, "panic"); status.Code(err) != codes.Internal {
+		t.Errorf("a request that panics: %v", err)
+	}
+	if err := ask(t.Context(), conn, "a"); err != nil {
+		t.Errorf("the next one: %v", err)
+	}
+	want := "# HELP ensemble_autoscaler_grpc_panics_recovered_total Requests that panicked.\n" +
+		"# TYPE ensemble_autoscaler_grpc_panics_recovered_total counter\nensemble_autoscaler_grpc_panics_recovered_total 1\n"
+	if err := testutil.GatherAndCompare(s.registry, strings.NewReader(want), "ensemble_autoscaler_grpc_panics_recovered_total"); err != nil {
+		t.Error(err)
+	}
+	s.counted(t, codes.Internal, 1)
+}
+
+// TestManyPeers: peers that are not heard of any more are forgotten, so that their number is no burden.
+func TestManyPeers(t *testing.T) {
+	t.Parallel()
+	limits := generous
+	limits.RequestsPerSecond, limits.Burst = 0.001, 1
+	s := serve(t, limits)
+	var failed []error
+	for i := range 50 {
+		if err := ask(t.Context(), s.from(t, fmt.Sprintf("127.0.1.%d", i+1)), "a"); err != nil {
+			failed = append(failed, err)
+		}
+	}
+	if err := errors.Join(failed...); err != nil {
+		t.Errorf("peers with one request each: %v", err)
+	}
+}
