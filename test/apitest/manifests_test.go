@@ -2,12 +2,19 @@ package apitest
 
 import (
 	"bytes"
+	"errors"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/controlplane"
@@ -41,12 +48,56 @@ func TestManifests(t *testing.T) {
 			t.Fatalf("%v; applied was:\n%s", err, out.String())
 		}
 		pod := &deployment.Spec.Template.Spec
-		security := pod.Containers[0].SecurityContext
-		if pod.SecurityContext == nil || !*pod.SecurityContext.RunAsNonRoot || !*security.ReadOnlyRootFilesystem || *security.AllowPrivilegeEscalation {
-			t.Errorf("%s runs with %+v and %+v", name, pod.SecurityContext, security)
+		hardened(t, name, pod)
+		if *deployment.Spec.Replicas != 2 || len(pod.TopologySpreadConstraints) != 1 {
+			t.Errorf("%s has %d replicas, spread by %+v", name, *deployment.Spec.Replicas, pod.TopologySpreadConstraints)
+		}
+		labels := labels.Set(deployment.Spec.Template.Labels)
+		var budget policyv1.PodDisruptionBudget
+		var policy networkingv1.NetworkPolicy
+		key := client.ObjectKeyFromObject(&deployment)
+		if err := errors.Join(server.client.Get(t.Context(), key, &budget), server.client.Get(t.Context(), key, &policy)); err != nil {
+			t.Fatal(err)
+		}
+		for what, selector := range map[string]*metav1.LabelSelector{
+			"its PodDisruptionBudget": budget.Spec.Selector, "its NetworkPolicy": &policy.Spec.PodSelector,
+			"its spread": pod.TopologySpreadConstraints[0].LabelSelector,
+		} {
+			selects, err := metav1.LabelSelectorAsSelector(selector)
+			if err != nil || selects.Empty() || !selects.Matches(labels) {
+				t.Errorf("%s: %s selects %v, and the pods have %v (%v)", name, what, selects, labels, err)
+			}
+		}
+		ports := map[string]bool{}
+		for _, rule := range policy.Spec.Ingress {
+			for _, port := range rule.Ports {
+				ports[port.Port.StrVal] = len(rule.From) > 0
+			}
+		}
+		for _, port := range []string{"grpc", "metrics"} {
+			if !ports[port] || !slices.ContainsFunc(pod.Containers[0].Ports, func(p corev1.ContainerPort) bool { return p.Name == port }) {
+				t.Errorf("%s lets nobody to its port %s, or has none: %v", name, port, ports)
+			}
 		}
 		if strings.Contains(strings.Join(pod.Containers[0].Args, " "), "--insecure") {
 			t.Errorf("%s serves without TLS", name)
 		}
+	}
+}
+
+// hardened checks that a pod could do little harm.
+func hardened(t *testing.T, name string, pod *corev1.PodSpec) {
+	t.Helper()
+	security := pod.Containers[0].SecurityContext
+	if pod.SecurityContext == nil || !*pod.SecurityContext.RunAsNonRoot || pod.SecurityContext.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault ||
+		!*security.ReadOnlyRootFilesystem || *security.AllowPrivilegeEscalation || !slices.Equal(security.Capabilities.Drop, []corev1.Capability{"ALL"}) {
+		t.Errorf("%s runs with %+v and %+v", name, pod.SecurityContext, security)
+	}
+	resources := pod.Containers[0].Resources
+	if resources.Requests.Cpu().IsZero() || resources.Requests.Memory().IsZero() || resources.Limits.Memory().IsZero() {
+		t.Errorf("%s has the resources %+v", name, resources)
+	}
+	if pod.Containers[0].LivenessProbe == nil || pod.Containers[0].ReadinessProbe == nil || pod.PriorityClassName == "" {
+		t.Errorf("%s has no probes, or no priority", name)
 	}
 }
