@@ -120,6 +120,10 @@ func malformed(format string, args ...any) error {
 // newest version when somebody else wrote in between. edit returns what it did in words, or an empty text
 // when there is nothing to write.
 func (s *CloudProvider) change(ctx context.Context, name string, edit func(*v1alpha1.NodePool, *nodegroup.Group) (string, error)) error {
+	// A name that the cache has not is none that Cluster Autoscaler was told; it may not even be one.
+	if _, err := s.pools.get(name); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
 	var p *v1alpha1.NodePool

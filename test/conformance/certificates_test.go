@@ -21,7 +21,7 @@ type keyPair struct {
 }
 
 // mutual makes an authority and signs a certificate for a server on 127.0.0.1 and one for its client.
-func mutual(t *testing.T) (server, client keyPair) {
+func mutual(t testing.TB) (server, client keyPair) {
 	t.Helper()
 	directory := t.TempDir()
 	now := time.Now()
@@ -52,7 +52,7 @@ func mutual(t *testing.T) (server, client keyPair) {
 	return issue(2, "server", x509.ExtKeyUsageServerAuth), issue(3, "client", x509.ExtKeyUsageClientAuth)
 }
 
-func newKey(t *testing.T) *ecdsa.PrivateKey {
+func newKey(t testing.TB) *ecdsa.PrivateKey {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -61,7 +61,7 @@ func newKey(t *testing.T) *ecdsa.PrivateKey {
 	return key
 }
 
-func sign(t *testing.T, template, parent *x509.Certificate, key, parentKey *ecdsa.PrivateKey) *x509.Certificate {
+func sign(t testing.TB, template, parent *x509.Certificate, key, parentKey *ecdsa.PrivateKey) *x509.Certificate {
 	t.Helper()
 	encoded, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), parentKey)
 	if err != nil {
@@ -74,7 +74,7 @@ func sign(t *testing.T, template, parent *x509.Certificate, key, parentKey *ecds
 	return certificate
 }
 
-func writePEM(t *testing.T, file, kind string, content []byte) {
+func writePEM(t testing.TB, file, kind string, content []byte) {
 	t.Helper()
 	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: content}), 0o600); err != nil {
 		t.Fatal(err)

@@ -57,7 +57,7 @@ func TestAny(t *testing.T) {
 }
 
 // dial connects as Cluster Autoscaler does: with mutual TLS where there is a certificate.
-func dial(t *testing.T, address string, client keyPair) *grpc.ClientConn {
+func dial(t testing.TB, address string, client keyPair) *grpc.ClientConn {
 	t.Helper()
 	transport := insecure.NewCredentials()
 	if client.certificate != "" {
@@ -82,7 +82,7 @@ func dial(t *testing.T, address string, client keyPair) *grpc.ClientConn {
 }
 
 // serve serves on a loopback address, to clients with a certificate of the authority only, until the test ends.
-func serve(t *testing.T, own keyPair, register func(grpc.ServiceRegistrar)) (address string) {
+func serve(t testing.TB, own keyPair, register func(grpc.ServiceRegistrar)) (address string) {
 	t.Helper()
 	pair, err := tls.LoadX509KeyPair(own.certificate, own.key)
 	if err != nil {
@@ -104,7 +104,7 @@ func serve(t *testing.T, own keyPair, register func(grpc.ServiceRegistrar)) (add
 }
 
 // runUntilCleanup serves until the test ends, and then waits for the end of the server.
-func runUntilCleanup(t *testing.T, server *grpc.Server, listener net.Listener) {
+func runUntilCleanup(t testing.TB, server *grpc.Server, listener net.Listener) {
 	t.Helper()
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(listener) }()
@@ -117,7 +117,7 @@ func runUntilCleanup(t *testing.T, server *grpc.Server, listener net.Listener) {
 }
 
 // authorities are the certificates that the other side may be signed by.
-func (k keyPair) authorities(t *testing.T) *x509.CertPool {
+func (k keyPair) authorities(t testing.TB) *x509.CertPool {
 	t.Helper()
 	content, err := os.ReadFile(k.authority)
 	if err != nil {

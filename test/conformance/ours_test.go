@@ -79,7 +79,7 @@ func TestOurs(t *testing.T) {
 }
 
 // start starts our provider in this process, until the test ends.
-func start(t *testing.T, b backend) *server.CloudProvider {
+func start(t testing.TB, b backend) *server.CloudProvider {
 	t.Helper()
 	mgr := cluster.NewMortal(t, -1, manager.Options{})
 	source, err := b.start(t.Context(), mgr)
@@ -106,7 +106,7 @@ func start(t *testing.T, b backend) *server.CloudProvider {
 }
 
 // newPool declares a NodePool of at most 5 machines, with a price.
-func newPool(t *testing.T, name string, machines v1alpha1.MachinesSpec) {
+func newPool(t testing.TB, name string, machines v1alpha1.MachinesSpec) {
 	t.Helper()
 	price := resource.MustParse("0.50")
 	if err := cluster.Client.Create(t.Context(), &v1alpha1.NodePool{
@@ -124,7 +124,7 @@ func newPool(t *testing.T, name string, machines v1alpha1.MachinesSpec) {
 }
 
 // known waits until a provider knows pools that were made a moment ago.
-func known(t *testing.T, provider *server.CloudProvider, pools ...string) {
+func known(t testing.TB, provider *server.CloudProvider, pools ...string) {
 	t.Helper()
 	for _, name := range pools {
 		inprocess.Until(t, func(ctx context.Context) (string, error) {

@@ -90,7 +90,7 @@ func withCluster(cluster *Cluster, parts controlplane.Parts, run func() int) (co
 const Patience = time.Minute
 
 // Until waits until nothing is missing, and says what is when it has waited long enough.
-func Until(t *testing.T, missing func(context.Context) (string, error)) {
+func Until(t testing.TB, missing func(context.Context) (string, error)) {
 	t.Helper()
 	last := ""
 	err := wait.PollUntilContextTimeout(t.Context(), 20*time.Millisecond, Patience, true, func(ctx context.Context) (done bool, err error) {

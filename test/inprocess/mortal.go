@@ -32,7 +32,7 @@ type Mortal struct {
 }
 
 // NewMortal returns a manager that makes at most so many writes; a negative number is no bound.
-func (c *Cluster) NewMortal(t *testing.T, most int64, options manager.Options) *Mortal {
+func (c *Cluster) NewMortal(t testing.TB, most int64, options manager.Options) *Mortal {
 	t.Helper()
 	m := &Mortal{most: most, dead: make(chan struct{})}
 	options.Scheme = c.Scheme
@@ -55,7 +55,7 @@ func (c *Cluster) NewMortal(t *testing.T, most int64, options manager.Options) *
 
 // Run starts the manager, and runs what belongs to it, until the test ends or Stop is called. It returns when the
 // caches of the kinds are filled.
-func (m *Mortal) Run(t *testing.T, beside func(context.Context) error, kinds ...client.Object) {
+func (m *Mortal) Run(t testing.TB, beside func(context.Context) error, kinds ...client.Object) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	var running sync.WaitGroup
