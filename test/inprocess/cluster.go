@@ -33,7 +33,7 @@ type Cluster struct {
 	Config *rest.Config
 	Scheme *runtime.Scheme
 	// Client is the administrator's.
-	Client client.Client
+	Client client.WithWatch
 }
 
 // Main is for a TestMain: it starts a control plane in directory test/*/ of the repository, fills in the cluster,
@@ -80,7 +80,7 @@ func withCluster(cluster *Cluster, parts controlplane.Parts, run func() int) (co
 		return 1, fmt.Errorf("connect to the API server: %w", err)
 	}
 	defer transport.CloseIdleConnections()
-	if cluster.Client, err = client.New(cluster.Config, client.Options{Scheme: cluster.Scheme, HTTPClient: transport}); err != nil {
+	if cluster.Client, err = client.NewWithWatch(cluster.Config, client.Options{Scheme: cluster.Scheme, HTTPClient: transport}); err != nil {
 		return 1, fmt.Errorf("connect to the API server: %w", err)
 	}
 	return run(), nil

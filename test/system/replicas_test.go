@@ -51,7 +51,7 @@ func TestReplicas(t *testing.T) {
 			}
 		}
 	}
-	if _, err := s.AddProvider(ctx, "provider-2"); err != nil {
+	if _, err := s.AddReplica(ctx, "provider-2", ""); err != nil {
 		t.Fatalf("a replica that does not lead: %v", err)
 	}
 	if err := s.Provider.Kill(); err != nil {

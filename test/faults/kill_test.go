@@ -1,0 +1,250 @@
+package faults
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/externalgrpc"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/inprocess"
+)
+
+// story is the life of one pool, during which its provider is killed once and another one takes over.
+type story struct {
+	t    *testing.T
+	name string
+	p    *provider
+	// killed is set when the first provider was killed.
+	killed bool
+}
+
+// TestKillAtEveryWrite lets a pool grow by its floor and by an IncreaseSize, lose a node to DeleteNodes and two orders
+// to DecreaseTargetSize, release a node and be deleted; and kills the provider before each of its writes in turn.
+// Another one takes over, and the story always comes to the same end.
+func TestKillAtEveryWrite(t *testing.T) {
+	t.Parallel()
+	record(t, cluster.Client)
+	// wave is how many stories are told side by side, enough how many writes one takes at the most.
+	const wave, enough = 8, 160
+	for first := 0; ; first += wave {
+		if first >= enough {
+			t.Fatalf("the story takes more than %d writes", enough)
+		}
+		var killed atomic.Int32
+		t.Run("", func(t *testing.T) {
+			for most := first; most < first+wave; most++ {
+				t.Run(fmt.Sprintf("before_write_%d", most+1), func(t *testing.T) {
+					t.Parallel()
+					s := &story{t: t, name: fmt.Sprintf("kill-%d", most)}
+					s.tell(int64(most))
+					if s.killed {
+						killed.Add(1)
+					}
+				})
+			}
+		})
+		if t.Failed() {
+			return
+		}
+		if killed.Load() == 0 {
+			t.Logf("killed before each of about %d writes", first)
+			if first < 2*wave {
+				t.Errorf("the provider was killed before at most %d writes; a story takes more", first)
+			}
+			return
+		}
+	}
+}
+
+// until waits until nothing is missing, and starts another provider when the first is killed.
+func (s *story) until(missing func(context.Context) (string, error)) {
+	s.t.Helper()
+	inprocess.Until(s.t, func(ctx context.Context) (string, error) {
+		s.alive()
+		return missing(ctx)
+	})
+}
+
+func (s *story) alive() {
+	s.t.Helper()
+	if s.p.Killed() {
+		s.p.Stop()
+		s.p, s.killed = start(s.t, s.name, settings{}), true
+	}
+}
+
+// ask makes a call as Cluster Autoscaler. What a provider answers that is killed meanwhile nobody hears; any other error
+// is one.
+func (s *story) ask(what string, call func() error) (answered bool) {
+	s.t.Helper()
+	err := call()
+	if s.p.Killed() {
+		return false
+	}
+	if err != nil {
+		s.t.Errorf("%s: %v", what, err)
+	}
+	return err == nil
+}
+
+// resize asks for a target as Cluster Autoscaler does: it looks at the one there is and asks for the difference. What
+// was answered is true for the next call.
+func (s *story) resize(target int32) {
+	s.t.Helper()
+	s.until(func(ctx context.Context) (string, error) {
+		for range 2 {
+			current, err := s.p.target(ctx, s.name)
+			switch {
+			case err != nil:
+				return fmt.Sprintf("TargetSize: %v", err), nil
+			case current == target:
+				return "", nil
+			}
+			delta := target - current
+			if !s.ask("resize", func() error {
+				if delta > 0 {
+					return s.p.increase(ctx, s.name, delta)
+				}
+				return s.p.decrease(ctx, s.name, delta)
+			}) {
+				return "the provider was killed", nil
+			}
+			if again, err := s.p.target(ctx, s.name); err != nil || again != target {
+				s.t.Errorf("after the reply the target is %d (%v), not %d", again, err, target)
+			}
+		}
+		return "the target was changed and is not so", nil
+	})
+}
+
+// settled waits until the pool has so many Ready nodes, while Cluster Autoscaler asks for the groups in each loop.
+func (s *story) settled(nodes int) (seen *sight) {
+	s.t.Helper()
+	s.until(func(ctx context.Context) (string, error) {
+		if _, err := s.p.server.NodeGroups(ctx, &externalgrpc.NodeGroupsRequest{}); err != nil {
+			return "", err
+		}
+		var err error
+		if seen, err = look(ctx, cluster.Client, s.name); err != nil {
+			return "", err
+		}
+		return seen.unsettled(nodes), nil
+	})
+	return seen
+}
+
+// minSize waits until Cluster Autoscaler is told a least size.
+func (s *story) minSize(want int32) {
+	s.t.Helper()
+	s.until(func(ctx context.Context) (string, error) {
+		groups, err := s.p.server.NodeGroups(ctx, &externalgrpc.NodeGroupsRequest{})
+		if err != nil {
+			return "", err
+		}
+		for _, group := range groups.GetNodeGroups() {
+			if group.GetMinSize() == want {
+				return "", nil
+			}
+		}
+		return fmt.Sprintf("the groups are %v, without a minSize of %d", groups.GetNodeGroups(), want), nil
+	})
+}
+
+func (s *story) tell(most int64) {
+	t := s.t
+	t.Helper()
+	create(t, nodePool(s.name))
+	member := newMember(t, s.name)
+	s.p = start(t, s.name, settings{dies: true, kill: most})
+	defer func() { s.p.Stop() }()
+
+	// The floor rises, and Cluster Autoscaler follows it.
+	reserve(t, member, s.name, 2)
+	s.minSize(2)
+	s.resize(2)
+	held := s.settled(2).ready
+	reserve(t, member, s.name, 2, held...)
+
+	// It adds two nodes for others, and removes one of them, which it asks for twice.
+	s.resize(4)
+	others := slices.DeleteFunc(s.settled(4).ready, func(node string) bool { return slices.Contains(held, node) })
+	s.until(func(ctx context.Context) (string, error) {
+		for range 2 {
+			if !s.ask("DeleteNodes", func() error { return s.p.deleteNodes(ctx, s.name, others[1]) }) {
+				return "the provider was killed", nil
+			}
+		}
+		return "", nil
+	})
+	s.left(3, slices.Concat(held, others[:1]))
+
+	// It orders two machines and cancels them again.
+	if err := edit(t.Context(), cluster.Client, s.name, func(p *v1alpha1.NodePool) {
+		p.Spec.Machines.Kwok.BootDelay = metav1.Duration{Duration: time.Hour}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	s.resize(5)
+	s.until(func(ctx context.Context) (string, error) {
+		seen, err := look(ctx, cluster.Client, s.name)
+		if err != nil {
+			return "", err
+		}
+		// The pool of before the edit may have been ordered from.
+		if len(seen.machines) != 5 {
+			return fmt.Sprintf("there are %d machines, not 5", len(seen.machines)), nil
+		}
+		return "", nil
+	})
+	s.resize(3)
+	s.left(3, slices.Concat(held, others[:1]))
+
+	// The member gives one node back.
+	reserve(t, member, s.name, 1, held[0])
+	s.left(2, []string{held[0], others[0]})
+
+	// The pool is deleted, and stays for as long as the member holds a node.
+	if err := cluster.Client.Delete(t.Context(), nodePool(s.name)); err != nil {
+		t.Fatal(err)
+	}
+	s.left(2, []string{held[0], others[0]})
+	reserve(t, member, s.name, 0)
+	s.until(func(ctx context.Context) (string, error) {
+		seen, err := look(ctx, cluster.Client, s.name)
+		switch {
+		case apierrors.IsNotFound(err):
+			return "", nil
+		case err != nil:
+			return "", err
+		}
+		return fmt.Sprintf("the NodePool is still there, with %d machines", len(seen.machines)), nil
+	})
+	var nodes corev1.NodeList
+	var machines v1alpha1.KwokMachineList
+	ofPool := client.MatchingLabels{v1alpha1.LabelNodePool: s.name}
+	if err := errors.Join(cluster.Client.List(t.Context(), &nodes, ofPool), cluster.Client.List(t.Context(), &machines, ofPool)); err != nil {
+		t.Fatal(err)
+	}
+	if len(nodes.Items)+len(machines.Items) > 0 {
+		t.Errorf("the NodePool is gone, and %d nodes and %d machines are not", len(nodes.Items), len(machines.Items))
+	}
+}
+
+// left waits until the pool has so many nodes, and checks which ones.
+func (s *story) left(count int, names []string) {
+	s.t.Helper()
+	slices.Sort(names)
+	if ready := s.settled(count).ready; !slices.Equal(ready, names) {
+		s.t.Errorf("Ready are %v, not %v", ready, names)
+	}
+}
