@@ -10,12 +10,14 @@ import (
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/externalgrpc"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/machines"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/nodegroup"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/pool"
 )
 
 // NodeGroupIncreaseSize records a higher target. The machines follow; nothing here waits for them.
 func (s *CloudProvider) NodeGroupIncreaseSize(ctx context.Context, request *externalgrpc.NodeGroupIncreaseSizeRequest) (*externalgrpc.NodeGroupIncreaseSizeResponse, error) {
-	err := s.change(ctx, request.GetId(), func(p *v1alpha1.NodePool, group *nodegroup.Group) (string, error) {
+	err := s.change(ctx, request.GetId(), machines.Cached, func(p *v1alpha1.NodePool, group *nodegroup.Group) (string, error) {
 		target, forMembers, err := group.IncreaseSize(request.GetDelta())
 		if err != nil {
 			return "", err
@@ -32,7 +34,7 @@ func (s *CloudProvider) NodeGroupIncreaseSize(ctx context.Context, request *exte
 
 // NodeGroupDecreaseTargetSize records a lower target, never lower than the machines that have registered.
 func (s *CloudProvider) NodeGroupDecreaseTargetSize(ctx context.Context, request *externalgrpc.NodeGroupDecreaseTargetSizeRequest) (*externalgrpc.NodeGroupDecreaseTargetSizeResponse, error) {
-	err := s.change(ctx, request.GetId(), func(p *v1alpha1.NodePool, group *nodegroup.Group) (string, error) {
+	err := s.change(ctx, request.GetId(), machines.Live, func(p *v1alpha1.NodePool, group *nodegroup.Group) (string, error) {
 		target, err := group.DecreaseTargetSize(request.GetDelta())
 		if err != nil || target == p.Spec.Replicas {
 			return "", err
@@ -49,7 +51,7 @@ func (s *CloudProvider) NodeGroupDecreaseTargetSize(ctx context.Context, request
 
 // NodeGroupDeleteNodes records the machines that are to go together with the target that is lower by their number.
 func (s *CloudProvider) NodeGroupDeleteNodes(ctx context.Context, request *externalgrpc.NodeGroupDeleteNodesRequest) (*externalgrpc.NodeGroupDeleteNodesResponse, error) {
-	err := s.change(ctx, request.GetId(), func(p *v1alpha1.NodePool, group *nodegroup.Group) (string, error) {
+	err := s.change(ctx, request.GetId(), machines.Live, func(p *v1alpha1.NodePool, group *nodegroup.Group) (string, error) {
 		names, err := machineNames(group, request.GetNodes())
 		if err != nil {
 			return "", err
@@ -96,8 +98,9 @@ func machineNames(group *nodegroup.Group, nodes []*externalgrpc.ExternalGrpcNode
 
 // change updates the spec of a pool with what edit makes of it, and repeats that from the API server's
 // newest version when somebody else wrote in between. edit returns what it did in words, or an empty text
-// when there is nothing to write.
-func (s *CloudProvider) change(ctx context.Context, name string, edit func(*v1alpha1.NodePool, *nodegroup.Group) (string, error)) error {
+// when there is nothing to write. A target is lowered by the machines that there are (machines.Live): the cache may not
+// know yet that one has registered, or that the replica that leads has deleted one already.
+func (s *CloudProvider) change(ctx context.Context, name string, freshness machines.Freshness, edit func(*v1alpha1.NodePool, *nodegroup.Group) (string, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
 	var p *v1alpha1.NodePool
@@ -107,8 +110,9 @@ func (s *CloudProvider) change(ctx context.Context, name string, edit func(*v1al
 		if err := s.live.Get(ctx, client.ObjectKey{Name: name}, p); err != nil {
 			return err
 		}
-		group, err := s.observer.Machines(ctx, p)
-		if err != nil {
+		group := pool.GroupOf(p)
+		var err error
+		if group.Machines, err = s.backend.List(ctx, name, freshness); err != nil {
 			return err
 		}
 		if err := s.observer.Reservations(ctx, group); err != nil {

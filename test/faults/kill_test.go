@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -28,48 +29,48 @@ type story struct {
 	killed bool
 }
 
+// poll is how often a story looks whether it may go on.
+const poll = 100 * time.Millisecond
+
 // TestKillAtEveryWrite lets a pool grow by its floor and by an IncreaseSize, lose a node to DeleteNodes and two orders
 // to DecreaseTargetSize, release a node and be deleted; and kills the provider before each of its writes in turn.
 // Another one takes over, and the story always comes to the same end.
 func TestKillAtEveryWrite(t *testing.T) {
 	t.Parallel()
 	record(t, cluster.Client)
-	// wave is how many stories are told side by side, enough how many writes one takes at the most.
-	const wave, enough = 8, 160
-	for first := 0; ; first += wave {
-		if first >= enough {
-			t.Fatalf("the story takes more than %d writes", enough)
-		}
-		var killed atomic.Int32
-		t.Run("", func(t *testing.T) {
-			for most := first; most < first+wave; most++ {
+	// tellers is how many stories are told side by side, few and many how many writes one takes.
+	const tellers, few, many = 8, 40, 160
+	var next atomic.Int64
+	var survived atomic.Bool
+	var telling sync.WaitGroup
+	for range tellers {
+		telling.Go(func() {
+			for !survived.Load() && !t.Failed() {
+				most := next.Add(1) - 1
 				t.Run(fmt.Sprintf("before_write_%d", most+1), func(t *testing.T) {
-					t.Parallel()
 					s := &story{t: t, name: fmt.Sprintf("kill-%d", most)}
-					s.tell(int64(most))
-					if s.killed {
-						killed.Add(1)
+					s.tell(most)
+					if !s.killed {
+						survived.Store(true)
 					}
 				})
 			}
 		})
-		if t.Failed() {
-			return
-		}
-		if killed.Load() == 0 {
-			t.Logf("killed before each of about %d writes", first)
-			if first < 2*wave {
-				t.Errorf("the provider was killed before at most %d writes; a story takes more", first)
-			}
-			return
-		}
+	}
+	telling.Wait()
+	switch told := next.Load(); {
+	case t.Failed():
+	case told < few || told > many:
+		t.Errorf("the provider was killed before each of about %d writes; a story takes %d to %d", told, few, many)
+	default:
+		t.Logf("the provider was killed before each of about %d writes", told)
 	}
 }
 
 // until waits until nothing is missing, and starts another provider when the first is killed.
 func (s *story) until(missing func(context.Context) (string, error)) {
 	s.t.Helper()
-	inprocess.Until(s.t, func(ctx context.Context) (string, error) {
+	inprocess.UntilEvery(s.t, poll, func(ctx context.Context) (string, error) {
 		s.alive()
 		return missing(ctx)
 	})
@@ -163,17 +164,17 @@ func (s *story) minSize(want int32) {
 func (s *story) tell(most int64) {
 	t := s.t
 	t.Helper()
-	create(t, nodePool(s.name))
-	member := newMember(t, s.name)
+	newPool(t, nodePool(s.name))
+	member := newMember(t, s.name, "member")
 	s.p = start(t, s.name, settings{dies: true, kill: most})
 	defer func() { s.p.Stop() }()
 
 	// The floor rises, and Cluster Autoscaler follows it.
-	reserve(t, member, s.name, 2)
+	reserve(t, member, 2)
 	s.minSize(2)
 	s.resize(2)
 	held := s.settled(2).ready
-	reserve(t, member, s.name, 2, held...)
+	reserve(t, member, 2, held...)
 
 	// It adds two nodes for others, and removes one of them, which it asks for twice.
 	s.resize(4)
@@ -210,7 +211,7 @@ func (s *story) tell(most int64) {
 	s.left(3, slices.Concat(held, others[:1]))
 
 	// The member gives one node back.
-	reserve(t, member, s.name, 1, held[0])
+	reserve(t, member, 1, held[0])
 	s.left(2, []string{held[0], others[0]})
 
 	// The pool is deleted, and stays for as long as the member holds a node.
@@ -218,7 +219,7 @@ func (s *story) tell(most int64) {
 		t.Fatal(err)
 	}
 	s.left(2, []string{held[0], others[0]})
-	reserve(t, member, s.name, 0)
+	reserve(t, member, 0)
 	s.until(func(ctx context.Context) (string, error) {
 		seen, err := look(ctx, cluster.Client, s.name)
 		switch {

@@ -82,6 +82,9 @@ func start(t *testing.T, name string, s settings) *provider {
 		&v1alpha1.NodePool{}:    {Field: fields.OneTermEqualSelector("metadata.name", name)},
 		&v1alpha1.KwokMachine{}: {Label: ofPool},
 		&corev1.Node{}:          {Label: ofPool},
+		// What uses the pool is in the namespace of its name.
+		&corev1.Pod{}:              {Namespaces: map[string]cache.Config{name: {}}},
+		&v1alpha1.EnsembleMember{}: {Namespaces: map[string]cache.Config{name: {}}},
 	}}})
 	if err := errors.Join(pool.AddIndexes(t.Context(), mgr.GetFieldIndexer()), kwok.AddIndexes(t.Context(), mgr.GetFieldIndexer())); err != nil {
 		t.Fatal(err)
@@ -165,6 +168,13 @@ func nodePool(name string) *v1alpha1.NodePool {
 	}
 }
 
+// newPool creates a pool, and a namespace of its name for what uses it.
+func newPool(t *testing.T, p *v1alpha1.NodePool) {
+	t.Helper()
+	create(t, p)
+	create(t, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: p.Name}})
+}
+
 func create(t *testing.T, object client.Object) {
 	t.Helper()
 	if err := cluster.Client.Create(t.Context(), object); err != nil {
@@ -172,23 +182,23 @@ func create(t *testing.T, object client.Object) {
 	}
 }
 
-// newMember makes a member without reservations.
-func newMember(t *testing.T, name string) *v1alpha1.EnsembleMember {
+// newMember makes a member without reservations that uses a pool.
+func newMember(t *testing.T, nodePool, name string) *v1alpha1.EnsembleMember {
 	t.Helper()
 	m := &v1alpha1.EnsembleMember{
-		ObjectMeta: metav1.ObjectMeta{Namespace: corev1.NamespaceDefault, Name: name},
-		Spec:       v1alpha1.EnsembleMemberSpec{Size: 1, MinSize: 1, MaxSize: 10, NodePools: []string{name}},
+		ObjectMeta: metav1.ObjectMeta{Namespace: nodePool, Name: name},
+		Spec:       v1alpha1.EnsembleMemberSpec{Size: 1, MinSize: 1, MaxSize: 10, NodePools: []string{nodePool}},
 	}
 	create(t, m)
 	return m
 }
 
 // reserve is what the controller does: it claims nodes of a pool and says which ones are held.
-func reserve(t *testing.T, m *v1alpha1.EnsembleMember, nodePool string, nodes int32, held ...string) {
+func reserve(t *testing.T, m *v1alpha1.EnsembleMember, nodes int32, held ...string) {
 	t.Helper()
 	m.Status.Reservations = nil
 	if nodes > 0 {
-		m.Status.Reservations = []v1alpha1.Reservation{{NodePool: nodePool, Nodes: nodes, Held: held}}
+		m.Status.Reservations = []v1alpha1.Reservation{{NodePool: m.Spec.NodePools[0], Nodes: nodes, Held: held}}
 	}
 	if err := cluster.Client.Status().Update(t.Context(), m); err != nil {
 		t.Fatal(err)
@@ -196,10 +206,10 @@ func reserve(t *testing.T, m *v1alpha1.EnsembleMember, nodePool string, nodes in
 }
 
 // newPod puts a pod on a node, taints or not, as a scheduler that has decided a moment ago.
-func newPod(t *testing.T, name, node string) *corev1.Pod {
+func newPod(t *testing.T, nodePool, name, node string) *corev1.Pod {
 	t.Helper()
 	p := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: corev1.NamespaceDefault, Name: name},
+		ObjectMeta: metav1.ObjectMeta{Namespace: nodePool, Name: name},
 		Spec: corev1.PodSpec{
 			NodeName: node, Containers: []corev1.Container{{Name: "c", Image: "i"}}, Tolerations: []corev1.Toleration{{Operator: corev1.TolerationOpExists}},
 		},

@@ -45,6 +45,13 @@ func (l *lag) letGo(resources ...string) {
 	}
 }
 
+// interpose calls a function before each request is sent; nil for none.
+func (l *lag) interpose(before func(*http.Request)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.before = before
+}
+
 func (l *lag) heldBack(resource string) <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -92,10 +92,20 @@ const Patience = time.Minute
 // Until waits until nothing is missing, and says what is when it has waited long enough.
 func Until(t *testing.T, missing func(context.Context) (string, error)) {
 	t.Helper()
+	UntilEvery(t, 20*time.Millisecond, missing)
+}
+
+// UntilEvery is Until for many who wait side by side, and so should ask less often.
+func UntilEvery(t *testing.T, poll time.Duration, missing func(context.Context) (string, error)) {
+	t.Helper()
 	last := ""
-	err := wait.PollUntilContextTimeout(t.Context(), 20*time.Millisecond, Patience, true, func(ctx context.Context) (done bool, err error) {
-		last, err = missing(ctx)
-		return last == "", err
+	err := wait.PollUntilContextTimeout(t.Context(), poll, Patience, true, func(ctx context.Context) (bool, error) {
+		now, err := missing(ctx)
+		if err != nil {
+			return false, err // What was missing before says more than that the time is over.
+		}
+		last = now
+		return last == "", nil
 	})
 	if err != nil {
 		t.Fatalf("%v: %s", err, last)
