@@ -43,6 +43,7 @@ type CloudProvider struct {
 	log      logr.Logger
 	clock    clock.PassiveClock
 
+	metrics  *pool.Metrics
 	pools    *recentPools
 	announce *announcer
 	trust    func() error
@@ -61,6 +62,8 @@ type Options struct {
 	Events   events.EventRecorder
 	Log      logr.Logger
 	Clock    clock.PassiveClock
+	// Metrics may be nil.
+	Metrics *pool.Metrics
 	// Trust is nil when the caches hold everything and are current, and says otherwise why they cannot be trusted.
 	Trust func() error
 }
@@ -68,7 +71,7 @@ type Options struct {
 // New returns a server. Its Announce has to run beside it.
 func New(o Options) *CloudProvider {
 	return &CloudProvider{
-		client: o.Client, live: o.Live, observer: o.Observer, backend: o.Backend, events: o.Events, log: o.Log, clock: o.Clock, trust: o.Trust,
+		client: o.Client, live: o.Live, observer: o.Observer, backend: o.Backend, events: o.Events, log: o.Log, clock: o.Clock, metrics: o.Metrics, trust: o.Trust,
 		pools:    newRecentPools(o.Client),
 		announce: newAnnouncer(o.Client, o.Log),
 	}

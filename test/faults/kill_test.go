@@ -27,6 +27,11 @@ type story struct {
 	p    *provider
 	// killed is set when the first provider was killed.
 	killed bool
+
+	// member holds nodes, other is one that is nobody's.
+	member *v1alpha1.EnsembleMember
+	held   []string
+	other  string
 }
 
 // poll is how often a story looks whether it may go on.
@@ -70,7 +75,7 @@ func TestKillAtEveryWrite(t *testing.T) {
 // until waits until nothing is missing, and starts another provider when the first is killed.
 func (s *story) until(missing func(context.Context) (string, error)) {
 	s.t.Helper()
-	inprocess.UntilEvery(s.t, poll, func(ctx context.Context) (string, error) {
+	inprocess.UntilWithin(s.t, inprocess.Patience, poll, func(ctx context.Context) (string, error) {
 		s.alive()
 		return missing(ctx)
 	})
@@ -161,24 +166,42 @@ func (s *story) minSize(want int32) {
 	})
 }
 
-func (s *story) tell(most int64) {
-	t := s.t
-	t.Helper()
-	newPool(t, nodePool(s.name))
-	member := newMember(t, s.name, "member")
-	s.p = start(t, s.name, settings{dies: true, kill: most})
-	defer func() { s.p.Stop() }()
+// chapter is a part of a story that ends in a state which the next one begins with.
+type chapter func(*story)
 
-	// The floor rises, and Cluster Autoscaler follows it.
-	reserve(t, member, 2)
+// tell tells a story up to the end of the chapter after the one in which the provider was killed: by then the pool is
+// what it is without a kill, and so goes on like that.
+func (s *story) tell(most int64) {
+	s.t.Helper()
+	newPool(s.t, nodePool(s.name))
+	s.member = newMember(s.t, s.name, "member")
+	s.p = start(s.t, s.name, settings{dies: true, kill: most})
+	defer func() { s.p.Stop() }()
+	ending := false
+	for _, tell := range []chapter{(*story).growByFloor, (*story).addAndDelete, (*story).orderAndCancel, (*story).release, (*story).end} {
+		tell(s)
+		if ending {
+			return
+		}
+		ending = s.killed
+	}
+}
+
+// growByFloor: a member reserves two nodes, the floor rises, and Cluster Autoscaler follows it.
+func (s *story) growByFloor() {
+	s.t.Helper()
+	reserve(s.t, s.member, 2)
 	s.minSize(2)
 	s.resize(2)
-	held := s.settled(2).ready
-	reserve(t, member, 2, held...)
+	s.held = s.settled(2).ready
+	reserve(s.t, s.member, 2, s.held...)
+}
 
-	// It adds two nodes for others, and removes one of them, which it asks for twice.
+// addAndDelete: Cluster Autoscaler adds two nodes for others, and removes one of them, which it asks for twice.
+func (s *story) addAndDelete() {
+	s.t.Helper()
 	s.resize(4)
-	others := slices.DeleteFunc(s.settled(4).ready, func(node string) bool { return slices.Contains(held, node) })
+	others := slices.DeleteFunc(s.settled(4).ready, func(node string) bool { return slices.Contains(s.held, node) })
 	s.until(func(ctx context.Context) (string, error) {
 		for range 2 {
 			if !s.ask("DeleteNodes", func() error { return s.p.deleteNodes(ctx, s.name, others[1]) }) {
@@ -187,39 +210,46 @@ func (s *story) tell(most int64) {
 		}
 		return "", nil
 	})
-	s.left(3, slices.Concat(held, others[:1]))
+	s.other = others[0]
+	s.left(append(slices.Clone(s.held), s.other)...)
+}
 
-	// It orders two machines and cancels them again.
-	if err := edit(t.Context(), cluster.Client, s.name, func(p *v1alpha1.NodePool) {
+// orderAndCancel: Cluster Autoscaler orders two machines and cancels them again.
+func (s *story) orderAndCancel() {
+	s.t.Helper()
+	if err := edit(s.t.Context(), cluster.Client, s.name, func(p *v1alpha1.NodePool) {
 		p.Spec.Machines.Kwok.BootDelay = metav1.Duration{Duration: time.Hour}
 	}); err != nil {
-		t.Fatal(err)
+		s.t.Fatal(err)
 	}
 	s.resize(5)
 	s.until(func(ctx context.Context) (string, error) {
 		seen, err := look(ctx, cluster.Client, s.name)
-		if err != nil {
+		if err != nil || len(seen.machines) == 5 {
 			return "", err
 		}
-		// The pool of before the edit may have been ordered from.
-		if len(seen.machines) != 5 {
-			return fmt.Sprintf("there are %d machines, not 5", len(seen.machines)), nil
-		}
-		return "", nil
+		return fmt.Sprintf("there are %d machines, not 5", len(seen.machines)), nil
 	})
 	s.resize(3)
-	s.left(3, slices.Concat(held, others[:1]))
+	s.left(append(slices.Clone(s.held), s.other)...)
+}
 
-	// The member gives one node back.
-	reserve(t, member, 1, held[0])
-	s.left(2, []string{held[0], others[0]})
+// release: the member gives one node back.
+func (s *story) release() {
+	s.t.Helper()
+	reserve(s.t, s.member, 1, s.held[0])
+	s.left(s.held[0], s.other)
+}
 
-	// The pool is deleted, and stays for as long as the member holds a node.
+// end: the pool is deleted, and stays for as long as the member holds a node.
+func (s *story) end() {
+	t := s.t
+	t.Helper()
 	if err := cluster.Client.Delete(t.Context(), nodePool(s.name)); err != nil {
 		t.Fatal(err)
 	}
-	s.left(2, []string{held[0], others[0]})
-	reserve(t, member, 0)
+	s.left(s.held[0], s.other)
+	reserve(t, s.member, 0)
 	s.until(func(ctx context.Context) (string, error) {
 		seen, err := look(ctx, cluster.Client, s.name)
 		switch {
@@ -241,11 +271,11 @@ func (s *story) tell(most int64) {
 	}
 }
 
-// left waits until the pool has so many nodes, and checks which ones.
-func (s *story) left(count int, names []string) {
+// left waits until the pool has these nodes and nothing on its way, and checks which ones they are.
+func (s *story) left(names ...string) {
 	s.t.Helper()
 	slices.Sort(names)
-	if ready := s.settled(count).ready; !slices.Equal(ready, names) {
+	if ready := s.settled(len(names)).ready; !slices.Equal(ready, names) {
 		s.t.Errorf("Ready are %v, not %v", ready, names)
 	}
 }

@@ -97,8 +97,7 @@ func leaderOf(ctx context.Context, s *system.System) (string, error) {
 	return *lease.Spec.HolderIdentity, nil
 }
 
-// anotherLeads waits until somebody else holds the lease. meanwhile, where it is not nil, is called each time before the
-// lease is looked at, with what was true of it before.
+// anotherLeads waits until somebody else holds the lease.
 func anotherLeads(t *testing.T, s *system.System, than string) (leader string) {
 	t.Helper()
 	inprocess.Until(t, func(ctx context.Context) (string, error) {

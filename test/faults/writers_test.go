@@ -26,7 +26,7 @@ const labelEdits = "example.com/edits"
 func TestWritersLoseNothing(t *testing.T) {
 	t.Parallel()
 	const name = "writers"
-	const most, writers, grown, removed = 50, 3, 12, 5
+	const most, writers, grown, removed = 50, 2, 6, 3
 	ctx := t.Context()
 	record(t, cluster.Client)
 	p := nodePool(name)

@@ -92,14 +92,14 @@ const Patience = time.Minute
 // Until waits until nothing is missing, and says what is when it has waited long enough.
 func Until(t *testing.T, missing func(context.Context) (string, error)) {
 	t.Helper()
-	UntilEvery(t, 20*time.Millisecond, missing)
+	UntilWithin(t, Patience, 20*time.Millisecond, missing)
 }
 
-// UntilEvery is Until for many who wait side by side, and so should ask less often.
-func UntilEvery(t *testing.T, poll time.Duration, missing func(context.Context) (string, error)) {
+// UntilWithin is Until with a patience and a time between two questions of its own.
+func UntilWithin(t *testing.T, patience, poll time.Duration, missing func(context.Context) (string, error)) {
 	t.Helper()
 	last := ""
-	err := wait.PollUntilContextTimeout(t.Context(), poll, Patience, true, func(ctx context.Context) (bool, error) {
+	err := wait.PollUntilContextTimeout(t.Context(), poll, patience, true, func(ctx context.Context) (bool, error) {
 		now, err := missing(ctx)
 		if err != nil {
 			return false, err // What was missing before says more than that the time is over.
