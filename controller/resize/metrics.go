@@ -6,6 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
 )
 
@@ -38,7 +39,11 @@ func NewMetrics(registerer prometheus.Registerer) (*Metrics, error) {
 			Name: "ensemble_autoscaler_members_size", Help: "Sums over all ensemble members: the size they want and have, the nodes reserved and Ready for them.",
 		}, []string{"of"}),
 	}
-	// What can be counted is told from the start, as 0.
+	// What can be told is told from the start, as 0.
+	m.members.WithLabelValues(v1alpha1.ConditionReady)
+	for _, of := range []string{"wanted", "had", "reserved", "ready"} {
+		m.pods.WithLabelValues(of)
+	}
 	for _, direction := range []string{grow, shrink} {
 		m.resizes.WithLabelValues(direction)
 	}

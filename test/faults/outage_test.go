@@ -130,6 +130,18 @@ func TestAPIServerDownForAMinute(t *testing.T) {
 	if slices.Contains(end.ready, before.ready[0]) || end.pool.Status.MachinesOrdered != 5 {
 		t.Errorf("%d machines were ordered, not 5, and Ready are %v without %s", end.pool.Status.MachinesOrdered, end.ready, before.ready[0])
 	}
+	metrics, err := s.Metrics(t.Context(), s.ProviderMetrics)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, metric := range []string{
+		`machines{nodepool="outage",state="running"} 4`, `machine_time_to_ready_seconds_count{nodepool="outage"} 5`,
+		`machines_released_total{decided_by="cluster_autoscaler",nodepool="outage"} 1`,
+	} {
+		if !strings.Contains(metrics, "ensemble_autoscaler_nodepool_"+metric+"\n") {
+			t.Errorf("the metrics lack %s", metric)
+		}
+	}
 	if !s.Provider.Running() || s.Provider.Pid() != pid {
 		t.Errorf("the provider was process %d and is %d", pid, s.Provider.Pid())
 	}
