@@ -49,15 +49,23 @@ build: ## Build bin/provider and bin/controller.
 	done
 
 .PHONY: generate
-generate: $(CODE_GENERATORS) ## Generate Go from the .proto files, deep copies and CRDs from the API types.
+generate: generate-code generate-docs ## Generate Go from the .proto files, deep copies and CRDs from the API types, docs/metrics.md.
+
+.PHONY: generate-code
+generate-code: $(CODE_GENERATORS)
 	@echo "generating Go from proto/"
 	@PATH="$(TOOLS):$$PATH" $(TOOLS)/generate-proto proto
 	@echo "generating deep copies and CRDs from api/"
 	@$(TOOLS)/controller-gen object paths=./api/...
 	@$(TOOLS)/controller-gen crd paths=./api/... output:crd:dir=manifests/crd
 
+.PHONY: generate-docs
+generate-docs: generate-code
+	@echo "generating docs/metrics.md from the metrics"
+	@go run ./cmd/internal/metricsdoc
+
 .PHONY: verify
-verify: verify-generated verify-tidy verify-vet ## Check that generated files and go.mod are up to date; go vet.
+verify: verify-generated verify-docs verify-tidy verify-vet ## Check that generated files and go.mod are up to date; go vet.
 
 # The copy loses its generated files first, so that one which nothing generates any more shows too.
 .PHONY: verify-generated
@@ -66,11 +74,16 @@ verify-generated: $(CODE_GENERATORS)
 	@copy=$$(mktemp -d) && trap 'rm -rf "$$copy"' EXIT && trap 'exit 1' INT TERM && \
 	mkdir "$$copy/manifests" && cp -R go.mod go.sum Makefile api proto "$$copy" && cp -R manifests/crd "$$copy/manifests" && \
 	find "$$copy" \( -name 'zz_generated.*.go' -o -name '*.pb.go' -o -path '*/manifests/crd/*_*.yaml' \) -exec rm {} + && \
-	$(MAKE) --no-print-directory -C "$$copy" -o $(subst $() ,$() -o ,$(CODE_GENERATORS)) TOOLS=$(TOOLS) generate >/dev/null && \
+	$(MAKE) --no-print-directory -C "$$copy" -o $(subst $() ,$() -o ,$(CODE_GENERATORS)) TOOLS=$(TOOLS) generate-code >/dev/null && \
 	for directory in $(GENERATED); do \
 		git --no-pager diff --no-index --exit-code "$$directory" "$$copy/$$directory" || \
 			{ echo "$$directory is not what its sources generate; run: make generate (and delete what nothing generates)" >&2; exit 1; }; \
 	done
+
+.PHONY: verify-docs
+verify-docs:
+	@echo "verifying docs/metrics.md"
+	@go run ./cmd/internal/metricsdoc -check
 
 .PHONY: verify-tidy
 verify-tidy:

@@ -48,14 +48,18 @@ func run(ctx context.Context, config *Config) error {
 	if err != nil {
 		return err
 	}
-	if err := metrics.Registry.Register(&pool.Collector{Pools: mgr.GetClient(), Log: mgr.GetLogger()}); err != nil {
+	if err := metrics.Registry.Register(&pool.Collector{Pools: mgr.GetClient(), Backend: backend, Log: mgr.GetLogger()}); err != nil {
 		return fmt.Errorf("register the metrics of NodePools: %w", err)
+	}
+	measures, err := pool.NewMetrics(metrics.Registry)
+	if err != nil {
+		return fmt.Errorf("register the metrics of machines: %w", err)
 	}
 	observer := &pool.Observer{Cached: mgr.GetClient(), Live: mgr.GetAPIReader(), Backend: backend}
 	recorder := mgr.GetEventRecorder(name)
 	if err := (&pool.Reconciler{
 		Client: mgr.GetClient(), Observer: observer, Backend: backend, Events: recorder,
-		Clock: clock.RealClock{}, AnnounceTimeout: config.AnnounceTimeout,
+		Clock: clock.RealClock{}, AnnounceTimeout: config.AnnounceTimeout, Metrics: measures,
 	}).SetupWithManager(mgr, &v1alpha1.KwokMachine{}); err != nil {
 		return fmt.Errorf("set up the NodePool controller: %w", err)
 	}
@@ -63,7 +67,7 @@ func run(ctx context.Context, config *Config) error {
 	if err := boot.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("set up the boot of kwok machines: %w", err)
 	}
-	if err := serve(ctx, mgr, config, observer, backend); err != nil {
+	if err := serve(ctx, mgr, config, observer, backend, measures); err != nil {
 		return err
 	}
 	mgr.GetLogger().Info("Starting", "version", version, "leaderElection", config.LeaderElect)
@@ -71,7 +75,7 @@ func run(ctx context.Context, config *Config) error {
 }
 
 // serve adds the gRPC server and the probes to the manager.
-func serve(ctx context.Context, mgr manager.Manager, config *Config, observer *pool.Observer, backend *kwok.Backend) error {
+func serve(ctx context.Context, mgr manager.Manager, config *Config, observer *pool.Observer, backend *kwok.Backend, measures *pool.Metrics) error {
 	log := mgr.GetLogger()
 	synced := process.NewSynced(mgr.GetCache(), &v1alpha1.NodePool{}, &v1alpha1.EnsembleMember{}, &v1alpha1.KwokMachine{}, &corev1.Node{}, &corev1.Pod{})
 	// Often enough that one lost answer does not count.
@@ -81,7 +85,7 @@ func serve(ctx context.Context, mgr manager.Manager, config *Config, observer *p
 	}
 	provider, err := server.New(ctx, server.Options{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Cache: mgr.GetCache(), Observer: observer, Backend: backend,
-		Events: mgr.GetEventRecorder(name), Log: log.WithName("cloudprovider"), Clock: clock.RealClock{}, Trust: func() error {
+		Events: mgr.GetEventRecorder(name), Log: log.WithName("cloudprovider"), Clock: clock.RealClock{}, Metrics: measures, Trust: func() error {
 			if !synced.Is() {
 				return errors.New("the caches of the provider are not filled yet")
 			}

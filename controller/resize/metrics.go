@@ -6,6 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
 )
 
@@ -38,6 +39,14 @@ func NewMetrics(registerer prometheus.Registerer) (*Metrics, error) {
 			Name: "ensemble_autoscaler_members_size", Help: "Sums over all ensemble members: the size they want and have, the nodes reserved and Ready for them.",
 		}, []string{"of"}),
 	}
+	// What can be told is told from the start, as 0.
+	m.members.WithLabelValues(v1alpha1.ConditionReady)
+	for _, of := range []string{"wanted", "had", "reserved", "ready"} {
+		m.pods.WithLabelValues(of)
+	}
+	for _, direction := range []string{grow, shrink} {
+		m.resizes.WithLabelValues(direction)
+	}
 	for _, c := range []prometheus.Collector{m.passes, m.conflicts, m.resizes, m.members, m.pods} {
 		if err := registerer.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
@@ -46,10 +55,16 @@ func NewMetrics(registerer prometheus.Registerer) (*Metrics, error) {
 	return m, nil
 }
 
+// The directions of a resize.
+const (
+	grow   = "grow"
+	shrink = "shrink"
+)
+
 func (m *Metrics) resized(from, to int32) {
-	direction := "grow"
+	direction := grow
 	if to < from {
-		direction = "shrink"
+		direction = shrink
 	}
 	m.resizes.WithLabelValues(direction).Inc()
 }

@@ -68,7 +68,7 @@ func (r *Reconciler) finish(ctx context.Context, pool *v1alpha1.NodePool, group 
 
 // recordStatus writes the status when it differs. The floor is in it, so this comes before anything that
 // lowers the target; and so are the failures, so it comes before anything is deleted.
-func (r *Reconciler) recordStatus(ctx context.Context, pool *v1alpha1.NodePool, _ *nodegroup.Group, d *nodegroup.Decisions) error {
+func (r *Reconciler) recordStatus(ctx context.Context, pool *v1alpha1.NodePool, group *nodegroup.Group, d *nodegroup.Decisions) error {
 	before := pool.Status.DeepCopy()
 	status := &pool.Status
 	now := r.Clock.Now()
@@ -98,6 +98,7 @@ func (r *Reconciler) recordStatus(ctx context.Context, pool *v1alpha1.NodePool, 
 	if err := r.Client.Status().Update(ctx, pool); err != nil {
 		return fmt.Errorf("write the status of NodePool %s: %w", pool.Name, err)
 	}
+	r.Metrics.failed(group, d)
 	if before.Floor != d.Floor {
 		r.tell(ctx, pool, corev1.EventTypeNormal, "FloorChanged", "floor %d -> %d: %d nodes are reserved", before.Floor, d.Floor, d.Reserved)
 	}
@@ -227,6 +228,11 @@ func (r *Reconciler) setTarget(ctx context.Context, pool *v1alpha1.NodePool, gro
 		return fmt.Errorf("write the target of NodePool %s: %w", pool.Name, err)
 	}
 	if len(release) > 0 {
+		by := ByMember
+		if pool.DeletionTimestamp != nil {
+			by = ByDeletion
+		}
+		r.Metrics.Released(pool.Name, by, len(release))
 		r.tell(ctx, pool, corev1.EventTypeNormal, "Released", "target %d -> %d: released %s", before, spec.Replicas, nodegroup.Listed(release))
 	}
 	if len(retire) > 0 {

@@ -2,6 +2,8 @@ package pool
 
 import (
 	"context"
+	"errors"
+	"sync"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -9,13 +11,21 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/machines"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/nodegroup"
 )
 
-// Collector tells Prometheus what the NodePools say of themselves, from the cache, when it asks. Every replica
-// tells the same.
+// prefix of the names of the metrics of a pool, and the label that says which one.
+const (
+	prefix    = "ensemble_autoscaler_nodepool_"
+	labelPool = "nodepool"
+)
+
+// Collector tells Prometheus how the NodePools are, from the cache, when it asks. Every replica tells the same.
 type Collector struct {
-	Pools client.Reader
-	Log   logr.Logger
+	Pools   client.Reader
+	Backend machines.Backend
+	Log     logr.Logger
 }
 
 var _ prometheus.Collector = (*Collector)(nil)
@@ -31,7 +41,7 @@ type gauge struct {
 
 func gauges() []gauge {
 	describe := func(name, help string) *prometheus.Desc {
-		return prometheus.NewDesc("ensemble_autoscaler_nodepool_"+name, help, []string{"nodepool"}, nil)
+		return prometheus.NewDesc(prefix+name, help, []string{labelPool}, nil)
 	}
 	return []gauge{
 		{describe("target_nodes", "Target size of the NodePool, spec.replicas."), func(p *v1alpha1.NodePool) float64 { return float64(p.Spec.Replicas) }},
@@ -40,9 +50,14 @@ func gauges() []gauge {
 		{describe("floor_nodes", "Nodes that reservations call for at the moment."), func(p *v1alpha1.NodePool) float64 { return float64(p.Status.Floor) }},
 		{describe("reserved_nodes", "Nodes that ensemble members have reserved."), func(p *v1alpha1.NodePool) float64 { return float64(p.Status.Reserved) }},
 		{describe("ready_nodes", "Nodes that are Ready."), func(p *v1alpha1.NodePool) float64 { return float64(p.Status.Ready) }},
-		{describe("machines", "Machines that exist or are on order, those on their way out included."), func(p *v1alpha1.NodePool) float64 { return float64(p.Status.Replicas) }},
-		{describe("machines_to_delete", "Machines that are on their way out."), func(p *v1alpha1.NodePool) float64 { return float64(len(p.Spec.MachinesToDelete)) }},
 	}
+}
+
+// machinesByState is the gauge of machines.
+func machinesByState() *prometheus.Desc {
+	return prometheus.NewDesc(prefix+"machines",
+		"Machines by state: ordered (the target calls for it, and it does not exist yet), booting, running (its node has registered), failed, deleting.",
+		[]string{labelPool, "state"}, nil)
 }
 
 // Describe implements prometheus.Collector.
@@ -50,6 +65,7 @@ func (c *Collector) Describe(out chan<- *prometheus.Desc) {
 	for _, g := range gauges() {
 		out <- g.description
 	}
+	out <- machinesByState()
 }
 
 // Collect implements prometheus.Collector.
@@ -67,4 +83,171 @@ func (c *Collector) Collect(out chan<- prometheus.Metric) {
 			out <- prometheus.MustNewConstMetric(g.description, prometheus.GaugeValue, g.value(&pools.Items[i]), pools.Items[i].Name)
 		}
 	}
+	description := machinesByState()
+	for i := range pools.Items {
+		counts, err := c.count(ctx, &pools.Items[i])
+		if err != nil {
+			c.Log.Error(err, "Cannot list machines for the metrics", "nodePool", pools.Items[i].Name)
+			continue
+		}
+		for state, count := range counts {
+			//nolint:promlinter // As above.
+			out <- prometheus.MustNewConstMetric(description, prometheus.GaugeValue, float64(count), pools.Items[i].Name, state)
+		}
+	}
+}
+
+// count counts the machines of a pool by state. Every state is there, so that a sum over time has no gaps.
+func (c *Collector) count(ctx context.Context, p *v1alpha1.NodePool) (map[string]int, error) {
+	all, err := c.Backend.List(ctx, p.Name, machines.Cached)
+	if err != nil {
+		return nil, err
+	}
+	going, failed := setOf(p.Spec.MachinesToDelete), setOf(p.Status.FailedMachines)
+	counts := map[string]int{"booting": 0, "running": 0, "failed": 0, "deleting": 0}
+	live := 0
+	for i := range all {
+		m := &all[i]
+		state := "booting"
+		switch {
+		case going[m.Name]:
+			state = "deleting"
+		case m.Failure != nil || failed[m.Name]:
+			state = "failed"
+		case m.Registered:
+			state = "running"
+		}
+		if !going[m.Name] {
+			live++
+		}
+		counts[state]++
+	}
+	counts["ordered"] = max(0, int(p.Spec.Replicas)-live)
+	return counts, nil
+}
+
+// Decider is who has decided that machines go.
+type Decider string
+
+const (
+	// ByMember is an ensemble member that gave the nodes back.
+	ByMember Decider = "member"
+	// ByClusterAutoscaler is Cluster Autoscaler.
+	ByClusterAutoscaler Decider = "cluster_autoscaler"
+	// ByDeletion is whoever has deleted the NodePool.
+	ByDeletion Decider = "nodepool_deletion"
+)
+
+// Metrics count and measure what happens to machines. Nil counts nothing. Each replica has its own, and nothing is
+// counted by two of them: what they say has to be summed.
+type Metrics struct {
+	timeToReady *prometheus.HistogramVec
+	released    *prometheus.CounterVec
+	failures    *prometheus.CounterVec
+
+	mu sync.Mutex
+	// since is when the first pass was: from then on this replica leads.
+	since time.Time
+	// watched has, by pool and machine, whether the machine has been Ready; it has the machines only whose way to
+	// there was watched from its begin.
+	watched map[string]map[string]bool
+}
+
+// NewMetrics registers the metrics.
+func NewMetrics(registerer prometheus.Registerer) (*Metrics, error) {
+	m := &Metrics{
+		timeToReady: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: prefix + "machine_time_to_ready_seconds",
+			Help: "Time from the order of a machine until its node was Ready. A machine that was Ready before this process led is not in it.",
+			// From a second, which simulated machines take, to more than an hour.
+			Buckets: prometheus.ExponentialBuckets(1, 2, 13),
+		}, []string{labelPool}),
+		released: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: prefix + "machines_released_total",
+			Help: "Machines told to go, by who decided it: member (gave its nodes back), cluster_autoscaler, nodepool_deletion.",
+		}, []string{labelPool, "decided_by"}),
+		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: prefix + "machine_failures_total", Help: "Machines that failed, by the code of the failure.",
+		}, []string{labelPool, "code"}),
+		watched: map[string]map[string]bool{},
+	}
+	var failures []error
+	for _, c := range []prometheus.Collector{m.timeToReady, m.released, m.failures} {
+		failures = append(failures, registerer.Register(c))
+	}
+	return m, errors.Join(failures...)
+}
+
+// Released counts machines that were told to go.
+func (m *Metrics) Released(pool string, by Decider, count int) {
+	if m != nil {
+		m.released.WithLabelValues(pool, string(by)).Add(float64(count))
+	}
+}
+
+// Failed counts a machine that failed. code is that of the failure.
+func (m *Metrics) Failed(pool, code string) {
+	if m != nil {
+		m.failures.WithLabelValues(pool, code).Inc()
+	}
+}
+
+// failed counts the machines that a pass has found failed.
+func (m *Metrics) failed(group *nodegroup.Group, d *nodegroup.Decisions) {
+	// The one failure that no machine has of itself is that of being late.
+	codes := map[string]string{}
+	for _, name := range d.NewlyFailed {
+		codes[name] = nodegroup.CodeProvisionTimeout
+	}
+	for i := range group.Machines {
+		if machine := &group.Machines[i]; codes[machine.Name] != "" && machine.Failure != nil {
+			codes[machine.Name] = machine.Failure.Code
+		}
+	}
+	for _, code := range codes {
+		m.Failed(group.Name, code)
+	}
+}
+
+// Observe looks at the machines of a pool for those that have become Ready, and measures each of them once. A process
+// that leads from some time on measures those that were ordered after that time and those that it has seen without a
+// node: of the others it cannot know whether the one that led before has measured them.
+func (m *Metrics) Observe(group *nodegroup.Group, now time.Time) {
+	if m == nil {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.since.IsZero() {
+		m.since = now
+	}
+	known := m.watched[group.Name]
+	next := make(map[string]bool, len(group.Machines))
+	for i := range group.Machines {
+		machine := &group.Machines[i]
+		wasReady, watched := known[machine.Name]
+		if !watched && !machine.OrderedAt.After(m.since) && (machine.Registered || machine.Node != nil) {
+			continue
+		}
+		ready := machine.Node != nil && machine.Node.Ready
+		if ready && !wasReady {
+			m.timeToReady.WithLabelValues(group.Name).Observe(now.Sub(machine.OrderedAt).Seconds())
+		}
+		next[machine.Name] = ready || wasReady
+	}
+	m.watched[group.Name] = next
+}
+
+// forget drops a pool that is gone.
+func (m *Metrics) forget(pool string) {
+	if m == nil {
+		return
+	}
+	m.mu.Lock()
+	delete(m.watched, pool)
+	m.mu.Unlock()
+	ofPool := prometheus.Labels{labelPool: pool}
+	m.timeToReady.DeletePartialMatch(ofPool)
+	m.released.DeletePartialMatch(ofPool)
+	m.failures.DeletePartialMatch(ofPool)
 }

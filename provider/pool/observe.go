@@ -33,7 +33,7 @@ type Observer struct {
 
 // Observe is everything that is known of a pool.
 func (o *Observer) Observe(ctx context.Context, pool *v1alpha1.NodePool) (*nodegroup.Group, error) {
-	group, err := o.Machines(ctx, pool)
+	group, err := o.Machines(ctx, pool, machines.Cached)
 	if err != nil {
 		return nil, err
 	}
@@ -67,10 +67,10 @@ func (o *Observer) Observe(ctx context.Context, pool *v1alpha1.NodePool) (*nodeg
 
 // Machines is what is known of a pool without its nodes and reservations, which is all that most requests
 // of Cluster Autoscaler need.
-func (o *Observer) Machines(ctx context.Context, pool *v1alpha1.NodePool) (*nodegroup.Group, error) {
+func (o *Observer) Machines(ctx context.Context, pool *v1alpha1.NodePool, freshness machines.Freshness) (*nodegroup.Group, error) {
 	group := GroupOf(pool)
 	var err error
-	if group.Machines, err = o.Backend.List(ctx, pool.Name, machines.Cached); err != nil {
+	if group.Machines, err = o.Backend.List(ctx, pool.Name, freshness); err != nil {
 		return nil, err
 	}
 	// Names are claimed before they are used, so a machine beyond the claim means that the claim is not known yet.

@@ -36,6 +36,8 @@ type Reconciler struct {
 	Clock    clock.PassiveClock
 	// AnnounceTimeout is how long a release waits for Cluster Autoscaler to ask for the least size.
 	AnnounceTimeout time.Duration
+	// Metrics may be nil.
+	Metrics *Metrics
 }
 
 // SetupWithManager starts the reconciler with a manager. machine is an object of the backend's kind, whose
@@ -55,6 +57,9 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager, machine client.Object) e
 func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
 	var pool v1alpha1.NodePool
 	if err := r.Client.Get(ctx, request.NamespacedName, &pool); err != nil {
+		if apierrors.IsNotFound(err) {
+			r.Metrics.forget(request.Name)
+		}
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	group, err := r.Observer.Observe(ctx, &pool)
@@ -62,6 +67,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		return ctrl.Result{}, err
 	}
 	now := r.Clock.Now()
+	r.Metrics.Observe(group, now)
 	decisions := nodegroup.Plan(group, r.AnnounceTimeout, now)
 	switch err := r.apply(ctx, &pool, group, &decisions); {
 	case errors.Is(err, errStale), apierrors.IsConflict(err):

@@ -44,6 +44,7 @@ type CloudProvider struct {
 	log      logr.Logger
 	clock    clock.PassiveClock
 
+	metrics  *pool.Metrics
 	pools    *recentPools
 	announce *announcer
 	trust    func() error
@@ -63,6 +64,8 @@ type Options struct {
 	Events   events.EventRecorder
 	Log      logr.Logger
 	Clock    clock.PassiveClock
+	// Metrics may be nil.
+	Metrics *pool.Metrics
 	// Trust is nil when the caches hold everything and are current, and says otherwise why they cannot be trusted.
 	Trust func() error
 }
@@ -74,7 +77,7 @@ func New(ctx context.Context, o Options) (*CloudProvider, error) {
 		return nil, err
 	}
 	return &CloudProvider{
-		client: o.Client, live: o.Live, observer: o.Observer, backend: o.Backend, events: o.Events, log: o.Log, clock: o.Clock, trust: o.Trust,
+		client: o.Client, live: o.Live, observer: o.Observer, backend: o.Backend, events: o.Events, log: o.Log, clock: o.Clock, metrics: o.Metrics, trust: o.Trust,
 		pools:    pools,
 		announce: newAnnouncer(o.Client, o.Log),
 	}, nil
@@ -133,7 +136,7 @@ func (s *CloudProvider) NodeGroupForNode(ctx context.Context, request *externalg
 		return none, nil
 	}
 	if machine == nil {
-		group, err := s.observer.Machines(ctx, p)
+		group, err := s.observer.Machines(ctx, p, machines.Cached)
 		if err != nil {
 			return nil, internal(err)
 		}
@@ -176,7 +179,7 @@ func (s *CloudProvider) NodeGroupNodes(ctx context.Context, request *externalgrp
 	if err != nil {
 		return nil, err
 	}
-	group, err := s.observer.Machines(ctx, p)
+	group, err := s.observer.Machines(ctx, p, machines.Cached)
 	if err != nil {
 		return nil, internal(err)
 	}

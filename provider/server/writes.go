@@ -3,19 +3,23 @@ package server
 import (
 	"context"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/externalgrpc"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/machines"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/nodegroup"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/pool"
 )
 
 // NodeGroupIncreaseSize records a higher target. The machines follow; nothing here waits for them.
 func (s *CloudProvider) NodeGroupIncreaseSize(ctx context.Context, request *externalgrpc.NodeGroupIncreaseSizeRequest) (*externalgrpc.NodeGroupIncreaseSizeResponse, error) {
-	err := s.change(ctx, request.GetId(), func(p *v1alpha1.NodePool, group *nodegroup.Group) (string, error) {
+	err := s.change(ctx, request.GetId(), machines.Cached, func(p *v1alpha1.NodePool, group *nodegroup.Group) (string, error) {
 		target, forMembers, err := group.IncreaseSize(request.GetDelta())
 		if err != nil {
 			return "", err
@@ -32,7 +36,7 @@ func (s *CloudProvider) NodeGroupIncreaseSize(ctx context.Context, request *exte
 
 // NodeGroupDecreaseTargetSize records a lower target, never lower than the machines that have registered.
 func (s *CloudProvider) NodeGroupDecreaseTargetSize(ctx context.Context, request *externalgrpc.NodeGroupDecreaseTargetSizeRequest) (*externalgrpc.NodeGroupDecreaseTargetSizeResponse, error) {
-	err := s.change(ctx, request.GetId(), func(p *v1alpha1.NodePool, group *nodegroup.Group) (string, error) {
+	err := s.change(ctx, request.GetId(), machines.Live, func(p *v1alpha1.NodePool, group *nodegroup.Group) (string, error) {
 		target, err := group.DecreaseTargetSize(request.GetDelta())
 		if err != nil || target == p.Spec.Replicas {
 			return "", err
@@ -49,7 +53,9 @@ func (s *CloudProvider) NodeGroupDecreaseTargetSize(ctx context.Context, request
 
 // NodeGroupDeleteNodes records the machines that are to go together with the target that is lower by their number.
 func (s *CloudProvider) NodeGroupDeleteNodes(ctx context.Context, request *externalgrpc.NodeGroupDeleteNodesRequest) (*externalgrpc.NodeGroupDeleteNodesResponse, error) {
-	err := s.change(ctx, request.GetId(), func(p *v1alpha1.NodePool, group *nodegroup.Group) (string, error) {
+	deleted := 0
+	err := s.change(ctx, request.GetId(), machines.Live, func(p *v1alpha1.NodePool, group *nodegroup.Group) (string, error) {
+		deleted = 0
 		names, err := s.machineNames(ctx, group, request.GetNodes())
 		if err != nil {
 			return "", err
@@ -61,10 +67,14 @@ func (s *CloudProvider) NodeGroupDeleteNodes(ctx context.Context, request *exter
 		said := fmt.Sprintf("DeleteNodes: target %d -> %d: %s", p.Spec.Replicas, target, nodegroup.Listed(victims))
 		lowerTarget(p, target)
 		p.Spec.MachinesToDelete = append(p.Spec.MachinesToDelete, victims...)
+		deleted = len(victims)
 		return said, nil
 	})
 	if err != nil {
 		return nil, statusOf(err)
+	}
+	if deleted > 0 {
+		s.metrics.Released(request.GetId(), pool.ByClusterAutoscaler, deleted)
 	}
 	return &externalgrpc.NodeGroupDeleteNodesResponse{}, nil
 }
@@ -116,10 +126,15 @@ func malformed(format string, args ...any) error {
 	return &nodegroup.Refusal{Kind: nodegroup.Malformed, Message: fmt.Sprintf(format, args...)}
 }
 
+// conflictBackoff is how a request is repeated that lost against another writer: twelve times in about two of Cluster
+// Autoscaler's five seconds. To give up costs more, since Cluster Autoscaler then leaves the group alone for minutes.
+var conflictBackoff = wait.Backoff{Duration: 10 * time.Millisecond, Factor: 1.5, Jitter: 0.2, Steps: 12}
+
 // change updates the spec of a pool with what edit makes of it, and repeats that from the API server's
 // newest version when somebody else wrote in between. edit returns what it did in words, or an empty text
-// when there is nothing to write.
-func (s *CloudProvider) change(ctx context.Context, name string, edit func(*v1alpha1.NodePool, *nodegroup.Group) (string, error)) error {
+// when there is nothing to write. A target is lowered by the machines that there are (machines.Live): the cache may not
+// know yet that one has registered, or that the replica that leads has deleted one already.
+func (s *CloudProvider) change(ctx context.Context, name string, freshness machines.Freshness, edit func(*v1alpha1.NodePool, *nodegroup.Group) (string, error)) error {
 	// A name that the cache has not is none that Cluster Autoscaler was told; it may not even be one.
 	if _, err := s.pools.get(name); err != nil {
 		return err
@@ -128,12 +143,12 @@ func (s *CloudProvider) change(ctx context.Context, name string, edit func(*v1al
 	defer cancel()
 	var p *v1alpha1.NodePool
 	var said string
-	err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+	err := retry.RetryOnConflict(conflictBackoff, func() error {
 		p = &v1alpha1.NodePool{}
 		if err := s.live.Get(ctx, client.ObjectKey{Name: name}, p); err != nil {
 			return err
 		}
-		group, err := s.observer.Machines(ctx, p)
+		group, err := s.observer.Machines(ctx, p, freshness)
 		if err != nil {
 			return err
 		}

@@ -30,8 +30,8 @@ type Event struct {
 	// Version is the resource version, At the time when it was heard of.
 	Version uint64
 	At      time.Time
-	// Object is a *corev1.Node, *corev1.Pod, *v1alpha1.NodePool, *v1alpha1.EnsembleMember or a MiniCluster
-	// as *unstructured.Unstructured; of a deletion it is the last version.
+	// Object is a *corev1.Node, *corev1.Pod, *v1alpha1.NodePool, *v1alpha1.KwokMachine, *v1alpha1.EnsembleMember
+	// or a MiniCluster as *unstructured.Unstructured; of a deletion it is the last version.
 	Object client.Object
 	// Before is the version before, nil of a new object.
 	Before client.Object
@@ -63,6 +63,7 @@ func kinds() []kind {
 		{"Node", func() client.ObjectList { return &corev1.NodeList{} }},
 		{"Pod", func() client.ObjectList { return &corev1.PodList{} }},
 		{"NodePool", func() client.ObjectList { return &v1alpha1.NodePoolList{} }},
+		{"KwokMachine", func() client.ObjectList { return &v1alpha1.KwokMachineList{} }},
 		{"EnsembleMember", func() client.ObjectList { return &v1alpha1.EnsembleMemberList{} }},
 		{"MiniCluster", func() client.ObjectList { return minicluster.NewList() }},
 	}

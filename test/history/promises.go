@@ -17,7 +17,9 @@ import (
 
 // Broken replays events and returns the promises that were broken, each with the moment.
 func Broken(events []Event) []string {
-	c := &checker{state: newState(), given: map[types.NamespacedName]int64{}}
+	c := &checker{
+		state: newState(), given: map[types.NamespacedName]int64{}, ordered: map[string]bool{}, claimedFor: map[string]int32{},
+	}
 	for i := range events {
 		c.look(&events[i])
 	}
@@ -28,8 +30,12 @@ type checker struct {
 	state *State
 	event *Event
 	// given is the largest size that a user has given a MiniCluster, at its creation or by an edit.
-	given  map[types.NamespacedName]int64
-	broken []string
+	given map[types.NamespacedName]int64
+	// ordered has the names of all machines that there ever were, claimedFor the target of each pool when names
+	// of machines were last claimed.
+	ordered    map[string]bool
+	claimedFor map[string]int32
+	broken     []string
 }
 
 func (c *checker) promise(held bool, format string, arguments ...any) {
@@ -56,6 +62,13 @@ func (c *checker) look(event *Event) {
 		if !event.Deleted {
 			old, _ := before.(*v1alpha1.NodePool)
 			c.pool(object, old)
+		}
+	case *v1alpha1.KwokMachine:
+		switch {
+		case event.Deleted:
+			c.machineGone(object)
+		case before == nil:
+			c.machineOrdered(object)
 		}
 	case *corev1.Node:
 		if event.Deleted {
@@ -132,9 +145,52 @@ func (c *checker) member(member *v1alpha1.EnsembleMember) {
 	}
 }
 
+// machineOrdered checks that no machine is ordered twice, and none beyond the target. A target that is lowered between
+// the claim of the names and the orders does not count: what is too much is cancelled.
+func (c *checker) machineOrdered(machine *v1alpha1.KwokMachine) {
+	c.promise(!c.ordered[machine.Name], "machine %s was ordered twice", machine.Name)
+	c.ordered[machine.Name] = true
+	pool := c.state.Pools[machine.Spec.NodePool]
+	if pool == nil {
+		return
+	}
+	called := max(pool.Spec.Replicas, c.claimedFor[pool.Name])
+	live := c.state.Live(pool)
+	c.promise(live <= int(called), "machine %s was ordered, the %dth of %s, whose target is %d", machine.Name, live, pool.Name, called)
+}
+
+// machineGone checks that a machine goes after its node: without it the node would be nobody's.
+func (c *checker) machineGone(machine *v1alpha1.KwokMachine) {
+	node := c.state.Nodes[machine.Name]
+	c.promise(node == nil || node.Spec.ProviderID != machine.Spec.ProviderID, "machine %s has gone and left its node", machine.Name)
+}
+
+// Lost replays events and returns the nodes of pools that went though nobody had told their machines to go. It is for
+// records in which only the provider deletes nodes.
+func Lost(events []Event) []string {
+	state := newState()
+	var lost []string
+	for i := range events {
+		event := &events[i]
+		state.put(event.Object, event.Deleted)
+		node, ok := event.Object.(*corev1.Node)
+		if !ok || !event.Deleted {
+			continue
+		}
+		pool := state.Pools[node.Labels[v1alpha1.LabelNodePool]]
+		if pool != nil && !slices.Contains(pool.Spec.MachinesToDelete, node.Name) {
+			lost = append(lost, fmt.Sprintf("node %s of %s was deleted, and of the machines to go, %v, it was none", node.Name, pool.Name, pool.Spec.MachinesToDelete))
+		}
+	}
+	return lost
+}
+
 // pool checks that no machine is told to go while a pod is on its node.
 func (c *checker) pool(pool, before *v1alpha1.NodePool) {
 	c.promise(pool.Spec.Replicas <= pool.Spec.MaxSize, "the target of %s is %d, above its maxSize %d", pool.Name, pool.Spec.Replicas, pool.Spec.MaxSize)
+	if before == nil || pool.Status.MachinesOrdered > before.Status.MachinesOrdered {
+		c.claimedFor[pool.Name] = pool.Spec.Replicas
+	}
 	if before == nil {
 		return
 	}

@@ -19,6 +19,7 @@ type State struct {
 	Nodes        map[string]*corev1.Node
 	Pods         map[types.NamespacedName]*corev1.Pod
 	Pools        map[string]*v1alpha1.NodePool
+	Machines     map[string]*v1alpha1.KwokMachine
 	Members      map[types.NamespacedName]*v1alpha1.EnsembleMember
 	MiniClusters map[types.NamespacedName]*unstructured.Unstructured
 
@@ -31,6 +32,7 @@ func newState() *State {
 		Nodes:        map[string]*corev1.Node{},
 		Pods:         map[types.NamespacedName]*corev1.Pod{},
 		Pools:        map[string]*v1alpha1.NodePool{},
+		Machines:     map[string]*v1alpha1.KwokMachine{},
 		Members:      map[types.NamespacedName]*v1alpha1.EnsembleMember{},
 		MiniClusters: map[types.NamespacedName]*unstructured.Unstructured{},
 		podsOn:       map[string]map[types.NamespacedName]bool{},
@@ -55,6 +57,8 @@ func (s *State) put(object client.Object, deleted bool) (before client.Object) {
 		return put(s.Pods, key, o, deleted)
 	case *v1alpha1.NodePool:
 		return put(s.Pools, key.Name, o, deleted)
+	case *v1alpha1.KwokMachine:
+		return put(s.Machines, key.Name, o, deleted)
 	case *v1alpha1.EnsembleMember:
 		return put(s.Members, key, o, deleted)
 	case *unstructured.Unstructured:
@@ -122,6 +126,17 @@ func (s *State) NodesOf(pool string) []string {
 		}
 	}
 	return names
+}
+
+// Live counts the machines of a pool that are not on their way out.
+func (s *State) Live(pool *v1alpha1.NodePool) int {
+	count := 0
+	for name, machine := range s.Machines {
+		if machine.Spec.NodePool == pool.Name && !slices.Contains(pool.Spec.MachinesToDelete, name) {
+			count++
+		}
+	}
+	return count
 }
 
 // ReadyNodes counts the Ready nodes of a pool.

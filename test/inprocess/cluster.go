@@ -33,7 +33,7 @@ type Cluster struct {
 	Config *rest.Config
 	Scheme *runtime.Scheme
 	// Client is the administrator's.
-	Client client.Client
+	Client client.WithWatch
 }
 
 // Main is for a TestMain: it starts a control plane in directory test/*/ of the repository, fills in the cluster,
@@ -80,7 +80,7 @@ func withCluster(cluster *Cluster, parts controlplane.Parts, run func() int) (co
 		return 1, fmt.Errorf("connect to the API server: %w", err)
 	}
 	defer transport.CloseIdleConnections()
-	if cluster.Client, err = client.New(cluster.Config, client.Options{Scheme: cluster.Scheme, HTTPClient: transport}); err != nil {
+	if cluster.Client, err = client.NewWithWatch(cluster.Config, client.Options{Scheme: cluster.Scheme, HTTPClient: transport}); err != nil {
 		return 1, fmt.Errorf("connect to the API server: %w", err)
 	}
 	return run(), nil
@@ -92,10 +92,20 @@ const Patience = time.Minute
 // Until waits until nothing is missing, and says what is when it has waited long enough.
 func Until(t testing.TB, missing func(context.Context) (string, error)) {
 	t.Helper()
+	UntilWithin(t, Patience, 20*time.Millisecond, missing)
+}
+
+// UntilWithin is Until with a patience and a time between two questions of its own.
+func UntilWithin(t testing.TB, patience, poll time.Duration, missing func(context.Context) (string, error)) {
+	t.Helper()
 	last := ""
-	err := wait.PollUntilContextTimeout(t.Context(), 20*time.Millisecond, Patience, true, func(ctx context.Context) (done bool, err error) {
-		last, err = missing(ctx)
-		return last == "", err
+	err := wait.PollUntilContextTimeout(t.Context(), poll, patience, true, func(ctx context.Context) (bool, error) {
+		now, err := missing(ctx)
+		if err != nil {
+			return false, err // What was missing before says more than that the time is over.
+		}
+		last = now
+		return last == "", nil
 	})
 	if err != nil {
 		t.Fatalf("%v: %s", err, last)

@@ -156,7 +156,7 @@ func TestAnswers(t *testing.T) {
 
 	// The same numbers, as Prometheus sees them.
 	registry := prometheus.NewPedanticRegistry()
-	registry.MustRegister(&pool.Collector{Pools: p.GetClient(), Log: logr.Discard()})
+	registry.MustRegister(&pool.Collector{Pools: p.GetClient(), Backend: p.backend, Log: logr.Discard()})
 	if problems, err := testutil.GatherAndLint(registry); err != nil || len(problems) > 0 {
 		t.Errorf("the metrics are %v, %v", problems, err)
 	}
@@ -167,13 +167,18 @@ func TestAnswers(t *testing.T) {
 	measured := map[string]float64{}
 	for _, family := range families {
 		for _, metric := range family.GetMetric() {
-			if metric.GetLabel()[0].GetValue() == name {
-				measured[strings.TrimPrefix(family.GetName(), "ensemble_autoscaler_nodepool_")] = metric.GetGauge().GetValue()
+			if labels := metric.GetLabel(); labels[0].GetValue() == name {
+				what := strings.TrimPrefix(family.GetName(), "ensemble_autoscaler_nodepool_")
+				for _, label := range labels[1:] {
+					what += " " + label.GetValue()
+				}
+				measured[what] = metric.GetGauge().GetValue()
 			}
 		}
 	}
 	if diff := cmp.Diff(map[string]float64{
-		"target_nodes": 2, "min_nodes": 1, "max_nodes": 5, "floor_nodes": 0, "reserved_nodes": 0, "ready_nodes": 2, "machines": 2, "machines_to_delete": 0,
+		"target_nodes": 2, "min_nodes": 1, "max_nodes": 5, "floor_nodes": 0, "reserved_nodes": 0, "ready_nodes": 2,
+		"machines ordered": 0, "machines booting": 0, "machines running": 2, "machines failed": 0, "machines deleting": 0,
 	}, measured); diff != "" {
 		t.Errorf("wrong metrics (-want +got):\n%s", diff)
 	}

@@ -35,6 +35,12 @@ func Objects(text []byte) ([]*unstructured.Unstructured, error) {
 	}
 }
 
+// ReadFile is the content of a file of the repository.
+func (s *System) ReadFile(path string) (string, error) {
+	text, err := os.ReadFile(filepath.Join(s.root, filepath.FromSlash(path)))
+	return string(text), err
+}
+
 // ObjectsOf reads the objects of a file of the repository.
 func (s *System) ObjectsOf(path string) ([]*unstructured.Unstructured, error) {
 	text, err := os.ReadFile(filepath.Join(s.root, filepath.FromSlash(path)))

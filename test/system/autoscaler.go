@@ -16,6 +16,11 @@ import (
 
 // AsAutoscaler speaks to the provider as Cluster Autoscaler does, with its certificate.
 func (s *System) AsAutoscaler(ctx context.Context, ask func(context.Context, externalgrpc.CloudProviderClient) error) error {
+	return s.AsAutoscalerAt(ctx, s.ProviderAddress, ask)
+}
+
+// AsAutoscalerAt is AsAutoscaler for the replica at an address.
+func (s *System) AsAutoscalerAt(ctx context.Context, address string, ask func(context.Context, externalgrpc.CloudProviderClient) error) error {
 	pair, err := tls.LoadX509KeyPair(s.file("autoscaler.crt"), s.file("autoscaler.key"))
 	if err != nil {
 		return fmt.Errorf("read the certificate of Cluster Autoscaler: %w", err)
@@ -25,7 +30,7 @@ func (s *System) AsAutoscaler(ctx context.Context, ask func(context.Context, ext
 		return err
 	}
 	config.Certificates = []tls.Certificate{pair}
-	return s.AskProvider(ctx, credentials.NewTLS(config), ask)
+	return askProvider(ctx, address, credentials.NewTLS(config), ask)
 }
 
 // TLS trusts the provider's certificate and shows none.
@@ -42,8 +47,12 @@ func (s *System) TLS() (*tls.Config, error) {
 }
 
 // AskProvider speaks to the provider over any transport.
-func (s *System) AskProvider(ctx context.Context, transport credentials.TransportCredentials, ask func(context.Context, externalgrpc.CloudProviderClient) error) (err error) {
-	connection, err := grpc.NewClient(s.ProviderAddress, grpc.WithTransportCredentials(transport))
+func (s *System) AskProvider(ctx context.Context, transport credentials.TransportCredentials, ask func(context.Context, externalgrpc.CloudProviderClient) error) error {
+	return askProvider(ctx, s.ProviderAddress, transport, ask)
+}
+
+func askProvider(ctx context.Context, address string, transport credentials.TransportCredentials, ask func(context.Context, externalgrpc.CloudProviderClient) error) (err error) {
+	connection, err := grpc.NewClient(address, grpc.WithTransportCredentials(transport))
 	if err != nil {
 		return fmt.Errorf("connect to the provider: %w", err)
 	}

@@ -3,10 +3,12 @@ package system_test
 import (
 	"context"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	"go.uber.org/goleak"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -45,13 +47,14 @@ func TestReplicas(t *testing.T) {
 		if err != nil {
 			t.Errorf("metrics: %v", err)
 		}
+		documented(t, s, map[string]string{s.ProviderMetrics: "provider", s.ControllerMetrics: "controller"}[address], text)
 		for _, metric := range metrics {
 			if !strings.Contains(text, metric) {
 				t.Errorf("the metrics lack %s", metric)
 			}
 		}
 	}
-	if _, err := s.AddProvider(ctx, "provider-2"); err != nil {
+	if _, err := s.AddReplica(ctx, "provider-2", ""); err != nil {
 		t.Fatalf("a replica that does not lead: %v", err)
 	}
 	if err := s.Provider.Kill(); err != nil {
@@ -81,6 +84,51 @@ func TestReplicas(t *testing.T) {
 			if strings.Contains(line, "forbidden") {
 				t.Errorf("%s lacks a right: %s", name, line)
 			}
+		}
+	}
+}
+
+// documented checks that docs/metrics.md says of each of our metrics what the running binary does, and that Prometheus
+// would have it so.
+func documented(t *testing.T, s *system.System, binary, text string) {
+	t.Helper()
+	page, err := s.ReadFile("docs/metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, found := strings.Cut(page, "\n## "+binary+"\n")
+	if !found {
+		t.Fatalf("docs/metrics.md has nothing about the %s; run: make generate", binary)
+	}
+	section, _, _ = strings.Cut(section, "\n## ")
+	help := ""
+	count := 0
+	for line := range strings.Lines(text) {
+		words := strings.SplitN(strings.TrimSpace(line), " ", 4)
+		if len(words) < 4 || !strings.HasPrefix(words[2], "ensemble_autoscaler_") {
+			continue
+		}
+		switch words[1] {
+		case "HELP":
+			help = words[3]
+		case "TYPE":
+			count++
+			row := regexp.MustCompile(`\n\| ` + "`" + words[2] + "` \\| " + words[3] + ` \| [^|]*\| ` + regexp.QuoteMeta(help) + ` \|\n`)
+			if !row.MatchString(section) {
+				t.Errorf("docs/metrics.md does not say of the %s that %s is a %s: %s", binary, words[2], words[3], help)
+			}
+		}
+	}
+	if count < 5 {
+		t.Errorf("the %s has %d metrics of its own only", binary, count)
+	}
+	problems, err := promlint.New(strings.NewReader(text)).Lint()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, problem := range problems {
+		if strings.HasPrefix(problem.Metric, "ensemble_autoscaler_") {
+			t.Errorf("%s: %s", problem.Metric, problem.Text)
 		}
 	}
 }

@@ -53,6 +53,9 @@ type Options struct {
 	LeaderElection bool
 	// APIServerArguments are further flags of kube-apiserver.
 	APIServerArguments []string
+	// ProviderOnly leaves out the scheduler, the controllers, Cluster Autoscaler and the Flux Operator: the test
+	// plays their parts.
+	ProviderOnly bool
 }
 
 // System is everything, running.
@@ -97,9 +100,13 @@ func Start(ctx context.Context, options Options) (*System, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.say("starting etcd, kube-apiserver, kube-scheduler, kube-controller-manager and kwok")
+	parts := controlplane.All
+	if options.ProviderOnly {
+		parts = controlplane.Kwok
+	}
+	s.say("starting the control plane")
 	s.Plane, err = controlplane.Start(ctx, controlplane.Options{
-		Parts: controlplane.All, LogDir: options.LogDir, Binaries: binaries, Progress: options.Progress,
+		Parts: parts, LogDir: options.LogDir, Binaries: binaries, Progress: options.Progress,
 		APIServerArguments: options.APIServerArguments,
 	})
 	if err != nil {
@@ -116,6 +123,16 @@ func (s *System) start(ctx context.Context) error {
 		if err := step(ctx); err != nil {
 			return err
 		}
+	}
+	if s.options.ProviderOnly {
+		s.say("starting provider")
+		if err := s.startProvider(ctx); err != nil {
+			return err
+		}
+		if err := s.ready(ctx, "provider", s.providerHealth); err != nil {
+			return err
+		}
+		return s.autoscalerCertificate()
 	}
 	s.say("starting provider, controller, %s and %s", nameOf(s.programs.clusterAutoscaler), nameOf(s.programs.fluxOperator))
 	if err := s.startProvider(ctx); err != nil {
@@ -198,11 +215,20 @@ func (s *System) file(name string) string { return filepath.Join(s.Plane.Directo
 
 // serviceAccount writes a kubeconfig with the rights of a ServiceAccount.
 func (s *System) serviceAccount(ctx context.Context, namespace, name string) (path string, err error) {
+	return s.serviceAccountAt(ctx, namespace, name, name, "")
+}
+
+// serviceAccountAt is serviceAccount for a program that reaches the API server at a URL of its own, unless that is
+// empty.
+func (s *System) serviceAccountAt(ctx context.Context, namespace, name, program, apiServer string) (path string, err error) {
 	config, err := s.Plane.ServiceAccountConfig(ctx, namespace, name)
 	if err != nil {
 		return "", err
 	}
-	path = s.file(name + ".kubeconfig")
+	if apiServer != "" {
+		config.Host = apiServer
+	}
+	path = s.file(program + ".kubeconfig")
 	return path, controlplane.WriteKubeconfig(path, config)
 }
 
@@ -228,12 +254,12 @@ func (s *System) startProvider(ctx context.Context) (err error) {
 	if s.ProviderMetrics, err = s.address(); err != nil {
 		return err
 	}
-	s.Provider, err = s.runProvider(ctx, "provider", s.ProviderAddress, s.providerHealth, s.ProviderMetrics)
+	s.Provider, err = s.runProvider(ctx, "provider", "", s.ProviderAddress, s.providerHealth, s.ProviderMetrics)
 	return err
 }
 
-func (s *System) runProvider(ctx context.Context, name, address, health, metrics string) (*controlplane.Process, error) {
-	kubeconfig, err := s.serviceAccount(ctx, Namespace, "provider")
+func (s *System) runProvider(ctx context.Context, name, apiServer, address, health, metrics string) (*controlplane.Process, error) {
+	kubeconfig, err := s.serviceAccountAt(ctx, Namespace, "provider", name, apiServer)
 	if err != nil {
 		return nil, err
 	}
@@ -273,12 +299,17 @@ func (s *System) startOperator() (err error) {
 	return err
 }
 
+// autoscalerCertificate writes the certificate that Cluster Autoscaler shows to the provider.
+func (s *System) autoscalerCertificate() error {
+	return s.Plane.WriteClientCertificate("cluster-autoscaler", s.file("autoscaler.crt"), s.file("autoscaler.key"), s.file("tls-ca.crt"))
+}
+
 func (s *System) startAutoscaler(ctx context.Context) (err error) {
 	kubeconfig, err := s.serviceAccount(ctx, metav1.NamespaceSystem, "cluster-autoscaler")
 	if err != nil {
 		return err
 	}
-	if err := s.Plane.WriteClientCertificate("cluster-autoscaler", s.file("autoscaler.crt"), s.file("autoscaler.key"), s.file("tls-ca.crt")); err != nil {
+	if err := s.autoscalerCertificate(); err != nil {
 		return err
 	}
 	config, err := yaml.Marshal(map[string]string{
@@ -302,20 +333,34 @@ func (s *System) startAutoscaler(ctx context.Context) (err error) {
 	return err
 }
 
-// AddProvider starts one more replica of the provider and waits until it is ready. It returns the address that it
-// serves Cluster Autoscaler on.
-func (s *System) AddProvider(ctx context.Context, name string) (address string, err error) {
-	if address, err = s.address(); err != nil {
-		return "", err
+// Replica is one more provider.
+type Replica struct {
+	*controlplane.Process
+	// Address is where it serves Cluster Autoscaler, Metrics where /metrics is.
+	Address, Metrics string
+
+	system *System
+	health string
+}
+
+// Ready waits until the replica says that it is ready.
+func (r *Replica) Ready(ctx context.Context) error { return r.system.ready(ctx, r.Name(), r.health) }
+
+// AddReplica starts one more replica of the provider and waits until it is ready. It reaches the API server at a URL
+// of its own, unless that is empty.
+func (s *System) AddReplica(ctx context.Context, name, apiServer string) (*Replica, error) {
+	r := &Replica{system: s}
+	for _, address := range []*string{&r.Address, &r.Metrics, &r.health} {
+		var err error
+		if *address, err = s.address(); err != nil {
+			return nil, err
+		}
 	}
-	health, err := s.address()
-	if err != nil {
-		return "", err
+	var err error
+	if r.Process, err = s.runProvider(ctx, name, apiServer, r.Address, r.health, r.Metrics); err != nil {
+		return nil, err
 	}
-	if _, err := s.runProvider(ctx, name, address, health, "0"); err != nil {
-		return "", err
-	}
-	return address, s.ready(ctx, name, health)
+	return r, r.Ready(ctx)
 }
 
 // RestartProvider kills the provider as a crash would and starts it again.
