@@ -54,18 +54,16 @@ func gauges() []gauge {
 }
 
 // machinesByState is the gauge of machines.
-func machinesByState() *prometheus.Desc {
-	return prometheus.NewDesc(prefix+"machines",
-		"Machines by state: ordered (the target calls for it, and it does not exist yet), booting, running (its node has registered), failed, deleting.",
-		[]string{labelPool, "state"}, nil)
-}
+var machinesByState = prometheus.NewDesc(prefix+"machines",
+	"Machines by state: ordered (the target calls for it, and it does not exist yet), booting, running (its node has registered), failed, deleting.",
+	[]string{labelPool, "state"}, nil)
 
 // Describe implements prometheus.Collector.
 func (c *Collector) Describe(out chan<- *prometheus.Desc) {
 	for _, g := range gauges() {
 		out <- g.description
 	}
-	out <- machinesByState()
+	out <- machinesByState
 }
 
 // Collect implements prometheus.Collector.
@@ -83,7 +81,6 @@ func (c *Collector) Collect(out chan<- prometheus.Metric) {
 			out <- prometheus.MustNewConstMetric(g.description, prometheus.GaugeValue, g.value(&pools.Items[i]), pools.Items[i].Name)
 		}
 	}
-	description := machinesByState()
 	for i := range pools.Items {
 		counts, err := c.count(ctx, &pools.Items[i])
 		if err != nil {
@@ -91,8 +88,7 @@ func (c *Collector) Collect(out chan<- prometheus.Metric) {
 			continue
 		}
 		for state, count := range counts {
-			//nolint:promlinter // As above.
-			out <- prometheus.MustNewConstMetric(description, prometheus.GaugeValue, float64(count), pools.Items[i].Name, state)
+			out <- prometheus.MustNewConstMetric(machinesByState, prometheus.GaugeValue, float64(count), pools.Items[i].Name, state)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"context"
 	"io"
 	"net"
 	"net/http"
@@ -127,6 +128,7 @@ func (b *heldBody) Close() error {
 
 // gate is a TCP proxy that can be shut, as a network that loses every packet from then on.
 type gate struct {
+	ctx      context.Context //nolint:containedctx // It is that of the connections, and ends with the gate.
 	listener net.Listener
 	target   string
 	running  sync.WaitGroup
@@ -144,9 +146,11 @@ func newGate(t *testing.T, target string) *gate {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &gate{listener: listener, target: target, conns: map[net.Conn]struct{}{}}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	g := &gate{ctx: ctx, listener: listener, target: target, conns: map[net.Conn]struct{}{}}
 	g.running.Go(g.serve)
 	t.Cleanup(func() {
+		cancel()
 		_ = listener.Close()
 		g.mu.Lock()
 		g.ended = true
@@ -208,7 +212,7 @@ func (g *gate) serve() {
 		if !g.keep(conn) || !g.passes() {
 			continue // Whoever connects to a shut gate hears nothing.
 		}
-		other, err := net.Dial("tcp", g.target)
+		other, err := (&net.Dialer{}).DialContext(g.ctx, "tcp", g.target)
 		if err != nil {
 			_ = conn.Close()
 			continue

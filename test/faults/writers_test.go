@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -21,7 +22,10 @@ import (
 // labelEdits is a label that counts how often somebody has edited a pool.
 const labelEdits = "example.com/edits"
 
-// TestWritersLoseNothing: while others edit labels and bounds of a pool as fast as they can, Cluster Autoscaler adds and
+// editEvery is the time between two edits of one writer.
+const editEvery = 20 * time.Millisecond
+
+// TestWritersLoseNothing: while others edit labels and bounds of a pool at a high rate, Cluster Autoscaler adds and
 // removes nodes. Everything that was answered with success has happened, of both sides, and nothing else.
 func TestWritersLoseNothing(t *testing.T) {
 	t.Parallel()
@@ -41,7 +45,14 @@ func TestWritersLoseNothing(t *testing.T) {
 	var busy sync.WaitGroup
 	for i := range writers {
 		busy.Go(func() {
-			for writing.Err() == nil {
+			ticker := time.NewTicker(editEvery)
+			defer ticker.Stop()
+			for {
+				select {
+				case <-writing.Done():
+					return
+				case <-ticker.C:
+				}
 				// The test's context, so that an edit which was begun is counted.
 				if err := edit(ctx, cluster.Client, name, func(p *v1alpha1.NodePool) {
 					count, _ := strconv.Atoi(p.Labels[labelEdits])

@@ -156,7 +156,7 @@ func (c *checker) machineOrdered(machine *v1alpha1.KwokMachine) {
 	}
 	called := max(pool.Spec.Replicas, c.claimedFor[pool.Name])
 	live := c.state.Live(pool)
-	c.promise(live <= int(called), "machine %s was ordered, the %dth of %s, whose target is %d", machine.Name, live, pool.Name, called)
+	c.promise(live <= int(called), "machine %s was ordered: %s has %d machines and its target is %d", machine.Name, pool.Name, live, called)
 }
 
 // machineGone checks that a machine goes after its node: without it the node would be nobody's.

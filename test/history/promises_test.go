@@ -132,6 +132,13 @@ func TestBroken(t *testing.T) {
 		"a first pod that waits for a node":        {begin.then(pod(0, "", starved)), ""},
 		"a pod of a user's edit that waits":        {begin.then(cluster(3, 1), pod(2, "", starved)), ""},
 		"a pod of a MiniCluster that is unmanaged": {story{}.then(pod(7, "", starved)), ""},
+		"machines up to the target":                {begin.then(pool(2), machine("x"), machine("y")), ""},
+		"a machine beyond the target":              {begin.then(pool(1), machine("x"), machine("y")), "machine y was ordered: hpc has 2 machines and its target is 1"},
+		"a machine beside one on its way out":      {begin.then(pool(1), machine("x"), pool(1, "x"), machine("y")), ""},
+		"a machine claimed for a higher target":    {begin.then(claimed(2), claimed(1), machine("x"), machine("y")), ""},
+		"a machine ordered twice":                  {begin.then(pool(2), machine("x")).gone(machine("x")).then(machine("x")), "machine x was ordered twice"},
+		"a machine that is gone before its node":   {begin.then(pool(1), machine("a")).gone(machine("a")), "machine a has gone and left its node"},
+		"a machine that is gone after its node":    {begin.then(pool(1), machine("a")).gone(node("a", true)).gone(machine("a")), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -140,6 +147,29 @@ func TestBroken(t *testing.T) {
 				t.Errorf("got %q, want %q", broken, row.says)
 			}
 		})
+	}
+}
+
+func machine(name string) *v1alpha1.KwokMachine {
+	return &v1alpha1.KwokMachine{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: v1alpha1.KwokMachineSpec{NodePool: "hpc"}}
+}
+
+// claimed is a pool for which two names were claimed.
+func claimed(target int32) *v1alpha1.NodePool {
+	p := pool(target)
+	p.Status.MachinesOrdered = 2
+	return p
+}
+
+// TestLost: a node that goes is lost unless its machine was told to go before.
+func TestLost(t *testing.T) {
+	t.Parallel()
+	begin := story{}.then(pool(1), node("a", true))
+	if lost := history.Lost(begin.then(pool(0, "a")).gone(node("a", true))); len(lost) > 0 {
+		t.Errorf("a node whose machine was told to go: %v", lost)
+	}
+	if lost := history.Lost(begin.gone(node("a", true))); len(lost) != 1 || !strings.Contains(lost[0], "node a of hpc was deleted") {
+		t.Errorf("a node whose machine was not told to go: %v", lost)
 	}
 }
 
