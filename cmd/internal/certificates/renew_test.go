@@ -129,8 +129,8 @@ func TestFifteenYears(t *testing.T) {
 	s := begin(t)
 	inMemory := s.client // what the client read when it was started
 	authorities, servers, clients, restarts := 1, 1, 1, 0
-	const step = 5 * 24 * time.Hour
-	for day := range 15 * 365 / 5 {
+	const step = 10 * 24 * time.Hour
+	for day := range 15 * 365 / 10 {
 		s.now = s.now.Add(step)
 		server, client := s.pass(t)
 		if strings.Contains(server, "a new authority") {
