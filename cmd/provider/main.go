@@ -4,6 +4,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -19,12 +20,10 @@ var version = "dev"
 // Config is everything that the provider can be told.
 type Config struct {
 	process.Config
-	TLSCertFile, TLSKeyFile string
-	ClientCAFile            string
-	Insecure                bool
-	AnnounceTimeout         time.Duration
-	MaxStaleness            time.Duration
-	Limits                  serving.Limits
+	TLS             TLSConfig
+	AnnounceTimeout time.Duration
+	MaxStaleness    time.Duration
+	Limits          serving.Limits
 }
 
 func main() { process.Main(command()) }
@@ -40,7 +39,7 @@ func command() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := config.validate(); err != nil {
+			if err := config.validate(cmd.Flags().Changed); err != nil {
 				return err
 			}
 			return run(cmd.Context(), &config)
@@ -48,10 +47,7 @@ func command() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	config.AddFlags(flags, ":8086", "Cluster Autoscaler")
-	flags.StringVar(&config.TLSCertFile, "tls-cert-file", "", "certificate of the server, PEM; read anew when it changes")
-	flags.StringVar(&config.TLSKeyFile, "tls-key-file", "", "private key of the server, PEM; read anew when it changes")
-	flags.StringVar(&config.ClientCAFile, "client-ca-file", "", "certificates, PEM, one of which has to have signed the certificate of Cluster Autoscaler")
-	flags.BoolVar(&config.Insecure, "insecure", false, "serve without TLS: whoever reaches the port may order and delete machines")
+	config.TLS.addFlags(flags)
 	flags.DurationVar(&config.AnnounceTimeout, "release-announce-timeout", 15*time.Second,
 		"how long a release waits for Cluster Autoscaler to ask for the lowered least size, before it is taken not to be running")
 	flags.DurationVar(&config.MaxStaleness, "max-staleness", 30*time.Second,
@@ -60,22 +56,12 @@ func command() *cobra.Command {
 	return cmd
 }
 
-func (c *Config) validate() error {
-	files := 0
-	for _, file := range []string{c.TLSCertFile, c.TLSKeyFile, c.ClientCAFile} {
-		if file != "" {
-			files++
-		}
-	}
+func (c *Config) validate(given func(flag string) bool) error {
 	switch {
-	case c.Insecure && files > 0:
-		return fmt.Errorf("--insecure and --tls-cert-file, --tls-key-file or --client-ca-file contradict each other: give the one or the others")
-	case !c.Insecure && files < 3:
-		return fmt.Errorf("--tls-cert-file, --tls-key-file and --client-ca-file are needed for mutual TLS with Cluster Autoscaler (--insecure serves without)")
 	case c.MaxStaleness < time.Second:
 		return fmt.Errorf("--max-staleness is %s; it must be at least 1s", c.MaxStaleness)
 	case c.AnnounceTimeout < 0:
 		return fmt.Errorf("--release-announce-timeout is %s; it must not be negative", c.AnnounceTimeout)
 	}
-	return c.Limits.Validate()
+	return errors.Join(c.TLS.validate(given), c.Limits.Validate())
 }

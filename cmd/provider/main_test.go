@@ -14,8 +14,15 @@ func TestRefusedFlags(t *testing.T) {
 		args []string
 		want string
 	}{
-		"nothing about TLS":              {nil, "--tls-cert-file, --tls-key-file and --client-ca-file are needed for mutual TLS with Cluster Autoscaler (--insecure serves without)"},
-		"a certificate alone":            {[]string{"--tls-cert-file=a", "--tls-key-file=b"}, "--client-ca-file are needed"},
+		"a certificate alone":            {[]string{"--tls-cert-file=a", "--tls-key-file=b"}, "--client-ca-file are needed together"},
+		"files and a Secret":             {[]string{"--tls-cert-file=a", "--tls-key-file=b", "--client-ca-file=c", "--server-secret=d"}, "--server-secret is about certificates that the provider issues"},
+		"no TLS and a Secret":            {[]string{"--insecure", "--client-secret=d"}, "--client-secret is about certificates that the provider issues"},
+		"nobody to answer":               {[]string{"--client-names="}, "--client-names is empty; it must have the name of Cluster Autoscaler's certificate"},
+		"a server without a name":        {[]string{"--tls-services="}, "--tls-services and --tls-extra-names are both empty"},
+		"a Secret elsewhere":             {[]string{"--server-secret=a/b"}, `--server-secret is "a/b"; it must be the name of a Secret in the provider's namespace`},
+		"a Secret nowhere":               {[]string{"--client-secret=/b"}, `--client-secret is "/b"; it must be NAME or NAMESPACE/NAME`},
+		"renewed before it is issued":    {[]string{"--certificate-lifetime=1h", "--certificate-renew-before=2h"}, "--certificate-renew-before is 2h0m0s; it must be positive and shorter than --certificate-lifetime, 1h0m0s"},
+		"a short-lived authority":        {[]string{"--authority-lifetime=24h"}, "--authority-lifetime is 24h0m0s; it must be at least twice --certificate-lifetime, 8760h0m0s"},
 		"TLS and none":                   {[]string{"--insecure", "--tls-cert-file=a"}, "contradict each other"},
 		"no time at all":                 {[]string{"--insecure", "--max-staleness=10ms"}, "--max-staleness is 10ms; it must be at least 1s"},
 		"a negative time":                {[]string{"--insecure", "--release-announce-timeout=-1s"}, "--release-announce-timeout is -1s; it must not be negative"},

@@ -2,19 +2,13 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"os"
 
-	"github.com/go-logr/logr"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
-	"sigs.k8s.io/controller-runtime/pkg/certwatcher"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
@@ -95,7 +89,7 @@ func serve(ctx context.Context, mgr manager.Manager, config *Config, observer *p
 	if err != nil {
 		return err
 	}
-	security, err := transport(mgr, config, log)
+	security, err := secure(mgr, config, log)
 	if err != nil {
 		return err
 	}
@@ -104,38 +98,9 @@ func serve(ctx context.Context, mgr manager.Manager, config *Config, observer *p
 		Address:  config.GRPCAddress,
 		Register: func(r grpc.ServiceRegistrar) { externalgrpc.RegisterCloudProviderServer(r, provider) },
 		Limits:   config.Limits,
-		Options:  []grpc.ServerOption{security},
+		Options:  security,
 		Ready:    synced.Wait,
 		Metrics:  metrics.Registry,
 		Log:      log, ShutdownTimeout: process.ShutdownTimeout,
 	})
-}
-
-// transport is mutual TLS from files, or nothing where that was asked for.
-func transport(mgr manager.Manager, config *Config, log logr.Logger) (grpc.ServerOption, error) {
-	if config.Insecure {
-		log.Info("WARNING: serving without TLS: whoever reaches the port may order and delete machines", "address", config.GRPCAddress)
-		return grpc.EmptyServerOption{}, nil
-	}
-	watcher, err := certwatcher.New(config.TLSCertFile, config.TLSKeyFile)
-	if err != nil {
-		return nil, fmt.Errorf("read --tls-cert-file and --tls-key-file: %w", err)
-	}
-	if err := mgr.Add(watcher); err != nil {
-		return nil, fmt.Errorf("watch the certificate: %w", err)
-	}
-	pem, err := os.ReadFile(config.ClientCAFile)
-	if err != nil {
-		return nil, fmt.Errorf("read --client-ca-file: %w", err)
-	}
-	clients := x509.NewCertPool()
-	if !clients.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("--client-ca-file %s has no PEM certificate", config.ClientCAFile)
-	}
-	return grpc.Creds(credentials.NewTLS(&tls.Config{
-		MinVersion:     tls.VersionTLS12,
-		GetCertificate: watcher.GetCertificate,
-		ClientCAs:      clients,
-		ClientAuth:     tls.RequireAndVerifyClientCert,
-	})), nil
 }

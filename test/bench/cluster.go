@@ -81,7 +81,7 @@ func (c *cluster) install(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("install the definitions: %w", err)
 	}
-	for _, path := range []string{"manifests/namespace.yaml", "manifests/provider/rbac.yaml"} {
+	for _, path := range []string{"manifests/namespace/namespace.yaml", "manifests/provider/rbac.yaml"} {
 		text, err := os.ReadFile(filepath.Join(c.root, filepath.FromSlash(path)))
 		if err != nil {
 			return err

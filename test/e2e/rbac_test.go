@@ -55,35 +55,50 @@ func checkRights() error {
 		}
 		for _, name := range slices.Sorted(maps.Keys(granted)) {
 			if !used[name] {
-				problems = append(problems, fmt.Errorf("%s is granted by manifests/%s/rbac.yaml and was never used", name, program))
+				problems = append(problems, fmt.Errorf("%s is granted by %s and was never used", name, granted[name]))
 			}
 		}
 	}
 	return errors.Join(problems...)
 }
 
-// rights are those that the ClusterRole of a program grants.
-func rights(program string) (map[string]bool, error) {
-	objects, err := shared.ObjectsOf("manifests/" + program + "/rbac.yaml")
-	if err != nil {
-		return nil, err
-	}
-	granted := map[string]bool{}
-	for _, object := range objects {
-		if object.GetKind() != "ClusterRole" {
-			continue
-		}
-		var role rbacv1.ClusterRole
-		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, &role); err != nil {
-			return nil, err
-		}
-		for _, rule := range role.Rules {
+// rights are those that are granted to a program, but for its lease, each with the file that grants it.
+func rights(program string) (map[string]string, error) {
+	granted := map[string]string{}
+	grant := func(file string, rules []rbacv1.PolicyRule) {
+		for _, rule := range rules {
 			for _, group := range rule.APIGroups {
 				for _, resource := range rule.Resources {
 					for _, verb := range rule.Verbs {
-						granted[right(program, group, resource, verb)] = true
+						granted[right(program, group, resource, verb)] = file
 					}
 				}
+			}
+		}
+	}
+	files := []string{"manifests/" + program + "/rbac.yaml"}
+	if program == "provider" {
+		files = append(files, "manifests/certificates/rbac.yaml")
+	}
+	for _, file := range files {
+		objects, err := shared.ObjectsOf(file)
+		if err != nil {
+			return nil, err
+		}
+		for _, object := range objects {
+			switch kind := object.GetKind(); {
+			case kind == "ClusterRole":
+				var role rbacv1.ClusterRole
+				if err := runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, &role); err != nil {
+					return nil, err
+				}
+				grant(file, role.Rules)
+			case kind == "Role" && object.GetName() != program+"-leader-election":
+				var role rbacv1.Role
+				if err := runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, &role); err != nil {
+					return nil, err
+				}
+				grant(file, role.Rules)
 			}
 		}
 	}

@@ -36,8 +36,8 @@ type Cluster struct {
 	Client client.WithWatch
 }
 
-// Main is for a TestMain: it starts a control plane in directory test/*/ of the repository, fills in the cluster,
-// runs the tests, looks for goroutines that they have left, and exits.
+// Main is for a TestMain: it starts a control plane, fills in the cluster, runs the tests, looks for goroutines that
+// they have left, and exits.
 func Main(m *testing.M, cluster *Cluster, parts controlplane.Parts) {
 	ctrl.SetLogger(logr.Discard())
 	code, err := withCluster(cluster, parts, m.Run)
@@ -65,8 +65,12 @@ func withCluster(cluster *Cluster, parts controlplane.Parts, run func() int) (co
 	if err := yaml.UnmarshalStrict(crd.MiniClusters, definition); err != nil {
 		return 1, fmt.Errorf("parse the definition of the MiniCluster: %w", err)
 	}
+	definitions, err := definitions()
+	if err != nil {
+		return 1, err
+	}
 	if _, err := envtest.InstallCRDs(cluster.Config, envtest.CRDInstallOptions{
-		Paths: []string{filepath.Join("..", "..", "manifests", "crd")}, ErrorIfPathMissing: true,
+		Paths: []string{definitions}, ErrorIfPathMissing: true,
 		CRDs: []*apiextensionsv1.CustomResourceDefinition{definition},
 	}); err != nil {
 		return 1, fmt.Errorf("install the definitions: %w", err)
@@ -84,6 +88,23 @@ func withCluster(cluster *Cluster, parts controlplane.Parts, run func() int) (co
 		return 1, fmt.Errorf("connect to the API server: %w", err)
 	}
 	return run(), nil
+}
+
+// definitions is the directory of our definitions, in the repository above the directory of the tests.
+func definitions() (string, error) {
+	working, err := os.Getwd()
+	if err != nil {
+		return "", fmt.Errorf("find the repository: %w", err)
+	}
+	for directory := working; ; directory = filepath.Dir(directory) {
+		path := filepath.Join(directory, "manifests", "crd")
+		if _, err := os.Stat(path); err == nil {
+			return path, nil
+		}
+		if directory == filepath.Dir(directory) {
+			return "", fmt.Errorf("find the repository: %s is not in it", working)
+		}
+	}
 }
 
 // Patience is how long anything may take on a busy machine.

@@ -10,9 +10,34 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/externalgrpc"
 )
+
+// ClientSecret is where the provider puts the certificate of Cluster Autoscaler.
+const ClientSecret = "cluster-autoscaler-provider-tls"
+
+// mountClientSecret waits for the certificate of Cluster Autoscaler, as its pod would, and writes it to files.
+func (s *System) mountClientSecret(ctx context.Context) error {
+	var secret corev1.Secret
+	var last error
+	err := wait.PollUntilContextTimeout(ctx, readyPoll, readyWithin, true, func(ctx context.Context) (bool, error) {
+		last = s.Client.Get(ctx, client.ObjectKey{Namespace: Namespace, Name: ClientSecret}, &secret)
+		return last == nil, client.IgnoreNotFound(last)
+	})
+	if err != nil {
+		return fmt.Errorf("wait for Secret %s: %w", ClientSecret, errors.Join(err, last))
+	}
+	for key, file := range map[string]string{corev1.TLSCertKey: "autoscaler.crt", corev1.TLSPrivateKeyKey: "autoscaler.key", "ca.crt": "tls-ca.crt"} {
+		if err := os.WriteFile(s.file(file), secret.Data[key], 0o600); err != nil {
+			return fmt.Errorf("write Secret %s to files: %w", ClientSecret, err)
+		}
+	}
+	return nil
+}
 
 // AsAutoscaler speaks to the provider as Cluster Autoscaler does, with its certificate.
 func (s *System) AsAutoscaler(ctx context.Context, ask func(context.Context, externalgrpc.CloudProviderClient) error) error {

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
@@ -132,7 +131,7 @@ func (s *System) start(ctx context.Context) error {
 		if err := s.ready(ctx, "provider", s.providerHealth); err != nil {
 			return err
 		}
-		return s.autoscalerCertificate()
+		return s.mountClientSecret(ctx)
 	}
 	s.say("starting provider, controller, %s and %s", nameOf(s.programs.clusterAutoscaler), nameOf(s.programs.fluxOperator))
 	if err := s.startProvider(ctx); err != nil {
@@ -181,7 +180,8 @@ func (s *System) connect(context.Context) error {
 }
 
 // install installs the definitions, and of the manifests what the binaries need when they run beside the
-// cluster: the namespace, the rights of their ServiceAccounts, and who may write a NodePool's target.
+// cluster: the namespace, the rights of their ServiceAccounts, who may write a NodePool's target, and which Secrets
+// the provider may create.
 func (s *System) install(ctx context.Context) error {
 	definition := crd.MiniClusters
 	if path := os.Getenv(FluxOperatorCRDVariable); path != "" {
@@ -202,7 +202,7 @@ func (s *System) install(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("install the definitions: %w", err)
 	}
-	for _, path := range []string{"manifests/namespace.yaml", "manifests/provider/rbac.yaml", "manifests/provider/admission.yaml", "manifests/controller/rbac.yaml", "examples/cluster-autoscaler/rbac.yaml"} {
+	for _, path := range []string{"manifests/namespace/namespace.yaml", "manifests/provider/rbac.yaml", "manifests/provider/admission.yaml", "manifests/certificates/rbac.yaml", "manifests/certificates/admission.yaml", "manifests/controller/rbac.yaml", "examples/cluster-autoscaler/rbac.yaml"} {
 		if err := s.applyPart(ctx, path); err != nil {
 			return err
 		}
@@ -242,9 +242,6 @@ func (s *System) address() (string, error) {
 }
 
 func (s *System) startProvider(ctx context.Context) (err error) {
-	if err := s.Plane.WriteServerCertificate(s.file("provider.crt"), s.file("provider.key"), s.file("tls-ca.crt")); err != nil {
-		return err
-	}
 	if s.ProviderAddress, err = s.address(); err != nil {
 		return err
 	}
@@ -264,7 +261,7 @@ func (s *System) runProvider(ctx context.Context, name, apiServer, address, heal
 		return nil, err
 	}
 	return s.Plane.Run(name, exec.Command(s.programs.provider, append(append(s.commonFlags(kubeconfig, address, health, metrics),
-		"--tls-cert-file="+s.file("provider.crt"), "--tls-key-file="+s.file("provider.key"), "--client-ca-file="+s.file("tls-ca.crt")), s.options.ProviderFlags...)...))
+		"--namespace="+Namespace, "--tls-extra-names=127.0.0.1"), s.options.ProviderFlags...)...))
 }
 
 // commonFlags are those of both binaries.
@@ -299,17 +296,12 @@ func (s *System) startOperator() (err error) {
 	return err
 }
 
-// autoscalerCertificate writes the certificate that Cluster Autoscaler shows to the provider.
-func (s *System) autoscalerCertificate() error {
-	return s.Plane.WriteClientCertificate("cluster-autoscaler", s.file("autoscaler.crt"), s.file("autoscaler.key"), s.file("tls-ca.crt"))
-}
-
 func (s *System) startAutoscaler(ctx context.Context) (err error) {
-	kubeconfig, err := s.serviceAccount(ctx, metav1.NamespaceSystem, "cluster-autoscaler")
+	kubeconfig, err := s.serviceAccount(ctx, Namespace, "cluster-autoscaler")
 	if err != nil {
 		return err
 	}
-	if err := s.autoscalerCertificate(); err != nil {
+	if err := s.mountClientSecret(ctx); err != nil {
 		return err
 	}
 	config, err := yaml.Marshal(map[string]string{
@@ -328,7 +320,7 @@ func (s *System) startAutoscaler(ctx context.Context) (err error) {
 	}
 	s.Autoscaler, err = s.Plane.Run("cluster-autoscaler", exec.Command(s.programs.clusterAutoscaler, append([]string{
 		"--kubeconfig=" + kubeconfig, "--cloud-provider=externalgrpc", "--cloud-config=" + s.file("cloud-config.yaml"),
-		"--enforce-node-group-min-size=true", "--leader-elect=false", "--address=" + own,
+		"--namespace=" + Namespace, "--enforce-node-group-min-size=true", "--leader-elect=false", "--address=" + own,
 	}, s.options.AutoscalerFlags...)...))
 	return err
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"strings"
 
 	"github.com/go-logr/logr"
 	"go.uber.org/zap/zapcore"
@@ -38,6 +39,24 @@ func restConfig(kubeconfig, userAgent string) (*rest.Config, error) {
 	// The API server's priority and fairness limits us; limits of our own would only slow bursts down.
 	config.QPS = -1
 	return config, nil
+}
+
+// namespaceFile is where a pod finds its namespace.
+const namespaceFile = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
+
+// Namespace is the one that was given, or that of the pod where none was.
+func Namespace(given string) (string, error) {
+	if given != "" {
+		return given, nil
+	}
+	content, err := os.ReadFile(namespaceFile)
+	if errors.Is(err, os.ErrNotExist) {
+		return "", errors.New("--namespace is needed outside of a pod: it is where the Secrets and Services of the program are")
+	}
+	if err != nil {
+		return "", fmt.Errorf("find the namespace of the pod: %w", err)
+	}
+	return strings.TrimSpace(string(content)), nil
 }
 
 // Everywhere is a runnable that runs on every replica, leader or not.
