@@ -291,3 +291,24 @@ func mustRead(t *testing.T, data map[string][]byte, now time.Time) *authority {
 	}
 	return a
 }
+
+// TestDownForYears: what has expired while nobody was there to renew it is issued anew, and what has not is kept.
+func TestDownForYears(t *testing.T) {
+	t.Parallel()
+	for years, row := range map[int]struct{ server, client string }{
+		2:  {"certificate has expired", "certificate has expired"},
+		20: {"the first certificate of ca.crt is not that of an authority, or not valid now", "certificate has expired"},
+	} {
+		s := begin(t)
+		authority := string(s.server[keyTrusted])
+		s.now = s.now.AddDate(years, 0, 0)
+		server, client := s.pass(t)
+		if !strings.Contains(server, row.server) || !strings.Contains(client, row.client) {
+			t.Errorf("after %d years: %q; %q", years, server, client)
+		}
+		if trusted := parse(t, s.server[keyTrusted]); len(trusted) != 1 || (string(s.server[keyTrusted]) == authority) != (years < 10) {
+			t.Errorf("after %d years %d authorities are trusted, the first of which is %s", years, len(trusted), trusted[0].Subject)
+		}
+		s.works(t, s.client)
+	}
+}
