@@ -334,16 +334,22 @@ func (r *Reconciler) orderMachines(ctx context.Context, pool *v1alpha1.NodePool,
 	return nil
 }
 
-// seesAll makes sure that the machines observed are those that there are. The error is errStale when the cache
-// is behind; the events that it has yet to see bring the next pass.
+// seesAll makes sure that no machine exists that was not observed. The error is errStale when the cache is behind; the
+// events that it has yet to see bring the next pass. Their number says nothing: while one comes, another may have gone.
 func (r *Reconciler) seesAll(ctx context.Context, pool *v1alpha1.NodePool, group *nodegroup.Group) error {
 	fresh, err := r.Backend.List(ctx, pool.Name, machines.Live)
 	if err != nil {
 		return err
 	}
-	if len(fresh) != len(group.Machines) {
-		log.FromContext(ctx).V(1).Info("Put off a pass until the cache has caught up", "nodePool", pool.Name)
-		return errStale
+	observed := make(map[string]bool, len(group.Machines))
+	for i := range group.Machines {
+		observed[group.Machines[i].Name] = true
+	}
+	for i := range fresh {
+		if !observed[fresh[i].Name] {
+			log.FromContext(ctx).V(1).Info("Put off a pass until the cache has caught up", "nodePool", pool.Name, "machine", fresh[i].Name)
+			return errStale
+		}
 	}
 	return nil
 }
