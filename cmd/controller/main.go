@@ -3,10 +3,13 @@
 package main
 
 import (
+	"errors"
+
 	"github.com/spf13/cobra"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/process"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/serving"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/tracing"
 )
 
 // version is set by the linker.
@@ -15,7 +18,8 @@ var version = "dev"
 // Config is everything that the controller can be told.
 type Config struct {
 	process.Config
-	Limits serving.Limits
+	Limits  serving.Limits
+	Tracing tracing.Config
 }
 
 func main() { process.Main(command()) }
@@ -31,7 +35,7 @@ func command() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := config.Limits.Validate(); err != nil {
+			if err := errors.Join(config.Limits.Validate(), config.Tracing.Validate()); err != nil {
 				return err
 			}
 			return run(cmd.Context(), &config)
@@ -39,5 +43,6 @@ func command() *cobra.Command {
 	}
 	config.AddFlags(cmd.Flags(), ":50051", "ensemble members")
 	config.Limits.AddFlags(cmd.Flags())
+	config.Tracing.AddFlags(cmd.Flags())
 	return cmd
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/process"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/serving"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/tracing"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/endpoint"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/resize"
@@ -57,11 +58,21 @@ func run(ctx context.Context, config *Config) error {
 	members := endpoint.New(endpoint.Options{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Events: recorder, Log: log.WithName("endpoint"), Clock: clock.RealClock{},
 	})
+	traces, err := tracing.New(ctx, &config.Tracing, name, version, log.WithName("tracing"))
+	if err != nil {
+		return err
+	}
+	if traces != nil {
+		if err := mgr.Add(traces); err != nil {
+			return err
+		}
+	}
 	if err := process.Add(mgr, synced, &serving.Server{
 		Name:     "EnsembleOperator",
 		Address:  config.GRPCAddress,
 		Register: members.Register,
 		Limits:   config.Limits,
+		Options:  traces.ServerOptions(),
 		Ready:    synced.Wait,
 		Metrics:  metrics.Registry,
 		Log:      log, ShutdownTimeout: process.ShutdownTimeout,

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/process"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/serving"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/tracing"
 )
 
 // version is set by the linker.
@@ -24,6 +25,7 @@ type Config struct {
 	AnnounceTimeout time.Duration
 	MaxStaleness    time.Duration
 	Limits          serving.Limits
+	Tracing         tracing.Config
 }
 
 func main() { process.Main(command()) }
@@ -53,6 +55,7 @@ func command() *cobra.Command {
 	flags.DurationVar(&config.MaxStaleness, "max-staleness", 30*time.Second,
 		"how long the API server may be out of reach before Cluster Autoscaler is no longer answered from memory")
 	config.Limits.AddFlags(flags)
+	config.Tracing.AddFlags(flags)
 	return cmd
 }
 
@@ -63,5 +66,5 @@ func (c *Config) validate(given func(flag string) bool) error {
 	case c.AnnounceTimeout < 0:
 		return fmt.Errorf("--release-announce-timeout is %s; it must not be negative", c.AnnounceTimeout)
 	}
-	return errors.Join(c.TLS.validate(given), c.Limits.Validate())
+	return errors.Join(c.TLS.validate(given), c.Limits.Validate(), c.Tracing.Validate())
 }

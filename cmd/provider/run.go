@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"google.golang.org/grpc"
 	corev1 "k8s.io/api/core/v1"
@@ -16,6 +17,7 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/process"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/serving"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/tracing"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/externalgrpc"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/machines/kwok"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/pool"
@@ -93,12 +95,21 @@ func serve(ctx context.Context, mgr manager.Manager, config *Config, observer *p
 	if err != nil {
 		return err
 	}
+	traces, err := tracing.New(ctx, &config.Tracing, name, version, log.WithName("tracing"))
+	if err != nil {
+		return err
+	}
+	if traces != nil {
+		if err := mgr.Add(traces); err != nil {
+			return err
+		}
+	}
 	return process.Add(mgr, synced, contact, process.Everywhere(provider.Announce), &serving.Server{
 		Name:     "CloudProvider",
 		Address:  config.GRPCAddress,
 		Register: func(r grpc.ServiceRegistrar) { externalgrpc.RegisterCloudProviderServer(r, provider) },
 		Limits:   config.Limits,
-		Options:  security,
+		Options:  slices.Concat(security, traces.ServerOptions()),
 		Ready:    synced.Wait,
 		Metrics:  metrics.Registry,
 		Log:      log, ShutdownTimeout: process.ShutdownTimeout,
