@@ -101,7 +101,7 @@ spec: {minSize: null, machines: {kwok: {bootDelay: null}}}`))
 }
 
 func TestNodePoolWhoseMaxSizeSinksKeepsItsReplicas(t *testing.T) {
-	pool := create(t, edit(t, parse(t, validNodePool), `{metadata: {name: sinking}, spec: {replicas: 8}}`))
+	pool := create(t, edit(t, parse(t, validNodePool), `{metadata: {name: sinking}, spec: {replicas: 8, autoscaler: None}}`))
 	for _, step := range []struct {
 		name, change string
 		refused      []string

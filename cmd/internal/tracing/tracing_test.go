@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/go-logr/logr"
-	"go.opentelemetry.io/proto/otlp/collector/trace/v1"
+	tracev1 "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -23,11 +23,11 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // collector keeps what it is sent: the name of each span with its attributes.
 type collector struct {
-	v1.UnimplementedTraceServiceServer
+	tracev1.UnimplementedTraceServiceServer
 	spans chan string
 }
 
-func (c *collector) Export(_ context.Context, request *v1.ExportTraceServiceRequest) (*v1.ExportTraceServiceResponse, error) {
+func (c *collector) Export(_ context.Context, request *tracev1.ExportTraceServiceRequest) (*tracev1.ExportTraceServiceResponse, error) {
 	for _, r := range request.GetResourceSpans() {
 		var resource []string
 		for _, a := range r.GetResource().GetAttributes() {
@@ -43,7 +43,7 @@ func (c *collector) Export(_ context.Context, request *v1.ExportTraceServiceRequ
 			}
 		}
 	}
-	return &v1.ExportTraceServiceResponse{}, nil
+	return &tracev1.ExportTraceServiceResponse{}, nil
 }
 
 // run serves until the test ends.
@@ -68,7 +68,7 @@ func run(t *testing.T, server *grpc.Server) (address string) {
 func TestTraces(t *testing.T) {
 	got := &collector{spans: make(chan string, 10)}
 	receiver := grpc.NewServer()
-	v1.RegisterTraceServiceServer(receiver, got)
+	tracev1.RegisterTraceServiceServer(receiver, got)
 	config := &tracing.Config{Endpoint: run(t, receiver), Insecure: true, Ratio: 1}
 	traces, err := tracing.New(t.Context(), config, "provider", "v1", logr.Discard())
 	if err != nil {
