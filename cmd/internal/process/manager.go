@@ -23,6 +23,16 @@ import (
 // ShutdownTimeout bounds the end of a process.
 const ShutdownTimeout = 10 * time.Second
 
+// The times of leader election. A leader that is cut off from the API server has to end before another one may lead.
+// On a network that loses everything it notices after retryPeriod and renewDeadline, and then tries to release its lease
+// for half a renewDeadline, which is the timeout that controller-runtime gives the election's client: 12.5 s in all. With
+// client-go's usual 10 s for renewDeadline that would be 17 s, and two would lead.
+const (
+	leaseDuration = 15 * time.Second
+	renewDeadline = 7 * time.Second
+	retryPeriod   = 2 * time.Second
+)
+
 // Config is what both binaries can be told.
 type Config struct {
 	Kubeconfig              string
@@ -79,6 +89,7 @@ func NewManager(config *Config, name, version string, options manager.Options) (
 	options.LeaderElectionID = name
 	options.LeaderElectionNamespace = config.LeaderElectionNamespace
 	options.LeaderElectionReleaseOnCancel = true
+	options.LeaseDuration, options.RenewDeadline, options.RetryPeriod = new(leaseDuration), new(renewDeadline), new(retryPeriod)
 	options.GracefulShutdownTimeout = new(ShutdownTimeout)
 	mgr, err := manager.New(restConfig, options)
 	if err != nil {
