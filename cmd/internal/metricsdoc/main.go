@@ -26,6 +26,7 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/mutualtls"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/process"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/serving"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/resize"
@@ -100,6 +101,9 @@ func provider(registerer prometheus.Registerer) error {
 		return err
 	}
 	if _, err := process.NewContact(mgr, time.Second, registerer); err != nil {
+		return err
+	}
+	if err := mutualtls.Describe(registerer); err != nil {
 		return err
 	}
 	return (&serving.Server{Metrics: registerer, Log: logr.Discard(), Register: func(r grpc.ServiceRegistrar) {

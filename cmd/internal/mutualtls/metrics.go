@@ -58,3 +58,15 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 func (m *metrics) expires(certificate string, end time.Time) {
 	m.expiry.WithLabelValues(certificate).Set(float64(end.Unix()))
 }
+
+// Describe registers the metrics with a value for every label, for their documentation.
+func Describe(registerer prometheus.Registerer) error {
+	m, err := newMetrics(registerer)
+	if err != nil {
+		return err
+	}
+	for _, certificate := range []string{server, client, authority} {
+		m.expires(certificate, time.Unix(0, 0))
+	}
+	return nil
+}
