@@ -102,10 +102,18 @@ func TestAPIServerDownForAMinute(t *testing.T) {
 	}
 
 	up := time.Now()
+	// An edit that every cache has yet to hear of.
+	if err := edit(t.Context(), s.Client, name, func(p *v1alpha1.NodePool) { p.Spec.MaxSize++ }); err != nil {
+		t.Fatal(err)
+	}
+	var stale time.Duration
 	var after *sight
 	inprocess.UntilWithin(t, recovery, loop, func(ctx context.Context) (missing string, err error) {
 		if after, err = look(ctx, s.Client, name); err != nil {
 			return "", err
+		}
+		if maxSize, err := via.maxSize(name); err == nil && maxSize != after.pool.Spec.MaxSize {
+			stale = time.Since(up)
 		}
 		return after.unsettled(4), nil
 	})
@@ -113,7 +121,7 @@ func TestAPIServerDownForAMinute(t *testing.T) {
 	inprocess.Until(t, func(context.Context) (string, error) {
 		return refusal(via.call(aLoop(t))), nil
 	})
-	t.Logf("Cluster Autoscaler is answered %s after the end of the outage", time.Since(up).Round(time.Second))
+	t.Logf("Cluster Autoscaler was last answered from before the outage %s after its end", stale.Round(time.Second))
 	if err := via.increase(name, 1); err != nil {
 		t.Errorf("IncreaseSize after the outage: %v", err)
 	}
@@ -142,6 +150,23 @@ func TestAPIServerDownForAMinute(t *testing.T) {
 	if !s.Provider.Running() || s.Provider.Pid() != pid {
 		t.Errorf("the provider was process %d and is %d", pid, s.Provider.Pid())
 	}
+}
+
+// maxSize is what Cluster Autoscaler is told in a loop, with the error of Refresh where that fails.
+func (a asks) maxSize(name string) (maxSize int32, err error) {
+	err = a.call(func(ctx context.Context, c externalgrpc.CloudProviderClient) error {
+		if _, err := c.Refresh(ctx, &externalgrpc.RefreshRequest{}); err != nil {
+			return err
+		}
+		groups, err := c.NodeGroups(ctx, &externalgrpc.NodeGroupsRequest{})
+		for _, group := range groups.GetNodeGroups() {
+			if group.GetId() == name {
+				maxSize = group.GetMaxSize()
+			}
+		}
+		return err
+	})
+	return maxSize, err
 }
 
 // refusal is an error in words, empty for none.
