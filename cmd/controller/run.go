@@ -25,7 +25,7 @@ import (
 const name = "ensemble-autoscaler-controller"
 
 func run(ctx context.Context, config *Config) error {
-	mgr, err := process.NewManager(&config.Config, name, version, manager.Options{
+	mgr, watches, err := process.NewManager(&config.Config, name, version, manager.Options{
 		Cache: cache.Options{ByObject: map[client.Object]cache.ByObject{
 			minicluster.New(): {Transform: minicluster.Strip},
 			&corev1.Pod{}:     {Transform: resize.StripPod},
@@ -35,6 +35,9 @@ func run(ctx context.Context, config *Config) error {
 		Client: client.Options{Cache: &client.CacheOptions{Unstructured: true}},
 	})
 	if err != nil {
+		return err
+	}
+	if err := watches.Register(metrics.Registry); err != nil {
 		return err
 	}
 	kind := minicluster.GroupVersionKind

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,7 +29,7 @@ import (
 const name = "ensemble-autoscaler-provider"
 
 func run(ctx context.Context, config *Config) error {
-	mgr, err := process.NewManager(&config.Config, name, version, manager.Options{
+	mgr, watches, err := process.NewManager(&config.Config, name, version, manager.Options{
 		Cache: cache.Options{ByObject: map[client.Object]cache.ByObject{
 			&corev1.Pod{}:  {Transform: pool.StripPod},
 			&corev1.Node{}: {Transform: pool.StripNode},
@@ -51,6 +52,9 @@ func run(ctx context.Context, config *Config) error {
 	if err != nil {
 		return fmt.Errorf("register the metrics of machines: %w", err)
 	}
+	if err := watches.Register(metrics.Registry); err != nil {
+		return err
+	}
 	observer := &pool.Observer{Cached: mgr.GetClient(), Live: mgr.GetAPIReader(), Backend: backend}
 	recorder := mgr.GetEventRecorder(name)
 	if err := (&pool.Reconciler{
@@ -63,7 +67,7 @@ func run(ctx context.Context, config *Config) error {
 	if err := boot.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("set up the boot of kwok machines: %w", err)
 	}
-	if err := serve(ctx, mgr, config, observer, backend, measures); err != nil {
+	if err := serve(ctx, mgr, watches, config, observer, backend, measures); err != nil {
 		return err
 	}
 	mgr.GetLogger().Info("Starting", "version", version, "leaderElection", config.LeaderElect)
@@ -71,7 +75,7 @@ func run(ctx context.Context, config *Config) error {
 }
 
 // serve adds the gRPC server and the probes to the manager.
-func serve(ctx context.Context, mgr manager.Manager, config *Config, observer *pool.Observer, backend *kwok.Backend, measures *pool.Metrics) error {
+func serve(ctx context.Context, mgr manager.Manager, watches *process.Watches, config *Config, observer *pool.Observer, backend *kwok.Backend, measures *pool.Metrics) error {
 	log := mgr.GetLogger()
 	synced := process.NewSynced(mgr.GetCache(), &v1alpha1.NodePool{}, &v1alpha1.EnsembleMember{}, &v1alpha1.KwokMachine{}, &corev1.Node{}, &corev1.Pod{})
 	// Often enough that one lost answer does not count.
@@ -85,7 +89,7 @@ func serve(ctx context.Context, mgr manager.Manager, config *Config, observer *p
 			if !synced.Is() {
 				return errors.New("the caches of the provider are not filled yet")
 			}
-			return contact.Check(config.MaxStaleness)
+			return cmp.Or(contact.Check(config.MaxStaleness), watches.Check(config.MaxStaleness))
 		},
 	})
 	if err != nil {

@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
+	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
@@ -103,6 +104,9 @@ func provider(registerer prometheus.Registerer) error {
 	if _, err := process.NewContact(mgr, time.Second, registerer); err != nil {
 		return err
 	}
+	if err := process.NewWatches(&rest.Config{}, clock.RealClock{}).Register(registerer); err != nil {
+		return err
+	}
 	if err := mutualtls.Describe(registerer); err != nil {
 		return err
 	}
@@ -113,6 +117,9 @@ func provider(registerer prometheus.Registerer) error {
 
 func controller(registerer prometheus.Registerer) error {
 	if _, err := resize.NewMetrics(registerer); err != nil {
+		return err
+	}
+	if err := process.NewWatches(&rest.Config{}, clock.RealClock{}).Register(registerer); err != nil {
 		return err
 	}
 	return (&serving.Server{Metrics: registerer, Log: logr.Discard(), Register: func(r grpc.ServiceRegistrar) {

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -67,20 +68,20 @@ func Main(command *cobra.Command) {
 }
 
 // NewManager sets up what a binary runs in. name is that of its lease and of its events; options are what is
-// special about it.
-func NewManager(config *Config, name, version string, options manager.Options) (manager.Manager, error) {
+// special about it. It also returns what knows of the watches that the manager's caches live on.
+func NewManager(config *Config, name, version string, options manager.Options) (manager.Manager, *Watches, error) {
 	log := Logger(config.Verbosity)
 	ctrl.SetLogger(log)
 	restConfig, err := restConfig(config.Kubeconfig, name+"/"+version)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	options.Scheme = runtime.NewScheme()
 	if err := clientgoscheme.AddToScheme(options.Scheme); err != nil {
-		return nil, fmt.Errorf("register the kinds of Kubernetes: %w", err)
+		return nil, nil, fmt.Errorf("register the kinds of Kubernetes: %w", err)
 	}
 	if err := v1alpha1.AddToScheme(options.Scheme); err != nil {
-		return nil, fmt.Errorf("register our kinds: %w", err)
+		return nil, nil, fmt.Errorf("register our kinds: %w", err)
 	}
 	options.Logger = log
 	options.Metrics = metricsserver.Options{BindAddress: config.MetricsAddress}
@@ -91,11 +92,12 @@ func NewManager(config *Config, name, version string, options manager.Options) (
 	options.LeaderElectionReleaseOnCancel = true
 	options.LeaseDuration, options.RenewDeadline, options.RetryPeriod = new(leaseDuration), new(renewDeadline), new(retryPeriod)
 	options.GracefulShutdownTimeout = new(ShutdownTimeout)
+	watches := NewWatches(restConfig, clock.RealClock{})
 	mgr, err := manager.New(restConfig, options)
 	if err != nil {
-		return nil, fmt.Errorf("set up the manager: %w", err)
+		return nil, nil, fmt.Errorf("set up the manager: %w", err)
 	}
-	return mgr, nil
+	return mgr, watches, nil
 }
 
 // Add adds runnables to a manager, and the probes, of which the one for readiness waits for the caches.
