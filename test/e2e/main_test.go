@@ -69,12 +69,7 @@ func withSystem(run func() int) (code int, err error) {
 		Progress: os.Stderr,
 		// A call that is cut off when the provider is killed makes Cluster Autoscaler leave the group alone for a
 		// while, five minutes if nothing else is said.
-		// One that has just been started may order nodes for pods whose nodes are on their way. They are its own, and go
-		// when nobody needs them.
-		AutoscalerFlags: []string{
-			"--scan-interval=1s", "--initial-node-group-backoff-duration=2s", "--max-node-group-backoff-duration=4s",
-			"--scale-down-unneeded-time=30s", "--scale-down-delay-after-add=10s",
-		},
+		AutoscalerFlags:    []string{"--scan-interval=1s", "--initial-node-group-backoff-duration=2s", "--max-node-group-backoff-duration=4s"},
 		APIServerArguments: []string{"--audit-policy-file=" + policy, "--audit-log-path=" + shared.audit},
 	})
 	if err != nil {
