@@ -44,7 +44,7 @@ const poll = 100 * time.Millisecond
 // Another one takes over, and the story always comes to the same end.
 func TestKillAtEveryWrite(t *testing.T) {
 	t.Parallel()
-	record(t, cluster.Client)
+	record(t, cluster.Client, "kill-")
 	// tellers is how many stories are told side by side, few and many how many writes one takes.
 	const tellers, few, many = 8, 40, 160
 	var next atomic.Int64

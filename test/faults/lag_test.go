@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
@@ -25,7 +28,7 @@ func TestLagRepliesAreTrue(t *testing.T) {
 	t.Parallel()
 	const name = "lag-replies"
 	ctx := t.Context()
-	record(t, cluster.Client)
+	record(t, cluster.Client, name)
 	newPool(t, nodePool(name))
 	network := newLag()
 	p := start(t, name, settings{network: network})
@@ -85,11 +88,12 @@ func TestLagRepliesAreTrue(t *testing.T) {
 	}
 }
 
-// TestLagNothingIsOrderedTwice: a provider that sees the target and not the machines that it has ordered orders no more.
+// TestLagNothingIsOrderedTwice: a provider that sees the target and not the machines that it has ordered orders no more,
+// and one that is to delete such a machine does not take it for gone: it, and no other, goes.
 func TestLagNothingIsOrderedTwice(t *testing.T) {
 	t.Parallel()
 	const name = "lag-orders"
-	record(t, cluster.Client)
+	record(t, cluster.Client, name)
 	newPool(t, nodePool(name))
 	network := newLag()
 	p := start(t, name, settings{network: network})
@@ -110,7 +114,7 @@ func TestLagNothingIsOrderedTwice(t *testing.T) {
 	}
 	machines(3)
 	passes(t, name, 5)
-	// It is told to delete one of which it does not know yet, and to order another one.
+	// It is told to delete one of which it does not know yet.
 	if err := p.deleteNodes(t.Context(), name, name+"-0"); err != nil {
 		t.Error(err)
 	}
@@ -122,8 +126,50 @@ func TestLagNothingIsOrderedTwice(t *testing.T) {
 	if len(seen.machines) != 3 || seen.pool.Status.MachinesOrdered != 3 {
 		t.Errorf("%d machines were ordered and %d exist, not 3", seen.pool.Status.MachinesOrdered, len(seen.machines))
 	}
+	if going := seen.pool.Spec.MachinesToDelete; !slices.Equal(going, []string{name + "-0"}) {
+		t.Errorf("to delete are %v, of which one should be left: it is there", going)
+	}
 	network.letGo("kwokmachines")
-	settled(t, cluster.Client, name, int(seen.pool.Spec.Replicas))
+	if ready := settled(t, cluster.Client, name, 2).ready; !slices.Equal(ready, []string{name + "-1", name + "-2"}) {
+		t.Errorf("left are %v, and %s-0 was to be deleted", ready, name)
+	}
+}
+
+// TestLagNoNodeWithoutMachine: a machine is deleted while it boots, and what lets it boot does not know. It registers a
+// node that would be nobody's, and removes it when it hears of the deletion.
+func TestLagNoNodeWithoutMachine(t *testing.T) {
+	t.Parallel()
+	const name, machine = "lag-boot", "lag-boot-0"
+	record(t, cluster.Client, name)
+	p := nodePool(name)
+	p.Spec.Replicas = 1
+	// Long enough for the deletion to come first on a busy machine.
+	p.Spec.Machines.Kwok.BootDelay = metav1.Duration{Duration: 8 * time.Second}
+	newPool(t, p)
+	network := newLag()
+	provider := start(t, name, settings{network: network})
+	defer provider.Stop()
+	inprocess.Until(t, func(ctx context.Context) (string, error) {
+		var known v1alpha1.KwokMachine
+		err := provider.GetClient().Get(ctx, client.ObjectKey{Name: machine}, &known)
+		if apierrors.IsNotFound(err) {
+			return "the provider does not know the machine yet", nil
+		}
+		return "", err
+	})
+	network.hold("kwokmachines")
+	if err := provider.deleteNodes(t.Context(), name, machine); err != nil {
+		t.Fatal(err)
+	}
+	inprocess.Until(t, func(ctx context.Context) (string, error) {
+		seen, err := look(ctx, cluster.Client, name)
+		if err != nil || (len(seen.machines) == 0 && len(seen.nodes) == 1) {
+			return "", err
+		}
+		return fmt.Sprintf("there are %d machines and %d nodes; a node without a machine is to come", len(seen.machines), len(seen.nodes)), nil
+	})
+	network.letGo("kwokmachines")
+	settled(t, cluster.Client, name, 0)
 }
 
 // passes makes the reconciler look at a pool so many times, and waits each time until it has begun the pass: the one
@@ -150,7 +196,7 @@ func TestLagReleaseIsExact(t *testing.T) {
 	t.Parallel()
 	const name = "lag-release"
 	ctx := t.Context()
-	record(t, cluster.Client)
+	record(t, cluster.Client, name)
 	p := nodePool(name)
 	p.Spec.Replicas = 3
 	newPool(t, p)
@@ -251,7 +297,7 @@ func TestLagOfAnotherReplica(t *testing.T) {
 	t.Parallel()
 	const name = "lag-replica"
 	ctx := t.Context()
-	record(t, cluster.Client)
+	record(t, cluster.Client, name)
 	p := nodePool(name)
 	p.Spec.Replicas = 3
 	newPool(t, p)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -290,8 +291,9 @@ func settled(t *testing.T, c client.Client, name string, nodes int) (s *sight) {
 	return s
 }
 
-// record records what happens from now until the end of the test, and checks the promises on it then.
-func record(t *testing.T, c client.WithWatch) {
+// record records what happens from now until the end of the test, and checks the promises on what concerns the pools
+// whose names begin with a word. Other tests go on beside it.
+func record(t *testing.T, c client.WithWatch, pools string) {
 	t.Helper()
 	recorder, err := history.Start(t.Context(), c, nil)
 	if err != nil {
@@ -301,12 +303,25 @@ func record(t *testing.T, c client.WithWatch) {
 		if err := recorder.Stop(); err != nil {
 			t.Error(err)
 		}
-		events := recorder.Events()
+		events := slices.DeleteFunc(recorder.Events(), func(event history.Event) bool {
+			return !strings.HasPrefix(poolOf(event.Object), pools)
+		})
 		if len(events) == 0 {
-			t.Error("nothing was recorded")
+			t.Errorf("nothing was recorded of %s", pools)
 		}
 		for _, broken := range slices.Concat(history.Broken(events), history.Lost(events)) {
 			t.Error(broken)
 		}
 	})
+}
+
+// poolOf is the pool that an object concerns, which the namespace is called after where it is in one.
+func poolOf(object client.Object) string {
+	if object.GetNamespace() != "" {
+		return object.GetNamespace()
+	}
+	if pool := object.GetLabels()[v1alpha1.LabelNodePool]; pool != "" {
+		return pool
+	}
+	return object.GetName()
 }

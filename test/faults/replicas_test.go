@@ -117,7 +117,7 @@ func TestLostLeader(t *testing.T) {
 	t.Parallel()
 	const name = "leaders"
 	s := startSystem(t, system.Options{LeaderElection: true})
-	record(t, s.Client)
+	record(t, s.Client, name)
 	apiServer, err := url.Parse(s.Plane.URL())
 	if err != nil {
 		t.Fatal(err)

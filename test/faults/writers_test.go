@@ -33,7 +33,7 @@ func TestWritersLoseNothing(t *testing.T) {
 	const name = "writers"
 	const most, writers, grown, removed = 50, 2, 6, 3
 	ctx := t.Context()
-	record(t, cluster.Client)
+	record(t, cluster.Client, name)
 	p := nodePool(name)
 	p.Spec.MaxSize = most
 	newPool(t, p)
@@ -117,7 +117,7 @@ func TestWriterAlwaysFirst(t *testing.T) {
 	t.Parallel()
 	const name = "writer-first"
 	ctx := t.Context()
-	record(t, cluster.Client)
+	record(t, cluster.Client, name)
 	p := nodePool(name)
 	p.Spec.Replicas = 2
 	newPool(t, p)

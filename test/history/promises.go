@@ -159,14 +159,15 @@ func (c *checker) machineOrdered(machine *v1alpha1.KwokMachine) {
 	c.promise(live <= int(called), "machine %s was ordered: %s has %d machines and its target is %d", machine.Name, pool.Name, live, called)
 }
 
-// machineGone checks that a machine goes after its node: without it the node would be nobody's.
+// machineGone checks that a machine that has registered goes after its node: without it the node would be nobody's. One
+// that is cancelled at the moment when it registers is not meant; the node goes after it.
 func (c *checker) machineGone(machine *v1alpha1.KwokMachine) {
 	node := c.state.Nodes[machine.Name]
-	c.promise(node == nil || node.Spec.ProviderID != machine.Spec.ProviderID, "machine %s has gone and left its node", machine.Name)
+	c.promise(node == nil || machine.Status.RegisteredAt == nil || node.Spec.ProviderID != machine.Spec.ProviderID, "machine %s has gone and left its node", machine.Name)
 }
 
-// Lost replays events and returns the nodes of pools that went though nobody had told their machines to go. It is for
-// records in which only the provider deletes nodes.
+// Lost replays events and returns the nodes of pools that went though their machines were there and nobody had told them
+// to go. It is for records in which only the provider deletes nodes.
 func Lost(events []Event) []string {
 	state := newState()
 	var lost []string
@@ -178,7 +179,7 @@ func Lost(events []Event) []string {
 			continue
 		}
 		pool := state.Pools[node.Labels[v1alpha1.LabelNodePool]]
-		if pool != nil && !slices.Contains(pool.Spec.MachinesToDelete, node.Name) {
+		if pool != nil && state.Machines[node.Name] != nil && !slices.Contains(pool.Spec.MachinesToDelete, node.Name) {
 			lost = append(lost, fmt.Sprintf("node %s of %s was deleted, and of the machines to go, %v, it was none", node.Name, pool.Name, pool.Spec.MachinesToDelete))
 		}
 	}

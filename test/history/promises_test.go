@@ -137,8 +137,9 @@ func TestBroken(t *testing.T) {
 		"a machine beside one on its way out":      {begin.then(pool(1), machine("x"), pool(1, "x"), machine("y")), ""},
 		"a machine claimed for a higher target":    {begin.then(claimed(2), claimed(1), machine("x"), machine("y")), ""},
 		"a machine ordered twice":                  {begin.then(pool(2), machine("x")).gone(machine("x")).then(machine("x")), "machine x was ordered twice"},
-		"a machine that is gone before its node":   {begin.then(pool(1), machine("a")).gone(machine("a")), "machine a has gone and left its node"},
-		"a machine that is gone after its node":    {begin.then(pool(1), machine("a")).gone(node("a", true)).gone(machine("a")), ""},
+		"a machine that is gone before its node":   {begin.then(pool(1), registered("a")).gone(registered("a")), "machine a has gone and left its node"},
+		"a machine cancelled as it registers":      {begin.then(pool(1), machine("a")).gone(machine("a")), ""},
+		"a machine that is gone after its node":    {begin.then(pool(1), registered("a")).gone(node("a", true)).gone(registered("a")), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -154,6 +155,12 @@ func machine(name string) *v1alpha1.KwokMachine {
 	return &v1alpha1.KwokMachine{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: v1alpha1.KwokMachineSpec{NodePool: "hpc"}}
 }
 
+func registered(name string) *v1alpha1.KwokMachine {
+	m := machine(name)
+	m.Status.RegisteredAt = new(metav1.NewTime(noon))
+	return m
+}
+
 // claimed is a pool for which two names were claimed.
 func claimed(target int32) *v1alpha1.NodePool {
 	p := pool(target)
@@ -164,9 +171,12 @@ func claimed(target int32) *v1alpha1.NodePool {
 // TestLost: a node that goes is lost unless its machine was told to go before.
 func TestLost(t *testing.T) {
 	t.Parallel()
-	begin := story{}.then(pool(1), node("a", true))
+	begin := story{}.then(pool(1), machine("a"), node("a", true))
 	if lost := history.Lost(begin.then(pool(0, "a")).gone(node("a", true))); len(lost) > 0 {
 		t.Errorf("a node whose machine was told to go: %v", lost)
+	}
+	if lost := history.Lost(story{}.then(pool(1), node("a", true)).gone(node("a", true))); len(lost) > 0 {
+		t.Errorf("a node without a machine: %v", lost)
 	}
 	if lost := history.Lost(begin.gone(node("a", true))); len(lost) != 1 || !strings.Contains(lost[0], "node a of hpc was deleted") {
 		t.Errorf("a node whose machine was not told to go: %v", lost)

@@ -44,8 +44,11 @@ func (b *Boot) SetupWithManager(mgr ctrl.Manager) error {
 // Reconcile implements reconcile.Reconciler.
 func (b *Boot) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
 	var machine v1alpha1.KwokMachine
-	if err := b.Client.Get(ctx, request.NamespacedName, &machine); err != nil {
-		return ctrl.Result{}, client.IgnoreNotFound(err)
+	switch err := b.Client.Get(ctx, request.NamespacedName, &machine); {
+	case apierrors.IsNotFound(err):
+		return ctrl.Result{}, b.removeOrphan(ctx, request.Name)
+	case err != nil:
+		return ctrl.Result{}, fmt.Errorf("get KwokMachine %s: %w", request.Name, err)
 	}
 	if machine.DeletionTimestamp != nil {
 		return ctrl.Result{}, nil
@@ -93,6 +96,29 @@ func (b *Boot) register(ctx context.Context, machine *v1alpha1.KwokMachine) erro
 	log.FromContext(ctx).Info("Machine registered its node", "machine", machine.Name, "nodePool", machine.Spec.NodePool,
 		"afterSeconds", b.Clock.Since(machine.Spec.OrderedAt.Time).Seconds())
 	return b.recordRegistration(ctx, machine)
+}
+
+// removeOrphan deletes the node of a machine that is gone. There is one when the machine was deleted while the cache still
+// let it boot. Until then the node is Ready and takes pods, and belongs to no pool that Cluster Autoscaler is told of.
+func (b *Boot) removeOrphan(ctx context.Context, name string) error {
+	var node corev1.Node
+	if err := b.Client.Get(ctx, client.ObjectKey{Name: name}, &node); err != nil {
+		return client.IgnoreNotFound(err)
+	}
+	owner := metav1.GetControllerOf(&node)
+	if owner == nil || owner.APIVersion != v1alpha1.GroupVersion.String() || owner.Kind != "KwokMachine" || owner.Name != name {
+		return nil
+	}
+	// The cache may not have the machine yet.
+	var machine v1alpha1.KwokMachine
+	if err := b.Live.Get(ctx, client.ObjectKey{Name: name}, &machine); !apierrors.IsNotFound(err) {
+		return err
+	}
+	if err := deletion(b.Client.Delete(ctx, &node, client.Preconditions{UID: &node.UID})); err != nil {
+		return fmt.Errorf("delete Node %s, whose machine is gone: %w", name, err)
+	}
+	log.FromContext(ctx).Info("Machine is gone; removed the node that it has registered meanwhile", "machine", name, "nodePool", node.Labels[v1alpha1.LabelNodePool])
+	return nil
 }
 
 // fail records that a machine will not come up. It stays until somebody deletes it, as an instance of a cloud
