@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/peer"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/ensemble"
@@ -22,7 +23,8 @@ func from(ctx context.Context, ip string) context.Context {
 	return peer.NewContext(ctx, &peer.Peer{Addr: &net.TCPAddr{IP: net.ParseIP(ip), Port: 40000}})
 }
 
-// withAddress makes a pod that nobody schedules and gives it an address and a phase.
+// withAddress makes a pod that nobody schedules and gives it an address and a phase. One whose owner does not exist may
+// be gone by then: the garbage collector looks for such.
 func withAddress(t *testing.T, name, ip string, phase corev1.PodPhase, change func(*corev1.Pod)) {
 	t.Helper()
 	p := &corev1.Pod{
@@ -36,7 +38,7 @@ func withAddress(t *testing.T, name, ip string, phase corev1.PodPhase, change fu
 		t.Fatal(err)
 	}
 	p.Status.Phase, p.Status.PodIP, p.Status.PodIPs = phase, ip, []corev1.PodIP{{IP: ip}}
-	if err := cluster.Client.Status().Update(t.Context(), p); err != nil {
+	if err := cluster.Client.Status().Update(t.Context(), p); client.IgnoreNotFound(err) != nil {
 		t.Fatal(err)
 	}
 }
