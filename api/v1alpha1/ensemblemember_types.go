@@ -64,6 +64,11 @@ type EnsembleMemberSpec struct {
 	// +kubebuilder:default=AllOrNothing
 	GrowthPolicy GrowthPolicy `json:"growthPolicy,omitempty"`
 
+	// RequestPolicy says what becomes of a request while one before it is under way. Copied by the controller
+	// from the annotation on the MiniCluster.
+	// +kubebuilder:default=Accumulate
+	RequestPolicy RequestPolicy `json:"requestPolicy,omitempty"`
+
 	// Request says who asked for the size, written together with it. It is unset, or its size differs
 	// from spec.size, when the size was set in another way.
 	// +optional
@@ -78,6 +83,19 @@ type GrowthPolicy string
 // GrowthAllOrNothing resizes the MiniCluster when all nodes are Ready, and gives all nodes of the growth
 // back when they are not within the pool's provisionTimeout.
 const GrowthAllOrNothing GrowthPolicy = "AllOrNothing"
+
+// RequestPolicy says what becomes of a request to grow while a growth is under way, and of one to shrink during a
+// shrink. A member asks again at every heartbeat for as long as its rule holds.
+//
+// +kubebuilder:validation:Enum=Accumulate;Coalesce
+type RequestPolicy string
+
+const (
+	// RequestAccumulate adds every request to the wish, as the ensemble-operator does.
+	RequestAccumulate RequestPolicy = "Accumulate"
+	// RequestCoalesce answers EXISTS, and changes nothing, until the size that was asked for before is there.
+	RequestCoalesce RequestPolicy = "Coalesce"
+)
 
 // RequestAction is what a request asked for.
 //
@@ -110,7 +128,8 @@ type Request struct {
 	At metav1.MicroTime `json:"at"`
 }
 
-// EnsembleMemberStatus is the observed state of a member. The controller alone writes it.
+// EnsembleMemberStatus is the observed state of a member. The controller writes it, and of it the ensemble endpoint the
+// queue.
 type EnsembleMemberStatus struct {
 	// ObservedGeneration is the metadata.generation that this status speaks of.
 	// +optional
@@ -139,6 +158,10 @@ type EnsembleMemberStatus struct {
 	// LastRequest tells the last request and what has become of it.
 	// +optional
 	LastRequest *RequestOutcome `json:"lastRequest,omitempty"`
+
+	// Queue is what the member has last told of its queue. The ensemble endpoint writes it.
+	// +optional
+	Queue *Queue `json:"queue,omitempty"`
 
 	// Selector selects the pods of the member, as the scale subresource wants it.
 	// +optional
@@ -206,6 +229,55 @@ type RequestOutcome struct {
 	Request `json:",inline"`
 	// Outcome says in words what has become of the request.
 	Outcome string `json:"outcome"`
+}
+
+// Queue is the state of a member's Flux queue, as the member told it by RequestUpdate.
+type Queue struct {
+	// At is when the member told it.
+	At metav1.MicroTime `json:"at"`
+
+	// By names who told it.
+	// +kubebuilder:validation:MaxLength=512
+	By string `json:"by"`
+
+	// Jobs counts the jobs by their Flux states.
+	// +optional
+	Jobs QueueJobs `json:"jobs,omitempty"`
+
+	// Waiting has the number of waiting jobs by the number of nodes that each of them needs.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=64
+	Waiting map[string]int64 `json:"waiting,omitempty"`
+
+	// Counts are further counts that the member keeps, by their names.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=64
+	Counts map[string]int64 `json:"counts,omitempty"`
+}
+
+// QueueJobs counts jobs by their Flux states. The names are those of the first ensemble-operator.
+type QueueJobs struct {
+	// New jobs have been submitted and not been looked at.
+	// +optional
+	New int64 `json:"new,omitempty"`
+	// Depend is the number of jobs that wait for others.
+	// +optional
+	Depend int64 `json:"depend,omitempty"`
+	// Priority is the number of jobs that wait for their priority.
+	// +optional
+	Priority int64 `json:"priority,omitempty"`
+	// Sched is the number of jobs that wait for resources.
+	// +optional
+	Sched int64 `json:"sched,omitempty"`
+	// Run is the number of jobs that run.
+	// +optional
+	Run int64 `json:"run,omitempty"`
+	// Cleanup is the number of jobs that give their resources back.
+	// +optional
+	Cleanup int64 `json:"cleanup,omitempty"`
+	// Inactive jobs have ended.
+	// +optional
+	Inactive int64 `json:"inactive,omitempty"`
 }
 
 // EnsembleMemberList is a list of EnsembleMembers.

@@ -16,6 +16,9 @@ const (
 	// AnnotationGrowthPolicy on a MiniCluster sets EnsembleMember.spec.growthPolicy.
 	AnnotationGrowthPolicy = Group + "/growth-policy"
 
+	// AnnotationRequestPolicy on a MiniCluster sets EnsembleMember.spec.requestPolicy.
+	AnnotationRequestPolicy = Group + "/request-policy"
+
 	// AnnotationAppliedSize on a MiniCluster is the spec.size that the controller last wrote, put there in
 	// the same write. A spec.size that differs from it was edited by somebody else.
 	AnnotationAppliedSize = Group + "/applied-size"

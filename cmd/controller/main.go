@@ -4,12 +4,14 @@ package main
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/process"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/serving"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/tracing"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/endpoint"
 )
 
 // version is set by the linker.
@@ -18,15 +20,22 @@ var version = "dev"
 // Config is everything that the controller can be told.
 type Config struct {
 	process.Config
+	TLS     TLSConfig
 	Limits  serving.Limits
 	Tracing tracing.Config
+	// Member is how often one member may ask.
+	Member endpoint.Rate
+	// TokenAudience is the audience that the tokens of callers have to be for.
+	TokenAudience string
+	// Insecure is to believe callers whom nothing identifies.
+	Insecure bool
 }
 
 func main() { process.Main(command()) }
 
 func command() *cobra.Command {
 	// A member asks when its queue changes. Its requests have a few hundred bytes.
-	config := Config{Limits: serving.Limits{RequestsPerSecond: 100, Burst: 200, RequestBytes: 64 << 10, Streams: 32}}
+	config := Config{Member: endpoint.Rate{PerSecond: 10, Burst: 20}, Limits: serving.Limits{RequestsPerSecond: 100, Burst: 200, RequestBytes: 64 << 10, Streams: 32}}
 	cmd := &cobra.Command{
 		Use:           "controller",
 		Short:         "Resizes the MiniClusters of HPC ensembles, nodes first",
@@ -35,14 +44,36 @@ func command() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := errors.Join(config.Limits.Validate(), config.Tracing.Validate()); err != nil {
+			if err := config.validate(cmd.Flags().Changed); err != nil {
 				return err
 			}
 			return run(cmd.Context(), &config)
 		},
 	}
 	config.AddFlags(cmd.Flags(), ":50051", "ensemble members")
-	config.Limits.AddFlags(cmd.Flags())
-	config.Tracing.AddFlags(cmd.Flags())
+	flags := cmd.Flags()
+	config.TLS.addFlags(flags)
+	config.Limits.AddFlags(flags)
+	config.Tracing.AddFlags(flags)
+	flags.Float64Var(&config.Member.PerSecond, "max-member-requests-per-second", config.Member.PerSecond,
+		"requests that one MiniCluster may make in a second, from all of its pods; 0 for no limit")
+	flags.IntVar(&config.Member.Burst, "max-member-request-burst", config.Member.Burst, "requests that one MiniCluster may make at once")
+	flags.StringVar(&config.TokenAudience, "token-audience", "ensemble-autoscaler",
+		"audience of the ServiceAccount tokens that are accepted; a token for the API server itself is not, so that nobody has to send one here")
+	flags.BoolVar(&config.Insecure, "insecure", false,
+		"believe callers whose address belongs to no pod, and take tokens without TLS: whoever reaches the port may resize every member")
 	return cmd
+}
+
+func (c *Config) validate(given func(flag string) bool) error {
+	var err error
+	switch {
+	case c.Member.PerSecond < 0:
+		err = fmt.Errorf("--max-member-requests-per-second is %g; it must not be negative", c.Member.PerSecond)
+	case c.Member.PerSecond > 0 && c.Member.Burst < 1:
+		err = fmt.Errorf("--max-member-request-burst is %d; it must be at least 1", c.Member.Burst)
+	case c.TokenAudience == "":
+		err = errors.New("--token-audience is empty; it must be the audience that tokens are made for")
+	}
+	return errors.Join(err, c.TLS.validate(given), c.Limits.Validate(), c.Tracing.Validate())
 }

@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 
+	"google.golang.org/grpc"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -58,9 +60,38 @@ func run(ctx context.Context, config *Config) error {
 
 	log := mgr.GetLogger()
 	synced := process.NewSynced(mgr.GetCache(), resize.Kinds()...)
+	if err := serve(ctx, mgr, synced, config); err != nil {
+		return err
+	}
+	log.Info("Starting", "version", version, "leaderElection", config.LeaderElect)
+	return mgr.Start(ctx)
+}
+
+// serve adds the ensemble endpoint to the manager.
+func serve(ctx context.Context, mgr manager.Manager, synced *process.Synced, config *Config) error {
+	log := mgr.GetLogger()
+	counts, err := endpoint.NewMetrics(metrics.Registry)
+	if err != nil {
+		return err
+	}
+	if err := metrics.Registry.Register(&endpoint.Collector{Members: mgr.GetClient(), Clock: clock.RealClock{}, Log: log}); err != nil {
+		return fmt.Errorf("register the metrics of queues: %w", err)
+	}
+	if config.Insecure {
+		log.Info("WARNING: believing callers whom nothing identifies: whoever reaches the port may resize every member", "address", config.GRPCAddress)
+	}
 	members := endpoint.New(endpoint.Options{
-		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Events: recorder, Log: log.WithName("endpoint"), Clock: clock.RealClock{},
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Events: mgr.GetEventRecorder(name), Log: log.WithName("endpoint"), Clock: clock.RealClock{},
+		Metrics: counts, Rate: config.Member, Audience: config.TokenAudience, TrustUnknown: config.Insecure,
 	})
+	security, err := secure(mgr, &config.TLS, log)
+	if err != nil {
+		return err
+	}
+	var options []grpc.ServerOption
+	if security != nil {
+		options = append(options, security.OfferTLS())
+	}
 	traces, err := tracing.New(ctx, &config.Tracing, name, version, log.WithName("tracing"))
 	if err != nil {
 		return err
@@ -70,18 +101,14 @@ func run(ctx context.Context, config *Config) error {
 			return err
 		}
 	}
-	if err := process.Add(mgr, synced, &serving.Server{
+	return process.Add(mgr, synced, &serving.Server{
 		Name:     "EnsembleOperator",
 		Address:  config.GRPCAddress,
 		Register: members.Register,
 		Limits:   config.Limits,
-		Options:  traces.ServerOptions(),
+		Options:  slices.Concat(options, traces.ServerOptions()),
 		Ready:    synced.Wait,
 		Metrics:  metrics.Registry,
 		Log:      log, ShutdownTimeout: process.ShutdownTimeout,
-	}); err != nil {
-		return err
-	}
-	log.Info("Starting", "version", version, "leaderElection", config.LeaderElect)
-	return mgr.Start(ctx)
+	})
 }

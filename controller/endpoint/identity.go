@@ -2,39 +2,42 @@ package endpoint
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
+	"slices"
+	"strings"
 
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
-
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 )
 
 // indexPodIP finds the pods that have an address.
 const indexPodIP = "status.podIP"
 
-// miniClusterKind is the kind of the owner of a member's Job.
-const miniClusterKind = "MiniCluster"
+// miniClusterKind is the kind of the owner of a member's Job, miniClusterGroup its API group.
+const (
+	miniClusterKind  = "MiniCluster"
+	miniClusterGroup = payloadGroup
+)
 
 // AddIndexes prepares a cache for the server.
 func AddIndexes(ctx context.Context, indexer client.FieldIndexer) error {
 	addresses := func(object client.Object) []string {
 		pod, ok := object.(*corev1.Pod)
 		// An address that a pod has left may belong to another; on the host's network it is the host's.
-		if !ok || ended(pod) || pod.Spec.HostNetwork || pod.Status.PodIP == "" {
+		if !ok || ended(pod) || pod.Spec.HostNetwork {
 			return nil
 		}
-		out := []string{pod.Status.PodIP}
-		for _, ip := range pod.Status.PodIPs {
-			if ip.IP != pod.Status.PodIP {
-				out = append(out, ip.IP)
-			}
-		}
-		return out
+		return addressesOf(pod)
 	}
 	if err := indexer.IndexField(ctx, &corev1.Pod{}, indexPodIP, addresses); err != nil {
 		return fmt.Errorf("index Pods by %s: %w", indexPodIP, err)
@@ -42,67 +45,152 @@ func AddIndexes(ctx context.Context, indexer client.FieldIndexer) error {
 	return nil
 }
 
+func addressesOf(pod *corev1.Pod) []string {
+	if pod.Status.PodIP == "" {
+		return nil
+	}
+	out := []string{pod.Status.PodIP}
+	for _, ip := range pod.Status.PodIPs {
+		if ip.IP != pod.Status.PodIP {
+			out = append(out, ip.IP)
+		}
+	}
+	return out
+}
+
 func ended(pod *corev1.Pod) bool {
 	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 }
 
-// caller is who sent a request.
+// intent is what a caller wants of a member.
+type intent struct {
+	// verb and subresource are what a caller who is not a member needs to be granted on ensemblemembers.
+	verb, subresource string
+}
+
+var (
+	toResize = intent{verb: "update", subresource: "scale"}
+	toRead   = intent{verb: "get"}
+)
+
+// caller is who sent a request, and for which MiniCluster it may speak.
 type caller struct {
-	pod *corev1.Pod
-	// cluster is the MiniCluster that the pod belongs to.
+	// by names the caller: a pod, or a ServiceAccount.
+	by string
+	// cluster is the MiniCluster that the request is about.
 	cluster types.NamespacedName
 }
 
-// identify finds the MiniCluster of a request by the address that it came from. Members send no credentials
-// and no namespace; the address of a pod is what the network vouches for. The error says why the request is
-// refused.
-func (s *Server) identify(ctx context.Context) (*caller, error) {
+// identify finds out who sent a request and that it may speak for the MiniCluster of that name. Members send no
+// credentials and no namespace; the address of a pod is what the network vouches for. Others send a ServiceAccount's
+// token. The error says why the request is refused; it is a denied where it is not our fault.
+func (s *Server) identify(ctx context.Context, name string, to intent) (*caller, error) {
 	from, ok := peer.FromContext(ctx)
 	if !ok {
-		return nil, fmt.Errorf("the address of the caller is not known")
+		return nil, deny("the address of the caller is not known")
 	}
 	host, _, err := net.SplitHostPort(from.Addr.String())
 	if err != nil {
-		return nil, fmt.Errorf("the caller's address %q is not that of a pod", from.Addr)
+		return nil, deny("the caller's address %q is not that of a pod", from.Addr)
 	}
 	if ip := net.ParseIP(host); ip != nil {
 		host = ip.String()
 	}
+	if given := metadata.ValueFromIncomingContext(ctx, "authorization"); len(given) > 0 {
+		return s.identifyByToken(ctx, from, host, given, name, to)
+	}
+	pod, err := s.podAt(ctx, host)
+	if err != nil {
+		if unknown, is := errors.AsType[*denied](err); is && s.trustUnknown {
+			return s.believe(ctx, host, name, unknown)
+		}
+		return nil, err
+	}
+	cluster, err := s.clusterOf(ctx, pod)
+	if err != nil {
+		return nil, err
+	}
+	if name != cluster.Name {
+		return nil, deny("pod %s/%s belongs to MiniCluster %q and may speak for that one only, not for %q", pod.Namespace, pod.Name, cluster.Name, shortenText(name))
+	}
+	if to == toResize {
+		if err := s.stillAt(ctx, pod, host); err != nil {
+			return nil, err
+		}
+	}
+	return &caller{by: "pod " + pod.Namespace + "/" + pod.Name, cluster: cluster}, nil
+}
+
+// stillAt asks the API server whether a pod still has an address: the cache may be behind, and the address of a pod that
+// has ended goes to another one, which may be anybody's.
+func (s *Server) stillAt(ctx context.Context, cached *corev1.Pod, host string) error {
+	var pod corev1.Pod
+	err := s.live.Get(ctx, client.ObjectKeyFromObject(cached), &pod)
+	switch {
+	case client.IgnoreNotFound(err) != nil:
+		return fmt.Errorf("read Pod %s/%s: %w", cached.Namespace, cached.Name, err)
+	case err != nil, pod.UID != cached.UID, ended(&pod), !slices.Contains(addressesOf(&pod), host):
+		return deny("the caller's address %s was that of pod %s/%s, which has it no more", host, cached.Namespace, cached.Name)
+	}
+	return nil
+}
+
+// podAt is the running pod that has an address for itself.
+func (s *Server) podAt(ctx context.Context, host string) (*corev1.Pod, error) {
 	var pods corev1.PodList
 	if err := s.client.List(ctx, &pods, client.MatchingFields{indexPodIP: host}, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, fmt.Errorf("find the pod with address %s: %w", host, err)
 	}
 	switch len(pods.Items) {
 	case 0:
-		return nil, fmt.Errorf("the caller's address %s belongs to no running pod with a network of its own", host)
+		return nil, deny("the caller's address %s belongs to no running pod with a network of its own", host)
 	case 1:
+		return &pods.Items[0], nil
 	default:
-		return nil, fmt.Errorf("the caller's address %s belongs to %d pods; it does not tell them apart", host, len(pods.Items))
+		return nil, deny("the caller's address %s belongs to %d pods; it does not tell them apart", host, len(pods.Items))
 	}
-	pod := &pods.Items[0]
-	cluster, err := s.clusterOf(ctx, pod)
-	if err != nil {
-		return nil, err
-	}
-	return &caller{pod: pod, cluster: cluster}, nil
 }
 
 // clusterOf is the MiniCluster of a pod: the owner of the Job that owns the pod.
 func (s *Server) clusterOf(ctx context.Context, pod *corev1.Pod) (types.NamespacedName, error) {
-	none := func() (types.NamespacedName, error) {
-		return types.NamespacedName{}, fmt.Errorf("the caller, pod %s/%s, belongs to no MiniCluster", pod.Namespace, pod.Name)
-	}
+	none := deny("the caller, pod %s/%s, belongs to no MiniCluster", pod.Namespace, pod.Name)
 	owner := metav1.GetControllerOf(pod)
 	if owner == nil || owner.Kind != "Job" {
-		return none()
+		return types.NamespacedName{}, none
 	}
 	var job batchv1.Job
-	if err := s.client.Get(ctx, types.NamespacedName{Namespace: pod.Namespace, Name: owner.Name}, &job); err != nil {
+	switch err := s.client.Get(ctx, types.NamespacedName{Namespace: pod.Namespace, Name: owner.Name}, &job); {
+	case apierrors.IsNotFound(err):
+		return types.NamespacedName{}, none
+	case err != nil:
 		return types.NamespacedName{}, fmt.Errorf("find the Job of pod %s/%s: %w", pod.Namespace, pod.Name, err)
 	}
 	cluster := metav1.GetControllerOf(&job)
-	if job.UID != owner.UID || cluster == nil || cluster.Kind != miniClusterKind {
-		return none()
+	// Anybody who may create pods can write any owner into one; the Job's uid gives that away.
+	if job.UID != owner.UID || cluster == nil || cluster.Kind != miniClusterKind || !strings.HasPrefix(cluster.APIVersion, miniClusterGroup+"/") {
+		return types.NamespacedName{}, none
 	}
 	return types.NamespacedName{Namespace: pod.Namespace, Name: cluster.Name}, nil
+}
+
+// believe takes a caller whom nothing identifies for what it says. It is for demonstrations on one machine.
+func (s *Server) believe(ctx context.Context, host, name string, unknown error) (*caller, error) {
+	by := "an unidentified caller at " + host
+	if namespace, bare, has := strings.Cut(name, "/"); has {
+		return &caller{by: by, cluster: types.NamespacedName{Namespace: namespace, Name: bare}}, nil
+	}
+	var members v1alpha1.EnsembleMemberList
+	if err := s.client.List(ctx, &members, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("list EnsembleMembers: %w", err)
+	}
+	var found []types.NamespacedName
+	for i := range members.Items {
+		if members.Items[i].Name == name {
+			found = append(found, client.ObjectKeyFromObject(&members.Items[i]))
+		}
+	}
+	if len(found) != 1 {
+		return nil, deny("%v; there are %d managed MiniClusters called %q, and one is needed (namespace/name tells them apart)", unknown, len(found), shortenText(name))
+	}
+	return &caller{by: by, cluster: found[0]}, nil
 }

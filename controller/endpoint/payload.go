@@ -90,10 +90,12 @@ func parseNumber(action string, raw json.RawMessage) (int32, error) {
 }
 
 // shorten keeps a value that is quoted in a message readable.
-func shorten(raw json.RawMessage) string {
+func shorten(raw json.RawMessage) string { return shortenText(string(raw)) }
+
+func shortenText(text string) string {
 	const most = 40
-	if len(raw) > most {
-		return string(raw[:most]) + "..."
+	if len(text) > most {
+		return strings.ToValidUTF8(text[:most], "") + "..."
 	}
-	return string(raw)
+	return text
 }

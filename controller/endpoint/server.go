@@ -16,6 +16,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/retry"
 	"k8s.io/utils/clock"
@@ -28,6 +29,10 @@ import (
 // requestTimeout bounds a request. Members set no deadline.
 const requestTimeout = 10 * time.Second
 
+// conflictBackoff is how a request is repeated that lost against another writer: twelve times within two seconds. The
+// controller writes the same object whenever the member's state changes.
+var conflictBackoff = wait.Backoff{Duration: 10 * time.Millisecond, Factor: 1.5, Jitter: 0.2, Steps: 12}
+
 // Options are what a Server works with.
 type Options struct {
 	// Client reads from caches, with the indexes of AddIndexes, and writes to the API server; Live reads
@@ -37,24 +42,39 @@ type Options struct {
 	Events events.EventRecorder
 	Log    logr.Logger
 	Clock  clock.PassiveClock
+	// Metrics are what NewMetrics has registered.
+	Metrics *Metrics
+	// Rate is how often one member may ask.
+	Rate Rate
+	// Audience is the one that tokens have to be for.
+	Audience string
+	// TrustUnknown believes callers whom nothing identifies, and takes tokens without TLS.
+	TrustUnknown bool
 }
 
 // Server answers ensemble members. Embedding the Unsafe server makes a missing method fail to compile.
 type Server struct {
 	ensemble.UnsafeEnsembleOperatorServer
 
-	client client.Client
-	live   client.Reader
-	events events.EventRecorder
-	log    logr.Logger
-	clock  clock.PassiveClock
+	client       client.Client
+	live         client.Reader
+	events       events.EventRecorder
+	log          logr.Logger
+	clock        clock.PassiveClock
+	metrics      *Metrics
+	limit        *limiter
+	audience     string
+	trustUnknown bool
 }
 
 var _ ensemble.EnsembleOperatorServer = (*Server)(nil)
 
 // New returns a server.
 func New(o Options) *Server {
-	return &Server{client: o.Client, live: o.Live, events: o.Events, log: o.Log, clock: o.Clock}
+	return &Server{
+		client: o.Client, live: o.Live, events: o.Events, log: o.Log, clock: o.Clock, metrics: o.Metrics,
+		limit: newLimiter(o.Rate), audience: o.Audience, trustUnknown: o.TrustUnknown,
+	}
 }
 
 // Register adds the service to a gRPC server.
@@ -86,25 +106,37 @@ func (d *denied) Error() string { return d.reason }
 
 func deny(format string, args ...any) error { return &denied{fmt.Sprintf(format, args...)} }
 
+// coalesced is an error that tells of a request under way which this one is taken to repeat.
+type coalesced struct{ reply *Reply }
+
+func (c *coalesced) Error() string { return c.reply.Reason }
+
 // RequestAction grows or shrinks the MiniCluster of the pod that the request comes from.
 func (s *Server) RequestAction(ctx context.Context, request *ensemble.ActionRequest) (*ensemble.Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	member, err := s.member(ctx, request.GetMember(), request.GetName())
+	action := request.GetAction()
+	m, err := s.member(ctx, request.GetMember(), request.GetName(), toResize)
 	if err != nil {
-		return s.refuse(request.GetAction(), member, err), nil
+		return s.refuse(action, m, err), nil
 	}
-	amount, err := parseAmount(request.GetAction(), request.GetPayload())
+	amount, err := parseAmount(action, request.GetPayload())
 	if err != nil {
-		return s.refuse(request.GetAction(), member, err), nil
+		return s.refuse(action, m, err), nil
 	}
-	reply, err := s.resize(ctx, member, request.GetAction(), amount)
+	reply, err := s.resize(ctx, m, action, amount)
+	if exists, is := errors.AsType[*coalesced](err); is {
+		s.log.Info("Coalesced", "namespace", m.key.Namespace, "member", m.key.Name, "action", action, "amount", amount, "by", m.by, "reason", exists.reply.Reason)
+		s.metrics.answered(action, ensemble.Response_EXISTS)
+		return respond(ensemble.Response_EXISTS, exists.reply), nil
+	}
 	if err != nil {
-		return s.refuse(request.GetAction(), member, err), nil
+		return s.refuse(action, m, err), nil
 	}
-	s.log.Info("Accepted", "namespace", member.key.Namespace, "member", member.key.Name, "action", request.GetAction(),
-		"amount", amount, "from", reply.From, "wants", reply.Wants, "pod", member.by)
-	s.events.Eventf(member.object, nil, corev1.EventTypeNormal, "Requested", request.GetAction(), "%s by pod %s: %s", request.GetAction(), member.by, reply.Reason)
+	s.log.Info("Accepted", "namespace", m.key.Namespace, "member", m.key.Name, "action", action,
+		"amount", amount, "from", reply.From, "wants", reply.Wants, "by", m.by)
+	s.events.Eventf(m.object, nil, corev1.EventTypeNormal, "Requested", action, "%s by %s: %s", action, m.by, reply.Reason)
+	s.metrics.answered(action, ensemble.Response_SUCCESS)
 	return respond(ensemble.Response_SUCCESS, reply), nil
 }
 
@@ -112,22 +144,21 @@ func (s *Server) RequestAction(ctx context.Context, request *ensemble.ActionRequ
 type member struct {
 	key    client.ObjectKey
 	object *v1alpha1.EnsembleMember
-	// by is the pod that asks.
+	// by names who asks.
 	by string
 }
 
-// member finds the EnsembleMember of the caller and makes sure that the request means that one.
-func (s *Server) member(ctx context.Context, kind, name string) (*member, error) {
-	caller, err := s.identify(ctx)
+// member finds the EnsembleMember that the caller means and makes sure that it may speak for it.
+func (s *Server) member(ctx context.Context, kind, name string, to intent) (*member, error) {
+	caller, err := s.identify(ctx, name, to)
 	if err != nil {
-		return nil, deny("%v", err)
+		return nil, err
+	}
+	if err := s.limit.allow(caller.cluster); err != nil {
+		return nil, err
 	}
 	if kind != "miniclusters" && kind != "minicluster" {
-		return nil, fmt.Errorf("member is %q; it has to be %q", kind, "minicluster")
-	}
-	if name != caller.cluster.Name {
-		return nil, deny("pod %s/%s belongs to MiniCluster %q and may speak for that one only, not for %q",
-			caller.pod.Namespace, caller.pod.Name, caller.cluster.Name, name)
+		return nil, fmt.Errorf("member is %q; it has to be %q", shortenText(kind), "minicluster")
 	}
 	object := &v1alpha1.EnsembleMember{}
 	err = s.client.Get(ctx, caller.cluster, object)
@@ -138,32 +169,37 @@ func (s *Server) member(ctx context.Context, kind, name string) (*member, error)
 	case err != nil:
 		return nil, fmt.Errorf("read EnsembleMember %s: %w", caller.cluster, err)
 	}
-	return &member{key: caller.cluster, object: object, by: caller.pod.Namespace + "/" + caller.pod.Name}, nil
+	return &member{key: caller.cluster, object: object, by: caller.by}, nil
 }
 
 // resize writes the wish. A request for more than the bounds allow is granted up to the bound and told so;
 // one at the bound already is denied.
 func (s *Server) resize(ctx context.Context, m *member, action string, amount int32) (*Reply, error) {
 	var reply *Reply
-	err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+	err := retry.RetryOnConflict(conflictBackoff, func() error {
 		object := &v1alpha1.EnsembleMember{}
 		if err := s.live.Get(ctx, m.key, object); err != nil {
 			return err
+		}
+		reply = &Reply{
+			From: object.Spec.Size, Wants: object.Spec.Size, Has: object.Status.Size, NodePools: object.Spec.NodePools,
+		}
+		if underWay := repeats(object, action); underWay != "" {
+			reply.State, _ = state(object)
+			reply.Reason = underWay
+			return &coalesced{reply}
 		}
 		size, reason, err := target(object, action, amount)
 		if err != nil {
 			return err
 		}
-		reply = &Reply{
-			From: object.Spec.Size, Wants: size, Has: object.Status.Size, NodePools: object.Spec.NodePools, Reason: reason,
-			State: v1alpha1.ReasonWaitingForCapacity,
-		}
+		reply.Wants, reply.Reason, reply.State = size, reason, v1alpha1.ReasonWaitingForCapacity
 		if size < reply.Has {
 			reply.State = v1alpha1.ReasonResizing
 		}
 		object.Spec.Request = &v1alpha1.Request{
 			Action: map[string]v1alpha1.RequestAction{actionGrow: v1alpha1.RequestGrow, actionShrink: v1alpha1.RequestShrink}[action],
-			Amount: amount, Size: size, By: "pod " + m.by, At: metav1.NewMicroTime(s.clock.Now()),
+			Amount: amount, Size: size, By: m.by, At: metav1.NewMicroTime(s.clock.Now()),
 		}
 		object.Spec.Size = size
 		return s.client.Update(ctx, object)
@@ -175,6 +211,17 @@ func (s *Server) resize(ctx context.Context, m *member, action string, amount in
 		return nil, err
 	}
 	return reply, nil
+}
+
+// repeats says in words that a request of the same kind is under way and that this one counts as its repetition; it is
+// empty where it does not.
+func repeats(object *v1alpha1.EnsembleMember, action string) string {
+	wants, has := object.Spec.Size, object.Status.Size
+	if object.Spec.RequestPolicy != v1alpha1.RequestCoalesce || has == 0 || (action == actionGrow && wants <= has) || (action == actionShrink && wants >= has) {
+		return ""
+	}
+	return fmt.Sprintf("a %s to %d is under way, and the size is %d: requests meanwhile change nothing (annotation %s is %s)",
+		action, wants, has, v1alpha1.AnnotationRequestPolicy, v1alpha1.RequestCoalesce)
 }
 
 // target is the size that a request leads to, and how it came to it in words.
@@ -197,14 +244,6 @@ func target(object *v1alpha1.EnsembleMember, action string, amount int32) (size 
 	return int32(wanted), fmt.Sprintf("the wish is %d", wanted), nil //nolint:gosec // Within the bounds, which are int32.
 }
 
-// RequestUpdate takes the state of a member's queue. It is not used yet, and the reply says so.
-func (s *Server) RequestUpdate(ctx context.Context, request *ensemble.UpdateRequest) (*ensemble.Response, error) {
-	if _, err := s.identify(ctx); err != nil {
-		return s.refuse("update", nil, deny("%v", err)), nil
-	}
-	return respond(ensemble.Response_SUCCESS, refusal{Reason: "the update was received; sizes are decided by grow and shrink requests alone"}), nil
-}
-
 // refuse logs a refusal, makes an event of it where there is a member, and puts it into a reply. What was
 // understood and is not allowed is DENIED; what is malformed, or broken on our side, is an ERROR.
 func (s *Server) refuse(action string, m *member, err error) *ensemble.Response {
@@ -212,10 +251,11 @@ func (s *Server) refuse(action string, m *member, err error) *ensemble.Response 
 	if _, is := errors.AsType[*denied](err); is {
 		status = ensemble.Response_DENIED
 	}
-	s.log.Info("Refused", "action", action, "status", status.String(), "reason", err.Error())
+	s.log.Info("Refused", "action", shortenText(action), "status", status.String(), "reason", err.Error())
 	if m != nil && m.object != nil {
-		s.events.Eventf(m.object, nil, corev1.EventTypeWarning, "RequestRefused", "RequestAction", "%s by pod %s: %s", status, m.by, err.Error())
+		s.events.Eventf(m.object, nil, corev1.EventTypeWarning, "RequestRefused", "RequestAction", "%s by %s: %s", status, m.by, err.Error())
 	}
+	s.metrics.answered(action, status)
 	return respond(status, refusal{Reason: err.Error()})
 }
 

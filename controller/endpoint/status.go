@@ -16,9 +16,16 @@ import (
 // the first ensemble-operator know.
 type Status struct {
 	Nodes StatusNodes `json:"nodes"`
-	// Queue counts the jobs of the member's Flux queue. Only the member knows them, so they are 0 here.
-	Queue  StatusQueue  `json:"queue"`
-	Resize StatusResize `json:"resize"`
+	// Queue counts the jobs of the member's Flux queue. Only the member knows them: they are those of its last
+	// RequestUpdate, and 0 where there was none.
+	Queue StatusQueue `json:"queue"`
+	// Waiting has the number of waiting jobs by the nodes that each needs, Counts has further counts, both of the
+	// last RequestUpdate.
+	Waiting map[string]int64 `json:"waiting,omitempty"`
+	Counts  map[string]int64 `json:"counts,omitempty"`
+	// QueueAge is how many seconds ago the member told queue, waiting and counts. Absent where it never has.
+	QueueAge *float64     `json:"queueAgeSeconds,omitempty"`
+	Resize   StatusResize `json:"resize"`
 }
 
 // StatusNodes counts the nodes of a member and their cores.
@@ -33,13 +40,13 @@ type StatusNodes struct {
 
 // StatusQueue counts jobs by their Flux states.
 type StatusQueue struct {
-	New      int `json:"new"`
-	Depend   int `json:"depend"`
-	Priority int `json:"priority"`
-	Sched    int `json:"sched"`
-	Run      int `json:"run"`
-	Cleanup  int `json:"cleanup"`
-	Inactive int `json:"inactive"`
+	New      int64 `json:"new"`
+	Depend   int64 `json:"depend"`
+	Priority int64 `json:"priority"`
+	Sched    int64 `json:"sched"`
+	Run      int64 `json:"run"`
+	Cleanup  int64 `json:"cleanup"`
+	Inactive int64 `json:"inactive"`
 }
 
 // StatusResize says how far the member is on the way to its wish.
@@ -56,22 +63,29 @@ type StatusResize struct {
 func (s *Server) RequestStatus(ctx context.Context, request *ensemble.StatusRequest) (*ensemble.Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	member, err := s.member(ctx, request.GetMember(), request.GetName())
+	const action = "status"
+	m, err := s.member(ctx, request.GetMember(), request.GetName(), toRead)
 	if err != nil {
-		return s.refuse("status", member, err), nil
+		return s.refuse(action, m, err), nil
 	}
-	nodes, err := s.nodes(ctx, member)
+	nodes, err := s.nodes(ctx, m)
 	if err != nil {
-		return s.refuse("status", member, err), nil
+		return s.refuse(action, m, err), nil
 	}
-	reason, message := state(member.object)
-	return respond(ensemble.Response_SUCCESS, Status{
+	reason, message := state(m.object)
+	out := Status{
 		Nodes: nodes,
 		Resize: StatusResize{
-			Wants: member.object.Spec.Size, Has: member.object.Status.Size, Reserved: member.object.Status.Reserved,
-			NodePools: member.object.Spec.NodePools, State: reason, Reason: message,
+			Wants: m.object.Spec.Size, Has: m.object.Status.Size, Reserved: m.object.Status.Reserved,
+			NodePools: m.object.Spec.NodePools, State: reason, Reason: message,
 		},
-	}), nil
+	}
+	if told := m.object.Status.Queue; told != nil {
+		age := max(0, s.clock.Since(told.At.Time).Seconds())
+		out.Queue, out.Waiting, out.Counts, out.QueueAge = StatusQueue(told.Jobs), told.Waiting, told.Counts, &age
+	}
+	s.metrics.answered(action, ensemble.Response_SUCCESS)
+	return respond(ensemble.Response_SUCCESS, out), nil
 }
 
 func (s *Server) nodes(ctx context.Context, m *member) (StatusNodes, error) {

@@ -45,6 +45,8 @@ type MiniCluster struct {
 	NodePools []string
 	// GrowthPolicy is that of the annotation, or the default.
 	GrowthPolicy v1alpha1.GrowthPolicy
+	// RequestPolicy is that of the annotation, or the default.
+	RequestPolicy v1alpha1.RequestPolicy
 	// AppliedSize is the size that the controller last wrote, nil when it has written none.
 	AppliedSize *int32
 
@@ -161,6 +163,13 @@ func (m *MiniCluster) readAnnotations(annotations map[string]string) (err error)
 	m.GrowthPolicy = v1alpha1.GrowthAllOrNothing
 	if policy, has := annotations[v1alpha1.AnnotationGrowthPolicy]; has && policy != string(v1alpha1.GrowthAllOrNothing) {
 		return fmt.Errorf("annotation %s is %q; the policy there is, is %s", v1alpha1.AnnotationGrowthPolicy, policy, v1alpha1.GrowthAllOrNothing)
+	}
+	m.RequestPolicy = v1alpha1.RequestAccumulate
+	if policy, has := annotations[v1alpha1.AnnotationRequestPolicy]; has {
+		m.RequestPolicy = v1alpha1.RequestPolicy(policy)
+		if m.RequestPolicy != v1alpha1.RequestAccumulate && m.RequestPolicy != v1alpha1.RequestCoalesce {
+			return fmt.Errorf("annotation %s is %q; the policies are %s and %s", v1alpha1.AnnotationRequestPolicy, policy, v1alpha1.RequestAccumulate, v1alpha1.RequestCoalesce)
+		}
 	}
 	if text, has := annotations[v1alpha1.AnnotationAppliedSize]; has {
 		size, err := strconv.ParseInt(text, 10, 32)

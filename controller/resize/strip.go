@@ -17,7 +17,7 @@ func StripPod(object any) (any, error) {
 	stripped.Spec.Containers = stripContainers(pod.Spec.Containers)
 	stripped.Spec.InitContainers = stripContainers(pod.Spec.InitContainers)
 	stripped.Status.Phase = pod.Status.Phase
-	stripped.Status.PodIP, stripped.Status.PodIPs = pod.Status.PodIP, pod.Status.PodIPs
+	stripped.Status.PodIP, stripped.Status.PodIPs, stripped.Status.HostIP = pod.Status.PodIP, pod.Status.PodIPs, pod.Status.HostIP
 	return stripped, nil
 }
 

@@ -155,12 +155,12 @@ func decided(p *v1alpha1.NodePool) bool {
 
 func nodeGroup(p *v1alpha1.NodePool) *externalgrpc.NodeGroup {
 	group := pool.GroupOf(p)
-	return &externalgrpc.NodeGroup{
-		Id:      p.Name,
-		MinSize: group.MinSizeToTell(),
-		MaxSize: group.MaxSizeToTell(),
-		Debug:   fmt.Sprintf("target %d, minSize %d, floor %d", p.Spec.Replicas, p.Spec.MinSize, p.Status.Floor),
+	out := &externalgrpc.NodeGroup{Id: p.Name, MinSize: group.MinSizeToTell(), MaxSize: group.MaxSizeToTell()}
+	if p.Status.Floor > 0 {
+		// Cluster Autoscaler logs this. It is short because a list of all groups has it a thousand times.
+		out.Debug = fmt.Sprintf("floor %d for members", p.Status.Floor)
 	}
+	return out
 }
 
 // NodeGroupTargetSize is spec.replicas.

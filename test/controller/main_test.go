@@ -40,14 +40,26 @@ type process struct {
 	server *endpoint.Server
 }
 
+// audience is the one that tokens have to be for.
+const audience = "ensemble-autoscaler-test"
+
 // start starts a controller that dies when it is about to make the write after so many; a negative number is none.
 func start(t *testing.T, most int64) *process {
+	t.Helper()
+	return startWith(t, most, endpoint.Rate{})
+}
+
+func startWith(t *testing.T, most int64, rate endpoint.Rate) *process {
 	t.Helper()
 	mgr := cluster.NewMortal(t, most, manager.Options{Client: client.Options{Cache: &client.CacheOptions{Unstructured: true}}})
 	if err := endpoint.AddIndexes(t.Context(), mgr.GetFieldIndexer()); err != nil {
 		t.Fatal(err)
 	}
 	metrics, err := resize.NewMetrics(prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	counts, err := endpoint.NewMetrics(prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,6 +70,7 @@ func start(t *testing.T, most int64) *process {
 	}
 	members := endpoint.New(endpoint.Options{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Events: recorder, Log: logr.Discard(), Clock: clock.RealClock{},
+		Metrics: counts, Rate: rate, Audience: audience,
 	})
 	mgr.Run(t, func(ctx context.Context) error { <-ctx.Done(); return nil }, resize.Kinds()...)
 	return &process{Mortal: mgr, server: members}

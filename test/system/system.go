@@ -202,7 +202,7 @@ func (s *System) install(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("install the definitions: %w", err)
 	}
-	for _, path := range []string{"manifests/namespace/namespace.yaml", "manifests/provider/rbac.yaml", "manifests/provider/admission.yaml", "manifests/certificates/rbac.yaml", "manifests/certificates/admission.yaml", "manifests/controller/rbac.yaml", "examples/cluster-autoscaler/rbac.yaml"} {
+	for _, path := range []string{"manifests/namespace/namespace.yaml", "manifests/provider/rbac.yaml", "manifests/provider/admission.yaml", "manifests/certificates/rbac.yaml", "manifests/certificates/admission.yaml", "manifests/controller/rbac.yaml", "manifests/controller/admission.yaml", "examples/cluster-autoscaler/rbac.yaml"} {
 		if err := s.applyPart(ctx, path); err != nil {
 			return err
 		}
@@ -286,7 +286,8 @@ func (s *System) startController(ctx context.Context) (err error) {
 	if s.ControllerMetrics, err = s.address(); err != nil {
 		return err
 	}
-	s.Controller, err = s.Plane.Run("controller", exec.Command(s.programs.controller, s.commonFlags(kubeconfig, s.EndpointAddress, s.controllerHealth, s.ControllerMetrics)...))
+	s.Controller, err = s.Plane.Run("controller", exec.Command(s.programs.controller, append(s.commonFlags(kubeconfig, s.EndpointAddress, s.controllerHealth, s.ControllerMetrics),
+		"--namespace="+Namespace, "--tls-extra-names=127.0.0.1")...))
 	return err
 }
 

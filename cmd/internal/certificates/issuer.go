@@ -1,5 +1,5 @@
-// Package certificates makes the certificates of a server and of its one client, in two Secrets, and renews them: the
-// leader of several replicas issues, and every replica serves with what it sees in the server's Secret.
+// Package certificates makes the certificates of a server and, where it has one, of its one client, in two Secrets, and
+// renews them: the leader of several replicas issues, and every replica serves with what it sees in the server's Secret.
 //
 // The server's Secret holds the authority with its key, and the server's certificate with its key. The client's Secret
 // holds the client's certificate and key, and the authorities to trust; it can be mounted by the client as it is. All
@@ -7,10 +7,12 @@
 package certificates
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"time"
 
+	admissionv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/fields"
@@ -32,13 +34,16 @@ import (
 
 // Options say which certificates there are to be, and where.
 type Options struct {
-	// ServerSecret is where the authority and the server's certificate are, ClientSecret where the client's is.
+	// ServerSecret is where the authority and the server's certificate are, ClientSecret where the client's is. Without a
+	// name of the latter no client is issued one.
 	ServerSecret, ClientSecret types.NamespacedName
 	// ServerNames are the DNS names and IP addresses that the server's certificate is for, at least one.
 	ServerNames []string
 	// ClientName is the common name of the client's certificate.
 	ClientName string
 	Lifetimes  Lifetimes
+	// Webhook names the ValidatingWebhookConfiguration whose webhooks are told to trust the authorities; empty for none.
+	Webhook string
 	// Security is what every replica serves with.
 	Security *mutualtls.Security
 	// Client writes Secrets.
@@ -54,16 +59,38 @@ func AddToManager(mgr manager.Manager, options Options) error {
 	if err != nil {
 		return err
 	}
-	client, err := watchSecret(mgr, options.ClientSecret)
-	if err != nil {
-		return err
-	}
 	reader := &reader{server: server, key: options.ServerSecret, security: options.Security}
-	if err := addController(mgr, "certificate-reader", false, reader, server); err != nil {
+	if err := addController(mgr, "certificate-reader", false, reader, secretsOf(server)); err != nil {
 		return err
 	}
-	issuer := &issuer{Options: options, server: server, client: client}
-	return addController(mgr, "certificate-issuer", true, issuer, server, client)
+	issuer := &issuer{Options: options, server: server}
+	sources := []source.Source{secretsOf(server)}
+	if options.ClientSecret.Name != "" {
+		client, err := watchSecret(mgr, options.ClientSecret)
+		if err != nil {
+			return err
+		}
+		issuer.client = client
+		sources = append(sources, secretsOf(client))
+	}
+	if options.Webhook != "" {
+		webhooks, err := watch(mgr, options.Webhook, nil)
+		if err != nil {
+			return err
+		}
+		issuer.webhooks = webhooks
+		sources = append(sources, source.Kind(webhooks, &admissionv1.ValidatingWebhookConfiguration{}, once[*admissionv1.ValidatingWebhookConfiguration]()))
+	}
+	return addController(mgr, "certificate-issuer", true, issuer, sources...)
+}
+
+func secretsOf(c cache.Cache) source.Source {
+	return source.Kind(c, &corev1.Secret{}, once[*corev1.Secret]())
+}
+
+// once leads from every object to the one request that there is.
+func once[T client.Object]() handler.TypedEventHandler[T, reconcile.Request] {
+	return handler.TypedEnqueueRequestsFromMapFunc(func(context.Context, T) []reconcile.Request { return []reconcile.Request{{}} })
 }
 
 // watched is a cache that the manager fills before any controller runs.
@@ -73,22 +100,27 @@ type watched struct{ cache.Cache }
 func (w watched) GetCache() cache.Cache { return w.Cache }
 
 func watchSecret(mgr manager.Manager, key types.NamespacedName) (cache.Cache, error) {
+	return watch(mgr, key.Name, map[string]cache.Config{key.Namespace: {}})
+}
+
+// watch is a cache of the objects of that name, in namespaces where they have any.
+func watch(mgr manager.Manager, name string, namespaces map[string]cache.Config) (cache.Cache, error) {
 	c, err := cache.New(mgr.GetConfig(), cache.Options{
 		HTTPClient: mgr.GetHTTPClient(), Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper(),
-		DefaultNamespaces:    map[string]cache.Config{key.Namespace: {}},
-		DefaultFieldSelector: fields.OneTermEqualSelector("metadata.name", key.Name),
+		DefaultNamespaces:    namespaces,
+		DefaultFieldSelector: fields.OneTermEqualSelector("metadata.name", name),
 	})
 	if err != nil {
-		return nil, fmt.Errorf("watch Secret %s: %w", key, err)
+		return nil, fmt.Errorf("watch %s: %w", name, err)
 	}
 	if err := mgr.Add(watched{c}); err != nil {
-		return nil, fmt.Errorf("watch Secret %s: %w", key, err)
+		return nil, fmt.Errorf("watch %s: %w", name, err)
 	}
 	return c, nil
 }
 
-// addController runs a reconciler at the start, when nothing has happened yet, and whenever one of the Secrets changes.
-func addController(mgr manager.Manager, name string, leads bool, r reconcile.Reconciler, secrets ...cache.Cache) error {
+// addController runs a reconciler at the start, when nothing has happened yet, and whenever something changes.
+func addController(mgr manager.Manager, name string, leads bool, r reconcile.Reconciler, changes ...source.Source) error {
 	c, err := controller.New(name, mgr, controller.Options{Reconciler: r, NeedLeaderElection: &leads})
 	if err != nil {
 		return fmt.Errorf("set up %s: %w", name, err)
@@ -97,11 +129,7 @@ func addController(mgr manager.Manager, name string, leads bool, r reconcile.Rec
 		queue.Add(reconcile.Request{})
 		return nil
 	})}
-	for _, secret := range secrets {
-		sources = append(sources, source.Kind(secret, &corev1.Secret{}, handler.TypedEnqueueRequestsFromMapFunc(
-			func(context.Context, *corev1.Secret) []reconcile.Request { return []reconcile.Request{{}} })))
-	}
-	for _, s := range sources {
+	for _, s := range append(sources, changes...) {
 		if err := c.Watch(s); err != nil {
 			return fmt.Errorf("set up %s: %w", name, err)
 		}
@@ -133,7 +161,7 @@ func (r *reader) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.
 // issuer brings both Secrets in order.
 type issuer struct {
 	Options
-	server, client client.Reader
+	server, client, webhooks client.Reader
 }
 
 const (
@@ -158,6 +186,15 @@ func (i *issuer) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.
 	if stale, err := i.store(ctx, &server, serverRenewal); stale || err != nil {
 		return reconcile.Result{RequeueAfter: again}, err
 	}
+	if i.webhooks != nil {
+		if err := i.inject(ctx, serverRenewal.data[keyTrusted]); err != nil {
+			return reconcile.Result{}, err
+		}
+	}
+	due := serverRenewal.due
+	if i.client == nil {
+		return i.again(due, now), nil
+	}
 	if err := get(ctx, i.client, i.ClientSecret, &client); err != nil {
 		return reconcile.Result{}, err
 	}
@@ -168,11 +205,43 @@ func (i *issuer) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.
 	if stale, err := i.store(ctx, &client, clientRenewal); stale || err != nil {
 		return reconcile.Result{RequeueAfter: again}, err
 	}
-	due := serverRenewal.due
 	if clientRenewal.due.Before(due) {
 		due = clientRenewal.due
 	}
-	return reconcile.Result{RequeueAfter: min(longest, max(again, due.Sub(now)))}, nil
+	return i.again(due, now), nil
+}
+
+func (*issuer) again(due, now time.Time) reconcile.Result {
+	return reconcile.Result{RequeueAfter: min(longest, max(again, due.Sub(now)))}
+}
+
+// inject tells the webhooks whom to trust. A configuration that is not there yet brings a pass when it comes.
+func (i *issuer) inject(ctx context.Context, trusted []byte) error {
+	var configuration admissionv1.ValidatingWebhookConfiguration
+	if err := i.webhooks.Get(ctx, types.NamespacedName{Name: i.Webhook}, &configuration); err != nil {
+		return client.IgnoreNotFound(err)
+	}
+	before := configuration.DeepCopy()
+	changed := false
+	for n := range configuration.Webhooks {
+		if config := &configuration.Webhooks[n].ClientConfig; !bytes.Equal(config.CABundle, trusted) {
+			config.CABundle, changed = trusted, true
+		}
+	}
+	if !changed {
+		return nil
+	}
+	// Webhooks are a list: another writer's changes would be lost without the version.
+	err := i.Client.Patch(ctx, &configuration, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
+	switch {
+	case apierrors.IsConflict(err), apierrors.IsNotFound(err):
+		// Its change brings another pass.
+		return nil
+	case err != nil:
+		return fmt.Errorf("write the authorities into ValidatingWebhookConfiguration %s: %w", i.Webhook, err)
+	}
+	log.FromContext(ctx).Info("Told the API server which authorities vouch for the webhooks", "configuration", i.Webhook)
+	return nil
 }
 
 // get reads a Secret. One that is not there is empty, with its name.

@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	"google.golang.org/grpc"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
@@ -30,6 +31,7 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/mutualtls"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/process"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/serving"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/endpoint"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/resize"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/ensemble"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/externalgrpc"
@@ -79,7 +81,7 @@ var binaries = []struct {
 }
 
 func provider(registerer prometheus.Registerer) error {
-	if err := registerer.Register(&pool.Collector{Pools: onePool{}, Backend: noMachines{}, Log: logr.Discard()}); err != nil {
+	if err := registerer.Register(&pool.Collector{Pools: one{}, Backend: noMachines{}, Log: logr.Discard()}); err != nil {
 		return err
 	}
 	m, err := pool.NewMetrics(registerer)
@@ -119,6 +121,15 @@ func controller(registerer prometheus.Registerer) error {
 	if _, err := resize.NewMetrics(registerer); err != nil {
 		return err
 	}
+	if _, err := endpoint.NewMetrics(registerer); err != nil {
+		return err
+	}
+	if err := registerer.Register(&endpoint.Collector{Members: one{}, Clock: clock.RealClock{}, Log: logr.Discard()}); err != nil {
+		return err
+	}
+	if err := mutualtls.Describe(registerer); err != nil {
+		return err
+	}
 	if err := process.NewWatches(&rest.Config{}, clock.RealClock{}).Register(registerer); err != nil {
 		return err
 	}
@@ -127,17 +138,21 @@ func controller(registerer prometheus.Registerer) error {
 	}}).Describe()
 }
 
-// onePool is a cache with one NodePool.
-type onePool struct{ client.Reader }
+// one is a cache with one NodePool, and one EnsembleMember that has told of its queue.
+type one struct{ client.Reader }
 
 // List implements client.Reader.
-func (onePool) List(_ context.Context, list client.ObjectList, _ ...client.ListOption) error {
-	pools, ok := list.(*v1alpha1.NodePoolList)
-	if !ok {
+func (one) List(_ context.Context, list client.ObjectList, _ ...client.ListOption) error {
+	switch list := list.(type) {
+	case *v1alpha1.NodePoolList:
+		list.Items = []v1alpha1.NodePool{{ObjectMeta: metav1.ObjectMeta{Name: example}}}
+	case *v1alpha1.EnsembleMemberList:
+		list.Items = []v1alpha1.EnsembleMember{{
+			ObjectMeta: metav1.ObjectMeta{Namespace: example, Name: example}, Status: v1alpha1.EnsembleMemberStatus{Queue: &v1alpha1.Queue{}},
+		}}
+	default:
 		return fmt.Errorf("there is no list of %T here", list)
 	}
-	pools.Items = []v1alpha1.NodePool{{}}
-	pools.Items[0].Name = example
 	return nil
 }
 

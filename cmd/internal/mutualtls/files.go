@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -13,7 +14,8 @@ import (
 // Files brings material from files and reads them again and again. They are compared by their content: a Secret that is
 // mounted changes by a symbolic link being replaced, of which watches of the files themselves know nothing.
 type Files struct {
-	// CertificateFile, KeyFile and AuthoritiesFile are the paths of what Material is made of.
+	// CertificateFile, KeyFile and AuthoritiesFile are the paths of what Material is made of. The last is empty where
+	// clients show no certificates.
 	CertificateFile, KeyFile, AuthoritiesFile string
 	// Security is who gets it.
 	Security *Security
@@ -32,6 +34,9 @@ func (f *Files) Load() error {
 		path    string
 		content *[]byte
 	}{{f.CertificateFile, &next.Certificate}, {f.KeyFile, &next.Key}, {f.AuthoritiesFile, &next.Authorities}} {
+		if file.path == "" {
+			continue
+		}
 		content, err := os.ReadFile(file.path)
 		if err != nil {
 			return err
@@ -42,7 +47,7 @@ func (f *Files) Load() error {
 		return nil
 	}
 	if err := f.Security.Use(next); err != nil {
-		return fmt.Errorf("%s, %s, %s: %w", f.CertificateFile, f.KeyFile, f.AuthoritiesFile, err)
+		return fmt.Errorf("%s: %w", strings.TrimSuffix(strings.Join([]string{f.CertificateFile, f.KeyFile, f.AuthoritiesFile}, ", "), ", "), err)
 	}
 	f.last = next
 	return nil

@@ -1,6 +1,7 @@
 // Package mutualtls secures a gRPC server whose clients are few and known by name: both sides show a certificate, the
 // server's certificate and the authorities that it trusts may change at any time without a connection being dropped,
-// and only clients of certain names are answered.
+// and only clients of certain names are answered. A server that knows its clients in another way shows a certificate of
+// its own, in the same manner, to those who want one.
 package mutualtls
 
 import (
@@ -25,7 +26,8 @@ type Material struct {
 	Certificate []byte
 	// Key is the private key of the certificate.
 	Key []byte
-	// Authorities are the certificates of those who may have signed the certificate of a client.
+	// Authorities are the certificates of those who may have signed the certificate of a client. They may be missing
+	// where clients show none.
 	Authorities []byte
 }
 
@@ -50,7 +52,8 @@ type state struct {
 var errNoMaterial = errors.New("the server has no certificate yet")
 
 // New is a Security without material, which refuses every connection until Use. clients are the names of those who are
-// answered: the common name, or any DNS name or URI, of a client's certificate has to be one of them.
+// answered: the common name, or any DNS name or URI, of a client's certificate has to be one of them. There are
+// none where clients are known in another way, with OfferTLS and GetCertificate.
 func New(clients []string, registerer prometheus.Registerer, clock clock.PassiveClock, log logr.Logger) (*Security, error) {
 	m, err := newMetrics(registerer)
 	if err != nil {
@@ -66,15 +69,18 @@ func (s *Security) Use(m Material) error {
 	if err != nil {
 		return fmt.Errorf("read the certificate of the server and its key: %w", err)
 	}
-	authorities, err := cert.ParseCertsPEM(m.Authorities)
-	if err != nil {
-		return fmt.Errorf("read the authorities of clients: %w", err)
-	}
 	pool := x509.NewCertPool()
-	for _, a := range authorities {
-		pool.AddCert(a)
+	if len(m.Authorities) > 0 || len(s.clients) > 0 {
+		authorities, err := cert.ParseCertsPEM(m.Authorities)
+		if err != nil {
+			return fmt.Errorf("read the authorities of clients: %w", err)
+		}
+		for _, a := range authorities {
+			pool.AddCert(a)
+		}
+		last := slices.MaxFunc(authorities, func(a, b *x509.Certificate) int { return a.NotAfter.Compare(b.NotAfter) })
+		s.metrics.expires(authority, last.NotAfter)
 	}
-	last := slices.MaxFunc(authorities, func(a, b *x509.Certificate) int { return a.NotAfter.Compare(b.NotAfter) })
 	next := &state{certificate: pair.Leaf, config: &tls.Config{
 		// Clusters with approved cryptography only have builds of Cluster Autoscaler that do not speak TLS 1.3.
 		MinVersion:   tls.VersionTLS12,
@@ -86,12 +92,19 @@ func (s *Security) Use(m Material) error {
 	}}
 	before := s.current.Swap(next)
 	s.metrics.expires(server, next.certificate.NotAfter)
-	s.metrics.expires(authority, last.NotAfter)
 	if before == nil || !before.certificate.Equal(next.certificate) {
 		s.log.Info("Serving with another certificate", "serial", next.certificate.SerialNumber.Text(16),
 			"names", identities(next.certificate), "expires", next.certificate.NotAfter.UTC().Format(time.RFC3339))
 	}
 	return nil
+}
+
+// GetCertificate is that of a tls.Config: the certificate in force, to show to a client who is asked for none.
+func (s *Security) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	if current := s.current.Load(); current != nil {
+		return &current.config.Certificates[0], nil
+	}
+	return nil, errNoMaterial
 }
 
 // Check is an error while there is no certificate to serve with, or one that has expired. It is a readiness probe.

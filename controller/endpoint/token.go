@@ -1,0 +1,135 @@
+package endpoint
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/peer"
+	authenticationv1 "k8s.io/api/authentication/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+)
+
+const (
+	bearer = "Bearer "
+	// maxTokenBytes bounds what is sent to the API server to be reviewed. Real tokens have about 1 KiB.
+	maxTokenBytes = 8 << 10
+	// userPrefix is that of the user name of a ServiceAccount: system:serviceaccount:NAMESPACE:NAME.
+	userPrefix = "system:serviceaccount:"
+	// extraPodName and extraPodUID tell to which pod a token is bound
+	// (kubernetes.io/docs/reference/access-authn-authz/service-accounts-admin).
+	extraPodName = "authentication.kubernetes.io/pod-name"
+	extraPodUID  = "authentication.kubernetes.io/pod-uid"
+)
+
+// identifyByToken is for callers that are not members: the API server says whose ServiceAccount the token is, and
+// whether that one may do this to the member of that name in its own namespace. A token that was stolen is of little
+// use: it is taken over TLS only, has to be for our audience, from no pod of another namespace, and where it is bound to
+// a pod, from that pod alone.
+func (s *Server) identifyByToken(ctx context.Context, from *peer.Peer, host string, given []string, name string, to intent) (*caller, error) {
+	token, isBearer := strings.CutPrefix(given[0], bearer)
+	switch _, secured := from.AuthInfo.(credentials.TLSInfo); {
+	case !secured && !s.trustUnknown:
+		return nil, deny("a token was sent without TLS, where others can read and use it: connect with TLS, to the same port, and have a new token made")
+	case len(given) > 1 || !isBearer || token == "" || len(token) > maxTokenBytes:
+		return nil, deny(`the metadata "authorization" has to be one "Bearer TOKEN" with the token of a ServiceAccount of at most %d bytes`, maxTokenBytes)
+	}
+	user, err := s.review(ctx, token)
+	if err != nil {
+		return nil, err
+	}
+	namespace, account, isAccount := strings.Cut(strings.TrimPrefix(user.Username, userPrefix), ":")
+	if !isAccount || !strings.HasPrefix(user.Username, userPrefix) {
+		return nil, deny("the token is that of user %q; only ServiceAccounts have a namespace in which a name can be looked up", user.Username)
+	}
+	if err := s.checkPlace(ctx, host, namespace, account, user); err != nil {
+		return nil, err
+	}
+	cluster := types.NamespacedName{Namespace: namespace, Name: name}
+	return &caller{by: "ServiceAccount " + namespace + "/" + account, cluster: cluster}, s.authorize(ctx, user, cluster, to)
+}
+
+// review asks the API server whose token it is.
+func (s *Server) review(ctx context.Context, token string) (*authenticationv1.UserInfo, error) {
+	review := &authenticationv1.TokenReview{Spec: authenticationv1.TokenReviewSpec{Token: token, Audiences: []string{s.audience}}}
+	if err := s.client.Create(ctx, review); err != nil {
+		return nil, fmt.Errorf("have the token reviewed: %w", err)
+	}
+	switch {
+	case !review.Status.Authenticated:
+		// What the API server says of it may repeat parts of the token.
+		return nil, deny("the API server does not accept the token for the audience %q (kubectl create token NAME --audience=%s makes one)", s.audience, s.audience)
+	case !slices.Contains(review.Status.Audiences, s.audience):
+		return nil, deny("the token is not for the audience %q (kubectl create token NAME --audience=%s makes one)", s.audience, s.audience)
+	}
+	return &review.Status.User, nil
+}
+
+// checkPlace makes sure that a token comes from where it belongs.
+func (s *Server) checkPlace(ctx context.Context, host, namespace, account string, user *authenticationv1.UserInfo) error {
+	var at corev1.PodList
+	if err := s.client.List(ctx, &at, client.MatchingFields{indexPodIP: host}, client.UnsafeDisableDeepCopy); err != nil {
+		return fmt.Errorf("find the pod with address %s: %w", host, err)
+	}
+	for i := range at.Items {
+		if at.Items[i].Namespace != namespace {
+			return deny("the token is that of ServiceAccount %s/%s, and comes from pod %s/%s of another namespace", namespace, account, at.Items[i].Namespace, at.Items[i].Name)
+		}
+	}
+	bound, uid := first(user.Extra[extraPodName]), first(user.Extra[extraPodUID])
+	if bound == "" {
+		return nil
+	}
+	var pod corev1.Pod
+	if err := s.client.Get(ctx, types.NamespacedName{Namespace: namespace, Name: bound}, &pod); client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("read Pod %s/%s: %w", namespace, bound, err)
+	}
+	addresses := addressesOf(&pod)
+	if pod.Spec.HostNetwork {
+		addresses = []string{pod.Status.HostIP}
+	}
+	if string(pod.UID) != uid || ended(&pod) || !slices.Contains(addresses, host) {
+		return deny("the token was made for pod %s/%s, and the caller's address %s is not that pod's", namespace, bound, host)
+	}
+	return nil
+}
+
+func first(values authenticationv1.ExtraValue) string {
+	if len(values) == 0 {
+		return ""
+	}
+	return values[0]
+}
+
+// authorize asks the API server whether a user may do this to a member.
+func (s *Server) authorize(ctx context.Context, user *authenticationv1.UserInfo, cluster types.NamespacedName, to intent) error {
+	extra := map[string]authorizationv1.ExtraValue{}
+	for key, values := range user.Extra {
+		extra[key] = authorizationv1.ExtraValue(values)
+	}
+	review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
+		User: user.Username, UID: user.UID, Groups: user.Groups, Extra: extra,
+		ResourceAttributes: &authorizationv1.ResourceAttributes{
+			Namespace: cluster.Namespace, Name: cluster.Name, Verb: to.verb,
+			Group: v1alpha1.GroupVersion.Group, Version: v1alpha1.GroupVersion.Version, Resource: "ensemblemembers", Subresource: to.subresource,
+		},
+	}}
+	if err := s.client.Create(ctx, review); err != nil {
+		return fmt.Errorf("ask whether %s may %s the member: %w", user.Username, to.verb, err)
+	}
+	if !review.Status.Allowed {
+		resource := "ensemblemembers"
+		if to.subresource != "" {
+			resource += "/" + to.subresource
+		}
+		return deny("%s may not %s %s in namespace %s: a Role has to grant that", user.Username, to.verb, resource, cluster.Namespace)
+	}
+	return nil
+}
