@@ -22,18 +22,20 @@ import (
 // syncMembers creates, updates and deletes members so that they match their MiniClusters. What fails for
 // one does not hold up the others.
 func (r *Reconciler) syncMembers(ctx context.Context, seen *seen) []error {
-	var failures []error
-	maps.DeleteFunc(r.faults, func(key types.NamespacedName, _ string) bool {
-		e := seen.entries[key]
-		return e == nil || e.invalid == nil
-	})
-	for _, e := range seen.entries {
-		if err := r.syncMember(ctx, e); err != nil {
-			e.skip = true
-			failures = append(failures, err)
+	r.faults.Range(func(key, _ any) bool {
+		if name, is := key.(types.NamespacedName); !is || seen.entries[name] == nil || seen.entries[name].invalid == nil {
+			r.faults.Delete(key)
 		}
-	}
-	return failures
+		return true
+	})
+	entries := slices.Collect(maps.Values(seen.entries))
+	return atOnce(len(entries), func(i int) error {
+		err := r.syncMember(ctx, entries[i])
+		if err != nil {
+			entries[i].skip = true
+		}
+		return err
+	})
 }
 
 func (r *Reconciler) syncMember(ctx context.Context, e *entry) error {
@@ -42,9 +44,8 @@ func (r *Reconciler) syncMember(ctx context.Context, e *entry) error {
 		// The MiniCluster is gone; its member is deleted with it by the garbage collector.
 		return nil
 	case e.invalid != nil:
-		if r.faults[e.key] != e.invalid.Error() {
+		if before, _ := r.faults.Swap(e.key, e.invalid.Error()); before != e.invalid.Error() {
 			r.tell(ctx, e, corev1.EventTypeWarning, v1alpha1.ReasonInvalid, e.invalid.Error())
-			r.faults[e.key] = e.invalid.Error()
 		}
 		return nil
 	case e.member != nil && e.uid() != ownerOf(e.member):

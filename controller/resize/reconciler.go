@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -16,6 +17,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -32,6 +34,19 @@ import (
 // retryAfter is how long a pass that was cut short waits if no event comes first.
 const retryAfter = 200 * time.Millisecond
 
+// writesAtOnce is how many members are written at a time. A write takes milliseconds, of which the API server spends most
+// on waiting for etcd.
+const writesAtOnce = 16
+
+// atOnce does something for each number below count, several at a time, and returns what failed.
+func atOnce(count int, do func(int) error) []error {
+	failures := make([]error, count)
+	// Nothing that is done here is given up because something else failed, nor because the process is told to end: each
+	// write notices by itself.
+	workqueue.ParallelizeUntil(context.Background(), writesAtOnce, count, func(i int) { failures[i] = do(i) })
+	return slices.DeleteFunc(failures, func(err error) bool { return err == nil })
+}
+
 // everything is the one key.
 var everything = reconcile.Request{NamespacedName: types.NamespacedName{Name: "everything"}}
 
@@ -43,15 +58,15 @@ type Reconciler struct {
 	Clock   clock.PassiveClock
 	Metrics *Metrics
 
-	// writes are what this process has written and its caches may not have seen. One worker touches it.
-	writes writes
-	// faults are what was last said to be wrong with a MiniCluster.
-	faults map[types.NamespacedName]string
+	// writes are what this process has written and its caches may not have seen.
+	writes *writes
+	// faults are what was last said to be wrong with a MiniCluster, by its key.
+	faults sync.Map
 }
 
 // SetupWithManager starts the reconciler with a manager.
 func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
-	r.writes, r.faults = writes{}, map[types.NamespacedName]string{}
+	r.writes = newWrites()
 	all := handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []reconcile.Request {
 		return []reconcile.Request{everything}
 	})
@@ -92,16 +107,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconc
 	// 3. Plan.
 	decisions := plan.Plan(seen.values(), started)
 
-	// 4. Apply.
-	for i := range decisions.Members {
-		d := &decisions.Members[i]
-		entry := seen.entries[d.Key]
-		if entry.skip {
-			continue
-		}
-		if err := r.apply(ctx, entry, d); err != nil {
-			failures = append(failures, err)
-		}
+	// 4. Apply. The writes for one member are in order; those for different members concern different objects. What is
+	// given up is recorded before somebody else gets it.
+	givers, takers := split(seen, decisions.Members)
+	for _, members := range [][]*plan.Decision{givers, takers} {
+		failures = append(failures, atOnce(len(members), func(i int) error { return r.apply(ctx, seen.entries[members[i].Key], members[i]) })...)
 	}
 	r.Metrics.observePass(r.Clock.Since(started), seen, &decisions)
 
@@ -122,4 +132,30 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconc
 		return reconcile.Result{RequeueAfter: max(decisions.Next.Sub(r.Clock.Now()), time.Millisecond)}, nil
 	}
 	return reconcile.Result{}, nil
+}
+
+// split divides the decisions that can be applied into those by which a member gives up nodes or claims, and the others.
+func split(seen *seen, decisions []plan.Decision) (givers, takers []*plan.Decision) {
+	for i := range decisions {
+		d := &decisions[i]
+		switch entry := seen.entries[d.Key]; {
+		case entry.skip:
+		case givesUp(entry.member.Status.Reservations, d.Reservations):
+			givers = append(givers, d)
+		default:
+			takers = append(takers, d)
+		}
+	}
+	return givers, takers
+}
+
+func givesUp(before, after []v1alpha1.Reservation) bool {
+	left := map[string]*v1alpha1.Reservation{}
+	for i := range after {
+		left[after[i].NodePool] = &after[i]
+	}
+	return slices.ContainsFunc(before, func(b v1alpha1.Reservation) bool {
+		a := left[b.NodePool]
+		return a == nil || a.Nodes < b.Nodes || slices.ContainsFunc(b.Held, func(node string) bool { return !slices.Contains(a.Held, node) })
+	})
 }

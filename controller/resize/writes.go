@@ -1,13 +1,20 @@
 package resize
 
 import (
+	"sync"
+
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 // writes has the resource version of each object that this process has written and not yet seen in its cache.
-type writes map[written]string
+type writes struct {
+	mu       sync.Mutex
+	versions map[written]string
+}
+
+func newWrites() *writes { return &writes{versions: map[written]string{}} }
 
 type written struct {
 	kind string
@@ -20,17 +27,21 @@ const (
 )
 
 // note remembers a write.
-func (w writes) note(kind string, object client.Object) {
-	w[written{kind, client.ObjectKeyFromObject(object)}] = object.GetResourceVersion()
+func (w *writes) note(kind string, object client.Object) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.versions[written{kind, client.ObjectKeyFromObject(object)}] = object.GetResourceVersion()
 }
 
 // behind names an object of which the cache has an older version than the one written, empty for none.
 // What the cache has caught up with is forgotten, and so is what exists no more.
-func (w writes) behind(seen *seen) string {
-	for object, version := range w {
+func (w *writes) behind(seen *seen) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for object, version := range w.versions {
 		entry := seen.entries[object.key]
 		if entry == nil {
-			delete(w, object)
+			delete(w.versions, object)
 			continue
 		}
 		var cached string
@@ -42,13 +53,13 @@ func (w writes) behind(seen *seen) string {
 		default:
 			// The object was deleted, or it was created and is not in the cache yet. Members are created
 			// under the name of their MiniCluster, so a second creation fails and does no harm.
-			delete(w, object)
+			delete(w.versions, object)
 			continue
 		}
 		if order, err := resourceversion.CompareResourceVersion(cached, version); err == nil && order < 0 {
 			return object.kind + " " + object.key.String()
 		}
-		delete(w, object)
+		delete(w.versions, object)
 	}
 	return ""
 }

@@ -13,6 +13,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -122,16 +123,26 @@ func (r *Reconciler) mark(ctx context.Context, pool *v1alpha1.NodePool, _ *nodeg
 			r.tell(ctx, pool, corev1.EventTypeNormal, "ReleasingNodes", "%s are tainted so that no pod comes any more: %s", nodegroup.Listed(releasing), why)
 		}
 	}()
+	failures := atOnce(len(d.Marks), func(i int) error { return r.markNode(ctx, &d.Marks[i]) })
 	for i := range d.Marks {
-		mark := &d.Marks[i]
-		if err := r.markNode(ctx, mark); err != nil {
-			return err
-		}
-		if mark.Releasing {
+		if mark := &d.Marks[i]; mark.Releasing && failures[i] == nil {
 			releasing, why = append(releasing, mark.Node), mark.Why
 		}
 	}
-	return nil
+	return errors.Join(failures...)
+}
+
+// writesAtOnce is how many nodes or machines are written at a time. A write takes milliseconds, of which the API server
+// spends most on waiting for etcd.
+const writesAtOnce = 16
+
+// atOnce does something for each number below count, several at a time, and returns how each ended.
+func atOnce(count int, do func(int) error) []error {
+	failures := make([]error, count)
+	// Nothing that is done here is given up because something else failed, nor because the process is told to end: each
+	// write notices by itself.
+	workqueue.ParallelizeUntil(context.Background(), writesAtOnce, count, func(i int) { failures[i] = do(i) })
+	return failures
 }
 
 func (r *Reconciler) markNode(ctx context.Context, mark *nodegroup.Mark) error {
@@ -252,13 +263,7 @@ func (r *Reconciler) deleteMachines(ctx context.Context, pool *v1alpha1.NodePool
 	if err := r.knowsFailures(ctx, pool, group, d.Delete); err != nil {
 		return err
 	}
-	var failures []error
-	for _, name := range d.Delete {
-		if err := r.Backend.Delete(ctx, name); err != nil {
-			failures = append(failures, err)
-		}
-	}
-	if err := errors.Join(failures...); err != nil {
+	if err := errors.Join(atOnce(len(d.Delete), func(i int) error { return r.Backend.Delete(ctx, d.Delete[i]) })...); err != nil {
 		r.tell(ctx, pool, corev1.EventTypeWarning, v1alpha1.ReasonMachineFailed, "cannot delete machines: %v", err)
 		return err
 	}

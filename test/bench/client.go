@@ -14,6 +14,8 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/connectivity"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/bench/figures"
 )
 
 // clientRole is the first argument of the process that plays Cluster Autoscaler; the second is the path of its
@@ -186,7 +188,7 @@ func (p *player) serial(ctx context.Context, provider autoscaler, c *call) (timi
 func timingOf(name string, durations []time.Duration, all time.Duration) timing {
 	return timing{
 		Name: name, Calls: len(durations),
-		P50: percentile(durations, 50), P99: percentile(durations, 99),
+		P50: figures.Percentile(durations, 50), P99: figures.Percentile(durations, 99),
 		PerSecond: float64(len(durations)) / all.Seconds(),
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/bench/figures"
 )
 
 // creators is how many objects are created at a time.
@@ -101,12 +102,12 @@ func (c *cluster) each(ctx context.Context, what string, count int, do func(cont
 	for {
 		select {
 		case <-ticker.C:
-			c.say("creating %s %s … %s", thousands(count), what, thousands(int(done.Load())))
+			c.say("creating %s %s … %s", figures.Thousands(count), what, figures.Thousands(int(done.Load())))
 		case <-finished:
 			if err := context.Cause(ctx); err != nil {
 				return errors.Join(fmt.Errorf("create %s", what), err)
 			}
-			c.say("created %s %s", thousands(count), what)
+			c.say("created %s %s", figures.Thousands(count), what)
 			return nil
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/bench/figures"
 )
 
 // The targets.
@@ -41,7 +43,7 @@ type loopResult struct {
 }
 
 func (r *loopResult) ratio() float64 {
-	return median(r.loops.Provider).Seconds() / median(r.loops.Constant).Seconds()
+	return figures.Median(r.loops.Provider).Seconds() / figures.Median(r.loops.Constant).Seconds()
 }
 
 // header says what holds for all figures.
@@ -70,11 +72,11 @@ func (r *report) print(out io.Writer, j *job) error {
 }
 
 func (r *report) printCalls(out io.Writer) error {
-	t := newTable("call", "answer bytes", "calls", "p50 ms", "p99 ms", "serial/s", fmt.Sprintf("%d callers/s", callers))
+	t := figures.NewTable("call", "answer bytes", "calls", "p50 ms", "p99 ms", "serial/s", fmt.Sprintf("%d callers/s", callers))
 	for _, timings := range [][]timing{r.calls.timings, r.writes} {
 		for i := range timings {
 			x := &timings[i]
-			t.add(x.Name, thousands(x.Bytes), thousands(x.Calls), milliseconds(x.P50), milliseconds(x.P99), rate(x.PerSecond), rate(x.Concurrent))
+			t.Add(x.Name, figures.Thousands(x.Bytes), figures.Thousands(x.Calls), figures.Milliseconds(x.P50), figures.Milliseconds(x.P99), figures.Rate(x.PerSecond), figures.Rate(x.Concurrent))
 		}
 	}
 	_, err := fmt.Fprintf(out, `Calls at %s (load average before: %s)
@@ -91,9 +93,9 @@ concerns another group; meanwhile the provider orders the machines.
 
 func (r *report) verdictOnCalls() string {
 	if slow := r.slow(); len(slow) > 0 {
-		return fmt.Sprintf("Target of p99 of reads, at most %s ms: missed by %s.", milliseconds(mostP99), strings.Join(slow, ", "))
+		return fmt.Sprintf("Target of p99 of reads, at most %s ms: missed by %s.", figures.Milliseconds(mostP99), strings.Join(slow, ", "))
 	}
-	return fmt.Sprintf("Target of p99 of reads, at most %s ms: met by all.", milliseconds(mostP99))
+	return fmt.Sprintf("Target of p99 of reads, at most %s ms: met by all.", figures.Milliseconds(mostP99))
 }
 
 // slow are the reads that miss their target.
@@ -101,7 +103,7 @@ func (r *report) slow() []string {
 	var slow []string
 	for i := range r.calls.timings {
 		if x := &r.calls.timings[i]; x.P99 > mostP99 {
-			slow = append(slow, fmt.Sprintf("%s (%s ms)", x.Name, milliseconds(x.P99)))
+			slow = append(slow, fmt.Sprintf("%s (%s ms)", x.Name, figures.Milliseconds(x.P99)))
 		}
 	}
 	return slow
@@ -109,14 +111,14 @@ func (r *report) slow() []string {
 
 func (r *report) printLoop(out io.Writer) error {
 	x := &r.loop.loops
-	t := newTable("server", "loops", "median ms", "p10 ms", "p90 ms", "median µs per call")
+	t := figures.NewTable("server", "loops", "median ms", "p10 ms", "p90 ms", "median µs per call")
 	for _, server := range []struct {
 		name  string
 		times []time.Duration
 	}{{"provider", x.Provider}, {"constants", x.Constant}} {
-		t.add(server.name, thousands(len(server.times)), milliseconds(median(server.times)),
-			milliseconds(percentile(server.times, 10)), milliseconds(percentile(server.times, 90)),
-			fmt.Sprintf("%.1f", median(server.times).Seconds()*1e6/float64(x.Calls)))
+		t.Add(server.name, figures.Thousands(len(server.times)), figures.Milliseconds(figures.Median(server.times)),
+			figures.Milliseconds(figures.Percentile(server.times, 10)), figures.Milliseconds(figures.Percentile(server.times, 90)),
+			fmt.Sprintf("%.1f", figures.Median(server.times).Seconds()*1e6/float64(x.Calls)))
 	}
 	verdict := "met"
 	if r.loop.ratio() > mostRatio {
@@ -128,19 +130,19 @@ func (r *report) printLoop(out io.Writer) error {
 The other server answers the same bytes over the same transport and computes nothing; the two took turns.
 Ratio of the medians: %.2f. Target, at most %g: %s.
 
-`, r.loop.size, thousands(x.Calls), r.loop.load, t, r.loop.ratio(), mostRatio, verdict)
+`, r.loop.size, figures.Thousands(x.Calls), r.loop.load, t, r.loop.ratio(), mostRatio, verdict)
 	return err
 }
 
 func (r *report) printSizes(out io.Writer) error {
 	head := []string{"groups", "nodes"}
-	var t *table
+	var t *figures.Table
 	for _, s := range r.sizes {
 		result := r.at(s)
 		if result == nil {
 			continue
 		}
-		row := []string{thousands(s.Groups), thousands(s.Nodes)}
+		row := []string{figures.Thousands(s.Groups), figures.Thousands(s.Nodes)}
 		for _, column := range []struct{ title, call string }{
 			{"ForNode", "NodeGroupForNode, own node"}, {"TargetSize", "NodeGroupTargetSize"}, {"Nodes", "NodeGroupNodes"}, {"NodeGroups", "NodeGroups"},
 		} {
@@ -149,14 +151,14 @@ func (r *report) printSizes(out io.Writer) error {
 			}
 			for i := range result.timings {
 				if x := &result.timings[i]; x.Name == column.call {
-					row = append(row, milliseconds(x.P50), milliseconds(x.P99))
+					row = append(row, figures.Milliseconds(x.P50), figures.Milliseconds(x.P99))
 				}
 			}
 		}
 		if t == nil {
-			t = newTable(append(head, "MiB at rest", "after calls", "peak", "load")...)
+			t = figures.NewTable(append(head, "MiB at rest", "after calls", "peak", "load")...)
 		}
-		t.add(append(row, mebibytes(result.rest.Resident), mebibytes(result.after.Resident), mebibytes(result.after.Peak), result.load)...)
+		t.Add(append(row, figures.Mebibytes(result.rest.Resident), figures.Mebibytes(result.after.Resident), figures.Mebibytes(result.after.Peak), result.load)...)
 	}
 	_, err := fmt.Fprintf(out, `Calls by size of the cluster, in ms, and resident memory of the provider
 

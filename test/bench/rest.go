@@ -16,6 +16,7 @@ import (
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/externalgrpc"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/bench/figures"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/controlplane"
 )
 
@@ -82,7 +83,7 @@ func (c *cluster) recorded(ctx context.Context) (map[string]string, error) {
 			}
 		}
 		if behind > 0 {
-			return fmt.Sprintf("%s of %s node groups have no status yet", thousands(behind), thousands(len(list.Items))), nil
+			return fmt.Sprintf("%s of %s node groups have no status yet", figures.Thousands(behind), figures.Thousands(len(list.Items))), nil
 		}
 		return "", nil
 	})

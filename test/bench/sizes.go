@@ -3,13 +3,15 @@ package main
 import (
 	"fmt"
 	"slices"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/bench/figures"
 )
 
 // size is how much a cluster holds.
 type size struct{ Groups, Nodes int }
 
 func (s size) String() string {
-	return fmt.Sprintf("%s in %s", counted(s.Nodes, "node"), counted(s.Groups, "group"))
+	return fmt.Sprintf("%s in %s", figures.Counted(s.Nodes, "node"), figures.Counted(s.Groups, "group"))
 }
 
 // machinesIn is the number of machines of a group: all have as many, or one more.

@@ -47,6 +47,8 @@ type Options struct {
 	AutoscalerFlags []string
 	// ProviderFlags are flags of the provider besides those that it needs to run here.
 	ProviderFlags []string
+	// ControllerFlags are flags of the controller besides those that it needs to run here.
+	ControllerFlags []string
 	// LeaderElection lets provider and controller elect a leader among their replicas. One that is killed then
 	// keeps its lease for a while.
 	LeaderElection bool
@@ -55,6 +57,8 @@ type Options struct {
 	// ProviderOnly leaves out the scheduler, the controllers, Cluster Autoscaler and the Flux Operator: the test
 	// plays their parts.
 	ProviderOnly bool
+	// WithoutPods leaves out the same, but not the controller: pods are objects that somebody writes.
+	WithoutPods bool
 }
 
 // System is everything, running.
@@ -100,7 +104,7 @@ func Start(ctx context.Context, options Options) (*System, error) {
 		return nil, err
 	}
 	parts := controlplane.All
-	if options.ProviderOnly {
+	if options.ProviderOnly || options.WithoutPods {
 		parts = controlplane.Kwok
 	}
 	s.say("starting the control plane")
@@ -132,6 +136,13 @@ func (s *System) start(ctx context.Context) error {
 			return err
 		}
 		return s.mountClientSecret(ctx)
+	}
+	if s.options.WithoutPods {
+		s.say("starting provider and controller")
+		if err := errors.Join(s.startProvider(ctx), s.startController(ctx)); err != nil {
+			return err
+		}
+		return errors.Join(s.ready(ctx, "provider", s.providerHealth), s.ready(ctx, "controller", s.controllerHealth))
 	}
 	s.say("starting provider, controller, %s and %s", nameOf(s.programs.clusterAutoscaler), nameOf(s.programs.fluxOperator))
 	if err := s.startProvider(ctx); err != nil {
@@ -286,8 +297,8 @@ func (s *System) startController(ctx context.Context) (err error) {
 	if s.ControllerMetrics, err = s.address(); err != nil {
 		return err
 	}
-	s.Controller, err = s.Plane.Run("controller", exec.Command(s.programs.controller, append(s.commonFlags(kubeconfig, s.EndpointAddress, s.controllerHealth, s.ControllerMetrics),
-		"--namespace="+Namespace, "--tls-extra-names=127.0.0.1")...))
+	s.Controller, err = s.Plane.Run("controller", exec.Command(s.programs.controller, append(append(s.commonFlags(kubeconfig, s.EndpointAddress, s.controllerHealth, s.ControllerMetrics),
+		"--namespace="+Namespace, "--tls-extra-names=127.0.0.1"), s.options.ControllerFlags...)...))
 	return err
 }
 

@@ -1,4 +1,5 @@
-package main
+// Package figures prints what was measured: durations in order, and tables of them.
+package figures
 
 import (
 	"fmt"
@@ -8,22 +9,25 @@ import (
 	"unicode/utf8"
 )
 
-// table is text in columns: the first is aligned to the left, the others, which are figures, to the right.
-type table struct {
+// Table is text in columns: the first is aligned to the left, the others, which are figures, to the right.
+type Table struct {
 	rows [][]string
 }
 
-func newTable(head ...string) *table {
+// NewTable is a table with the titles of its columns.
+func NewTable(head ...string) *Table {
 	rule := make([]string, len(head))
 	for i, title := range head {
 		rule[i] = strings.Repeat("-", utf8.RuneCountInString(title))
 	}
-	return &table{rows: [][]string{head, rule}}
+	return &Table{rows: [][]string{head, rule}}
 }
 
-func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
+// Add adds a row.
+func (t *Table) Add(cells ...string) { t.rows = append(t.rows, cells) }
 
-func (t *table) String() string {
+// String is the table as text.
+func (t *Table) String() string {
 	var widths []int
 	for _, row := range t.rows {
 		for i, cell := range row {
@@ -49,8 +53,8 @@ func (t *table) String() string {
 	return out.String()
 }
 
-// thousands is a number with its digits in threes.
-func thousands(n int) string {
+// Thousands is a number with its digits in threes.
+func Thousands(n int) string {
 	digits := strconv.Itoa(n)
 	sign := ""
 	if n < 0 {
@@ -62,25 +66,26 @@ func thousands(n int) string {
 	return sign + digits
 }
 
-func counted(n int, what string) string {
+// Counted is a number of things in words.
+func Counted(n int, what string) string {
 	if n == 1 {
 		return "1 " + what
 	}
-	return thousands(n) + " " + what + "s"
+	return Thousands(n) + " " + what + "s"
 }
 
-// milliseconds is a duration in milliseconds, to the microsecond.
-func milliseconds(d time.Duration) string {
+// Milliseconds is a duration in milliseconds, to the microsecond.
+func Milliseconds(d time.Duration) string {
 	return fmt.Sprintf("%.3f", d.Seconds()*1000)
 }
 
-// rate is a number in a second, or nothing where it was not measured.
-func rate(perSecond float64) string {
+// Rate is a number in a second, or nothing where it was not measured.
+func Rate(perSecond float64) string {
 	if perSecond == 0 {
 		return ""
 	}
-	return thousands(int(perSecond + 0.5))
+	return Thousands(int(perSecond + 0.5))
 }
 
-// mebibytes is a number of bytes in MiB.
-func mebibytes(bytes int64) string { return strconv.FormatInt((bytes+1<<19)>>20, 10) }
+// Mebibytes is a number of bytes in MiB.
+func Mebibytes(bytes int64) string { return strconv.FormatInt((bytes+1<<19)>>20, 10) }

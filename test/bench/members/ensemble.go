@@ -1,0 +1,347 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/watch"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/ensemble"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/system"
+)
+
+const (
+	namespace = corev1.NamespaceDefault
+	poolName  = "bench"
+	// patience bounds everything that is waited for.
+	patience = 15 * time.Minute
+)
+
+// ensembles are the members of the benchmark, each with a connection from the address of its pod.
+type ensembles struct {
+	*options
+	system   *system.System
+	progress io.Writer
+	members  []*member
+}
+
+type member struct {
+	name       string
+	connection *grpc.ClientConn
+	endpoint   ensemble.EnsembleOperatorClient
+}
+
+func (e *ensembles) say(format string, arguments ...any) {
+	_, _ = fmt.Fprintf(e.progress, format+"\n", arguments...) // Progress that nobody reads is no error.
+}
+
+func memberName(i int) string { return fmt.Sprintf("m-%04d", i) }
+
+// settle creates the members and waits until each runs on a node of its own and knows its endpoint.
+func settle(ctx context.Context, s *system.System, o *options, progress io.Writer) (*ensembles, error) {
+	e := &ensembles{options: o, system: s, progress: progress}
+	pool := &v1alpha1.NodePool{
+		ObjectMeta: metav1.ObjectMeta{Name: poolName},
+		Spec: v1alpha1.NodePoolSpec{
+			MaxSize: int32(3 * o.members), Autoscaler: v1alpha1.AutoscalerNone, ProvisionTimeout: metav1.Duration{Duration: patience}, //nolint:gosec // At most 30,000.
+			Template: v1alpha1.NodeTemplate{Capacity: corev1.ResourceList{
+				corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourceMemory: resource.MustParse("16Gi"), corev1.ResourcePods: resource.MustParse("110"),
+			}},
+			Machines: v1alpha1.MachinesSpec{Kwok: &v1alpha1.KwokMachines{}},
+		},
+	}
+	if err := s.Client.Create(ctx, pool); err != nil {
+		return nil, err
+	}
+	e.say("creating %d MiniClusters", o.members)
+	err := e.each(ctx, o.members, func(ctx context.Context, i int) error { return s.Client.Create(ctx, miniCluster(memberName(i))) })
+	if err != nil {
+		return nil, err
+	}
+	if err := e.sizes(ctx, 1, nil); err != nil {
+		return nil, err
+	}
+	addresses, err := e.addresses(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for i := range o.members {
+		m, err := connect(s.EndpointAddress, memberName(i), addresses[memberName(i)])
+		if err != nil {
+			return nil, errors.Join(err, e.close())
+		}
+		e.members = append(e.members, m)
+	}
+	e.say("waiting until all members are answered")
+	err = e.each(ctx, o.members, func(ctx context.Context, i int) error {
+		return poll(ctx, func() string {
+			response, err := e.members[i].status(ctx)
+			if err != nil {
+				return err.Error()
+			}
+			if response.GetStatus() != ensemble.Response_SUCCESS {
+				return response.String()
+			}
+			return ""
+		})
+	})
+	if err != nil {
+		return nil, errors.Join(err, e.close())
+	}
+	return e, nil
+}
+
+func miniCluster(name string) *unstructured.Unstructured {
+	return &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "flux-framework.org/v1alpha2", "kind": "MiniCluster",
+		"metadata": map[string]any{
+			"namespace": namespace, "name": name, "annotations": map[string]any{v1alpha1.AnnotationNodePools: poolName},
+		},
+		"spec": map[string]any{
+			"size": int64(1), "minSize": int64(1), "maxSize": int64(4),
+			"containers": []any{map[string]any{
+				"image": "bench", "runFlux": true, "command": "sleep infinity",
+				"resources": map[string]any{"requests": map[string]any{"cpu": "3"}},
+			}},
+			"pod": map[string]any{"nodeSelector": map[string]any{v1alpha1.LabelNodePool: poolName}},
+		},
+	}}
+}
+
+// addresses are those of the pods of rank 0, by their members.
+func (e *ensembles) addresses(ctx context.Context) (map[string]string, error) {
+	out := map[string]string{}
+	return out, poll(ctx, func() string {
+		var pods corev1.PodList
+		if err := e.system.Client.List(ctx, &pods, client.InNamespace(namespace)); err != nil {
+			return err.Error()
+		}
+		for i := range pods.Items {
+			if pod := &pods.Items[i]; pod.Status.PodIP != "" && pod.Status.Phase == corev1.PodRunning && pod.Labels[batchv1.JobCompletionIndexAnnotation] == "0" {
+				out[pod.Labels[batchv1.JobNameLabel]] = pod.Status.PodIP
+			}
+		}
+		if len(out) < e.options.members {
+			return fmt.Sprintf("%d of %d pods run", len(out), e.options.members)
+		}
+		return ""
+	})
+}
+
+func connect(endpoint, name, address string) (*member, error) {
+	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}
+	connection, err := grpc.NewClient("passthrough:///"+endpoint, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, to string) (net.Conn, error) { return dialer.DialContext(ctx, "tcp", to) }))
+	if err != nil {
+		return nil, fmt.Errorf("connect to the ensemble endpoint: %w", err)
+	}
+	return &member{name: name, connection: connection, endpoint: ensemble.NewEnsembleOperatorClient(connection)}, nil
+}
+
+func (e *ensembles) close() error {
+	var failures []error
+	for _, m := range e.members {
+		failures = append(failures, m.connection.Close())
+	}
+	return errors.Join(failures...)
+}
+
+func (m *member) status(ctx context.Context) (*ensemble.Response, error) {
+	return m.endpoint.RequestStatus(ctx, &ensemble.StatusRequest{Member: "miniclusters", Name: m.name})
+}
+
+func (m *member) act(ctx context.Context, action string) (*ensemble.Response, error) {
+	return m.endpoint.RequestAction(ctx, &ensemble.ActionRequest{
+		Member: "miniclusters", Name: m.name, Action: action, Payload: fmt.Sprintf(`{"version":"v1alpha2","group":"flux-framework.org","%s":1}`, action),
+	})
+}
+
+// each does something for each number below count, several at a time.
+func (e *ensembles) each(ctx context.Context, count int, do func(context.Context, int) error) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(e.connections)
+	for i := range count {
+		group.Go(func() error { return do(ctx, i) })
+	}
+	return group.Wait()
+}
+
+// poll asks until nothing is missing.
+func poll(ctx context.Context, missing func() string) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	ticker := time.NewTicker(500 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		what := missing()
+		if what == "" {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %s", ctx.Err(), what)
+		case <-ticker.C:
+		}
+	}
+}
+
+// sizes waits until all MiniClusters have been given a size and the members have it. begin, where it is not nil, is
+// called when their changes are being watched.
+func (e *ensembles) sizes(ctx context.Context, size int64, begin func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	list := &v1alpha1.EnsembleMemberList{}
+	if err := e.system.Client.List(ctx, list); err != nil {
+		return err
+	}
+	watcher, err := e.system.Client.Watch(ctx, &v1alpha1.EnsembleMemberList{}, &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: list.ResourceVersion}})
+	if err != nil {
+		return err
+	}
+	defer watcher.Stop()
+	there := map[string]bool{}
+	note := func(m *v1alpha1.EnsembleMember) {
+		if int64(m.Status.Size) == size && int64(m.Spec.Size) == size && int64(m.Status.Nodes) == size {
+			there[m.Name] = true
+		}
+	}
+	for i := range list.Items {
+		note(&list.Items[i])
+	}
+	begun := make(chan error, 1)
+	go func() {
+		if begin == nil {
+			begun <- nil
+			return
+		}
+		begun <- begin(ctx)
+	}()
+	said := time.Now()
+	for len(there) < e.options.members {
+		event, open := <-watcher.ResultChan()
+		if !open {
+			return errors.Join(fmt.Errorf("the watch ended with %d of %d members at size %d", len(there), e.options.members, size), ctx.Err())
+		}
+		if m, is := event.Object.(*v1alpha1.EnsembleMember); is && event.Type != watch.Deleted {
+			note(m)
+		}
+		if time.Since(said) > 5*time.Second {
+			e.say("%d of %d members have size %d", len(there), e.options.members, size)
+			said = time.Now()
+		}
+	}
+	return <-begun
+}
+
+// timing is how long calls took.
+type timing struct {
+	name, status string
+	durations    []time.Duration
+	all          time.Duration
+}
+
+// resize is how long it took until all MiniClusters had another size.
+type resize struct {
+	name                   string
+	members, before, after int
+	took                   time.Duration
+}
+
+func (r *resize) perSecond() float64 { return float64(r.members) / r.took.Seconds() }
+
+// measure asks for the status, then for more, then for less.
+func (e *ensembles) measure(ctx context.Context) (calls []timing, resizes []resize, err error) {
+	e.say("measuring RequestStatus")
+	status, err := e.time(ctx, "RequestStatus", e.calls, func(ctx context.Context, m *member) (*ensemble.Response, error) { return m.status(ctx) })
+	if err != nil {
+		return nil, nil, err
+	}
+	calls = append(calls, status)
+	for _, step := range []struct {
+		action        string
+		before, after int
+	}{{"grow", 1, 2}, {"shrink", 2, 1}} {
+		e.say("measuring RequestAction, %s", step.action)
+		if err := e.rest(ctx, step.before); err != nil {
+			return nil, nil, err
+		}
+		started := time.Now()
+		err := e.sizes(ctx, int64(step.after), func(ctx context.Context) error {
+			asked, err := e.time(ctx, "RequestAction, "+step.action+" 1", e.options.members, func(ctx context.Context, m *member) (*ensemble.Response, error) { return m.act(ctx, step.action) })
+			calls = append(calls, asked)
+			return err
+		})
+		if err != nil {
+			return nil, nil, err
+		}
+		resizes = append(resizes, resize{
+			name: step.action + " 1", members: e.options.members, before: step.before * e.options.members, after: step.after * e.options.members, took: time.Since(started),
+		})
+	}
+	e.say("measuring RequestAction at the bound")
+	refused, err := e.timeAnswered(ctx, "RequestAction, shrink below minSize", e.options.members, ensemble.Response_DENIED,
+		func(ctx context.Context, m *member) (*ensemble.Response, error) { return m.act(ctx, "shrink") })
+	return append(calls, refused), resizes, err
+}
+
+// rest waits until there are as many running pods as the members' sizes say: what follows does not begin in the wake of
+// what was before.
+func (e *ensembles) rest(ctx context.Context, size int) error {
+	return poll(ctx, func() string {
+		pods := &metav1.PartialObjectMetadataList{}
+		pods.SetGroupVersionKind(schema.GroupVersionKind{Version: "v1", Kind: "PodList"})
+		if err := e.system.Client.List(ctx, pods, client.InNamespace(namespace)); err != nil {
+			return err.Error()
+		}
+		if want := size * e.options.members; len(pods.Items) != want {
+			return fmt.Sprintf("there are %d pods, not %d", len(pods.Items), want)
+		}
+		return ""
+	})
+}
+
+func (e *ensembles) time(ctx context.Context, name string, count int, ask func(context.Context, *member) (*ensemble.Response, error)) (timing, error) {
+	return e.timeAnswered(ctx, name, count, ensemble.Response_SUCCESS, ask)
+}
+
+// timeAnswered makes that many calls, each for another member in turn, and makes sure how they are answered.
+func (e *ensembles) timeAnswered(ctx context.Context, name string, count int, want ensemble.Response_ResultType, ask func(context.Context, *member) (*ensemble.Response, error)) (timing, error) {
+	out := timing{name: name, status: want.String()}
+	var mu sync.Mutex
+	started := time.Now()
+	err := e.each(ctx, count, func(ctx context.Context, i int) error {
+		m := e.members[i%len(e.members)]
+		began := time.Now()
+		response, err := ask(ctx, m)
+		took := time.Since(began)
+		if err != nil {
+			return fmt.Errorf("%s of %s: %w", name, m.name, err)
+		}
+		if response.GetStatus() != want {
+			return fmt.Errorf("%s of %s was answered %s", name, m.name, strings.TrimSpace(response.String()))
+		}
+		mu.Lock()
+		out.durations = append(out.durations, took)
+		mu.Unlock()
+		return nil
+	})
+	out.all = time.Since(started)
+	return out, err
+}
