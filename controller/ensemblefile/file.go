@@ -34,7 +34,7 @@ var (
 	actions  = []string{ActionSubmit, ActionTerminate, ActionCustom, ActionGrow, ActionShrink}
 )
 
-// File is an ensemble.yaml without faults. Encoded as YAML and parsed again it is the same.
+// File is an ensemble.yaml without faults. Encoded as YAML, with its strings in quotes, and parsed again it is the same.
 type File struct {
 	Logging Logging `yaml:"logging,omitempty"`
 	Jobs    []Job   `yaml:"jobs"`

@@ -1,6 +1,7 @@
 package ensemblefile
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"math"
@@ -32,9 +33,15 @@ func newMapping(path *field.Path, node *yaml.Node, faults *field.ErrorList, keys
 		return nil
 	}
 	m := &mapping{path: path, values: map[string]*yaml.Node{}, faults: faults}
+	for i := 0; i < len(node.Content); i += 2 {
+		// The YAML library reads over these keys.
+		if tagOf(target(node.Content[i])) == tagNull {
+			m.add(field.Forbidden(path.Key("null"), unknownKey(keys)))
+		}
+	}
 	for _, key := range slices.Sorted(maps.Keys(nodes)) {
 		if !slices.Contains(keys, key) {
-			m.add(field.Forbidden(m.child(key), "unknown key: the keys here are "+strings.Join(keys, ", ")))
+			m.add(field.Forbidden(m.child(key), unknownKey(keys)))
 			continue
 		}
 		value := nodes[key]
@@ -42,6 +49,8 @@ func newMapping(path *field.Path, node *yaml.Node, faults *field.ErrorList, keys
 	}
 	return m
 }
+
+func unknownKey(keys []string) string { return "unknown key: the keys here are " + strings.Join(keys, ", ") }
 
 // target is the node that an alias stands for, or the node itself.
 func target(node *yaml.Node) *yaml.Node {
@@ -218,20 +227,15 @@ func shown(node *yaml.Node) any {
 	switch tagOf(node) {
 	case tagNull:
 		return nil
-	case tagInt, tagFloat, tagBool:
-		return literal(shorten(node.Value))
+	case tagBool:
+		return trueScalar.MatchString(node.Value)
+	case tagInt, tagFloat:
+		// Shown as it was written, without quotes, also when JSON does not write a number so.
+		return json.Number(shorten(node.Value))
 	default:
 		return shorten(node.Value)
 	}
 }
-
-// literal is a value that errors show without quotes, as it was written.
-type literal string
-
-// MarshalJSON is what package field shows: the text itself, which need not be JSON, is only shown when this fails.
-func (l literal) MarshalJSON() ([]byte, error) { return nil, fmt.Errorf("%s is shown as it is", string(l)) }
-
-func (l literal) String() string { return string(l) }
 
 // shorten keeps a value that is quoted in an error readable.
 func shorten(text string) string { return shortenTo(text, 60) }

@@ -3,7 +3,6 @@ package ensemblefile
 import (
 	"fmt"
 	"math"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -46,9 +45,7 @@ func Parse(text string, base *field.Path) (*File, field.ErrorList) {
 type parser struct {
 	faults *field.ErrorList
 	jobs   jobNames
-	// custom is the file's Python text; hasCustom is set when there is one, or it could not be read.
-	custom    string
-	hasCustom bool
+	custom pythonText
 }
 
 func (p *parser) file(path *field.Path, root *yaml.Node) *File {
@@ -57,8 +54,9 @@ func (p *parser) file(path *field.Path, root *yaml.Node) *File {
 		return nil
 	}
 	file := &File{Jobs: []Job{}, Rules: []Rule{}}
-	file.Custom, _ = m.text("custom")
-	p.custom, p.hasCustom = file.Custom, m.has("custom")
+	custom, ok := m.text("custom")
+	file.Custom = custom
+	p.custom = newPythonText(custom, ok || !m.has("custom"))
 
 	p.jobs = jobNames{names: sets.New[string](), all: true}
 	jobs := m.list("jobs", "must be a list of jobs, which may be empty")
@@ -157,8 +155,8 @@ func (p *parser) action(path *field.Path, node *yaml.Node) Action {
 		action.Label = label
 	case ActionCustom:
 		label, ok := m.requiredText("label", "must name the function to call")
-		if ok {
-			p.checkFunction(m, label)
+		if problem := p.custom.checkFunction(label); ok && problem != "" {
+			m.invalid("label", m.values["label"], problem)
 		}
 		action.Label = label
 	default:
@@ -202,22 +200,6 @@ func (m *mapping) value(action string) int32 {
 		return 1
 	}
 	return int32(number)
-}
-
-// identifier is a name that a Python function can have.
-var identifier = regexp.MustCompile(`^[\p{L}_][\p{L}\p{N}_]*$`)
-
-// checkFunction finds fault with the label of a custom action that cannot name a function. Whether one of that name
-// is really defined only Python knows; one whose name is nowhere in the text is not.
-func (p *parser) checkFunction(m *mapping, label string) {
-	switch {
-	case !p.hasCustom:
-		m.invalid("label", m.values["label"], "must name a function that is defined in custom, which this file does not have")
-	case !identifier.MatchString(label):
-		m.invalid("label", m.values["label"], "must be the name of a Python function")
-	case p.custom != "" && !strings.Contains(p.custom, label) && !strings.Contains(p.custom, "import *"):
-		m.invalid("label", m.values["label"], "must name a function that is defined in custom, which does not have this one")
-	}
 }
 
 // logging reads what the member prints, and finds fault when a rule needs a heartbeat that is not there.
