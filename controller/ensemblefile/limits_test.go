@@ -1,0 +1,106 @@
+package ensemblefile_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/ensemblefile"
+)
+
+// TestHostileTextsAreAnsweredSoon has texts that are small, or just not too long, and grow when they are read.
+func TestHostileTextsAreAnsweredSoon(t *testing.T) {
+	t.Parallel()
+	// laughs has levels of anchors, each with ten times what the one before has.
+	laughs := func(first, alias, format string) string {
+		var text strings.Builder
+		fmt.Fprintf(&text, "l0: &l0 %s\n", first)
+		for level := 1; level < 12; level++ {
+			aliases := strings.Repeat(fmt.Sprintf(alias, level-1)+", ", 10)
+			fmt.Fprintf(&text, "l%d: &l%d "+format+"\n", level, level, strings.TrimSuffix(aliases, ", "))
+		}
+		return text.String()
+	}
+	// repeated is a list of as many items as fit.
+	repeated := func(before, item, after string) string {
+		n := (ensemblefile.MaxBytes - len(before) - len(after)) / len(item)
+		return before + strings.Repeat(item, n) + after
+	}
+	wide := strings.Builder{}
+	for i := range 60_000 {
+		fmt.Fprintf(&wide, "k%d:\n", i)
+	}
+	var words strings.Builder
+	for i := range 20_000 {
+		fmt.Fprintf(&words, "w%d ", i)
+	}
+	for name, row := range map[string]struct {
+		text string
+		// want is in the first fault.
+		want string
+	}{
+		"aliases of aliases": {laughs("[lol]", "*l%d", "[%s]") + jobs + noRules, "must be YAML: document contains excessive aliasing"},
+		"merges of merges":   {laughs("{a: b}", "*l%d", "{<<: [%s]}") + jobs + noRules, "must be YAML: document contains excessive aliasing"},
+		"jobs by aliases":    {repeated("jobs:\n- &a {name: a, command: run, x: [1,1,1,1,1,1,1,1,1]}\n", "- *a\n", noRules), "excessive aliasing"},
+		"deep lists":         {repeated("jobs: ", "[", ""), "must be YAML"},
+		"deep mappings":      {repeated("jobs: ", "{a: ", ""), "must be YAML"},
+		"a wide mapping":     {wide.String(), "line 1: a mapping must have at most 1000 keys"},
+		"faulty jobs":        {repeated("jobs:\n", "- {}\n", noRules), ".jobs[0].name: Required value"},
+		"faulty rules":       {repeated(jobs+"rules:\n", "- \n", ""), ".rules[0]: Invalid value: null"},
+		"many unknown labels": {
+			repeated(jobs+"rules:\n", "- {trigger: start, action: {name: submit, label: c}}\n", ""),
+			".rules[0].action.label: Invalid value: \"c\"",
+		},
+		"many unknown functions": {
+			repeated(jobs+"custom: "+words.String()+"\nrules:\n", "- {trigger: start, action: {name: custom, label: f}}\n", ""),
+			".rules[0].action.label: Invalid value: \"f\"",
+		},
+		"a long key":     {"jobs: []\nrules: []\n" + strings.Repeat("k", 1000) + ": 1\n", `["` + strings.Repeat("k", 60) + `..."]: Forbidden`},
+		"a long value":   {rule("trigger: " + strings.Repeat("t", 100_000) + ", " + terminal), strings.Repeat("t", 60) + `...": supported values`},
+		"a long command": {repeated("jobs: [{name: a, command: \"", "'", "\"}]\n"+noRules), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			start := time.Now()
+			_, faults := ensemblefile.Parse(row.text, base)
+			took := time.Since(start)
+			t.Logf("%d bytes took %v and have %d faults", len(row.text), took, len(faults))
+			// Far more than it takes with the race detector on a busy machine, and far less than without a bound.
+			if took > 20*time.Second {
+				t.Errorf("%d bytes took %v", len(row.text), took)
+			}
+			if row.want == "" {
+				return
+			}
+			if len(faults) == 0 || !strings.Contains(faults[0].Error(), row.want) {
+				t.Fatalf("faults are %v, want one with %q", faults, row.want)
+			}
+			if len(faults) > 101 {
+				t.Errorf("there are %d faults", len(faults))
+			}
+			for _, fault := range faults {
+				if len(fault.Error()) > 1000 {
+					t.Errorf("a fault has %d bytes: %.200s...", len(fault.Error()), fault.Error())
+				}
+			}
+		})
+	}
+}
+
+func TestManyFaultsAreCounted(t *testing.T) {
+	t.Parallel()
+	_, faults := parse("jobs: [" + strings.Repeat("a, ", 150) + "]\n" + noRules)
+	if len(faults) != 101 {
+		t.Fatalf("there are %d faults, want 101", len(faults))
+	}
+	if want := ": Invalid value: and 50 more faults"; faults[100] != want {
+		t.Errorf("the last is %q, want %q", faults[100], want)
+	}
+}
+
+func TestTheLongestTextIsRead(t *testing.T) {
+	t.Parallel()
+	text := jobs + noRules
+	accepted(t, text+strings.Repeat("#", ensemblefile.MaxBytes-len(text)))
+}
