@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -58,7 +59,7 @@ func wideMapping(node *yaml.Node) (line int) {
 
 // yamlFaults are the faults that the YAML library has found.
 func yamlFaults(path *field.Path, err error) field.ErrorList {
-	found := []string{strings.TrimPrefix(err.Error(), "yaml: ")}
+	found := []string{countFromOne(strings.TrimPrefix(err.Error(), "yaml: "))}
 	if several := (*yaml.TypeError)(nil); errors.As(err, &several) {
 		found = several.Errors
 	}
@@ -67,6 +68,23 @@ func yamlFaults(path *field.Path, err error) field.ErrorList {
 		faults = append(faults, field.Invalid(path, field.OmitValueType{}, "must be YAML: "+shortenTo(fault, 200)))
 	}
 	return faults
+}
+
+// grammarFault is a fault that the YAML library finds above the level of tokens: it counts the lines of those, and
+// only of those, from 0.
+var grammarFault = regexp.MustCompile(`^line ([0-9]+): (did not find expected (?:key|node content|'-' indicator|',' or '.'|<).*)$`)
+
+// countFromOne puts the line of a fault right.
+func countFromOne(fault string) string {
+	parts := grammarFault.FindStringSubmatch(fault)
+	if parts == nil {
+		return fault
+	}
+	line, err := strconv.Atoi(parts[1])
+	if err != nil {
+		return fault
+	}
+	return fmt.Sprintf("line %d: %s", line+1, parts[2])
 }
 
 // The tags of YAML's types.

@@ -30,8 +30,8 @@ const (
 )
 
 var (
-	triggers = []string{TriggerStart, TriggerMetric, TriggerJobDepend, TriggerJobFinish}
-	actions  = []string{ActionSubmit, ActionTerminate, ActionCustom, ActionGrow, ActionShrink}
+	triggers = []string{TriggerJobDepend, TriggerJobFinish, TriggerMetric, TriggerStart}
+	actions  = []string{ActionCustom, ActionGrow, ActionShrink, ActionSubmit, ActionTerminate}
 )
 
 // File is an ensemble.yaml without faults. Encoded as YAML, with its strings in quotes, and parsed again it is the same.

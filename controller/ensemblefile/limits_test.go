@@ -31,6 +31,10 @@ func TestHostileTextsAreAnsweredSoon(t *testing.T) {
 	for i := range 60_000 {
 		fmt.Fprintf(&wide, "k%d:\n", i)
 	}
+	some := ""
+	for i := range 1000 {
+		some += fmt.Sprintf("k%d: 1, ", i)
+	}
 	var words strings.Builder
 	for i := range 20_000 {
 		fmt.Fprintf(&words, "w%d ", i)
@@ -40,14 +44,15 @@ func TestHostileTextsAreAnsweredSoon(t *testing.T) {
 		// want is in the first fault.
 		want string
 	}{
-		"aliases of aliases": {laughs("[lol]", "*l%d", "[%s]") + jobs + noRules, "must be YAML: document contains excessive aliasing"},
-		"merges of merges":   {laughs("{a: b}", "*l%d", "{<<: [%s]}") + jobs + noRules, "must be YAML: document contains excessive aliasing"},
-		"jobs by aliases":    {repeated("jobs:\n- &a {name: a, command: run, x: [1,1,1,1,1,1,1,1,1]}\n", "- *a\n", noRules), "excessive aliasing"},
-		"deep lists":         {repeated("jobs: ", "[", ""), "must be YAML"},
-		"deep mappings":      {repeated("jobs: ", "{a: ", ""), "must be YAML"},
-		"a wide mapping":     {wide.String(), "line 1: a mapping must have at most 1000 keys"},
-		"faulty jobs":        {repeated("jobs:\n", "- {}\n", noRules), ".jobs[0].name: Required value"},
-		"faulty rules":       {repeated(jobs+"rules:\n", "- \n", ""), ".rules[0]: Invalid value: null"},
+		"aliases of aliases":       {laughs("[lol]", "*l%d", "[%s]") + jobs + noRules, "must be YAML: document contains excessive aliasing"},
+		"merges of merges":         {laughs("{a: b}", "*l%d", "{<<: [%s]}") + jobs + noRules, "must be YAML: document contains excessive aliasing"},
+		"jobs by aliases":          {repeated("jobs:\n- &a {name: a, command: run, x: [1,1,1,1,1,1,1,1,1]}\n", "- *a\n", noRules), "excessive aliasing"},
+		"merges of a wide mapping": {repeated("jobs:\n- &w {"+strings.TrimSuffix(some, ", ")+"}\n", "- <<: *w\n", noRules), "excessive aliasing"},
+		"deep lists":               {repeated("jobs: ", "[", ""), "must be YAML"},
+		"deep mappings":            {repeated("jobs: ", "{a: ", ""), "must be YAML"},
+		"a wide mapping":           {wide.String(), "line 1: a mapping must have at most 1000 keys"},
+		"faulty jobs":              {repeated("jobs:\n", "- {}\n", noRules), ".jobs[0].name: Required value"},
+		"faulty rules":             {repeated(jobs+"rules:\n", "- \n", ""), ".rules[0]: Invalid value: null"},
 		"many unknown labels": {
 			repeated(jobs+"rules:\n", "- {trigger: start, action: {name: submit, label: c}}\n", ""),
 			".rules[0].action.label: Invalid value: \"c\"",

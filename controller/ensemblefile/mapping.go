@@ -50,7 +50,9 @@ func newMapping(path *field.Path, node *yaml.Node, faults *field.ErrorList, keys
 	return m
 }
 
-func unknownKey(keys []string) string { return "unknown key: the keys here are " + strings.Join(keys, ", ") }
+func unknownKey(keys []string) string {
+	return "unknown key: the keys here are " + strings.Join(keys, ", ")
+}
 
 // target is the node that an alias stands for, or the node itself.
 func target(node *yaml.Node) *yaml.Node {
@@ -82,7 +84,7 @@ func (m *mapping) invalid(key string, node *yaml.Node, problem string) {
 
 func (m *mapping) wrongKind(key string, node *yaml.Node, right string) {
 	problem := fmt.Sprintf("must be %s, not %s", right, kindOf(node))
-	if right == "a string" && node.Kind == yaml.ScalarNode && tagOf(node) != tagNull {
+	if right == "a string" && slices.Contains([]string{tagInt, tagFloat, tagBool, tagTimestamp}, tagOf(node)) {
 		problem += "; put it in quotes"
 	}
 	m.invalid(key, node, problem)

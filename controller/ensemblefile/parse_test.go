@@ -179,21 +179,27 @@ func TestFaults(t *testing.T) {
 		"too long":              {strings.Repeat("#", ensemblefile.MaxBytes+1), []string{`: Too long: may not be more than 524288 bytes`}},
 		"a word":                {"hello\n", []string{`: Invalid value: "hello": must be a mapping, not a string`}},
 		"a list":                {"- jobs\n", []string{`: Invalid value: must be a mapping, not a list`}},
-		"a syntax error":        {jobs + "rules:\n- trigger: start\n  action: {name: terminate\n", []string{``}},
-		"a wrong indent":        {"jobs:\n- name: a\n command: run\n", []string{``}},
-		"a tab":                 {"jobs:\n\t- name: a\n", []string{``}},
-		"not UTF-8":             {"jobs: \xff\n", []string{``}},
-		"a control character":   {"jobs: \x01\n", []string{``}},
-		"an alias of nothing":   {"jobs: *a\n", []string{``}},
-		"an alias of itself":    {"jobs: &a [*a]\n", []string{``}},
-		"a merge of itself":     {"jobs: [&a {<<: *a}]\n", []string{``}},
-		"a merge of a word":     {"jobs: [{<<: a}]\n", []string{``}},
-		"a mapping as a key":    {"{a: b}: c\n", []string{``}},
+		"a syntax error":        {jobs + "rules:\n- trigger: start\n  action: {name: terminate\n", []string{`: Invalid value: must be YAML: line 4: did not find expected ',' or '}'`}},
+		"a wrong indent":        {"jobs:\n- name: a\n command: run\n", []string{`: Invalid value: must be YAML: line 3: did not find expected key`}},
+		"a tab":                 {"jobs:\n\t- name: a\n", []string{`: Invalid value: must be YAML: line 2: found character that cannot start any token`}},
+		"not UTF-8":             {"jobs: \xff\n", []string{`: Invalid value: must be YAML: invalid leading UTF-8 octet`}},
+		"a control character":   {"jobs: \x01\n", []string{`: Invalid value: must be YAML: control characters are not allowed`}},
+		"an alias of nothing":   {"jobs: *a\n", []string{`: Invalid value: must be YAML: unknown anchor 'a' referenced`}},
+		"an alias of itself":    {"jobs: &a [*a]\n", []string{`: Invalid value: must be YAML: anchor 'a' value contains itself`}},
+		"a merge of itself":     {"jobs: [&a {<<: *a}]\n", []string{`: Invalid value: must be YAML: anchor 'a' value contains itself`}},
+		"a merge of a word":     {"jobs: [{<<: a}]\n", []string{`: Invalid value: must be YAML: map merge requires map or sequence of maps as the value`}},
+		"a mapping as a key":    {"{a: b}: c\n", []string{`: Invalid value: must be YAML: invalid map key: map[string]interface {}{"a":"b"}`}},
 		"two documents":         {jobs + noRules + "---\n" + jobs, []string{`: Invalid value: must be one YAML document; there are more`}},
-		"a second that is none": {jobs + noRules + "---\n{", []string{``}},
-		"a key twice":           {jobs + noRules + "rules: []\n", []string{``}},
-		"keys twice, far below": {job("name: a, name: b, command: run, command: walk"), []string{``, ``}},
-		"a foreign tag":         {job("name: !mine a, command: !!binary aGk="), []string{``, ``}},
+		"a second that is none": {jobs + noRules + "---\n{", []string{`: Invalid value: must be YAML: line 4: did not find expected node content`}},
+		"a key twice":           {jobs + noRules + "rules: []\n", []string{`: Invalid value: must be YAML: line 3: mapping key "rules" already defined at line 2`}},
+		"keys twice, far below": {job("name: a, name: b, command: run, command: walk"), []string{
+			`: Invalid value: must be YAML: line 2: mapping key "name" already defined at line 2`,
+			`: Invalid value: must be YAML: line 2: mapping key "command" already defined at line 2`,
+		}},
+		"a foreign tag": {job("name: !mine a, command: !!binary aGk="), []string{
+			`.jobs[0].name: Invalid value: "a": must be a string, not !mine`,
+			`.jobs[0].command: Invalid value: "aGk=": must be a string, not !!binary`,
+		}},
 
 		// The whole.
 		"no jobs and no rules": {"logging: {}\n", []string{
@@ -258,7 +264,7 @@ func TestFaults(t *testing.T) {
 		// Rules and their triggers.
 		"a rule that is a word": {jobs + "rules: [start]\n", []string{`.rules[0]: Invalid value: "start": must be a mapping, not a string`}},
 		"a rule without all": {rule(""), []string{
-			`.rules[0].trigger: Required value: must be one of start, metric, job-depend, job-finish`,
+			`.rules[0].trigger: Required value: must be one of job-depend, job-finish, metric, start`,
 			`.rules[0].action: Required value: must be a mapping with the name of an action`,
 		}},
 		"a rule of other types": {rule("trigger: 1, name: 2, when: true, action: 4, then: 5"), []string{
@@ -318,7 +324,7 @@ func TestFaults(t *testing.T) {
 		"a condition that is null": {when("null"), []string{`.rules[0].when: Invalid value: null: must be a number or a comparison, not null`}},
 
 		// Actions.
-		"an action without a name": {acting(""), []string{`.rules[0].action.name: Required value: must be one of submit, terminate, custom, grow, shrink`}},
+		"an action without a name": {acting(""), []string{`.rules[0].action.name: Required value: must be one of custom, grow, shrink, submit, terminate`}},
 		"an unknown action": {acting("name: growe"), []string{
 			`.rules[0].action.name: Unsupported value: "growe": supported values: "custom", "grow", "shrink", "submit", "terminate"`,
 		}},
