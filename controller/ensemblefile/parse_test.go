@@ -190,7 +190,7 @@ func TestFaults(t *testing.T) {
 		"a merge of a word":     {"jobs: [{<<: a}]\n", []string{`: Invalid value: must be YAML: map merge requires map or sequence of maps as the value`}},
 		"a mapping as a key":    {"{a: b}: c\n", []string{`: Invalid value: must be YAML: invalid map key: map[string]interface {}{"a":"b"}`}},
 		"two documents":         {jobs + noRules + "---\n" + jobs, []string{`: Invalid value: must be one YAML document; there are more`}},
-		"a second that is none": {jobs + noRules + "---\n{", []string{`: Invalid value: must be YAML: line 4: did not find expected node content`}},
+		"a second that is none": {jobs + noRules + "---\n{\n", []string{`: Invalid value: must be YAML: line 5: did not find expected node content`}},
 		"a key twice":           {jobs + noRules + "rules: []\n", []string{`: Invalid value: must be YAML: line 3: mapping key "rules" already defined at line 2`}},
 		"keys twice, far below": {job("name: a, name: b, command: run, command: walk"), []string{
 			`: Invalid value: must be YAML: line 2: mapping key "name" already defined at line 2`,
