@@ -15,6 +15,11 @@ func FuzzParse(f *testing.F) {
 	for _, name := range []string{"submit.yaml", "grow.yaml", "everything.yaml"} {
 		f.Add(read(f, name))
 	}
+	for _, row := range faultyTexts() {
+		if len(row.text) < 1000 {
+			f.Add(row.text)
+		}
+	}
 	f.Fuzz(func(t *testing.T, text string) {
 		file, faults := ensemblefile.Parse(text, base)
 		if (file == nil) == (len(faults) == 0) {

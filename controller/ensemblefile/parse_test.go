@@ -162,17 +162,20 @@ func when(text string) string {
 	return rule("trigger: metric, name: mean.a-pending, when: " + text + ", " + terminal)
 }
 
-func TestFaults(t *testing.T) {
-	t.Parallel()
+// faulty is a text and the faults that it has.
+type faulty struct {
+	text string
+	want []string
+}
+
+// faultyTexts has a row for each fault that a text can have, by what it shows.
+func faultyTexts() map[string]faulty {
 	const (
 		forms = `must be "count.<job>.<finished|success|failed>" or "<variance|mean|iqr|max|min|mad>.<job>-<pending|duration>"`
 		cond  = `must be a number, or a comparison with one: "> 5", ">= 5", "< 5", "<= 5"`
 		whole = "must be a whole number from 1 to 2147483647"
 	)
-	for name, row := range map[string]struct {
-		text string
-		want []string
-	}{
+	return map[string]faulty{
 		// The text and its YAML.
 		"nothing":               {"", []string{`: Required value: must be a mapping with jobs and rules`}},
 		"a comment":             {"# later\n", []string{`: Required value: must be a mapping with jobs and rules`}},
@@ -401,7 +404,12 @@ func TestFaults(t *testing.T) {
 			`.rules[1].action.name: Unsupported value: "growe": supported values: "custom", "grow", "shrink", "submit", "terminate"`,
 			`.logging.debug: Invalid value: 1: must be true or false, not a number`,
 		}},
-	} {
+	}
+}
+
+func TestFaults(t *testing.T) {
+	t.Parallel()
+	for name, row := range faultyTexts() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			file, got := parse(row.text)
