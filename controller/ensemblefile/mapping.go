@@ -140,7 +140,7 @@ func (m *mapping) boolean(key string) bool {
 	return trueScalar.MatchString(node.Value)
 }
 
-// integer reads a number that is whole and at least least, or the default when the key is missing.
+// integer reads a number that is whole and at least least, which is not negative, or the default when the key is missing.
 func (m *mapping) integer(key string, least, missing int32) int32 {
 	node := m.values[key]
 	if node == nil {
@@ -150,7 +150,7 @@ func (m *mapping) integer(key string, least, missing int32) int32 {
 	switch tagOf(node) {
 	case tagInt:
 		number, err := parseInteger(node.Value)
-		if err == nil && number >= int64(least) && number <= math.MaxInt32 {
+		if err == nil && number >= 0 && number <= math.MaxInt32 && int32(number) >= least {
 			return int32(number)
 		}
 	case tagFloat:

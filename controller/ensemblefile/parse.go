@@ -15,12 +15,12 @@ import (
 // MaxBytes is the length of the longest text that is read. The ConfigMap that the text goes into holds 1 MiB in all.
 const MaxBytes = 512 << 10
 
-// maxFaults bounds how many faults are listed, so that the answer to a broken file stays readable.
+// maxFaults bounds how many faults are listed, so that the answer to a broken file is short, and given soon.
 const maxFaults = 100
 
 // Parse reads the text of an ensemble.yaml. It returns all its faults, each with its path below base, which must
-// not be nil and is that of the field that holds the text; the file is nil unless there are none. Of more than a
-// hundred faults the first hundred are returned, and how many more there are.
+// not be nil and is that of the field that holds the text; the file is nil unless there are none. After a hundred
+// faults it stops looking, and says so.
 func Parse(text string, base *field.Path) (*File, field.ErrorList) {
 	if len(text) > MaxBytes {
 		return nil, field.ErrorList{field.TooLong(base, "", MaxBytes)}
@@ -31,9 +31,9 @@ func Parse(text string, base *field.Path) (*File, field.ErrorList) {
 		p := &parser{faults: &faults}
 		file = p.file(base, root)
 	}
-	if n := len(faults); n > maxFaults {
+	if len(faults) > maxFaults {
 		faults = append(faults[:maxFaults:maxFaults],
-			field.Invalid(base, field.OmitValueType{}, fmt.Sprintf("and %d more faults", n-maxFaults)))
+			field.Invalid(base, field.OmitValueType{}, fmt.Sprintf("has more than these %d faults", maxFaults)))
 	}
 	if len(faults) > 0 {
 		return nil, faults
@@ -62,14 +62,24 @@ func (p *parser) file(path *field.Path, root *yaml.Node) *File {
 	jobs := m.list("jobs", "must be a list of jobs, which may be empty")
 	p.jobs.all = jobs != nil
 	for i, node := range jobs {
+		if p.enough() {
+			p.jobs.all = false
+			break
+		}
 		file.Jobs = append(file.Jobs, p.job(path.Child("jobs").Index(i), node))
 	}
 	for i, node := range m.list("rules", "must be a list of rules, which may be empty") {
+		if p.enough() {
+			break
+		}
 		file.Rules = append(file.Rules, p.rule(path.Child("rules").Index(i), node))
 	}
 	file.Logging = p.logging(m, file.Rules)
 	return file
 }
+
+// enough reports whether there are more faults than are listed.
+func (p *parser) enough() bool { return len(*p.faults) > maxFaults }
 
 func (p *parser) job(path *field.Path, node *yaml.Node) Job {
 	var job Job
