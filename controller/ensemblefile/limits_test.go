@@ -45,7 +45,7 @@ func TestHostileTextsAreAnswered(t *testing.T) {
 	}{
 		"aliases of aliases":       {laughs("[lol]", "*l%d", "[%s]") + jobs + noRules, "must be YAML: document contains excessive aliasing"},
 		"merges of merges":         {laughs("{a: b}", "*l%d", "{<<: [%s]}") + jobs + noRules, "must be YAML: document contains excessive aliasing"},
-		"jobs by aliases":          {repeated("jobs:\n- &a {name: a, command: run, x: [1,1,1,1,1,1,1,1,1]}\n", "- *a\n", noRules), "excessive aliasing"},
+		"jobs by aliases":          {repeated("jobs:\n- &a {name: a, command: run, x: [1,1,1,1,1,1,1,1,1]}\n", "- *a\n", noRules), ".jobs[0].x: Forbidden: unknown key"},
 		"merges of a wide mapping": {repeated("jobs:\n- &w {"+strings.TrimSuffix(some, ", ")+"}\n", "- <<: *w\n", noRules), "excessive aliasing"},
 		"deep lists":               {repeated("jobs: ", "[", ""), "must be YAML"},
 		"deep mappings":            {repeated("jobs: ", "{a: ", ""), "must be YAML"},
@@ -80,7 +80,7 @@ func TestHostileTextsAreAnswered(t *testing.T) {
 				t.Fatalf("%d bytes are not read within a minute", len(row.text))
 			}
 			if len(faults) == 0 || !strings.Contains(faults[0].Error(), row.want) {
-				t.Fatalf("faults are %v, want one with %q", faults, row.want)
+				t.Fatalf("there are %d faults, the first %.500v; want %q in it", len(faults), faults[:min(1, len(faults))], row.want)
 			}
 			if len(faults) > 101 {
 				t.Errorf("there are %d faults", len(faults))
