@@ -5,6 +5,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -12,6 +14,7 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/serving"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/tracing"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/endpoint"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
 )
 
 // version is set by the linker.
@@ -29,6 +32,12 @@ type Config struct {
 	TokenAudience string
 	// Insecure is to believe callers whom nothing identifies.
 	Insecure bool
+	// WebhookAddress is where the API server has Ensembles validated.
+	WebhookAddress string
+	// MemberEndpoint is the host:port at which members of Ensembles are told to ask; empty for that of our Service.
+	MemberEndpoint string
+	// DefaultNodePools are the pools of members of Ensembles that name none.
+	DefaultNodePools []string
 }
 
 func main() { process.Main(command()) }
@@ -60,6 +69,10 @@ func command() *cobra.Command {
 	flags.IntVar(&config.Member.Burst, "max-member-request-burst", config.Member.Burst, "requests that one MiniCluster may make at once")
 	flags.StringVar(&config.TokenAudience, "token-audience", "ensemble-autoscaler",
 		"audience of the ServiceAccount tokens that are accepted; a token for the API server itself is not, so that nobody has to send one here")
+	flags.StringVar(&config.WebhookAddress, "webhook-address", ":9443", "address to serve the webhook on that validates Ensembles; not used with --disable-tls")
+	flags.StringVar(&config.MemberEndpoint, "member-endpoint", "", "HOST:PORT at which members of Ensembles are told to ask; without it ensemble-autoscaler.NAMESPACE.svc:50051")
+	flags.StringSliceVar(&config.DefaultNodePools, "default-node-pools", nil,
+		"NodePools, in order of preference, for members of Ensembles that name none; without any such members keep their size")
 	flags.BoolVar(&config.Insecure, "insecure", false,
 		"believe callers whose address belongs to no pod, and take tokens without TLS: whoever reaches the port may resize every member")
 	return cmd
@@ -74,6 +87,16 @@ func (c *Config) validate(given func(flag string) bool) error {
 		err = fmt.Errorf("--max-member-request-burst is %d; it must be at least 1", c.Member.Burst)
 	case c.TokenAudience == "":
 		err = errors.New("--token-audience is empty; it must be the audience that tokens are made for")
+	}
+	if len(c.DefaultNodePools) > 0 {
+		if _, wrong := minicluster.ParseNodePools(strings.Join(c.DefaultNodePools, ",")); wrong != nil {
+			err = errors.Join(err, fmt.Errorf("--default-node-pools is %q; it must be names of NodePools, each once", c.DefaultNodePools))
+		}
+	}
+	for flag, address := range map[string]string{"member-endpoint": c.MemberEndpoint, "webhook-address": c.WebhookAddress} {
+		if _, port, wrong := net.SplitHostPort(address); address != "" && (wrong != nil || port == "") {
+			err = errors.Join(err, fmt.Errorf("--%s is %q; it must be HOST:PORT", flag, address))
+		}
 	}
 	return errors.Join(err, c.TLS.validate(given), c.Limits.Validate(), c.Tracing.Validate())
 }

@@ -2,23 +2,32 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
+	"net"
 	"slices"
+	"strconv"
 
 	"google.golang.org/grpc"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/selection"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
+	"sigs.k8s.io/controller-runtime/pkg/webhook"
 
+	ensemblev1alpha1 "github.com/ensemble-autoscaler/ensemble-autoscaler/api/ensemble/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/mutualtls"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/process"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/serving"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/tracing"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/endpoint"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/ensemble"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/resize"
 )
@@ -33,6 +42,8 @@ func run(ctx context.Context, config *Config) error {
 			&corev1.Pod{}:     {Transform: resize.StripPod},
 			&corev1.Node{}:    {Transform: resize.StripNode},
 			&batchv1.Job{}:    {Transform: cache.TransformStripManagedFields()},
+			// Of all the ConfigMaps of a cluster only those of Ensembles are of interest.
+			&corev1.ConfigMap{}: {Label: ofEnsembles, Transform: cache.TransformStripManagedFields()},
 		}},
 		Client: client.Options{Cache: &client.CacheOptions{Unstructured: true}},
 	})
@@ -59,16 +70,72 @@ func run(ctx context.Context, config *Config) error {
 	}
 
 	log := mgr.GetLogger()
-	synced := process.NewSynced(mgr.GetCache(), resize.Kinds()...)
-	if err := serve(ctx, mgr, synced, config); err != nil {
+	security, err := secure(mgr, &config.TLS, log)
+	if err != nil {
+		return err
+	}
+	if err := runEnsembles(ctx, mgr, config, security); err != nil {
+		return err
+	}
+	synced := process.NewSynced(mgr.GetCache(), slices.Concat(resize.Kinds(), ensemble.Kinds())...)
+	if err := serve(ctx, mgr, synced, config, security); err != nil {
 		return err
 	}
 	log.Info("Starting", "version", version, "leaderElection", config.LeaderElect)
 	return mgr.Start(ctx)
 }
 
+// ofEnsembles selects what Ensembles are made of.
+var ofEnsembles = func() labels.Selector {
+	is, err := labels.NewRequirement(ensemblev1alpha1.LabelEnsemble, selection.Exists, nil)
+	if err != nil {
+		panic(err)
+	}
+	return labels.NewSelector().Add(*is)
+}()
+
+// runEnsembles adds the controller of Ensembles to the manager, and the webhook that validates them.
+func runEnsembles(ctx context.Context, mgr manager.Manager, config *Config, security *mutualtls.Security) error {
+	kind := ensemblev1alpha1.GroupVersion.WithKind("Ensemble")
+	if _, err := mgr.GetRESTMapper().RESTMapping(kind.GroupKind(), kind.Version); meta.IsNoMatchError(err) {
+		return fmt.Errorf("the cluster does not know %s %s: install manifests/crd first", kind.GroupVersion(), kind.Kind)
+	}
+	settings := ensemble.Settings{Endpoint: config.MemberEndpoint, DefaultNodePools: config.DefaultNodePools}
+	if settings.Endpoint == "" {
+		namespace, err := process.Namespace(config.TLS.Namespace)
+		if err != nil {
+			return err
+		}
+		settings.Endpoint = fmt.Sprintf("ensemble-autoscaler.%s.svc:50051", namespace)
+	}
+	if err := (&ensemble.Reconciler{
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Events: mgr.GetEventRecorder(name), Clock: clock.RealClock{}, Settings: settings,
+	}).SetupWithManager(ctx, mgr); err != nil {
+		return fmt.Errorf("set up the Ensemble controller: %w", err)
+	}
+	if security == nil {
+		return nil
+	}
+	host, port, err := net.SplitHostPort(config.WebhookAddress)
+	if err != nil {
+		return fmt.Errorf("--webhook-address is %q: %w", config.WebhookAddress, err)
+	}
+	number, err := strconv.Atoi(port)
+	if err != nil {
+		return fmt.Errorf("--webhook-address is %q; its port must be a number", config.WebhookAddress)
+	}
+	server := webhook.NewServer(webhook.Options{Host: host, Port: number, TLSOpts: []func(*tls.Config){
+		func(c *tls.Config) { c.MinVersion, c.GetCertificate = tls.VersionTLS12, security.GetCertificate },
+	}})
+	server.Register(ensemble.WebhookPath, ensemble.NewWebhook(mgr.GetScheme(), settings))
+	if err := mgr.Add(server); err != nil {
+		return fmt.Errorf("add the webhook to the manager: %w", err)
+	}
+	return nil
+}
+
 // serve adds the ensemble endpoint to the manager.
-func serve(ctx context.Context, mgr manager.Manager, synced *process.Synced, config *Config) error {
+func serve(ctx context.Context, mgr manager.Manager, synced *process.Synced, config *Config, security *mutualtls.Security) error {
 	log := mgr.GetLogger()
 	counts, err := endpoint.NewMetrics(metrics.Registry)
 	if err != nil {
@@ -84,10 +151,6 @@ func serve(ctx context.Context, mgr manager.Manager, synced *process.Synced, con
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Events: mgr.GetEventRecorder(name), Log: log.WithName("endpoint"), Clock: clock.RealClock{},
 		Metrics: counts, Rate: config.Member, Audience: config.TokenAudience, TrustUnknown: config.Insecure,
 	})
-	security, err := secure(mgr, &config.TLS, log)
-	if err != nil {
-		return err
-	}
 	var options []grpc.ServerOption
 	if security != nil {
 		options = append(options, security.OfferTLS())

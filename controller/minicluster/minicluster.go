@@ -82,13 +82,13 @@ func Managed(o client.Object) bool {
 // of an annotation of ours the rest is returned all the same, so that what is managed already stays so.
 func Parse(u *unstructured.Unstructured) (*MiniCluster, error) {
 	var spec miniClusterSpec
-	if err := field(u, "spec", &spec); err != nil {
+	if err := readField(u, "spec", &spec); err != nil {
 		return nil, err
 	}
 	var status struct {
 		MaximumSize int32 `json:"maximumSize"`
 	}
-	if err := field(u, "status", &status); err != nil {
+	if err := readField(u, "status", &status); err != nil {
 		return nil, err
 	}
 	m := &MiniCluster{
@@ -136,7 +136,7 @@ type miniClusterSpec struct {
 	} `json:"pod"`
 }
 
-func field(u *unstructured.Unstructured, name string, into any) error {
+func readField(u *unstructured.Unstructured, name string, into any) error {
 	value, found, err := unstructured.NestedMap(u.Object, name)
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)

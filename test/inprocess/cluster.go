@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 	"sigs.k8s.io/yaml"
 
+	ensemblev1alpha1 "github.com/ensemble-autoscaler/ensemble-autoscaler/api/ensemble/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/controlplane"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/fluxoperator/crd"
@@ -76,7 +77,7 @@ func withCluster(cluster *Cluster, parts controlplane.Parts, run func() int) (co
 		return 1, fmt.Errorf("install the definitions: %w", err)
 	}
 	cluster.Scheme = runtime.NewScheme()
-	if err := errors.Join(clientgoscheme.AddToScheme(cluster.Scheme), v1alpha1.AddToScheme(cluster.Scheme)); err != nil {
+	if err := errors.Join(clientgoscheme.AddToScheme(cluster.Scheme), v1alpha1.AddToScheme(cluster.Scheme), ensemblev1alpha1.AddToScheme(cluster.Scheme)); err != nil {
 		return 1, fmt.Errorf("register kinds: %w", err)
 	}
 	transport, err := rest.HTTPClientFor(cluster.Config)

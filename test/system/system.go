@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"time"
 
+	admissionv1 "k8s.io/api/admissionregistration/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -23,6 +24,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 	"sigs.k8s.io/yaml"
 
+	ensemblev1alpha1 "github.com/ensemble-autoscaler/ensemble-autoscaler/api/ensemble/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/controlplane"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/fluxoperator/crd"
@@ -176,7 +178,7 @@ func (s *System) connect(context.Context) error {
 	if err := clientgoscheme.AddToScheme(scheme); err != nil {
 		return fmt.Errorf("register the kinds of Kubernetes: %w", err)
 	}
-	if err := v1alpha1.AddToScheme(scheme); err != nil {
+	if err := errors.Join(v1alpha1.AddToScheme(scheme), ensemblev1alpha1.AddToScheme(scheme)); err != nil {
 		return fmt.Errorf("register our kinds: %w", err)
 	}
 	var err error
@@ -297,9 +299,35 @@ func (s *System) startController(ctx context.Context) (err error) {
 	if s.ControllerMetrics, err = s.address(); err != nil {
 		return err
 	}
+	webhook, err := s.address()
+	if err != nil {
+		return err
+	}
+	if err := s.directWebhook(ctx, webhook); err != nil {
+		return err
+	}
 	s.Controller, err = s.Plane.Run("controller", exec.Command(s.programs.controller, append(append(s.commonFlags(kubeconfig, s.EndpointAddress, s.controllerHealth, s.ControllerMetrics),
-		"--namespace="+Namespace, "--tls-extra-names=127.0.0.1"), s.options.ControllerFlags...)...))
+		"--namespace="+Namespace, "--tls-extra-names=127.0.0.1", "--webhook-address="+webhook), s.options.ControllerFlags...)...))
 	return err
+}
+
+// directWebhook has the API server call the webhook at an address of this machine in place of the Service, which has no
+// pods here.
+func (s *System) directWebhook(ctx context.Context, address string) error {
+	configuration := &admissionv1.ValidatingWebhookConfiguration{}
+	if err := s.Client.Get(ctx, client.ObjectKey{Name: "ensemble-autoscaler"}, configuration); err != nil {
+		return fmt.Errorf("read the configuration of the webhook: %w", err)
+	}
+	for i := range configuration.Webhooks {
+		config := &configuration.Webhooks[i].ClientConfig
+		if config.Service != nil && config.Service.Path != nil {
+			config.URL, config.Service = new("https://"+address+*config.Service.Path), nil
+		}
+	}
+	if err := s.Client.Update(ctx, configuration); err != nil {
+		return fmt.Errorf("direct the webhook to %s: %w", address, err)
+	}
+	return nil
 }
 
 func (s *System) startOperator() (err error) {

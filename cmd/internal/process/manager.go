@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
+	ensemblev1alpha1 "github.com/ensemble-autoscaler/ensemble-autoscaler/api/ensemble/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 )
 
@@ -80,8 +81,10 @@ func NewManager(config *Config, name, version string, options manager.Options) (
 	if err := clientgoscheme.AddToScheme(options.Scheme); err != nil {
 		return nil, nil, fmt.Errorf("register the kinds of Kubernetes: %w", err)
 	}
-	if err := v1alpha1.AddToScheme(options.Scheme); err != nil {
-		return nil, nil, fmt.Errorf("register our kinds: %w", err)
+	for _, add := range []func(*runtime.Scheme) error{v1alpha1.AddToScheme, ensemblev1alpha1.AddToScheme} {
+		if err := add(options.Scheme); err != nil {
+			return nil, nil, fmt.Errorf("register our kinds: %w", err)
+		}
 	}
 	options.Logger = log
 	options.Metrics = metricsserver.Options{BindAddress: config.MetricsAddress}

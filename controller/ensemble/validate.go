@@ -1,0 +1,161 @@
+package ensemble
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/ensemble/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/ensemblefile"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+)
+
+// maxNameLength leaves room for the number of a member and for what the Job controller adds to the names of its pods.
+const maxNameLength = 48
+
+// branchName is what git takes for a branch (git-check-ref-format), less what a shell would take for more than a word.
+var branchName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_./+-]*$`)
+
+// findings are what there is to say about an Ensemble.
+type findings struct {
+	faults field.ErrorList
+	// warnings tell what will not work as the user may expect.
+	warnings []string
+	// unused are the paths of fields that have no effect.
+	unused []string
+}
+
+// examine looks at everything that an Ensemble says. defaultPools are for members that name none.
+func examine(e *v1alpha1.Ensemble, defaultPools []string) *findings {
+	f := &findings{}
+	if problems := validation.IsDNS1123Label(e.Name); len(problems) > 0 || len(e.Name) > maxNameLength {
+		f.faults = append(f.faults, field.Invalid(field.NewPath("metadata", "name"), e.Name,
+			fmt.Sprintf("must have at most %d characters, small letters, digits and '-': it is the name of a Service, and those of members begin with it", maxNameLength)))
+	}
+	if s := e.Spec.Sidecar; s != nil {
+		at := field.NewPath("spec", "sidecar")
+		for name, set := range map[string]bool{
+			"image": s.Image != "", "imagePullPolicy": s.ImagePullPolicy != "", "pullAlways": s.PullAlways != nil, "port": s.Port != "", "workers": s.Workers != nil,
+		} {
+			if set {
+				f.unused = append(f.unused, at.Child(name).String())
+			}
+		}
+	}
+	members := field.NewPath("spec", "members")
+	if len(e.Spec.Members) == 0 {
+		f.faults = append(f.faults, field.Required(members, "an Ensemble must have at least one member"))
+	}
+	for i := range e.Spec.Members {
+		f.member(&e.Spec.Members[i], members.Index(i), defaultPools)
+	}
+	slices.Sort(f.unused)
+	return f
+}
+
+func (f *findings) member(m *v1alpha1.Member, at *field.Path, defaultPools []string) {
+	template, faults := minicluster.ParseTemplate(m.MiniCluster.Raw, at.Child("minicluster"))
+	f.faults = append(f.faults, faults...)
+	if m.Branch != "" && (!branchName.MatchString(m.Branch) || strings.Contains(m.Branch, "..") || strings.HasSuffix(m.Branch, "/") || strings.HasSuffix(m.Branch, ".lock")) {
+		f.faults = append(f.faults, field.Invalid(at.Child("branch"), m.Branch, "must be the name of a git branch, of letters, digits and the characters _ . / + -"))
+	}
+	if len(m.NodePools) > 0 {
+		if _, err := minicluster.ParseNodePools(strings.Join(m.NodePools, ",")); err != nil {
+			f.faults = append(f.faults, field.Invalid(at.Child("nodePools"), m.NodePools, "must be the names of NodePools, each once"))
+		}
+	}
+	file, faults := ensemblefile.Parse(m.Ensemble, at.Child("ensemble"))
+	f.faults = append(f.faults, faults...)
+	if template == nil {
+		return
+	}
+	f.unused = append(f.unused, template.Unused...)
+	if file == nil {
+		return
+	}
+	resizes := file.Acts(ensemblefile.ActionGrow) || file.Acts(ensemblefile.ActionShrink)
+	switch {
+	case resizes && len(m.NodePools) == 0 && len(defaultPools) == 0:
+		f.warnings = append(f.warnings, fmt.Sprintf("%s: rules grow or shrink, and without nodePools every such request is denied", at))
+	case file.Acts(ensemblefile.ActionGrow) && template.Size == template.MaxSize:
+		f.warnings = append(f.warnings, fmt.Sprintf("%s: rules grow, and the size is maxSize already (%d)", at, template.MaxSize))
+	}
+	for n := range file.Jobs {
+		if nodes := int64(file.Jobs[n].Nodes); nodes > template.MaxSize {
+			f.warnings = append(f.warnings, fmt.Sprintf("%s: job %q needs %d nodes, and maxSize is %d: it can never run", at, file.Jobs[n].Name, nodes, template.MaxSize))
+		}
+	}
+}
+
+// ValidateUpdate says what of an Ensemble has changed that cannot. What a MiniCluster is made of is fixed when it is
+// created: the Flux Operator does not bring it to one that is there.
+func ValidateUpdate(before, after *v1alpha1.Ensemble) field.ErrorList {
+	var faults field.ErrorList
+	for i := range min(len(before.Spec.Members), len(after.Spec.Members)) {
+		at := field.NewPath("spec", "members").Index(i)
+		for _, path := range changedParts(&before.Spec.Members[i], &after.Spec.Members[i]) {
+			faults = append(faults, field.Forbidden(at.Child(path), advice(path)))
+		}
+	}
+	return faults
+}
+
+// advice says what to do in place of changing a part of a member.
+func advice(path string) string {
+	switch path {
+	case "minicluster.spec.size":
+		return "it is the size that the member begins with; kubectl scale ensemblemember gives it another one"
+	case "minicluster.spec.maxSize":
+		return "the Flux Operator fixes it when the MiniCluster is created; take the member away from the end of the list, and add another one"
+	default:
+		return "it does not reach a MiniCluster that is there; take the member away from the end of the list, and add another one"
+	}
+}
+
+// changedParts are the paths, below the member, of what cannot change and has.
+func changedParts(before, after *v1alpha1.Member) []string {
+	was, is := partsOf(before), partsOf(after)
+	if was == nil || is == nil {
+		// What could not be read has never become a MiniCluster.
+		return nil
+	}
+	var changed []string
+	for _, path := range slices.Sorted(maps.Keys(merged(was, is))) {
+		if !bytes.Equal(was[path], is[path]) {
+			changed = append(changed, path)
+		}
+	}
+	return changed
+}
+
+func merged(a, b map[string][]byte) map[string][]byte {
+	out := maps.Clone(a)
+	maps.Copy(out, b)
+	return out
+}
+
+// partsOf are the parts of a member that cannot change once its MiniCluster is there, by their paths below it.
+func partsOf(m *v1alpha1.Member) map[string][]byte {
+	template, faults := minicluster.ParseTemplate(m.MiniCluster.Raw, nil)
+	if len(faults) > 0 {
+		return nil
+	}
+	parts, err := template.Parts()
+	if err != nil {
+		return nil
+	}
+	out := map[string][]byte{}
+	for name, value := range parts {
+		out["minicluster.spec."+name] = value
+	}
+	if m.Branch != "" {
+		out["branch"] = []byte(m.Branch)
+	}
+	return out
+}
