@@ -47,7 +47,7 @@ if [ "$(id -u)" != 0 ]; then
 fi
 install() {
 	# shellcheck disable=SC2086 # The words of as_root and packages are meant apart.
-	$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends -o DPkg::Lock::Timeout=120 $packages
+	$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends -o DPkg::Lock::Timeout=120 -o Dpkg::Use-Pty=0 $packages
 }
 echo "$missing"
 echo "installing the Debian packages $packages, for the interop test: a Python client of the ensemble endpoint"

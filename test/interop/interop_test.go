@@ -86,8 +86,8 @@ func TestPythonMember(t *testing.T) {
 
 	t.Run("update", func(t *testing.T) {
 		for name, program := range map[string]*program{"current": member, "older": older} {
-			a := program.ask(t, `{"do": "update", "payload": {"queue": {"new": 1, "depend": 0, "priority": 0, "sched": 2, "run": 3,
-				"cleanup": 0, "inactive": 4}, "waiting": {"4": 2}}}`)
+			a := program.ask(t, `{"do": "update", "payload": {"queue": {"new": 1, "depend": 0, "priority": 0, "sched": 2, "run": 3, `+
+				`"cleanup": 0, "inactive": 4}, "waiting": {"4": 2}}}`)
 			if a.Status != "SUCCESS" {
 				t.Errorf("%s form: the answer is %+v, not SUCCESS", name, a)
 			}
