@@ -10,14 +10,15 @@ set -eu
 
 packages='python3 python3-grpcio python3-protobuf protobuf-compiler protobuf-compiler-grpc'
 
-# try runs a program and, when it fails, says which one and its last words.
+# try runs a program and, when it is missing or fails, says which one and its last words.
 try() {
+	[ -x "$1" ] || { echo "$1 is missing"; return 1; }
 	output=$("$@" 2>&1 </dev/null) && return
 	printf '%s does not work: %s\n' "$1" "$(printf '%s\n' "$output" | tail -n 1)"
 	return 1
 }
 
-# check names the first program that is missing or broken. The plugin, asked for no file, writes none.
+# check tries all programs until one fails. The plugin, asked for no file, writes none.
 check() {
 	try /usr/bin/python3 -c 'import grpc, google.protobuf' &&
 		try /usr/bin/protoc --version &&
