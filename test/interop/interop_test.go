@@ -20,6 +20,7 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/history"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/inprocess"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/system"
 )
 
@@ -74,13 +75,17 @@ func TestPythonMember(t *testing.T) {
 	older := startMember(t, generate(t, "older"), fromLead, asking.Name)
 	stranger := startMember(t, current, forward(t, net.IPv4(127, 0, 0, 1), x.EndpointAddress), asking.Name)
 
+	// Each step goes on from the one before it.
 	t.Run("status", func(t *testing.T) {
 		for name, program := range map[string]*program{"current": member, "older": older} {
-			a := program.ask(t, `{"do": "status"}`)
-			if a.Status != "SUCCESS" {
-				t.Fatalf("%s form: the answer is %+v, not SUCCESS", name, a)
-			}
-			expectStatus(t, a.Payload)
+			// The controller may hear of the pods a little later than the test does.
+			inprocess.Until(t, func(context.Context) (string, error) {
+				a := program.ask(t, `{"do": "status"}`)
+				if a.Status != "SUCCESS" {
+					return fmt.Sprintf("%s form: the answer is %+v, not SUCCESS", name, a), nil
+				}
+				return unexpected(t, a.Payload), nil
+			})
 		}
 	})
 
@@ -143,28 +148,18 @@ func TestPythonMember(t *testing.T) {
 		}
 	})
 
-	// Each goes on from the wish that the one before it has led to, whether that has come true or not.
 	t.Run("amounts", func(t *testing.T) {
-		for _, row := range []struct {
-			asks        *program
-			request     string
-			from, wants int32
-			says        string
-		}{
-			{member, `{"do": "grow", "member": "minicluster"}`, 4, 5, "the wish is 5"},
-			{member, `{"do": "grow", "by": "1"}`, 5, 6, "the wish is 6"},
-			{member, `{"do": "shrink", "by": -2}`, 6, 4, "the wish is 4"},
-			{older, `{"do": "shrink", "by": "2"}`, 4, 2, "the wish is 2"},
-			{member, `{"do": "shrink", "by": 7}`, 2, 1, "spec.minSize of the MiniCluster is 1"},
-			{older, `{"do": "grow", "by": 2.0}`, 1, 3, "the wish is 3"},
-			{member, `{"do": "grow", "by": 99}`, 3, 6, "spec.maxSize of the MiniCluster is 6"},
-		} {
-			r := x.granted(t, row.asks, row.request, lead)
-			if r.From != row.from || r.Wants != row.wants || !strings.Contains(r.Reason, row.says) {
-				t.Errorf("%s was answered %+v, not from %d to %d with %q", row.request, r, row.from, row.wants, row.says)
-			}
-		}
-		x.settled(t, asking, 6)
+		x.amounts(t, lead,
+			amount{member, `{"do": "grow", "member": "minicluster"}`, 4, 5, "the wish is 5"},
+			amount{member, `{"do": "grow", "by": "1"}`, 5, 6, "the wish is 6"},
+			amount{member, `{"do": "shrink", "by": -2}`, 6, 4, "the wish is 4"},
+			amount{older, `{"do": "shrink", "by": "2"}`, 4, 2, "the wish is 2"},
+			amount{member, `{"do": "shrink", "by": 7}`, 2, 1, "spec.minSize of the MiniCluster is 1"},
+		)
+		x.amounts(t, lead,
+			amount{older, `{"do": "grow", "by": 2.0}`, 1, 3, "the wish is 3"},
+			amount{member, `{"do": "grow", "by": 99}`, 3, 6, "spec.maxSize of the MiniCluster is 6"},
+		)
 	})
 
 	t.Run("at the bounds", func(t *testing.T) {
@@ -326,6 +321,28 @@ func (x *scene) granted(t *testing.T, asks *program, request string, by *corev1.
 	return r
 }
 
+// amount is a request that is granted, and the wishes before and after it.
+type amount struct {
+	asks        *program
+	request     string
+	from, wants int32
+	// says is a part of the reason.
+	says string
+}
+
+// amounts asks for one after the other. Each goes on from the wish that the one before it has led to, whether that has
+// come true or not; the last one is to.
+func (x *scene) amounts(t *testing.T, by *corev1.Pod, rows ...amount) {
+	t.Helper()
+	for _, row := range rows {
+		r := x.granted(t, row.asks, row.request, by)
+		if r.From != row.from || r.Wants != row.wants || !strings.Contains(r.Reason, row.says) {
+			t.Errorf("%s was answered %+v, not from %d to %d with %q", row.request, r, row.from, row.wants, row.says)
+		}
+	}
+	x.settled(t, asking, int(rows[len(rows)-1].wants))
+}
+
 // denied asks, and makes sure that the answer is DENIED with a reason that says all of this, and that nothing is
 // wished for that was not.
 func (x *scene) denied(t *testing.T, asks *program, request string, says ...string) {
@@ -352,13 +369,12 @@ func (x *scene) denied(t *testing.T, asks *program, request string, says ...stri
 	}
 }
 
-// expectStatus reads the payload of a status as its users do.
-func expectStatus(t *testing.T, payload string) {
+// unexpected reads the payload of a status as its users do, and says what is not as it is with two pods that run.
+func unexpected(t *testing.T, payload string) string {
 	t.Helper()
 	var status struct {
-		Nodes  map[string]int64
-		Queue  map[string]int64
-		Resize struct {
+		Nodes, Queue map[string]int64
+		Resize       struct {
 			Wants, Has, Reserved int32
 			NodePools            []string
 			State                string
@@ -369,15 +385,16 @@ func expectStatus(t *testing.T, payload string) {
 	}
 	for field, want := range map[string]int64{"node_up_count": 2, "node_free_count": 0, "node_cores_up": 8, "node_cores_free": 0} {
 		if got, has := status.Nodes[field]; !has || got != want {
-			t.Errorf("nodes.%s is not %d: %s", field, want, payload)
+			return fmt.Sprintf("nodes.%s is not %d: %s", field, want, payload)
 		}
 	}
 	for _, field := range []string{"new", "depend", "priority", "sched", "run", "cleanup", "inactive"} {
 		if _, has := status.Queue[field]; !has {
-			t.Errorf("queue has no %s: %s", field, payload)
+			return fmt.Sprintf("queue has no %s: %s", field, payload)
 		}
 	}
 	if r := status.Resize; r.Wants != 2 || r.Has != 2 || r.Reserved != 2 || !slices.Equal(r.NodePools, []string{"hpc"}) || r.State != v1alpha1.ConditionReady {
-		t.Errorf("the resize state is not that of a settled member of 2: %s", payload)
+		return "the resize state is not that of a settled member of 2: " + payload
 	}
+	return ""
 }
