@@ -101,7 +101,7 @@ lint: $(TOOLS)/golangci-lint ## Run golangci-lint as .golangci.yml says.
 	@$(TOOLS)/golangci-lint run --timeout 20m
 
 .PHONY: install-python
-install-python: ## Install, where they are missing, the Debian packages of the test that speaks Python (make test does it too).
+install-python: ## Install what is missing of the Debian packages that one test speaks Python with; make test does so first.
 	@test/interop/install-python.sh
 
 # The race detector needs cgo, and cgo a C compiler. Without Python's packages one test is skipped; CI goes without none.
