@@ -1,5 +1,5 @@
 # Everything that a contributor runs. It needs Go, make and git; all tools are built from the Go module proxy,
-# at the versions that test/tools/go.mod and test/tools/lint/go.mod pin.
+# at the versions that test/tools/go.mod and test/tools/lint/go.mod pin. One test wants Debian's Python as well.
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
@@ -37,7 +37,7 @@ FLUX_OPERATOR ?=
 
 .PHONY: help
 help: ## Say what can be made.
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: build
 build: ## Build bin/provider and bin/controller.
@@ -100,9 +100,14 @@ lint: $(TOOLS)/golangci-lint ## Run golangci-lint as .golangci.yml says.
 	@echo "golangci-lint run"
 	@$(TOOLS)/golangci-lint run --timeout 20m
 
-# The race detector needs cgo, and cgo a C compiler.
+.PHONY: install-python
+install-python: ## Install what is missing of the Debian packages that one test speaks Python with; make test does so first.
+	@test/interop/install-python.sh
+
+# The race detector needs cgo, and cgo a C compiler. Without Python's packages one test is skipped; CI goes without none.
 .PHONY: test
 test: ## Run all tests, those on the embedded control plane included (its first build takes about ten minutes).
+	@test/interop/install-python.sh || test -z "$$CI"
 	@echo "building the control plane that the tests run on, unless it is there"
 	@go run ./test/controlplane/cmd/build >/dev/null
 	@if command -v "$$(go env CC | cut -d ' ' -f 1)" >/dev/null; then \
