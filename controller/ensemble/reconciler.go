@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -245,7 +246,7 @@ func (r *Reconciler) configMap(ctx context.Context, e *v1alpha1.Ensemble, want *
 	if err := r.Client.Update(ctx, changed); err != nil {
 		return "", fmt.Errorf("update the ConfigMap: %w", err)
 	}
-	r.tell(ctx, e, corev1.EventTypeNormal, "EnsembleChanged", fmt.Sprintf("ConfigMap %s has the new ensemble.yaml; a member reads it when it starts", key.Name))
+	r.tell(ctx, e, changed, corev1.EventTypeNormal, "EnsembleChanged", fmt.Sprintf("ConfigMap %s has the new ensemble.yaml; a member reads it when it starts", key.Name))
 	return "", nil
 }
 
@@ -266,7 +267,7 @@ func (r *Reconciler) cluster(ctx context.Context, e *v1alpha1.Ensemble, there *u
 		if err != nil {
 			return nil, fmt.Errorf("create the MiniCluster: %w", err)
 		}
-		r.tell(ctx, e, corev1.EventTypeNormal, v1alpha1.ReasonCreated, fmt.Sprintf("created MiniCluster %s", want.cluster.GetName()))
+		r.tell(ctx, e, want.cluster, corev1.EventTypeNormal, v1alpha1.ReasonCreated, fmt.Sprintf("created MiniCluster %s", want.cluster.GetName()))
 		return want.cluster, nil
 	}
 	patch := map[string]any{}
@@ -303,7 +304,7 @@ func (r *Reconciler) cluster(ctx context.Context, e *v1alpha1.Ensemble, there *u
 	if err := r.Client.Patch(ctx, changed, client.RawPatch(types.MergePatchType, encoded)); err != nil {
 		return nil, fmt.Errorf("change the MiniCluster: %w", err)
 	}
-	r.tell(ctx, e, corev1.EventTypeNormal, "MemberChanged", fmt.Sprintf("changed MiniCluster %s: %s", there.GetName(), encoded))
+	r.tell(ctx, e, changed, corev1.EventTypeNormal, "MemberChanged", fmt.Sprintf("changed MiniCluster %s: %s", there.GetName(), encoded))
 	return changed, nil
 }
 
@@ -331,7 +332,7 @@ func (r *Reconciler) remove(ctx context.Context, e *v1alpha1.Ensemble) error {
 				return fmt.Errorf("delete %T %s: %w", o, o.GetName(), err)
 			}
 			if _, isCluster := o.(*unstructured.Unstructured); isCluster {
-				r.tell(ctx, e, corev1.EventTypeNormal, "MemberRemoved", fmt.Sprintf("deleted MiniCluster %s: the Ensemble has %d members", o.GetName(), len(e.Spec.Members)))
+				r.tell(ctx, e, o, corev1.EventTypeNormal, "MemberRemoved", fmt.Sprintf("deleted MiniCluster %s: the Ensemble has %d members", o.GetName(), len(e.Spec.Members)))
 			}
 		}
 	}
@@ -351,19 +352,24 @@ func (r *Reconciler) report(ctx context.Context, e *v1alpha1.Ensemble, f *findin
 	for _, kind := range []string{v1alpha1.ConditionAccepted, v1alpha1.ConditionMembersCreated, v1alpha1.ConditionUpToDate} {
 		was, is := meta.FindStatusCondition(e.Status.Conditions, kind), meta.FindStatusCondition(changed.Status.Conditions, kind)
 		if is.Status != metav1.ConditionTrue && is.Reason != v1alpha1.ReasonCreating && (was == nil || was.Status != is.Status || was.Message != is.Message) {
-			r.tell(ctx, e, corev1.EventTypeWarning, is.Reason, is.Message)
+			r.tell(ctx, e, nil, corev1.EventTypeWarning, is.Reason, is.Message)
 		}
 	}
 	return nil
 }
 
-// tell logs what happened to an Ensemble and makes an event of it.
-func (r *Reconciler) tell(ctx context.Context, e *v1alpha1.Ensemble, kind, reason, message string) {
+// tell logs what happened to an Ensemble and makes an event of it. Events that differ in their note alone are taken for
+// repetitions of the first; what they are about beside the Ensemble, if it is not nil, tells them apart.
+func (r *Reconciler) tell(ctx context.Context, e *v1alpha1.Ensemble, about client.Object, kind, reason, message string) {
 	log.FromContext(ctx).Info(message, "reason", reason)
 	// Events have at most 1024 bytes.
 	const most = 1000
 	if len(message) > most {
-		message = message[:most]
+		message = strings.ToValidUTF8(message[:most], "")
 	}
-	r.Events.Eventf(e, nil, kind, reason, reason, "%s", message)
+	if about == nil {
+		r.Events.Eventf(e, nil, kind, reason, reason, "%s", message)
+		return
+	}
+	r.Events.Eventf(e, about, kind, reason, reason, "%s", message)
 }

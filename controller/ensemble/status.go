@@ -34,12 +34,15 @@ type observed struct {
 // line is the member's line in the status.
 func (o *observed) line() v1alpha1.MemberStatus {
 	line := v1alpha1.MemberStatus{Name: o.name, Size: o.size, Wants: o.size, State: o.state, Message: o.message}
+	if o.state != "" {
+		return line
+	}
+	line.State, line.Message = v1alpha1.ReasonWaiting, "the controller has not looked at the member yet"
 	m := o.member
-	if m == nil || o.state != "" {
+	if m == nil {
 		return line
 	}
 	line.Size, line.Wants, line.Nodes = m.Status.Size, m.Spec.Size, m.Status.Nodes
-	line.State, line.Message = stateCreating, "the controller has not looked at the member yet"
 	if ready := meta.FindStatusCondition(m.Status.Conditions, autoscaling.ConditionReady); ready != nil {
 		line.State, line.Message = ready.Reason, ready.Message
 	}

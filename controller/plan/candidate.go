@@ -153,11 +153,12 @@ func (c *candidate) inUse() int32 {
 	return count
 }
 
-// ready counts the held nodes that are Ready and can take, or have, a pod of the member.
+// ready counts the held nodes that are Ready and can take, or have, a pod of the member. A pod that has yet to leave
+// keeps its node from another one.
 func (c *candidate) ready() int32 {
 	var count int32
 	for _, node := range c.held {
-		if node.Ready && (c.onNode[node.Name] > 0 || node.usable(c.Member)) {
+		if node.Ready && (c.stays[node.Name] || node.usable(c.Member)) {
 			count++
 		}
 	}

@@ -169,12 +169,13 @@ func (w *world) reconcile(writes int) plan.Decisions {
 	return decisions
 }
 
-// checkNodesFirst is the first promise: as many Ready nodes are held as the member will have pods.
+// checkNodesFirst is the first promise: as many Ready nodes are held as the member will have pods, and none of them has a
+// pod of its former size on it that has yet to leave.
 func (w *world) checkNodesFirst(m *worldMember, d plan.Decision) {
 	ready := int32(0)
 	for _, r := range d.Reservations {
 		for _, name := range r.Held {
-			if n := w.node(name); n != nil && !n.readyAt.After(w.now) && n.Ready {
+			if n := w.node(name); n != nil && !n.readyAt.After(w.now) && n.Ready && !m.leaving[name] {
 				ready++
 			}
 		}

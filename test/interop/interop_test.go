@@ -190,6 +190,8 @@ func start(t *testing.T) *scene {
 	ctx := t.Context()
 	s, err := system.Start(ctx, system.Options{
 		LogDir: t.ArtifactDir(), Progress: os.Stderr, AutoscalerFlags: []string{"--scan-interval=1s"},
+		// More is asked here in a second than a member ever asks.
+		ControllerFlags: []string{"--max-member-requests-per-second=0"},
 	})
 	if err != nil {
 		t.Fatal(err)
