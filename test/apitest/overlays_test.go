@@ -18,19 +18,21 @@ import (
 // with files it mounts them and may write none; in the overlay with the client elsewhere it may not create any there.
 func TestCertificatesInManifests(t *testing.T) {
 	const own = "ensemble-autoscaler-system"
+	// The provider may, and the controller.
+	twice := []string{"create", "create", "list", "list", "update", "update", "watch", "watch"}
 	for name, row := range map[string]struct {
 		directory string
 		args      []string
 		mounts    []string
 		rights    map[string][]string // what may be done with Secrets, by namespace
 	}{
-		"by default": {".", []string{"--client-names=cluster-autoscaler"}, nil, map[string][]string{own: {"create", "list", "update", "watch"}}},
+		"by default": {".", []string{"--client-names=cluster-autoscaler"}, nil, map[string][]string{own: twice}},
 		"files": {"overlays/files", []string{
 			"--client-names=cluster-autoscaler", "--tls-cert-file=/tls/tls.crt", "--tls-key-file=/tls/tls.key", "--client-ca-file=/tls/ca.crt",
 		}, []string{"/tls"}, map[string][]string{}},
 		"the client elsewhere": {
 			"overlays/client-elsewhere", []string{"--client-names=cluster-autoscaler", "--client-secret=kube-system/cluster-autoscaler-provider-tls"}, nil,
-			map[string][]string{own: {"create", "list", "update", "watch"}, "kube-system": {"list", "update", "watch"}},
+			map[string][]string{own: twice, "kube-system": {"list", "update", "watch"}},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -82,7 +84,7 @@ func TestCertificatesInManifests(t *testing.T) {
 			if fmt.Sprint(rights) != fmt.Sprint(row.rights) {
 				t.Errorf("it grants %v of Secrets, not %v", rights, row.rights)
 			}
-			if kinds["Deployment"] != 2 || kinds["Namespace"] != 1 || kinds["CustomResourceDefinition"] != 3 {
+			if kinds["Deployment"] != 2 || kinds["Namespace"] != 1 || kinds["CustomResourceDefinition"] != 4 {
 				t.Errorf("it is not everything: %v", kinds)
 			}
 		})

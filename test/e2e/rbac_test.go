@@ -76,17 +76,15 @@ func rights(program string) (map[string]string, error) {
 			}
 		}
 	}
-	files := []string{"manifests/" + program + "/rbac.yaml"}
-	if program == "provider" {
-		files = append(files, "manifests/certificates/rbac.yaml")
-	}
-	for _, file := range files {
+	for _, file := range []string{"manifests/" + program + "/rbac.yaml", "manifests/certificates/rbac.yaml"} {
 		objects, err := shared.ObjectsOf(file)
 		if err != nil {
 			return nil, err
 		}
 		for _, object := range objects {
 			switch kind := object.GetKind(); {
+			case !strings.Contains(object.GetName(), program):
+				// It is the other one's.
 			case kind == "ClusterRole":
 				var role rbacv1.ClusterRole
 				if err := runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, &role); err != nil {

@@ -19,11 +19,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/ensemble"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/controlplane"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/system"
 )
 
@@ -31,7 +33,7 @@ const (
 	namespace = corev1.NamespaceDefault
 	poolName  = "bench"
 	// patience bounds everything that is waited for.
-	patience = 15 * time.Minute
+	patience = 5 * time.Minute
 )
 
 // ensembles are the members of the benchmark, each with a connection from the address of its pod.
@@ -54,25 +56,26 @@ func (e *ensembles) say(format string, arguments ...any) {
 
 func memberName(i int) string { return fmt.Sprintf("m-%04d", i) }
 
-// settle creates the members and waits until each runs on a node of its own and knows its endpoint.
+// settle creates nodes and members and waits until each has the node that its pod is on.
 func settle(ctx context.Context, s *system.System, o *options, progress io.Writer) (*ensembles, error) {
 	e := &ensembles{options: o, system: s, progress: progress}
 	pool := &v1alpha1.NodePool{
 		ObjectMeta: metav1.ObjectMeta{Name: poolName},
 		Spec: v1alpha1.NodePoolSpec{
-			MaxSize: int32(3 * o.members), Autoscaler: v1alpha1.AutoscalerNone, ProvisionTimeout: metav1.Duration{Duration: patience}, //nolint:gosec // At most 30,000.
-			Template: v1alpha1.NodeTemplate{Capacity: corev1.ResourceList{
-				corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourceMemory: resource.MustParse("16Gi"), corev1.ResourcePods: resource.MustParse("110"),
-			}},
+			MaxSize: int32(3 * o.members), ProvisionTimeout: metav1.Duration{Duration: patience}, //nolint:gosec // At most 30,000.
+			Template: v1alpha1.NodeTemplate{Capacity: capacity()},
 			Machines: v1alpha1.MachinesSpec{Kwok: &v1alpha1.KwokMachines{}},
 		},
 	}
 	if err := s.Client.Create(ctx, pool); err != nil {
 		return nil, err
 	}
-	e.say("creating %d MiniClusters", o.members)
-	err := e.each(ctx, o.members, func(ctx context.Context, i int) error { return s.Client.Create(ctx, miniCluster(memberName(i))) })
-	if err != nil {
+	e.say("creating %d nodes", 2*o.members)
+	if err := e.each(ctx, 2*o.members, e.node); err != nil {
+		return nil, err
+	}
+	e.say("creating %d MiniClusters, each with a Job and a pod", o.members)
+	if err := e.each(ctx, o.members, e.member); err != nil {
 		return nil, err
 	}
 	if err := e.sizes(ctx, 1, nil); err != nil {
@@ -125,7 +128,64 @@ func miniCluster(name string) *unstructured.Unstructured {
 	}}
 }
 
-// addresses are those of the pods of rank 0, by their members.
+func nodeName(i int) string { return fmt.Sprintf("bench-%04d", i) }
+
+// node makes a node that a machine of the pool might have registered, and that nobody uses yet.
+func (e *ensembles) node(ctx context.Context, i int) error {
+	node := &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{
+			Name:        nodeName(i),
+			Labels:      map[string]string{v1alpha1.LabelNodePool: poolName, corev1.LabelHostname: nodeName(i)},
+			Annotations: map[string]string{controlplane.NodeAnnotation: controlplane.NodeAnnotationValue},
+		},
+		Status: corev1.NodeStatus{Capacity: capacity(), Allocatable: capacity()},
+	}
+	if err := e.system.Client.Create(ctx, node); err != nil {
+		return err
+	}
+	// A controller that is not here takes away the taint of a node that is not Ready yet.
+	return e.system.Client.Patch(ctx, node, client.RawPatch(types.MergePatchType, []byte(`{"spec":{"taints":null}}`)))
+}
+
+func capacity() corev1.ResourceList {
+	return corev1.ResourceList{
+		corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourceMemory: resource.MustParse("16Gi"), corev1.ResourcePods: resource.MustParse("110"),
+	}
+}
+
+// member makes a MiniCluster, and the Job and the pod that the Flux Operator, the Job controller and the scheduler would
+// make of it. kwok runs the pod.
+func (e *ensembles) member(ctx context.Context, i int) error {
+	cluster := miniCluster(memberName(i))
+	if err := e.system.Client.Create(ctx, cluster); err != nil {
+		return err
+	}
+	size := int32(1)
+	meta := func(name string, owner client.Object, kind schema.GroupVersionKind) metav1.ObjectMeta {
+		return metav1.ObjectMeta{Namespace: namespace, Name: name, OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(owner, kind)}}
+	}
+	needs := []corev1.Container{{Name: "bench", Image: "bench", Resources: corev1.ResourceRequirements{
+		Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("3")},
+	}}}
+	job := &batchv1.Job{
+		ObjectMeta: meta(memberName(i), cluster, cluster.GroupVersionKind()),
+		Spec: batchv1.JobSpec{
+			CompletionMode: new(batchv1.IndexedCompletion), Completions: &size, Parallelism: &size,
+			Template: corev1.PodTemplateSpec{Spec: corev1.PodSpec{RestartPolicy: corev1.RestartPolicyNever, Containers: needs}},
+		},
+	}
+	if err := e.system.Client.Create(ctx, job); err != nil {
+		return err
+	}
+	pod := &corev1.Pod{
+		ObjectMeta: meta(memberName(i)+"-0", job, batchv1.SchemeGroupVersion.WithKind("Job")),
+		Spec:       corev1.PodSpec{NodeName: nodeName(i), Containers: needs},
+	}
+	pod.Labels = map[string]string{batchv1.JobNameLabel: memberName(i), batchv1.JobCompletionIndexAnnotation: "0"}
+	return e.system.Client.Create(ctx, pod)
+}
+
+// addresses are those of the pods, by their members. kwok gives each one of the loopback network.
 func (e *ensembles) addresses(ctx context.Context) (map[string]string, error) {
 	out := map[string]string{}
 	return out, poll(ctx, func() string {
@@ -134,7 +194,7 @@ func (e *ensembles) addresses(ctx context.Context) (map[string]string, error) {
 			return err.Error()
 		}
 		for i := range pods.Items {
-			if pod := &pods.Items[i]; pod.Status.PodIP != "" && pod.Status.Phase == corev1.PodRunning && pod.Labels[batchv1.JobCompletionIndexAnnotation] == "0" {
+			if pod := &pods.Items[i]; pod.Status.PodIP != "" && pod.Status.Phase == corev1.PodRunning {
 				out[pod.Labels[batchv1.JobNameLabel]] = pod.Status.PodIP
 			}
 		}
@@ -279,9 +339,6 @@ func (e *ensembles) measure(ctx context.Context) (calls []timing, resizes []resi
 		before, after int
 	}{{"grow", 1, 2}, {"shrink", 2, 1}} {
 		e.say("measuring RequestAction, %s", step.action)
-		if err := e.rest(ctx, step.before); err != nil {
-			return nil, nil, err
-		}
 		started := time.Now()
 		err := e.sizes(ctx, int64(step.after), func(ctx context.Context) error {
 			asked, err := e.time(ctx, "RequestAction, "+step.action+" 1", e.options.members, func(ctx context.Context, m *member) (*ensemble.Response, error) { return m.act(ctx, step.action) })
@@ -299,22 +356,6 @@ func (e *ensembles) measure(ctx context.Context) (calls []timing, resizes []resi
 	refused, err := e.timeAnswered(ctx, "RequestAction, shrink below minSize", e.options.members, ensemble.Response_DENIED,
 		func(ctx context.Context, m *member) (*ensemble.Response, error) { return m.act(ctx, "shrink") })
 	return append(calls, refused), resizes, err
-}
-
-// rest waits until there are as many running pods as the members' sizes say: what follows does not begin in the wake of
-// what was before.
-func (e *ensembles) rest(ctx context.Context, size int) error {
-	return poll(ctx, func() string {
-		pods := &metav1.PartialObjectMetadataList{}
-		pods.SetGroupVersionKind(schema.GroupVersionKind{Version: "v1", Kind: "PodList"})
-		if err := e.system.Client.List(ctx, pods, client.InNamespace(namespace)); err != nil {
-			return err.Error()
-		}
-		if want := size * e.options.members; len(pods.Items) != want {
-			return fmt.Sprintf("there are %d pods, not %d", len(pods.Items), want)
-		}
-		return ""
-	})
 }
 
 func (e *ensembles) time(ctx context.Context, name string, count int, ask func(context.Context, *member) (*ensemble.Response, error)) (timing, error) {

@@ -1,5 +1,6 @@
-// Command members measures what ensemble members see of the controller: the real binaries of everything, on an embedded
-// control plane, with 1,000 MiniClusters of one node each, asked from the addresses of their pods. It prints
+// Command members measures what ensemble members see of the controller: the real binaries of provider and controller, on
+// an embedded API server, with 1,000 MiniClusters of one node each and as many nodes that are free, asked from the
+// addresses of the members' pods. It prints
 //
 //   - what a request costs, with 64 of them under way at any time, and
 //   - how many accepted requests become MiniClusters of another size in a second, nodes first.
@@ -76,7 +77,7 @@ func run(ctx context.Context, o *options, out, progress io.Writer) (err error) {
 	// controller-runtime would complain that nobody reads its log.
 	ctrllog.SetLogger(logr.Discard())
 	s, err := system.Start(ctx, system.Options{
-		Progress: progress, LogDir: o.logs,
+		Progress: progress, LogDir: o.logs, WithoutPods: true,
 		// The limits are not what is measured.
 		ControllerFlags: []string{"--max-requests-per-second=0", "--max-member-requests-per-second=0"},
 	})
@@ -97,8 +98,8 @@ func run(ctx context.Context, o *options, out, progress io.Writer) (err error) {
 		figures.Counted(o.members, "member"), o.connections, callTable(calls)); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(out, `From the first request to the last MiniCluster of another size: nodes that boot at once, pools without Cluster
-Autoscaler; the Flux Operator's stand-in, the Job controller, the scheduler and kwok run their pods on the same cores
+	_, err = fmt.Fprintf(out, `From the first request to the last MiniCluster of another size, each with its nodes reserved, held and found Ready
+first. No pods come or go: a Job controller, a scheduler and kubelets would need the same cores.
 
 %s
 `, resizeTable(resizes))
