@@ -129,11 +129,13 @@ demo: ## Watch an ensemble grow and shrink. Settings: BOOT_DELAY=5s HOLD=1 CLUST
 	@go run ./test/demo
 
 .PHONY: bench
-bench: ## Run the benchmarks: the parts' own, then the provider's calls at 1,000 groups and 10,000 nodes (five minutes).
+bench: ## Run the benchmarks: the parts' own, then what Cluster Autoscaler and members see (eight minutes).
 	@echo "compiling and running the benchmarks of the packages"
 	@go test -run '^$$' -bench . $(TEST_FLAGS) $(PACKAGES)
 	@echo "compiling and running the benchmark of the provider"
 	@go run ./test/bench $(BENCH_FLAGS)
+	@echo "compiling and running the benchmark of members"
+	@go run ./test/bench/members
 
 .PHONY: presubmit
 presubmit: ## What has to pass before a change goes in: build, verify, lint, test.

@@ -16,10 +16,10 @@ func TestParseQueue(t *testing.T) {
 	}
 	for name, row := range map[string]struct{ payload, want string }{
 		"what the first ensemble-operator knows": {`{"queue": {"new": 1, "depend": 2, "priority": 3, "sched": 4, "run": 5, "cleanup": 6, "inactive": 7}}`,
-			"{1 2 3 4 5 6 7} map[] map[] stored [queue]"},
-		"waiting and counts":      {`{"waiting": {"4": 2}, "counts": {"sleep": "3"}}`, "{0 0 0 0 0 0 0} map[4:2] map[sleep:3] stored [counts waiting]"},
-		"what is not used":        {`{"queue": {"run": 1}, "nodes": {}, "nextJobs": []}`, "{0 0 0 0 1 0 0} map[] map[] stored [queue], not used [nextJobs nodes]"},
-		"a number with a zero":    {`{"queue": {"run": 2.0}}`, "{0 0 0 0 2 0 0} map[] map[] stored [queue]"},
+			"{1 2 3 4 5 6 7} waiting map[], counts map[], stored [queue]"},
+		"waiting and counts":      {`{"waiting": {"4": 2}, "counts": {"sleep": "3"}}`, "{0 0 0 0 0 0 0} waiting map[4:2], counts map[sleep:3], stored [counts waiting]"},
+		"what is not used":        {`{"queue": {"run": 1}, "nodes": {}, "nextJobs": []}`, "{0 0 0 0 1 0 0} waiting map[], counts map[], stored [queue], not used [nextJobs nodes]"},
+		"a number with a zero":    {`{"queue": {"run": 2.0}}`, "{0 0 0 0 2 0 0} waiting map[], counts map[], stored [queue]"},
 		"nothing":                 {``, `payload is not a JSON object such as {"queue": {"run": 1}}`},
 		"no object":               {`[]`, `payload is not a JSON object`},
 		"two objects":             {`{"queue": {}}{}`, `payload has text after its JSON object`},
@@ -37,16 +37,16 @@ func TestParseQueue(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got := ""
+			var got string
 			if queue, update, err := parseQueue(row.payload); err != nil {
 				got = err.Error()
 			} else {
-				got = fmt.Sprintf("%v %v %v stored %v", queue.Jobs, queue.Waiting, queue.Counts, update.Stored)
+				got = fmt.Sprintf("%v waiting %v, counts %v, stored %v", queue.Jobs, queue.Waiting, queue.Counts, update.Stored)
 				if len(update.NotUsed) > 0 {
 					got += fmt.Sprintf(", not used %v", update.NotUsed)
 				}
 			}
-			if got != row.want && !(strings.HasPrefix(row.want, "payload") && strings.HasPrefix(got, row.want)) {
+			if got != row.want && (!strings.HasPrefix(row.want, "payload") || !strings.HasPrefix(got, row.want)) {
 				t.Errorf("got  %s\nwant %s", got, row.want)
 			}
 		})

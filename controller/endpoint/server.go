@@ -175,34 +175,22 @@ func (s *Server) member(ctx context.Context, kind, name string, to intent) (*mem
 // resize writes the wish. A request for more than the bounds allow is granted up to the bound and told so;
 // one at the bound already is denied.
 func (s *Server) resize(ctx context.Context, m *member, action string, amount int32) (*Reply, error) {
-	var reply *Reply
-	err := retry.RetryOnConflict(conflictBackoff, func() error {
+	// What the cache has is tried first: a write that goes through was based on the newest version. A refusal has to be.
+	reply, err := s.write(ctx, m, m.object.DeepCopy(), action, amount)
+	_, refused := errors.AsType[*denied](err)
+	_, repeated := errors.AsType[*coalesced](err)
+	if !refused && !repeated && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
+		// A write whose outcome is not known must not be made again: the member would get twice what it asked for.
+		return reply, err
+	}
+	err = retry.RetryOnConflict(conflictBackoff, func() error {
 		object := &v1alpha1.EnsembleMember{}
 		if err := s.live.Get(ctx, m.key, object); err != nil {
 			return err
 		}
-		reply = &Reply{
-			From: object.Spec.Size, Wants: object.Spec.Size, Has: object.Status.Size, NodePools: object.Spec.NodePools,
-		}
-		if underWay := repeats(object, action); underWay != "" {
-			reply.State, _ = state(object)
-			reply.Reason = underWay
-			return &coalesced{reply}
-		}
-		size, reason, err := target(object, action, amount)
-		if err != nil {
-			return err
-		}
-		reply.Wants, reply.Reason, reply.State = size, reason, v1alpha1.ReasonWaitingForCapacity
-		if size < reply.Has {
-			reply.State = v1alpha1.ReasonResizing
-		}
-		object.Spec.Request = &v1alpha1.Request{
-			Action: map[string]v1alpha1.RequestAction{actionGrow: v1alpha1.RequestGrow, actionShrink: v1alpha1.RequestShrink}[action],
-			Amount: amount, Size: size, By: m.by, At: metav1.NewMicroTime(s.clock.Now()),
-		}
-		object.Spec.Size = size
-		return s.client.Update(ctx, object)
+		var err error
+		reply, err = s.write(ctx, m, object, action, amount)
+		return err
 	})
 	switch {
 	case apierrors.IsNotFound(err):
@@ -211,6 +199,32 @@ func (s *Server) resize(ctx context.Context, m *member, action string, amount in
 		return nil, err
 	}
 	return reply, nil
+}
+
+// write puts what an action leads to into a version of the member.
+func (s *Server) write(ctx context.Context, m *member, object *v1alpha1.EnsembleMember, action string, amount int32) (*Reply, error) {
+	reply := &Reply{
+		From: object.Spec.Size, Wants: object.Spec.Size, Has: object.Status.Size, NodePools: object.Spec.NodePools,
+	}
+	if underWay := repeats(object, action); underWay != "" {
+		reply.State, _ = state(object)
+		reply.Reason = underWay
+		return nil, &coalesced{reply}
+	}
+	size, reason, err := target(object, action, amount)
+	if err != nil {
+		return nil, err
+	}
+	reply.Wants, reply.Reason, reply.State = size, reason, v1alpha1.ReasonWaitingForCapacity
+	if size < reply.Has {
+		reply.State = v1alpha1.ReasonResizing
+	}
+	object.Spec.Request = &v1alpha1.Request{
+		Action: map[string]v1alpha1.RequestAction{actionGrow: v1alpha1.RequestGrow, actionShrink: v1alpha1.RequestShrink}[action],
+		Amount: amount, Size: size, By: m.by, At: metav1.NewMicroTime(s.clock.Now()),
+	}
+	object.Spec.Size = size
+	return reply, s.client.Update(ctx, object)
 }
 
 // repeats says in words that a request of the same kind is under way and that this one counts as its repetition; it is

@@ -189,3 +189,21 @@ func TestBuild(t *testing.T) {
 		t.Errorf("a member that names no pools gets %q", pools)
 	}
 }
+
+// TestExamples: nothing is wrong with the examples that users are given, and nothing in them is without effect.
+func TestExamples(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"ensemble-hello-world.yaml", "ensemble-grow-shrink.yaml"} {
+		content, err := os.ReadFile(filepath.Join("..", "..", "examples", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := &v1alpha1.Ensemble{}
+		if err := yaml.UnmarshalStrict(content, e); err != nil {
+			t.Fatal(err)
+		}
+		if f := examine(e, nil); len(f.faults)+len(f.warnings)+len(f.unused) > 0 {
+			t.Errorf("%s: %v, warnings %q, unused %q", name, f.faults, f.warnings, f.unused)
+		}
+	}
+}

@@ -189,7 +189,7 @@ func (r *Reconciler) member(ctx context.Context, e *v1alpha1.Ensemble, i int, va
 	}
 	if err != nil {
 		o.state, o.message = v1alpha1.ReasonInvalid, err.Error()
-		return o, nil
+		return o, nil //nolint:nilerr // Trying again does not help; the line in the status says what is wrong.
 	}
 	if !parsed.Managed() {
 		o.state, o.message = stateUnmanaged, "it names no nodePools, so its size stays as it is"

@@ -75,10 +75,10 @@ func fill(e *v1alpha1.Ensemble, f *findings, members []observed, now metav1.Time
 		line := o.line()
 		status.Members = append(status.Members, line)
 		status.Size, status.Wants, status.Nodes = status.Size+line.Size, status.Wants+line.Wants, status.Nodes+line.Nodes
-		switch {
-		case o.state == stateNameTaken:
+		switch o.state {
+		case stateNameTaken:
 			taken = append(taken, o.message)
-		case o.state == stateCreating:
+		case stateCreating:
 			creating = append(creating, o.name)
 		}
 		if o.settled() {

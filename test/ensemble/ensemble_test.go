@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -54,10 +55,11 @@ func change(t *testing.T, namespace string, edit func(*v1alpha1.Ensemble)) {
 			return "", err
 		}
 		edit(s.Ensemble)
-		if err := cluster.Client.Update(ctx, s.Ensemble); err != nil {
-			return err.Error(), nil
+		err = cluster.Client.Update(ctx, s.Ensemble)
+		if apierrors.IsConflict(err) {
+			return "somebody else was first", nil
 		}
-		return "", nil
+		return "", err
 	})
 }
 

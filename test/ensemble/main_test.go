@@ -74,7 +74,6 @@ func newEnsemble(namespace string, members ...v1alpha1.Member) *v1alpha1.Ensembl
 type seen struct {
 	*v1alpha1.Ensemble
 	clusters   map[string]*minicluster.MiniCluster
-	images     map[string]string
 	configMaps map[string]string
 }
 

@@ -14,7 +14,7 @@ import (
 	"path/filepath"
 	"time"
 
-	admissionv1 "k8s.io/api/admissionregistration/v1"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -314,7 +314,7 @@ func (s *System) startController(ctx context.Context) (err error) {
 // directWebhook has the API server call the webhook at an address of this machine in place of the Service, which has no
 // pods here.
 func (s *System) directWebhook(ctx context.Context, address string) error {
-	configuration := &admissionv1.ValidatingWebhookConfiguration{}
+	configuration := &admissionregistrationv1.ValidatingWebhookConfiguration{}
 	if err := s.Client.Get(ctx, client.ObjectKey{Name: "ensemble-autoscaler"}, configuration); err != nil {
 		return fmt.Errorf("read the configuration of the webhook: %w", err)
 	}

@@ -12,7 +12,7 @@ import (
 	"fmt"
 	"time"
 
-	admissionv1 "k8s.io/api/admissionregistration/v1"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/fields"
@@ -79,7 +79,7 @@ func AddToManager(mgr manager.Manager, options Options) error {
 			return err
 		}
 		issuer.webhooks = webhooks
-		sources = append(sources, source.Kind(webhooks, &admissionv1.ValidatingWebhookConfiguration{}, once[*admissionv1.ValidatingWebhookConfiguration]()))
+		sources = append(sources, source.Kind(webhooks, &admissionregistrationv1.ValidatingWebhookConfiguration{}, once[*admissionregistrationv1.ValidatingWebhookConfiguration]()))
 	}
 	return addController(mgr, "certificate-issuer", true, issuer, sources...)
 }
@@ -217,7 +217,7 @@ func (*issuer) again(due, now time.Time) reconcile.Result {
 
 // inject tells the webhooks whom to trust. A configuration that is not there yet brings a pass when it comes.
 func (i *issuer) inject(ctx context.Context, trusted []byte) error {
-	var configuration admissionv1.ValidatingWebhookConfiguration
+	var configuration admissionregistrationv1.ValidatingWebhookConfiguration
 	if err := i.webhooks.Get(ctx, types.NamespacedName{Name: i.Webhook}, &configuration); err != nil {
 		return client.IgnoreNotFound(err)
 	}

@@ -62,7 +62,7 @@ func settle(ctx context.Context, s *system.System, o *options, progress io.Write
 	pool := &v1alpha1.NodePool{
 		ObjectMeta: metav1.ObjectMeta{Name: poolName},
 		Spec: v1alpha1.NodePoolSpec{
-			MaxSize: int32(3 * o.members), ProvisionTimeout: metav1.Duration{Duration: patience}, //nolint:gosec // At most 30,000.
+			MaxSize: int32(3 * o.members), ProvisionTimeout: metav1.Duration{Duration: patience},
 			Template: v1alpha1.NodeTemplate{Capacity: capacity()},
 			Machines: v1alpha1.MachinesSpec{Kwok: &v1alpha1.KwokMachines{}},
 		},
