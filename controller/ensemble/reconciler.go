@@ -173,10 +173,6 @@ func (r *Reconciler) member(ctx context.Context, e *v1alpha1.Ensemble, i int, va
 			o.state, o.message = stateCreating, err.Error()
 			return o, err
 		}
-		if cluster == nil {
-			o.state, o.message = stateNameTaken, fmt.Sprintf("MiniCluster %s is there and belongs to somebody else; it is left alone", o.name)
-			return o, nil
-		}
 	}
 	if cluster == nil {
 		o.state, o.message = stateCreating, "the MiniCluster is to be created"
@@ -250,21 +246,11 @@ func (r *Reconciler) configMap(ctx context.Context, e *v1alpha1.Ensemble, want *
 	return "", nil
 }
 
-// cluster creates the MiniCluster, or brings to it what can change. It is nil when somebody else has the name.
+// cluster creates the MiniCluster, or brings to it what can change.
 func (r *Reconciler) cluster(ctx context.Context, e *v1alpha1.Ensemble, there *unstructured.Unstructured, want *desired) (*unstructured.Unstructured, error) {
 	if there == nil {
-		err := r.Client.Create(ctx, want.cluster)
-		if apierrors.IsAlreadyExists(err) {
-			there = minicluster.New()
-			if err := r.Live.Get(ctx, client.ObjectKeyFromObject(want.cluster), there); err != nil {
-				return nil, fmt.Errorf("read the MiniCluster: %w", err)
-			}
-			if !metav1.IsControlledBy(there, e) {
-				return nil, nil
-			}
-			return there, nil
-		}
-		if err != nil {
+		// Every MiniCluster is in the cache: one that is there already, whoever's it is, will be found there by the next pass.
+		if err := r.Client.Create(ctx, want.cluster); err != nil {
 			return nil, fmt.Errorf("create the MiniCluster: %w", err)
 		}
 		r.tell(ctx, e, want.cluster, corev1.EventTypeNormal, v1alpha1.ReasonCreated, fmt.Sprintf("created MiniCluster %s", want.cluster.GetName()))
