@@ -83,7 +83,8 @@ type caller struct {
 
 // identify finds out who sent a request and that it may speak for the MiniCluster of that name. Members send no
 // credentials and no namespace; the address of a pod is what the network vouches for. Others send a ServiceAccount's
-// token. The error says why the request is refused; it is a denied where it is not our fault.
+// token. The error says why the request is refused; it is a denied where it is not our fault. A request of a caller that
+// is known counts towards the rate of its MiniCluster.
 func (s *Server) identify(ctx context.Context, name string, to intent) (*caller, error) {
 	from, ok := peer.FromContext(ctx)
 	if !ok {
@@ -112,6 +113,10 @@ func (s *Server) identify(ctx context.Context, name string, to intent) (*caller,
 	}
 	if name != cluster.Name {
 		return nil, deny("pod %s/%s belongs to MiniCluster %q and may speak for that one only, not for %q", pod.Namespace, pod.Name, cluster.Name, shortenText(name))
+	}
+	// Up to here a request has cost nothing but memory. What the API server is asked, a member may make it ask only so often.
+	if err := s.limit.allow(cluster); err != nil {
+		return nil, err
 	}
 	if to == toResize {
 		if err := s.stillAt(ctx, pod, host); err != nil {
@@ -177,7 +182,8 @@ func (s *Server) clusterOf(ctx context.Context, pod *corev1.Pod) (types.Namespac
 func (s *Server) believe(ctx context.Context, host, name string, unknown error) (*caller, error) {
 	by := "an unidentified caller at " + host
 	if namespace, bare, has := strings.Cut(name, "/"); has {
-		return &caller{by: by, cluster: types.NamespacedName{Namespace: namespace, Name: bare}}, nil
+		cluster := types.NamespacedName{Namespace: namespace, Name: bare}
+		return &caller{by: by, cluster: cluster}, s.limit.allow(cluster)
 	}
 	var members v1alpha1.EnsembleMemberList
 	if err := s.client.List(ctx, &members, client.UnsafeDisableDeepCopy); err != nil {
@@ -192,5 +198,5 @@ func (s *Server) believe(ctx context.Context, host, name string, unknown error) 
 	if len(found) != 1 {
 		return nil, deny("%v; there are %d managed MiniClusters called %q, and one is needed (namespace/name tells them apart)", unknown, len(found), shortenText(name))
 	}
-	return &caller{by: by, cluster: found[0]}, nil
+	return &caller{by: by, cluster: found[0]}, s.limit.allow(found[0])
 }

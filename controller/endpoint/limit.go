@@ -1,7 +1,9 @@
 package endpoint
 
 import (
+	"fmt"
 	"sync"
+	"time"
 
 	"golang.org/x/time/rate"
 	"k8s.io/apimachinery/pkg/types"
@@ -19,6 +21,9 @@ type Rate struct {
 	Burst     int
 }
 
+// tellEvery is how often the log tells that a member asks too often. The metrics count every time.
+const tellEvery = 10 * time.Second
+
 // limiter gives each member a rate of its own, from however many pods it asks.
 type limiter struct {
 	rate Rate
@@ -27,26 +32,38 @@ type limiter struct {
 	members *lru.Cache
 }
 
+// allowance is what one member may ask.
+type allowance struct {
+	*rate.Limiter
+	refusals rate.Sometimes
+}
+
 func newLimiter(r Rate) *limiter { return &limiter{rate: r, members: lru.New(rememberedMembers)} }
 
 // allow takes one request of a member into account. The error says how many there may be.
 func (l *limiter) allow(member types.NamespacedName) error {
-	if l.rate.PerSecond <= 0 || l.of(member).Allow() {
+	if l.rate.PerSecond <= 0 {
 		return nil
 	}
-	return deny("MiniCluster %s asks more often than %g times a second, %d at once (--max-member-requests-per-second, --max-member-request-burst); ask again later",
-		member, l.rate.PerSecond, l.rate.Burst)
+	its := l.of(member)
+	if its.Allow() {
+		return nil
+	}
+	refused := &denied{repeated: true, reason: fmt.Sprintf("MiniCluster %s asks more often than %g times a second, %d at once (--max-member-requests-per-second, --max-member-request-burst); ask again later",
+		member, l.rate.PerSecond, l.rate.Burst)}
+	its.refusals.Do(func() { refused.repeated = false })
+	return refused
 }
 
-func (l *limiter) of(member types.NamespacedName) *rate.Limiter {
+func (l *limiter) of(member types.NamespacedName) *allowance {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if known, ok := l.members.Get(member); ok {
-		if limiter, ok := known.(*rate.Limiter); ok {
-			return limiter
+		if its, ok := known.(*allowance); ok {
+			return its
 		}
 	}
-	limiter := rate.NewLimiter(rate.Limit(l.rate.PerSecond), l.rate.Burst)
-	l.members.Add(member, limiter)
-	return limiter
+	its := &allowance{Limiter: rate.NewLimiter(rate.Limit(l.rate.PerSecond), l.rate.Burst), refusals: rate.Sometimes{First: 1, Interval: tellEvery}}
+	l.members.Add(member, its)
+	return its
 }

@@ -100,11 +100,15 @@ type refusal struct {
 }
 
 // denied is an error that refuses a request which was understood.
-type denied struct{ reason string }
+type denied struct {
+	reason string
+	// repeated says that the same was refused, and told of, a moment ago: whoever floods does not fill the log too.
+	repeated bool
+}
 
 func (d *denied) Error() string { return d.reason }
 
-func deny(format string, args ...any) error { return &denied{fmt.Sprintf(format, args...)} }
+func deny(format string, args ...any) error { return &denied{reason: fmt.Sprintf(format, args...)} }
 
 // coalesced is an error that tells of a request under way which this one is taken to repeat.
 type coalesced struct{ reply *Reply }
@@ -152,9 +156,6 @@ type member struct {
 func (s *Server) member(ctx context.Context, kind, name string, to intent) (*member, error) {
 	caller, err := s.identify(ctx, name, to)
 	if err != nil {
-		return nil, err
-	}
-	if err := s.limit.allow(caller.cluster); err != nil {
 		return nil, err
 	}
 	if kind != "miniclusters" && kind != "minicluster" {
@@ -262,14 +263,18 @@ func target(object *v1alpha1.EnsembleMember, action string, amount int32) (size 
 // understood and is not allowed is DENIED; what is malformed, or broken on our side, is an ERROR.
 func (s *Server) refuse(action string, m *member, err error) *ensemble.Response {
 	status := ensemble.Response_ERROR
-	if _, is := errors.AsType[*denied](err); is {
+	refused, is := errors.AsType[*denied](err)
+	if is {
 		status = ensemble.Response_DENIED
+	}
+	s.metrics.answered(action, status)
+	if is && refused.repeated {
+		return respond(status, refusal{Reason: err.Error()})
 	}
 	s.log.Info("Refused", "action", shortenText(action), "status", status.String(), "reason", err.Error())
 	if m != nil && m.object != nil {
 		s.events.Eventf(m.object, nil, corev1.EventTypeWarning, "RequestRefused", "RequestAction", "%s by %s: %s", status, m.by, err.Error())
 	}
-	s.metrics.answered(action, status)
 	return respond(status, refusal{Reason: err.Error()})
 }
 

@@ -53,7 +53,10 @@ func (s *Server) identifyByToken(ctx context.Context, from *peer.Peer, host stri
 		return nil, err
 	}
 	cluster := types.NamespacedName{Namespace: namespace, Name: name}
-	return &caller{by: "ServiceAccount " + namespace + "/" + account, cluster: cluster}, s.authorize(ctx, user, cluster, to)
+	if err := s.authorize(ctx, user, cluster, to); err != nil {
+		return nil, err
+	}
+	return &caller{by: "ServiceAccount " + namespace + "/" + account, cluster: cluster}, s.limit.allow(cluster)
 }
 
 // review asks the API server whose token it is.
