@@ -9,7 +9,6 @@ import (
 	"strconv"
 
 	"google.golang.org/grpc"
-	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/labels"
@@ -37,13 +36,13 @@ const name = "ensemble-autoscaler-controller"
 
 func run(ctx context.Context, config *Config) error {
 	mgr, watches, err := process.NewManager(&config.Config, name, version, manager.Options{
-		Cache: cache.Options{ByObject: map[client.Object]cache.ByObject{
-			minicluster.New(): {Transform: minicluster.Strip},
-			&corev1.Pod{}:     {Transform: resize.StripPod},
-			&corev1.Node{}:    {Transform: resize.StripNode},
-			&batchv1.Job{}:    {Transform: cache.TransformStripManagedFields()},
+		// Whoever manages which field is of no interest here, and is a large part of an object. A write without it changes
+		// nothing of it.
+		Cache: cache.Options{DefaultTransform: cache.TransformStripManagedFields(), ByObject: map[client.Object]cache.ByObject{
+			&corev1.Pod{}:  {Transform: resize.StripPod},
+			&corev1.Node{}: {Transform: resize.StripNode},
 			// Of all the ConfigMaps of a cluster only those of Ensembles are of interest.
-			&corev1.ConfigMap{}: {Label: ofEnsembles, Transform: cache.TransformStripManagedFields()},
+			&corev1.ConfigMap{}: {Label: ofEnsembles},
 		}},
 		Client: client.Options{Cache: &client.CacheOptions{Unstructured: true}},
 	})

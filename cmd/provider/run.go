@@ -30,7 +30,9 @@ const name = "ensemble-autoscaler-provider"
 
 func run(ctx context.Context, config *Config) error {
 	mgr, watches, err := process.NewManager(&config.Config, name, version, manager.Options{
-		Cache: cache.Options{ByObject: map[client.Object]cache.ByObject{
+		// Whoever manages which field is of no interest here, and is a large part of an object. A write without it changes
+		// nothing of it.
+		Cache: cache.Options{DefaultTransform: cache.TransformStripManagedFields(), ByObject: map[client.Object]cache.ByObject{
 			&corev1.Pod{}:  {Transform: pool.StripPod},
 			&corev1.Node{}: {Transform: pool.StripNode},
 		}},

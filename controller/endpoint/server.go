@@ -16,6 +16,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/retry"
@@ -23,6 +24,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/ensemble"
 )
 
@@ -139,7 +141,7 @@ func (s *Server) RequestAction(ctx context.Context, request *ensemble.ActionRequ
 	}
 	s.log.Info("Accepted", "namespace", m.key.Namespace, "member", m.key.Name, "action", action,
 		"amount", amount, "from", reply.From, "wants", reply.Wants, "by", m.by)
-	s.events.Eventf(m.object, nil, corev1.EventTypeNormal, "Requested", action, "%s by %s: %s", action, m.by, reply.Reason)
+	s.events.Eventf(m.cluster(), m.object, corev1.EventTypeNormal, "Requested", action, "%s by %s: %s", action, m.by, reply.Reason)
 	s.metrics.answered(action, ensemble.Response_SUCCESS)
 	return respond(ensemble.Response_SUCCESS, reply), nil
 }
@@ -150,6 +152,15 @@ type member struct {
 	object *v1alpha1.EnsembleMember
 	// by names who asks.
 	by string
+}
+
+// cluster is the MiniCluster of the member, which events are about: its user looks at that.
+func (m *member) cluster() client.Object {
+	var uid types.UID
+	if owner := metav1.GetControllerOf(m.object); owner != nil {
+		uid = owner.UID
+	}
+	return minicluster.Reference(m.key, uid)
 }
 
 // member finds the EnsembleMember that the caller means and makes sure that it may speak for it.
@@ -273,7 +284,7 @@ func (s *Server) refuse(action string, m *member, err error) *ensemble.Response 
 	}
 	s.log.Info("Refused", "action", shortenText(action), "status", status.String(), "reason", err.Error())
 	if m != nil && m.object != nil {
-		s.events.Eventf(m.object, nil, corev1.EventTypeWarning, "RequestRefused", "RequestAction", "%s by %s: %s", status, m.by, err.Error())
+		s.events.Eventf(m.cluster(), m.object, corev1.EventTypeWarning, "RequestRefused", "RequestAction", "%s by %s: %s", status, m.by, err.Error())
 	}
 	return respond(status, refusal{Reason: err.Error()})
 }

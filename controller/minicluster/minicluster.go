@@ -65,6 +65,15 @@ func New() *unstructured.Unstructured {
 	return u
 }
 
+// Reference is an object that tells which MiniCluster it is, and nothing else. Events are about it.
+func Reference(key types.NamespacedName, uid types.UID) client.Object {
+	u := New()
+	u.SetNamespace(key.Namespace)
+	u.SetName(key.Name)
+	u.SetUID(uid)
+	return u
+}
+
 // NewList returns an empty list to read MiniClusters into.
 func NewList() *unstructured.UnstructuredList {
 	u := &unstructured.UnstructuredList{}
@@ -260,14 +269,4 @@ func (m *MiniCluster) patch(content map[string]any) (client.Object, client.Patch
 	u.SetNamespace(m.Key.Namespace)
 	u.SetName(m.Key.Name)
 	return u, client.RawPatch(types.MergePatchType, encoded), nil
-}
-
-// Strip keeps of a MiniCluster in the cache what Parse reads.
-func Strip(object any) (any, error) {
-	u, ok := object.(*unstructured.Unstructured)
-	if !ok {
-		return object, nil
-	}
-	u.SetManagedFields(nil)
-	return u, nil
 }

@@ -14,18 +14,22 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
 )
 
-// apply carries out the decision for one member: the status first, because a size must not be given that
-// no recorded reservation stands behind, then the resize.
+// apply carries out the decision for one member: the status first, because a size must not be given that no recorded
+// reservation stands behind, then the resize. When the reservation is recorded already, the status waits for the next
+// pass, which the resize brings: it tells of the new size, and one write does for both.
 func (r *Reconciler) apply(ctx context.Context, e *entry, d *plan.Decision) error {
 	member := e.member.DeepCopy()
 	r.fillStatus(member, e, d)
-	if !equality.Semantic.DeepEqual(e.member.Status, member.Status) {
+	before, after := &e.member.Status, &member.Status
+	resizes := d.Resize != 0 && e.cluster != nil
+	recorded := equality.Semantic.DeepEqual(before.Reservations, after.Reservations) && equality.Semantic.DeepEqual(before.Growth, after.Growth)
+	if !equality.Semantic.DeepEqual(before, after) && (!resizes || !recorded) {
 		if err := r.Client.Status().Update(ctx, member); err != nil {
 			return fmt.Errorf("write the status of EnsembleMember %s: %w", e.key, err)
 		}
 		r.writes.note(kindMember, member)
 	}
-	if d.Resize != 0 && e.cluster != nil {
+	if resizes {
 		object, patch, err := e.cluster.SizePatch(d.Resize)
 		if err != nil {
 			return err
@@ -66,22 +70,15 @@ func (r *Reconciler) fillStatus(member *v1alpha1.EnsembleMember, e *entry, d *pl
 	}
 }
 
-// tell logs what happened to a member and makes an event of it, on the member where there is one and on
-// the MiniCluster too, which is what its user looks at.
+// tell logs what happened to a member and makes an event of it, about the MiniCluster, which is what its user looks at.
 func (r *Reconciler) tell(ctx context.Context, e *entry, kind, reason, message string) {
 	log.FromContext(ctx).Info(message, "namespace", e.key.Namespace, "member", e.key.Name, "reason", reason)
-	cluster := minicluster.New()
-	cluster.SetNamespace(e.key.Namespace)
-	cluster.SetName(e.key.Name)
-	cluster.SetUID(e.uid())
+	cluster := minicluster.Reference(e.key, e.uid())
 	if e.member == nil {
 		r.Events.Eventf(cluster, nil, kind, reason, reason, "%s", message)
 		return
 	}
-	r.Events.Eventf(e.member, cluster, kind, reason, reason, "%s", message)
-	if e.cluster != nil {
-		// Events that differ in their note alone are taken for repetitions of the first; the version of the
-		// member tells them apart.
-		r.Events.Eventf(cluster, e.member, kind, reason, reason, "%s", message)
-	}
+	// Events that differ in their note alone are taken for repetitions of the first; the version of the member tells
+	// them apart.
+	r.Events.Eventf(cluster, e.member, kind, reason, reason, "%s", message)
 }

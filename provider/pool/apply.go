@@ -46,6 +46,7 @@ func (r *Reconciler) keep(ctx context.Context, pool *v1alpha1.NodePool, _ *nodeg
 	if err := r.Client.Update(ctx, pool); err != nil {
 		return fmt.Errorf("add the finalizer to NodePool %s: %w", pool.Name, err)
 	}
+	r.wrote(pool)
 	return nil
 }
 
@@ -99,6 +100,7 @@ func (r *Reconciler) recordStatus(ctx context.Context, pool *v1alpha1.NodePool, 
 	if err := r.Client.Status().Update(ctx, pool); err != nil {
 		return fmt.Errorf("write the status of NodePool %s: %w", pool.Name, err)
 	}
+	r.wrote(pool)
 	r.Metrics.failed(group, d)
 	if before.Floor != d.Floor {
 		r.tell(ctx, pool, corev1.EventTypeNormal, "FloorChanged", "floor %d -> %d: %d nodes are reserved", before.Floor, d.Floor, d.Reserved)
@@ -238,6 +240,7 @@ func (r *Reconciler) setTarget(ctx context.Context, pool *v1alpha1.NodePool, gro
 	if err := r.Client.Update(ctx, pool); err != nil {
 		return fmt.Errorf("write the target of NodePool %s: %w", pool.Name, err)
 	}
+	r.wrote(pool)
 	if len(release) > 0 {
 		by := ByMember
 		if pool.DeletionTimestamp != nil {
@@ -329,6 +332,7 @@ func (r *Reconciler) orderMachines(ctx context.Context, pool *v1alpha1.NodePool,
 	if err := r.Client.Status().Update(ctx, pool); err != nil {
 		return fmt.Errorf("claim machine names of NodePool %s: %w", pool.Name, err)
 	}
+	r.wrote(pool)
 	for i, purpose := range d.Order {
 		if err := r.Backend.Order(ctx, pool, nodegroup.MachineName(pool.Name, numbers[i]), purpose); err != nil {
 			r.tell(ctx, pool, corev1.EventTypeWarning, v1alpha1.ReasonMachineFailed, "cannot order a machine: %v", err)

@@ -1,6 +1,7 @@
 package controlplane
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -57,6 +58,10 @@ type Options struct {
 	// APIServerArguments are further flags of kube-apiserver.
 	APIServerArguments []string
 
+	// NodeLease is how long the lease of a node lasts that kwok simulates; kwok renews it four times as often. The default
+	// is the kubelet's.
+	NodeLease time.Duration
+
 	// Binaries come from Build. Start calls Build itself when they are the zero value.
 	Binaries Binaries
 
@@ -68,6 +73,7 @@ type Options struct {
 type ControlPlane struct {
 	binaries  Binaries
 	parts     Parts
+	nodeLease time.Duration
 	directory string
 	logs      string
 
@@ -111,6 +117,7 @@ func Start(ctx context.Context, options Options) (*ControlPlane, error) {
 	c := &ControlPlane{
 		binaries:   binaries,
 		parts:      options.Parts,
+		nodeLease:  cmp.Or(options.NodeLease, nodeLease),
 		components: map[string]component{},
 		processes:  map[string]*Process{},
 	}

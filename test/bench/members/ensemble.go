@@ -15,9 +15,11 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
@@ -262,52 +264,81 @@ func poll(ctx context.Context, missing func() string) error {
 	}
 }
 
-// sizes waits until all MiniClusters have been given a size and the members have it. begin, where it is not nil, is
-// called when their changes are being watched.
+// sizes waits until all members have a size, and the nodes for it. begin, where it is not nil, is called when their
+// changes are being watched.
 func (e *ensembles) sizes(ctx context.Context, size int64, begin func(context.Context) error) error {
+	return e.await(ctx, fmt.Sprintf("members have size %d", size), &v1alpha1.EnsembleMemberList{}, func(object client.Object) bool {
+		m, is := object.(*v1alpha1.EnsembleMember)
+		return is && int64(m.Status.Size) == size && int64(m.Spec.Size) == size && int64(m.Status.Nodes) == size
+	}, begin)
+}
+
+// resized waits until all MiniClusters have been given a size.
+func (e *ensembles) resized(ctx context.Context, size int64) error {
+	list := &unstructured.UnstructuredList{}
+	list.SetAPIVersion("flux-framework.org/v1alpha2")
+	list.SetKind("MiniClusterList")
+	return e.await(ctx, fmt.Sprintf("MiniClusters are given size %d", size), list, func(object client.Object) bool {
+		cluster, is := object.(*unstructured.Unstructured)
+		if !is {
+			return false
+		}
+		given, _, err := unstructured.NestedInt64(cluster.Object, "spec", "size")
+		return err == nil && given == size
+	}, nil)
+}
+
+// await waits until there are as many objects of a kind as members that are as they should be.
+func (e *ensembles) await(ctx context.Context, what string, list client.ObjectList, done func(client.Object) bool, begin func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	list := &v1alpha1.EnsembleMemberList{}
-	if err := e.system.Client.List(ctx, list); err != nil {
-		return err
-	}
-	watcher, err := e.system.Client.Watch(ctx, &v1alpha1.EnsembleMemberList{}, &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: list.ResourceVersion}})
-	if err != nil {
-		return err
-	}
-	defer watcher.Stop()
 	there := map[string]bool{}
-	note := func(m *v1alpha1.EnsembleMember) {
-		if int64(m.Status.Size) == size && int64(m.Spec.Size) == size && int64(m.Status.Nodes) == size {
-			there[m.Name] = true
-		}
-	}
-	for i := range list.Items {
-		note(&list.Items[i])
-	}
 	begun := make(chan error, 1)
-	go func() {
-		if begin == nil {
-			begun <- nil
-			return
+	if begin == nil {
+		begin = func(context.Context) error { return nil }
+	}
+	// The API server ends a watch that does not keep up; the next one begins with a list.
+	for first := true; len(there) < e.options.members; first = false {
+		if err := e.system.Client.List(ctx, list); err != nil {
+			return err
 		}
-		begun <- begin(ctx)
-	}()
+		watcher, err := e.system.Client.Watch(ctx, list, &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: list.GetResourceVersion()}})
+		if err != nil {
+			return err
+		}
+		if first {
+			go func() { begun <- begin(ctx) }()
+		}
+		if err := meta.EachListItem(list, func(item runtime.Object) error {
+			if object, is := item.(client.Object); is && done(object) {
+				there[object.GetName()] = true
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+		e.follow(watcher, what, there, done)
+		watcher.Stop()
+	}
+	return <-begun
+}
+
+// follow notes which objects are as they should be, until all are, or the watch ends.
+func (e *ensembles) follow(watcher watch.Interface, what string, there map[string]bool, done func(client.Object) bool) {
 	said := time.Now()
 	for len(there) < e.options.members {
 		event, open := <-watcher.ResultChan()
 		if !open {
-			return errors.Join(fmt.Errorf("the watch ended with %d of %d members at size %d", len(there), e.options.members, size), ctx.Err())
+			return
 		}
-		if m, is := event.Object.(*v1alpha1.EnsembleMember); is && event.Type != watch.Deleted {
-			note(m)
+		if object, is := event.Object.(client.Object); is && event.Type != watch.Deleted && done(object) {
+			there[object.GetName()] = true
 		}
 		if time.Since(said) > 5*time.Second {
-			e.say("%d of %d members have size %d", len(there), e.options.members, size)
+			e.say("%d of %d %s", len(there), e.options.members, what)
 			said = time.Now()
 		}
 	}
-	return <-begun
 }
 
 // timing is how long calls took.
@@ -317,11 +348,12 @@ type timing struct {
 	all          time.Duration
 }
 
-// resize is how long it took until all MiniClusters had another size.
+// resize is how long it took until all MiniClusters were given another size, and until their members' status said that
+// they have it.
 type resize struct {
 	name                   string
 	members, before, after int
-	took                   time.Duration
+	took, settled          time.Duration
 }
 
 func (r *resize) perSecond() float64 { return float64(r.members) / r.took.Seconds() }
@@ -339,18 +371,27 @@ func (e *ensembles) measure(ctx context.Context) (calls []timing, resizes []resi
 		before, after int
 	}{{"grow", 1, 2}, {"shrink", 2, 1}} {
 		e.say("measuring RequestAction, %s", step.action)
+		out := resize{name: step.action + " 1", members: e.options.members, before: step.before * e.options.members, after: step.after * e.options.members}
 		started := time.Now()
-		err := e.sizes(ctx, int64(step.after), func(ctx context.Context) error {
-			asked, err := e.time(ctx, "RequestAction, "+step.action+" 1", e.options.members, func(ctx context.Context, m *member) (*ensemble.Response, error) { return m.act(ctx, step.action) })
-			calls = append(calls, asked)
+		group, inGroup := errgroup.WithContext(ctx)
+		group.Go(func() error {
+			err := e.resized(inGroup, int64(step.after))
+			out.took = time.Since(started)
 			return err
 		})
-		if err != nil {
+		group.Go(func() error {
+			err := e.sizes(inGroup, int64(step.after), func(ctx context.Context) error {
+				asked, err := e.time(ctx, "RequestAction, "+step.action+" 1", e.options.members, func(ctx context.Context, m *member) (*ensemble.Response, error) { return m.act(ctx, step.action) })
+				calls = append(calls, asked)
+				return err
+			})
+			out.settled = time.Since(started)
+			return err
+		})
+		if err := group.Wait(); err != nil {
 			return nil, nil, err
 		}
-		resizes = append(resizes, resize{
-			name: step.action + " 1", members: e.options.members, before: step.before * e.options.members, after: step.after * e.options.members, took: time.Since(started),
-		})
+		resizes = append(resizes, out)
 	}
 	e.say("measuring RequestAction at the bound")
 	refused, err := e.timeAnswered(ctx, "RequestAction, shrink below minSize", e.options.members, ensemble.Response_DENIED,

@@ -126,10 +126,10 @@ func callTable(calls []timing) *figures.Table {
 }
 
 func resizeTable(resizes []resize) *figures.Table {
-	t := figures.NewTable("resize", "MiniClusters", "nodes before", "after", "seconds", "per second")
+	t := figures.NewTable("resize", "MiniClusters", "nodes before", "after", "resized s", "per second", "settled s")
 	for i := range resizes {
 		r := &resizes[i]
-		t.Add(r.name, figures.Thousands(r.members), figures.Thousands(r.before), figures.Thousands(r.after), fmt.Sprintf("%.2f", r.took.Seconds()), figures.Rate(r.perSecond()))
+		t.Add(r.name, figures.Thousands(r.members), figures.Thousands(r.before), figures.Thousands(r.after), fmt.Sprintf("%.2f", r.took.Seconds()), figures.Rate(r.perSecond()), fmt.Sprintf("%.2f", r.settled.Seconds()))
 	}
 	return t
 }
