@@ -117,6 +117,7 @@ It runs until Ctrl-C. In another terminal:
 
   kubectl get nodepools,ensemblemembers
   kubectl describe ensemblemember demo
+  kubectl describe minicluster demo
   kubectl get nodes -L autoscaling.flux-framework.org/node-pool
   kubectl get pods -o wide
   kubectl get events --sort-by=.metadata.creationTimestamp

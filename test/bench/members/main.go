@@ -2,8 +2,9 @@
 // an embedded API server, with 1,000 MiniClusters of one node each and as many nodes that are free, asked from the
 // addresses of the members' pods. It prints
 //
-//   - what a request costs, with 64 of them under way at any time, and
-//   - how many accepted requests become MiniClusters of another size in a second, nodes first.
+//   - what a request costs, with 64 of them under way at any time,
+//   - how many accepted requests become MiniClusters of another size in a second, nodes first, and
+//   - what requests cost the others while one member asks without pause.
 //
 // Tables go to standard output, progress to standard error. Run it on a machine that does nothing else: all processes
 // share its cores.
@@ -33,6 +34,9 @@ type options struct {
 	check                       bool
 	logs                        string
 }
+
+// callsOfMember is how many calls in a row a member may make without being limited.
+const callsOfMember = 10
 
 // leastDecisions is how many resizes in a second are the target.
 const leastDecisions = 100
@@ -68,6 +72,8 @@ func dispatch(ctx context.Context, arguments []string, out, progress io.Writer) 
 		return fmt.Errorf("--members is %d; it must be from 1 to 10000", o.members)
 	case o.connections < 1 || o.calls < 1:
 		return fmt.Errorf("--connections is %d and --calls %d; both must be at least 1", o.connections, o.calls)
+	case o.calls > callsOfMember*o.members:
+		return fmt.Errorf("--calls is %d; it must be at most %d for each of %s: a member that asks more often is denied", o.calls, callsOfMember, figures.Counted(o.members, "member"))
 	}
 	return run(ctx, &o, out, progress)
 }
@@ -78,8 +84,6 @@ func run(ctx context.Context, o *options, out, progress io.Writer) (err error) {
 	ctrllog.SetLogger(logr.Discard())
 	s, err := system.Start(ctx, system.Options{
 		Progress: progress, LogDir: o.logs, WithoutPods: true,
-		// The limits are not what is measured.
-		ControllerFlags: []string{"--max-requests-per-second=0", "--max-member-requests-per-second=0"},
 	})
 	if err != nil {
 		return err
@@ -104,6 +108,17 @@ first. No pods come or go: a Job controller, a scheduler and kubelets would need
 %s
 `, resizeTable(resizes))
 	if err != nil {
+		return err
+	}
+	flood, err := e.flooded(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(out, `Requests of the other members, %d under way at any time, before and while one member asks without pause. The member that
+floods is a client on the same cores.
+
+%s
+`, besideFlood, callTable(flood)); err != nil {
 		return err
 	}
 	_, _ = fmt.Fprintf(progress, "done after %s\n", time.Since(started).Round(time.Second)) // Progress that nobody reads is no error.
