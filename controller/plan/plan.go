@@ -378,6 +378,8 @@ func (p *pass) resize(m *candidate) int32 {
 	if size <= m.Size || m.ready() < claimed {
 		return 0
 	}
+	// Of nodes that are Ready as soon as they are reserved one sentence tells.
+	m.notes = slices.DeleteFunc(m.notes, func(n Note) bool { return n.Reason == v1alpha1.ReasonReserved })
 	m.note(v1alpha1.ReasonResizing, fmt.Sprintf("resizing the MiniCluster from %d to %d; %s Ready", m.Size, size, counted(claimed, "node is", "nodes are")))
 	return size
 }

@@ -15,11 +15,9 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
@@ -80,7 +78,7 @@ func settle(ctx context.Context, s *system.System, o *options, progress io.Write
 	if err := e.each(ctx, o.members, e.member); err != nil {
 		return nil, err
 	}
-	if err := e.sizes(ctx, 1, nil); err != nil {
+	if err := e.sizes(ctx, 1); err != nil {
 		return nil, err
 	}
 	addresses, err := e.addresses(ctx)
@@ -264,43 +262,48 @@ func poll(ctx context.Context, missing func() string) error {
 	}
 }
 
-// sizes waits until all members have a size, and the nodes for it. begin, where it is not nil, is called when their
-// changes are being watched.
-func (e *ensembles) sizes(ctx context.Context, size int64, begin func(context.Context) error) error {
-	return e.await(ctx, fmt.Sprintf("members have size %d", size), &v1alpha1.EnsembleMemberList{}, func(object client.Object) bool {
-		m, is := object.(*v1alpha1.EnsembleMember)
-		return is && int64(m.Status.Size) == size && int64(m.Spec.Size) == size && int64(m.Status.Nodes) == size
-	}, begin)
-}
-
-// resized waits until all MiniClusters have been given a size.
-func (e *ensembles) resized(ctx context.Context, size int64) error {
-	list := &unstructured.UnstructuredList{}
-	list.SetAPIVersion("flux-framework.org/v1alpha2")
-	list.SetKind("MiniClusterList")
-	return e.await(ctx, fmt.Sprintf("MiniClusters are given size %d", size), list, func(object client.Object) bool {
-		cluster, is := object.(*unstructured.Unstructured)
-		if !is {
-			return false
+// sizes waits until all members have a size, and the nodes for it.
+func (e *ensembles) sizes(ctx context.Context, size int32) error {
+	return poll(ctx, func() string {
+		var list v1alpha1.EnsembleMemberList
+		if err := e.system.Client.List(ctx, &list); err != nil {
+			return err.Error()
 		}
-		given, _, err := unstructured.NestedInt64(cluster.Object, "spec", "size")
-		return err == nil && given == size
-	}, nil)
+		there := 0
+		for i := range list.Items {
+			if m := &list.Items[i]; m.Spec.Size == size && m.Status.Size == size && m.Status.Nodes == size {
+				there++
+			}
+		}
+		if there < e.options.members {
+			return fmt.Sprintf("%d of %d members have size %d", there, e.options.members, size)
+		}
+		return ""
+	})
 }
 
-// await waits until there are as many objects of a kind as members that are as they should be.
-func (e *ensembles) await(ctx context.Context, what string, list client.ObjectList, done func(client.Object) bool, begin func(context.Context) error) error {
+// resized waits until all MiniClusters have been given a size. begin is called when their changes are being watched: the
+// API server sends them to one more client, and nothing else is asked of it.
+func (e *ensembles) resized(ctx context.Context, size int64, begin func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	there := map[string]bool{}
-	begun := make(chan error, 1)
-	if begin == nil {
-		begin = func(context.Context) error { return nil }
+	note := func(cluster *unstructured.Unstructured) {
+		if given, _, err := unstructured.NestedInt64(cluster.Object, "spec", "size"); err == nil && given == size {
+			there[cluster.GetName()] = true
+		}
 	}
+	begun := make(chan error, 1)
 	// The API server ends a watch that does not keep up; the next one begins with a list.
 	for first := true; len(there) < e.options.members; first = false {
+		list := &unstructured.UnstructuredList{}
+		list.SetAPIVersion("flux-framework.org/v1alpha2")
+		list.SetKind("MiniClusterList")
 		if err := e.system.Client.List(ctx, list); err != nil {
 			return err
+		}
+		for i := range list.Items {
+			note(&list.Items[i])
 		}
 		watcher, err := e.system.Client.Watch(ctx, list, &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: list.GetResourceVersion()}})
 		if err != nil {
@@ -309,36 +312,17 @@ func (e *ensembles) await(ctx context.Context, what string, list client.ObjectLi
 		if first {
 			go func() { begun <- begin(ctx) }()
 		}
-		if err := meta.EachListItem(list, func(item runtime.Object) error {
-			if object, is := item.(client.Object); is && done(object) {
-				there[object.GetName()] = true
+		for event := range watcher.ResultChan() {
+			if cluster, is := event.Object.(*unstructured.Unstructured); is && event.Type != watch.Deleted {
+				note(cluster)
 			}
-			return nil
-		}); err != nil {
-			return err
+			if len(there) == e.options.members {
+				break
+			}
 		}
-		e.follow(watcher, what, there, done)
 		watcher.Stop()
 	}
 	return <-begun
-}
-
-// follow notes which objects are as they should be, until all are, or the watch ends.
-func (e *ensembles) follow(watcher watch.Interface, what string, there map[string]bool, done func(client.Object) bool) {
-	said := time.Now()
-	for len(there) < e.options.members {
-		event, open := <-watcher.ResultChan()
-		if !open {
-			return
-		}
-		if object, is := event.Object.(client.Object); is && event.Type != watch.Deleted && done(object) {
-			there[object.GetName()] = true
-		}
-		if time.Since(said) > 5*time.Second {
-			e.say("%d of %d %s", len(there), e.options.members, what)
-			said = time.Now()
-		}
-	}
 }
 
 // timing is how long calls took.
@@ -373,24 +357,19 @@ func (e *ensembles) measure(ctx context.Context) (calls []timing, resizes []resi
 		e.say("measuring RequestAction, %s", step.action)
 		out := resize{name: step.action + " 1", members: e.options.members, before: step.before * e.options.members, after: step.after * e.options.members}
 		started := time.Now()
-		group, inGroup := errgroup.WithContext(ctx)
-		group.Go(func() error {
-			err := e.resized(inGroup, int64(step.after))
-			out.took = time.Since(started)
+		err := e.resized(ctx, int64(step.after), func(ctx context.Context) error {
+			asked, err := e.time(ctx, "RequestAction, "+step.action+" 1", e.options.members, func(ctx context.Context, m *member) (*ensemble.Response, error) { return m.act(ctx, step.action) })
+			calls = append(calls, asked)
 			return err
 		})
-		group.Go(func() error {
-			err := e.sizes(inGroup, int64(step.after), func(ctx context.Context) error {
-				asked, err := e.time(ctx, "RequestAction, "+step.action+" 1", e.options.members, func(ctx context.Context, m *member) (*ensemble.Response, error) { return m.act(ctx, step.action) })
-				calls = append(calls, asked)
-				return err
-			})
-			out.settled = time.Since(started)
-			return err
-		})
-		if err := group.Wait(); err != nil {
+		out.took = time.Since(started)
+		if err != nil {
 			return nil, nil, err
 		}
+		if err := e.sizes(ctx, int32(step.after)); err != nil {
+			return nil, nil, err
+		}
+		out.settled = time.Since(started)
 		resizes = append(resizes, out)
 	}
 	e.say("measuring RequestAction at the bound")
