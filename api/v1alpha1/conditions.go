@@ -59,6 +59,10 @@ const (
 	ReasonBackingOff = "BackingOff"
 	// ReasonProvisionTimeout: the nodes were not all Ready in time; the growth gave back what it held.
 	ReasonProvisionTimeout = "ProvisionTimeout"
+	// ReasonOutOfStock: the cloud has no more machines of the pool's kind.
+	ReasonOutOfStock = "OutOfStock"
+	// ReasonFellBack: what one pool did not have is asked of the next one.
+	ReasonFellBack = "FellBack"
 	// ReasonWaitingForNodes: nodes are reserved and not yet all Ready.
 	ReasonWaitingForNodes = "WaitingForNodes"
 	// ReasonNodesReady: all nodes reserved are held, Ready and usable.

@@ -64,6 +64,11 @@ type EnsembleMemberSpec struct {
 	// +kubebuilder:default=AllOrNothing
 	GrowthPolicy GrowthPolicy `json:"growthPolicy,omitempty"`
 
+	// Placement says whether the nodes of one growth may come from several pools. Copied by the controller from the
+	// annotation on the MiniCluster.
+	// +kubebuilder:default=Span
+	Placement Placement `json:"placement,omitempty"`
+
 	// RequestPolicy says what becomes of a request while one before it is under way. Copied by the controller
 	// from the annotation on the MiniCluster.
 	// +kubebuilder:default=Accumulate
@@ -75,14 +80,36 @@ type EnsembleMemberSpec struct {
 	Request *Request `json:"request,omitempty"`
 }
 
-// GrowthPolicy says what happens when not all nodes of a growth can be had.
+// GrowthPolicy says what happens when not all nodes of a growth can be had. AllOrNothing and BestEffort are what AWS
+// ParallelCluster calls the scaling strategies all-or-nothing and best-effort.
 //
-// +kubebuilder:validation:Enum=AllOrNothing
+// +kubebuilder:validation:Enum=AllOrNothing;BestEffort;Greedy
 type GrowthPolicy string
 
-// GrowthAllOrNothing resizes the MiniCluster when all nodes are Ready, and gives all nodes of the growth
-// back when they are not within the pool's provisionTimeout.
-const GrowthAllOrNothing GrowthPolicy = "AllOrNothing"
+const (
+	// GrowthAllOrNothing resizes the MiniCluster when all nodes are Ready, and gives all nodes of the growth
+	// back when no pool had them within its provisionTimeout.
+	GrowthAllOrNothing GrowthPolicy = "AllOrNothing"
+	// GrowthBestEffort resizes the MiniCluster when all nodes are Ready, or to what is there when no pool had them all
+	// within its provisionTimeout. It gives nothing back and goes on asking for the rest.
+	GrowthBestEffort GrowthPolicy = "BestEffort"
+	// GrowthGreedy resizes the MiniCluster with each node that gets Ready. What no pool had within its provisionTimeout
+	// is given up and asked for again later.
+	GrowthGreedy GrowthPolicy = "Greedy"
+)
+
+// Placement says whether the nodes of one growth may come from several pools.
+//
+// +kubebuilder:validation:Enum=Span;Single
+type Placement string
+
+const (
+	// PlacementSpan keeps the nodes that a pool has provided and asks the next pool of the list for those that are missing.
+	PlacementSpan Placement = "Span"
+	// PlacementSingle asks one pool at a time for all nodes of a growth. Those of a pool that does not have them all are
+	// given back before the next one is asked.
+	PlacementSingle Placement = "Single"
+)
 
 // RequestPolicy says what becomes of a request to grow while a growth is under way, and of one to shrink during a
 // shrink. A member asks again at every heartbeat for as long as its rule holds.
@@ -215,13 +242,45 @@ type Growth struct {
 	// +optional
 	Deadline *metav1.MicroTime `json:"deadline,omitempty"`
 
-	// Attempts is the number of times that the growth has failed.
+	// NodePool is the pool that the nodes which are still missing were granted by, or will be asked of first. Unset for
+	// the first one of the list.
+	// +optional
+	NodePool string `json:"nodePool,omitempty"`
+
+	// GrantedAt is when that pool granted them. Unset while it has not.
+	// +optional
+	GrantedAt *metav1.MicroTime `json:"grantedAt,omitempty"`
+
+	// Failures tell which pools have failed since the growth was last asked for, and how, in that order.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=32
+	Failures []PoolFailure `json:"failures,omitempty"`
+
+	// Partial is set when the growth goes on without all of its nodes (growthPolicy BestEffort).
+	// +optional
+	Partial bool `json:"partial,omitempty"`
+
+	// Attempts is the number of times that all pools have failed.
 	// +optional
 	Attempts int32 `json:"attempts,omitempty"`
 
 	// RetryAfter is when a failed growth is tried again. Unset while it is not waiting for that.
 	// +optional
 	RetryAfter *metav1.MicroTime `json:"retryAfter,omitempty"`
+}
+
+// PoolFailure tells how a pool failed to provide the nodes of a growth.
+type PoolFailure struct {
+	// NodePool is the name of the pool.
+	NodePool string `json:"nodePool"`
+	// Reason is ProvisionTimeout or OutOfStock.
+	Reason string `json:"reason"`
+	// Message is a sentence for people.
+	// +kubebuilder:validation:MaxLength=1024
+	Message string `json:"message"`
+	// At is when it failed.
+	At metav1.MicroTime `json:"at"`
 }
 
 // RequestOutcome tells a request and what has become of it.

@@ -13,6 +13,8 @@ const (
 	// names in order of preference. A MiniCluster that has it is managed, one that has it not is left alone.
 	AnnotationNodePools = Group + "/node-pools"
 
+	// AnnotationPlacement on a MiniCluster sets EnsembleMember.spec.placement.
+	AnnotationPlacement = Group + "/placement"
 	// AnnotationGrowthPolicy on a MiniCluster sets EnsembleMember.spec.growthPolicy.
 	AnnotationGrowthPolicy = Group + "/growth-policy"
 

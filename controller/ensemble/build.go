@@ -92,7 +92,7 @@ func build(e *v1alpha1.Ensemble, i int, settings *Settings) (*desired, error) {
 }
 
 // policyAnnotations are those that may change while a MiniCluster is there.
-var policyAnnotations = []string{autoscaling.AnnotationNodePools, autoscaling.AnnotationGrowthPolicy, autoscaling.AnnotationRequestPolicy}
+var policyAnnotations = []string{autoscaling.AnnotationNodePools, autoscaling.AnnotationGrowthPolicy, autoscaling.AnnotationPlacement, autoscaling.AnnotationRequestPolicy}
 
 func policies(member *v1alpha1.Member, settings *Settings) map[string]string {
 	pools := member.NodePools
@@ -103,6 +103,7 @@ func policies(member *v1alpha1.Member, settings *Settings) map[string]string {
 	for key, value := range map[string]string{
 		autoscaling.AnnotationNodePools:     strings.Join(pools, ","),
 		autoscaling.AnnotationGrowthPolicy:  string(member.GrowthPolicy),
+		autoscaling.AnnotationPlacement:     string(member.Placement),
 		autoscaling.AnnotationRequestPolicy: string(member.RequestPolicy),
 	} {
 		if value != "" {

@@ -5,7 +5,9 @@ package minicluster
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -45,6 +47,8 @@ type MiniCluster struct {
 	NodePools []string
 	// GrowthPolicy is that of the annotation, or the default.
 	GrowthPolicy v1alpha1.GrowthPolicy
+	// Placement is that of the annotation, or the default.
+	Placement v1alpha1.Placement
 	// RequestPolicy is that of the annotation, or the default.
 	RequestPolicy v1alpha1.RequestPolicy
 	// AppliedSize is the size that the controller last wrote, nil when it has written none.
@@ -170,15 +174,13 @@ func (m *MiniCluster) readAnnotations(annotations map[string]string) (err error)
 		}
 	}
 	m.GrowthPolicy = v1alpha1.GrowthAllOrNothing
-	if policy, has := annotations[v1alpha1.AnnotationGrowthPolicy]; has && policy != string(v1alpha1.GrowthAllOrNothing) {
-		return fmt.Errorf("annotation %s is %q; the policy there is, is %s", v1alpha1.AnnotationGrowthPolicy, policy, v1alpha1.GrowthAllOrNothing)
-	}
-	m.RequestPolicy = v1alpha1.RequestAccumulate
-	if policy, has := annotations[v1alpha1.AnnotationRequestPolicy]; has {
-		m.RequestPolicy = v1alpha1.RequestPolicy(policy)
-		if m.RequestPolicy != v1alpha1.RequestAccumulate && m.RequestPolicy != v1alpha1.RequestCoalesce {
-			return fmt.Errorf("annotation %s is %q; the policies are %s and %s", v1alpha1.AnnotationRequestPolicy, policy, v1alpha1.RequestAccumulate, v1alpha1.RequestCoalesce)
-		}
+	m.Placement, m.RequestPolicy = v1alpha1.PlacementSpan, v1alpha1.RequestAccumulate
+	if err := errors.Join(
+		choose(annotations, v1alpha1.AnnotationGrowthPolicy, &m.GrowthPolicy, v1alpha1.GrowthAllOrNothing, v1alpha1.GrowthBestEffort, v1alpha1.GrowthGreedy),
+		choose(annotations, v1alpha1.AnnotationPlacement, &m.Placement, v1alpha1.PlacementSpan, v1alpha1.PlacementSingle),
+		choose(annotations, v1alpha1.AnnotationRequestPolicy, &m.RequestPolicy, v1alpha1.RequestAccumulate, v1alpha1.RequestCoalesce),
+	); err != nil {
+		return err
 	}
 	if text, has := annotations[v1alpha1.AnnotationAppliedSize]; has {
 		size, err := strconv.ParseInt(text, 10, 32)
@@ -188,6 +190,23 @@ func (m *MiniCluster) readAnnotations(annotations map[string]string) (err error)
 		applied := int32(size)
 		m.AppliedSize = &applied
 	}
+	return nil
+}
+
+// choose reads an annotation that has one of a few values. Without the annotation nothing changes.
+func choose[T ~string](annotations map[string]string, name string, into *T, values ...T) error {
+	text, has := annotations[name]
+	if !has {
+		return nil
+	}
+	if !slices.Contains(values, T(text)) {
+		words := make([]string, len(values))
+		for i, value := range values {
+			words[i] = string(value)
+		}
+		return fmt.Errorf("annotation %s is %q; it has to be one of %s", name, text, strings.Join(words, ", "))
+	}
+	*into = T(text)
 	return nil
 }
 

@@ -81,6 +81,33 @@ func (b *memberBuilder) grows(size int32, ago time.Duration, deadline time.Durat
 	return b
 }
 
+// granted says that the growth was granted by a pool some time before noon.
+func (b *memberBuilder) granted(pool string, ago time.Duration) *memberBuilder {
+	at := metav1.NewMicroTime(noon.Add(-ago))
+	b.Growth.GrantedAt, b.Growth.From = &at, b.Size
+	if pool != b.NodePools[0] {
+		b.Growth.NodePool = pool
+	}
+	return b
+}
+
+// failed says that a pool has failed before.
+func (b *memberBuilder) failed(pool, reason string) *memberBuilder {
+	b.Growth.Failures = append(b.Growth.Failures, v1alpha1.PoolFailure{NodePool: pool, Reason: reason, Message: pool + " failed", At: metav1.NewMicroTime(noon)})
+	return b
+}
+
+func (b *memberBuilder) takes(policy v1alpha1.GrowthPolicy, placement v1alpha1.Placement) *memberBuilder {
+	b.GrowthPolicy, b.Placement = policy, placement
+	return b
+}
+
+// outOfStock is a pool that had no machine some time before noon.
+func outOfStock(p plan.Pool, ago time.Duration) plan.Pool {
+	p.OutOfStock = plan.Stockout{At: noon.Add(-ago), Message: "no machine is left"}
+	return p
+}
+
 func (b *memberBuilder) is(l plan.Lifecycle) *memberBuilder { b.Lifecycle = l; return b }
 
 // occupy puts foreign pods on nodes until nothing is left of them.

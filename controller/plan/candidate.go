@@ -24,6 +24,15 @@ type candidate struct {
 	// elsewhere is the number of the member's pods on nodes outside its pools. They need no node of ours.
 	elsewhere int32
 
+	// current is the pool that missing nodes come from.
+	current string
+	// kept are the nodes that stay claimed of pools that have failed in this pass, by pool. Of other pools all do.
+	kept map[string]int32
+	// fellBack is set when a pool has failed in this pass and others are left to be asked.
+	fellBack bool
+	// asked are the pools that had no room for the gang but may have some time.
+	asked []*poolCapacity
+
 	// settled is the number of nodes that the last pass had granted.
 	settled int32
 	// claims are the nodes granted in this pass, by pool.
@@ -56,15 +65,57 @@ func newCandidate(m *Member) *candidate {
 	}
 	c.settled = reserved(m.Reservations)
 	c.growth = m.Growth.DeepCopy()
+	if c.growth != nil && slices.Contains(c.NodePools, c.growth.NodePool) {
+		c.current = c.growth.NodePool
+	} else if len(c.NodePools) > 0 {
+		c.current = c.NodePools[0]
+	}
 	return c
 }
 
-// pool is the name of the pool that new nodes come from: the first of the member's list.
-func (c *candidate) pool() string {
-	if len(c.NodePools) == 0 {
-		return ""
+// asks are the pools that missing nodes can be asked of, in order of preference: those that have not failed. The nodes of
+// one growth come from one pool where the member says so.
+func (c *candidate) asks() []string {
+	if c.growth == nil {
+		return c.NodePools
 	}
-	return c.NodePools[0]
+	if c.Placement == v1alpha1.PlacementSingle && c.growth.GrantedAt != nil {
+		return []string{c.current}
+	}
+	var names []string
+	for _, name := range c.NodePools {
+		if !slices.ContainsFunc(c.growth.Failures, func(f v1alpha1.PoolFailure) bool { return f.NodePool == name }) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// stayClaimed is the number of nodes of a pool that need not be asked for.
+func (c *candidate) stayClaimed(pool string) int32 {
+	if kept, failed := c.kept[pool]; failed {
+		return min(kept, c.claimedBefore(pool))
+	}
+	return c.claimedBefore(pool)
+}
+
+// enlarge makes the growth one to a larger size. What is reserved already keeps its deadline.
+func (c *candidate) enlarge(size int32, now metav1.MicroTime) {
+	c.growth.From, c.growth.Size, c.growth.Since, c.growth.Attempts = c.growsFrom(), size, now, 0
+	if c.waitsOut() {
+		c.askAnew()
+	}
+}
+
+// askAnew forgets which pools have failed.
+func (c *candidate) askAnew() {
+	c.growth.RetryAfter, c.growth.Failures, c.growth.Partial = nil, nil, false
+}
+
+// partial reports whether the member takes what there is of its growth.
+func (c *candidate) partial() bool {
+	return c.GrowthPolicy == v1alpha1.GrowthGreedy ||
+		(c.GrowthPolicy == v1alpha1.GrowthBestEffort && c.growth != nil && c.growth.Partial)
 }
 
 // mayHold reports whether nodes of a pool can be held for the member: those of its list, and those that
@@ -78,8 +129,8 @@ func (c *candidate) mayHold(pool string) bool {
 // waitsOut reports whether the member waits out a failure.
 func (c *candidate) waitsOut() bool { return c.growth != nil && c.growth.RetryAfter != nil }
 
-// spread divides the nodes of a size among the pools: first those that pods are on which stay, then those
-// that were claimed before of other pools of the list, and the rest of the first pool.
+// spread divides the nodes of a size among the pools: first those that pods are on which stay, then those that were
+// claimed before of other pools of the list, and the rest of the current pool.
 func (c *candidate) spread(size int32) map[string]int32 {
 	claims := map[string]int32{}
 	left := max(0, size-c.elsewhere)
@@ -89,13 +140,15 @@ func (c *candidate) spread(size int32) map[string]int32 {
 			left--
 		}
 	}
-	for i := 1; i < len(c.NodePools); i++ {
-		name := c.NodePools[i]
-		keep := min(left, max(0, c.claimedBefore(name)-claims[name]))
+	for _, name := range c.NodePools {
+		if name == c.current {
+			continue
+		}
+		keep := min(left, max(0, c.stayClaimed(name)-claims[name]))
 		claims[name] += keep
 		left -= keep
 	}
-	claims[c.pool()] += left
+	claims[c.current] += left
 	return claims
 }
 
@@ -216,6 +269,28 @@ func (c *candidate) reservations(capacity *capacity) []v1alpha1.Reservation {
 		out = append(out, r)
 	}
 	return out
+}
+
+// usableIn counts the held nodes of one pool that are Ready and can take, or have, a pod of the member.
+func (c *candidate) usableIn(pool string) int32 {
+	var count int32
+	for _, node := range c.held {
+		if node.Pool == pool && node.Ready && (c.stays[node.Name] || node.usable(c.Member)) {
+			count++
+		}
+	}
+	return count
+}
+
+// stayingIn counts the held nodes of one pool that pods are on which stay.
+func (c *candidate) stayingIn(pool string) int32 {
+	var count int32
+	for _, node := range c.held {
+		if node.Pool == pool && c.stays[node.Name] {
+			count++
+		}
+	}
+	return count
 }
 
 // heldReady counts the held nodes of one pool that are Ready.

@@ -17,5 +17,10 @@
 //     the member's pod, or when a pod of the member is on it. No node is held for two members.
 //   - A MiniCluster is given its larger size when all nodes of the reservation are held and usable, and its
 //     smaller size at once. A node is held until the pod that leaves has left it.
-//   - A gang whose nodes are not all there by the deadline gives all of them back and is tried again later.
+//   - A gang is asked of the first pool of the member's list that has room for all of it, or else, where its nodes may
+//     span pools, of several together. When a pool is out of stock, or its nodes are not all there by the deadline, what
+//     is missing is asked of the pools that have not failed: the nodes that are there stay (Span), or the whole gang
+//     moves (Single). Nodes of a part of a gang are held only while the rest is granted.
+//   - When no pool is left, a gang that is all or nothing gives all its nodes back; with best effort the member takes those
+//     that are there. Either is tried again after a while. A greedy member takes each node as it comes.
 package plan

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -106,32 +107,102 @@ func (p *pass) updateGrowth(m *candidate) {
 	case m.growth == nil:
 		m.growth = &v1alpha1.Growth{From: m.growsFrom(), Size: gang, Since: microTime(p.now)}
 	case gang > m.growth.Size:
-		// What is reserved already keeps its deadline.
-		m.growth = &v1alpha1.Growth{From: m.growsFrom(), Size: gang, Since: microTime(p.now), Deadline: m.growth.Deadline}
+		m.enlarge(gang, microTime(p.now))
 	case gang < m.growth.Size:
 		// A smaller wish keeps its place in the queue and its deadline, but not the failures of the larger one.
-		m.growth.Size, m.growth.Attempts, m.growth.RetryAfter = gang, 0, nil
+		m.growth.Size, m.growth.Attempts = gang, 0
+		m.askAnew()
 	}
 	if m.growth == nil {
 		return
 	}
-	if deadline := m.growth.Deadline; deadline != nil && !p.now.Before(deadline.Time) && m.ready() < m.settled {
-		p.fail(m)
+	if failures := p.failures(m); len(failures) > 0 {
+		p.fail(m, failures)
 	}
 	if retry := m.growth.RetryAfter; retry != nil && !p.now.Before(retry.Time) {
 		// It asks anew, behind those that did not fail.
-		m.growth.RetryAfter, m.growth.Since = nil, microTime(p.now)
+		m.askAnew()
+		m.growth.Since = microTime(p.now)
 	}
 }
 
-// fail ends an attempt whose nodes were not all there in time.
-func (p *pass) fail(m *candidate) {
+// failures are those of the pools that have nodes missing: they have had their time, or there are no machines.
+func (p *pass) failures(m *candidate) []v1alpha1.PoolFailure {
+	if m.growth.Deadline == nil || m.ready() >= m.settled {
+		return nil
+	}
+	late := !p.now.Before(m.growth.Deadline.Time)
+	var out []v1alpha1.PoolFailure
+	for i := range m.Reservations {
+		r := &m.Reservations[i]
+		usable := m.usableIn(r.NodePool)
+		if usable >= r.Nodes {
+			continue
+		}
+		failure := v1alpha1.PoolFailure{NodePool: r.NodePool, At: microTime(p.now)}
+		pool := p.capacity.pools[r.NodePool]
+		switch {
+		case pool != nil && m.growth.GrantedAt != nil && pool.OutOfStock.At.After(m.growth.GrantedAt.Time):
+			failure.Reason = v1alpha1.ReasonOutOfStock
+			failure.Message = fmt.Sprintf("%d of %d nodes were Ready in %s, which is out of stock: %s", usable, r.Nodes, r.NodePool, shortened(pool.OutOfStock.Message))
+		case late:
+			failure.Reason = v1alpha1.ReasonProvisionTimeout
+			failure.Message = fmt.Sprintf("%d of %d nodes were Ready in %s within its provisionTimeout", usable, r.Nodes, r.NodePool)
+		default:
+			continue
+		}
+		out = append(out, failure)
+	}
+	return out
+}
+
+// fail records which pools have failed. What is missing is asked of the others, or the attempt is over.
+func (p *pass) fail(m *candidate, failures []v1alpha1.PoolFailure) {
+	m.growth.Failures = append(m.growth.Failures, failures...)
+	m.growth.Deadline, m.growth.GrantedAt, m.growth.NodePool = nil, nil, ""
+	asks := m.asks()
+	if len(asks) == 0 {
+		p.exhaust(m, "")
+		return
+	}
+	m.fellBack, m.current, m.kept = true, asks[0], map[string]int32{}
+	if m.Placement == v1alpha1.PlacementSingle {
+		// The whole gang moves. What pods are on stays.
+		for i := range m.Reservations {
+			m.kept[m.Reservations[i].NodePool] = m.stayingIn(m.Reservations[i].NodePool)
+		}
+		return
+	}
+	for i := range failures {
+		m.kept[failures[i].NodePool] = m.usableIn(failures[i].NodePool)
+	}
+}
+
+// exhaust ends an attempt for which no pool is left. All nodes that no pod uses are given back, unless the member takes
+// what there is; what is missing is asked for again after a while. refused says why no other pool was of use.
+func (p *pass) exhaust(m *candidate, refused string) {
 	m.growth.Attempts++
 	retry := microTime(p.now.Add(backoff(m.growth.Attempts)))
-	m.growth.Deadline, m.growth.RetryAfter = nil, &retry
-	m.warn(v1alpha1.ReasonProvisionTimeout, fmt.Sprintf(
-		"%d of %d nodes were Ready in %s within its provisionTimeout; the nodes that no pod uses are given back; attempt %d is at %s",
-		m.ready(), m.settled, m.pool(), m.growth.Attempts+1, clock(retry.Time)))
+	m.growth.Deadline, m.growth.GrantedAt, m.growth.NodePool, m.growth.RetryAfter = nil, nil, "", &retry
+	m.fellBack, m.kept = false, nil
+	if len(m.NodePools) > 0 {
+		m.current = m.NodePools[0]
+	}
+	fate := "the nodes that no pod uses are given back"
+	if m.GrowthPolicy == v1alpha1.GrowthBestEffort {
+		m.growth.Partial = true
+		m.kept = map[string]int32{}
+		for i := range m.Reservations {
+			m.kept[m.Reservations[i].NodePool] = m.usableIn(m.Reservations[i].NodePool)
+		}
+		fate = "the member takes those that are there"
+	}
+	why := told(m.growth.Failures)
+	if refused != "" {
+		why += ", and " + refused
+	}
+	last := &m.growth.Failures[len(m.growth.Failures)-1]
+	m.warn(last.Reason, fmt.Sprintf("%s; %s; attempt %d is at %s", why, fate, m.growth.Attempts+1, clock(retry.Time)))
 }
 
 // backoff is how long a gang waits after its attempts-th failure.
@@ -170,24 +241,34 @@ func (p *pass) grant() {
 	slices.SortFunc(asking, byRequest)
 	for _, m := range asking {
 		m.verdict = p.grantGang(m)
+		if m.verdict != nil && m.fellBack {
+			// Nodes of a part of a gang are not held while it waits for room elsewhere: two that did so might wait for
+			// each other.
+			p.exhaust(m, m.verdict.message)
+		}
 		if m.verdict != nil {
 			// What is granted already, or in use, stays; a part of the gang is not added to it.
-			m.claims, _ = p.place(m, max(m.settled, m.inUse())+m.elsewhere)
+			size := max(m.settled, m.inUse()) + m.elsewhere
+			if m.waitsOut() {
+				size = p.target(m)
+			}
+			m.claims, _ = p.place(m, size)
 		}
 		for name, nodes := range m.claims {
 			if pool := p.capacity.pools[name]; pool != nil {
 				pool.granted += max(0, nodes-m.claimedBefore(name))
 			}
 		}
-		pool := p.capacity.pools[m.pool()]
-		if m.verdict != nil && !m.verdict.hopeless && !m.waitsOut() && pool.blockedBy == "" {
-			pool.blockedBy = m.Key.String()
+		if m.verdict != nil && !m.verdict.hopeless && !m.waitsOut() {
+			for _, pool := range m.asked {
+				pool.blockedBy = cmp.Or(pool.blockedBy, m.Key.String())
+			}
 		}
 	}
 	for _, m := range p.members {
 		if m.waitsOut() {
 			m.verdict = &verdict{v1alpha1.ReasonBackingOff, fmt.Sprintf("attempt %d for size %d failed in %s; the next is at %s",
-				m.growth.Attempts, m.growth.Size, m.pool(), clock(m.growth.RetryAfter.Time)), true}
+				m.growth.Attempts, m.growth.Size, failedPools(m), clock(m.growth.RetryAfter.Time)), true}
 		}
 	}
 }
@@ -197,6 +278,8 @@ func (p *pass) target(m *candidate) int32 {
 	switch {
 	case !m.waitsOut():
 		return m.gang()
+	case m.partial() && m.growth.From > 0:
+		return max(m.Size, min(m.ready(), m.settled)+m.elsewhere)
 	case m.growth.Size > m.Size:
 		return m.Size
 	default:
@@ -206,44 +289,85 @@ func (p *pass) target(m *candidate) int32 {
 }
 
 // place divides the nodes of a size among the pools as far as they may be claimed without asking: nodes
-// outside the first pool that the member's pods are on, where those pools have room, and as many nodes of
-// the first pool as were claimed before. It also returns how many more it wants of the first pool.
+// outside the current pool that the member's pods are on, where those pools have room, and as many nodes of
+// the current pool as were claimed before. It also returns how many more it wants of the current pool.
 func (p *pass) place(m *candidate, size int32) (claims map[string]int32, more int32) {
 	claims = m.spread(size)
-	first := m.pool()
 	for name, nodes := range claims {
 		pool := p.capacity.pools[name]
-		if name == first || pool == nil {
+		if name == m.current || pool == nil {
 			continue
 		}
 		may := m.claimedBefore(name) + max(0, pool.MaxSize-pool.granted)
 		if nodes > may {
 			claims[name] = may
-			claims[first] += nodes - may
+			claims[m.current] += nodes - may
 		}
 	}
-	more = max(0, claims[first]-m.claimedBefore(first))
-	claims[first] -= more
+	more = max(0, claims[m.current]-m.claimedBefore(m.current))
+	claims[m.current] -= more
 	return claims, more
 }
 
-// grantGang lets a member claim the nodes that it wants of its first pool, all or none, or says why not.
+// grantGang lets a member claim the nodes that it wants, all or none, or says why not: of the first pool of its list that
+// has room for all of them, or else, where its nodes may span pools, of several.
 func (p *pass) grantGang(m *candidate) *verdict {
-	name := m.pool()
-	pool := p.capacity.pools[name]
-	claims, more := p.place(m, p.target(m))
-	if more == 0 {
+	if claims, more := p.place(m, p.target(m)); more == 0 {
 		m.claims = claims
 		return nil
 	}
-	want := claims[name] + more
-	if pool == nil {
+	before, asks := m.current, m.asks()
+	var verdicts []*verdict
+	for _, name := range asks {
+		m.current = name
+		v := p.grantFrom(m)
+		if v == nil {
+			return nil
+		}
+		verdicts = append(verdicts, v)
+		if pool := p.capacity.pools[name]; pool != nil && !v.hopeless {
+			m.asked = append(m.asked, pool)
+		}
+	}
+	if len(asks) > 1 && m.Placement != v1alpha1.PlacementSingle {
+		v := p.grantAcross(m, asks)
+		if v == nil {
+			return nil
+		}
+		verdicts = append(verdicts, v)
+	}
+	m.current = before
+	if len(verdicts) == 0 {
+		return &verdict{v1alpha1.ReasonPoolNotFound, "no NodePool is left to be asked", true}
+	}
+	return combined(verdicts)
+}
+
+// combined is one verdict of those of several pools. There is hope when there is for one of them.
+func combined(verdicts []*verdict) *verdict {
+	out := *verdicts[0]
+	var messages []string
+	for _, v := range verdicts {
+		if out.hopeless && !v.hopeless {
+			out.reason, out.hopeless = v.reason, false
+		}
+		if v.message != "" {
+			messages = append(messages, v.message)
+		}
+	}
+	out.message = strings.Join(messages, "; ")
+	return &out
+}
+
+// refuses says why a pool grants nothing to a member, whatever its room, nil when it may.
+func (p *pass) refuses(m *candidate, name string) *verdict {
+	pool := p.capacity.pools[name]
+	switch {
+	case pool == nil:
 		return &verdict{v1alpha1.ReasonPoolNotFound, fmt.Sprintf("NodePool %q does not exist", name), true}
-	}
-	if pool.Deleting {
+	case pool.Deleting:
 		return &verdict{v1alpha1.ReasonPoolDeleting, fmt.Sprintf("NodePool %q is being deleted", name), true}
-	}
-	if pool.Paused {
+	case pool.Paused:
 		return &verdict{v1alpha1.ReasonPoolPaused, fmt.Sprintf("NodePool %q is paused", name), true}
 	}
 	if resource, asked, offered := Lacking(m.PodRequests, pool.Allocatable, nil); resource != "" {
@@ -251,6 +375,23 @@ func (p *pass) grantGang(m *candidate) *verdict {
 			"a pod requests %s of %s and an empty node of %s offers %s",
 			amount(resource, asked), resource, name, amount(resource, offered)), true}
 	}
+	return nil
+}
+
+// grantFrom lets a member claim all nodes that are missing of its current pool, or says why not.
+func (p *pass) grantFrom(m *candidate) *verdict {
+	name := m.current
+	if v := p.refuses(m, name); v != nil {
+		return v
+	}
+	pool := p.capacity.pools[name]
+	claims, more := p.place(m, p.target(m))
+	if more == 0 {
+		// Its pods are on nodes of this pool already.
+		m.claims = claims
+		return nil
+	}
+	want := claims[name] + more
 	if want > pool.MaxSize {
 		return &verdict{v1alpha1.ReasonPoolTooSmall, fmt.Sprintf(
 			"%s needed and %s has maxSize %d", counted(want, "node is", "nodes are"), name, pool.MaxSize), true}
@@ -265,16 +406,78 @@ func (p *pass) grantGang(m *candidate) *verdict {
 			"%s needed and %s has room for %d: maxSize %d, %d reserved, %d occupied by other workloads",
 			counted(more, "more node is", "more nodes are"), name, max(room, 0), pool.MaxSize, pool.granted, occupied), false}
 	}
-
 	claims[name] = want
-	m.claims = claims
-	deadline := microTime(p.now.Add(pool.ProvisionTimeout))
-	if m.growth != nil {
-		m.growth.Deadline = &deadline
-	}
-	m.note(v1alpha1.ReasonReserved, fmt.Sprintf("reserved %s in %s for size %d; they have until %s to be Ready",
-		counted(more, "more node", "more nodes"), name, p.target(m), clock(deadline.Time)))
+	p.granted(m, claims, pool.ProvisionTimeout, fmt.Sprintf("%s in %s", counted(more, "more node", "more nodes"), name))
 	return nil
+}
+
+// grantAcross lets a member claim the nodes that are missing of several pools together. The verdict has no words of its own:
+// those of the pools tell.
+func (p *pass) grantAcross(m *candidate, asks []string) *verdict {
+	m.current = asks[0]
+	claims, more := p.place(m, p.target(m))
+	missing := more
+	for _, nodes := range claims {
+		missing += nodes
+	}
+	last, timeout := "", time.Duration(0)
+	var parts []string
+	var could []*poolCapacity
+	for _, name := range asks {
+		if p.refuses(m, name) != nil {
+			missing -= claims[name]
+			continue
+		}
+		pool := p.capacity.pools[name]
+		could = append(could, pool)
+		missing -= pool.MaxSize
+		if pool.blockedBy != "" {
+			continue
+		}
+		placed := max(0, claims[name]-m.claimedBefore(name))
+		take := min(more, pool.MaxSize-pool.granted-placed-p.capacity.occupiedFor(pool, m))
+		if take <= 0 {
+			continue
+		}
+		claims[name] += take
+		more -= take
+		last, timeout = name, max(timeout, pool.ProvisionTimeout)
+		parts = append(parts, fmt.Sprintf("%s in %s", counted(take, "more node", "more nodes"), name))
+	}
+	if more == 0 {
+		m.current = last
+		p.granted(m, claims, timeout, strings.Join(parts, " and "))
+		return nil
+	}
+	for name, nodes := range claims {
+		if !slices.Contains(asks, name) {
+			missing -= nodes
+		}
+	}
+	if missing > 0 {
+		return &verdict{v1alpha1.ReasonPoolTooSmall, "", true}
+	}
+	// Whoever comes later must not take what this one waits for, though no pool alone were large enough.
+	m.asked = could
+	return &verdict{v1alpha1.ReasonPoolFull, "", false}
+}
+
+// granted records that the missing nodes were granted.
+func (p *pass) granted(m *candidate, claims map[string]int32, timeout time.Duration, what string) {
+	m.claims = claims
+	now, deadline := microTime(p.now), microTime(p.now.Add(timeout))
+	said := fmt.Sprintf("reserved %s for size %d; they have until %s to be Ready", what, p.target(m), clock(deadline.Time))
+	if m.growth != nil {
+		m.growth.Deadline, m.growth.GrantedAt, m.growth.NodePool = &deadline, &now, ""
+		if m.current != m.NodePools[0] {
+			m.growth.NodePool = m.current
+		}
+	}
+	if m.fellBack {
+		m.warn(v1alpha1.ReasonFellBack, fmt.Sprintf("%s; %s", told(m.growth.Failures), said))
+		return
+	}
+	m.note(v1alpha1.ReasonReserved, said)
 }
 
 // giveBack frees the nodes that a member holds beyond its claims and has no pod on.
@@ -346,6 +549,7 @@ func (p *pass) decide() Decisions {
 			// Nothing is outstanding.
 			m.growth.Deadline = nil
 		}
+		p.bound(m)
 		d := Decision{
 			Key:          m.Key,
 			Reservations: m.reservations(p.capacity),
@@ -363,6 +567,21 @@ func (p *pass) decide() Decisions {
 	return out
 }
 
+// bound gives a growth a deadline that needs nothing more than what was reserved before it was asked for.
+func (p *pass) bound(m *candidate) {
+	if m.Lifecycle != Running || m.growth == nil || m.growth.Deadline != nil || m.waitsOut() || m.verdict != nil || m.ready() >= m.claimed() {
+		return
+	}
+	timeout := time.Duration(0)
+	for name := range m.claims {
+		if pool := p.capacity.pools[name]; pool != nil {
+			timeout = max(timeout, pool.ProvisionTimeout)
+		}
+	}
+	now, deadline := microTime(p.now), microTime(p.now.Add(timeout))
+	m.growth.Deadline, m.growth.GrantedAt = &deadline, &now
+}
+
 // resize is the size to give the MiniCluster now, or 0. A larger size needs every node of the reservation,
 // held and usable; a smaller one needs nothing.
 func (p *pass) resize(m *candidate) int32 {
@@ -375,7 +594,13 @@ func (p *pass) resize(m *candidate) int32 {
 	}
 	claimed := m.claimed()
 	size := min(claimed+m.elsewhere, m.Wants)
-	if size <= m.Size || m.ready() < claimed {
+	if ready := m.ready(); ready < claimed {
+		if !m.partial() {
+			return 0
+		}
+		size, claimed = min(ready+m.elsewhere, size), ready
+	}
+	if size <= m.Size {
 		return 0
 	}
 	// Of nodes that are Ready as soon as they are reserved one sentence tells.

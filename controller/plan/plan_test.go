@@ -276,6 +276,91 @@ func TestPlan(t *testing.T) {
 		pools:   []plan.Pool{pool("a", 10)},
 		nodes:   nodes("a", 0, 2),
 		want:    []string{"a: 3 reserved, 2 held; WaitingForNodes"},
+	}, {
+		name:    "what a pool that is out of stock has not provided is asked of the next one",
+		members: []*memberBuilder{member("m", 2, 8, "a", "b").holds("a", 8, names("a", 0, 5)...).podsOn(two...).grows(8, time.Minute, time.Minute).granted("a", time.Minute)},
+		pools:   []plan.Pool{outOfStock(pool("a", 10), time.Second), pool("b", 10)},
+		nodes:   nodes("a", 0, 5),
+		want:    []string{"a: 5 reserved, 5 held; b: 3 reserved, 0 held; WaitingForNodes"},
+		says: []string{
+			"5 of 8 nodes were Ready in a, which is out of stock: no machine is left; reserved 3 more nodes in b for size 8; they have until 2026-11-23T12:10:00Z to be Ready",
+			"5 of 8 nodes are Ready in a, b; the others have until 2026-11-23T12:10:00Z; before, 5 of 8 nodes were Ready in a, which is out of stock",
+		},
+	}, {
+		name:    "a stockout from before the pool granted the nodes does not matter",
+		members: []*memberBuilder{member("m", 2, 8, "a", "b").holds("a", 8, names("a", 0, 5)...).podsOn(two...).grows(8, time.Minute, time.Minute).granted("a", time.Minute)},
+		pools:   []plan.Pool{outOfStock(pool("a", 10), time.Hour), pool("b", 10)},
+		nodes:   nodes("a", 0, 5),
+		want:    []string{"a: 8 reserved, 5 held; WaitingForNodes"},
+	}, {
+		name: "a whole gang moves where one pool has to have it all",
+		members: []*memberBuilder{member("m", 2, 8, "a", "b").holds("a", 8, names("a", 0, 5)...).podsOn(two...).grows(8, time.Minute, time.Minute).
+			granted("a", time.Minute).takes(v1alpha1.GrowthAllOrNothing, v1alpha1.PlacementSingle)},
+		pools: []plan.Pool{outOfStock(pool("a", 10), time.Second), pool("b", 10)},
+		nodes: nodes("a", 0, 5),
+		want:  []string{"a: 2 reserved, 2 held; b: 6 reserved, 0 held; WaitingForNodes"},
+		says:  []string{"gave back 3 nodes: a-2, a-3, a-4", "reserved 6 more nodes in b"},
+	}, {
+		name: "after the last pool all or nothing gives everything back and names each",
+		members: []*memberBuilder{member("m", 2, 8, "a", "b").holds("a", 5, names("a", 0, 5)...).holds("b", 3, "b-0").podsOn(two...).
+			grows(8, time.Hour, -time.Second).granted("b", time.Hour).failed("a", v1alpha1.ReasonOutOfStock)},
+		pools: []plan.Pool{pool("a", 10), pool("b", 10)},
+		nodes: slices.Concat(nodes("a", 0, 5), nodes("b", 0, 1)),
+		want:  []string{"a: 2 reserved, 2 held; BackingOff"},
+		says: []string{
+			"a failed, 1 of 3 nodes were Ready in b within its provisionTimeout; the nodes that no pod uses are given back; attempt 2 is at 2026-11-23T12:01:00Z",
+			"attempt 1 for size 8 failed in a (OutOfStock), b (ProvisionTimeout); the next is at 2026-11-23T12:01:00Z",
+		},
+	}, {
+		name:    "a part of a gang is not held while the next pool has no room for the rest",
+		members: []*memberBuilder{member("m", 2, 8, "a", "b").holds("a", 8, names("a", 0, 5)...).podsOn(two...).grows(8, time.Minute, time.Minute).granted("a", time.Minute)},
+		pools:   []plan.Pool{outOfStock(pool("a", 10), time.Second), paused(pool("b", 10))},
+		nodes:   nodes("a", 0, 5),
+		want:    []string{"a: 2 reserved, 2 held; BackingOff"},
+		says:    []string{`and NodePool "b" is paused; the nodes that no pod uses are given back`},
+	}, {
+		name:    "a pool that is full or paused is passed over",
+		members: []*memberBuilder{member("m", 2, 8, "a", "b", "c").holds("a", 2, two...).podsOn(two...)},
+		pools:   []plan.Pool{pool("a", 3), paused(pool("b", 10)), pool("c", 10)},
+		nodes:   nodes("a", 0, 2),
+		want:    []string{"a: 2 reserved, 2 held; c: 6 reserved, 0 held; WaitingForNodes"},
+	}, {
+		name:    "pools that are too small alone serve a gang together",
+		members: []*memberBuilder{member("m", 2, 8, "a", "b").holds("a", 2, two...).podsOn(two...)},
+		pools:   []plan.Pool{pool("a", 5), pool("b", 4)},
+		nodes:   nodes("a", 0, 2),
+		want:    []string{"a: 5 reserved, 2 held; b: 3 reserved, 0 held; WaitingForNodes"},
+		says:    []string{"reserved 3 more nodes in a and 3 more nodes in b for size 8"},
+	}, {
+		name:    "and not where one pool has to have it all",
+		members: []*memberBuilder{member("m", 2, 8, "a", "b").holds("a", 2, two...).podsOn(two...).takes(v1alpha1.GrowthAllOrNothing, v1alpha1.PlacementSingle)},
+		pools:   []plan.Pool{pool("a", 5), pool("b", 4)},
+		nodes:   nodes("a", 0, 2),
+		want:    []string{"a: 2 reserved, 2 held; PoolTooSmall"},
+		says:    []string{"8 nodes are needed and a has maxSize 5; 6 nodes are needed and b has maxSize 4"},
+	}, {
+		name: "greedy takes each node as it comes",
+		members: []*memberBuilder{member("m", 2, 8, "a").holds("a", 8, names("a", 0, 5)...).podsOn(two...).grows(8, time.Minute, time.Minute).
+			granted("a", time.Minute).takes(v1alpha1.GrowthGreedy, v1alpha1.PlacementSpan)},
+		pools: []plan.Pool{pool("a", 10)},
+		nodes: nodes("a", 0, 5),
+		want:  []string{"a: 8 reserved, 5 held; resize to 5; WaitingForNodes"},
+		says:  []string{"resizing the MiniCluster from 2 to 5; 5 nodes are Ready"},
+	}, {
+		name: "best effort waits for all nodes until their time is over",
+		members: []*memberBuilder{member("m", 2, 8, "a").holds("a", 8, names("a", 0, 5)...).podsOn(two...).grows(8, time.Minute, time.Minute).
+			granted("a", time.Minute).takes(v1alpha1.GrowthBestEffort, v1alpha1.PlacementSpan)},
+		pools: []plan.Pool{pool("a", 10)},
+		nodes: nodes("a", 0, 5),
+		want:  []string{"a: 8 reserved, 5 held; WaitingForNodes"},
+	}, {
+		name: "and then takes what is there",
+		members: []*memberBuilder{member("m", 2, 8, "a").holds("a", 8, names("a", 0, 5)...).podsOn(two...).grows(8, time.Hour, -time.Second).
+			granted("a", time.Hour).takes(v1alpha1.GrowthBestEffort, v1alpha1.PlacementSpan)},
+		pools: []plan.Pool{pool("a", 10)},
+		nodes: nodes("a", 0, 5),
+		want:  []string{"a: 5 reserved, 5 held; resize to 5; BackingOff"},
+		says:  []string{"5 of 8 nodes were Ready in a within its provisionTimeout; the member takes those that are there; attempt 2 is at 2026-11-23T12:01:00Z"},
 	}}
 	for _, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {

@@ -45,6 +45,11 @@ type Member struct {
 	// NodePools names the pools that nodes may come from, in order of preference.
 	NodePools []string
 
+	// GrowthPolicy says what becomes of a growth whose nodes cannot all be had. The zero value is AllOrNothing.
+	GrowthPolicy v1alpha1.GrowthPolicy
+	// Placement says whether the nodes of one growth may come from several pools. The zero value is Span.
+	Placement v1alpha1.Placement
+
 	// PodRequests is what one pod of the member requests.
 	PodRequests Resources
 	// Tolerations are those of the member's pods.
@@ -74,12 +79,22 @@ type Pool struct {
 	Deleting bool
 	// Paused is set when somebody has paused the NodePool, so that it grants nothing for now.
 	Paused bool
+	// OutOfStock is the latest failure of the pool, where it was that no machine was to be had.
+	OutOfStock Stockout
 	// ProvisionTimeout is how long a node may take from its order until it is Ready.
 	ProvisionTimeout time.Duration
 	// Allocatable is what an empty node of the pool offers.
 	Allocatable Resources
 	// Taints are those of the pool's template.
 	Taints []corev1.Taint
+}
+
+// Stockout is a failure of a pool for which there were no machines.
+type Stockout struct {
+	// At is when it was; zero for never.
+	At time.Time
+	// Message is what the cloud said.
+	Message string
 }
 
 // Node is one node of the cluster. Of one that belongs to no pool, only the name is of interest.

@@ -33,6 +33,9 @@ func (p *pass) conditions(m *candidate) (conditions []metav1.Condition, whenRead
 		if m.growth != nil && m.growth.Deadline != nil {
 			message += "; the others have until " + clock(m.growth.Deadline.Time)
 		}
+		if m.growth != nil && len(m.growth.Failures) > 0 {
+			message += "; before, " + told(m.growth.Failures)
+		}
 		capacity = unmet(capacity, v1alpha1.ReasonWaitingForNodes, message)
 	}
 
@@ -87,7 +90,7 @@ func (p *pass) pools(m *candidate) string {
 		}
 	}
 	if len(names) == 0 {
-		return m.pool()
+		return m.current
 	}
 	return strings.Join(names, ", ")
 }
@@ -98,6 +101,40 @@ func counted(n int32, one, many string) string {
 		return "1 " + one
 	}
 	return fmt.Sprintf("%d %s", n, many)
+}
+
+// told are failures as one sentence.
+func told(failures []v1alpha1.PoolFailure) string {
+	messages := make([]string, len(failures))
+	for i := range failures {
+		messages[i] = failures[i].Message
+	}
+	return strings.Join(messages, ", ")
+}
+
+// failedPools names the pools in which an attempt has failed, with the reasons where there are several.
+func failedPools(m *candidate) string {
+	failures := m.growth.Failures
+	switch len(failures) {
+	case 0:
+		return m.current
+	case 1:
+		return failures[0].NodePool
+	}
+	names := make([]string, len(failures))
+	for i := range failures {
+		names[i] = fmt.Sprintf("%s (%s)", failures[i].NodePool, failures[i].Reason)
+	}
+	return strings.Join(names, ", ")
+}
+
+// shortened bounds what a cloud says: the NodePool has all of it.
+func shortened(message string) string {
+	const most = 256
+	if len(message) <= most {
+		return message
+	}
+	return strings.ToValidUTF8(message[:most], "") + "…"
 }
 
 // listed names the first few of a list and counts the rest: a message has to stay readable.

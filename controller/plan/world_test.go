@@ -155,7 +155,11 @@ func (w *world) reconcile(writes int) plan.Decisions {
 			}
 			if d.Resize > m.Size {
 				w.checkNodesFirst(m, d)
+				w.promise(m.GrowthPolicy != v1alpha1.GrowthAllOrNothing || w.wishes[d.Key.Name][d.Resize],
+					"%s takes all or nothing and is resized to %d, which it did not ask for", d.Key.Name, d.Resize)
 			}
+			// One that takes what there is may have had any size on its way.
+			w.wishes[d.Key.Name][d.Resize] = true
 			m.formerSize, m.Size = m.Size, d.Resize
 		}
 	}
@@ -207,6 +211,12 @@ func (w *world) clusterAutoscaler() {
 		}
 		p.target = max(p.target, int(min(floor+occupied, p.MaxSize)))
 		for len(p.nodes) < p.target {
+			if !w.quiet && w.rand.IntN(30) == 0 {
+				p.OutOfStock = plan.Stockout{At: w.now, Message: "no machine is left"}
+				p.target = len(p.nodes)
+				w.tell("%s is out of stock", name)
+				break
+			}
 			node := nodes(name, p.ordered, p.ordered+1)[0]
 			boot := time.Duration(w.rand.IntN(60)) * time.Second
 			if !w.quiet && w.rand.IntN(20) == 0 {
@@ -374,9 +384,12 @@ func (w *world) arrive() {
 	size := int32(w.rand.IntN(3)) + 1
 	lists := [][]string{{"a"}, {"b"}, {"a", "b"}, {"b", "a"}}
 	b := member(name, size, size, lists[w.rand.IntN(len(lists))]...)
+	policies := []v1alpha1.GrowthPolicy{v1alpha1.GrowthAllOrNothing, v1alpha1.GrowthAllOrNothing, v1alpha1.GrowthBestEffort, v1alpha1.GrowthGreedy}
+	b.GrowthPolicy = policies[w.rand.IntN(len(policies))]
+	b.Placement = []v1alpha1.Placement{v1alpha1.PlacementSpan, v1alpha1.PlacementSingle}[w.rand.IntN(2)]
 	w.members[name] = &worldMember{Member: b.Member, pods: map[int32]string{}, leaving: map[string]bool{}}
 	w.wishes[name] = map[int32]bool{size: true}
-	w.tell("%s arrives with size %d and pools %s", name, size, strings.Join(b.NodePools, ","))
+	w.tell("%s arrives with size %d, pools %s, %s, %s", name, size, strings.Join(b.NodePools, ","), b.GrowthPolicy, b.Placement)
 }
 
 func (w *world) wish(m *worldMember, size int32, verb string) {
@@ -401,7 +414,8 @@ func (w *world) check() {
 				holder[n] = name
 			}
 		}
-		w.promise(total <= max(m.Size, m.formerSize) || w.wishes[name][total], "%s has reserved %d, which is no size that it asked for", name, total)
+		w.promise(total <= max(m.Size, m.formerSize) || w.wishes[name][total] || m.GrowthPolicy != v1alpha1.GrowthAllOrNothing,
+			"%s has reserved %d (%+v, size %d, wants %d, %+v), which is no size that it asked for", name, total, m.Reservations, m.Size, m.Wants, m.Growth)
 	}
 	for name, p := range w.pools {
 		var sum int32
@@ -435,7 +449,7 @@ func (w *world) checkRest() {
 		w.promise(d.Resize == 0, "at rest %s is resized", d.Key.Name)
 		reason, reserved := conditionOf(d, v1alpha1.ConditionCapacityReserved)
 		if m.Lifecycle == plan.Running && reserved {
-			w.promise(m.Size == m.Wants, "at rest %s has size %d and wants %d, and no reason is given", d.Key.Name, m.Size, m.Wants)
+			w.promise(m.Size == m.Wants, "at rest %s has size %d and wants %d, and no reason is given: %+v %+v of %+v", d.Key.Name, m.Size, m.Wants, d.Conditions, d.Growth, d.Reservations)
 		}
 		if !reserved {
 			w.promise(reason == v1alpha1.ReasonPoolFull || reason == v1alpha1.ReasonPoolTooSmall ||

@@ -114,7 +114,8 @@ func (r *Reconciler) deleteMember(ctx context.Context, e *entry) error {
 // mirror copies into the spec what the MiniCluster decides.
 func mirror(spec *v1alpha1.EnsembleMemberSpec, cluster *minicluster.MiniCluster) {
 	spec.MinSize, spec.MaxSize = cluster.MinSize, cluster.MaxSize
-	spec.NodePools, spec.GrowthPolicy, spec.RequestPolicy = slices.Clone(cluster.NodePools), cluster.GrowthPolicy, cluster.RequestPolicy
+	spec.NodePools, spec.GrowthPolicy = slices.Clone(cluster.NodePools), cluster.GrowthPolicy
+	spec.Placement, spec.RequestPolicy = cluster.Placement, cluster.RequestPolicy
 }
 
 // updateMember brings the member's spec in line with its MiniCluster, and adopts a size that somebody

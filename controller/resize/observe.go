@@ -112,12 +112,22 @@ func (s *seen) readPools(ctx context.Context, reader client.Reader) error {
 			MaxSize:          spec.MaxSize,
 			Deleting:         pools.Items[i].DeletionTimestamp != nil,
 			Paused:           spec.Paused,
+			OutOfStock:       outOfStock(&pools.Items[i]),
 			ProvisionTimeout: spec.ProvisionTimeout.Duration,
 			Allocatable:      plan.ResourcesOf(spec.Template.AllocatableOrCapacity()),
 			Taints:           spec.Template.Taints,
 		})
 	}
 	return nil
+}
+
+// outOfStock is the latest failure of a pool where that says that the cloud had no machine.
+func outOfStock(pool *v1alpha1.NodePool) plan.Stockout {
+	failure := pool.Status.LastFailure
+	if failure == nil || failure.Class != v1alpha1.FailureOutOfResources {
+		return plan.Stockout{}
+	}
+	return plan.Stockout{At: failure.Time.Time, Message: failure.Message}
 }
 
 // readJobs finds the Job of each MiniCluster and returns whose each Job is.
@@ -263,6 +273,8 @@ func (e *entry) value() plan.Member {
 		Wants:        e.wants,
 		Size:         e.size(),
 		NodePools:    e.member.Spec.NodePools,
+		GrowthPolicy: e.member.Spec.GrowthPolicy,
+		Placement:    e.member.Spec.Placement,
 		Pods:         e.pods,
 		Reservations: e.member.Status.Reservations,
 		Growth:       e.member.Status.Growth,

@@ -27,6 +27,47 @@ func outOfStock(x *tenant) {
 	x.end(pool)
 }
 
+// fallBack: what the first pool of a member does not have comes from the second, and the MiniCluster is resized when all of
+// it is there.
+func fallBack(x *tenant) {
+	first := x.poolOf("first", 10, false, "{bootDelay: 1s, stock: 3}")
+	second := x.pool("second", 10, "1s")
+	cluster := x.miniCluster("m", 2, first, second)
+	x.settled(cluster, 2)
+	x.nodes(first, 2)
+	x.grant(cluster, "grow", 4)
+	x.failed(first, "OutOfStock", v1alpha1.FailureOutOfResources)
+	x.disturb()
+	x.settled(cluster, 6)
+	x.event(cluster, v1alpha1.ReasonFellBack, "which is out of stock")
+	x.until(func(s *history.State) string {
+		// The third node of the first pool may have been Ready when the pool ran out, or not.
+		here, there := len(s.NodesOf(first)), len(s.NodesOf(second))
+		if here+there != 6 || here > 3 || int(s.Pools[first].Spec.Replicas) != here || int(s.Pools[second].Spec.Replicas) != there {
+			return fmt.Sprintf("there are %d and %d nodes, with targets %d and %d", here, there, s.Pools[first].Spec.Replicas, s.Pools[second].Spec.Replicas)
+		}
+		return ""
+	})
+	x.end(first, second)
+}
+
+// greedy: a member that takes each node as it comes has what the pool has, asks again for the rest, and gets it.
+func greedy(x *tenant) {
+	pool := x.poolOf("hpc", 10, false, "{bootDelay: 1s, bootJitter: 1s, stock: 4}")
+	cluster := x.miniCluster("m", 2, pool)
+	x.settled(cluster, 2)
+	x.setGrowthPolicy(cluster, v1alpha1.GrowthGreedy)
+	x.grant(cluster, "grow", 1)
+	x.settled(cluster, 3)
+	x.grant(cluster, "grow", 3)
+	x.failed(pool, "OutOfStock", v1alpha1.FailureOutOfResources)
+	x.disturb()
+	x.poolOf("hpc", 10, false, "{bootDelay: 1s, bootJitter: 1s, stock: 10}")
+	x.settled(cluster, 6)
+	x.nodes(pool, 6)
+	x.end(pool)
+}
+
 // machinesFail: all machines fail to boot, then about every third one, and the growth comes to its end all the same.
 func machinesFail(x *tenant) {
 	pool := x.pool("hpc", 10, "500ms")

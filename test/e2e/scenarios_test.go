@@ -28,6 +28,8 @@ var scenarios = map[string]func(*tenant){
 	"a user takes the annotation away":     unmanaged,
 	"a pool is out of stock":               outOfStock,
 	"machines fail to boot":                machinesFail,
+	"the first pool runs out of stock":     fallBack,
+	"a greedy member takes what there is":  greedy,
 	"a pool is paused":                     pausedPool,
 }
 

@@ -393,6 +393,21 @@ func (x *tenant) edit(cluster types.NamespacedName, size int) {
 	}
 }
 
+// setGrowthPolicy annotates a MiniCluster as a user does, and waits until its member has the policy.
+func (x *tenant) setGrowthPolicy(cluster types.NamespacedName, policy v1alpha1.GrowthPolicy) {
+	x.Helper()
+	patch := client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, v1alpha1.AnnotationGrowthPolicy, policy))
+	if err := shared.Client.Patch(x.Context(), object(cluster), patch); err != nil {
+		x.Fatal(err)
+	}
+	x.until(func(s *history.State) string {
+		if m := s.Members[cluster]; m == nil || m.Spec.GrowthPolicy != policy {
+			return fmt.Sprintf("%s has not the growth policy %s", cluster, policy)
+		}
+		return ""
+	})
+}
+
 // removePool deletes a NodePool.
 func (x *tenant) removePool(name string) {
 	x.Helper()

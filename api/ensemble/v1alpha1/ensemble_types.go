@@ -75,6 +75,10 @@ type Member struct {
 	// +optional
 	GrowthPolicy autoscalingv1alpha1.GrowthPolicy `json:"growthPolicy,omitempty"`
 
+	// Placement says whether the nodes of one growth may come from several pools.
+	// +optional
+	Placement autoscalingv1alpha1.Placement `json:"placement,omitempty"`
+
 	// RequestPolicy says what becomes of a request while one before it is under way.
 	// +optional
 	RequestPolicy autoscalingv1alpha1.RequestPolicy `json:"requestPolicy,omitempty"`
