@@ -28,6 +28,9 @@ PACKAGES ?= ./...
 # BENCH_FLAGS are flags of the benchmark of the provider, for example BENCH_FLAGS=-quick.
 BENCH_FLAGS ?=
 
+# SEEDS is the number of worlds that `make sim` simulates.
+SEEDS ?= 10000
+
 # The demo's settings: how long a machine takes to boot; HOLD=1 leaves everything running at the end; paths of
 # real programs that are to take the place of the stand-ins.
 BOOT_DELAY ?= 5s
@@ -127,6 +130,11 @@ demo: export FLUX_OPERATOR := $(FLUX_OPERATOR)
 demo: ## Watch an ensemble grow and shrink. Settings: BOOT_DELAY=5s HOLD=1 CLUSTER_AUTOSCALER=path FLUX_OPERATOR=path
 	@echo "compiling the demo"
 	@go run ./test/demo
+
+.PHONY: sim
+sim: ## Simulate the planner in SEEDS=10000 random worlds and check every promise after every step (two minutes).
+	@echo "simulating $(SEEDS) worlds; a seed that breaks a promise is printed with its story"
+	@go test ./controller/plan -run '^TestSimulation$$' -count=1 -timeout 30m -args -plan.seeds=$(SEEDS)
 
 .PHONY: bench
 bench: ## Run the benchmarks: the parts' own, then what Cluster Autoscaler and members see (eight minutes).

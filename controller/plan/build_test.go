@@ -102,6 +102,12 @@ func (b *memberBuilder) takes(policy v1alpha1.GrowthPolicy, placement v1alpha1.P
 	return b
 }
 
+// stalled is a pool whose floor rose some time before noon and whose target has not followed.
+func stalled(p plan.Pool, ago time.Duration, cause string) plan.Pool {
+	p.Stall = plan.Stall{Since: noon.Add(-ago), Cause: cause}
+	return p
+}
+
 // outOfStock is a pool that had no machine some time before noon.
 func outOfStock(p plan.Pool, ago time.Duration) plan.Pool {
 	p.OutOfStock = plan.Stockout{At: noon.Add(-ago), Message: "no machine is left"}

@@ -339,6 +339,13 @@ func TestPlan(t *testing.T) {
 		want:    []string{"a: 2 reserved, 2 held; PoolTooSmall"},
 		says:    []string{"8 nodes are needed and a has maxSize 5; 6 nodes are needed and b has maxSize 4"},
 	}, {
+		name:    "a floor that nobody answers is told, with what may be wrong",
+		members: []*memberBuilder{member("m", 2, 8, "a").holds("a", 8, two...).podsOn(two...).grows(8, time.Minute, time.Minute).granted("a", time.Minute)},
+		pools:   []plan.Pool{stalled(pool("a", 10), 45*time.Second, "nobody is there")},
+		nodes:   nodes("a", 0, 2),
+		want:    []string{"a: 8 reserved, 2 held; WaitingForNodes"},
+		says:    []string{"2 of 8 nodes are Ready in a; the others have until 2026-11-23T12:01:00Z; nothing was ordered in a since 2026-11-23T11:59:15Z: nobody is there"},
+	}, {
 		name: "greedy takes each node as it comes",
 		members: []*memberBuilder{member("m", 2, 8, "a").holds("a", 8, names("a", 0, 5)...).podsOn(two...).grows(8, time.Minute, time.Minute).
 			granted("a", time.Minute).takes(v1alpha1.GrowthGreedy, v1alpha1.PlacementSpan)},
@@ -413,6 +420,21 @@ func TestPlanWakesForDeadlinesAndRetries(t *testing.T) {
 	}
 	if got, want := plan.Plan(observed, noon.Add(8*time.Minute)).Next, noon.Add(9*time.Minute); !got.Equal(want) {
 		t.Errorf("next pass at %v, want the retry %v", got, want)
+	}
+}
+
+func TestPlanWakesToTellOfAStall(t *testing.T) {
+	t.Parallel()
+	observed := plan.Observed{
+		Members: []plan.Member{
+			member("m", 2, 8, "a").holds("a", 8, "a-0", "a-1").podsOn("a-0", "a-1").grows(8, time.Minute, 7*time.Minute).granted("a", time.Minute).Member,
+		},
+		Pools: []plan.Pool{stalled(pool("a", 10), 44*time.Second, "nobody is there")},
+		Nodes: nodes("a", 0, 2),
+	}
+	decisions := plan.Plan(observed, noon)
+	if want := noon.Add(time.Second); !decisions.Next.Equal(want) || strings.Contains(words(decisions.Members[0]), "nobody is there") {
+		t.Errorf("next pass at %v, want %v; said:\n%s", decisions.Next, want, words(decisions.Members[0]))
 	}
 }
 

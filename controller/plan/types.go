@@ -81,6 +81,8 @@ type Pool struct {
 	Paused bool
 	// OutOfStock is the latest failure of the pool, where it was that no machine was to be had.
 	OutOfStock Stockout
+	// Stall says that the pool's target is below its floor, and why that may be.
+	Stall Stall
 	// ProvisionTimeout is how long a node may take from its order until it is Ready.
 	ProvisionTimeout time.Duration
 	// Allocatable is what an empty node of the pool offers.
@@ -95,6 +97,14 @@ type Stockout struct {
 	At time.Time
 	// Message is what the cloud said.
 	Message string
+}
+
+// Stall is a pool whose target has not been raised to its floor.
+type Stall struct {
+	// Since is when the floor rose; zero when the target is not below it.
+	Since time.Time
+	// Cause is what may be wrong when that takes long, as a sentence.
+	Cause string
 }
 
 // Node is one node of the cluster. Of one that belongs to no pool, only the name is of interest.

@@ -33,6 +33,7 @@ func (p *pass) conditions(m *candidate) (conditions []metav1.Condition, whenRead
 		if m.growth != nil && m.growth.Deadline != nil {
 			message += "; the others have until " + clock(m.growth.Deadline.Time)
 		}
+		message += p.stall(m)
 		if m.growth != nil && len(m.growth.Failures) > 0 {
 			message += "; before, " + told(m.growth.Failures)
 		}
@@ -52,6 +53,26 @@ func (p *pass) conditions(m *candidate) (conditions []metav1.Condition, whenRead
 			"at size %d; pods of the former size have still to leave %s", m.Size, counted(leaving, "node", "nodes")))
 	}
 	return []metav1.Condition{reserved, capacity, resized}, resized.Message
+}
+
+// silence is how long a floor may go unanswered before it is told: a few scan intervals of Cluster Autoscaler, which are ten
+// seconds by default.
+const silence = 45 * time.Second
+
+// stall tells which pool of the member's claims stays below its floor, and what may be wrong.
+func (p *pass) stall(m *candidate) string {
+	for _, name := range m.NodePools {
+		pool := p.capacity.pools[name]
+		if pool == nil || pool.Stall.Since.IsZero() || m.claims[name] <= m.usableIn(name) {
+			continue
+		}
+		if due := pool.Stall.Since.Add(silence); p.now.Before(due) {
+			p.wake(due)
+			continue
+		}
+		return fmt.Sprintf("; nothing was ordered in %s since %s: %s", name, clock(pool.Stall.Since), pool.Stall.Cause)
+	}
+	return ""
 }
 
 // endConditions are those of a member whose MiniCluster has finished or is being deleted.

@@ -38,13 +38,14 @@ func (r *Reconciler) apply(ctx context.Context, e *entry, d *plan.Decision) erro
 			return fmt.Errorf("resize MiniCluster %s: %w", e.key, err)
 		}
 		r.writes.note(kindMiniCluster, object)
-		r.Metrics.resized(e.cluster.Size, d.Resize)
+		r.Metrics.resized(e.cluster.Size, d.Resize, d.Growth, r.Clock.Now())
 	}
 	for _, note := range d.Notes {
 		kind := corev1.EventTypeNormal
 		if note.Warning {
 			kind = corev1.EventTypeWarning
 		}
+		r.Metrics.steps.WithLabelValues(note.Reason).Inc()
 		r.tell(ctx, e, kind, note.Reason, note.Message)
 	}
 	return nil

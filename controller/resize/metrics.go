@@ -15,6 +15,8 @@ type Metrics struct {
 	passes    prometheus.Histogram
 	conflicts prometheus.Counter
 	resizes   *prometheus.CounterVec
+	steps     *prometheus.CounterVec
+	growths   prometheus.Histogram
 	members   *prometheus.GaugeVec
 	pods      *prometheus.GaugeVec
 }
@@ -32,6 +34,13 @@ func NewMetrics(registerer prometheus.Registerer) (*Metrics, error) {
 		resizes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "ensemble_autoscaler_resizes_total", Help: "MiniClusters that were given another size.",
 		}, []string{"direction"}),
+		steps: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "ensemble_autoscaler_member_steps_total", Help: "Steps of ensemble members, by the reason that their events have: growths that were reserved, fell back to another pool, or failed, and others.",
+		}, []string{"reason"}),
+		growths: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "ensemble_autoscaler_growth_duration_seconds", Help: "Time from when the controller saw the wish for more until the MiniCluster was given a larger size.",
+			Buckets: prometheus.ExponentialBuckets(0.125, 2, 15),
+		}),
 		members: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "ensemble_autoscaler_members", Help: "Ensemble members, by the first condition that is not True (Ready for none).",
 		}, []string{"reason"}),
@@ -47,7 +56,10 @@ func NewMetrics(registerer prometheus.Registerer) (*Metrics, error) {
 	for _, direction := range []string{grow, shrink} {
 		m.resizes.WithLabelValues(direction)
 	}
-	for _, c := range []prometheus.Collector{m.passes, m.conflicts, m.resizes, m.members, m.pods} {
+	for _, reason := range []string{v1alpha1.ReasonReserved, v1alpha1.ReasonFellBack, v1alpha1.ReasonProvisionTimeout, v1alpha1.ReasonOutOfStock} {
+		m.steps.WithLabelValues(reason)
+	}
+	for _, c := range []prometheus.Collector{m.passes, m.conflicts, m.resizes, m.steps, m.growths, m.members, m.pods} {
 		if err := registerer.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}
@@ -61,10 +73,13 @@ const (
 	shrink = "shrink"
 )
 
-func (m *Metrics) resized(from, to int32) {
+// resized counts a resize. growth is the one that it belongs to, nil for none.
+func (m *Metrics) resized(from, to int32, growth *v1alpha1.Growth, now time.Time) {
 	direction := grow
 	if to < from {
 		direction = shrink
+	} else if growth != nil {
+		m.growths.Observe(now.Sub(growth.Since.Time).Seconds())
 	}
 	m.resizes.WithLabelValues(direction).Inc()
 }

@@ -113,6 +113,7 @@ func (s *seen) readPools(ctx context.Context, reader client.Reader) error {
 			Deleting:         pools.Items[i].DeletionTimestamp != nil,
 			Paused:           spec.Paused,
 			OutOfStock:       outOfStock(&pools.Items[i]),
+			Stall:            stall(&pools.Items[i]),
 			ProvisionTimeout: spec.ProvisionTimeout.Duration,
 			Allocatable:      plan.ResourcesOf(spec.Template.AllocatableOrCapacity()),
 			Taints:           spec.Template.Taints,
@@ -128,6 +129,26 @@ func outOfStock(pool *v1alpha1.NodePool) plan.Stockout {
 		return plan.Stockout{}
 	}
 	return plan.Stockout{At: failure.Time.Time, Message: failure.Message}
+}
+
+// stall says why the target of a pool may be below its floor.
+func stall(pool *v1alpha1.NodePool) plan.Stall {
+	status := &pool.Status
+	if status.Floor <= pool.Spec.Replicas || status.FloorChangedAt == nil {
+		return plan.Stall{}
+	}
+	out := plan.Stall{Since: status.FloorChangedAt.Time}
+	switch {
+	case pool.Spec.Paused:
+		out.Cause = "the NodePool is paused"
+	case pool.Spec.Autoscaler == v1alpha1.AutoscalerNone:
+		out.Cause = "the provider, which does that itself for a NodePool with spec.autoscaler None, does not run"
+	case status.AnnouncedFloor < status.Floor:
+		out.Cause = "Cluster Autoscaler has not asked for the least size; it does not run, or does not reach the provider"
+	default:
+		out.Cause = "Cluster Autoscaler knows the least size; it has to run with --enforce-node-group-min-size, and leaves a group alone for a while after a failure"
+	}
+	return out
 }
 
 // readJobs finds the Job of each MiniCluster and returns whose each Job is.
