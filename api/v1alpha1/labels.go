@@ -36,6 +36,10 @@ const (
 	// AnnotationHeldBy on a node is the member (namespace/name) that holds it at the moment.
 	AnnotationHeldBy = Group + "/held-by"
 
+	// AnnotationGivenUp on a node is the time (RFC 3339) at which a member gave it up, while it stays for the next growth
+	// (spec.scaleDown.delay of the NodePool).
+	AnnotationGivenUp = Group + "/given-up"
+
 	// AnnotationReleasing on a node is the time (RFC 3339) at which the provider tainted it for release.
 	// It tells the provider's taint from one that Cluster Autoscaler put there.
 	AnnotationReleasing = Group + "/releasing"

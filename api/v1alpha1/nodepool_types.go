@@ -100,6 +100,10 @@ type NodePoolSpec struct {
 	// +kubebuilder:default=ClusterAutoscaler
 	Autoscaler Autoscaler `json:"autoscaler,omitempty"`
 
+	// ScaleDown says when nodes that members have given up are released. Set by the user.
+	// +optional
+	ScaleDown ScaleDown `json:"scaleDown,omitempty"`
+
 	// Paused stops everything that would change the pool: no machine is ordered, deleted or released, no member
 	// is granted nodes that it has not yet, and Cluster Autoscaler is told that the group can neither grow nor
 	// shrink. What members hold they keep. Set by the user.
@@ -108,6 +112,18 @@ type NodePoolSpec struct {
 
 	// Machines says where the machines come from: exactly one backend. Set by the user.
 	Machines MachinesSpec `json:"machines"`
+}
+
+// ScaleDown says when nodes are released.
+type ScaleDown struct {
+	// Delay is how long a node that a member has given up stays for the next growth, before it is released. A growth
+	// that finds enough of them waits for no machine. They are paid for meanwhile; Cluster Autoscaler is kept from
+	// removing them.
+	// +kubebuilder:default="0s"
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self.matches('^-?([0-9]+([.][0-9]+)?(ns|us|ms|s|m|h))+$') && duration(self) >= duration('0s')",messageExpression="'delay (%s) must be a duration that is not negative, for example 0s, 90s or 10m'.format([self])"
+	Delay metav1.Duration `json:"delay,omitempty"`
 }
 
 // Autoscaler says who decides on the target size of a pool.

@@ -61,6 +61,17 @@ func pods(count int) func(*nodegroup.Node) {
 	return func(n *nodegroup.Node) { n.Pods = count }
 }
 
+// givenUp is a node that a member gave up some time before noon.
+func givenUp(age time.Duration) func(*nodegroup.Node) {
+	return func(n *nodegroup.Node) { n.GivenUpAt = noon.Add(-age) }
+}
+
+// delayed is a pool whose nodes stay for a while when members have given them up.
+func delayed(delay time.Duration, g *nodegroup.Group) *nodegroup.Group {
+	g.ScaleDownDelay = delay
+	return g
+}
+
 func releasing(n *nodegroup.Node)   { n.Releasing = true }
 func unmarked(n *nodegroup.Node)    { n.Reserved = false }
 func notReady(n *nodegroup.Node)    { n.Ready = false }

@@ -24,6 +24,8 @@ type Group struct {
 	Paused bool
 	// FollowsFloor is set when no autoscaler decides on the target, so that it follows the floor.
 	FollowsFloor bool
+	// ScaleDownDelay is how long a node that a member has given up stays for the next growth.
+	ScaleDownDelay time.Duration
 	// ProvisionTimeout is how long a machine may take from its order until its node is Ready.
 	ProvisionTimeout time.Duration
 
@@ -97,6 +99,8 @@ type Node struct {
 	Reserved bool
 	// HeldBy is the member that the node says it is held by, empty for none.
 	HeldBy string
+	// GivenUpAt is when a member gave the node up; zero when one holds it or none ever has.
+	GivenUpAt time.Time
 	// Pods is the number of pods on the node that have not ended, those of DaemonSets and mirror pods apart.
 	Pods int
 }

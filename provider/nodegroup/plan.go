@@ -72,6 +72,9 @@ type Decisions struct {
 
 	// Next is when a pass is due though nothing has changed; zero when none is.
 	Next time.Time
+
+	// warm are the machines that stay for the next growth, each with the time until which it does.
+	warm map[string]time.Time
 }
 
 // Mark is what a node has to say of itself.
@@ -79,6 +82,8 @@ type Mark struct {
 	Node string
 	// HeldBy is the member that holds the node, empty for none.
 	HeldBy string
+	// Warm is set when the node stays for the next growth though nobody holds it: Cluster Autoscaler must not remove it.
+	Warm bool
 	// Reserved is the mark that makes the node ours to release.
 	Reserved bool
 	// Releasing is set when the node has to be tainted for release, unset when the taint has to go.
@@ -108,6 +113,7 @@ func Plan(g *Group, announceTimeout time.Duration, now time.Time) Decisions {
 		return d
 	}
 	surplus, kept := g.divide(holders, now)
+	surplus, warm, cold := g.keepWarm(surplus, now)
 
 	chosen := map[string]string{}
 	room := int(g.Target - max(g.MinSize, d.Floor))
@@ -119,9 +125,9 @@ func Plan(g *Group, announceTimeout time.Duration, now time.Time) Decisions {
 	retired, due := g.retire(holders, chosen, surplus, d.Floor, now)
 	tainted := maps.Clone(chosen)
 	maps.Copy(tainted, retired)
-	d.Marks = g.marks(holders, tainted)
+	d.Marks = g.marks(holders, tainted, warm)
 	d.Release, d.GiveUp, d.Next = g.release(&d, surplus, chosen, unwanted, announceTimeout, now)
-	d.Next = earlier(d.Next, earlier(due, g.nextDeadline(now)))
+	d.Next = earlier(d.Next, earlier(cold, earlier(due, g.nextDeadline(now))))
 	for _, m := range g.live() {
 		if retired[m.Name] != "" && (m.Node == nil || m.Node.Releasing) {
 			d.Retire = append(d.Retire, m.Name)
@@ -138,8 +144,36 @@ func Plan(g *Group, announceTimeout time.Duration, now time.Time) Decisions {
 		// The raised target may well call for what the present one does not.
 		d.Cancel = nil
 	}
+	d.warm = warm
 	g.report(&d)
 	return d
+}
+
+// keepWarm divides the surplus into what is released and what stays for the next growth, by name, each with the time until
+// which it does. next is when the first of them is due.
+func (g *Group) keepWarm(surplus []*Machine, now time.Time) (released []*Machine, warm map[string]time.Time, next time.Time) {
+	if g.ScaleDownDelay <= 0 || g.Deleting {
+		return surplus, nil, next
+	}
+	warm = map[string]time.Time{}
+	for _, m := range surplus {
+		until := now
+		switch {
+		case m.Node == nil || !m.Node.Ready || m.Node.Releasing || !m.usable(now, g.ProvisionTimeout):
+		case m.Node.HeldBy != "":
+			// It is given up in this pass.
+			until = now.Add(g.ScaleDownDelay)
+		case !m.Node.GivenUpAt.IsZero():
+			until = m.Node.GivenUpAt.Add(g.ScaleDownDelay)
+		}
+		if !now.Before(until) {
+			released = append(released, m)
+			continue
+		}
+		warm[m.Name] = until
+		next = earlier(next, until)
+	}
+	return released, warm, next
 }
 
 // underWay is the first number whose order may be under way. There is none when all machines are known that the target
@@ -262,7 +296,7 @@ func (g *Group) planEnd(d *Decisions) {
 			d.Release = append(d.Release, m.Name)
 		}
 	}
-	d.Marks = g.marks(nil, chosen)
+	d.Marks = g.marks(nil, chosen, nil)
 	d.GiveUp = max(0, g.Target-int32(len(live))) //nolint:gosec // At most MaxSize and those that were cancelled.
 	d.Delete, d.Gone = g.deletions()
 	d.LookForGone = slices.ContainsFunc(d.Gone, func(name string) bool { return Number(g.Name, name) >= g.OrderedFrom })
@@ -302,8 +336,8 @@ func (g *Group) divide(holders map[string]string, now time.Time) (surplus []*Mac
 }
 
 // marks are the nodes that do not say of themselves what they should. chosen are those to be released, with the
-// reason of each.
-func (g *Group) marks(holders, chosen map[string]string) []Mark {
+// reason of each, and warm those that stay for the next growth.
+func (g *Group) marks(holders, chosen map[string]string, warm map[string]time.Time) []Mark {
 	var marks []Mark
 	for _, m := range g.live() {
 		if m.Node == nil {
@@ -311,6 +345,7 @@ func (g *Group) marks(holders, chosen map[string]string) []Mark {
 		}
 		node, holder := m.Node, holders[m.Name]
 		mark := Mark{Node: node.Name, HeldBy: holder, Reserved: node.Reserved || holder != "", Releasing: chosen[m.Name] != ""}
+		_, mark.Warm = warm[m.Name]
 		switch {
 		case mark.Releasing && !node.Releasing:
 			mark.Why = chosen[m.Name]
@@ -320,6 +355,8 @@ func (g *Group) marks(holders, chosen map[string]string) []Mark {
 			mark.Why = "the node is needed after all"
 		case holder != node.HeldBy && holder != "":
 			mark.Why = "the node is held for " + holder
+		case holder != node.HeldBy && mark.Warm:
+			mark.Why = "the node is no longer held for " + node.HeldBy + " and stays for the next growth"
 		case holder != node.HeldBy:
 			mark.Why = "the node is no longer held for " + node.HeldBy
 		case mark.Reserved == node.Reserved:
@@ -436,6 +473,15 @@ func (g *Group) report(d *Decisions) {
 	case len(live) > int(g.Target):
 		machines.Status, machines.Reason = metav1.ConditionFalse, v1alpha1.ReasonReleasing
 		machines.Message = fmt.Sprintf("there are %d machines and the target is %d; nodes go when no pod and no member uses them", len(live), g.Target)
+	}
+	if n := len(d.warm); n > 0 {
+		last := time.Time{}
+		for _, until := range d.warm {
+			if until.After(last) {
+				last = until
+			}
+		}
+		machines.Message += fmt.Sprintf("; %d nodes that members have given up stay for the next growth, the last until %s", n, last.UTC().Format(time.RFC3339))
 	}
 	bounds := metav1.Condition{Type: v1alpha1.ConditionWithinBounds, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonWithinBounds,
 		Message: fmt.Sprintf("the target size %d is at most maxSize %d", g.Target, g.MaxSize)}

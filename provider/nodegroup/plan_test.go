@@ -90,6 +90,26 @@ func TestPlan(t *testing.T) {
 			recorded(with(group(2, up(0, heldBy("ns/a")), up(1, heldBy("ns/a"))), claim("ns/a", 1, 0))),
 			steps{Floor: 1, Say: []string{"hpc-1: no member holds the node and no pod uses it; it is released [releasing]"}},
 		},
+		"a node that is given up stays for the next growth where the pool says so": {
+			delayed(time.Minute, recorded(with(group(2, up(0, heldBy("ns/a")), up(1, heldBy("ns/a"))), claim("ns/a", 1, 0)))),
+			steps{Floor: 1, Say: []string{"hpc-1: the node is no longer held for ns/a and stays for the next growth"}, Next: noon.Add(time.Minute)},
+		},
+		"and is not released before its time": {
+			delayed(time.Minute, recorded(with(group(2, up(0, heldBy("ns/a")), up(1, givenUp(20*time.Second))), claim("ns/a", 1, 0)))),
+			steps{Floor: 1, Next: noon.Add(40 * time.Second)},
+		},
+		"then it goes": {
+			delayed(time.Minute, recorded(with(group(2, up(0, heldBy("ns/a")), up(1, givenUp(time.Minute))), claim("ns/a", 1, 0)))),
+			steps{Floor: 1, Say: []string{"hpc-1: no member holds the node and no pod uses it; it is released [releasing]"}},
+		},
+		"one that is not Ready does not stay": {
+			delayed(time.Minute, recorded(with(group(2, up(0, heldBy("ns/a")), up(1, givenUp(time.Second), notReady)), claim("ns/a", 1, 0)))),
+			steps{Floor: 1, Say: []string{"hpc-1: no member holds the node and no pod uses it; it is released [releasing]"}},
+		},
+		"nor one that nobody has held": {
+			delayed(time.Minute, recorded(with(group(2, up(0, heldBy("ns/a")), up(1)), claim("ns/a", 1, 0)))),
+			steps{Floor: 1, Say: []string{"hpc-1: no member holds the node and no pod uses it; it is released [releasing]"}},
+		},
 		"a tainted node goes in the next pass": {
 			recorded(with(group(2, up(0, heldBy("ns/a")), up(1, releasing)), claim("ns/a", 1, 0))),
 			steps{Floor: 1, Release: []string{"hpc-1"}},

@@ -177,11 +177,15 @@ func markObject(node *corev1.Node, mark *nodegroup.Mark, now time.Time) {
 	}
 	if wasHeld := node.Annotations[v1alpha1.AnnotationHeldBy] != ""; wasHeld != (mark.HeldBy != "") {
 		// Nobody else's wish is undone: it is removed only where it was set with held-by.
-		disabled := ""
-		if mark.HeldBy != "" {
+		disabled, givenUp := "", ""
+		if mark.HeldBy != "" || mark.Warm {
 			disabled = "true"
 		}
+		if mark.Warm {
+			givenUp = now.UTC().Format(time.RFC3339Nano)
+		}
 		set(v1alpha1.AnnotationScaleDownDisabled, disabled)
+		set(v1alpha1.AnnotationGivenUp, givenUp)
 	}
 	set(v1alpha1.AnnotationHeldBy, mark.HeldBy)
 	if mark.Reserved {

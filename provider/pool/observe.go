@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -98,6 +99,7 @@ func GroupOf(pool *v1alpha1.NodePool) *nodegroup.Group {
 		ToDelete:         pool.Spec.MachinesToDelete,
 		Paused:           pool.Spec.Paused,
 		FollowsFloor:     pool.Spec.Autoscaler == v1alpha1.AutoscalerNone,
+		ScaleDownDelay:   pool.Spec.ScaleDown.Delay.Duration,
 		ProvisionTimeout: pool.Spec.ProvisionTimeout.Duration,
 		Floor:            pool.Status.Floor,
 		AnnouncedFloor:   pool.Status.AnnouncedFloor,
@@ -200,6 +202,10 @@ func nodeOf(node *corev1.Node, pods []corev1.Pod) *nodegroup.Node {
 		Reserved:  node.Annotations[v1alpha1.AnnotationReserved] == "true",
 		HeldBy:    node.Annotations[v1alpha1.AnnotationHeldBy],
 		Pods:      countPods(pods),
+	}
+	if at, err := time.Parse(time.RFC3339Nano, node.Annotations[v1alpha1.AnnotationGivenUp]); err == nil {
+		// What cannot be read counts as never: the node is released at once.
+		out.GivenUpAt = at
 	}
 	since := node.CreationTimestamp
 	for i := range node.Status.Conditions {

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/types"
 
@@ -65,6 +66,33 @@ func greedy(x *tenant) {
 	x.poolOf("hpc", 10, false, "{bootDelay: 1s, bootJitter: 1s, stock: 10}")
 	x.settled(cluster, 6)
 	x.nodes(pool, 6)
+	x.end(pool)
+}
+
+// warmNodes: nodes that a member gives up stay, Cluster Autoscaler does not take them, the next growth of another member finds
+// them, and they go when their time is over.
+func warmNodes(x *tenant) {
+	pool := x.pool("hpc", 10, "1s")
+	x.scaleDownDelay(pool, "1h")
+	a, b := x.miniCluster("a", 4, pool), x.miniCluster("b", 1, pool)
+	x.settled(a, 4)
+	x.settled(b, 1)
+	before := append(x.held(a), x.held(b)...)
+	x.grant(a, "shrink", 3)
+	x.disturb()
+	x.settled(a, 1)
+	x.nodes(pool, 5)
+	x.grant(b, "grow", 2)
+	x.disturb()
+	x.settled(b, 3)
+	x.nodes(pool, 5)
+	for _, node := range append(x.held(a), x.held(b)...) {
+		if !slices.Contains(before, node) {
+			x.Errorf("%s is new; there were %v", node, before)
+		}
+	}
+	x.scaleDownDelay(pool, "1s")
+	x.nodes(pool, 4)
 	x.end(pool)
 }
 

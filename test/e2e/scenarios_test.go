@@ -30,6 +30,7 @@ var scenarios = map[string]func(*tenant){
 	"machines fail to boot":                machinesFail,
 	"the first pool runs out of stock":     fallBack,
 	"a greedy member takes what there is":  greedy,
+	"nodes stay for the next growth":       warmNodes,
 	"a pool is paused":                     pausedPool,
 }
 

@@ -408,6 +408,16 @@ func (x *tenant) setGrowthPolicy(cluster types.NamespacedName, policy v1alpha1.G
 	})
 }
 
+// scaleDownDelay edits how long nodes that members give up stay in a pool.
+func (x *tenant) scaleDownDelay(pool, delay string) {
+	x.Helper()
+	p := &v1alpha1.NodePool{}
+	p.Name = pool
+	if err := shared.Client.Patch(x.Context(), p, client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"spec":{"scaleDown":{"delay":%q}}}`, delay))); err != nil {
+		x.Fatal(err)
+	}
+}
+
 // removePool deletes a NodePool.
 func (x *tenant) removePool(name string) {
 	x.Helper()
