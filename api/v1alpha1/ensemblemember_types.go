@@ -15,7 +15,7 @@ import (
 // +kubebuilder:printcolumn:name="HAS",type=integer,JSONPath=`.status.size`,description="Size of the MiniCluster"
 // +kubebuilder:printcolumn:name="RESERVED",type=integer,JSONPath=`.status.reserved`,description="Nodes reserved"
 // +kubebuilder:printcolumn:name="NODES",type=integer,JSONPath=`.status.nodes`,description="Nodes held that are Ready"
-// +kubebuilder:printcolumn:name="POOL",type=string,JSONPath=`.status.reservations[*].nodePool`,description="Pools of the reservations"
+// +kubebuilder:printcolumn:name="POOLS",type=string,JSONPath=`.status.pools`,description="Nodes reserved in each pool"
 // +kubebuilder:printcolumn:name="READY",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="WHY",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].message`,description="What the member waits for"
 // +kubebuilder:printcolumn:name="AGE",type=date,JSONPath=`.metadata.creationTimestamp`
@@ -177,6 +177,10 @@ type EnsembleMemberStatus struct {
 	// +listType=map
 	// +listMapKey=nodePool
 	Reservations []Reservation `json:"reservations,omitempty"`
+
+	// Pools has the reservations in a few words, for kubectl get, which prints one value of a list: "hpc-a 2, hpc-b 6".
+	// +optional
+	Pools string `json:"pools,omitempty"`
 
 	// Growth is the growth that is under way, or that failed and will be tried again. Unset otherwise.
 	// +optional

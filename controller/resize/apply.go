@@ -3,6 +3,7 @@ package resize
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -58,6 +59,7 @@ func (r *Reconciler) fillStatus(member *v1alpha1.EnsembleMember, e *entry, d *pl
 	status.Size = e.size()
 	status.Reserved, status.Nodes = d.Reserved(), d.Nodes
 	status.Reservations, status.Growth = d.Reservations, d.Growth
+	status.Pools = inWords(d.Reservations)
 	status.Selector = minicluster.LabelJobName + "=" + member.Name
 	v1alpha1.SetConditions(&status.Conditions, member.Generation, metav1.NewTime(r.Clock.Now()), d.WhenReady, d.Conditions...)
 	if request := member.Spec.Request; request != nil && request.Size == member.Spec.Size {
@@ -69,6 +71,15 @@ func (r *Reconciler) fillStatus(member *v1alpha1.EnsembleMember, e *entry, d *pl
 		}
 		status.LastRequest = &v1alpha1.RequestOutcome{Request: *request, Outcome: outcome}
 	}
+}
+
+// inWords names the pools of the reservations with their numbers of nodes.
+func inWords(reservations []v1alpha1.Reservation) string {
+	words := make([]string, len(reservations))
+	for i := range reservations {
+		words[i] = fmt.Sprintf("%s %d", reservations[i].NodePool, reservations[i].Nodes)
+	}
+	return strings.Join(words, ", ")
 }
 
 // tell logs what happened to a member and makes an event of it, about the MiniCluster, which is what its user looks at.

@@ -79,13 +79,14 @@ status:
   reserved: 4
   nodes: 2
   reservations: [{nodePool: hpc-b, nodes: 4}]
+  pools: hpc-b 4
   conditions: [{type: Ready, status: "False", reason: WaitingForNodes, message: 2 of 4 nodes are Ready, lastTransitionTime: "2026-01-02T03:04:05Z"}]`,
-			columns: []string{"Name", "WANTS", "HAS", "RESERVED", "NODES", "POOL", "READY", "WHY"},
-			cells:   []any{"columns", 4, 2, 4, 2, "hpc-b", "False", "2 of 4 nodes are Ready"},
+			columns: []string{"Name", "WANTS", "HAS", "RESERVED", "NODES", "POOLS", "READY", "WHY"},
+			cells:   []any{"columns", 4, 2, 4, 2, "hpc-b 4", "False", "2 of 4 nodes are Ready"},
 		},
 		"an EnsembleMember that is new": {
 			object: validMember, path: api + "/namespaces/default/ensemblemembers/columns",
-			columns: []string{"Name", "WANTS", "HAS", "RESERVED", "NODES", "POOL", "READY", "WHY"},
+			columns: []string{"Name", "WANTS", "HAS", "RESERVED", "NODES", "POOLS", "READY", "WHY"},
 			cells:   []any{"columns", 4, nil, nil, nil, nil, nil, nil},
 		},
 		"a KwokMachine that boots": {

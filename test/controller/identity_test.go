@@ -37,8 +37,10 @@ func withAddress(t *testing.T, name, ip string, phase corev1.PodPhase, change fu
 	if err := cluster.Client.Create(t.Context(), p); err != nil {
 		t.Fatal(err)
 	}
+	// A patch, which the Job controller and the garbage collector cannot get in the way of.
+	before := p.DeepCopy()
 	p.Status.Phase, p.Status.PodIP, p.Status.PodIPs = phase, ip, []corev1.PodIP{{IP: ip}}
-	if err := cluster.Client.Status().Update(t.Context(), p); client.IgnoreNotFound(err) != nil {
+	if err := cluster.Client.Status().Patch(t.Context(), p, client.MergeFrom(before)); client.IgnoreNotFound(err) != nil {
 		t.Fatal(err)
 	}
 }

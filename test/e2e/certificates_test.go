@@ -32,8 +32,9 @@ func TestCertificatesAreMended(t *testing.T) {
 	before := string(first.Data[corev1.TLSCertKey])
 	for _, damage := range []func(*corev1.Secret) error{
 		func(s *corev1.Secret) error {
+			whole := s.DeepCopy()
 			s.Data[corev1.TLSPrivateKeyKey] = nil
-			return shared.Client.Update(t.Context(), s)
+			return shared.Client.Patch(t.Context(), s, client.MergeFrom(whole))
 		},
 		func(s *corev1.Secret) error { return shared.Client.Delete(t.Context(), s) },
 	} {

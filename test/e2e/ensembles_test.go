@@ -247,9 +247,9 @@ func TestCertificateOfTheController(t *testing.T) {
 	if err := shared.Client.Get(t.Context(), key, &secret); err != nil {
 		t.Fatal(err)
 	}
-	before := string(secret.Data[corev1.TLSCertKey])
+	before, whole := string(secret.Data[corev1.TLSCertKey]), secret.DeepCopy()
 	secret.Data[corev1.TLSPrivateKeyKey] = nil
-	if err := shared.Client.Update(t.Context(), &secret); err != nil {
+	if err := shared.Client.Patch(t.Context(), &secret, client.MergeFrom(whole)); err != nil {
 		t.Fatal(err)
 	}
 	if err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {

@@ -236,8 +236,9 @@ func TestOperatorFollowsItsMiniClusters(t *testing.T) {
 			client.MatchingLabels{labelHPA: "passing", "batch.kubernetes.io/job-completion-index": "0"}); err != nil || len(pods.Items) != 1 {
 			t.Fatalf("%d pods of index 0 (%v), want 1", len(pods.Items), err)
 		}
+		running := pods.Items[0].DeepCopy()
 		pods.Items[0].Status.Phase = corev1.PodSucceeded
-		if err := o.client.Status().Update(t.Context(), &pods.Items[0]); err != nil {
+		if err := o.client.Status().Patch(t.Context(), &pods.Items[0], client.MergeFrom(running)); err != nil {
 			t.Fatal(err)
 		}
 		o.eventually(func(ctx context.Context) (bool, error) {

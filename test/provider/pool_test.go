@@ -201,8 +201,9 @@ func TestForeignNodeOfThatName(t *testing.T) {
 	if err := cluster.Client.Get(t.Context(), client.ObjectKey{Name: name}, &fresh); err != nil {
 		t.Fatal(err)
 	}
+	before := fresh.DeepCopy()
 	fresh.Spec.Replicas, fresh.Spec.MachinesToDelete = 1, []string{name + "-0"}
-	if err := cluster.Client.Update(t.Context(), &fresh); err != nil {
+	if err := cluster.Client.Patch(t.Context(), &fresh, client.MergeFrom(before)); err != nil {
 		t.Fatal(err)
 	}
 	inprocess.Until(t, func(ctx context.Context) (string, error) {
