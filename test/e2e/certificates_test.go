@@ -33,7 +33,7 @@ func TestCertificatesAreMended(t *testing.T) {
 	for _, damage := range []func(*corev1.Secret) error{
 		func(s *corev1.Secret) error {
 			whole := s.DeepCopy()
-			s.Data[corev1.TLSPrivateKeyKey] = nil
+			s.Data[corev1.TLSPrivateKeyKey] = []byte{}
 			return shared.Client.Patch(t.Context(), s, client.MergeFrom(whole))
 		},
 		func(s *corev1.Secret) error { return shared.Client.Delete(t.Context(), s) },

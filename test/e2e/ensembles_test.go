@@ -248,7 +248,7 @@ func TestCertificateOfTheController(t *testing.T) {
 		t.Fatal(err)
 	}
 	before, whole := string(secret.Data[corev1.TLSCertKey]), secret.DeepCopy()
-	secret.Data[corev1.TLSPrivateKeyKey] = nil
+	secret.Data[corev1.TLSPrivateKeyKey] = []byte{}
 	if err := shared.Client.Patch(t.Context(), &secret, client.MergeFrom(whole)); err != nil {
 		t.Fatal(err)
 	}
