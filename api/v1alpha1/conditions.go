@@ -63,6 +63,8 @@ const (
 	ReasonOutOfStock = "OutOfStock"
 	// ReasonFellBack: what one pool did not have is asked of the next one.
 	ReasonFellBack = "FellBack"
+	// ReasonGaveUp: a growth has failed as often as spec.giveUpAfter allows, and the wish was set back.
+	ReasonGaveUp = "GaveUp"
 	// ReasonWaitingForNodes: nodes are reserved and not yet all Ready.
 	ReasonWaitingForNodes = "WaitingForNodes"
 	// ReasonNodesReady: all nodes reserved are held, Ready and usable.
@@ -71,6 +73,8 @@ const (
 	ReasonWaitingForCapacity = "WaitingForCapacity"
 	// ReasonResizing: the MiniCluster is being given its new size.
 	ReasonResizing = "Resizing"
+	// ReasonResized: the MiniCluster has another size than before.
+	ReasonResized = "Resized"
 	// ReasonPodsLeaving: the MiniCluster is smaller now and pods of its former size have still to leave.
 	ReasonPodsLeaving = "PodsLeaving"
 	// ReasonNodesGivenBack: nodes that the member held are free again.
@@ -81,6 +85,8 @@ const (
 	ReasonFinished = "Finished"
 	// ReasonDeleting: the MiniCluster is being deleted and its nodes are given back.
 	ReasonDeleting = "Deleting"
+	// ReasonRequested: a member, or a user, asked for another size.
+	ReasonRequested = "Requested"
 	// ReasonAdopted: a size written into the MiniCluster directly became the wish.
 	ReasonAdopted = "Adopted"
 	// ReasonInvalid: the MiniCluster asks for something that cannot be managed; the message names the field.

@@ -2,6 +2,7 @@ package v1alpha1
 
 import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
 // EnsembleMember is the resize record of one managed MiniCluster. It has the MiniCluster's name, is owned
@@ -74,6 +75,20 @@ type EnsembleMemberSpec struct {
 	// +kubebuilder:default=Accumulate
 	RequestPolicy RequestPolicy `json:"requestPolicy,omitempty"`
 
+	// PodsPerNode is how many pods of the member share a node: a number of at least 1, or Auto for as many as fit an empty
+	// node of each of its pools by what they request. Copied by the controller from the annotation on the MiniCluster.
+	// +optional
+	// +kubebuilder:default=1
+	// +kubebuilder:validation:XValidation:rule="type(self) == int ? self >= 1 && self <= 1024 : self == 'Auto'",message="podsPerNode must be a number from 1 to 1024, or Auto"
+	PodsPerNode *intstr.IntOrString `json:"podsPerNode,omitempty"`
+
+	// GiveUpAfter is how many times a growth may fail in all pools before the wish is set back to the size that the member
+	// has. Unset: it is tried again for as long as it is wanted. Copied by the controller from the annotation on the
+	// MiniCluster.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	GiveUpAfter *int32 `json:"giveUpAfter,omitempty"`
+
 	// Request says who asked for the size, written together with it. It is unset, or its size differs
 	// from spec.size, when the size was set in another way.
 	// +optional
@@ -126,7 +141,7 @@ const (
 
 // RequestAction is what a request asked for.
 //
-// +kubebuilder:validation:Enum=Grow;Shrink;Adopt
+// +kubebuilder:validation:Enum=Grow;Shrink;Adopt;GiveUp
 type RequestAction string
 
 const (
@@ -136,6 +151,8 @@ const (
 	RequestShrink RequestAction = "Shrink"
 	// RequestAdopt took over a size that somebody wrote into the MiniCluster directly.
 	RequestAdopt RequestAction = "Adopt"
+	// RequestGiveUp set the wish back after a growth had failed as often as spec.giveUpAfter allows.
+	RequestGiveUp RequestAction = "GiveUp"
 )
 
 // Request is one request for a size.
@@ -185,6 +202,12 @@ type EnsembleMemberStatus struct {
 	// Growth is the growth that is under way, or that failed and will be tried again. Unset otherwise.
 	// +optional
 	Growth *Growth `json:"growth,omitempty"`
+
+	// Decisions are the last steps of the member, oldest first, each with its reason.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=16
+	Decisions []DecisionRecord `json:"decisions,omitempty"`
 
 	// LastRequest tells the last request and what has become of it.
 	// +optional
@@ -285,6 +308,26 @@ type PoolFailure struct {
 	Message string `json:"message"`
 	// At is when it failed.
 	At metav1.MicroTime `json:"at"`
+}
+
+// PodsPerNodeAuto as podsPerNode stands for as many pods as fit an empty node.
+const PodsPerNodeAuto = "Auto"
+
+// MaxPodsPerNode is the greatest number of pods that can be told to share a node.
+const MaxPodsPerNode = 1024
+
+// MaxDecisions is how many decisions a status keeps.
+const MaxDecisions = 16
+
+// DecisionRecord is one step of a member.
+type DecisionRecord struct {
+	// At is when it was taken.
+	At metav1.MicroTime `json:"at"`
+	// Reason is the reason that its event has.
+	Reason string `json:"reason"`
+	// Message is a sentence for people.
+	// +kubebuilder:validation:MaxLength=1024
+	Message string `json:"message"`
 }
 
 // RequestOutcome tells a request and what has become of it.

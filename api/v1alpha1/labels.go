@@ -21,6 +21,11 @@ const (
 	// AnnotationRequestPolicy on a MiniCluster sets EnsembleMember.spec.requestPolicy.
 	AnnotationRequestPolicy = Group + "/request-policy"
 
+	// AnnotationPodsPerNode on a MiniCluster sets EnsembleMember.spec.podsPerNode.
+	AnnotationPodsPerNode = Group + "/pods-per-node"
+	// AnnotationGiveUpAfter on a MiniCluster sets EnsembleMember.spec.giveUpAfter.
+	AnnotationGiveUpAfter = Group + "/give-up-after"
+
 	// AnnotationAppliedSize on a MiniCluster is the spec.size that the controller last wrote, put there in
 	// the same write. A spec.size that differs from it was edited by somebody else.
 	AnnotationAppliedSize = Group + "/applied-size"

@@ -59,7 +59,7 @@ func run(ctx context.Context, config *Config) error {
 	if err := endpoint.AddIndexes(ctx, mgr.GetFieldIndexer()); err != nil {
 		return err
 	}
-	measures, err := resize.NewMetrics(metrics.Registry)
+	measures, err := resize.NewMetrics(metrics.Registry, clock.RealClock{})
 	if err != nil {
 		return err
 	}

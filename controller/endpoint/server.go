@@ -141,7 +141,7 @@ func (s *Server) RequestAction(ctx context.Context, request *ensemble.ActionRequ
 	}
 	s.log.Info("Accepted", "namespace", m.key.Namespace, "member", m.key.Name, "action", action,
 		"amount", amount, "from", reply.From, "wants", reply.Wants, "by", m.by)
-	s.events.Eventf(m.cluster(), m.object, corev1.EventTypeNormal, "Requested", action, "%s by %s: %s", action, m.by, reply.Reason)
+	s.events.Eventf(m.cluster(), m.object, corev1.EventTypeNormal, v1alpha1.ReasonRequested, action, "%s by %s: %s", action, m.by, reply.Reason)
 	s.metrics.answered(action, ensemble.Response_SUCCESS)
 	return respond(ensemble.Response_SUCCESS, reply), nil
 }

@@ -92,12 +92,20 @@ func build(e *v1alpha1.Ensemble, i int, settings *Settings) (*desired, error) {
 }
 
 // policyAnnotations are those that may change while a MiniCluster is there.
-var policyAnnotations = []string{autoscaling.AnnotationNodePools, autoscaling.AnnotationGrowthPolicy, autoscaling.AnnotationPlacement, autoscaling.AnnotationRequestPolicy}
+var policyAnnotations = []string{autoscaling.AnnotationNodePools, autoscaling.AnnotationGrowthPolicy, autoscaling.AnnotationPlacement, autoscaling.AnnotationRequestPolicy,
+	autoscaling.AnnotationPodsPerNode, autoscaling.AnnotationGiveUpAfter}
 
 func policies(member *v1alpha1.Member, settings *Settings) map[string]string {
 	pools := member.NodePools
 	if len(pools) == 0 {
 		pools = settings.DefaultNodePools
+	}
+	share, attempts := "", ""
+	if member.PodsPerNode != nil {
+		share = member.PodsPerNode.String()
+	}
+	if member.GiveUpAfter != nil {
+		attempts = strconv.Itoa(int(*member.GiveUpAfter))
 	}
 	annotations := map[string]string{}
 	for key, value := range map[string]string{
@@ -105,6 +113,8 @@ func policies(member *v1alpha1.Member, settings *Settings) map[string]string {
 		autoscaling.AnnotationGrowthPolicy:  string(member.GrowthPolicy),
 		autoscaling.AnnotationPlacement:     string(member.Placement),
 		autoscaling.AnnotationRequestPolicy: string(member.RequestPolicy),
+		autoscaling.AnnotationPodsPerNode:   share,
+		autoscaling.AnnotationGiveUpAfter:   attempts,
 	} {
 		if value != "" {
 			annotations[key] = value

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/component-helpers/resource"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -51,6 +52,10 @@ type MiniCluster struct {
 	Placement v1alpha1.Placement
 	// RequestPolicy is that of the annotation, or the default.
 	RequestPolicy v1alpha1.RequestPolicy
+	// PodsPerNode is that of the annotation, or 1.
+	PodsPerNode intstr.IntOrString
+	// GiveUpAfter is that of the annotation, nil for never.
+	GiveUpAfter *int32
 	// AppliedSize is the size that the controller last wrote, nil when it has written none.
 	AppliedSize *int32
 
@@ -175,7 +180,10 @@ func (m *MiniCluster) readAnnotations(annotations map[string]string) (err error)
 	}
 	m.GrowthPolicy = v1alpha1.GrowthAllOrNothing
 	m.Placement, m.RequestPolicy = v1alpha1.PlacementSpan, v1alpha1.RequestAccumulate
+	m.PodsPerNode = intstr.FromInt32(1)
 	if err := errors.Join(
+		m.readShare(annotations),
+		m.readGiveUp(annotations),
 		choose(annotations, v1alpha1.AnnotationGrowthPolicy, &m.GrowthPolicy, v1alpha1.GrowthAllOrNothing, v1alpha1.GrowthBestEffort, v1alpha1.GrowthGreedy),
 		choose(annotations, v1alpha1.AnnotationPlacement, &m.Placement, v1alpha1.PlacementSpan, v1alpha1.PlacementSingle),
 		choose(annotations, v1alpha1.AnnotationRequestPolicy, &m.RequestPolicy, v1alpha1.RequestAccumulate, v1alpha1.RequestCoalesce),
@@ -190,6 +198,39 @@ func (m *MiniCluster) readAnnotations(annotations map[string]string) (err error)
 		applied := int32(size)
 		m.AppliedSize = &applied
 	}
+	return nil
+}
+
+// readShare reads how many pods are to share a node.
+func (m *MiniCluster) readShare(annotations map[string]string) error {
+	text, has := annotations[v1alpha1.AnnotationPodsPerNode]
+	switch {
+	case !has:
+		return nil
+	case text == v1alpha1.PodsPerNodeAuto:
+		m.PodsPerNode = intstr.FromString(text)
+		return nil
+	}
+	number, err := strconv.ParseInt(text, 10, 32)
+	if err != nil || number < 1 || number > v1alpha1.MaxPodsPerNode {
+		return fmt.Errorf("annotation %s is %q; it has to be a number from 1 to %d, or %s", v1alpha1.AnnotationPodsPerNode, text, v1alpha1.MaxPodsPerNode, v1alpha1.PodsPerNodeAuto)
+	}
+	m.PodsPerNode = intstr.FromInt32(int32(number))
+	return nil
+}
+
+// readGiveUp reads how often a growth may fail.
+func (m *MiniCluster) readGiveUp(annotations map[string]string) error {
+	text, has := annotations[v1alpha1.AnnotationGiveUpAfter]
+	if !has {
+		return nil
+	}
+	number, err := strconv.ParseInt(text, 10, 32)
+	if err != nil || number < 1 {
+		return fmt.Errorf("annotation %s is %q; it has to be a number of attempts, at least 1", v1alpha1.AnnotationGiveUpAfter, text)
+	}
+	attempts := int32(number)
+	m.GiveUpAfter = &attempts
 	return nil
 }
 

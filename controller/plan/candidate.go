@@ -16,9 +16,10 @@ type candidate struct {
 	*Member
 	shapeKey string
 
-	// onNode counts the member's pods by node; stays has the nodes of those pods that are within its size.
-	onNode map[string]int32
-	stays  map[string]bool
+	// perNode is how many pods of the member share a node.
+	perNode int32
+	// onNode counts the member's pods by node, stays those of them that are within its size.
+	onNode, stays map[string]int32
 	// held are the nodes held for the member, in the order in which they were taken.
 	held []*nodeCapacity
 	// elsewhere is the number of the member's pods on nodes outside its pools. They need no node of ours.
@@ -52,15 +53,15 @@ type verdict struct {
 	hopeless bool
 }
 
-func newCandidate(m *Member) *candidate {
+func newCandidate(m *Member, capacity *capacity) *candidate {
 	c := &candidate{
-		Member: m, shapeKey: m.shape(),
-		onNode: make(map[string]int32, len(m.Pods)), stays: make(map[string]bool, len(m.Pods)), claims: map[string]int32{},
+		Member: m, shapeKey: m.shape(), perNode: podsPerNode(m, capacity),
+		onNode: make(map[string]int32, len(m.Pods)), stays: make(map[string]int32, len(m.Pods)), claims: map[string]int32{},
 	}
 	for i := range m.Pods {
 		c.onNode[m.Pods[i].Node]++
 		if m.Pods[i].Index < m.Size {
-			c.stays[m.Pods[i].Node] = true
+			c.stays[m.Pods[i].Node]++
 		}
 	}
 	c.settled = reserved(m.Reservations)
@@ -133,9 +134,9 @@ func (c *candidate) waitsOut() bool { return c.growth != nil && c.growth.RetryAf
 // claimed before of other pools of the list, and the rest of the current pool.
 func (c *candidate) spread(size int32) map[string]int32 {
 	claims := map[string]int32{}
-	left := max(0, size-c.elsewhere)
+	left := c.nodesFor(size)
 	for _, node := range c.held {
-		if left > 0 && c.stays[node.Name] {
+		if left > 0 && c.stays[node.Name] > 0 {
 			claims[node.Pool]++
 			left--
 		}
@@ -165,7 +166,7 @@ func (c *candidate) claimedBefore(pool string) int32 {
 // gang is the size that the member's next reservation has to reach: that of the MiniCluster while it
 // has not been reserved, then the wish. A wish below the size needs no nodes.
 func (c *candidate) gang() int32 {
-	if c.settled < c.Size-c.elsewhere {
+	if c.settled < c.nodesFor(c.Size) {
 		return c.Size
 	}
 	return max(c.Size, c.Wants)
@@ -174,7 +175,7 @@ func (c *candidate) gang() int32 {
 // growsFrom is the size from which a growth that begins now would grow: 0 while the MiniCluster's present
 // size has not been reserved.
 func (c *candidate) growsFrom() int32 {
-	if c.settled < c.Size-c.elsewhere {
+	if c.settled < c.nodesFor(c.Size) {
 		return 0
 	}
 	return c.Size
@@ -199,7 +200,18 @@ func (c *candidate) claimed() int32 {
 func (c *candidate) inUse() int32 {
 	var count int32
 	for _, node := range c.held {
-		if c.stays[node.Name] {
+		if c.stays[node.Name] > 0 {
+			count++
+		}
+	}
+	return count
+}
+
+// idle counts the held nodes that are Ready and have no pod of the member.
+func (c *candidate) idle() int32 {
+	var count int32
+	for _, node := range c.held {
+		if node.Ready && c.onNode[node.Name] == 0 {
 			count++
 		}
 	}
@@ -211,7 +223,7 @@ func (c *candidate) inUse() int32 {
 func (c *candidate) ready() int32 {
 	var count int32
 	for _, node := range c.held {
-		if node.Ready && (c.stays[node.Name] || node.usable(c.Member)) {
+		if c.serves(node) {
 			count++
 		}
 	}
@@ -275,7 +287,7 @@ func (c *candidate) reservations(capacity *capacity) []v1alpha1.Reservation {
 func (c *candidate) usableIn(pool string) int32 {
 	var count int32
 	for _, node := range c.held {
-		if node.Pool == pool && node.Ready && (c.stays[node.Name] || node.usable(c.Member)) {
+		if node.Pool == pool && c.serves(node) {
 			count++
 		}
 	}
@@ -286,7 +298,7 @@ func (c *candidate) usableIn(pool string) int32 {
 func (c *candidate) stayingIn(pool string) int32 {
 	var count int32
 	for _, node := range c.held {
-		if node.Pool == pool && c.stays[node.Name] {
+		if node.Pool == pool && c.stays[node.Name] > 0 {
 			count++
 		}
 	}

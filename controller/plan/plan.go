@@ -21,7 +21,7 @@ func Plan(observed Observed, now time.Time) Decisions {
 		members:  make([]*candidate, 0, len(observed.Members)),
 	}
 	for i := range observed.Members {
-		p.members = append(p.members, newCandidate(&observed.Members[i]))
+		p.members = append(p.members, newCandidate(&observed.Members[i], p.capacity))
 	}
 	slices.SortFunc(p.members, byKey)
 
@@ -95,11 +95,11 @@ func (p *pass) keepNodes() {
 // updateGrowth brings the record of the member's gang up to date with the wish and the time.
 func (p *pass) updateGrowth(m *candidate) {
 	gang := m.gang()
-	granted := m.settled >= gang-m.elsewhere
+	granted := m.settled >= m.nodesFor(gang)
 	switch {
 	case m.Lifecycle != Running, m.Wants < m.Size:
 		m.growth = nil
-	case granted && m.Size == gang && (m.resized() || m.ready() >= gang-m.elsewhere):
+	case granted && m.Size == gang && (m.resized() || m.ready() >= m.nodesFor(gang)):
 		m.growth = nil
 	case m.growth == nil && granted && m.Size == gang:
 		// A node of a member that was complete is lost. The floor still counts it, so it is replaced
@@ -248,7 +248,7 @@ func (p *pass) grant() {
 		}
 		if m.verdict != nil {
 			// What is granted already, or in use, stays; a part of the gang is not added to it.
-			size := max(m.settled, m.inUse()) + m.elsewhere
+			size := m.sizeOf(max(m.settled, m.inUse()))
 			if m.waitsOut() {
 				size = p.target(m)
 			}
@@ -279,12 +279,12 @@ func (p *pass) target(m *candidate) int32 {
 	case !m.waitsOut():
 		return m.gang()
 	case m.partial() && m.growth.From > 0:
-		return max(m.Size, min(m.ready(), m.settled)+m.elsewhere)
+		return max(m.Size, m.sizeOf(min(m.ready(), m.settled)))
 	case m.growth.Size > m.Size:
 		return m.Size
 	default:
 		// Not even the nodes of the present size could be had. Those that are in use stay claimed.
-		return m.elsewhere + m.inUse()
+		return m.sizeOf(m.inUse())
 	}
 }
 
@@ -370,10 +370,8 @@ func (p *pass) refuses(m *candidate, name string) *verdict {
 	case pool.Paused:
 		return &verdict{v1alpha1.ReasonPoolPaused, fmt.Sprintf("NodePool %q is paused", name), true}
 	}
-	if resource, asked, offered := Lacking(m.PodRequests, pool.Allocatable, nil); resource != "" {
-		return &verdict{v1alpha1.ReasonPodTooLarge, fmt.Sprintf(
-			"a pod requests %s of %s and an empty node of %s offers %s",
-			amount(resource, asked), resource, name, amount(resource, offered)), true}
+	if why := TooLarge(m.Member, pool.Pool); why != "" {
+		return &verdict{v1alpha1.ReasonPodTooLarge, why, true}
 	}
 	return nil
 }
@@ -555,7 +553,11 @@ func (p *pass) decide() Decisions {
 			Reservations: m.reservations(p.capacity),
 			Growth:       m.growth,
 			Nodes:        m.ready(),
+			Idle:         m.idle(),
 			Resize:       p.resize(m),
+		}
+		if d.Resize == 0 {
+			d.GiveUp = p.giveUp(m)
 		}
 		p.noteGivenBack(m)
 		d.Conditions, d.WhenReady = p.conditions(m)
@@ -593,12 +595,16 @@ func (p *pass) resize(m *candidate) int32 {
 		return m.Wants
 	}
 	claimed := m.claimed()
-	size := min(claimed+m.elsewhere, m.Wants)
+	size := min(m.sizeOf(claimed), m.Wants)
 	if ready := m.ready(); ready < claimed {
 		if !m.partial() {
 			return 0
 		}
-		size, claimed = min(ready+m.elsewhere, size), ready
+		size, claimed = min(m.sizeOf(ready), size), ready
+	}
+	if size < m.Wants && m.verdict == nil && !m.partial() {
+		// Nodes have turned out to have less room than an empty one. The next pass asks for more.
+		return 0
 	}
 	if size <= m.Size {
 		return 0
@@ -607,6 +613,17 @@ func (p *pass) resize(m *candidate) int32 {
 	m.notes = slices.DeleteFunc(m.notes, func(n Note) bool { return n.Reason == v1alpha1.ReasonReserved })
 	m.note(v1alpha1.ReasonResizing, fmt.Sprintf("resizing the MiniCluster from %d to %d; %s Ready", m.Size, size, counted(claimed, "node is", "nodes are")))
 	return size
+}
+
+// giveUp sets the wish of a member back to its size when its growth has failed as often as it may.
+func (p *pass) giveUp(m *candidate) *GiveUp {
+	size := max(m.Size, m.MinSize)
+	if m.Lifecycle != Running || !m.waitsOut() || m.GiveUpAfter == 0 || m.growth.Attempts < m.GiveUpAfter || m.Wants <= size {
+		return nil
+	}
+	why := fmt.Sprintf("the growth to size %d has failed %s: %s", m.Wants, counted(m.growth.Attempts, "time", "times"), told(m.growth.Failures))
+	m.warn(v1alpha1.ReasonGaveUp, fmt.Sprintf("%s; giveUpAfter is %d, so the wish is %d again", why, m.GiveUpAfter, size))
+	return &GiveUp{Size: size, Why: why}
 }
 
 // noteGivenBack tells which nodes the member's status has listed so far and does no longer.

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -44,6 +45,24 @@ func Lacking(requests, allocatable, requested Resources) (name corev1.ResourceNa
 		}
 	}
 	return name, want, have
+}
+
+// TooLarge says which resource an empty node of the pool has not enough of for the pods of the member that are to share it,
+// and both amounts. It is empty when they fit.
+func TooLarge(m *Member, pool Pool) string {
+	requests, who := m.PodRequests, "a pod requests"
+	if m.PodsPerNode > 1 {
+		requests = make(Resources, len(m.PodRequests))
+		for name, one := range m.PodRequests {
+			requests[name] = one * int64(m.PodsPerNode)
+		}
+		who = fmt.Sprintf("%d pods that share a node request", m.PodsPerNode)
+	}
+	resource, asked, offered := Lacking(requests, pool.Allocatable, nil)
+	if resource == "" {
+		return ""
+	}
+	return fmt.Sprintf("%s %s of %s and an empty node of %s offers %s", who, amount(resource, asked), resource, pool.Name, amount(resource, offered))
 }
 
 // fits is Lacking without the reason. It does not allocate.

@@ -21,6 +21,9 @@ type Observed struct {
 	Nodes []Node
 }
 
+// Auto as Member.PodsPerNode stands for as many pods as fit.
+const Auto = -1
+
 // Lifecycle says how far a MiniCluster is in its life.
 type Lifecycle int
 
@@ -40,6 +43,8 @@ type Member struct {
 
 	// Wants is the size that the member wants.
 	Wants int32
+	// MinSize is the least size that it can want.
+	MinSize int32
 	// Size is spec.size of the MiniCluster.
 	Size int32
 	// NodePools names the pools that nodes may come from, in order of preference.
@@ -49,6 +54,12 @@ type Member struct {
 	GrowthPolicy v1alpha1.GrowthPolicy
 	// Placement says whether the nodes of one growth may come from several pools. The zero value is Span.
 	Placement v1alpha1.Placement
+
+	// PodsPerNode is how many pods of the member share a node; 0 is 1, and Auto as many as fit an empty node of each of its
+	// pools.
+	PodsPerNode int32
+	// GiveUpAfter is how often a growth may fail in all pools before the wish is set back; 0 is for ever.
+	GiveUpAfter int32
 
 	// PodRequests is what one pod of the member requests.
 	PodRequests Resources
@@ -151,6 +162,12 @@ type Decision struct {
 	// Resize is the size to give the MiniCluster, or 0 to leave it.
 	Resize int32
 
+	// GiveUp sets the wish back, nil to leave it.
+	GiveUp *GiveUp
+
+	// Idle is the number of Ready nodes held that no pod of the member is on.
+	Idle int32
+
 	// Conditions are those of the member, in the order in which a growth makes them True, without times.
 	Conditions []metav1.Condition
 	// WhenReady is the message of the Ready condition when all others are True.
@@ -158,6 +175,14 @@ type Decision struct {
 
 	// Notes tell the steps that this pass takes. A pass that changes nothing has none.
 	Notes []Note
+}
+
+// GiveUp sets a wish back whose growth has failed as often as it may.
+type GiveUp struct {
+	// Size is the wish to go on with.
+	Size int32
+	// Why tells how the growth failed.
+	Why string
 }
 
 // Note is a step in words: a log line and an event.

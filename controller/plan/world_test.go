@@ -35,6 +35,8 @@ type worldPool struct {
 	plan.Pool
 	target  int
 	ordered int
+	// daemons is the CPU that DaemonSets take of each node.
+	daemons int64
 	nodes   map[string]*worldNode
 }
 
@@ -49,8 +51,8 @@ type worldMember struct {
 	plan.Member
 	// pods by index; an empty name is a pod without a node.
 	pods map[int32]string
-	// leaving are nodes of pods that are being deleted.
-	leaving map[string]bool
+	// leaving counts the pods that are being deleted by their nodes.
+	leaving map[string]int
 	gone    bool
 	// formerSize is the size before the last resize, up to which nodes may be reserved until the next pass.
 	formerSize int32
@@ -64,7 +66,7 @@ func newWorld(seed uint64) *world {
 	for _, name := range []string{"a", "b"} {
 		p := pool(name, int32(6+w.rand.IntN(10)))
 		p.ProvisionTimeout = 3 * time.Minute
-		w.pools[name] = &worldPool{Pool: p, nodes: map[string]*worldNode{}}
+		w.pools[name] = &worldPool{Pool: p, nodes: map[string]*worldNode{}, daemons: int64(200 * w.rand.IntN(2))}
 	}
 	return w
 }
@@ -94,11 +96,9 @@ func (w *world) observe() plan.Observed {
 			seen := node.Node
 			seen.Ready = seen.Ready && !node.readyAt.After(w.now)
 			seen.CreatedAt = node.registeredAt
-			seen.Requested = plan.Resources{corev1.ResourceCPU: int64(4000 * min(node.foreign, 1))}
+			seen.Requested = plan.Resources{corev1.ResourceCPU: int64(4000*min(node.foreign, 1)) + p.daemons}
 			for _, m := range w.members {
-				if m.uses(n) {
-					seen.Requested[corev1.ResourceCPU] += 3000
-				}
+				seen.Requested[corev1.ResourceCPU] += m.PodRequests[corev1.ResourceCPU] * int64(m.on(n))
 			}
 			o.Nodes = append(o.Nodes, seen)
 		}
@@ -116,24 +116,37 @@ func (w *world) observe() plan.Observed {
 			}
 		}
 		for _, node := range slices.Sorted(maps.Keys(m.leaving)) {
-			seen.Pods = append(seen.Pods, plan.Pod{Index: 1000, Node: node})
+			for range m.leaving[node] {
+				seen.Pods = append(seen.Pods, plan.Pod{Index: 1000, Node: node})
+			}
 		}
 		o.Members = append(o.Members, seen)
 	}
 	return o
 }
 
-func (m *worldMember) uses(node string) bool {
-	if m.leaving[node] {
-		return true
-	}
+// on counts the member's pods on a node, those that are being deleted too.
+func (m *worldMember) on(node string) int {
+	count := m.leaving[node]
 	for _, n := range m.pods {
 		if n == node {
-			return true
+			count++
 		}
 	}
-	return false
+	return count
 }
+
+// perNode is how many pods of the member share a node of a pool at most: all nodes have four cores.
+func (w *world) perNode(m *worldMember, pool string) int {
+	fit := int((4000 - w.pools[pool].daemons) / m.PodRequests[corev1.ResourceCPU])
+	if m.PodsPerNode == plan.Auto {
+		return fit
+	}
+	return min(max(1, int(m.PodsPerNode)), fit)
+}
+
+// sharing reports whether pods of the member are to share nodes.
+func (m *worldMember) sharing() bool { return m.PodsPerNode != 0 }
 
 // reconcile is one pass of the controller. It is killed after so many writes; a negative number lets it end.
 func (w *world) reconcile(writes int) plan.Decisions {
@@ -155,7 +168,7 @@ func (w *world) reconcile(writes int) plan.Decisions {
 			}
 			if d.Resize > m.Size {
 				w.checkNodesFirst(m, d)
-				w.promise(m.GrowthPolicy != v1alpha1.GrowthAllOrNothing || w.wishes[d.Key.Name][d.Resize],
+				w.promise(m.GrowthPolicy != v1alpha1.GrowthAllOrNothing || w.wishes[d.Key.Name][d.Resize] || (m.sharing() && d.Resize <= m.Wants),
 					"%s takes all or nothing and is resized to %d, which it did not ask for", d.Key.Name, d.Resize)
 			}
 			// One that takes what there is may have had any size on its way.
@@ -169,22 +182,37 @@ func (w *world) reconcile(writes int) plan.Decisions {
 		}
 		m := byName(d)
 		m.Reservations, m.Growth = d.Reservations, d.Growth
+		if d.GiveUp != nil {
+			if !write() {
+				return decisions
+			}
+			w.wish(m, d.GiveUp.Size, "give up")
+		}
 	}
 	return decisions
 }
 
-// checkNodesFirst is the first promise: as many Ready nodes are held as the member will have pods, and none of them has a
-// pod of its former size on it that has yet to leave.
+// checkNodesFirst is the first promise: Ready nodes are held for as many pods as the member will have, and no room is
+// counted that a pod of its former size has yet to leave.
 func (w *world) checkNodesFirst(m *worldMember, d plan.Decision) {
-	ready := int32(0)
+	slots := 0
 	for _, r := range d.Reservations {
 		for _, name := range r.Held {
-			if n := w.node(name); n != nil && !n.readyAt.After(w.now) && n.Ready && !m.leaving[name] {
-				ready++
+			n := w.node(name)
+			if n == nil || n.readyAt.After(w.now) || !n.Ready {
+				continue
 			}
+			stay := 0
+			for index, node := range m.pods {
+				if node == name && index < m.Size {
+					stay++
+				}
+			}
+			room := int((4000-w.pools[n.Pool].daemons)/m.PodRequests[corev1.ResourceCPU]) - m.on(name)
+			slots += min(w.perNode(m, n.Pool), stay+room)
 		}
 	}
-	w.promise(ready >= d.Resize, "%s is resized to %d with %d Ready nodes", m.Key.Name, d.Resize, ready)
+	w.promise(slots >= int(d.Resize), "%s is resized to %d with Ready nodes for %d", m.Key.Name, d.Resize, slots)
 }
 
 func (w *world) node(name string) *worldNode {
@@ -264,7 +292,7 @@ func (w *world) release() {
 
 func (w *world) used(node string) bool {
 	for _, m := range w.members {
-		if m.uses(node) {
+		if m.on(node) > 0 {
 			return true
 		}
 	}
@@ -283,7 +311,7 @@ func (w *world) jobs() {
 			if node := m.pods[index]; index >= size {
 				delete(m.pods, index)
 				if node != "" {
-					m.leaving[node] = true
+					m.leaving[node]++
 				}
 			} else if node != "" && w.node(node) == nil {
 				m.pods[index] = "" // Its node is lost; the Job makes a new pod.
@@ -307,7 +335,11 @@ func (w *world) bind(m *worldMember) string {
 		p := w.pools[name]
 		for _, n := range slices.Sorted(maps.Keys(p.nodes)) {
 			node := p.nodes[n]
-			if node.Ready && !node.readyAt.After(w.now) && !node.Cordoned && node.foreign == 0 && !w.used(n) {
+			if !node.Ready || node.readyAt.After(w.now) || node.Cordoned || node.foreign > 0 {
+				continue
+			}
+			// The pods of one member may share a node. Now and then one of them is on its own though there were room.
+			if own := m.on(n); !w.used(n) || (own > 0 && own < w.perNode(m, name) && w.rand.IntN(8) > 0) {
 				return n
 			}
 		}
@@ -387,9 +419,14 @@ func (w *world) arrive() {
 	policies := []v1alpha1.GrowthPolicy{v1alpha1.GrowthAllOrNothing, v1alpha1.GrowthAllOrNothing, v1alpha1.GrowthBestEffort, v1alpha1.GrowthGreedy}
 	b.GrowthPolicy = policies[w.rand.IntN(len(policies))]
 	b.Placement = []v1alpha1.Placement{v1alpha1.PlacementSpan, v1alpha1.PlacementSingle}[w.rand.IntN(2)]
-	w.members[name] = &worldMember{Member: b.Member, pods: map[int32]string{}, leaving: map[string]bool{}}
+	if w.rand.IntN(3) == 0 {
+		b.PodsPerNode = []int32{2, 3, plan.Auto}[w.rand.IntN(3)]
+		b.PodRequests = plan.Resources{corev1.ResourceCPU: 1300, corev1.ResourcePods: 1}
+	}
+	b.GiveUpAfter = []int32{0, 0, 2}[w.rand.IntN(3)]
+	w.members[name] = &worldMember{Member: b.Member, pods: map[int32]string{}, leaving: map[string]int{}}
 	w.wishes[name] = map[int32]bool{size: true}
-	w.tell("%s arrives with size %d, pools %s, %s, %s", name, size, strings.Join(b.NodePools, ","), b.GrowthPolicy, b.Placement)
+	w.tell("%s arrives with size %d, pools %s, %s, %s, pods per node %d", name, size, strings.Join(b.NodePools, ","), b.GrowthPolicy, b.Placement, b.PodsPerNode)
 }
 
 func (w *world) wish(m *worldMember, size int32, verb string) {
@@ -414,7 +451,7 @@ func (w *world) check() {
 				holder[n] = name
 			}
 		}
-		w.promise(total <= max(m.Size, m.formerSize) || w.wishes[name][total] || m.GrowthPolicy != v1alpha1.GrowthAllOrNothing,
+		w.promise(total <= max(m.Size, m.formerSize) || w.wishes[name][total] || m.GrowthPolicy != v1alpha1.GrowthAllOrNothing || m.sharing(),
 			"%s has reserved %d (%+v, size %d, wants %d, %+v), which is no size that it asked for", name, total, m.Reservations, m.Size, m.Wants, m.Growth)
 	}
 	for name, p := range w.pools {
@@ -454,6 +491,18 @@ func (w *world) checkRest() {
 		if !reserved {
 			w.promise(reason == v1alpha1.ReasonPoolFull || reason == v1alpha1.ReasonPoolTooSmall ||
 				reason == v1alpha1.ReasonQueued || reason == v1alpha1.ReasonBackingOff, "at rest %s waits for %s", d.Key.Name, reason)
+		}
+		if m.Lifecycle == plan.Running && reserved && m.Size == m.Wants {
+			// Pods that share nodes may be spread over more of them than they need.
+			used := map[string]bool{}
+			for _, node := range m.pods {
+				used[node] = true
+			}
+			share := min(w.perNode(m, m.NodePools[0]), w.perNode(m, m.NodePools[len(m.NodePools)-1]))
+			delete(used, "")
+			least := (int(m.Size) + share - 1) / share
+			w.promise(int(d.Reserved()) <= max(least, len(used)) && int(d.Reserved()) >= len(used),
+				"at rest %s of size %d has reserved %d nodes; its pods are on %d", d.Key.Name, m.Size, d.Reserved(), len(used))
 		}
 		if m.Lifecycle != plan.Running {
 			w.promise(len(d.Reservations) == 0, "at rest %s has ended and still holds %+v", d.Key.Name, d.Reservations)

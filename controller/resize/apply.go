@@ -3,7 +3,6 @@ package resize
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -39,8 +38,14 @@ func (r *Reconciler) apply(ctx context.Context, e *entry, d *plan.Decision) erro
 			return fmt.Errorf("resize MiniCluster %s: %w", e.key, err)
 		}
 		r.writes.note(kindMiniCluster, object)
-		r.Metrics.resized(e.cluster.Size, d.Resize, d.Growth, r.Clock.Now())
+		r.Metrics.resized(e.cluster.Size, d.Resize)
 	}
+	if d.GiveUp != nil {
+		if err := r.giveUp(ctx, e, member, d.GiveUp); err != nil {
+			return err
+		}
+	}
+	r.Metrics.observeGrowth(e.member, d, r.Clock.Now())
 	for _, note := range d.Notes {
 		kind := corev1.EventTypeNormal
 		if note.Warning {
@@ -52,34 +57,19 @@ func (r *Reconciler) apply(ctx context.Context, e *entry, d *plan.Decision) erro
 	return nil
 }
 
-// fillStatus makes the status say what was decided.
-func (r *Reconciler) fillStatus(member *v1alpha1.EnsembleMember, e *entry, d *plan.Decision) {
-	status := &member.Status
-	status.ObservedGeneration = member.Generation
-	status.Size = e.size()
-	status.Reserved, status.Nodes = d.Reserved(), d.Nodes
-	status.Reservations, status.Growth = d.Reservations, d.Growth
-	status.Pools = inWords(d.Reservations)
-	status.Selector = minicluster.LabelJobName + "=" + member.Name
-	v1alpha1.SetConditions(&status.Conditions, member.Generation, metav1.NewTime(r.Clock.Now()), d.WhenReady, d.Conditions...)
-	if request := member.Spec.Request; request != nil && request.Size == member.Spec.Size {
-		outcome := ""
-		for i := range status.Conditions {
-			if status.Conditions[i].Type == v1alpha1.ConditionReady {
-				outcome = status.Conditions[i].Message
-			}
-		}
-		status.LastRequest = &v1alpha1.RequestOutcome{Request: *request, Outcome: outcome}
+// giveUp sets the wish of a member back. member is the version that the decision was made on, or the one that was written
+// since, so a wish that came in between stays.
+func (r *Reconciler) giveUp(ctx context.Context, e *entry, member *v1alpha1.EnsembleMember, d *plan.GiveUp) error {
+	member.Spec.Request = &v1alpha1.Request{
+		Action: v1alpha1.RequestGiveUp, Amount: member.Spec.Size - d.Size, Size: d.Size,
+		By: shortened("the controller: "+d.Why, 512), At: metav1.NewMicroTime(r.Clock.Now()),
 	}
-}
-
-// inWords names the pools of the reservations with their numbers of nodes.
-func inWords(reservations []v1alpha1.Reservation) string {
-	words := make([]string, len(reservations))
-	for i := range reservations {
-		words[i] = fmt.Sprintf("%s %d", reservations[i].NodePool, reservations[i].Nodes)
+	member.Spec.Size = d.Size
+	if err := r.Client.Update(ctx, member); err != nil {
+		return fmt.Errorf("set back the wish of EnsembleMember %s: %w", e.key, err)
 	}
-	return strings.Join(words, ", ")
+	r.writes.note(kindMember, member)
+	return nil
 }
 
 // tell logs what happened to a member and makes an event of it, about the MiniCluster, which is what its user looks at.

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/utils/clock"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
@@ -16,14 +17,18 @@ type Metrics struct {
 	conflicts prometheus.Counter
 	resizes   *prometheus.CounterVec
 	steps     *prometheus.CounterVec
-	growths   prometheus.Histogram
+	growths   *prometheus.HistogramVec
+	awaited   *prometheus.GaugeVec
+	idle      *integral
+	pending   *integral
 	members   *prometheus.GaugeVec
 	pods      *prometheus.GaugeVec
 }
 
 // NewMetrics registers the metrics.
-func NewMetrics(registerer prometheus.Registerer) (*Metrics, error) {
+func NewMetrics(registerer prometheus.Registerer, clock clock.PassiveClock) (*Metrics, error) {
 	m := &Metrics{
+		idle: &integral{clock: clock}, pending: &integral{clock: clock},
 		passes: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "ensemble_autoscaler_resize_pass_duration_seconds", Help: "Duration of a pass of the resize controller.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14),
@@ -37,10 +42,13 @@ func NewMetrics(registerer prometheus.Registerer) (*Metrics, error) {
 		steps: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "ensemble_autoscaler_member_steps_total", Help: "Steps of ensemble members, by the reason that their events have: growths that were reserved, fell back to another pool, or failed, and others.",
 		}, []string{"reason"}),
-		growths: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "ensemble_autoscaler_growth_duration_seconds", Help: "Time from when the controller saw the wish for more until the MiniCluster was given a larger size.",
+		growths: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "ensemble_autoscaler_growth_duration_seconds", Help: "Time from the request for more until a step of the growth: nodes Reserved, FellBack to other pools, NodesReady, Resized (ResizedInPart where not all nodes were had), or the failure of all pools (OutOfStock, ProvisionTimeout).",
 			Buckets: prometheus.ExponentialBuckets(0.125, 2, 15),
-		}),
+		}, []string{"until"}),
+		awaited: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "ensemble_autoscaler_nodes_awaited", Help: "Nodes reserved in a pool that its members do not hold yet.",
+		}, []string{"nodepool"}),
 		members: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "ensemble_autoscaler_members", Help: "Ensemble members, by the first condition that is not True (Ready for none).",
 		}, []string{"reason"}),
@@ -59,7 +67,16 @@ func NewMetrics(registerer prometheus.Registerer) (*Metrics, error) {
 	for _, reason := range []string{v1alpha1.ReasonReserved, v1alpha1.ReasonFellBack, v1alpha1.ReasonProvisionTimeout, v1alpha1.ReasonOutOfStock} {
 		m.steps.WithLabelValues(reason)
 	}
-	for _, c := range []prometheus.Collector{m.passes, m.conflicts, m.resizes, m.steps, m.growths, m.members, m.pods} {
+	for _, until := range []string{v1alpha1.ReasonReserved, v1alpha1.ReasonFellBack, v1alpha1.ReasonNodesReady, v1alpha1.ReasonResized, resizedInPart, v1alpha1.ReasonOutOfStock, v1alpha1.ReasonProvisionTimeout} {
+		m.growths.WithLabelValues(until)
+	}
+	idle := prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "ensemble_autoscaler_held_idle_node_seconds_total", Help: "Time that Ready nodes were held for members and had none of their pods, summed over the nodes, since this replica became the leader.",
+	}, m.idle.value)
+	pending := prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "ensemble_autoscaler_pending_pod_seconds_total", Help: "Time that pods of managed MiniClusters waited for a node, summed over the pods, since this replica became the leader.",
+	}, m.pending.value)
+	for _, c := range []prometheus.Collector{m.passes, m.conflicts, m.resizes, m.steps, m.growths, m.members, m.pods, m.awaited, idle, pending} {
 		if err := registerer.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}
@@ -73,21 +90,56 @@ const (
 	shrink = "shrink"
 )
 
-// resized counts a resize. growth is the one that it belongs to, nil for none.
-func (m *Metrics) resized(from, to int32, growth *v1alpha1.Growth, now time.Time) {
+// resizedInPart is a growth whose MiniCluster has grown, and not to the size that was asked for.
+const resizedInPart = "ResizedInPart"
+
+// resized counts a resize.
+func (m *Metrics) resized(from, to int32) {
 	direction := grow
 	if to < from {
 		direction = shrink
-	} else if growth != nil {
-		m.growths.Observe(now.Sub(growth.Since.Time).Seconds())
 	}
 	m.resizes.WithLabelValues(direction).Inc()
+}
+
+// observeGrowth tells how long a growth took until the steps that a pass has taken. member is what it was before.
+func (m *Metrics) observeGrowth(member *v1alpha1.EnsembleMember, d *plan.Decision, now time.Time) {
+	growth := d.Growth
+	if growth == nil {
+		return
+	}
+	since := growth.Since.Time
+	if request := member.Spec.Request; request != nil && request.Size == growth.Size && request.At.Time.Before(since) && growth.Attempts == 0 {
+		since = request.At.Time
+	}
+	until := func(step string) { m.growths.WithLabelValues(step).Observe(max(0, now.Sub(since).Seconds())) }
+	before := member.Status.Growth
+	if growth.GrantedAt != nil && (before == nil || !growth.GrantedAt.Equal(before.GrantedAt)) {
+		if len(growth.Failures) > 0 {
+			until(v1alpha1.ReasonFellBack)
+		} else {
+			until(v1alpha1.ReasonReserved)
+		}
+	}
+	if d.Nodes >= d.Reserved() && member.Status.Nodes < d.Reserved() && growth.RetryAfter == nil {
+		until(v1alpha1.ReasonNodesReady)
+	}
+	if growth.RetryAfter != nil && len(growth.Failures) > 0 && (before == nil || before.Attempts < growth.Attempts) {
+		until(growth.Failures[len(growth.Failures)-1].Reason)
+	}
+	switch {
+	case d.Resize >= growth.Size:
+		until(v1alpha1.ReasonResized)
+	case d.Resize > member.Status.Size:
+		until(resizedInPart)
+	}
 }
 
 func (m *Metrics) observePass(took time.Duration, seen *seen, decisions *plan.Decisions) {
 	m.passes.Observe(took.Seconds())
 	byReason := map[string]int{}
-	var wants, has, reserved, ready int32
+	awaited := map[string]int32{}
+	var wants, has, reserved, ready, idle, pending int32
 	for i := range decisions.Members {
 		d := &decisions.Members[i]
 		byReason[d.FirstUnmet()]++
@@ -98,6 +150,18 @@ func (m *Metrics) observePass(took time.Duration, seen *seen, decisions *plan.De
 		}
 		reserved += d.Reserved()
 		ready += d.Nodes
+		idle += d.Idle
+		pending += e.pending
+		for j := range d.Reservations {
+			r := &d.Reservations[j]
+			awaited[r.NodePool] += max(0, r.Nodes-int32(len(r.Held))) //nolint:gosec // Bounded by the size of the MiniCluster.
+		}
+	}
+	m.idle.goOn(float64(idle))
+	m.pending.goOn(float64(pending))
+	m.awaited.Reset()
+	for nodePool, count := range awaited {
+		m.awaited.WithLabelValues(nodePool).Set(float64(count))
 	}
 	m.members.Reset()
 	for reason, count := range byReason {

@@ -10,7 +10,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/component-helpers/resource"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
@@ -35,6 +37,8 @@ type entry struct {
 	// job is the Job of the MiniCluster, nil when there is none.
 	job  *batchv1.Job
 	pods []plan.Pod
+	// pending is the number of its pods that no node was found for.
+	pending int32
 	// wants is the member's wish, with what this pass has made of it.
 	wants int32
 	// skip is set when this pass has changed or failed to change the member's spec: what is planned for it
@@ -194,7 +198,17 @@ func (s *seen) readPods(ctx context.Context, reader client.Reader, owners map[ty
 	requested := map[string]plan.Resources{}
 	for i := range pods.Items {
 		pod := &pods.Items[i]
-		if pod.Spec.NodeName == "" || ended(pod) {
+		if ended(pod) {
+			continue
+		}
+		var e *entry
+		if owner := metav1.GetControllerOf(pod); owner != nil {
+			e = owners[owner.UID]
+		}
+		if pod.Spec.NodeName == "" {
+			if e != nil && pod.DeletionTimestamp == nil {
+				e.pending++
+			}
 			continue
 		}
 		on := requested[pod.Spec.NodeName]
@@ -204,10 +218,8 @@ func (s *seen) readPods(ctx context.Context, reader client.Reader, owners map[ty
 		}
 		on.Add(plan.ResourcesOf(resource.PodRequests(pod, resource.PodResourcesOptions{})))
 		on[corev1.ResourcePods]++
-		if owner := metav1.GetControllerOf(pod); owner != nil {
-			if e := owners[owner.UID]; e != nil {
-				e.pods = append(e.pods, plan.Pod{Index: indexOf(pod), Node: pod.Spec.NodeName})
-			}
+		if e != nil {
+			e.pods = append(e.pods, plan.Pod{Index: indexOf(pod), Node: pod.Spec.NodeName})
 		}
 	}
 	return requested, nil
@@ -292,10 +304,13 @@ func (e *entry) value() plan.Member {
 		Key:          e.key,
 		Lifecycle:    e.lifecycle(),
 		Wants:        e.wants,
+		MinSize:      e.member.Spec.MinSize,
 		Size:         e.size(),
 		NodePools:    e.member.Spec.NodePools,
 		GrowthPolicy: e.member.Spec.GrowthPolicy,
 		Placement:    e.member.Spec.Placement,
+		PodsPerNode:  podsPerNode(e.member.Spec.PodsPerNode),
+		GiveUpAfter:  ptr.Deref(e.member.Spec.GiveUpAfter, 0),
 		Pods:         e.pods,
 		Reservations: e.member.Status.Reservations,
 		Growth:       e.member.Status.Growth,
@@ -312,6 +327,17 @@ func (e *entry) value() plan.Member {
 	m.PodRequests[corev1.ResourcePods] = 1
 	m.Tolerations = tolerations
 	return m
+}
+
+func podsPerNode(value *intstr.IntOrString) int32 {
+	switch {
+	case value == nil:
+		return 1
+	case value.Type == intstr.String:
+		return plan.Auto
+	default:
+		return value.IntVal
+	}
 }
 
 // size is that of the MiniCluster. One that is out of bounds is not followed, neither by the Flux Operator

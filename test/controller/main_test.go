@@ -55,7 +55,7 @@ func startWith(t *testing.T, most int64, rate endpoint.Rate) *process {
 	if err := endpoint.AddIndexes(t.Context(), mgr.GetFieldIndexer()); err != nil {
 		t.Fatal(err)
 	}
-	metrics, err := resize.NewMetrics(prometheus.NewRegistry())
+	metrics, err := resize.NewMetrics(prometheus.NewRegistry(), clock.RealClock{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package v1alpha1
 import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/intstr"
 
 	autoscalingv1alpha1 "github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 )
@@ -82,6 +83,18 @@ type Member struct {
 	// RequestPolicy says what becomes of a request while one before it is under way.
 	// +optional
 	RequestPolicy autoscalingv1alpha1.RequestPolicy `json:"requestPolicy,omitempty"`
+
+	// PodsPerNode is how many pods of the member share a node: a number of at least 1, or Auto for as many as fit an empty
+	// node of each of its pools by what they request.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="type(self) == int ? self >= 1 && self <= 1024 : self == 'Auto'",message="podsPerNode must be a number from 1 to 1024, or Auto"
+	PodsPerNode *intstr.IntOrString `json:"podsPerNode,omitempty"`
+
+	// GiveUpAfter is how many times a growth may fail in all pools before the wish is set back to the size that the member
+	// has. Unset: it is tried again for as long as it is wanted.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	GiveUpAfter *int32 `json:"giveUpAfter,omitempty"`
 }
 
 // Sidecar has the fields of the ensemble-operator's. None is used.

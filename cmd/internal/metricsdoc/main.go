@@ -118,7 +118,7 @@ func provider(registerer prometheus.Registerer) error {
 }
 
 func controller(registerer prometheus.Registerer) error {
-	if _, err := resize.NewMetrics(registerer); err != nil {
+	if _, err := resize.NewMetrics(registerer, clock.RealClock{}); err != nil {
 		return err
 	}
 	if _, err := endpoint.NewMetrics(registerer); err != nil {

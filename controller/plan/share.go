@@ -1,0 +1,103 @@
+package plan
+
+import "math"
+
+// podsPerNode is how many pods of a member share a node. Where it is left to us it is the least of what fits an empty node
+// of one of its pools: a gang is counted before it is known which pool it will be served by.
+func podsPerNode(m *Member, capacity *capacity) int32 {
+	if m.PodsPerNode != Auto {
+		return max(1, m.PodsPerNode)
+	}
+	least := int64(math.MaxInt64)
+	for _, name := range m.NodePools {
+		if pool := capacity.pools[name]; pool != nil {
+			if fit := room(m.PodRequests, pool.Allocatable, nil); fit > 0 {
+				least = min(least, fit)
+			}
+		}
+	}
+	if least == math.MaxInt64 {
+		return 1
+	}
+	return int32(min(least, math.MaxInt32)) //nolint:gosec // Within the bounds of an int32.
+}
+
+// room is how many times requests fits into what is left of allocatable beside requested.
+func room(requests, allocatable, requested Resources) int64 {
+	least := int64(math.MaxInt64)
+	for name, amount := range requests {
+		if amount > 0 {
+			least = min(least, max(0, allocatable[name]-requested[name])/amount)
+		}
+	}
+	return least
+}
+
+// serves reports whether a held node is Ready and has, or can take, a pod of the member that stays.
+func (c *candidate) serves(node *nodeCapacity) bool {
+	return node.Ready && (c.stays[node.Name] > 0 || node.usable(c.Member))
+}
+
+// slots is how many pods of the member a node has that stay, or could have, at most as many as are to share a node.
+func (c *candidate) slots(node *nodeCapacity) int32 {
+	own := min(c.stays[node.Name], c.perNode)
+	if own == c.perNode || !node.usable(c.Member) {
+		return own
+	}
+	more := room(c.PodRequests, node.Allocatable, node.Requested)
+	return own + int32(min(more, int64(c.perNode-own))) //nolint:gosec // Not more than perNode.
+}
+
+// nodesFor is the number of nodes of its pools that the member needs for a size: those that pods are on which stay, held
+// ones with what they have room for, and others that are taken to be empty.
+func (c *candidate) nodesFor(size int32) int32 {
+	left := max(0, size-c.elsewhere)
+	if c.perNode == 1 {
+		return left
+	}
+	var nodes int32
+	c.eachSlots(func(slots int32, inUse bool) bool {
+		if left <= 0 && !inUse {
+			return false
+		}
+		nodes++
+		left -= slots
+		return true
+	})
+	if left > 0 {
+		nodes += (left-1)/c.perNode + 1
+	}
+	return nodes
+}
+
+// sizeOf is the size that a number of nodes is enough for: nodesFor the other way round.
+func (c *candidate) sizeOf(nodes int32) int32 {
+	if c.perNode == 1 {
+		return nodes + c.elsewhere
+	}
+	size := int64(c.elsewhere)
+	c.eachSlots(func(slots int32, _ bool) bool {
+		if nodes <= 0 {
+			return false
+		}
+		nodes--
+		size += int64(slots)
+		return true
+	})
+	size += int64(max(0, nodes)) * int64(c.perNode)
+	return int32(min(size, math.MaxInt32)) //nolint:gosec // Within the bounds of an int32.
+}
+
+// eachSlots tells the slots of the held nodes that have some, those in use first, until it is told to end.
+func (c *candidate) eachSlots(tell func(slots int32, inUse bool) bool) {
+	for _, inUse := range []bool{true, false} {
+		for _, node := range c.held {
+			if (c.stays[node.Name] > 0) != inUse {
+				continue
+			}
+			if slots := c.slots(node); slots > 0 && !tell(slots, inUse) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,46 @@
+package resize
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
+)
+
+// record returns the decisions of a status with those that a pass adds: what was asked for, the size that the member has
+// got since, and the steps that the pass takes. status is that of before the pass.
+//
+// A resize is told of when its size is seen, not when it is decided: the pass that decides it may write no status, and
+// somebody else may resize too.
+func record(status *v1alpha1.EnsembleMemberStatus, request *v1alpha1.Request, size int32, notes []plan.Note, now time.Time) []v1alpha1.DecisionRecord {
+	decisions := status.Decisions
+	at := metav1.MicroTime{Time: now.Truncate(time.Microsecond)}
+	add := func(at metav1.MicroTime, reason, message string) {
+		decisions = append(decisions, v1alpha1.DecisionRecord{At: at, Reason: reason, Message: shortened(message, 1024)})
+	}
+	if asked := status.LastRequest; request != nil && (asked == nil || asked.At.Before(&request.At)) && request.Action != v1alpha1.RequestGiveUp {
+		add(request.At, v1alpha1.ReasonRequested, fmt.Sprintf("%s by %d to size %d, by %s", strings.ToLower(string(request.Action)), request.Amount, request.Size, request.By))
+	}
+	if status.ObservedGeneration > 0 && status.Size != size {
+		add(at, v1alpha1.ReasonResized, fmt.Sprintf("the MiniCluster has size %d now, after %d", size, status.Size))
+	}
+	for i := range notes {
+		if notes[i].Reason != v1alpha1.ReasonResizing {
+			add(at, notes[i].Reason, notes[i].Message)
+		}
+	}
+	return decisions[max(0, len(decisions)-v1alpha1.MaxDecisions):]
+}
+
+// shortened bounds a text that an API field holds.
+func shortened(text string, most int) string {
+	const ellipsis = "…"
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most-len(ellipsis)], "") + ellipsis
+}

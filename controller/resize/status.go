@@ -1,0 +1,43 @@
+package resize
+
+import (
+	"fmt"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
+)
+
+// fillStatus makes the status say what was decided.
+func (r *Reconciler) fillStatus(member *v1alpha1.EnsembleMember, e *entry, d *plan.Decision) {
+	status := &member.Status
+	status.Decisions = record(status, member.Spec.Request, e.size(), d.Notes, r.Clock.Now())
+	status.ObservedGeneration = member.Generation
+	status.Size = e.size()
+	status.Reserved, status.Nodes = d.Reserved(), d.Nodes
+	status.Reservations, status.Growth = d.Reservations, d.Growth
+	status.Pools = inWords(d.Reservations)
+	status.Selector = minicluster.LabelJobName + "=" + member.Name
+	v1alpha1.SetConditions(&status.Conditions, member.Generation, metav1.NewTime(r.Clock.Now()), d.WhenReady, d.Conditions...)
+	if request := member.Spec.Request; request != nil && request.Size == member.Spec.Size {
+		outcome := ""
+		for i := range status.Conditions {
+			if status.Conditions[i].Type == v1alpha1.ConditionReady {
+				outcome = status.Conditions[i].Message
+			}
+		}
+		status.LastRequest = &v1alpha1.RequestOutcome{Request: *request, Outcome: outcome}
+	}
+}
+
+// inWords names the pools of the reservations with their numbers of nodes.
+func inWords(reservations []v1alpha1.Reservation) string {
+	words := make([]string, len(reservations))
+	for i := range reservations {
+		words[i] = fmt.Sprintf("%s %d", reservations[i].NodePool, reservations[i].Nodes)
+	}
+	return strings.Join(words, ", ")
+}
