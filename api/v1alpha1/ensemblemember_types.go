@@ -79,7 +79,9 @@ type EnsembleMemberSpec struct {
 	// node of each of its pools by what they request. Copied by the controller from the annotation on the MiniCluster.
 	// +optional
 	// +kubebuilder:default=1
-	// +kubebuilder:validation:XValidation:rule="type(self) == int ? self >= 1 && self <= 1024 : self == 'Auto'",message="podsPerNode must be a number from 1 to 1024, or Auto"
+	// +kubebuilder:validation:XIntOrString
+	// +kubebuilder:validation:Pattern=`^Auto$`
+	// +kubebuilder:validation:XValidation:rule="type(self) != int || (int(self) >= 1 && int(self) <= 1024)",message="podsPerNode must be a number from 1 to 1024, or Auto"
 	PodsPerNode *intstr.IntOrString `json:"podsPerNode,omitempty"`
 
 	// GiveUpAfter is how many times a growth may fail in all pools before the wish is set back to the size that the member

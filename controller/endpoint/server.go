@@ -227,6 +227,11 @@ func (s *Server) write(ctx context.Context, m *member, object *v1alpha1.Ensemble
 	if err != nil {
 		return nil, err
 	}
+	if action == actionGrow {
+		if err := s.fits(ctx, object); err != nil {
+			return nil, err
+		}
+	}
 	reply.Wants, reply.Reason, reply.State = size, reason, v1alpha1.ReasonWaitingForCapacity
 	if size < reply.Has {
 		reply.State = v1alpha1.ReasonResizing

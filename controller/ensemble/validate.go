@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/ensemble/v1alpha1"
+	autoscaling "github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/ensemblefile"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
 )
@@ -69,6 +70,10 @@ func (f *findings) member(m *v1alpha1.Member, at *field.Path, defaultPools []str
 		if _, err := minicluster.ParseNodePools(strings.Join(m.NodePools, ",")); err != nil {
 			f.faults = append(f.faults, field.Invalid(at.Child("nodePools"), m.NodePools, "must be the names of NodePools, each once"))
 		}
+	}
+	if share := m.PodsPerNode; share != nil && !minicluster.IsPodsPerNode(share.String()) {
+		f.faults = append(f.faults, field.Invalid(at.Child("podsPerNode"), share.String(), fmt.Sprintf("must be a number from 1 to %d, or %s",
+			autoscaling.MaxPodsPerNode, autoscaling.PodsPerNodeAuto)))
 	}
 	file, faults := ensemblefile.Parse(m.Ensemble, at.Child("ensemble"))
 	f.faults = append(f.faults, faults...)

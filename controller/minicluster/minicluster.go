@@ -204,19 +204,20 @@ func (m *MiniCluster) readAnnotations(annotations map[string]string) (err error)
 // readShare reads how many pods are to share a node.
 func (m *MiniCluster) readShare(annotations map[string]string) error {
 	text, has := annotations[v1alpha1.AnnotationPodsPerNode]
-	switch {
-	case !has:
-		return nil
-	case text == v1alpha1.PodsPerNodeAuto:
-		m.PodsPerNode = intstr.FromString(text)
+	if !has {
 		return nil
 	}
-	number, err := strconv.ParseInt(text, 10, 32)
-	if err != nil || number < 1 || number > v1alpha1.MaxPodsPerNode {
+	if !IsPodsPerNode(text) {
 		return fmt.Errorf("annotation %s is %q; it has to be a number from 1 to %d, or %s", v1alpha1.AnnotationPodsPerNode, text, v1alpha1.MaxPodsPerNode, v1alpha1.PodsPerNodeAuto)
 	}
-	m.PodsPerNode = intstr.FromInt32(int32(number))
+	m.PodsPerNode = intstr.Parse(text)
 	return nil
+}
+
+// IsPodsPerNode reports whether a text says how many pods can share a node.
+func IsPodsPerNode(text string) bool {
+	number, err := strconv.ParseInt(text, 10, 32)
+	return text == v1alpha1.PodsPerNodeAuto || (err == nil && number >= 1 && number <= v1alpha1.MaxPodsPerNode)
 }
 
 // readGiveUp reads how often a growth may fail.

@@ -65,6 +65,18 @@ func TestParse(t *testing.T) {
 			`annotation autoscaling.flux-framework.org/growth-policy is "Slowly"; it has to be one of AllOrNothing, BestEffort, Greedy`},
 		"an unknown placement": {`{metadata: {annotations: {autoscaling.flux-framework.org/placement: "span"}}, spec: {}}`,
 			`annotation autoscaling.flux-framework.org/placement is "span"; it has to be one of Span, Single`},
+		"pods that share a node, and a limit of attempts": {`{metadata: {annotations: {autoscaling.flux-framework.org/pods-per-node: "4", autoscaling.flux-framework.org/give-up-after: "3"}}, spec: {}}`,
+			"size 1 of 1 to 1, 4 pods per node, 3 attempts, unmanaged"},
+		"as many pods per node as fit": {`{metadata: {annotations: {autoscaling.flux-framework.org/pods-per-node: Auto}}, spec: {}}`,
+			"size 1 of 1 to 1, Auto pods per node, unmanaged"},
+		"no pods on a node": {`{metadata: {annotations: {autoscaling.flux-framework.org/pods-per-node: "0"}}, spec: {}}`,
+			`annotation autoscaling.flux-framework.org/pods-per-node is "0"; it has to be a number from 1 to 1024, or Auto`},
+		"too many pods on a node": {`{metadata: {annotations: {autoscaling.flux-framework.org/pods-per-node: "1025"}}, spec: {}}`,
+			`annotation autoscaling.flux-framework.org/pods-per-node is "1025"; it has to be a number from 1 to 1024, or Auto`},
+		"a number of pods in small letters": {`{metadata: {annotations: {autoscaling.flux-framework.org/pods-per-node: auto}}, spec: {}}`,
+			`annotation autoscaling.flux-framework.org/pods-per-node is "auto"; it has to be a number from 1 to 1024, or Auto`},
+		"no attempt at all": {`{metadata: {annotations: {autoscaling.flux-framework.org/give-up-after: "0"}}, spec: {}}`,
+			`annotation autoscaling.flux-framework.org/give-up-after is "0"; it has to be a number of attempts, at least 1`},
 		"an applied size that is none": {`{metadata: {annotations: {autoscaling.flux-framework.org/applied-size: "many"}}, spec: {}}`,
 			`annotation autoscaling.flux-framework.org/applied-size is "many"; it is the controller's own and holds a size of at least 1`},
 		"a spec that is no map": {`{spec: 5}`, "spec: .spec accessor error"},
@@ -90,6 +102,12 @@ func words(m *minicluster.MiniCluster) string {
 	parts := []string{"size " + number(m.Size) + " of " + number(m.MinSize) + " to " + number(m.MaxSize)}
 	if m.AppliedSize != nil {
 		parts = append(parts, "applied "+number(*m.AppliedSize))
+	}
+	if m.PodsPerNode.String() != "1" {
+		parts = append(parts, m.PodsPerNode.String()+" pods per node")
+	}
+	if m.GiveUpAfter != nil {
+		parts = append(parts, number(*m.GiveUpAfter)+" attempts")
 	}
 	if m.Managed() {
 		parts = append(parts, "pools "+strings.Join(m.NodePools, " "))

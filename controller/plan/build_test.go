@@ -19,10 +19,17 @@ var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 var (
 	fourCores = plan.Resources{corev1.ResourceCPU: 4000, corev1.ResourcePods: 110}
 	threeCore = plan.Resources{corev1.ResourceCPU: 3000, corev1.ResourcePods: 1}
+	oneCore   = plan.Resources{corev1.ResourceCPU: 1000, corev1.ResourcePods: 1}
 )
 
 func pool(name string, maxSize int32) plan.Pool {
 	return plan.Pool{Name: name, MaxSize: maxSize, ProvisionTimeout: 10 * time.Minute, Allocatable: fourCores}
+}
+
+// offering is a pool whose nodes have so much CPU, in thousandths.
+func offering(p plan.Pool, cpu int64) plan.Pool {
+	p.Allocatable = plan.Resources{corev1.ResourceCPU: cpu, corev1.ResourcePods: 110}
+	return p
 }
 
 func deleting(p plan.Pool) plan.Pool {
@@ -99,6 +106,12 @@ func (b *memberBuilder) failed(pool, reason string) *memberBuilder {
 
 func (b *memberBuilder) takes(policy v1alpha1.GrowthPolicy, placement v1alpha1.Placement) *memberBuilder {
 	b.GrowthPolicy, b.Placement = policy, placement
+	return b
+}
+
+// shares says how many pods of which requests share a node.
+func (b *memberBuilder) shares(podsPerNode int32, requests plan.Resources) *memberBuilder {
+	b.PodsPerNode, b.PodRequests = podsPerNode, requests
 	return b
 }
 

@@ -368,6 +368,42 @@ func TestPlan(t *testing.T) {
 		nodes: nodes("a", 0, 5),
 		want:  []string{"a: 5 reserved, 5 held; resize to 5; BackingOff"},
 		says:  []string{"5 of 8 nodes were Ready in a within its provisionTimeout; the member takes those that are there; attempt 2 is at 2026-11-23T12:01:00Z"},
+	}, {
+		name:    "pods that share a node need fewer nodes",
+		members: []*memberBuilder{member("m", 2, 8, "a").shares(2, oneCore).holds("a", 1, "a-0").podsOn("a-0", "a-0")},
+		pools:   []plan.Pool{pool("a", 10)},
+		nodes:   nodes("a", 0, 1),
+		want:    []string{"a: 4 reserved, 1 held; WaitingForNodes"},
+		says:    []string{"reserved 3 more nodes in a for size 8"},
+	}, {
+		name:    "and the last node need not be full",
+		members: []*memberBuilder{member("m", 2, 7, "a").shares(2, oneCore).holds("a", 4, names("a", 0, 4)...).podsOn("a-0", "a-0")},
+		pools:   []plan.Pool{pool("a", 10)},
+		nodes:   nodes("a", 0, 4),
+		want:    []string{"a: 4 reserved, 4 held; resize to 7; Resizing"},
+	}, {
+		name:    "a node with room for one more pod is used before a new one is ordered",
+		members: []*memberBuilder{member("m", 1, 2, "a").shares(2, oneCore).holds("a", 1, "a-0").podsOn("a-0")},
+		pools:   []plan.Pool{pool("a", 10)},
+		nodes:   nodes("a", 0, 1),
+		want:    []string{"a: 1 reserved, 1 held; resize to 2; Resizing"},
+	}, {
+		name:    "as many as fit is what the pool with the least room for them has",
+		members: []*memberBuilder{member("m", 1, 9, "a", "b").shares(plan.Auto, oneCore)},
+		pools:   []plan.Pool{pool("a", 10), offering(pool("b", 10), 3500)},
+		want:    []string{"a: 1 reserved, 0 held; WaitingForNodes"},
+	}, {
+		name:    "and a growth is counted by it",
+		members: []*memberBuilder{member("m", 1, 9, "a", "b").shares(plan.Auto, oneCore).holds("a", 1, "a-0").podsOn("a-0")},
+		pools:   []plan.Pool{pool("a", 10), offering(pool("b", 10), 3500)},
+		nodes:   nodes("a", 0, 1),
+		want:    []string{"a: 3 reserved, 1 held; WaitingForNodes"},
+	}, {
+		name:    "pods that would share a node that they do not fit together are refused with both amounts",
+		members: []*memberBuilder{member("m", 1, 1, "a").shares(2, threeCore)},
+		pools:   []plan.Pool{pool("a", 10)},
+		want:    []string{"PodTooLarge"},
+		says:    []string{"2 pods that share a node request 6 of cpu and an empty node of a offers 4"},
 	}}
 	for _, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {
@@ -470,5 +506,34 @@ func TestPlanRetriesBehindThoseThatDidNotFail(t *testing.T) {
 	}
 	if g := decisions[0].Growth; g.Attempts != 2 || g.RetryAfter != nil || !g.Since.Time.Equal(noon) {
 		t.Errorf("growth of the one that failed: %+v, want attempts kept, no retry time, a new place in the queue", g)
+	}
+}
+
+// TestPlanGivesUp: only after as many failures as were allowed, only once all pools have failed, and not below minSize.
+func TestPlanGivesUp(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		after, attempts, minSize int32
+		want                     *plan.GiveUp
+	}{
+		"after the last attempt": {after: 3, attempts: 2, minSize: 1,
+			want: &plan.GiveUp{Size: 2, Why: "the growth to size 8 has failed 3 times: 2 of 8 nodes were Ready in a within its provisionTimeout"}},
+		"not before":             {after: 3, attempts: 1, minSize: 1},
+		"never, without a limit": {after: 0, attempts: 99, minSize: 1},
+		"to minSize at least": {after: 1, attempts: 0, minSize: 4,
+			want: &plan.GiveUp{Size: 4, Why: "the growth to size 8 has failed 1 time: 2 of 8 nodes were Ready in a within its provisionTimeout"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := member("m", 2, 8, "a").holds("a", 8, "a-0", "a-1").podsOn("a-0", "a-1").grows(8, time.Hour, -time.Second).granted("a", time.Hour)
+			m.Growth.Attempts, m.GiveUpAfter, m.MinSize = row.attempts, row.after, row.minSize
+			d := plan.Plan(plan.Observed{Members: []plan.Member{m.Member}, Pools: []plan.Pool{pool("a", 10)}, Nodes: nodes("a", 0, 2)}, noon).Members[0]
+			if diff := cmp.Diff(row.want, d.GiveUp); diff != "" {
+				t.Errorf("give-up (-want +got):\n%s", diff)
+			}
+			if told := slices.ContainsFunc(d.Notes, func(n plan.Note) bool { return n.Warning && n.Reason == v1alpha1.ReasonGaveUp }); told != (row.want != nil) {
+				t.Errorf("told of giving up: %t; notes: %+v", told, d.Notes)
+			}
+		})
 	}
 }

@@ -1,6 +1,22 @@
 package plan
 
-import "math"
+import (
+	"math"
+
+	"k8s.io/apimachinery/pkg/util/intstr"
+)
+
+// PodsPerNode is the value of Member.PodsPerNode for that of the API, where nothing is 1.
+func PodsPerNode(value *intstr.IntOrString) int32 {
+	switch {
+	case value == nil:
+		return 1
+	case value.Type == intstr.String:
+		return Auto
+	default:
+		return value.IntVal
+	}
+}
 
 // podsPerNode is how many pods of a member share a node. Where it is left to us it is the least of what fits an empty node
 // of one of its pools: a gang is counted before it is known which pool it will be served by.

@@ -10,7 +10,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/component-helpers/resource"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -309,7 +308,7 @@ func (e *entry) value() plan.Member {
 		NodePools:    e.member.Spec.NodePools,
 		GrowthPolicy: e.member.Spec.GrowthPolicy,
 		Placement:    e.member.Spec.Placement,
-		PodsPerNode:  podsPerNode(e.member.Spec.PodsPerNode),
+		PodsPerNode:  plan.PodsPerNode(e.member.Spec.PodsPerNode),
 		GiveUpAfter:  ptr.Deref(e.member.Spec.GiveUpAfter, 0),
 		Pods:         e.pods,
 		Reservations: e.member.Status.Reservations,
@@ -327,17 +326,6 @@ func (e *entry) value() plan.Member {
 	m.PodRequests[corev1.ResourcePods] = 1
 	m.Tolerations = tolerations
 	return m
-}
-
-func podsPerNode(value *intstr.IntOrString) int32 {
-	switch {
-	case value == nil:
-		return 1
-	case value.Type == intstr.String:
-		return plan.Auto
-	default:
-		return value.IntVal
-	}
 }
 
 // size is that of the MiniCluster. One that is out of bounds is not followed, neither by the Flux Operator

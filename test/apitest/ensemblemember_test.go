@@ -38,19 +38,26 @@ func TestEnsembleMemberRules(t *testing.T) {
 			change:  `spec: {nodePools: [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q]}`,
 			refused: []string{"spec.nodePools", "must have at most 16 items"},
 		},
-		"an unknown policy":     {change: `spec: {growthPolicy: Best}`, refused: []string{"spec.growthPolicy", "Best", `"AllOrNothing"`}},
-		"a request":             {change: `spec: {request: {action: Grow, amount: 2, size: 4, by: pod demo-0, at: "2026-01-02T03:04:05.678901Z"}}`},
-		"an unknown action":     {change: `spec: {request: {action: grow, amount: 2, size: 4, by: x, at: "2026-01-02T03:04:05.678901Z"}}`, refused: []string{"spec.request.action", "grow", `"Grow", "Shrink", "Adopt"`}},
-		"a negative amount":     {change: `spec: {request: {action: Grow, amount: -2, size: 4, by: x, at: "2026-01-02T03:04:05.678901Z"}}`, refused: []string{"spec.request.amount", "greater than or equal to 0"}},
-		"a request by nobody":   {change: `spec: {request: {action: Grow, amount: 2, size: 4, at: "2026-01-02T03:04:05.678901Z"}}`, refused: []string{"spec.request.by", "Required value"}},
-		"a request of one word": {change: `spec: {request: {action: Grow, amount: 2, size: 4, by: x, at: yesterday}}`, refused: []string{"spec.request.at", "date-time"}},
-		"a misspelt field":      {change: `spec: {pools: [hpc-a]}`, refused: []string{`unknown field "spec.pools"`}},
+		"an unknown policy":      {change: `spec: {growthPolicy: Best}`, refused: []string{"spec.growthPolicy", "Best", `"AllOrNothing"`}},
+		"pods that share a node": {change: `spec: {podsPerNode: 4}`},
+		"as many as fit":         {change: `spec: {podsPerNode: Auto}`},
+		"no pods on a node":      {change: `spec: {podsPerNode: 0}`, refused: []string{"spec.podsPerNode", "podsPerNode must be a number from 1 to 1024, or Auto"}},
+		"too many on a node":     {change: `spec: {podsPerNode: 1025}`, refused: []string{"spec.podsPerNode", "podsPerNode must be a number from 1 to 1024, or Auto"}},
+		"some pods on a node":    {change: `spec: {podsPerNode: some}`, refused: []string{"spec.podsPerNode", `"some"`, "Auto"}},
+		"giving up":              {change: `spec: {giveUpAfter: 3}`},
+		"giving up at once":      {change: `spec: {giveUpAfter: 0}`, refused: []string{"spec.giveUpAfter", "greater than or equal to 1"}},
+		"a request":              {change: `spec: {request: {action: Grow, amount: 2, size: 4, by: pod demo-0, at: "2026-01-02T03:04:05.678901Z"}}`},
+		"an unknown action":      {change: `spec: {request: {action: grow, amount: 2, size: 4, by: x, at: "2026-01-02T03:04:05.678901Z"}}`, refused: []string{"spec.request.action", "grow", `"Grow", "Shrink", "Adopt"`}},
+		"a negative amount":      {change: `spec: {request: {action: Grow, amount: -2, size: 4, by: x, at: "2026-01-02T03:04:05.678901Z"}}`, refused: []string{"spec.request.amount", "greater than or equal to 0"}},
+		"a request by nobody":    {change: `spec: {request: {action: Grow, amount: 2, size: 4, at: "2026-01-02T03:04:05.678901Z"}}`, refused: []string{"spec.request.by", "Required value"}},
+		"a request of one word":  {change: `spec: {request: {action: Grow, amount: 2, size: 4, by: x, at: yesterday}}`, refused: []string{"spec.request.at", "date-time"}},
+		"a misspelt field":       {change: `spec: {pools: [hpc-a]}`, refused: []string{`unknown field "spec.pools"`}},
 	})
 }
 
 func TestEnsembleMemberDefaults(t *testing.T) {
 	member := create(t, edit(t, parse(t, validMember), `{metadata: {name: defaults}, spec: {minSize: null}}`))
-	for path, want := range map[string]any{"spec.minSize": int64(1), "spec.growthPolicy": "AllOrNothing", "spec.request": nil} {
+	for path, want := range map[string]any{"spec.minSize": int64(1), "spec.growthPolicy": "AllOrNothing", "spec.request": nil, "spec.podsPerNode": int64(1), "spec.giveUpAfter": nil} {
 		if got := field(t, member, path); got != want {
 			t.Errorf("%s is %v, want %v", path, got, want)
 		}

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,7 +38,8 @@ func TestMain(m *testing.M) { inprocess.Main(m, &cluster, controlplane.All) }
 // process is a controller that runs in this process.
 type process struct {
 	*inprocess.Mortal
-	server *endpoint.Server
+	server  *endpoint.Server
+	metrics *prometheus.Registry
 }
 
 // audience is the one that tokens have to be for.
@@ -55,7 +57,8 @@ func startWith(t *testing.T, most int64, rate endpoint.Rate) *process {
 	if err := endpoint.AddIndexes(t.Context(), mgr.GetFieldIndexer()); err != nil {
 		t.Fatal(err)
 	}
-	metrics, err := resize.NewMetrics(prometheus.NewRegistry(), clock.RealClock{})
+	registry := prometheus.NewRegistry()
+	metrics, err := resize.NewMetrics(registry, clock.RealClock{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +76,7 @@ func startWith(t *testing.T, most int64, rate endpoint.Rate) *process {
 		Metrics: counts, Rate: rate, Audience: audience,
 	})
 	mgr.Run(t, func(ctx context.Context) error { <-ctx.Done(); return nil }, resize.Kinds()...)
-	return &process{Mortal: mgr, server: members}
+	return &process{Mortal: mgr, server: members, metrics: registry}
 }
 
 // scene is a MiniCluster with a pool of its own, and what the provider and the Flux Operator do for it.
@@ -82,6 +85,8 @@ type scene struct {
 	key types.NamespacedName
 	// outOfStock is set while no nodes can be had.
 	outOfStock bool
+	// podCPU is what a pod requests; empty is 3 of the 4 cores of a node.
+	podCPU string
 }
 
 func newScene(t *testing.T, name string, size int) *scene {
@@ -98,9 +103,7 @@ func newScene(t *testing.T, name string, size int) *scene {
 	if err := cluster.Client.Create(t.Context(), pool); err != nil {
 		t.Fatal(err)
 	}
-	object := minicluster.New()
-	object.SetNamespace(x.key.Namespace)
-	object.SetName(name)
+	object := x.object()
 	object.SetAnnotations(map[string]string{v1alpha1.AnnotationNodePools: name})
 	object.Object["spec"] = map[string]any{
 		"size": int64(size), "minSize": int64(1), "maxSize": int64(6),
@@ -110,6 +113,14 @@ func newScene(t *testing.T, name string, size int) *scene {
 		t.Fatal(err)
 	}
 	return x
+}
+
+// object is the MiniCluster without what is in it.
+func (x *scene) object() *unstructured.Unstructured {
+	object := minicluster.New()
+	object.SetNamespace(x.key.Namespace)
+	object.SetName(x.key.Name)
+	return object
 }
 
 func capacity() corev1.ResourceList {
@@ -207,7 +218,7 @@ func (x *scene) operate(ctx context.Context, s *seen) error {
 					RestartPolicy: corev1.RestartPolicyNever,
 					NodeSelector:  map[string]string{v1alpha1.LabelNodePool: x.key.Name},
 					Containers: []corev1.Container{{Name: "c", Image: "i", Resources: corev1.ResourceRequirements{
-						Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("3")},
+						Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(cmp.Or(x.podCPU, "3"))},
 					}}},
 				}},
 			},

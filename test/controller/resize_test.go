@@ -10,7 +10,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/inprocess"
 )
 
@@ -28,9 +27,7 @@ func (x *scene) wish(size int) {
 // edit writes a size into the MiniCluster itself.
 func (x *scene) edit(size int) {
 	x.Helper()
-	object := minicluster.New()
-	object.SetNamespace(x.key.Namespace)
-	object.SetName(x.key.Name)
+	object := x.object()
 	patch := client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"spec":{"size":%d}}`, size))
 	if err := cluster.Client.Patch(x.Context(), object, patch); err != nil {
 		x.Fatal(err)
@@ -75,9 +72,7 @@ func killed(t *testing.T, most int64) (survived bool) {
 	}
 	x.edit(4)
 	settled(4)
-	object := minicluster.New()
-	object.SetNamespace(x.key.Namespace)
-	object.SetName(x.key.Name)
+	object := x.object()
 	if err := cluster.Client.Delete(t.Context(), object); err != nil {
 		t.Fatal(err)
 	}

@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
+	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/ensemble"
@@ -85,6 +87,23 @@ func TestBadRequests(t *testing.T) {
 		}
 		if r := x.ask(cluster, "grow", 1); r.Status != denied || !strings.Contains(r.Reason, "spec.maxSize") {
 			t.Errorf("grow 1 at the maximum was answered %+v", r)
+		}
+	})
+	t.Run("pods that no node of the pool is large enough for", func(t *testing.T) {
+		x.apply(`
+apiVersion: autoscaling.flux-framework.org/v1alpha1
+kind: NodePool
+metadata: {name: %s}
+spec: {maxSize: 10, template: {capacity: {cpu: "2", memory: 16Gi, pods: "110"}}, machines: {kwok: {bootDelay: 0s}}}
+`, pool)
+		want := "a pod requests 3 of cpu and an empty node of " + pool + " offers 2: no node of the member's NodePools is large enough"
+		var last reply
+		// What the controller has not seen of the pool it does not refuse.
+		if err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, patience, true, func(context.Context) (bool, error) {
+			last = x.ask(other, "grow", 1)
+			return last.Status == denied && strings.Contains(last.Reason, want), nil
+		}); err != nil {
+			t.Errorf("%v: grow 1 was answered %+v, not with %q", err, last, want)
 		}
 	})
 	x.deletePod("stranger")

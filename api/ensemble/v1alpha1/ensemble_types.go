@@ -85,9 +85,8 @@ type Member struct {
 	RequestPolicy autoscalingv1alpha1.RequestPolicy `json:"requestPolicy,omitempty"`
 
 	// PodsPerNode is how many pods of the member share a node: a number of at least 1, or Auto for as many as fit an empty
-	// node of each of its pools by what they request.
+	// node of each of its pools by what they request. The webhook checks it: a rule in CEL would cost too much in a list.
 	// +optional
-	// +kubebuilder:validation:XValidation:rule="type(self) == int ? self >= 1 && self <= 1024 : self == 'Auto'",message="podsPerNode must be a number from 1 to 1024, or Auto"
 	PodsPerNode *intstr.IntOrString `json:"podsPerNode,omitempty"`
 
 	// GiveUpAfter is how many times a growth may fail in all pools before the wish is set back to the size that the member
