@@ -35,7 +35,7 @@ func podsPerNode(m *Member, capacity *capacity) int32 {
 	if least == math.MaxInt64 {
 		return 1
 	}
-	return int32(min(least, math.MaxInt32)) //nolint:gosec // Within the bounds of an int32.
+	return int32(min(least, math.MaxInt32))
 }
 
 // room is how many times requests fits into what is left of allocatable beside requested.
