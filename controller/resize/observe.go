@@ -19,6 +19,49 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
 )
 
+// observer reads the cluster. It remembers what it has made of each object.
+type observer struct {
+	reader   client.Reader
+	clusters *memory[clusterReading]
+	pools    *memory[plan.Pool]
+	jobs     *memory[needs]
+	pods     *memory[podReading]
+	nodes    *memory[plan.Node]
+}
+
+func newObserver(reader client.Reader) *observer {
+	return &observer{
+		reader: reader, clusters: newMemory[clusterReading](), pools: newMemory[plan.Pool](), jobs: newMemory[needs](),
+		pods: newMemory[podReading](), nodes: newMemory[plan.Node](),
+	}
+}
+
+// clusterReading is what is read off a MiniCluster.
+type clusterReading struct {
+	cluster *minicluster.MiniCluster
+	invalid error
+	needs   needs
+}
+
+// needs is what one pod of a member needs of a node.
+type needs struct {
+	requests    plan.Resources
+	tolerations []corev1.Toleration
+}
+
+func needsOf(requests corev1.ResourceList, tolerations []corev1.Toleration) needs {
+	n := needs{requests: plan.ResourcesOf(requests), tolerations: tolerations}
+	n.requests[corev1.ResourcePods] = 1
+	return n
+}
+
+// podReading is what is read off a pod.
+type podReading struct {
+	index    int32
+	requests plan.Resources
+	owner    types.UID
+}
+
 // seen is what a pass has read.
 type seen struct {
 	entries map[types.NamespacedName]*entry
@@ -34,8 +77,10 @@ type entry struct {
 	invalid error
 	member  *v1alpha1.EnsembleMember
 	// job is the Job of the MiniCluster, nil when there is none.
-	job  *batchv1.Job
-	pods []plan.Pod
+	job *batchv1.Job
+	// needs are those of the Job's pods, or of the MiniCluster's while there is none.
+	needs needs
+	pods  []plan.Pod
 	// pending is the number of its pods that no node was found for.
 	pending int32
 	// wants is the member's wish, with what this pass has made of it.
@@ -46,24 +91,30 @@ type entry struct {
 }
 
 // observe reads everything from the caches. Nothing that it returns may be changed.
-func observe(ctx context.Context, reader client.Reader) (*seen, error) {
+func (o *observer) observe(ctx context.Context) (*seen, error) {
 	s := &seen{entries: map[types.NamespacedName]*entry{}}
-	for _, read := range []func(context.Context, client.Reader) error{
-		s.readMembers, s.readMiniClusters, s.readPools,
-	} {
-		if err := read(ctx, reader); err != nil {
+	for _, read := range []func(context.Context, *seen) error{o.readMembers, o.readMiniClusters, o.readPools} {
+		if err := read(ctx, s); err != nil {
 			return nil, err
 		}
 	}
-	owners, err := s.readJobs(ctx, reader)
+	owners, err := o.readJobs(ctx, s)
 	if err != nil {
 		return nil, err
 	}
-	requested, err := s.readPods(ctx, reader, owners)
+	requested, err := o.readPods(ctx, s, owners)
 	if err != nil {
 		return nil, err
 	}
-	return s, s.readNodes(ctx, reader, requested)
+	if err := o.readNodes(ctx, s, requested); err != nil {
+		return nil, err
+	}
+	o.clusters.forget()
+	o.pools.forget()
+	o.jobs.forget()
+	o.pods.forget()
+	o.nodes.forget()
+	return s, nil
 }
 
 func (s *seen) entry(key types.NamespacedName) *entry {
@@ -75,9 +126,9 @@ func (s *seen) entry(key types.NamespacedName) *entry {
 	return e
 }
 
-func (s *seen) readMembers(ctx context.Context, reader client.Reader) error {
+func (o *observer) readMembers(ctx context.Context, s *seen) error {
 	var members v1alpha1.EnsembleMemberList
-	if err := reader.List(ctx, &members, client.UnsafeDisableDeepCopy); err != nil {
+	if err := o.reader.List(ctx, &members, client.UnsafeDisableDeepCopy); err != nil {
 		return fmt.Errorf("list EnsembleMembers: %w", err)
 	}
 	for i := range members.Items {
@@ -87,9 +138,9 @@ func (s *seen) readMembers(ctx context.Context, reader client.Reader) error {
 	return nil
 }
 
-func (s *seen) readMiniClusters(ctx context.Context, reader client.Reader) error {
+func (o *observer) readMiniClusters(ctx context.Context, s *seen) error {
 	clusters := minicluster.NewList()
-	if err := reader.List(ctx, clusters, client.UnsafeDisableDeepCopy); err != nil {
+	if err := o.reader.List(ctx, clusters, client.UnsafeDisableDeepCopy); err != nil {
 		return fmt.Errorf("list MiniClusters: %w", err)
 	}
 	for i := range clusters.Items {
@@ -98,31 +149,42 @@ func (s *seen) readMiniClusters(ctx context.Context, reader client.Reader) error
 			continue
 		}
 		e := s.entry(key)
-		e.cluster, e.invalid = minicluster.Parse(&clusters.Items[i])
+		read := o.clusters.of(&clusters.Items[i], func() clusterReading {
+			read := clusterReading{}
+			if read.cluster, read.invalid = minicluster.Parse(&clusters.Items[i]); read.cluster != nil {
+				read.needs = needsOf(read.cluster.PodRequests, read.cluster.Tolerations)
+			}
+			return read
+		})
+		e.cluster, e.invalid, e.needs = read.cluster, read.invalid, read.needs
 	}
 	return nil
 }
 
-func (s *seen) readPools(ctx context.Context, reader client.Reader) error {
+func (o *observer) readPools(ctx context.Context, s *seen) error {
 	var pools v1alpha1.NodePoolList
-	if err := reader.List(ctx, &pools, client.UnsafeDisableDeepCopy); err != nil {
+	if err := o.reader.List(ctx, &pools, client.UnsafeDisableDeepCopy); err != nil {
 		return fmt.Errorf("list NodePools: %w", err)
 	}
 	for i := range pools.Items {
-		spec := &pools.Items[i].Spec
-		s.pools = append(s.pools, plan.Pool{
-			Name:             pools.Items[i].Name,
-			MaxSize:          spec.MaxSize,
-			Deleting:         pools.Items[i].DeletionTimestamp != nil,
-			Paused:           spec.Paused,
-			OutOfStock:       outOfStock(&pools.Items[i]),
-			Stall:            stall(&pools.Items[i]),
-			ProvisionTimeout: spec.ProvisionTimeout.Duration,
-			Allocatable:      plan.ResourcesOf(spec.Template.AllocatableOrCapacity()),
-			Taints:           spec.Template.Taints,
-		})
+		s.pools = append(s.pools, o.pools.of(&pools.Items[i], func() plan.Pool { return poolOf(&pools.Items[i]) }))
 	}
 	return nil
+}
+
+func poolOf(pool *v1alpha1.NodePool) plan.Pool {
+	spec := &pool.Spec
+	return plan.Pool{
+		Name:             pool.Name,
+		MaxSize:          spec.MaxSize,
+		Deleting:         pool.DeletionTimestamp != nil,
+		Paused:           spec.Paused,
+		OutOfStock:       outOfStock(pool),
+		Stall:            stall(pool),
+		ProvisionTimeout: spec.ProvisionTimeout.Duration,
+		Allocatable:      plan.ResourcesOf(spec.Template.AllocatableOrCapacity()),
+		Taints:           spec.Template.Taints,
+	}
 }
 
 // outOfStock is the latest failure of a pool where that says that the cloud had no machine.
@@ -155,9 +217,9 @@ func stall(pool *v1alpha1.NodePool) plan.Stall {
 }
 
 // readJobs finds the Job of each MiniCluster and returns whose each Job is.
-func (s *seen) readJobs(ctx context.Context, reader client.Reader) (map[types.UID]*entry, error) {
+func (o *observer) readJobs(ctx context.Context, s *seen) (map[types.UID]*entry, error) {
 	var jobs batchv1.JobList
-	if err := reader.List(ctx, &jobs, client.UnsafeDisableDeepCopy); err != nil {
+	if err := o.reader.List(ctx, &jobs, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, fmt.Errorf("list Jobs: %w", err)
 	}
 	owners := map[types.UID]*entry{}
@@ -169,6 +231,8 @@ func (s *seen) readJobs(ctx context.Context, reader client.Reader) (map[types.UI
 		}
 		if e := s.entries[types.NamespacedName{Namespace: job.Namespace, Name: owner.Name}]; e != nil && e.uid() == owner.UID {
 			e.job = job
+			// The Flux Operator adds containers of its own; the Job has them all.
+			e.needs = o.jobs.of(job, func() needs { return needsOf(minicluster.PodNeeds(&job.Spec.Template.Spec)) })
 			owners[job.UID] = e
 		}
 	}
@@ -189,9 +253,9 @@ func (e *entry) uid() types.UID {
 }
 
 // readPods gives each member its pods and returns what the pods on each node request.
-func (s *seen) readPods(ctx context.Context, reader client.Reader, owners map[types.UID]*entry) (map[string]plan.Resources, error) {
+func (o *observer) readPods(ctx context.Context, s *seen, owners map[types.UID]*entry) (map[string]plan.Resources, error) {
 	var pods corev1.PodList
-	if err := reader.List(ctx, &pods, client.UnsafeDisableDeepCopy); err != nil {
+	if err := o.reader.List(ctx, &pods, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, fmt.Errorf("list Pods: %w", err)
 	}
 	requested := map[string]plan.Resources{}
@@ -200,10 +264,8 @@ func (s *seen) readPods(ctx context.Context, reader client.Reader, owners map[ty
 		if ended(pod) {
 			continue
 		}
-		var e *entry
-		if owner := metav1.GetControllerOf(pod); owner != nil {
-			e = owners[owner.UID]
-		}
+		read := o.pods.of(pod, func() podReading { return podOf(pod) })
+		e := owners[read.owner]
 		if pod.Spec.NodeName == "" {
 			if e != nil && pod.DeletionTimestamp == nil {
 				e.pending++
@@ -212,16 +274,24 @@ func (s *seen) readPods(ctx context.Context, reader client.Reader, owners map[ty
 		}
 		on := requested[pod.Spec.NodeName]
 		if on == nil {
-			on = plan.Resources{}
+			on = make(plan.Resources, len(read.requests))
 			requested[pod.Spec.NodeName] = on
 		}
-		on.Add(plan.ResourcesOf(resource.PodRequests(pod, resource.PodResourcesOptions{})))
-		on[corev1.ResourcePods]++
+		on.Add(read.requests)
 		if e != nil {
-			e.pods = append(e.pods, plan.Pod{Index: indexOf(pod), Node: pod.Spec.NodeName})
+			e.pods = append(e.pods, plan.Pod{Index: read.index, Node: pod.Spec.NodeName})
 		}
 	}
 	return requested, nil
+}
+
+func podOf(pod *corev1.Pod) podReading {
+	read := podReading{index: indexOf(pod), requests: plan.ResourcesOf(resource.PodRequests(pod, resource.PodResourcesOptions{}))}
+	read.requests[corev1.ResourcePods]++
+	if owner := metav1.GetControllerOf(pod); owner != nil {
+		read.owner = owner.UID
+	}
+	return read
 }
 
 func ended(pod *corev1.Pod) bool {
@@ -238,13 +308,15 @@ func indexOf(pod *corev1.Pod) int32 {
 	return int32(index)
 }
 
-func (s *seen) readNodes(ctx context.Context, reader client.Reader, requested map[string]plan.Resources) error {
+func (o *observer) readNodes(ctx context.Context, s *seen, requested map[string]plan.Resources) error {
 	var nodes corev1.NodeList
-	if err := reader.List(ctx, &nodes, client.UnsafeDisableDeepCopy); err != nil {
+	if err := o.reader.List(ctx, &nodes, client.UnsafeDisableDeepCopy); err != nil {
 		return fmt.Errorf("list Nodes: %w", err)
 	}
 	for i := range nodes.Items {
-		s.nodes = append(s.nodes, nodeOf(&nodes.Items[i], requested[nodes.Items[i].Name]))
+		node := o.nodes.of(&nodes.Items[i], func() plan.Node { return nodeOf(&nodes.Items[i]) })
+		node.Requested = requested[node.Name]
+		s.nodes = append(s.nodes, node)
 	}
 	return nil
 }
@@ -252,7 +324,7 @@ func (s *seen) readNodes(ctx context.Context, reader client.Reader, requested ma
 // lifecyclePrefix is that of the taints by which Kubernetes itself says that a node is not Ready.
 const lifecyclePrefix = "node.kubernetes.io/"
 
-func nodeOf(node *corev1.Node, requested plan.Resources) plan.Node {
+func nodeOf(node *corev1.Node) plan.Node {
 	out := plan.Node{
 		Name:      node.Name,
 		Pool:      node.Labels[v1alpha1.LabelNodePool],
@@ -260,7 +332,6 @@ func nodeOf(node *corev1.Node, requested plan.Resources) plan.Node {
 		Leaving:   node.DeletionTimestamp != nil,
 		Reserved:  node.Annotations[v1alpha1.AnnotationReserved] == "true",
 		CreatedAt: node.CreationTimestamp.Time,
-		Requested: requested,
 	}
 	if out.Pool == "" {
 		return out
@@ -317,14 +388,7 @@ func (e *entry) value() plan.Member {
 	if e.cluster == nil {
 		return m
 	}
-	requests, tolerations := e.cluster.PodRequests, e.cluster.Tolerations
-	if e.job != nil {
-		// The Flux Operator adds containers of its own; the Job has them all.
-		requests, tolerations = minicluster.PodNeeds(&e.job.Spec.Template.Spec)
-	}
-	m.PodRequests = plan.ResourcesOf(requests)
-	m.PodRequests[corev1.ResourcePods] = 1
-	m.Tolerations = tolerations
+	m.PodRequests, m.Tolerations = e.needs.requests, e.needs.tolerations
 	return m
 }
 

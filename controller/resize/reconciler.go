@@ -58,6 +58,7 @@ type Reconciler struct {
 	Clock   clock.PassiveClock
 	Metrics *Metrics
 
+	observer *observer
 	// writes are what this process has written and its caches may not have seen.
 	writes *writes
 	// faults are what was last said to be wrong with a MiniCluster, by its key.
@@ -66,7 +67,7 @@ type Reconciler struct {
 
 // SetupWithManager starts the reconciler with a manager.
 func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
-	r.writes = newWrites()
+	r.observer, r.writes = newObserver(r.Client), newWrites()
 	all := handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []reconcile.Request {
 		return []reconcile.Request{everything}
 	})
@@ -90,7 +91,7 @@ func Kinds() []client.Object {
 func (r *Reconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
 	started := r.Clock.Now()
 	// 1. Observe.
-	seen, err := observe(ctx, r.Client)
+	seen, err := r.observer.observe(ctx)
 	if err != nil {
 		return reconcile.Result{}, err
 	}

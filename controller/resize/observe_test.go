@@ -1,0 +1,188 @@
+package resize
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
+)
+
+// lists is a reader of what is in memory already, as the caches are: a list is a slice of shallow copies.
+type lists struct {
+	client.Reader
+	members  []v1alpha1.EnsembleMember
+	clusters []unstructured.Unstructured
+	pools    []v1alpha1.NodePool
+	jobs     []batchv1.Job
+	pods     []corev1.Pod
+	nodes    []corev1.Node
+}
+
+func (l *lists) List(_ context.Context, into client.ObjectList, _ ...client.ListOption) error {
+	switch into := into.(type) {
+	case *v1alpha1.EnsembleMemberList:
+		into.Items = append(into.Items, l.members...)
+	case *unstructured.UnstructuredList:
+		into.Items = append(into.Items, l.clusters...)
+	case *v1alpha1.NodePoolList:
+		into.Items = append(into.Items, l.pools...)
+	case *batchv1.JobList:
+		into.Items = append(into.Items, l.jobs...)
+	case *corev1.PodList:
+		into.Items = append(into.Items, l.pods...)
+	case *corev1.NodeList:
+		into.Items = append(into.Items, l.nodes...)
+	default:
+		return fmt.Errorf("there is no list of %T", into)
+	}
+	return nil
+}
+
+// cluster is one of members of the same size, with a pod on each of their nodes; nodes beyond that are free.
+func cluster(members, pools, nodes int) *lists {
+	l := &lists{}
+	meta := func(namespace, format string, number int) metav1.ObjectMeta {
+		name := fmt.Sprintf(format, number)
+		return metav1.ObjectMeta{Namespace: namespace, Name: name, UID: types.UID(name), ResourceVersion: "1", CreationTimestamp: metav1.NewTime(noon)}
+	}
+	capacity := corev1.ResourceList{
+		corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourceMemory: resource.MustParse("16Gi"), corev1.ResourcePods: resource.MustParse("110"),
+	}
+	container := corev1.Container{Name: "c", Image: "i", Resources: corev1.ResourceRequirements{
+		Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("3"), corev1.ResourceMemory: resource.MustParse("8Gi")},
+	}}
+	for p := range pools {
+		l.pools = append(l.pools, v1alpha1.NodePool{
+			ObjectMeta: meta("", "pool-%d", p),
+			Spec: v1alpha1.NodePoolSpec{
+				MaxSize: int32(nodes), ProvisionTimeout: metav1.Duration{Duration: time.Hour}, Template: v1alpha1.NodeTemplate{Capacity: capacity},
+			},
+		})
+	}
+	for n := range nodes {
+		node := corev1.Node{ObjectMeta: meta("", "node-%d", n)}
+		node.Labels = map[string]string{v1alpha1.LabelNodePool: fmt.Sprintf("pool-%d", n%pools)}
+		node.Status = corev1.NodeStatus{Capacity: capacity, Allocatable: capacity, Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}}
+		l.nodes = append(l.nodes, node)
+	}
+	each := nodes * 9 / 10 / members
+	for m := range members {
+		object := minicluster.New()
+		object.Object["spec"] = map[string]any{
+			"size": int64(each), "maxSize": int64(each * 2),
+			"containers": []any{map[string]any{"image": "i", "resources": map[string]any{"requests": map[string]any{"cpu": "3", "memory": "8Gi"}}}},
+		}
+		of := meta("default", "member-%d", m)
+		object.SetNamespace(of.Namespace)
+		object.SetName(of.Name)
+		object.SetUID(of.UID)
+		object.SetResourceVersion("1")
+		object.SetAnnotations(map[string]string{v1alpha1.AnnotationNodePools: fmt.Sprintf("pool-%d", m%pools)})
+		l.clusters = append(l.clusters, *object)
+		l.members = append(l.members, v1alpha1.EnsembleMember{ObjectMeta: of, Spec: v1alpha1.EnsembleMemberSpec{Size: int32(each)}})
+		job := batchv1.Job{ObjectMeta: meta("default", "job-%d", m)}
+		job.Spec.Template.Spec.Containers = []corev1.Container{container}
+		job.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(object, minicluster.GroupVersionKind)}
+		l.jobs = append(l.jobs, job)
+		for i := range each {
+			pod := corev1.Pod{ObjectMeta: meta("default", fmt.Sprintf("member-%d-%%d", m), i)}
+			pod.Labels = map[string]string{batchv1.JobCompletionIndexAnnotation: fmt.Sprint(i)}
+			pod.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(&job, batchv1.SchemeGroupVersion.WithKind("Job"))}
+			pod.Spec.NodeName, pod.Spec.Containers = fmt.Sprintf("node-%d", m*each+i), []corev1.Container{container}
+			l.pods = append(l.pods, pod)
+		}
+	}
+	return l
+}
+
+// TestObserveAgain: what a second pass sees is what a new process would, whatever has changed in between.
+func TestObserveAgain(t *testing.T) {
+	t.Parallel()
+	l := cluster(3, 2, 20)
+	o := newObserver(l)
+	same := func(what string) {
+		t.Helper()
+		again, err := o.observe(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		anew, err := newObserver(l).observe(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(sorted(anew), sorted(again)); diff != "" {
+			t.Errorf("after %s (-new process +this one):\n%s", what, diff)
+		}
+	}
+	same("nothing")
+	same("nothing, again")
+	l.nodes[3].Status.Conditions, l.nodes[3].ResourceVersion = nil, "2"
+	l.pods[4].Spec.NodeName, l.pods[4].ResourceVersion = "node-19", "2"
+	l.pools[1].Spec.Paused, l.pools[1].ResourceVersion = true, "2"
+	l.jobs[0].Spec.Template.Spec.Containers[0].Resources.Requests = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("1")}
+	l.jobs[0].ResourceVersion = "2"
+	changed := l.clusters[1].DeepCopy()
+	changed.Object["spec"] = map[string]any{"size": int64(2), "maxSize": int64(9)}
+	changed.SetResourceVersion("2")
+	l.clusters[1] = *changed
+	same("a change of each kind")
+	l.nodes, l.pods = l.nodes[1:], l.pods[2:]
+	same("nodes and pods that are gone")
+	if kept := len(o.nodes.read) + len(o.pods.read); kept != len(l.nodes)+len(l.pods) {
+		t.Errorf("%d nodes and pods are remembered, and there are %d", kept, len(l.nodes)+len(l.pods))
+	}
+}
+
+// BenchmarkObserve measures what a pass costs before it plans: the first one of a process, and one of which nothing has
+// changed but the version of one pod.
+func BenchmarkObserve(b *testing.B) {
+	for _, size := range []struct{ members, pools, nodes int }{
+		{100, 10, 1_000}, {1_000, 100, 10_000}, {10_000, 1_000, 100_000},
+	} {
+		l := cluster(size.members, size.pools, size.nodes)
+		name := fmt.Sprintf("members=%d/pools=%d/nodes=%d", size.members, size.pools, size.nodes)
+		b.Run(name+"/first", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := newObserver(l).observe(b.Context()); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run(name+"/again", func(b *testing.B) {
+			o := newObserver(l)
+			if _, err := o.observe(b.Context()); err != nil {
+				b.Fatal(err)
+			}
+			b.ReportAllocs()
+			for n := 0; b.Loop(); n++ {
+				l.pods[n%len(l.pods)].ResourceVersion += "1"
+				if _, err := o.observe(b.Context()); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// sorted are the values that a pass plans with, in an order that does not depend on the map they come from.
+func sorted(s *seen) plan.Observed {
+	values := s.values()
+	slices.SortFunc(values.Members, func(a, b plan.Member) int { return strings.Compare(a.Key.String(), b.Key.String()) })
+	return values
+}
