@@ -102,7 +102,7 @@ func (o *observer) observe(ctx context.Context) (*seen, error) {
 	if err != nil {
 		return nil, err
 	}
-	requested, err := o.readPods(ctx, s, owners)
+	requested, err := o.readPods(ctx, owners)
 	if err != nil {
 		return nil, err
 	}
@@ -253,7 +253,7 @@ func (e *entry) uid() types.UID {
 }
 
 // readPods gives each member its pods and returns what the pods on each node request.
-func (o *observer) readPods(ctx context.Context, s *seen, owners map[types.UID]*entry) (map[string]plan.Resources, error) {
+func (o *observer) readPods(ctx context.Context, owners map[types.UID]*entry) (map[string]plan.Resources, error) {
 	var pods corev1.PodList
 	if err := o.reader.List(ctx, &pods, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, fmt.Errorf("list Pods: %w", err)
