@@ -107,6 +107,8 @@ lint: $(TOOLS)/golangci-lint ## Run golangci-lint as .golangci.yml says.
 install-python: ## Install what is missing of the Debian packages that one test speaks Python with; make test does so first.
 	@test/interop/install-python.sh
 
+# No result is taken from a cache: many tests run programs that they build, whose sources the go command does not count
+# among what a test depends on.
 # The race detector needs cgo, and cgo a C compiler. Without Python's packages one test is skipped; CI goes without none.
 .PHONY: test
 test: ## Run all tests, those on the embedded control plane included (its first build takes about ten minutes).
@@ -119,8 +121,8 @@ test: ## Run all tests, those on the embedded control plane included (its first 
 		race=; echo "no C compiler ($$(go env CC)) found, and the race detector needs one: testing without -race" >&2; \
 	fi; \
 	echo "compiling and running the tests (with a cold cache the first result takes some minutes)"; \
-	echo go test $$race -timeout 40m -p 2 $(TEST_FLAGS) $(PACKAGES); \
-	go test $$race -timeout 40m -p 2 $(TEST_FLAGS) $(PACKAGES)
+	echo go test $$race -count=1 -timeout 40m -p 2 $(TEST_FLAGS) $(PACKAGES); \
+	go test $$race -count=1 -timeout 40m -p 2 $(TEST_FLAGS) $(PACKAGES)
 
 .PHONY: demo
 demo: export BOOT_DELAY := $(BOOT_DELAY)

@@ -25,6 +25,9 @@ type Config struct {
 	AnnounceTimeout time.Duration
 	MaxStaleness    time.Duration
 	Limits          serving.Limits
+	// ExpanderAddress is where the expander is served, empty for nowhere; ExpanderBytes the size of its largest request.
+	ExpanderAddress string
+	ExpanderBytes   int
 	Tracing         tracing.Config
 }
 
@@ -55,6 +58,10 @@ func command() *cobra.Command {
 	flags.DurationVar(&config.MaxStaleness, "max-staleness", 30*time.Second,
 		"how long the API server may be out of reach before Cluster Autoscaler is no longer answered from memory")
 	config.Limits.AddFlags(flags)
+	flags.StringVar(&config.ExpanderAddress, "expander-address", ":8087",
+		"address to serve Cluster Autoscaler's gRPC expander on, which asks for no client certificate; empty for nowhere")
+	flags.IntVar(&config.ExpanderBytes, "max-expander-request-bytes", 256<<20,
+		"size of the largest request to the expander, which has all pods that find no node once for each node group")
 	config.Tracing.AddFlags(flags)
 	return cmd
 }
@@ -65,6 +72,8 @@ func (c *Config) validate(given func(flag string) bool) error {
 		return fmt.Errorf("--max-staleness is %s; it must be at least 1s", c.MaxStaleness)
 	case c.AnnounceTimeout < 0:
 		return fmt.Errorf("--release-announce-timeout is %s; it must not be negative", c.AnnounceTimeout)
+	case c.ExpanderBytes < 1<<20:
+		return fmt.Errorf("--max-expander-request-bytes is %d; it must be at least %d", c.ExpanderBytes, 1<<20)
 	}
 	return errors.Join(c.TLS.validate(given), c.Limits.Validate(), c.Tracing.Validate())
 }

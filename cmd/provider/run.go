@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/go-logr/logr"
 	"google.golang.org/grpc"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/utils/clock"
@@ -16,9 +17,11 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/mutualtls"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/process"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/serving"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/tracing"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/expander"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/externalgrpc"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/machines/kwok"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/pool"
@@ -110,14 +113,58 @@ func serve(ctx context.Context, mgr manager.Manager, watches *process.Watches, c
 			return err
 		}
 	}
+	expanding, err := serveExpander(config, provider, security, traces, synced, log)
+	if err != nil {
+		return err
+	}
+	if expanding != nil {
+		if err := mgr.Add(expanding); err != nil {
+			return err
+		}
+	}
+	var options []grpc.ServerOption
+	if security != nil {
+		options = security.ServerOptions()
+	}
 	return process.Add(mgr, synced, contact, process.Everywhere(provider.Announce), &serving.Server{
 		Name:     "CloudProvider",
 		Address:  config.GRPCAddress,
 		Register: func(r grpc.ServiceRegistrar) { externalgrpc.RegisterCloudProviderServer(r, provider) },
 		Limits:   config.Limits,
-		Options:  slices.Concat(security, traces.ServerOptions()),
+		Options:  slices.Concat(options, traces.ServerOptions()),
 		Ready:    synced.Wait,
 		Metrics:  metrics.Registry,
 		Log:      log, ShutdownTimeout: process.ShutdownTimeout,
 	})
+}
+
+// expanderRate is how often one address may ask the expander. Cluster Autoscaler asks once in a loop.
+const expanderRate, expanderBurst = 5, 20
+
+// serveExpander is the server of the expander, nil for none. It has a port of its own: Cluster Autoscaler shows no
+// certificate to an expander, and its requests are large.
+func serveExpander(config *Config, provider *server.CloudProvider, security *mutualtls.Security, traces *tracing.Tracing, synced *process.Synced, log logr.Logger) (*serving.Server, error) {
+	if config.ExpanderAddress == "" {
+		return nil, nil
+	}
+	expanding, err := server.NewExpander(provider, metrics.Registry, log.WithName("expander"))
+	if err != nil {
+		return nil, err
+	}
+	limits := config.Limits
+	limits.RequestsPerSecond, limits.Burst, limits.RequestBytes, limits.Streams = expanderRate, expanderBurst, config.ExpanderBytes, 4
+	options := traces.ServerOptions()
+	if security != nil {
+		options = append(options, security.ServerTLS())
+	}
+	return &serving.Server{
+		Name:     "Expander",
+		Address:  config.ExpanderAddress,
+		Register: func(r grpc.ServiceRegistrar) { expander.RegisterExpanderServer(r, expanding) },
+		Limits:   limits,
+		Options:  options,
+		Ready:    synced.Wait,
+		Metrics:  metrics.Registry,
+		Log:      log, ShutdownTimeout: process.ShutdownTimeout,
+	}, nil
 }

@@ -8,7 +8,6 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/spf13/pflag"
-	"google.golang.org/grpc"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -104,8 +103,8 @@ func (c *TLSConfig) validate(given func(flag string) bool) error {
 // changed to a pod.
 const filesEvery = 10 * time.Second
 
-// secure is what the server needs to be secured, which it adds to the manager.
-func secure(mgr manager.Manager, config *Config, log logr.Logger) ([]grpc.ServerOption, error) {
+// secure returns what secures the servers, whose upkeep it adds to the manager; nil is for no TLS.
+func secure(mgr manager.Manager, config *Config, log logr.Logger) (*mutualtls.Security, error) {
 	c := &config.TLS
 	if c.Insecure {
 		log.Info("WARNING: serving without TLS: whoever reaches the port may order and delete machines", "address", config.GRPCAddress)
@@ -130,7 +129,7 @@ func secure(mgr manager.Manager, config *Config, log logr.Logger) ([]grpc.Server
 		if err := mgr.Add(files); err != nil {
 			return nil, fmt.Errorf("watch the certificate files: %w", err)
 		}
-		return security.ServerOptions(), nil
+		return security, nil
 	}
 	namespace, err := process.Namespace(c.Namespace)
 	if err != nil {
@@ -152,5 +151,5 @@ func secure(mgr manager.Manager, config *Config, log logr.Logger) ([]grpc.Server
 	if err != nil {
 		return nil, err
 	}
-	return security.ServerOptions(), nil
+	return security, nil
 }

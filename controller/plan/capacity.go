@@ -7,6 +7,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 )
 
 // capacity is what a pass knows of the nodes: who holds which, and which are free.
@@ -114,26 +116,11 @@ func (n *nodeCapacity) tolerated(m *Member) bool {
 	for i := range n.Taints {
 		taint := &n.Taints[i]
 		ofTemplate := slices.ContainsFunc(n.pool.Taints, func(t corev1.Taint) bool { return t.MatchTaint(taint) })
-		if !ofTemplate && !tolerates(m.Tolerations, taint) {
+		if !ofTemplate && !v1alpha1.Tolerates(m.Tolerations, taint) {
 			return false
 		}
 	}
 	return true
-}
-
-func tolerates(tolerations []corev1.Toleration, taint *corev1.Taint) bool {
-	return slices.ContainsFunc(tolerations, func(t corev1.Toleration) bool {
-		if t.Effect != "" && t.Effect != taint.Effect {
-			return false
-		}
-		if t.Key == "" {
-			return t.Operator == corev1.TolerationOpExists
-		}
-		if t.Key != taint.Key {
-			return false
-		}
-		return t.Operator == corev1.TolerationOpExists || t.Value == taint.Value
-	})
 }
 
 // coming reports whether a node that is not Ready is still within its time to become so. It is then one of

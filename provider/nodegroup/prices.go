@@ -91,8 +91,7 @@ func (n *PodNeeds) share(o *offer) (share float64, fits bool) {
 		}
 	}
 	for i := range o.taints {
-		taint := &o.taints[i]
-		if !slices.ContainsFunc(n.Tolerations, func(t corev1.Toleration) bool { return tolerates(&t, taint) }) {
+		if !v1alpha1.Tolerates(n.Tolerations, &o.taints[i]) {
 			return 0, false
 		}
 	}
@@ -107,16 +106,4 @@ func (n *PodNeeds) share(o *offer) (share float64, fits bool) {
 		share = max(share, request.AsApproximateFloat64()/available.AsApproximateFloat64())
 	}
 	return share, true
-}
-
-func tolerates(t *corev1.Toleration, taint *corev1.Taint) bool {
-	switch {
-	case t.Effect != "" && t.Effect != taint.Effect:
-		return false
-	case t.Key == "":
-		return t.Operator == corev1.TolerationOpExists
-	case t.Key != taint.Key:
-		return false
-	}
-	return t.Operator == corev1.TolerationOpExists || t.Value == taint.Value
 }

@@ -130,7 +130,7 @@ func (c *cluster) startProvider(ctx context.Context) (err error) {
 		return err
 	}
 	c.provider, err = c.plane.Run("provider", exec.CommandContext(ctx, c.bench.provider,
-		"--kubeconfig="+c.file("provider.kubeconfig"), "--grpc-address="+c.address,
+		"--kubeconfig="+c.file("provider.kubeconfig"), "--grpc-address="+c.address, "--expander-address=",
 		"--metrics-address=0", "--health-address=0", "--leader-elect=false", "--max-requests-per-second=0",
 		"--tls-cert-file="+server.Certificate, "--tls-key-file="+server.Key, "--client-ca-file="+server.Authority))
 	return err

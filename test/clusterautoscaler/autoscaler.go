@@ -32,6 +32,8 @@ type autoscaler struct {
 	log      *slog.Logger
 	// choose picks one of several ways to help pods, by its index.
 	choose func([]expansion) int
+	// expander says which ways to choose from; nil is all.
+	expander *grpcExpander
 
 	started     bool
 	lastScaleUp time.Time

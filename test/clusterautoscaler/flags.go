@@ -14,6 +14,9 @@ type options struct {
 	kubeconfig  string
 	cloudConfig string
 
+	// expanderURL and expanderCert are those of the grpc expander, both empty for none.
+	expanderURL, expanderCert string
+
 	scanInterval   time.Duration
 	enforceMinSize bool
 
@@ -59,7 +62,9 @@ func parseFlags(args []string, stderr io.Writer) (options, []string, error) {
 	flags.DurationVar(&o.initialBackoff, "initial-node-group-backoff-duration", 5*time.Minute, "first backoff of a group after a failed scale-up")
 	flags.DurationVar(&o.maxBackoff, "max-node-group-backoff-duration", 30*time.Minute, "longest backoff of a group")
 	flags.DurationVar(&o.backoffReset, "node-group-backoff-reset-timeout", 3*time.Hour, "time after which a failure is forgotten")
-	flags.StringVar(&expander, "expander", "random", "any but grpc; options are chosen at random")
+	flags.StringVar(&expander, "expander", "random", "grpc at the beginning, or none; what that leaves is chosen from at random")
+	flags.StringVar(&o.expanderURL, "grpc-expander-url", "", "host:port of the grpc expander")
+	flags.StringVar(&o.expanderCert, "grpc-expander-cert", "", "path of the certificates that the grpc expander may be known by, PEM")
 	flags.BoolVar(&elect, "leader-elect", false, "false and nothing else: there is one replica")
 
 	known, ignored := splitFlags(flags, args)
@@ -76,10 +81,14 @@ func parseFlags(args []string, stderr io.Writer) (options, []string, error) {
 	case o.scanInterval <= 0:
 		return options{}, nil, fmt.Errorf("--scan-interval is %s, it must be above 0", o.scanInterval)
 	}
-	for name := range strings.SplitSeq(expander, ",") {
-		if name == "grpc" {
-			return options{}, nil, fmt.Errorf("--expander is %q, the grpc expander is not supported here", expander)
-		}
+	first, rest, _ := strings.Cut(expander, ",")
+	switch asks := first == "grpc"; {
+	case strings.Contains(","+rest+",", ",grpc,"):
+		return options{}, nil, fmt.Errorf("--expander is %q, grpc is supported as the first one only", expander)
+	case asks && (o.expanderURL == "" || o.expanderCert == ""):
+		return options{}, nil, fmt.Errorf("--expander is %q, which needs --grpc-expander-url and --grpc-expander-cert", expander)
+	case !asks:
+		o.expanderURL, o.expanderCert = "", ""
 	}
 	return o, ignored, nil
 }

@@ -35,7 +35,8 @@ func TestFlagsThatAreRefused(t *testing.T) {
 		"no cloud config":     {nil, "--cloud-config is missing"},
 		"another provider":    {[]string{"--cloud-provider=aws", "--cloud-config=c"}, `"aws", only externalgrpc`},
 		"leader election":     {[]string{"--leader-elect", "--cloud-config=c"}, "--leader-elect=false"},
-		"the grpc expander":   {[]string{"--expander=grpc,random", "--cloud-config=c"}, "grpc expander is not supported"},
+		"grpc without a url":  {[]string{"--expander=grpc,random", "--cloud-config=c"}, "needs --grpc-expander-url and --grpc-expander-cert"},
+		"grpc as the second":  {[]string{"--expander=random,grpc", "--cloud-config=c"}, "grpc is supported as the first one only"},
 		"no scan interval":    {[]string{"--scan-interval=0s", "--cloud-config=c"}, "must be above 0"},
 		"a malformed boolean": {[]string{"--scale-down-enabled=maybe", "--cloud-config=c"}, "maybe"},
 	} {

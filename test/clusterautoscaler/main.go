@@ -13,7 +13,7 @@
 //
 // What it leaves out: draining (only nodes empty but for DaemonSet and mirror pods are removed), pod
 // affinity, topology spread, volumes and DaemonSet overhead in the simulation of pods, expanders other
-// than random, balancing of similar groups, resource limits, priorities, ProvisioningRequests, GPUs,
+// than grpc and random, balancing of similar groups, resource limits, priorities, ProvisioningRequests, GPUs,
 // events, the status ConfigMap, metrics and leader election. Unlike the real one it asks for the template
 // of every group in every loop.
 package main
@@ -84,6 +84,18 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 
 	a := newAutoscaler(options, newProvider(connection, timeout, log), kube, log)
 	a.choose = func(options []expansion) int { return rand.IntN(len(options)) }
+	if options.expanderURL != "" {
+		asked, connection, err := dialExpander(options.expanderURL, options.expanderCert, log)
+		if err != nil {
+			return err
+		}
+		defer func() {
+			if err := connection.Close(); err != nil {
+				log.Warn("closing the connection to the expander", "error", err)
+			}
+		}()
+		a.expander = asked
+	}
 	log.Info("autoscaling", "scanInterval", options.scanInterval, "enforceNodeGroupMinSize", options.enforceMinSize)
 	defer a.provider.cleanup()
 	return a.loop(ctx)

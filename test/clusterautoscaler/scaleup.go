@@ -134,6 +134,12 @@ func (a *autoscaler) scaleUp(ctx context.Context, pods []*corev1.Pod, now time.T
 		a.log.Info("no group helps the pods", "pods", len(pods))
 		return false, nil
 	}
+	if a.expander != nil {
+		if options = a.expander.best(ctx, options, a.books); len(options) == 0 {
+			a.log.Info("the expander wants no scale-up", "pods", len(pods))
+			return false, nil
+		}
+	}
 	best := options[a.choose(options)]
 	a.log.Info("scale-up for pods", "group", best.group.id, "pods", len(best.pods), "of", len(pods), "options", len(options))
 	return true, a.increase(ctx, best.group, best.target, best.count, now)

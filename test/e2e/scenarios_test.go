@@ -59,8 +59,7 @@ func TestScenarios(t *testing.T) {
 }
 
 // TestAutoscalerKilled runs scenarios in which Cluster Autoscaler is killed in the middle of things.
-// It is not parallel: one that has just been started orders nodes for pods that wait for some that are on their way,
-// as those of a MiniCluster do that another test has just made. Such nodes are its own, and stay for ten minutes.
+// It is not parallel: one that has just been started knows of no order and no backoff, which others wait for.
 func TestAutoscalerKilled(t *testing.T) {
 	for name, scenario := range map[string]func(*tenant){
 		"a member grows and shrinks": growAndShrink, "a pool is out of stock": outOfStock, "a pool is paused": pausedPool,

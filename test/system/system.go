@@ -71,8 +71,10 @@ type System struct {
 	Client client.WithWatch
 	// Provider, Controller, Autoscaler and Operator are the processes.
 	Provider, Controller, Autoscaler, Operator *controlplane.Process
-	// EndpointAddress is where ensemble members are served, ProviderAddress where Cluster Autoscaler is.
-	EndpointAddress, ProviderAddress string
+	// EndpointAddress is where ensemble members are served, ProviderAddress where Cluster Autoscaler is, and ExpanderAddress
+	// where it asks which group to expand.
+	EndpointAddress, ProviderAddress, ExpanderAddress string
+
 	// ProviderMetrics and ControllerMetrics are the addresses that serve /metrics.
 	ProviderMetrics, ControllerMetrics string
 	// Kubeconfig is the path of the administrator's kubeconfig.
@@ -265,17 +267,20 @@ func (s *System) startProvider(ctx context.Context) (err error) {
 	if s.ProviderMetrics, err = s.address(); err != nil {
 		return err
 	}
-	s.Provider, err = s.runProvider(ctx, "provider", "", s.ProviderAddress, s.providerHealth, s.ProviderMetrics)
+	if s.ExpanderAddress, err = s.address(); err != nil {
+		return err
+	}
+	s.Provider, err = s.runProvider(ctx, "provider", "", s.ProviderAddress, s.ExpanderAddress, s.providerHealth, s.ProviderMetrics)
 	return err
 }
 
-func (s *System) runProvider(ctx context.Context, name, apiServer, address, health, metrics string) (*controlplane.Process, error) {
+func (s *System) runProvider(ctx context.Context, name, apiServer, address, expander, health, metrics string) (*controlplane.Process, error) {
 	kubeconfig, err := s.serviceAccountAt(ctx, Namespace, "provider", name, apiServer)
 	if err != nil {
 		return nil, err
 	}
 	return s.Plane.Run(name, exec.Command(s.programs.provider, append(append(s.commonFlags(kubeconfig, address, health, metrics),
-		"--namespace="+Namespace, "--tls-extra-names=127.0.0.1"), s.options.ProviderFlags...)...))
+		"--expander-address="+expander, "--namespace="+Namespace, "--tls-extra-names=127.0.0.1"), s.options.ProviderFlags...)...))
 }
 
 // commonFlags are those of both binaries.
@@ -362,6 +367,7 @@ func (s *System) startAutoscaler(ctx context.Context) (err error) {
 	s.Autoscaler, err = s.Plane.Run("cluster-autoscaler", exec.Command(s.programs.clusterAutoscaler, append([]string{
 		"--kubeconfig=" + kubeconfig, "--cloud-provider=externalgrpc", "--cloud-config=" + s.file("cloud-config.yaml"),
 		"--namespace=" + Namespace, "--enforce-node-group-min-size=true", "--leader-elect=false", "--address=" + own,
+		"--expander=grpc,least-waste", "--grpc-expander-url=" + s.ExpanderAddress, "--grpc-expander-cert=" + s.file("tls-ca.crt"),
 	}, s.options.AutoscalerFlags...)...))
 	return err
 }
@@ -390,7 +396,7 @@ func (s *System) AddReplica(ctx context.Context, name, apiServer string) (*Repli
 		}
 	}
 	var err error
-	if r.Process, err = s.runProvider(ctx, name, apiServer, r.Address, r.health, r.Metrics); err != nil {
+	if r.Process, err = s.runProvider(ctx, name, apiServer, r.Address, "", r.health, r.Metrics); err != nil {
 		return nil, err
 	}
 	return r, r.Ready(ctx)

@@ -34,10 +34,12 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/endpoint"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/resize"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/ensemble"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/expander"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/externalgrpc"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/machines"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/nodegroup"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/pool"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/server"
 )
 
 func main() {
@@ -112,8 +114,12 @@ func provider(registerer prometheus.Registerer) error {
 	if err := mutualtls.Describe(registerer); err != nil {
 		return err
 	}
+	if _, err := server.NewExpander(nil, registerer, logr.Discard()); err != nil {
+		return err
+	}
 	return (&serving.Server{Metrics: registerer, Log: logr.Discard(), Register: func(r grpc.ServiceRegistrar) {
 		externalgrpc.RegisterCloudProviderServer(r, externalgrpc.UnimplementedCloudProviderServer{})
+		expander.RegisterExpanderServer(r, expander.UnimplementedExpanderServer{})
 	}}).Describe()
 }
 

@@ -25,6 +25,12 @@ func (s *Security) OfferTLS() grpc.ServerOption {
 	})
 }
 
+// ServerTLS makes a gRPC server show its certificate and ask for none. It is for clients that have none to show, such as
+// Cluster Autoscaler where it asks an expander.
+func (s *Security) ServerTLS() grpc.ServerOption {
+	return grpc.Creds(credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.GetCertificate}))
+}
+
 type offered struct {
 	credentials.TransportCredentials
 	plain credentials.TransportCredentials

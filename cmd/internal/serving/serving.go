@@ -113,7 +113,8 @@ func (s *Server) Start(ctx context.Context) error {
 // namespace is the prefix of the names of all metrics.
 const namespace = "ensemble_autoscaler"
 
-// metrics registers what counts requests, by method and code, with their latencies, and panics.
+// metrics registers what counts requests, by method and code, with their latencies, and panics. The servers of a process
+// share it.
 func (s *Server) metrics() (requests *grpcprometheus.ServerMetrics, panics prometheus.Counter, err error) {
 	requests = grpcprometheus.NewServerMetrics(
 		grpcprometheus.WithServerCounterOptions(grpcprometheus.WithNamespace(namespace)),
@@ -126,10 +127,22 @@ func (s *Server) metrics() (requests *grpcprometheus.ServerMetrics, panics prome
 	panics = prometheus.NewCounter(prometheus.CounterOpts{
 		Namespace: namespace, Name: "grpc_panics_recovered_total", Help: "Requests that panicked.",
 	})
-	for _, c := range []prometheus.Collector{requests, panics} {
-		if err := s.Metrics.Register(c); err != nil {
-			return nil, nil, fmt.Errorf("register the metrics of %s: %w", s.Name, err)
-		}
+	if requests, err = registered(s.Metrics, requests); err == nil {
+		panics, err = registered(s.Metrics, panics)
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("register the metrics of %s: %w", s.Name, err)
 	}
 	return requests, panics, nil
+}
+
+// registered registers a collector, or returns the one that is registered in its place already.
+func registered[C prometheus.Collector](registerer prometheus.Registerer, c C) (C, error) {
+	err := registerer.Register(c)
+	if already, is := errors.AsType[prometheus.AlreadyRegisteredError](err); is {
+		if there, is := already.ExistingCollector.(C); is {
+			return there, nil
+		}
+	}
+	return c, err
 }
