@@ -50,7 +50,13 @@ func (g *Group) IncreaseSize(delta int32) (target, forMembers int32, err error) 
 		return 0, 0, refuse(OutOfRange, "the target size %d of %s plus %d is %d, above its maxSize %d",
 			g.Target, g.Name, delta, int64(g.Target)+int64(delta), g.MaxSize)
 	}
-	return g.Target + delta, g.raisedForMembers(g.Target+delta, g.Floor), nil
+	target, floor := g.Target+delta, g.Floor
+	if target == g.AnnouncedFloor {
+		// It asks for the least size that it was told at the start of its loop. Members may have given up a part of that since,
+		// and then these orders are to be given up too: nobody else has asked for them.
+		floor = max(floor, g.AnnouncedFloor)
+	}
+	return target, g.raisedForMembers(target, floor), nil
 }
 
 // raisedForMembers is the part of a target that a floor calls for, when the target is raised to it. What

@@ -40,6 +40,8 @@ func TestIncreaseSize(t *testing.T) {
 		{"by more than a number can hold", group(2), 2147483647, "refused 1: the target size 2 of hpc plus 2147483647 is 2147483649, above its maxSize 10", 0},
 		{"to the floor, which is for members", floor(4, group(2, up(0), up(1))), 2, "target 4", 4},
 		{"beyond the floor, of which a part is for members", floor(4, group(2, up(0), up(1))), 5, "target 7", 4},
+		{"to the floor that it was told, which is lower now", announced(4, floor(3, group(2, up(0), up(1)))), 2, "target 4", 4},
+		{"beyond the floor that it was told", announced(4, floor(3, group(2, up(0), up(1)))), 3, "target 5", 3},
 		{"of a paused pool", paused(group(2)), 1, "refused 2: hpc is paused: its spec.paused is true", 0},
 		{"of a pool that is being deleted", deleting(group(2)), 1, "refused 2: hpc is being deleted", 0},
 		{"while orders for members are outstanding", forMembers(5, group(5, up(0))), 2, "target 7", 5},
@@ -52,6 +54,31 @@ func TestIncreaseSize(t *testing.T) {
 				t.Errorf("got %s, %d for members; want %s, %d for members", got, part, row.want, row.forMembers)
 			}
 		})
+	}
+}
+
+// announced is a pool of which Cluster Autoscaler was told a least size.
+func announced(size int32, g *nodegroup.Group) *nodegroup.Group {
+	g.AnnouncedFloor = size
+	return g
+}
+
+// TestIncreaseToFormerFloor: machines that Cluster Autoscaler orders for a floor which is lower by then are not made. They
+// would be nobody's: neither a member's, nor wanted by a pod.
+func TestIncreaseToFormerFloor(t *testing.T) {
+	t.Parallel()
+	g := announced(4, floor(2, group(2, up(0, heldBy("ns/m")), up(1, heldBy("ns/m")))))
+	g.Reservations = []nodegroup.Reservation{{Member: "ns/m", Nodes: 2, Held: []string{machineName(0), machineName(1)}}}
+	var err error
+	if g.Target, g.ForMembers, err = g.IncreaseSize(2); err != nil {
+		t.Fatal(err)
+	}
+	if d := nodegroup.Plan(g, announceTimeout, noon); len(d.Order) > 0 {
+		t.Errorf("it orders %v", d.Order)
+	}
+	g.AnnouncedFloor = 2
+	if d := nodegroup.Plan(g, announceTimeout, noon); len(d.Order) > 0 || d.GiveUp != 2 {
+		t.Errorf("when Cluster Autoscaler was told the floor, it orders %v and gives up %d orders, not 2", d.Order, d.GiveUp)
 	}
 }
 
