@@ -192,6 +192,11 @@ func markObject(node *corev1.Node, mark *nodegroup.Mark, now time.Time) {
 		set(v1alpha1.AnnotationReserved, "true")
 	}
 	if releasing(node) == mark.Releasing {
+		if !mark.Releasing {
+			// Cluster Autoscaler takes the taint off when it starts, and leaves the annotation. With that, a taint of its own would
+			// be taken for ours later.
+			set(v1alpha1.AnnotationReleasing, "")
+		}
 		return
 	}
 	node.Spec.Taints = slices.DeleteFunc(node.Spec.Taints, func(t corev1.Taint) bool { return t.Key == v1alpha1.TaintToBeDeleted })
