@@ -79,6 +79,8 @@ const (
 	ReasonPodsLeaving = "PodsLeaving"
 	// ReasonNodesGivenBack: nodes that the member held are free again.
 	ReasonNodesGivenBack = "NodesGivenBack"
+	// ReasonNodesLost: nodes that the member held do not exist any more, and nobody asked the member.
+	ReasonNodesLost = "NodesLost"
 	// ReasonAtSize: the MiniCluster has the size that the member wants.
 	ReasonAtSize = "AtSize"
 	// ReasonFinished: the MiniCluster's Job has ended and its nodes are given back.

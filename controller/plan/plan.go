@@ -628,13 +628,19 @@ func (p *pass) giveUp(m *candidate) *GiveUp {
 
 // noteGivenBack tells which nodes the member's status has listed so far and does no longer.
 func (p *pass) noteGivenBack(m *candidate) {
-	var gone []string
+	var gone, lost []string
 	for i := range m.Reservations {
 		for _, name := range m.Reservations[i].Held {
-			if node := p.capacity.nodes[name]; node == nil || node.holder != m {
+			switch node := p.capacity.nodes[name]; {
+			case node == nil && !p.capacity.outside[name]:
+				lost = append(lost, name)
+			case node == nil || node.holder != m:
 				gone = append(gone, name)
 			}
 		}
+	}
+	if len(lost) > 0 {
+		m.warn(v1alpha1.ReasonNodesLost, fmt.Sprintf("lost %s: %s", counted(int32(len(lost)), "node that does not exist any more", "nodes that do not exist any more"), listed(lost))) //nolint:gosec // Bounded by the size of the MiniCluster.
 	}
 	if len(gone) > 0 {
 		m.note(v1alpha1.ReasonNodesGivenBack, fmt.Sprintf("gave back %s: %s", counted(int32(len(gone)), "node", "nodes"), listed(gone))) //nolint:gosec // Bounded by the size of the MiniCluster.

@@ -276,6 +276,7 @@ func TestPlan(t *testing.T) {
 		pools:   []plan.Pool{pool("a", 10)},
 		nodes:   nodes("a", 0, 2),
 		want:    []string{"a: 3 reserved, 2 held; WaitingForNodes"},
+		says:    []string{"lost 1 node that does not exist any more: a-2"},
 	}, {
 		name:    "what a pool that is out of stock has not provided is asked of the next one",
 		members: []*memberBuilder{member("m", 2, 8, "a", "b").holds("a", 8, names("a", 0, 5)...).podsOn(two...).grows(8, time.Minute, time.Minute).granted("a", time.Minute)},
