@@ -32,6 +32,12 @@ var scenarios = map[string]func(*tenant){
 	"a greedy member takes what there is":  greedy,
 	"nodes stay for the next growth":       warmNodes,
 	"a pool is paused":                     pausedPool,
+	"nodes do not get Ready in time":       provisionTimeout,
+	"two gangs ask for most of a pool":     twoGangs,
+	"nodes are handed over":                handOver,
+	"a node is lost during a growth":       lostWhileGrowing,
+	"a node is lost at rest":               lostAtRest,
+	"a node is not Ready for a while":      unreadyAtRest,
 }
 
 // TestScenarios runs them undisturbed, then again with each of our programs killed in the middle of things.

@@ -323,14 +323,7 @@ func (x *tenant) gone(cluster types.NamespacedName) {
 func (x *tenant) held(cluster types.NamespacedName) []string {
 	x.Helper()
 	var held []string
-	x.look(func(s *history.State) {
-		held = nil
-		if member := s.Members[cluster]; member != nil {
-			for i := range member.Status.Reservations {
-				held = append(held, member.Status.Reservations[i].Held...)
-			}
-		}
-	})
+	x.look(func(s *history.State) { held = heldBy(s, cluster) })
 	slices.Sort(held)
 	return held
 }

@@ -15,10 +15,15 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 )
 
+// AnnotationTaken on a node, with any value, says that the test takes it away, whatever pods are on it. A cloud does so
+// too, and breaks no promise of ours.
+const AnnotationTaken = "test.ensemble-autoscaler/taken"
+
 // Broken replays events and returns the promises that were broken, each with the moment.
 func Broken(events []Event) []string {
 	c := &checker{
 		state: newState(), given: map[types.NamespacedName]int64{}, ordered: map[string]bool{}, claimedFor: map[string]int32{},
+		bereft: map[rank]bool{},
 	}
 	for i := range events {
 		c.look(&events[i])
@@ -35,7 +40,15 @@ type checker struct {
 	// of machines were last claimed.
 	ordered    map[string]bool
 	claimedFor map[string]int32
-	broken     []string
+	// bereft are the ranks whose node was taken away. Their Job makes their pods anew at once, node or not.
+	bereft map[rank]bool
+	broken []string
+}
+
+// rank is one rank of a MiniCluster.
+type rank struct {
+	cluster types.NamespacedName
+	index   int64
 }
 
 func (c *checker) promise(held bool, format string, arguments ...any) {
@@ -72,7 +85,7 @@ func (c *checker) look(event *Event) {
 		}
 	case *corev1.Node:
 		if event.Deleted {
-			c.noPods("the node was deleted", object.Name)
+			c.nodeGone(object)
 		}
 	case *corev1.Pod:
 		if !event.Deleted {
@@ -202,6 +215,17 @@ func (c *checker) pool(pool, before *v1alpha1.NodePool) {
 	}
 }
 
+// nodeGone checks that nobody but the test deletes a node while a pod is on it.
+func (c *checker) nodeGone(node *corev1.Node) {
+	if _, taken := node.Annotations[AnnotationTaken]; !taken {
+		c.noPods("the node was deleted", node.Name)
+		return
+	}
+	for _, pod := range c.state.PodsOn(node.Name) {
+		c.bereft[rank{MiniClusterOf(pod), IndexOf(pod)}] = true
+	}
+}
+
 func (c *checker) noPods(what, node string) {
 	for _, pod := range c.state.PodsOn(node) {
 		if owner := metav1.GetControllerOf(pod); owner != nil && owner.Kind == "DaemonSet" {
@@ -215,7 +239,7 @@ func (c *checker) noPods(what, node string) {
 // the MiniCluster are created by the Flux Operator before anybody can reserve nodes for them.
 func (c *checker) pod(pod *corev1.Pod) {
 	key := MiniClusterOf(pod)
-	if c.state.Members[key] == nil || !Starved(pod) || IndexOf(pod) < c.given[key] {
+	if c.state.Members[key] == nil || !Starved(pod) || IndexOf(pod) < c.given[key] || c.bereft[rank{key, IndexOf(pod)}] {
 		return
 	}
 	c.promise(false, "a pod before its node: pod %s/%s, which a growth added, is Pending for want of a node", pod.Namespace, pod.Name)

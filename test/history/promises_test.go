@@ -127,6 +127,9 @@ func TestBroken(t *testing.T) {
 		"a machine told to go after its pod":       {begin.then(pod(0, "a"), pod(0, "a", succeeded), pool(1, "a")), ""},
 		"a node deleted under a pod":               {begin.then(pod(1, "b")).gone(node("b", true)), "node b: the node was deleted while pod ns/m-1 was on it"},
 		"a node deleted under a DaemonSet's pod":   {begin.then(pod(1, "b", ofDaemonSet)).gone(node("b", true)), ""},
+		"a node that is taken under a pod":         {begin.then(pod(1, "b")).gone(taken("b")), ""},
+		"a pod whose node was taken":               {begin.then(pod(1, "b")).gone(taken("b")).then(pod(1, "", starved)), ""},
+		"a pod beside one whose node was taken":    {begin.then(pod(1, "b")).gone(taken("b")).then(pod(2, "", starved)), "pod ns/m-2, which a growth added, is Pending for want of a node"},
 		"a node deleted after its pod":             {begin.then(pod(1, "b")).gone(pod(1, "b")).gone(node("b", true)), ""},
 		"a grown pod that waits for a node":        {begin.then(pod(1, "", starved)), "pod ns/m-1, which a growth added, is Pending for want of a node"},
 		"a first pod that waits for a node":        {begin.then(pod(0, "", starved)), ""},
@@ -153,6 +156,13 @@ func TestBroken(t *testing.T) {
 
 func machine(name string) *v1alpha1.KwokMachine {
 	return &v1alpha1.KwokMachine{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: v1alpha1.KwokMachineSpec{NodePool: "hpc"}}
+}
+
+// taken is a node that the test takes away.
+func taken(name string) *corev1.Node {
+	n := node(name, true)
+	n.Annotations = map[string]string{history.AnnotationTaken: "true"}
+	return n
 }
 
 func registered(name string) *v1alpha1.KwokMachine {
