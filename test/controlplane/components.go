@@ -98,8 +98,8 @@ func (c *ControlPlane) etcdCommand() *exec.Cmd {
 	return c.command(Etcd,
 		"--name=etcd",
 		"--data-dir="+filepath.Join(c.directory, "etcd"),
-		"--listen-client-urls="+c.etcdURL(),
-		"--advertise-client-urls="+c.etcdURL(),
+		"--listen-client-urls="+c.EtcdURL(),
+		"--advertise-client-urls="+c.EtcdURL(),
 		// There are no peers; port 0 is any free one.
 		"--listen-peer-urls=http://127.0.0.1:0",
 		"--unsafe-no-fsync",
@@ -109,7 +109,7 @@ func (c *ControlPlane) etcdCommand() *exec.Cmd {
 
 func (c *ControlPlane) apiServerCommand(extra []string) *exec.Cmd {
 	arguments := []string{
-		"--etcd-servers=" + c.etcdURL(),
+		"--etcd-servers=" + c.EtcdURL(),
 		"--bind-address=127.0.0.1",
 		"--secure-port=" + strconv.Itoa(c.ports.apiServer),
 		"--tls-cert-file=" + c.file("pki", KubeAPIServer+".crt"),
@@ -223,7 +223,8 @@ func (c *ControlPlane) command(name string, arguments ...string) *exec.Cmd {
 	return command
 }
 
-func (c *ControlPlane) etcdURL() string { return fmt.Sprintf("http://127.0.0.1:%d", c.ports.etcd) }
+// EtcdURL is where etcd serves, without TLS.
+func (c *ControlPlane) EtcdURL() string { return fmt.Sprintf("http://127.0.0.1:%d", c.ports.etcd) }
 
 // file is a path in the directory of the control plane.
 func (c *ControlPlane) file(elements ...string) string {

@@ -198,7 +198,7 @@ func (c *ControlPlane) makeDirectories(options Options) (temporary []string, err
 // start starts the components: first etcd and the API server, then the rest all at once.
 func (c *ControlPlane) start(ctx context.Context, options Options) error {
 	secure := func(port int, path string) string { return fmt.Sprintf("https://127.0.0.1:%d%s", port, path) }
-	if err := c.add(Etcd, c.etcdCommand(), c.etcdURL()+"/readyz"); err != nil {
+	if err := c.add(Etcd, c.etcdCommand(), c.EtcdURL()+"/readyz"); err != nil {
 		return err
 	}
 	// The API server waits for etcd by itself.
