@@ -3,6 +3,8 @@ package faults
 import (
 	"context"
 	"fmt"
+	"net/http"
+	"path"
 	"slices"
 	"testing"
 	"time"
@@ -10,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
@@ -135,16 +138,53 @@ func TestLagNothingIsOrderedTwice(t *testing.T) {
 	}
 }
 
-// TestLagNoNodeWithoutMachine: a machine is deleted while it boots, and what lets it boot does not know. It registers a
-// node that would be nobody's, and removes it when it hears of the deletion.
+// TestLagNoNodeWithoutMachine: a machine is deleted at the moment when it registers a node, which would be nobody's. It is
+// removed when what lets machines boot hears of the deletion.
 func TestLagNoNodeWithoutMachine(t *testing.T) {
 	t.Parallel()
 	const name, machine = "lag-boot", "lag-boot-0"
 	record(t, cluster.Client, name)
+	newPool(t, nodePool(name))
+	network := newLag()
+	provider := start(t, name, settings{network: network})
+	defer provider.Stop()
+	network.interpose(func(request *http.Request) {
+		if request.Method != http.MethodPost || path.Base(request.URL.Path) != "nodes" {
+			return
+		}
+		network.interpose(nil)
+		network.hold("kwokmachines")
+		if err := provider.deleteNodes(t.Context(), name, machine); err != nil {
+			t.Error(err)
+		}
+		_ = wait.PollUntilContextTimeout(t.Context(), poll, inprocess.Patience, true, func(ctx context.Context) (bool, error) { // What is left shows below.
+			seen, err := look(ctx, cluster.Client, name)
+			return err == nil && len(seen.machines) == 0, nil
+		})
+	})
+	if err := provider.increase(t.Context(), name, 1); err != nil {
+		t.Fatal(err)
+	}
+	inprocess.Until(t, func(ctx context.Context) (string, error) {
+		seen, err := look(ctx, cluster.Client, name)
+		if err != nil || (len(seen.machines) == 0 && len(seen.nodes) == 1) {
+			return "", err
+		}
+		return fmt.Sprintf("there are %d machines and %d nodes; a node without a machine is to come", len(seen.machines), len(seen.nodes)), nil
+	})
+	network.letGo("kwokmachines")
+	settled(t, cluster.Client, name, 0)
+}
+
+// TestLagNoSecondNode: a machine is deleted that, as far as what lets machines boot knows, has not registered yet. Its node
+// goes, and does not come again.
+func TestLagNoSecondNode(t *testing.T) {
+	t.Parallel()
+	const name, machine = "lag-second", "lag-second-0"
+	record(t, cluster.Client, name)
 	p := nodePool(name)
 	p.Spec.Replicas = 1
-	// Long enough for the deletion to come first on a busy machine.
-	p.Spec.Machines.Kwok.BootDelay = metav1.Duration{Duration: 8 * time.Second}
+	p.Spec.Machines.Kwok.BootDelay = metav1.Duration{Duration: 3 * time.Second}
 	newPool(t, p)
 	network := newLag()
 	provider := start(t, name, settings{network: network})
@@ -158,16 +198,26 @@ func TestLagNoNodeWithoutMachine(t *testing.T) {
 		return "", err
 	})
 	network.hold("kwokmachines")
+	inprocess.Until(t, func(ctx context.Context) (string, error) {
+		seen, err := look(ctx, cluster.Client, name)
+		if err != nil || (seen.machines[machine] != nil && seen.machines[machine].Status.RegisteredAt != nil && len(seen.ready) == 1) {
+			return "", err
+		}
+		return "the machine has not registered yet", nil
+	})
 	if err := provider.deleteNodes(t.Context(), name, machine); err != nil {
 		t.Fatal(err)
 	}
 	inprocess.Until(t, func(ctx context.Context) (string, error) {
 		seen, err := look(ctx, cluster.Client, name)
-		if err != nil || (len(seen.machines) == 0 && len(seen.nodes) == 1) {
+		if err != nil || len(seen.machines) == 0 {
 			return "", err
 		}
-		return fmt.Sprintf("there are %d machines and %d nodes; a node without a machine is to come", len(seen.machines), len(seen.nodes)), nil
+		return fmt.Sprintf("there are %d machines", len(seen.machines)), nil
 	})
+	if seen, err := look(t.Context(), cluster.Client, name); err != nil || len(seen.nodes) > 0 {
+		t.Errorf("the machine is gone, and has left a node (%v)", err)
+	}
 	network.letGo("kwokmachines")
 	settled(t, cluster.Client, name, 0)
 }

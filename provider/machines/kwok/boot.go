@@ -84,7 +84,14 @@ func (b *Boot) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result
 	return ctrl.Result{}, nil
 }
 
+// register creates the node of a machine that has none yet. The cache may not know that the machine has registered, and has
+// lost its node since, or is gone: a node that it got then would be nobody's.
 func (b *Boot) register(ctx context.Context, machine *v1alpha1.KwokMachine) error {
+	var now v1alpha1.KwokMachine
+	if err := b.Live.Get(ctx, client.ObjectKeyFromObject(machine), &now); err != nil || now.UID != machine.UID || now.Status.RegisteredAt != nil {
+		// The event that the cache has yet to see brings the next pass.
+		return client.IgnoreNotFound(err)
+	}
 	node := nodeOf(machine)
 	if err := controllerutil.SetControllerReference(machine, node, b.Client.Scheme()); err != nil {
 		return fmt.Errorf("own Node %s: %w", node.Name, err)
