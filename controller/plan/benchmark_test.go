@@ -17,6 +17,8 @@ import (
 func BenchmarkPlan(b *testing.B) {
 	for _, size := range []struct{ members, pools, nodes int }{
 		{100, 10, 1_000}, {1_000, 100, 10_000}, {10_000, 1_000, 100_000},
+		// The largest with a tenth of the members, a tenth of the pools, a fifth of the nodes: what each of them costs.
+		{1_000, 1_000, 100_000}, {10_000, 100, 100_000}, {10_000, 1_000, 20_000},
 	} {
 		b.Run(fmt.Sprintf("members=%d/pools=%d/nodes=%d", size.members, size.pools, size.nodes), func(b *testing.B) {
 			observed := large(size.members, size.pools, size.nodes)

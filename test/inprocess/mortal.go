@@ -29,6 +29,8 @@ type Mortal struct {
 	dead    chan struct{}
 	killing sync.Once
 	stop    func()
+	// held is closed when writes may go on, nil while they may.
+	held atomic.Pointer[chan struct{}]
 }
 
 // NewMortal returns a manager that makes at most so many writes; a negative number is no bound.
@@ -84,6 +86,13 @@ func (m *Mortal) Stop() { m.stop() }
 // Writes is the number of writes so far, refused ones included.
 func (m *Mortal) Writes() int64 { return m.writes.Load() }
 
+// Hold makes every write wait, as on a network that is stuck, until it is let go.
+func (m *Mortal) Hold() (letGo func()) {
+	held := make(chan struct{})
+	m.held.Store(&held)
+	return sync.OnceFunc(func() { m.held.Store(nil); close(held) })
+}
+
 // Killed reports whether it was about to make a write too many.
 func (m *Mortal) Killed() bool {
 	select {
@@ -98,6 +107,9 @@ func (m *Mortal) may(write func() error) error {
 	if n := m.writes.Add(1); m.most >= 0 && n > m.most {
 		m.killing.Do(func() { close(m.dead) })
 		return errKilled
+	}
+	if held := m.held.Load(); held != nil {
+		<-*held
 	}
 	return write()
 }
