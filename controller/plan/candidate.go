@@ -92,6 +92,12 @@ func (c *candidate) asks() []string {
 	return names
 }
 
+// missesFailed reports whether the growth, of which nothing is outstanding, cannot ask pools that have failed before. That
+// was when it was smaller, and they may have machines again: it waits out the failure and asks anew.
+func (c *candidate) missesFailed() bool {
+	return c.growth != nil && len(c.growth.Failures) > 0 && c.growth.Deadline == nil && !c.waitsOut()
+}
+
 // stayClaimed is the number of nodes of a pool that need not be asked for.
 func (c *candidate) stayClaimed(pool string) int32 {
 	if kept, failed := c.kept[pool]; failed {

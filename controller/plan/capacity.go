@@ -34,8 +34,9 @@ type poolCapacity struct {
 
 	// cursors remember, by shape, up to where nodes were found to be held or of no use.
 	cursors map[string]int
-	// occupied remembers, by shape, the count that occupiedFor made.
+	// occupied remembers, by shape, the count that occupiedFor made, late the time that late found.
 	occupied map[string]int32
+	late     *time.Time
 }
 
 // nodeCapacity is one node in a pass.
@@ -127,6 +128,19 @@ func (n *nodeCapacity) tolerated(m *Member) bool {
 // the nodes that were ordered and not one that is lost.
 func (n *nodeCapacity) coming(now time.Time) bool {
 	return !n.Ready && now.Sub(n.CreatedAt) < n.pool.ProvisionTimeout
+}
+
+// late is when the next node of a pool that is coming has had its time, zero when none is coming.
+func (c *capacity) late(pool *poolCapacity) time.Time {
+	if pool.late == nil {
+		pool.late = &time.Time{}
+		for _, node := range pool.nodes {
+			if due := node.CreatedAt.Add(pool.ProvisionTimeout); node.coming(c.now) && (pool.late.IsZero() || due.Before(*pool.late)) {
+				*pool.late = due
+			}
+		}
+	}
+	return *pool.late
 }
 
 // occupiedFor counts the nodes of a pool that exist, are held by nobody and do not help the member:

@@ -241,7 +241,7 @@ func (p *pass) grant() {
 	slices.SortFunc(asking, byRequest)
 	for _, m := range asking {
 		m.verdict = p.grantGang(m)
-		if m.verdict != nil && m.fellBack {
+		if m.verdict != nil && (m.fellBack || m.missesFailed()) {
 			// Nodes of a part of a gang are not held while it waits for room elsewhere: two that did so might wait for
 			// each other.
 			p.exhaust(m, m.verdict.message)
@@ -289,8 +289,8 @@ func (p *pass) target(m *candidate) int32 {
 }
 
 // place divides the nodes of a size among the pools as far as they may be claimed without asking: nodes
-// outside the current pool that the member's pods are on, where those pools have room, and as many nodes of
-// the current pool as were claimed before. It also returns how many more it wants of the current pool.
+// that the member's pods are on, where their pools have room, and as many nodes of the current pool as were
+// claimed before. It also returns how many more it wants of the current pool.
 func (p *pass) place(m *candidate, size int32) (claims map[string]int32, more int32) {
 	claims = m.spread(size)
 	for name, nodes := range claims {
@@ -304,7 +304,13 @@ func (p *pass) place(m *candidate, size int32) (claims map[string]int32, more in
 			claims[m.current] += nodes - may
 		}
 	}
-	more = max(0, claims[m.current]-m.claimedBefore(m.current))
+	may := m.claimedBefore(m.current)
+	if pool := p.capacity.pools[m.current]; pool != nil {
+		// Its pods are there, whoever asked first for the room: a node that is used and not claimed would be missing to
+		// those whose claims the floor counts.
+		may += min(max(0, m.stayingIn(m.current)-may), max(0, pool.MaxSize-pool.granted))
+	}
+	more = max(0, claims[m.current]-may)
 	claims[m.current] -= more
 	return claims, more
 }
@@ -399,7 +405,8 @@ func (p *pass) grantFrom(m *candidate) *verdict {
 			counted(more, "more node is", "more nodes are"), pool.blockedBy, name), false}
 	}
 	occupied := p.capacity.occupiedFor(pool, m)
-	if room := pool.MaxSize - pool.granted - occupied; more > room {
+	placed := max(0, claims[name]-m.claimedBefore(name))
+	if room := pool.MaxSize - pool.granted - placed - occupied; more > room {
 		return &verdict{v1alpha1.ReasonPoolFull, fmt.Sprintf(
 			"%s needed and %s has room for %d: maxSize %d, %d reserved, %d occupied by other workloads",
 			counted(more, "more node is", "more nodes are"), name, max(room, 0), pool.MaxSize, pool.granted, occupied), false}
@@ -600,7 +607,7 @@ func (p *pass) resize(m *candidate) int32 {
 		if !m.partial() {
 			return 0
 		}
-		size, claimed = min(m.sizeOf(ready), size), ready
+		size, claimed = min(m.readySize(), size), ready
 	}
 	if size < m.Wants && m.verdict == nil && !m.partial() {
 		// Nodes have turned out to have less room than an empty one. The next pass asks for more.
@@ -649,6 +656,14 @@ func (p *pass) noteGivenBack(m *candidate) {
 
 // wakeFor makes sure that a pass comes when time alone changes what becomes of the member.
 func (p *pass) wakeFor(m *candidate) {
+	for name, nodes := range m.claims {
+		// A node that never becomes Ready is one more that is occupied from then on.
+		if pool := p.capacity.pools[name]; pool != nil && m.heldReady(name) < nodes {
+			if late := p.capacity.late(pool); !late.IsZero() {
+				p.wake(late)
+			}
+		}
+	}
 	if m.growth == nil {
 		return
 	}

@@ -538,3 +538,65 @@ func TestPlanGivesUp(t *testing.T) {
 		})
 	}
 }
+
+func TestPlanClaimsTheNodesThatPodsAreOnWhoeverAskedFirst(t *testing.T) {
+	t.Parallel()
+	first := member("first", 2, 8, "a").holds("a", 2, names("a", 0, 1)...).podsOn("a-0").grows(8, time.Hour, 0)
+	first.Growth.From = 2
+	// The scheduler has put the pod of a new member on the node on which the first one had its second pod.
+	second := member("second", 1, 1, "a").podsOn("a-1").grows(1, time.Minute, 0)
+	third := member("third", 1, 1, "a").holds("a", 1, "a-2").podsOn("a-2")
+	decisions := plan.Plan(plan.Observed{
+		Members: []plan.Member{first.Member, second.Member, third.Member}, Pools: []plan.Pool{pool("a", 8)}, Nodes: nodes("a", 0, 3),
+	}, noon).Members
+	if reason, _ := conditionOf(decisions[0], v1alpha1.ConditionCapacityReserved); reason != v1alpha1.ReasonPoolFull {
+		t.Fatalf("the first member says %s, want one that waits for room", reason)
+	}
+	if got := decisions[1].Reserved(); got != 1 {
+		t.Errorf("%d nodes are reserved for the pod that runs, want 1: the floor counts what is reserved, and lacks a node otherwise", got)
+	}
+}
+
+func TestPlanAsksPoolsAnewThatFailedWhenTheGrowthWasSmaller(t *testing.T) {
+	t.Parallel()
+	m := member("m", 1, 5, "a", "b").holds("b", 1, "b-0").podsOn("b-0").grows(5, time.Hour, 0).granted("b", time.Hour)
+	m = m.failed("a", v1alpha1.ReasonOutOfStock)
+	pools := []plan.Pool{pool("a", 5), pool("b", 4)}
+	d := plan.Plan(plan.Observed{Members: []plan.Member{m.Member}, Pools: pools, Nodes: nodes("b", 0, 1)}, noon).Members[0]
+	if reason, _ := conditionOf(d, v1alpha1.ConditionCapacityReserved); reason != v1alpha1.ReasonBackingOff || d.Growth.RetryAfter == nil {
+		t.Fatalf("the growth says %s and is tried again at %v, want it to wait out the failure of a", reason, d.Growth.RetryAfter)
+	}
+	m.Reservations, m.Growth = d.Reservations, d.Growth
+	d = plan.Plan(plan.Observed{Members: []plan.Member{m.Member}, Pools: pools, Nodes: nodes("b", 0, 1)}, d.Growth.RetryAfter.Time).Members[0]
+	if d.Reserved() != 5 {
+		t.Errorf("%d nodes are reserved when it is tried again, want 5: a has room for four", d.Reserved())
+	}
+}
+
+func TestPlanCountsNoRoomOnNodesThatAreNotReady(t *testing.T) {
+	t.Parallel()
+	m := member("m", 2, 6, "a").holds("a", 3, "a-0", "a-2", "a-1").podsOn("a-0", "a-0").grows(6, time.Minute, time.Minute).takes(v1alpha1.GrowthGreedy, v1alpha1.PlacementSpan)
+	m.PodsPerNode, m.PodRequests = 2, plan.Resources{corev1.ResourceCPU: 1300, corev1.ResourcePods: 1}
+	list := nodes("a", 0, 3)
+	list[0].Ready = false
+	list[1].Requested = plan.Resources{corev1.ResourceCPU: 2000, corev1.ResourcePods: 1}
+	d := plan.Plan(plan.Observed{Members: []plan.Member{m.Member}, Pools: []plan.Pool{pool("a", 10)}, Nodes: list}, noon).Members[0]
+	if d.Resize != 3 {
+		t.Errorf("resized to %d, want 3: one Ready node has room for a pod, the other for two", d.Resize)
+	}
+}
+
+func TestPlanComesAgainWhenANodeHasHadItsTime(t *testing.T) {
+	t.Parallel()
+	list := nodes("a", 0, 2)
+	list[1].Ready, list[1].CreatedAt = false, noon.Add(-time.Minute)
+	m := member("m", 2, 2, "a").holds("a", 2, "a-0").podsOn("a-0")
+	observed := plan.Observed{Members: []plan.Member{m.Member}, Pools: []plan.Pool{pool("a", 10)}, Nodes: list}
+	next := plan.Plan(observed, noon).Next
+	if want := noon.Add(9 * time.Minute); !next.Equal(want) {
+		t.Fatalf("the next pass is at %v, want %v, when the node is no longer one that is coming", next, want)
+	}
+	if got := plan.Plan(observed, next).Members[0].Reservations[0].Occupied; got != 1 {
+		t.Errorf("%d nodes are occupied then, want 1, so that another one is ordered", got)
+	}
+}

@@ -104,6 +104,18 @@ func (c *candidate) sizeOf(nodes int32) int32 {
 	return int32(min(size, math.MaxInt32)) //nolint:gosec // Within the bounds of an int32.
 }
 
+// readySize is the size that the held nodes which are Ready are enough for. Pods on one that is not do not make up for
+// room that the others have not.
+func (c *candidate) readySize() int32 {
+	size := int64(c.elsewhere)
+	for _, node := range c.held {
+		if c.serves(node) {
+			size += int64(c.slots(node))
+		}
+	}
+	return int32(min(size, math.MaxInt32)) //nolint:gosec // Within the bounds of an int32.
+}
+
 // eachSlots tells the slots of the held nodes that have some, those in use first, until it is told to end.
 func (c *candidate) eachSlots(tell func(slots int32, inUse bool) bool) {
 	for _, inUse := range []bool{true, false} {
