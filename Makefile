@@ -28,8 +28,11 @@ PACKAGES ?= ./...
 # BENCH_FLAGS are flags of the benchmark of the provider, for example BENCH_FLAGS=-quick.
 BENCH_FLAGS ?=
 
-# SEEDS is the number of worlds that `make sim` simulates.
+# SEEDS is the number of worlds that `make sim` simulates, with each of its two simulations. CSV is the trace that
+# `make trace` replays; TRACE_FLAGS are more flags for it, for example TRACE_FLAGS='-nodes 32 -boot 3m'.
 SEEDS ?= 10000
+CSV ?= test/simulation/testdata/trace.csv
+TRACE_FLAGS ?=
 
 # The demo's settings: how long a machine takes to boot; HOLD=1 leaves everything running at the end; paths of
 # real programs that are to take the place of the stand-ins.
@@ -134,9 +137,15 @@ demo: ## Watch an ensemble grow and shrink. Settings: BOOT_DELAY=5s HOLD=1 CLUST
 	@go run ./test/demo
 
 .PHONY: sim
-sim: ## Simulate the planner in SEEDS=10000 random worlds and check every promise after every step (two minutes).
-	@echo "simulating $(SEEDS) worlds; a seed that breaks a promise is printed with its story"
+sim: ## Simulate SEEDS=10000 random worlds around the planners and check every promise after every event (five minutes).
+	@echo "simulating $(SEEDS) worlds step by step; a seed that breaks a promise is printed with its story"
 	@go test ./controller/plan -run '^TestSimulation$$' -count=1 -timeout 30m -args -plan.seeds=$(SEEDS)
+	@echo "simulating $(SEEDS) worlds of events, in which caches are late and processes are killed between their writes"
+	@go test ./test/simulation -run '^Test(Simulation|Stories)$$' -count=1 -timeout 60m -args -simulation.seeds=$(SEEDS)
+
+.PHONY: trace
+trace: ## Replay a trace of requests, CSV=path, and compare nodes first with patch first and with nodes that are always on.
+	@go run ./test/simulation/cmd/trace -csv '$(CSV)' $(TRACE_FLAGS)
 
 .PHONY: bench
 bench: ## Run the benchmarks: the parts' own, then what Cluster Autoscaler and members see (eight minutes).

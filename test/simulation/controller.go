@@ -1,0 +1,133 @@
+package simulation
+
+import (
+	"slices"
+	"time"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
+)
+
+// staleRetry is how long a pass waits that found its cache behind its own writes, or lost against another writer.
+const staleRetry = 200 * time.Millisecond
+
+// controller is the process that runs the real planner. It sees the objects late, and its writes take time: it can be killed
+// between any two of them.
+type controller struct {
+	process
+	world *world
+	alarm alarm
+	// since is when it was started.
+	since time.Time
+
+	// busy is set during a pass, again when something was noticed meanwhile.
+	busy, again bool
+	// members and clusters have the versions of its own writes that its cache may not have.
+	members, clusters map[string]int64
+	// recorded is called after each write of a status, nil for nobody.
+	recorded func(*memberObject)
+}
+
+func newController(w *world) *controller {
+	c := &controller{world: w}
+	c.alarm = alarm{clock: &w.clock, ring: c.pass}
+	c.noticed = func() {
+		if c.busy {
+			c.again = true
+			return
+		}
+		c.alarm.in(20 * time.Millisecond)
+	}
+	w.processes[controllerCache] = &c.process
+	return c
+}
+
+func (c *controller) start() {
+	c.up, c.since = true, c.world.now
+	c.life++
+	c.busy, c.again = false, false
+	c.members, c.clusters = map[string]int64{}, map[string]int64{}
+	w := c.world
+	w.members.fill(controllerCache)
+	w.clusters.fill(controllerCache)
+	w.pools.fill(controllerCache)
+	w.nodes.fill(controllerCache)
+	w.pods.fill(controllerCache)
+	c.alarm.in(staleRetry)
+}
+
+// kill ends the process. What it has asked of the API server before has happened, nothing else does.
+func (c *controller) kill() {
+	c.up = false
+	c.life++
+	c.alarm.stop()
+}
+
+// behind reports whether the cache has an older version of something than this process has written.
+func (c *controller) behind() bool {
+	for name, version := range c.members {
+		if seen := c.world.members.caches[controllerCache].get(name); seen != nil && seen.version < version {
+			return true
+		}
+		delete(c.members, name)
+	}
+	for name, version := range c.clusters {
+		if seen := c.world.clusters.caches[controllerCache].get(name); seen != nil && seen.version < version {
+			return true
+		}
+		delete(c.clusters, name)
+	}
+	return false
+}
+
+// pass observes, plans and begins to apply.
+func (c *controller) pass() {
+	if c.behind() {
+		c.alarm.in(staleRetry)
+		return
+	}
+	w := c.world
+	observed := c.observe()
+	decisions := plan.Plan(observed, w.now)
+	w.checkPlan(&observed, &decisions)
+	a := &application{controller: c, of: c.life, planned: w.now, next: decisions.Next}
+	var takers []*chore
+	for i := range decisions.Members {
+		d := &decisions.Members[i]
+		read := w.members.caches[controllerCache].get(d.Key.Name)
+		job := &chore{decision: d, member: read, cluster: w.clusters.caches[controllerCache].get(d.Key.Name)}
+		a.prepare(job)
+		switch {
+		case len(job.writes) == 0:
+		case givesUp(read.reservations, d.Reservations):
+			a.chores = append(a.chores, job)
+		default:
+			takers = append(takers, job)
+		}
+	}
+	a.takers = takers
+	c.busy = true
+	a.proceed()
+}
+
+// finish ends a pass.
+func (c *controller) finish(conflict bool, next time.Time) {
+	c.busy = false
+	switch {
+	case conflict:
+		c.alarm.in(staleRetry)
+	case !next.IsZero():
+		c.alarm.in(max(next.Sub(c.world.now), time.Millisecond))
+	}
+	if c.again {
+		c.again = false
+		c.alarm.in(20 * time.Millisecond)
+	}
+}
+
+// givesUp reports whether a decision takes nodes or claims from the member.
+func givesUp(before, after reservations) bool {
+	return slices.ContainsFunc(before, func(b reservation) bool {
+		i := slices.IndexFunc(after, func(a reservation) bool { return a.NodePool == b.NodePool })
+		return i < 0 || after[i].Nodes < b.Nodes || slices.ContainsFunc(b.Held, func(node string) bool { return !slices.Contains(after[i].Held, node) })
+	})
+}

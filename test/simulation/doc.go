@@ -1,0 +1,35 @@
+// Package simulation is a discrete-event world around the real planners: package plan decides about members, package
+// nodegroup about pools, and everything else is simulated (the API server and its watches, the cloud, Cluster Autoscaler, the
+// Flux Operator and the Job controller, the scheduler, members with queues of jobs, other tenants). There is no client, no
+// gRPC and no real clock: time jumps from one event to the next (clock.go), and everything is drawn from one seed.
+//
+// What makes it more than the simulations of the planners themselves is that nobody is in step:
+//
+//   - The processes meet only at the objects (store.go). Each reads from a cache that is late, and later for some kinds of
+//     objects than for others. A write that was planned from an older version is refused.
+//   - A pass is a row of writes, each of which takes time while others go on (apply.go, release.go). A process can be killed
+//     between any two, and has only the objects when it starts again.
+//   - Requests are lost, late or delivered twice; a member asks again at its next heartbeat.
+//   - The scheduler knows nothing of what is held for whom, and puts pods where there is room.
+//
+// One thing is not simulated: a write of a process that was killed which reaches the API server after its successor has read
+// everything. Leader election keeps a successor from starting that early.
+//
+// # Promises
+//
+// The promises of the design are checked after every event (promises.go), and when everything that goes wrong has ended,
+// that all comes to rest in its place (rest.go). Where a process cannot know yet what has happened, a promise is about what
+// it could know: a size is written when every node that it counts on was usable within the longest delay of a cache before
+// the plan was made. What has one writer is exact: no node is held for two members, and no pool is promised beyond its
+// greatest size, at any moment.
+//
+// # Stories
+//
+// TestStories tells the main cases in testdata/*.golden; run it with -update when they should differ. TestSimulation runs as
+// many random worlds as -simulation.seeds says, and tells a seed that breaks a promise with its whole story; -simulation.seed
+// tells that of one.
+//
+// # Traces
+//
+// Replay runs a trace of requests with three strategies and compares what they cost: see Outcome.
+package simulation

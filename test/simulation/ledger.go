@@ -1,0 +1,109 @@
+package simulation
+
+import (
+	"time"
+)
+
+// ledger remembers what the promises are about and no object tells: what was promised to whom, and what went away when.
+type ledger struct {
+	world *world
+	// wishes are all sizes that a member has ever wanted or had, wish the last one that was accepted, and wished when
+	// each was.
+	wishes map[string]map[int32]bool
+	wish   map[string]int32
+	wished map[string][]wished
+	// heldSince is when a node was recorded as held, vanished when a node went away.
+	heldSince, vanished map[string]time.Time
+	// unregistered are the machines that had no node when their release was written.
+	unregistered map[string]bool
+	// former is the size that a MiniCluster had before the last one.
+	former map[string]int32
+	// pending is the time that pods have waited for a node.
+	pending time.Duration
+	// counts are how often things happened that a simulation should see.
+	counts map[string]int
+}
+
+type wished struct {
+	at   time.Time
+	size int32
+}
+
+func newLedger(w *world) *ledger {
+	return &ledger{
+		world: w, wishes: map[string]map[int32]bool{}, wish: map[string]int32{}, wished: map[string][]wished{},
+		heldSince: map[string]time.Time{}, vanished: map[string]time.Time{}, former: map[string]int32{}, unregistered: map[string]bool{}, counts: map[string]int{},
+	}
+}
+
+// accepted notes a wish that a member was told is accepted.
+func (l *ledger) accepted(member string, size int32) {
+	if l.wishes[member] == nil {
+		l.wishes[member] = map[int32]bool{}
+	}
+	l.wishes[member][size] = true
+	l.wish[member] = size
+	l.wished[member] = append(l.wished[member], wished{l.world.now, size})
+}
+
+// answered notes the answer to a request.
+func (l *ledger) answered(reply string) {
+	l.counts["answers"]++
+	l.world.promise(reply != "", "a request got an answer without a reason")
+}
+
+// gaveUp notes that the controller has set a wish back, which it may only do to the one that it has read.
+func (l *ledger) gaveUp(read, written *memberObject) {
+	l.counts["wishes given up"]++
+	l.world.promise(l.wish[read.name] == read.wants, "%s: the wish for %d is set back to %d, and %d was accepted meanwhile",
+		read.name, read.wants, written.wants, l.wish[read.name])
+	l.world.promise(read.giveUpAfter > 0 && written.growth != nil && written.growth.Attempts >= read.giveUpAfter,
+		"%s: the wish is set back before %d attempts have failed", read.name, read.giveUpAfter)
+	l.accepted(read.name, written.wants)
+}
+
+// recorded notes since when nodes are held.
+func (l *ledger) recorded(m *memberObject) {
+	for i := range m.reservations {
+		for _, node := range m.reservations[i].Held {
+			if _, known := l.heldSince[node+" "+m.name]; !known {
+				l.heldSince[node+" "+m.name] = l.world.now
+				l.counts["nodes held"]++
+			}
+		}
+	}
+}
+
+// released notes machines whose release is written.
+func (l *ledger) released(machines []string) {
+	for _, name := range machines {
+		if l.world.nodes.get(name) == nil {
+			l.unregistered[name] = true
+		}
+	}
+}
+
+// lost notes a node that goes away.
+func (l *ledger) lost(node string) { l.vanished[node] = l.world.now }
+
+// unscheduled adds the time that a pod was without a node, when it gets one or ends.
+func (l *ledger) unscheduled(p *podObject) {
+	if p.member != "" && p.node == "" {
+		l.pending += l.world.now.Sub(p.createdAt)
+	}
+}
+
+// wishesSince are the least and the greatest size that was wanted at any time since.
+func (l *ledger) wishesSince(member string, since time.Time) (least, greatest int32) {
+	history := l.wished[member]
+	for i := range history {
+		if i+1 < len(history) && history[i+1].at.Before(since) {
+			continue
+		}
+		if greatest == 0 {
+			least = history[i].size
+		}
+		least, greatest = min(least, history[i].size), max(greatest, history[i].size)
+	}
+	return least, greatest
+}

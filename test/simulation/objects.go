@@ -1,0 +1,140 @@
+package simulation
+
+import (
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/nodegroup"
+)
+
+// memberObject is an EnsembleMember.
+type memberObject struct {
+	meta
+
+	// Of the spec.
+	wants, minSize, maxSize int32
+	pools                   []string
+	policy                  v1alpha1.GrowthPolicy
+	placement               v1alpha1.Placement
+	podsPerNode             int32
+	giveUpAfter             int32
+	coalesce                bool
+
+	// Of the status.
+	size         int32
+	reservations []v1alpha1.Reservation
+	growth       *v1alpha1.Growth
+	conditions   []metav1.Condition
+}
+
+// clusterObject is a MiniCluster and its Job.
+type clusterObject struct {
+	meta
+	size     int32
+	finished bool
+	deleting bool
+}
+
+// poolObject is a NodePool.
+type poolObject struct {
+	meta
+
+	// Of the spec.
+	minSize, maxSize   int32
+	target, forMembers int32
+	toDelete           []string
+	provisionTimeout   time.Duration
+
+	// Of the status.
+	floor                int32
+	floorChangedAt       time.Time
+	announced            int32
+	ordered, orderedFrom int64
+	failed               []string
+	lastFailure          *nodegroup.Failure
+}
+
+// machineObject is what the backend knows of a machine.
+type machineObject struct {
+	meta
+	pool       string
+	purpose    v1alpha1.MachinePurpose
+	orderedAt  time.Time
+	registered bool
+	failure    *nodegroup.Failure
+	going      bool
+}
+
+// nodeObject is a Node.
+type nodeObject struct {
+	meta
+	pool          string
+	createdAt     time.Time
+	ready         bool
+	notReadySince time.Time
+	cordoned      bool
+	// tainted is the taint for deletion, releasing the provider's annotation that goes with its own taint.
+	tainted, releasing bool
+	reserved           bool
+	heldBy             string
+	scaleDownDisabled  bool
+
+	// since is when the node last began or ceased to be usable. No API object has it; the promises need it.
+	since time.Time
+}
+
+// usable reports whether the scheduler would put a pod on the node that has room for it.
+func (n *nodeObject) usable() bool { return n.ready && !n.cordoned && !n.tainted }
+
+// podObject is a Pod that has not ended, of a member or of another tenant.
+type podObject struct {
+	meta
+	// member is empty for a pod of another tenant.
+	member    string
+	index     int32
+	pools     []string
+	cpu       int64
+	node      string
+	createdAt time.Time
+	boundAt   time.Time
+	deleting  bool
+}
+
+const (
+	// nodeCPU is what an empty node of any pool offers, in thousandths of a core.
+	nodeCPU = 4000
+	// wholeCPU is what a pod requests that has a node for itself, shareCPU what one requests of which three share a node.
+	wholeCPU, shareCPU = 3000, 1300
+)
+
+var offered = plan.Resources{corev1.ResourceCPU: nodeCPU, corev1.ResourcePods: 110}
+
+// podCPU is what a pod of the member requests.
+func (m *memberObject) podCPU() int64 {
+	if m.podsPerNode > 1 || m.podsPerNode == plan.Auto {
+		return shareCPU
+	}
+	return wholeCPU
+}
+
+// sharing is how many pods of the member share a node at most.
+func (m *memberObject) sharing() int32 {
+	fit := int32(nodeCPU / m.podCPU())
+	if m.podsPerNode == plan.Auto {
+		return fit
+	}
+	return min(max(1, m.podsPerNode), fit)
+}
+
+// reserved is the number of nodes reserved for the member in all pools.
+func (m *memberObject) reserved() int32 {
+	var sum int32
+	for i := range m.reservations {
+		sum += m.reservations[i].Nodes
+	}
+	return sum
+}

@@ -1,0 +1,285 @@
+package simulation
+
+import (
+	"slices"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
+)
+
+// overdue is how long after its time something may be done at the latest, by a controller that runs.
+const overdue = 15 * time.Second
+
+// check asserts what must be true of the objects at every moment. They have changed only in writes, and are looked at after
+// each. What is promised of a single step is checked where that step is made: checkPlan, checkResize, checkTaint,
+// checkRelease and checkDeletion.
+//
+// Nothing here depends on what a cache knows: reservations have one writer, so what holds for its own view holds for the
+// objects, however late it sees them.
+func (w *world) check() {
+	if !w.changed || w.patchFirst {
+		return
+	}
+	w.changed = false
+	w.checkHeld()
+	w.checkTimes()
+	w.checkSizes()
+	w.checkPools()
+}
+
+// checkHeld: no node is held for two members, and no pool is promised beyond its greatest size.
+func (w *world) checkHeld() {
+	if w.members.version == w.members.checked {
+		return
+	}
+	w.members.checked = w.members.version
+	holder := map[string]string{}
+	reserved := map[string]int32{}
+	for _, m := range w.members.live.items {
+		for i := range m.reservations {
+			r := &m.reservations[i]
+			reserved[r.NodePool] += r.Nodes
+			for _, node := range r.Held {
+				w.promise(holder[node] == "", "%s is held for %s and for %s", node, holder[node], m.name)
+				holder[node] = m.name
+			}
+		}
+		w.checkGang(m)
+		w.promise(w.ledger.wish[m.name] == m.wants, "%s: the wish for %d was accepted and is %d now", m.name, w.ledger.wish[m.name], m.wants)
+		w.promise(m.wants >= m.minSize && m.wants <= m.maxSize, "%s wants %d, out of its bounds %d and %d", m.name, m.wants, m.minSize, m.maxSize)
+	}
+	for _, p := range w.pools.live.items {
+		w.promise(reserved[p.name] <= p.maxSize, "%d nodes are reserved in %s, whose maxSize is %d", reserved[p.name], p.name, p.maxSize)
+	}
+}
+
+// checkGang: a member that takes all or nothing has reserved as many nodes as some size needs that it asked for or has had.
+// Where pods share nodes their number tells nothing of the size.
+func (w *world) checkGang(m *memberObject) {
+	c := w.clusters.get(m.name)
+	allOrNothing := m.policy == "" || m.policy == v1alpha1.GrowthAllOrNothing
+	if c != nil && allOrNothing && m.podsPerNode == 0 {
+		total := m.reserved()
+		w.promise(total <= max(c.size, w.ledger.former[m.name]) || w.ledger.wishes[m.name][total],
+			"%s has reserved %d nodes at size %d, which is no size that it asked for", m.name, total, c.size)
+	}
+}
+
+// checkTimes: a growth that is over its time has been ended, and one that waits is tried again in time.
+func (w *world) checkTimes() {
+	if !w.controller.up || w.now.Sub(w.controller.since) < overdue {
+		return
+	}
+	for _, m := range w.members.live.items {
+		g, c := m.growth, w.clusters.get(m.name)
+		if g == nil || c == nil || c.finished || c.deleting {
+			continue
+		}
+		for _, due := range []*metav1.MicroTime{g.Deadline, g.RetryAfter} {
+			w.promise(due == nil || w.now.Sub(due.Time) < overdue, "%s: the growth to %d had until %s and nothing came of it", m.name, g.Size, relativeTo(due))
+		}
+	}
+}
+
+func relativeTo(t *metav1.MicroTime) string {
+	if t == nil {
+		return "never"
+	}
+	return relative(t.Time)
+}
+
+// checkSizes: a MiniCluster stays within its bounds.
+func (w *world) checkSizes() {
+	if w.clusters.version == w.clusters.checked {
+		return
+	}
+	w.clusters.checked = w.clusters.version
+	for _, c := range w.clusters.live.items {
+		if m := w.members.get(c.name); m != nil {
+			w.promise(c.size >= m.minSize && c.size <= m.maxSize, "%s has size %d, out of its bounds %d and %d", c.name, c.size, m.minSize, m.maxSize)
+		}
+	}
+}
+
+// checkPools: targets and floors stay within the bounds of the pool.
+func (w *world) checkPools() {
+	if w.pools.version == w.pools.checked {
+		return
+	}
+	w.pools.checked = w.pools.version
+	for _, p := range w.pools.live.items {
+		w.promise(p.target >= 0 && p.target <= p.maxSize, "the target of %s is %d, of 0 to %d", p.name, p.target, p.maxSize)
+		w.promise(p.floor >= 0 && p.floor <= p.maxSize, "the floor of %s is %d, of 0 to %d", p.name, p.floor, p.maxSize)
+	}
+}
+
+// since is the moment before which all that happened had been seen by a pass that was planned at a time.
+func (w *world) since(planned time.Time) time.Time { return planned.Add(-w.lag.most) }
+
+// checkResize is the first promise, for a MiniCluster that has been made larger. When the size is written, nodes must be
+// recorded as held for as many pods, and each of them must be usable. The controller cannot know what happened less than
+// the delay of its caches before it planned, so a node counts as well that ceased to be usable since then, and a pod of
+// somebody else that came to a node since then does not.
+func (w *world) checkResize(c *chore, before int32, planned time.Time) {
+	name, size := c.member.name, c.decision.Resize
+	w.ledger.former[name] = before
+	m := w.members.get(name)
+	if m == nil {
+		return
+	}
+	least, greatest := w.ledger.wishesSince(name, w.since(planned))
+	if size <= before {
+		w.ledger.counts["shrinks"]++
+		w.promise(size >= least, "%s shrinks to %d, which it did not ask for", name, size)
+		w.ledger.wishes[name][size] = true
+		return
+	}
+	w.ledger.counts["growths"]++
+	var slots int32
+	for i := range m.reservations {
+		for _, node := range m.reservations[i].Held {
+			slots += w.slots(m, node, before, w.since(planned))
+		}
+	}
+	w.promise(slots >= size, "%s grows from %d to %d with nodes for %d pods", name, before, size, slots)
+	allOrNothing := m.policy == "" || m.policy == v1alpha1.GrowthAllOrNothing
+	w.promise(!allOrNothing || m.podsPerNode != 0 || w.ledger.wishes[name][size], "%s takes all or nothing and grows to %d, which it did not ask for", name, size)
+	w.promise(size <= greatest, "%s grows to %d, more than it asked for", name, size)
+	w.ledger.wishes[name][size] = true
+}
+
+// slots is how many pods of a member a node has or could take, as far as could be known since a time.
+func (w *world) slots(m *memberObject, node string, size int32, since time.Time) int32 {
+	share := m.sharing()
+	n := w.nodes.get(node)
+	if n == nil {
+		if w.ledger.vanished[node].After(since) {
+			return share
+		}
+		return 0
+	}
+	cpu, stay := int64(0), int32(0)
+	for _, p := range w.pods.live.items {
+		switch {
+		case p.node != node:
+		case p.member == m.name && p.index < size:
+			stay++
+			cpu += p.cpu
+		case p.member == m.name || !p.boundAt.After(since):
+			cpu += p.cpu
+		}
+	}
+	if !n.usable() && !n.since.After(since) {
+		if n.ready {
+			return min(share, stay)
+		}
+		return 0
+	}
+	return min(share, stay+int32(max(0, nodeCPU-cpu)/m.podCPU()))
+}
+
+// checkTaint: the provider taints no node for release that a pod had come to before it could know.
+func (w *world) checkTaint(node string, planned time.Time) {
+	w.ledger.counts["nodes tainted"]++
+	for _, p := range w.pods.live.items {
+		w.promise(p.node != node || p.boundAt.After(w.since(planned)), "%s is tainted for release and pod %s has been on it since %s", node, p.name, relative(p.boundAt))
+	}
+}
+
+// checkRelease: what is released is empty and nobody's when that is written. The provider has looked at the objects
+// themselves, one write earlier.
+func (w *world) checkRelease(names []string) {
+	looked := w.now.Add(-w.write.most)
+	for _, name := range names {
+		w.ledger.counts["nodes released"]++
+		n := w.nodes.get(name)
+		for _, p := range w.pods.live.items {
+			w.promise(n == nil || p.node != name || p.boundAt.After(looked), "%s is released and pod %s is on it", name, p.name)
+		}
+		for _, m := range w.members.live.items {
+			w.promise(!holds(m, name) || w.ledger.heldSince[name+" "+m.name].After(looked), "%s is released and %s holds it", name, m.name)
+		}
+		w.promise(n == nil || n.reserved, "%s is released, and no member has had it", name)
+	}
+}
+
+// checkDeletion: no machine is deleted under a pod of a member, whoever asked for that. Known not to hold, and therefore let
+// through, is one case: a machine that had no node when its release was written may register before it is deleted, and its
+// node, which nobody taints, may get a pod.
+func (w *world) checkDeletion(machine string) {
+	w.ledger.counts["machines deleted"]++
+	for _, p := range w.pods.live.items {
+		w.promise(p.node != machine || p.member == "" || p.deleting || w.ledger.unregistered[machine], "%s is deleted under pod %s", machine, p.name)
+	}
+}
+
+// checkPlan asserts of a plan what can be told from what it was made of: it says something of every member, conditions give
+// a reason in words, and no gang overtakes another that asked first and waits for the same pool.
+func (w *world) checkPlan(observed *plan.Observed, decisions *plan.Decisions) {
+	w.ledger.counts["passes"]++
+	w.promise(len(decisions.Members) == len(observed.Members), "there are %d members and %d decisions", len(observed.Members), len(decisions.Members))
+	for i := range decisions.Members {
+		d := &decisions.Members[i]
+		for j := range d.Conditions {
+			w.promise(d.Conditions[j].Reason != "" && d.Conditions[j].Message != "", "%s: %s is %s without a reason", d.Key.Name, d.Conditions[j].Type, d.Conditions[j].Status)
+		}
+		w.checkTurn(observed, decisions, d)
+	}
+}
+
+// checkTurn: a member that waits for room in its only pool is not overtaken by one that asked later for nodes of that pool.
+func (w *world) checkTurn(observed *plan.Observed, decisions *plan.Decisions, waits *plan.Decision) {
+	m := observedMember(observed, waits)
+	isWaiting := unmetFor(waits, v1alpha1.ReasonPoolFull) || unmetFor(waits, v1alpha1.ReasonQueued)
+	if !isWaiting || waits.Growth == nil || m == nil || len(m.NodePools) != 1 {
+		return
+	}
+	pool := m.NodePools[0]
+	for i := range decisions.Members {
+		other := &decisions.Members[i]
+		o := observedMember(observed, other)
+		if other == waits || o == nil || other.Growth == nil || !waits.Growth.Since.Before(&other.Growth.Since) {
+			continue
+		}
+		// More nodes without a need for them yet: pods that are there already are not turned out.
+		more := nodesIn(other.Reservations, pool) - nodesIn(o.Reservations, pool)
+		w.promise(more <= 0 || len(o.Pods) > 0 && o.PodsPerNode != 0 || nodesIn(o.Reservations, pool)+more <= podNodes(o),
+			"%s is granted %d more nodes of %s, and %s asked first", other.Key.Name, more, pool, waits.Key.Name)
+	}
+}
+
+func observedMember(observed *plan.Observed, d *plan.Decision) *plan.Member {
+	for i := range observed.Members {
+		if observed.Members[i].Key == d.Key {
+			return &observed.Members[i]
+		}
+	}
+	return nil
+}
+
+func unmetFor(d *plan.Decision, reason string) bool {
+	return slices.ContainsFunc(d.Conditions, func(c metav1.Condition) bool {
+		return c.Type == v1alpha1.ConditionCapacityReserved && c.Status != metav1.ConditionTrue && c.Reason == reason
+	})
+}
+
+func nodesIn(all reservations, pool string) int32 {
+	for i := range all {
+		if all[i].NodePool == pool {
+			return all[i].Nodes
+		}
+	}
+	return 0
+}
+
+// podNodes is the number of nodes that pods of a member are on.
+func podNodes(m *plan.Member) int32 {
+	nodes := map[string]bool{}
+	for _, p := range m.Pods {
+		nodes[p.Node] = true
+	}
+	return int32(len(nodes))
+}

@@ -1,0 +1,97 @@
+package simulation
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+)
+
+// scheduler binds pods to nodes. It knows nothing of what is held for whom.
+type scheduler struct {
+	world *world
+	alarm alarm
+}
+
+func newScheduler(w *world) *scheduler {
+	s := &scheduler{world: w}
+	s.alarm = alarm{clock: &w.clock, ring: s.bind}
+	return s
+}
+
+func (s *scheduler) wake() { s.alarm.in(s.world.draw(s.world.scheduled)) }
+
+// bind finds a node for each pod that has none, the oldest first.
+func (s *scheduler) bind() {
+	w := s.world
+	var pending []*podObject
+	for _, p := range w.pods.live.items {
+		if p.node == "" && !p.deleting {
+			pending = append(pending, p)
+		}
+	}
+	slices.SortFunc(pending, func(a, b *podObject) int {
+		return cmp.Or(a.createdAt.Compare(b.createdAt), strings.Compare(a.member, b.member), cmp.Compare(a.index, b.index), strings.Compare(a.name, b.name))
+	})
+	if len(pending) == 0 {
+		return
+	}
+	cpu, own, used := map[string]int64{}, map[string]int32{}, map[string]int32{}
+	for _, p := range w.pods.live.items {
+		if p.node != "" {
+			cpu[p.node] += p.cpu
+			own[p.member+" "+p.node]++
+			if p.member != "" {
+				used[p.node]++
+			}
+		}
+	}
+	for _, p := range pending {
+		if node := s.find(p, cpu, own, used); node != "" {
+			cpu[node] += p.cpu
+			own[p.member+" "+node]++
+			if p.member != "" {
+				used[node]++
+			}
+			w.ledger.unscheduled(p)
+			w.pods.update(p.name, func(p *podObject) { p.node, p.boundAt = node, w.now })
+			w.tell("scheduler", "pod %s goes to %s", p.name, node)
+			w.ensemble.bound(p.member)
+		}
+	}
+}
+
+// find is a node with room for the pod, of the first pool of its list that has one. A pod of a member goes to a node that it
+// shares with others of its own, where it may, before it takes a new one, and keeps off those with pods of other members.
+func (s *scheduler) find(p *podObject, cpu map[string]int64, own, used map[string]int32) string {
+	w := s.world
+	share := int32(1)
+	if m := w.members.get(p.member); m != nil {
+		share = m.sharing()
+	}
+	for _, pool := range p.pools {
+		best := ""
+		for _, n := range w.nodes.live.items {
+			if n.pool != pool || !n.usable() || cpu[n.name]+p.cpu > nodeCPU || (p.member == "" && !s.admits(n)) {
+				continue
+			}
+			mine := own[p.member+" "+n.name]
+			switch {
+			case p.member != "" && (mine >= share || used[n.name] > mine):
+			case p.member != "" && mine > 0 && !w.chance(10):
+				return n.name
+			case best == "":
+				best = n.name
+			}
+		}
+		if best != "" {
+			return best
+		}
+	}
+	return ""
+}
+
+// admits reports whether other tenants may come to a node: not where the pool is for ensembles alone.
+func (s *scheduler) admits(n *nodeObject) bool {
+	settings := s.world.cloud.settings(n.pool)
+	return settings == nil || !settings.dedicated
+}

@@ -1,0 +1,230 @@
+package simulation
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
+)
+
+// storm is how long things go wrong in a random world.
+const storm = 25 * time.Minute
+
+// simulate runs a random world: a storm, then quiet until everything is in its place.
+func simulate(seed uint64, telling bool) *world {
+	s := stormy(seed)
+	s.telling = telling
+	w := newWorld(s)
+	w.nodes.create(&nodeObject{meta: meta{name: "login-0"}, ready: true, createdAt: w.now, since: w.now})
+	w.arriveSomehow()
+	w.after(w.draw(span{time.Minute, 3 * time.Minute}), w.arriveSomehow)
+	var next func()
+	next = func() {
+		if w.quiet {
+			return
+		}
+		w.happen()
+		w.after(w.draw(span{time.Second, 50 * time.Second}), next)
+	}
+	w.after(10*time.Second, next)
+	w.run(storm)
+	if len(w.broken) == 0 {
+		w.calmDown()
+		w.settle()
+	}
+	return w
+}
+
+// happen lets one thing happen that no part of ours decides.
+func (w *world) happen() {
+	switch w.rand.IntN(16) {
+	case 0:
+		w.arriveSomehow()
+	case 1, 2, 3:
+		if q := w.someQueue(); q != nil {
+			m := w.members.get(q.member)
+			q.submit(1+w.rand.Int32N(m.maxSize), w.draw(span{20 * time.Second, 5 * time.Minute}).Truncate(time.Second))
+		}
+	case 4:
+		if q := w.someQueue(); q != nil {
+			w.ensemble.ask(q.member, []action{grow, shrink}[w.rand.IntN(2)], 1+w.rand.Int32N(5))
+		}
+	case 5:
+		if q := w.someQueue(); q != nil && w.chance(40) {
+			if w.chance(50) {
+				w.ensemble.finish(q.member)
+				member := q.member
+				w.after(w.draw(span{10 * time.Second, 2 * time.Minute}), func() { w.ensemble.delete(member) })
+			} else {
+				w.ensemble.delete(q.member)
+			}
+		}
+	case 6, 7:
+		w.tenantArrives()
+	case 8:
+		if n := w.someNode(); n != nil && w.chance(50) {
+			w.tell("cloud", "%s is taken away", n.name)
+			w.ledger.counts["nodes lost"]++
+			w.cloud.gone(n.name)
+		}
+	case 9:
+		if n := w.someNode(); n != nil {
+			name := n.name
+			w.cordon(name, true)
+			w.after(w.draw(span{10 * time.Second, 4 * time.Minute}), func() { w.cordon(name, false) })
+		}
+	case 10:
+		if n := w.someNode(); n != nil && n.ready {
+			name := n.name
+			w.setReady(name, false)
+			w.after(w.draw(span{time.Second, 2 * time.Minute}), func() { w.setReady(name, true) })
+		}
+	case 11, 12:
+		w.killController()
+	case 13:
+		w.killProvider()
+	case 14:
+		w.killAutoscaler()
+	case 15:
+		// The API server's events are late for everybody.
+		w.slow = w.now.Add(w.draw(span{5 * time.Second, 30 * time.Second}))
+	}
+}
+
+func (w *world) killController() {
+	if !w.controller.up {
+		return
+	}
+	w.tell("storm", "the controller is killed")
+	w.ledger.counts["kills"]++
+	w.controller.kill()
+	w.after(w.draw(span{500 * time.Millisecond, 40 * time.Second}), w.startController)
+}
+
+func (w *world) startController() {
+	if !w.controller.up {
+		w.tell("storm", "the controller starts")
+		w.controller.start()
+	}
+}
+
+func (w *world) killProvider() {
+	if !w.provider.up {
+		return
+	}
+	w.tell("storm", "the provider is killed")
+	w.ledger.counts["kills"]++
+	w.provider.kill()
+	w.after(w.draw(span{500 * time.Millisecond, 40 * time.Second}), w.startProvider)
+}
+
+func (w *world) startProvider() {
+	if !w.provider.up {
+		w.tell("storm", "the provider starts")
+		w.provider.start()
+	}
+}
+
+func (w *world) killAutoscaler() {
+	if !w.autoscaler.up {
+		return
+	}
+	w.tell("storm", "Cluster Autoscaler is killed")
+	w.ledger.counts["kills"]++
+	w.autoscaler.kill()
+	w.after(w.draw(span{5 * time.Second, time.Minute}), w.startAutoscaler)
+}
+
+func (w *world) startAutoscaler() {
+	if !w.autoscaler.up {
+		w.tell("storm", "Cluster Autoscaler starts")
+		w.autoscaler.start()
+	}
+}
+
+// someQueue is that of some member whose MiniCluster runs.
+func (w *world) someQueue() *queue {
+	var live []*queue
+	for _, m := range w.members.live.items {
+		if q := w.ensemble.queues[m.name]; q != nil {
+			live = append(live, q)
+		}
+	}
+	if len(live) == 0 {
+		return nil
+	}
+	return live[w.rand.IntN(len(live))]
+}
+
+// someNode is some node of a pool.
+func (w *world) someNode() *nodeObject {
+	if len(w.nodes.live.items) == 0 {
+		return nil
+	}
+	n := w.nodes.live.items[w.rand.IntN(len(w.nodes.live.items))]
+	if n.pool == "" {
+		return nil
+	}
+	return n
+}
+
+// arriveSomehow makes a member whose settings are drawn.
+func (w *world) arriveSomehow() {
+	if len(w.ensemble.queues) >= 4 {
+		return
+	}
+	w.arrivals++
+	size := 1 + w.rand.Int32N(3)
+	m := &memberObject{
+		meta: meta{name: fmt.Sprintf("m%d", w.arrivals)}, wants: size, minSize: 1, maxSize: size + w.rand.Int32N(8),
+		pools:    [][]string{{"hpc-a"}, {"hpc-b"}, {"hpc-a", "hpc-b"}, {"hpc-b", "hpc-a"}}[w.rand.IntN(4)],
+		coalesce: w.chance(30),
+	}
+	m.policy = []v1alpha1.GrowthPolicy{v1alpha1.GrowthAllOrNothing, v1alpha1.GrowthAllOrNothing, v1alpha1.GrowthBestEffort, v1alpha1.GrowthGreedy}[w.rand.IntN(4)]
+	m.placement = []v1alpha1.Placement{v1alpha1.PlacementSpan, v1alpha1.PlacementSingle}[w.rand.IntN(2)]
+	if w.chance(25) {
+		m.podsPerNode = []int32{2, 3, plan.Auto}[w.rand.IntN(3)]
+	}
+	m.giveUpAfter = []int32{0, 0, 2}[w.rand.IntN(3)]
+	w.ensemble.arrive(m)
+	w.ensemble.open(m.name, w.draw(span{15 * time.Second, time.Minute}))
+}
+
+// tenantArrives brings pods of somebody else, who leaves later.
+func (w *world) tenantArrives() {
+	pool := w.settings.pools[w.rand.IntN(len(w.settings.pools))]
+	pools := []string{pool.name}
+	if pool.dedicated {
+		pools = []string{""}
+	}
+	for range 1 + w.rand.IntN(3) {
+		w.tenants++
+		name := fmt.Sprintf("web-%d", w.tenants)
+		w.pods.create(&podObject{meta: meta{name: name}, pools: pools, cpu: []int64{500, 2000, 4000}[w.rand.IntN(3)], createdAt: w.now})
+		w.after(w.draw(span{10 * time.Second, 6 * time.Minute}), func() { w.jobs.end(name) })
+	}
+	w.scheduler.wake()
+}
+
+// calmDown ends what goes wrong: all processes run, and nothing new is asked for. In most worlds the cloud is good for every
+// machine from now on, so that every wish can be served that fits its pools.
+func (w *world) calmDown() {
+	w.quiet = true
+	w.tell("storm", "nothing happens any more that nobody asked for")
+	w.startController()
+	w.startProvider()
+	w.startAutoscaler()
+	for _, n := range w.nodes.live.items {
+		if n.cordoned {
+			w.cordon(n.name, false)
+		}
+	}
+	if w.rand.IntN(3) == 0 {
+		return
+	}
+	w.cloud.perfect = true
+	for i := range w.settings.pools {
+		w.settings.pools[i].stock = -1
+	}
+}
