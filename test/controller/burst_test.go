@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -46,10 +47,11 @@ func TestBurst(t *testing.T) {
 		}
 	}
 	inprocess.Until(t, func(ctx context.Context) (string, error) {
-		if err := p.GetClient().Get(ctx, client.ObjectKeyFromObject(last), &corev1.Pod{}); err != nil {
-			return "the cache has not seen the last pod: " + err.Error(), nil
+		err := p.GetClient().Get(ctx, client.ObjectKeyFromObject(last), &corev1.Pod{})
+		if apierrors.IsNotFound(err) {
+			return "the cache has not seen the last pod", nil
 		}
-		return "", nil
+		return "", err
 	})
 	if during := passes(t, p.metrics) - before; during != 0 {
 		t.Errorf("%d passes have ended while one was held up", during)
