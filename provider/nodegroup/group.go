@@ -246,6 +246,10 @@ func (m *Machine) marked() bool {
 	return m.Purpose == v1alpha1.PurposeReservation
 }
 
+// taken reports whether pods are on a machine's node that nobody but us takes away. Cluster Autoscaler taints the nodes that it
+// wants deleted, and has moved their pods where they had to be moved.
+func (m *Machine) taken() bool { return m.Node != nil && m.Node.Pods > 0 && !m.Node.Leaving }
+
 // usable reports whether a machine may still become, or is, a node that a member can hold.
 func (m *Machine) usable(now time.Time, timeout time.Duration) bool {
 	switch {

@@ -364,6 +364,27 @@ func (g *Group) marks(holders, chosen map[string]string, warm map[string]time.Ti
 		}
 		marks = append(marks, mark)
 	}
+	return append(marks, g.lateMarks(holders)...)
+}
+
+// lateMarks are the nodes of machines that are to go and have got a pod: no other may come.
+func (g *Group) lateMarks(holders map[string]string) []Mark {
+	if len(g.ToDelete) == 0 {
+		return nil
+	}
+	var marks []Mark
+	going := setOf(g.ToDelete)
+	for i := range g.Machines {
+		m := &g.Machines[i]
+		holder := holders[m.Name]
+		if !going[m.Name] || !m.taken() || (m.Node.Releasing && m.Node.HeldBy == holder) {
+			continue
+		}
+		marks = append(marks, Mark{
+			Node: m.Node.Name, HeldBy: holder, Reserved: m.Node.Reserved || holder != "", Releasing: true,
+			Why: "the machine was given up before it registered; its node goes when the last pod has left it",
+		})
+	}
 	return marks
 }
 
@@ -397,15 +418,20 @@ func (g *Group) release(d *Decisions, surplus []*Machine, chosen map[string]stri
 }
 
 // deletions divides the machines that are to go into those that exist and those that are gone. A name that was never
-// claimed stays while there is something to order, so that it is passed over, as Cluster Autoscaler was told.
+// claimed stays while there is something to order, so that it is passed over, as Cluster Autoscaler was told. A machine that
+// was given up before it registered, and has a pod all the same, goes when the pod has left.
 func (g *Group) deletions() (existing, gone []string) {
 	if len(g.ToDelete) == 0 {
 		return nil, nil
 	}
-	exists := g.names()
+	exists, used := g.names(), map[string]bool{}
+	for i := range g.Machines {
+		used[g.Machines[i].Name] = g.Machines[i].taken()
+	}
 	missing := int(g.Target) - g.countLive()
 	for _, name := range g.ToDelete {
 		switch {
+		case used[name]:
 		case exists[name]:
 			existing = append(existing, name)
 		case missing <= 0 || Number(g.Name, name) < g.Ordered:

@@ -513,3 +513,27 @@ func TestConditions(t *testing.T) {
 		})
 	}
 }
+
+// TestGivenUpAndInUse: a machine that was given up before it registered, and has got a pod since, is tainted and stays until
+// the pod has left. One that Cluster Autoscaler deletes, whose taint it has, goes.
+func TestGivenUpAndInUse(t *testing.T) {
+	t.Parallel()
+	g := group(1, up(0, unmarked), up(1, pods(1)))
+	g.ToDelete = []string{machineName(1)}
+	d := nodegroup.Plan(g, announceTimeout, noon)
+	if len(d.Delete) > 0 || len(d.Gone) > 0 || len(d.Marks) != 1 || !d.Marks[0].Releasing || d.Marks[0].Node != machineName(1) {
+		t.Errorf("with a pod: deletes %v, takes %v to be gone and marks %+v; want the node tainted and nothing deleted", d.Delete, d.Gone, d.Marks)
+	}
+	g.Machines[1].Node.Releasing = true
+	if d = nodegroup.Plan(g, announceTimeout, noon); len(d.Delete) > 0 || len(d.Marks) > 0 {
+		t.Errorf("tainted, with a pod: deletes %v and marks %+v; want nothing", d.Delete, d.Marks)
+	}
+	g.Machines[1].Node.Pods = 0
+	if d = nodegroup.Plan(g, announceTimeout, noon); len(d.Delete) != 1 {
+		t.Errorf("when the pod has left: deletes %v, want the machine", d.Delete)
+	}
+	g.Machines[1].Node.Pods, g.Machines[1].Node.Leaving = 1, true
+	if d = nodegroup.Plan(g, announceTimeout, noon); len(d.Delete) != 1 {
+		t.Errorf("with the taint of Cluster Autoscaler: deletes %v, want the machine", d.Delete)
+	}
+}

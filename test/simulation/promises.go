@@ -181,11 +181,12 @@ func (w *world) slots(m *memberObject, node string, size int32, since time.Time)
 	return min(share, stay+int32(max(0, nodeCPU-cpu)/m.podCPU()))
 }
 
-// checkTaint: the provider taints no node for release that a pod had come to before it could know.
+// checkTaint: the provider taints no node for release that a pod had come to before it could know, but one whose machine it had
+// given up before it registered: no other pod is to come there.
 func (w *world) checkTaint(node string, planned time.Time) {
 	w.ledger.counts["nodes tainted"]++
 	for _, p := range w.pods.live.items {
-		w.promise(p.node != node || p.boundAt.After(w.since(planned)), "%s is tainted for release and pod %s has been on it since %s", node, p.name, relative(p.boundAt))
+		w.promise(p.node != node || w.ledger.unregistered[node] || p.boundAt.After(w.since(planned)), "%s is tainted for release and pod %s has been on it since %s", node, p.name, relative(p.boundAt))
 	}
 }
 
@@ -206,13 +207,12 @@ func (w *world) checkRelease(names []string) {
 	}
 }
 
-// checkDeletion: no machine is deleted under a pod of a member, whoever asked for that. Known not to hold, and therefore let
-// through, is one case: a machine that had no node when its release was written may register before it is deleted, and its
-// node, which nobody taints, may get a pod.
-func (w *world) checkDeletion(machine string) {
+// checkDeletion: no machine is deleted under a pod of a member, whoever asked for that. One that was given up before it
+// registered may get a pod that the provider cannot know of yet.
+func (w *world) checkDeletion(machine string, planned time.Time) {
 	w.ledger.counts["machines deleted"]++
 	for _, p := range w.pods.live.items {
-		w.promise(p.node != machine || p.member == "" || p.deleting || w.ledger.unregistered[machine], "%s is deleted under pod %s", machine, p.name)
+		w.promise(p.node != machine || p.member == "" || p.deleting || (w.ledger.unregistered[machine] && p.boundAt.After(w.since(planned))), "%s is deleted under pod %s", machine, p.name)
 	}
 }
 

@@ -197,7 +197,7 @@ func (a *release) deleteMachines() bool {
 		}
 	}
 	for _, name := range a.decisions.Delete {
-		w.cloud.remove(name)
+		w.cloud.remove(name, a.planned)
 	}
 	return true
 }

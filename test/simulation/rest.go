@@ -282,9 +282,9 @@ func (w *world) restlessPools(reserved map[string]int32) string {
 			return fmt.Sprintf("the target of %s is %d, its least size %d", p.name, p.target, least)
 		case p.target < least:
 			return fmt.Sprintf("the target of %s is %d, its least size %d", p.name, p.target, least)
-		case machines != p.target:
+		case machines != p.target+w.inUseToDelete(p):
 			return fmt.Sprintf("%s has %d machines, and its target is %d", p.name, machines, p.target)
-		case len(p.toDelete) > 0:
+		case len(p.toDelete) > int(w.inUseToDelete(p)):
 			return fmt.Sprintf("%s has still to delete %v", p.name, p.toDelete)
 		}
 	}
@@ -308,11 +308,11 @@ func (w *world) restlessNodes() string {
 		case n.pool == "" && (n.reserved || n.tainted || n.heldBy != ""):
 			return fmt.Sprintf("%s is of no pool and was touched", n.name)
 		case n.pool == "":
-		case n.tainted && w.cloud.perfect:
+		case n.tainted && w.cloud.perfect && !w.lingers(n.name):
 			return fmt.Sprintf("%s is tainted for deletion", n.name)
 		case n.heldBy != holder[n.name]:
 			return fmt.Sprintf("%s says that %q holds it, and %q does", n.name, n.heldBy, holder[n.name])
-		case holder[n.name] != "" && !n.usable():
+		case holder[n.name] != "" && !n.usable() && !w.lingers(n.name):
 			return fmt.Sprintf("%s is held for %s and of no use", n.name, holder[n.name])
 		}
 	}
@@ -329,4 +329,21 @@ func told(all reservations) string {
 		parts[i] = fmt.Sprintf("%d reserved in %s, of which %d held", all[i].Nodes, all[i].NodePool, len(all[i].Held))
 	}
 	return strings.Join(parts, ", ")
+}
+
+// inUseToDelete counts the machines of a pool that were given up before they registered, and whose nodes have got a pod all the
+// same: they stay for as long as it does.
+func (w *world) inUseToDelete(p *poolObject) int32 {
+	var count int32
+	for _, name := range p.toDelete {
+		if w.lingers(name) {
+			count++
+		}
+	}
+	return count
+}
+
+// lingers reports whether a machine is one of those.
+func (w *world) lingers(machine string) bool {
+	return w.ledger.unregistered[machine] && w.podsOn(machine) > 0
 }
