@@ -142,7 +142,7 @@ func (c *candidate) spread(size int32) map[string]int32 {
 	claims := map[string]int32{}
 	left := c.nodesFor(size)
 	for _, node := range c.held {
-		if left > 0 && c.stays[node.Name] > 0 {
+		if left > 0 && node.stays > 0 {
 			claims[node.Pool]++
 			left--
 		}
@@ -206,7 +206,7 @@ func (c *candidate) claimed() int32 {
 func (c *candidate) inUse() int32 {
 	var count int32
 	for _, node := range c.held {
-		if c.stays[node.Name] > 0 {
+		if node.stays > 0 {
 			count++
 		}
 	}
@@ -217,7 +217,7 @@ func (c *candidate) inUse() int32 {
 func (c *candidate) idle() int32 {
 	var count int32
 	for _, node := range c.held {
-		if node.Ready && c.onNode[node.Name] == 0 {
+		if node.Ready && node.pods == 0 {
 			count++
 		}
 	}
@@ -304,7 +304,7 @@ func (c *candidate) usableIn(pool string) int32 {
 func (c *candidate) stayingIn(pool string) int32 {
 	var count int32
 	for _, node := range c.held {
-		if node.Pool == pool && c.stays[node.Name] > 0 {
+		if node.Pool == pool && node.stays > 0 {
 			count++
 		}
 	}

@@ -45,6 +45,8 @@ type nodeCapacity struct {
 	pool *poolCapacity
 	// holder is the member that holds the node, nil for none.
 	holder *candidate
+	// pods is how many pods of the holder are on the node, stays how many of them are within its size.
+	pods, stays int32
 	// recorded is the member whose status lists the node as held, nil for none.
 	recorded *candidate
 	// cpu is what pods on the node request of it.
@@ -177,5 +179,6 @@ func (c *capacity) take(pool *poolCapacity, m *candidate, want int32) int32 {
 
 func (c *capacity) hold(node *nodeCapacity, m *candidate) {
 	node.holder = m
+	node.pods, node.stays = m.onNode[node.Name], m.stays[node.Name]
 	m.held = append(m.held, node)
 }

@@ -510,7 +510,7 @@ func (p *pass) giveBack(m *candidate) {
 		return strings.Compare(b.Name, a.Name)
 	})
 	m.held = slices.DeleteFunc(m.held, func(node *nodeCapacity) bool {
-		if over[node.Pool] <= 0 || m.onNode[node.Name] > 0 {
+		if over[node.Pool] <= 0 || node.pods > 0 {
 			return false
 		}
 		over[node.Pool]--

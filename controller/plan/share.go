@@ -51,12 +51,12 @@ func room(requests, allocatable, requested Resources) int64 {
 
 // serves reports whether a held node is Ready and has, or can take, a pod of the member that stays.
 func (c *candidate) serves(node *nodeCapacity) bool {
-	return node.Ready && (c.stays[node.Name] > 0 || node.usable(c.Member))
+	return node.Ready && (node.stays > 0 || node.usable(c.Member))
 }
 
 // slots is how many pods of the member a node has that stay, or could have, at most as many as are to share a node.
 func (c *candidate) slots(node *nodeCapacity) int32 {
-	own := min(c.stays[node.Name], c.perNode)
+	own := min(node.stays, c.perNode)
 	if own == c.perNode || !node.usable(c.Member) {
 		return own
 	}
@@ -120,7 +120,7 @@ func (c *candidate) readySize() int32 {
 func (c *candidate) eachSlots(tell func(slots int32, inUse bool) bool) {
 	for _, inUse := range []bool{true, false} {
 		for _, node := range c.held {
-			if (c.stays[node.Name] > 0) != inUse {
+			if (node.stays > 0) != inUse {
 				continue
 			}
 			if slots := c.slots(node); slots > 0 && !tell(slots, inUse) {
