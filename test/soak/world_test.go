@@ -46,17 +46,19 @@ type world struct {
 func newWorld(t *testing.T, seed uint64) *world {
 	t.Helper()
 	w := &world{T: t, story: &story{began: time.Now()}, seed: seed}
+	// It is asked for before the cleanup that writes into it, so that it is removed after that, where it is removed.
+	artifacts := t.ArtifactDir()
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("the story of seed %d:\n%s", seed, w.story)
 		}
-		if err := os.WriteFile(filepath.Join(t.ArtifactDir(), "story.txt"), []byte(w.story.String()+"\n"), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(artifacts, "story.txt"), []byte(w.story.String()+"\n"), 0o600); err != nil {
 			t.Error(err)
 		}
 	})
 	var err error
 	w.System, err = system.Start(t.Context(), system.Options{
-		LogDir: t.ArtifactDir(), Progress: os.Stderr,
+		LogDir: artifacts, Progress: os.Stderr,
 		AutoscalerFlags: []string{
 			"--scan-interval=1s", "--initial-node-group-backoff-duration=2s", "--max-node-group-backoff-duration=4s",
 			// It is to remove what it has ordered itself while the test lasts, and gets the more chances to remove what it must not.
