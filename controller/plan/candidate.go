@@ -18,8 +18,9 @@ type candidate struct {
 
 	// perNode is how many pods of the member share a node.
 	perNode int32
-	// onNode counts the member's pods by node, stays those of them that are within its size.
-	onNode, stays map[string]int32
+	// places are the nodes that its pods are on, in the order of the pods, recorded those that its status lists as held, in
+	// their order; nil where there is none in any pool.
+	places, recorded []*nodeCapacity
 	// held are the nodes held for the member, in the order in which they were taken.
 	held []*nodeCapacity
 	// elsewhere is the number of the member's pods on nodes outside its pools. They need no node of ours.
@@ -56,12 +57,17 @@ type verdict struct {
 func newCandidate(m *Member, capacity *capacity) *candidate {
 	c := &candidate{
 		Member: m, shapeKey: m.shape(), perNode: podsPerNode(m, capacity),
-		onNode: make(map[string]int32, len(m.Pods)), stays: make(map[string]int32, len(m.Pods)), claims: map[string]int32{},
+		places: make([]*nodeCapacity, len(m.Pods)), claims: map[string]int32{},
 	}
 	for i := range m.Pods {
-		c.onNode[m.Pods[i].Node]++
-		if m.Pods[i].Index < m.Size {
-			c.stays[m.Pods[i].Node]++
+		if node := capacity.nodes[m.Pods[i].Node]; node != nil {
+			c.places[i] = node
+			node.addPod(c, m.Pods[i].Index < m.Size)
+		}
+	}
+	for i := range m.Reservations {
+		for _, name := range m.Reservations[i].Held {
+			c.recorded = append(c.recorded, capacity.nodes[name])
 		}
 	}
 	c.settled = reserved(m.Reservations)

@@ -45,6 +45,9 @@ type nodeCapacity struct {
 	pool *poolCapacity
 	// holder is the member that holds the node, nil for none.
 	holder *candidate
+	// occupant counts the pods on the node of the first member that has any, others those of further members.
+	occupant occupant
+	others   []occupant
 	// pods is how many pods of the holder are on the node, stays how many of them are within its size.
 	pods, stays int32
 	// recorded is the member whose status lists the node as held, nil for none.
@@ -56,6 +59,44 @@ type nodeCapacity struct {
 	freed bool
 	// changesHands is set when a pod of another member is on the freed node, which will be that member's.
 	changesHands bool
+}
+
+// occupant counts the pods that a member has on a node, and those of them that are within its size.
+type occupant struct {
+	member      *candidate
+	pods, stays int32
+}
+
+// addPod counts one more pod of a member.
+func (n *nodeCapacity) addPod(m *candidate, stays bool) {
+	of := &n.occupant
+	switch at := slices.IndexFunc(n.others, func(o occupant) bool { return o.member == m }); {
+	case of.member == nil:
+		of.member = m
+	case of.member == m:
+	case at >= 0:
+		of = &n.others[at]
+	default:
+		n.others = append(n.others, occupant{member: m})
+		of = &n.others[len(n.others)-1]
+	}
+	of.pods++
+	if stays {
+		of.stays++
+	}
+}
+
+// occupantOf is what a member has on the node.
+func (n *nodeCapacity) occupantOf(m *candidate) occupant {
+	if n.occupant.member == m {
+		return n.occupant
+	}
+	for _, o := range n.others {
+		if o.member == m {
+			return o
+		}
+	}
+	return occupant{}
 }
 
 func newCapacity(observed *Observed, now time.Time) *capacity {
@@ -179,6 +220,7 @@ func (c *capacity) take(pool *poolCapacity, m *candidate, want int32) int32 {
 
 func (c *capacity) hold(node *nodeCapacity, m *candidate) {
 	node.holder = m
-	node.pods, node.stays = m.onNode[node.Name], m.stays[node.Name]
+	of := node.occupantOf(m)
+	node.pods, node.stays = of.pods, of.stays
 	m.held = append(m.held, node)
 }

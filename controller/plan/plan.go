@@ -52,41 +52,34 @@ type pass struct {
 // pass, whoever's pods are on it.
 func (p *pass) keepNodes() {
 	for _, m := range p.members {
-		for i := range m.Reservations {
-			for _, name := range m.Reservations[i].Held {
-				if node := p.capacity.nodes[name]; node != nil && node.recorded == nil {
-					node.recorded = m
-				}
+		for _, node := range m.recorded {
+			if node != nil && node.recorded == nil {
+				node.recorded = m
 			}
 		}
 	}
 	for _, m := range p.members {
-		for i := range m.Pods {
-			name := m.Pods[i].Node
-			node := p.capacity.nodes[name]
+		for i, node := range m.places {
 			switch {
-			case node == nil && !p.capacity.outside[name]:
+			case node == nil && !p.capacity.outside[m.Pods[i].Node]:
 				// The node is lost, and with it the pod; its Job makes another.
 			case node == nil || !m.mayHold(node.Pool):
 				m.elsewhere++
 			case node.holder == nil && (node.recorded == nil || node.recorded == m):
 				p.capacity.hold(node, m)
-			case node.holder == nil && node.recorded.onNode[name] == 0:
+			case node.holder == nil && node.occupantOf(node.recorded).pods == 0:
 				node.freed, node.changesHands = true, true
 			}
 		}
 	}
 	for _, m := range p.members {
-		for i := range m.Reservations {
-			for _, name := range m.Reservations[i].Held {
-				node := p.capacity.nodes[name]
-				switch {
-				case node == nil || node.recorded != m || node.holder != nil || node.freed:
-				case m.Lifecycle == Running && node.usable(m.Member):
-					p.capacity.hold(node, m)
-				default:
-					node.freed = true
-				}
+		for _, node := range m.recorded {
+			switch {
+			case node == nil || node.recorded != m || node.holder != nil || node.freed:
+			case m.Lifecycle == Running && node.usable(m.Member):
+				p.capacity.hold(node, m)
+			default:
+				node.freed = true
 			}
 		}
 	}
@@ -636,9 +629,12 @@ func (p *pass) giveUp(m *candidate) *GiveUp {
 // noteGivenBack tells which nodes the member's status has listed so far and does no longer.
 func (p *pass) noteGivenBack(m *candidate) {
 	var gone, lost []string
+	place := 0
 	for i := range m.Reservations {
 		for _, name := range m.Reservations[i].Held {
-			switch node := p.capacity.nodes[name]; {
+			node := m.recorded[place]
+			place++
+			switch {
 			case node == nil && !p.capacity.outside[name]:
 				lost = append(lost, name)
 			case node == nil || node.holder != m:
