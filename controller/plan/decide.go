@@ -1,0 +1,147 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+)
+
+// decide turns what the pass knows of each member into its decision.
+func (p *pass) decide() Decisions {
+	out := Decisions{Members: make([]Decision, 0, len(p.members))}
+	for _, m := range p.members {
+		if m.growth != nil && m.growth.Deadline != nil && m.ready() >= m.claimed() {
+			// Nothing is outstanding.
+			m.growth.Deadline = nil
+		}
+		p.bound(m)
+		d := Decision{
+			Key:          m.Key,
+			Reservations: m.reservations(p.capacity),
+			Growth:       m.growth,
+			Nodes:        m.ready(),
+			Idle:         m.idle(),
+			Resize:       p.resize(m),
+		}
+		if d.Resize == 0 {
+			d.GiveUp = p.giveUp(m)
+		}
+		p.noteGivenBack(m)
+		d.Conditions, d.WhenReady = p.conditions(m)
+		d.Notes = m.notes
+		out.Members = append(out.Members, d)
+		p.wakeFor(m)
+	}
+	out.Next = p.next
+	return out
+}
+
+// bound gives a growth a deadline that needs nothing more than what was reserved before it was asked for.
+func (p *pass) bound(m *candidate) {
+	if m.Lifecycle != Running || m.growth == nil || m.growth.Deadline != nil || m.waitsOut() || m.verdict != nil || m.ready() >= m.claimed() {
+		return
+	}
+	timeout := time.Duration(0)
+	for name := range m.claims {
+		if pool := p.capacity.pools[name]; pool != nil {
+			timeout = max(timeout, pool.ProvisionTimeout)
+		}
+	}
+	now, deadline := microTime(p.now), microTime(p.now.Add(timeout))
+	m.growth.Deadline, m.growth.GrantedAt = &deadline, &now
+}
+
+// resize is the size to give the MiniCluster now, or 0. A larger size needs every node of the reservation,
+// held and usable; a smaller one needs nothing.
+func (p *pass) resize(m *candidate) int32 {
+	if m.Lifecycle != Running {
+		return 0
+	}
+	if m.Wants < m.Size {
+		m.note(v1alpha1.ReasonResizing, fmt.Sprintf("resizing the MiniCluster from %d to %d; the highest ranks leave", m.Size, m.Wants))
+		return m.Wants
+	}
+	claimed := m.claimed()
+	size := min(m.sizeOf(claimed), m.Wants)
+	if ready := m.ready(); ready < claimed {
+		if !m.partial() {
+			return 0
+		}
+		size, claimed = min(m.readySize(), size), ready
+	}
+	if size < m.Wants && m.verdict == nil && !m.partial() {
+		// Nodes have turned out to have less room than an empty one. The next pass asks for more.
+		return 0
+	}
+	if size <= m.Size {
+		return 0
+	}
+	// Of nodes that are Ready as soon as they are reserved one sentence tells.
+	m.notes = slices.DeleteFunc(m.notes, func(n Note) bool { return n.Reason == v1alpha1.ReasonReserved })
+	m.note(v1alpha1.ReasonResizing, fmt.Sprintf("resizing the MiniCluster from %d to %d; %s Ready", m.Size, size, counted(claimed, "node is", "nodes are")))
+	return size
+}
+
+// giveUp sets the wish of a member back to its size when its growth has failed as often as it may.
+func (p *pass) giveUp(m *candidate) *GiveUp {
+	size := max(m.Size, m.MinSize)
+	if m.Lifecycle != Running || !m.waitsOut() || m.GiveUpAfter == 0 || m.growth.Attempts < m.GiveUpAfter || m.Wants <= size {
+		return nil
+	}
+	why := fmt.Sprintf("the growth to size %d has failed %s: %s", m.Wants, counted(m.growth.Attempts, "time", "times"), told(m.growth.Failures))
+	m.warn(v1alpha1.ReasonGaveUp, fmt.Sprintf("%s; giveUpAfter is %d, so the wish is %d again", why, m.GiveUpAfter, size))
+	return &GiveUp{Size: size, Why: why}
+}
+
+// noteGivenBack tells which nodes the member's status has listed so far and does no longer.
+func (p *pass) noteGivenBack(m *candidate) {
+	var gone, lost []string
+	place := 0
+	for i := range m.Reservations {
+		for _, name := range m.Reservations[i].Held {
+			node := m.recorded[place]
+			place++
+			switch {
+			case node == nil && !p.capacity.outside[name]:
+				lost = append(lost, name)
+			case node == nil || node.holder != m:
+				gone = append(gone, name)
+			}
+		}
+	}
+	if len(lost) > 0 {
+		m.warn(v1alpha1.ReasonNodesLost, fmt.Sprintf("lost %s: %s", counted(int32(len(lost)), "node that does not exist any more", "nodes that do not exist any more"), listed(lost))) //nolint:gosec // Bounded by the size of the MiniCluster.
+	}
+	if len(gone) > 0 {
+		m.note(v1alpha1.ReasonNodesGivenBack, fmt.Sprintf("gave back %s: %s", counted(int32(len(gone)), "node", "nodes"), listed(gone))) //nolint:gosec // Bounded by the size of the MiniCluster.
+	}
+}
+
+// wakeFor makes sure that a pass comes when time alone changes what becomes of the member.
+func (p *pass) wakeFor(m *candidate) {
+	for name, nodes := range m.claims {
+		// A node that never becomes Ready is one more that is occupied from then on.
+		if pool := p.capacity.pools[name]; pool != nil && m.heldReady(name) < nodes {
+			if late := p.capacity.late(pool); !late.IsZero() {
+				p.wake(late)
+			}
+		}
+	}
+	if m.growth == nil {
+		return
+	}
+	if m.growth.Deadline != nil && p.now.Before(m.growth.Deadline.Time) {
+		p.wake(m.growth.Deadline.Time)
+	}
+	if m.growth.RetryAfter != nil {
+		p.wake(m.growth.RetryAfter.Time)
+	}
+}
+
+func (p *pass) wake(at time.Time) {
+	if p.next.IsZero() || at.Before(p.next) {
+		p.next = at
+	}
+}

@@ -1,0 +1,282 @@
+package plan
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+)
+
+// grant decides how many nodes each member may claim, first those it has claimed before, then the gangs
+// that want more, in the order in which they were asked for.
+//
+// Room that one member gives up in this pass is given to another in the next: the two are recorded in two
+// writes, and a kill between them must not leave a pool promised twice.
+func (p *pass) grant() {
+	var asking []*candidate
+	for _, m := range p.members {
+		for i := range m.Reservations {
+			if pool := p.capacity.pools[m.Reservations[i].NodePool]; pool != nil {
+				pool.granted += m.Reservations[i].Nodes
+			}
+		}
+		if m.Lifecycle != Running {
+			continue
+		}
+		m.claims = m.spread(p.target(m))
+		for name, nodes := range m.claims {
+			if nodes > m.claimedBefore(name) {
+				asking = append(asking, m)
+				break
+			}
+		}
+	}
+	slices.SortFunc(asking, byRequest)
+	for _, m := range asking {
+		m.verdict = p.grantGang(m)
+		if m.verdict != nil && (m.fellBack || m.missesFailed()) {
+			// Nodes of a part of a gang are not held while it waits for room elsewhere: two that did so might wait for
+			// each other.
+			p.exhaust(m, m.verdict.message)
+		}
+		if m.verdict != nil {
+			// What is granted already, or in use, stays; a part of the gang is not added to it.
+			size := m.sizeOf(max(m.settled, m.inUse()))
+			if m.waitsOut() {
+				size = p.target(m)
+			}
+			m.claims, _ = p.place(m, size)
+		}
+		for name, nodes := range m.claims {
+			if pool := p.capacity.pools[name]; pool != nil {
+				pool.granted += max(0, nodes-m.claimedBefore(name))
+			}
+		}
+		if m.verdict != nil && !m.verdict.hopeless && !m.waitsOut() {
+			for _, pool := range m.asked {
+				pool.blockedBy = cmp.Or(pool.blockedBy, m.Key.String())
+			}
+		}
+	}
+	for _, m := range p.members {
+		if m.waitsOut() {
+			m.verdict = &verdict{v1alpha1.ReasonBackingOff, fmt.Sprintf("attempt %d for size %d failed in %s; the next is at %s",
+				m.growth.Attempts, m.growth.Size, failedPools(m), clock(m.growth.RetryAfter.Time)), true}
+		}
+	}
+}
+
+// target is the size whose nodes the member may claim if there is room.
+func (p *pass) target(m *candidate) int32 {
+	switch {
+	case !m.waitsOut():
+		return m.gang()
+	case m.partial() && m.growth.From > 0:
+		return max(m.Size, m.sizeOf(min(m.ready(), m.settled)))
+	case m.growth.Size > m.Size:
+		return m.Size
+	default:
+		// Not even the nodes of the present size could be had. Those that are in use stay claimed.
+		return m.sizeOf(m.inUse())
+	}
+}
+
+// place divides the nodes of a size among the pools as far as they may be claimed without asking: nodes
+// that the member's pods are on, where their pools have room, and as many nodes of the current pool as were
+// claimed before. It also returns how many more it wants of the current pool.
+func (p *pass) place(m *candidate, size int32) (claims map[string]int32, more int32) {
+	claims = m.spread(size)
+	for name, nodes := range claims {
+		pool := p.capacity.pools[name]
+		if name == m.current || pool == nil {
+			continue
+		}
+		may := m.claimedBefore(name) + max(0, pool.MaxSize-pool.granted)
+		if nodes > may {
+			claims[name] = may
+			claims[m.current] += nodes - may
+		}
+	}
+	may := m.claimedBefore(m.current)
+	if pool := p.capacity.pools[m.current]; pool != nil {
+		// Its pods are there, whoever asked first for the room: a node that is used and not claimed would be missing to
+		// those whose claims the floor counts.
+		may += min(max(0, m.stayingIn(m.current)-may), max(0, pool.MaxSize-pool.granted))
+	}
+	more = max(0, claims[m.current]-may)
+	claims[m.current] -= more
+	return claims, more
+}
+
+// grantGang lets a member claim the nodes that it wants, all or none, or says why not: of the first pool of its list that
+// has room for all of them, or else, where its nodes may span pools, of several.
+func (p *pass) grantGang(m *candidate) *verdict {
+	if claims, more := p.place(m, p.target(m)); more == 0 {
+		m.claims = claims
+		return nil
+	}
+	before, asks := m.current, m.asks()
+	var verdicts []*verdict
+	for _, name := range asks {
+		m.current = name
+		v := p.grantFrom(m)
+		if v == nil {
+			return nil
+		}
+		verdicts = append(verdicts, v)
+		if pool := p.capacity.pools[name]; pool != nil && !v.hopeless {
+			m.asked = append(m.asked, pool)
+		}
+	}
+	if len(asks) > 1 && m.Placement != v1alpha1.PlacementSingle {
+		v := p.grantAcross(m, asks)
+		if v == nil {
+			return nil
+		}
+		verdicts = append(verdicts, v)
+	}
+	m.current = before
+	if len(verdicts) == 0 {
+		return &verdict{v1alpha1.ReasonPoolNotFound, "no NodePool is left to be asked", true}
+	}
+	return combined(verdicts)
+}
+
+// combined is one verdict of those of several pools. There is hope when there is for one of them.
+func combined(verdicts []*verdict) *verdict {
+	out := *verdicts[0]
+	var messages []string
+	for _, v := range verdicts {
+		if out.hopeless && !v.hopeless {
+			out.reason, out.hopeless = v.reason, false
+		}
+		if v.message != "" {
+			messages = append(messages, v.message)
+		}
+	}
+	out.message = strings.Join(messages, "; ")
+	return &out
+}
+
+// refuses says why a pool grants nothing to a member, whatever its room, nil when it may.
+func (p *pass) refuses(m *candidate, name string) *verdict {
+	pool := p.capacity.pools[name]
+	switch {
+	case pool == nil:
+		return &verdict{v1alpha1.ReasonPoolNotFound, fmt.Sprintf("NodePool %q does not exist", name), true}
+	case pool.Deleting:
+		return &verdict{v1alpha1.ReasonPoolDeleting, fmt.Sprintf("NodePool %q is being deleted", name), true}
+	case pool.Paused:
+		return &verdict{v1alpha1.ReasonPoolPaused, fmt.Sprintf("NodePool %q is paused", name), true}
+	}
+	if why := TooLarge(m.Member, pool.Pool); why != "" {
+		return &verdict{v1alpha1.ReasonPodTooLarge, why, true}
+	}
+	return nil
+}
+
+// grantFrom lets a member claim all nodes that are missing of its current pool, or says why not.
+func (p *pass) grantFrom(m *candidate) *verdict {
+	name := m.current
+	if v := p.refuses(m, name); v != nil {
+		return v
+	}
+	pool := p.capacity.pools[name]
+	claims, more := p.place(m, p.target(m))
+	if more == 0 {
+		// Its pods are on nodes of this pool already.
+		m.claims = claims
+		return nil
+	}
+	want := claims[name] + more
+	if want > pool.MaxSize {
+		return &verdict{v1alpha1.ReasonPoolTooSmall, fmt.Sprintf(
+			"%s needed and %s has maxSize %d", counted(want, "node is", "nodes are"), name, pool.MaxSize), true}
+	}
+	if pool.blockedBy != "" {
+		return &verdict{v1alpha1.ReasonQueued, fmt.Sprintf("%s needed; %s asked first and waits for room in %s",
+			counted(more, "more node is", "more nodes are"), pool.blockedBy, name), false}
+	}
+	occupied := p.capacity.occupiedFor(pool, m)
+	placed := max(0, claims[name]-m.claimedBefore(name))
+	if room := pool.MaxSize - pool.granted - placed - occupied; more > room {
+		return &verdict{v1alpha1.ReasonPoolFull, fmt.Sprintf(
+			"%s needed and %s has room for %d: maxSize %d, %d reserved, %d occupied by other workloads",
+			counted(more, "more node is", "more nodes are"), name, max(room, 0), pool.MaxSize, pool.granted, occupied), false}
+	}
+	claims[name] = want
+	p.granted(m, claims, pool.ProvisionTimeout, fmt.Sprintf("%s in %s", counted(more, "more node", "more nodes"), name))
+	return nil
+}
+
+// grantAcross lets a member claim the nodes that are missing of several pools together. The verdict has no words of its own:
+// those of the pools tell.
+func (p *pass) grantAcross(m *candidate, asks []string) *verdict {
+	m.current = asks[0]
+	claims, more := p.place(m, p.target(m))
+	missing := more
+	for _, nodes := range claims {
+		missing += nodes
+	}
+	last, timeout := "", time.Duration(0)
+	var parts []string
+	var could []*poolCapacity
+	for _, name := range asks {
+		if p.refuses(m, name) != nil {
+			missing -= claims[name]
+			continue
+		}
+		pool := p.capacity.pools[name]
+		could = append(could, pool)
+		missing -= pool.MaxSize
+		if pool.blockedBy != "" {
+			continue
+		}
+		placed := max(0, claims[name]-m.claimedBefore(name))
+		take := min(more, pool.MaxSize-pool.granted-placed-p.capacity.occupiedFor(pool, m))
+		if take <= 0 {
+			continue
+		}
+		claims[name] += take
+		more -= take
+		last, timeout = name, max(timeout, pool.ProvisionTimeout)
+		parts = append(parts, fmt.Sprintf("%s in %s", counted(take, "more node", "more nodes"), name))
+	}
+	if more == 0 {
+		m.current = last
+		p.granted(m, claims, timeout, strings.Join(parts, " and "))
+		return nil
+	}
+	for name, nodes := range claims {
+		if !slices.Contains(asks, name) {
+			missing -= nodes
+		}
+	}
+	if missing > 0 {
+		return &verdict{v1alpha1.ReasonPoolTooSmall, "", true}
+	}
+	// Whoever comes later must not take what this one waits for, though no pool alone were large enough.
+	m.asked = could
+	return &verdict{v1alpha1.ReasonPoolFull, "", false}
+}
+
+// granted records that the missing nodes were granted.
+func (p *pass) granted(m *candidate, claims map[string]int32, timeout time.Duration, what string) {
+	m.claims = claims
+	now, deadline := microTime(p.now), microTime(p.now.Add(timeout))
+	said := fmt.Sprintf("reserved %s for size %d; they have until %s to be Ready", what, p.target(m), clock(deadline.Time))
+	if m.growth != nil {
+		m.growth.Deadline, m.growth.GrantedAt, m.growth.NodePool = &deadline, &now, ""
+		if m.current != m.NodePools[0] {
+			m.growth.NodePool = m.current
+		}
+	}
+	if m.fellBack {
+		m.warn(v1alpha1.ReasonFellBack, fmt.Sprintf("%s; %s", told(m.growth.Failures), said))
+		return
+	}
+	m.note(v1alpha1.ReasonReserved, said)
+}

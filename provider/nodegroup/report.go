@@ -1,0 +1,159 @@
+package nodegroup
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+)
+
+// report fills in what the status says.
+func (g *Group) report(d *Decisions) {
+	d.Replicas = int32(len(g.Machines)) //nolint:gosec // At most MaxSize and the machines on their way out.
+	live, ready := g.live(), int32(0)
+	var failed *Machine
+	for i := range g.Machines {
+		if g.Machines[i].Node != nil && g.Machines[i].Node.Ready {
+			d.Ready++
+		}
+	}
+	for _, m := range live {
+		if m.Node != nil && m.Node.Ready {
+			ready++
+		}
+		if m.Failure != nil && (failed == nil || m.Failure.At.After(failed.Failure.At)) {
+			failed = m
+		}
+	}
+
+	machines := metav1.Condition{Type: v1alpha1.ConditionMachinesReady, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonMachinesReady,
+		Message: fmt.Sprintf("%d of %d nodes are Ready", ready, g.Target)}
+	switch {
+	case g.Deleting:
+		machines.Status, machines.Reason = metav1.ConditionFalse, v1alpha1.ReasonDeleting
+		machines.Message = g.waitsFor()
+	case failed != nil:
+		machines.Status, machines.Reason = metav1.ConditionFalse, v1alpha1.ReasonMachineFailed
+		machines.Message = fmt.Sprintf("machine %s failed: %s", failed.Name, failed.Failure)
+	case ready < g.Target:
+		machines.Status, machines.Reason = metav1.ConditionFalse, v1alpha1.ReasonProvisioning
+	case len(g.ToDelete) > 0:
+		machines.Status, machines.Reason = metav1.ConditionFalse, v1alpha1.ReasonReleasing
+		machines.Message = fmt.Sprintf("%d machines are on their way out: %s", len(g.ToDelete), Listed(g.ToDelete))
+	case len(live) > int(g.Target):
+		machines.Status, machines.Reason = metav1.ConditionFalse, v1alpha1.ReasonReleasing
+		machines.Message = fmt.Sprintf("there are %d machines and the target is %d; nodes go when no pod and no member uses them", len(live), g.Target)
+	}
+	if n := len(d.warm); n > 0 {
+		last := time.Time{}
+		for _, until := range d.warm {
+			if until.After(last) {
+				last = until
+			}
+		}
+		machines.Message += fmt.Sprintf("; %d nodes that members have given up stay for the next growth, the last until %s", n, last.UTC().Format(time.RFC3339))
+	}
+	bounds := metav1.Condition{Type: v1alpha1.ConditionWithinBounds, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonWithinBounds,
+		Message: fmt.Sprintf("the target size %d is at most maxSize %d", g.Target, g.MaxSize)}
+	if g.Target > g.MaxSize {
+		bounds.Status, bounds.Reason = metav1.ConditionFalse, v1alpha1.ReasonAboveMaxSize
+		bounds.Message = fmt.Sprintf("the target size %d is above maxSize %d: nothing is ordered or granted, and nodes go when nobody uses them", g.Target, g.MaxSize)
+	}
+	d.Conditions = []metav1.Condition{g.floorCondition(d), machines, bounds}
+	d.Notes = []metav1.Condition{g.templateCondition(), g.pauseCondition()}
+	d.WhenReady = machines.Message
+	if g.Paused {
+		d.WhenReady = "paused; " + machines.Message
+	}
+}
+
+// floorCondition says whether the target is at the least size.
+func (g *Group) floorCondition(d *Decisions) metav1.Condition {
+	out := metav1.Condition{Type: v1alpha1.ConditionFloorMet, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonFloorMet,
+		Message: fmt.Sprintf("the target size %d is at or above the floor %d", g.Target, d.Floor)}
+	least := g.leastSize(d.Floor)
+	if g.Target >= least {
+		return out
+	}
+	bound := fmt.Sprintf("the floor %d", d.Floor)
+	if least > d.Floor {
+		bound = fmt.Sprintf("minSize %d", least)
+	}
+	out.Status, out.Reason = metav1.ConditionFalse, v1alpha1.ReasonFloorNotMet
+	out.Message = fmt.Sprintf("the target size %d is below %s; ", g.Target, bound)
+	last := g.LastFailure
+	if d.LastFailure != nil {
+		last = d.LastFailure
+	}
+	switch {
+	case g.Paused:
+		out.Message += "the NodePool is paused"
+	case g.FollowsFloor:
+		out.Message += "it is being raised"
+	default:
+		out.Message += "waiting for Cluster Autoscaler, which has to run with --enforce-node-group-min-size"
+		if last != nil && last.At.After(g.FloorChangedAt) {
+			out.Message += fmt.Sprintf(" and leaves a group alone for a while after a failure; the last one: %s", last)
+		}
+	}
+	return out
+}
+
+// String is the failure in words.
+func (f *Failure) String() string { return f.Code + ": " + f.Message }
+
+// templateCondition says whether all machines were ordered with the template of now.
+func (g *Group) templateCondition() metav1.Condition {
+	var old []string
+	live := g.live()
+	for _, m := range live {
+		if m.TemplateHash != "" && m.TemplateHash != g.TemplateHash {
+			old = append(old, m.Name)
+		}
+	}
+	if len(old) == 0 {
+		return metav1.Condition{Type: v1alpha1.ConditionMachinesUpToDate, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonUpToDate,
+			Message: "every machine was ordered with the template of now"}
+	}
+	slices.Reverse(old)
+	return metav1.Condition{Type: v1alpha1.ConditionMachinesUpToDate, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonTemplateChanged,
+		Message: fmt.Sprintf("%d of %d machines were ordered with a template from before its last edit and keep it: %s", len(old), len(live), Listed(old))}
+}
+
+// pauseCondition says whether the group is paused.
+func (g *Group) pauseCondition() metav1.Condition {
+	if g.Paused {
+		return metav1.Condition{Type: v1alpha1.ConditionPaused, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonPaused,
+			Message: "spec.paused is true: no machine is ordered, deleted or released, and no member is granted more nodes"}
+	}
+	return metav1.Condition{Type: v1alpha1.ConditionPaused, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonNotPaused, Message: "spec.paused is not set"}
+}
+
+// waitsFor says what keeps a pool that is being deleted.
+func (g *Group) waitsFor() string {
+	const begin = "the NodePool is being deleted"
+	if g.Paused {
+		return begin + "; it waits because spec.paused is true"
+	}
+	if len(g.Reservations) > 0 {
+		var members []string
+		for i := range g.Reservations {
+			members = append(members, g.Reservations[i].Member)
+		}
+		return fmt.Sprintf("%s; it waits until no node is reserved by %s", begin, Listed(members))
+	}
+	var used []string
+	for _, m := range g.live() {
+		if m.Node != nil && m.Node.Pods > 0 {
+			used = append(used, m.Name)
+		}
+	}
+	if len(used) > 0 {
+		slices.Sort(used)
+		return fmt.Sprintf("%s; it waits until no pod is on %s", begin, Listed(used))
+	}
+	return begin + ", and its machines are"
+}
