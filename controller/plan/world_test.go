@@ -494,14 +494,18 @@ func (w *world) checkRest() {
 		}
 		if m.Lifecycle == plan.Running && reserved && m.Size == m.Wants {
 			// Pods that share nodes may be spread over more of them than they need.
-			used := map[string]bool{}
+			used, waiting := map[string]bool{}, 0
 			for _, node := range m.pods {
 				used[node] = true
+				if node == "" {
+					// Its node is reserved, and has been booting for longer than this world lasts.
+					waiting++
+				}
 			}
 			share := min(w.perNode(m, m.NodePools[0]), w.perNode(m, m.NodePools[len(m.NodePools)-1]))
 			delete(used, "")
 			least := (int(m.Size) + share - 1) / share
-			w.promise(int(d.Reserved()) <= max(least, len(used)) && int(d.Reserved()) >= len(used),
+			w.promise(int(d.Reserved()) <= max(least, len(used)+waiting) && int(d.Reserved()) >= len(used),
 				"at rest %s of size %d has reserved %d nodes; its pods are on %d", d.Key.Name, m.Size, d.Reserved(), len(used))
 		}
 		if m.Lifecycle != plan.Running {

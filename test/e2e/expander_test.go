@@ -18,8 +18,9 @@ func TestNoNodeTwice(t *testing.T) {
 	pool := x.pool("hpc", 10, "6s")
 	cluster := x.miniCluster("m", 3, pool)
 	x.until(func(s *history.State) string {
-		if target := s.Pools[pool].Spec.Replicas; target != 3 {
-			return fmt.Sprintf("the target of %s is %d", pool, target)
+		// Before the member is known the expander cannot know that its pods are those of one.
+		if p := s.Pools[pool]; p.Spec.Replicas != 3 || p.Status.Floor != 3 {
+			return fmt.Sprintf("the target of %s is %d and its floor %d, not 3", pool, p.Spec.Replicas, p.Status.Floor)
 		}
 		for _, pod := range s.Pods {
 			if pod.Namespace != x.namespace {
