@@ -5,6 +5,10 @@ const (
 	// is the name of the NodePool.
 	LabelNodePool = Group + "/node-pool"
 
+	// LabelMember on a pod says that it belongs to a managed MiniCluster, whose name is the value. The webhook puts it into
+	// spec.pod.labels of a MiniCluster when that is created; the policy that adds SchedulingGate selects it.
+	LabelMember = Group + "/member"
+
 	// LabelTemplateHash on a machine record is the NodeTemplate.Hash of the template that the machine was
 	// ordered with.
 	LabelTemplateHash = Group + "/template-hash"
@@ -20,6 +24,9 @@ const (
 
 	// AnnotationRequestPolicy on a MiniCluster sets EnsembleMember.spec.requestPolicy.
 	AnnotationRequestPolicy = Group + "/request-policy"
+
+	// AnnotationTopologyKey on a MiniCluster sets EnsembleMember.spec.topologyKey.
+	AnnotationTopologyKey = Group + "/topology-key"
 
 	// AnnotationPodsPerNode on a MiniCluster sets EnsembleMember.spec.podsPerNode.
 	AnnotationPodsPerNode = Group + "/pods-per-node"
@@ -49,6 +56,10 @@ const (
 	// It tells the provider's taint from one that Cluster Autoscaler put there.
 	AnnotationReleasing = Group + "/releasing"
 )
+
+// SchedulingGate keeps the scheduler, and Cluster Autoscaler, from looking at a pod of a managed MiniCluster until the
+// controller has nodes for it and takes the gate away.
+const SchedulingGate = Group + "/nodes-ready"
 
 // FinalizerMachines on a NodePool keeps it until its machines are gone: without it they would be nobody's.
 const FinalizerMachines = Group + "/machines"
