@@ -75,6 +75,10 @@ const (
 	ReasonResizing = "Resizing"
 	// ReasonResized: the MiniCluster has another size than before.
 	ReasonResized = "Resized"
+	// ReasonPodsReleased: nodes for all pods of the size are Ready, and the pods may go to them.
+	ReasonPodsReleased = "PodsReleased"
+	// ReasonPodStranded: a pod cannot get to the node that it was released for and is made anew.
+	ReasonPodStranded = "PodStranded"
 	// ReasonPodsLeaving: the MiniCluster is smaller now and pods of its former size have still to leave.
 	ReasonPodsLeaving = "PodsLeaving"
 	// ReasonNodesGivenBack: nodes that the member held are free again.

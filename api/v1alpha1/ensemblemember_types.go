@@ -256,13 +256,18 @@ type Reservation struct {
 
 // Growth is one growth from its reservation to its end.
 type Growth struct {
-	// From is the size that the MiniCluster had when the growth began: 0 for the first nodes of a
-	// MiniCluster, whose pods exist before their nodes.
+	// From is the size that the MiniCluster had when the growth began: 0 for nodes of a size that the MiniCluster was created
+	// with or that somebody wrote into it, so that its pods exist before them.
 	// +optional
 	From int32 `json:"from,omitempty"`
 
 	// Size is the size that the member grows to.
 	Size int32 `json:"size"`
+
+	// Served is the part of the MiniCluster's size that had its nodes when the growth began. A pod of it that has died goes
+	// back to its place; those beyond wait for the nodes of all.
+	// +optional
+	Served int32 `json:"served,omitempty"`
 
 	// Since is when the controller first saw the wish. Growths are served in this order.
 	Since metav1.MicroTime `json:"since"`

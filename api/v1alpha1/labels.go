@@ -45,6 +45,10 @@ const (
 	// been held by one. Only marked nodes are released by the provider; all others belong to Cluster Autoscaler.
 	AnnotationReserved = Group + "/reserved"
 
+	// AnnotationNode on a pod is the node that the controller has released it for. Its node selector names the host of that
+	// node.
+	AnnotationNode = Group + "/node"
+
 	// AnnotationHeldBy on a node is the member (namespace/name) that holds it at the moment.
 	AnnotationHeldBy = Group + "/held-by"
 

@@ -23,6 +23,8 @@ type candidate struct {
 	places, recorded []*nodeCapacity
 	// held are the nodes held for the member, in the order in which they were taken.
 	held []*nodeCapacity
+	// stranded are the released pods that cannot get to their nodes. They count as pods that are not there.
+	stranded []Stranded
 	// elsewhere is the number of the member's pods on nodes outside its pools. They need no node of ours.
 	elsewhere int32
 
@@ -60,7 +62,12 @@ func newCandidate(m *Member, capacity *capacity) *candidate {
 		places: make([]*nodeCapacity, len(m.Pods)), claims: map[string]int32{},
 	}
 	for i := range m.Pods {
-		if node := capacity.nodes[m.Pods[i].Node]; node != nil {
+		node := capacity.nodes[m.Pods[i].Node]
+		if why := capacity.strands(&m.Pods[i], node); why != "" {
+			c.stranded = append(c.stranded, Stranded{Index: m.Pods[i].Index, Why: why})
+			continue
+		}
+		if node != nil {
 			c.places[i] = node
 			node.addPod(c, m.Pods[i].Index < m.Size)
 		}

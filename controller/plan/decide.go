@@ -24,6 +24,8 @@ func (p *pass) decide() Decisions {
 			Nodes:        m.ready(),
 			Idle:         m.idle(),
 			Resize:       p.resize(m),
+			Release:      p.release(m),
+			Recreate:     m.stranded,
 		}
 		if d.Resize == 0 {
 			d.GiveUp = p.giveUp(m)
@@ -129,6 +131,7 @@ func (p *pass) wakeFor(m *candidate) {
 			}
 		}
 	}
+	p.wakeForRefused(m)
 	if m.growth == nil {
 		return
 	}

@@ -74,13 +74,11 @@ func (p *pass) target(m *candidate) int32 {
 	switch {
 	case !m.waitsOut():
 		return m.gang()
-	case m.partial() && m.growth.From > 0:
-		return max(m.Size, m.sizeOf(min(m.ready(), m.settled)))
-	case m.growth.Size > m.Size:
-		return m.Size
+	case m.partial():
+		return max(m.complete(), m.sizeOf(m.inUse()), m.sizeOf(min(m.ready(), m.settled)))
 	default:
-		// Not even the nodes of the present size could be had. Those that are in use stay claimed.
-		return m.sizeOf(m.inUse())
+		// Where not even the nodes of the present size could be had, those that are in use stay claimed.
+		return max(m.complete(), m.sizeOf(m.inUse()))
 	}
 }
 

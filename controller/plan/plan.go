@@ -60,8 +60,8 @@ func (p *pass) keepNodes() {
 	for _, m := range p.members {
 		for i, node := range m.places {
 			switch {
-			case node == nil && !p.capacity.outside[m.Pods[i].Node]:
-				// The node is lost, and with it the pod; its Job makes another.
+			case node == nil && (m.Pods[i].Released || !p.capacity.outside[m.Pods[i].Node]):
+				// The node is lost, and with it the pod, or the pod cannot get there; its Job makes another.
 			case node == nil || !m.mayHold(node.Pool):
 				m.elsewhere++
 			case node.holder == nil && (node.recorded == nil || node.recorded == m):
@@ -97,7 +97,7 @@ func (p *pass) updateGrowth(m *candidate) {
 		// A node of a member that was complete is lost. The floor still counts it, so it is replaced
 		// without a gang and without a deadline.
 	case m.growth == nil:
-		m.growth = &v1alpha1.Growth{From: m.growsFrom(), Size: gang, Since: microTime(p.now)}
+		m.growth = &v1alpha1.Growth{From: m.growsFrom(), Size: gang, Since: microTime(p.now), Served: m.servedBefore()}
 	case gang > m.growth.Size:
 		m.enlarge(gang, microTime(p.now))
 	case gang < m.growth.Size:

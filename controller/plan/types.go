@@ -65,20 +65,26 @@ type Member struct {
 	PodRequests Resources
 	// Tolerations are those of the member's pods.
 	Tolerations []corev1.Toleration
-	// Pods are the pods of the member that are bound to a node and have not ended.
+	// Pods are the pods of the member that are bound to a node, or were released for one, and have not ended.
 	Pods []Pod
+	// Gated are the ranks of its pods that wait behind the scheduling gate, in any order.
+	Gated []int32
 
 	// Reservations and Growth are what the last pass recorded in the member's status.
 	Reservations []v1alpha1.Reservation
 	Growth       *v1alpha1.Growth
 }
 
-// Pod is a pod of a member that is bound to a node and has not ended.
+// Pod is a pod of a member that is bound to a node, or was released for one, and has not ended.
 type Pod struct {
 	// Index is the completion index, which is the rank of the broker.
 	Index int32
 	// Node is the name of the node.
 	Node string
+	// Released is set while the pod is not bound: its gate was taken away, and it can go to this node alone.
+	Released bool
+	// RefusedSince is since when the scheduler finds that a released pod cannot go there; zero while it does not.
+	RefusedSince time.Time
 }
 
 // Pool is one NodePool.
@@ -162,6 +168,12 @@ type Decision struct {
 	// Resize is the size to give the MiniCluster, or 0 to leave it.
 	Resize int32
 
+	// Release are the gated pods that may go to their nodes, the lowest ranks first. The reservations have to be recorded
+	// before any of them does.
+	Release []Assignment
+	// Recreate are the released pods that cannot get to their nodes any more. Their Job makes them anew.
+	Recreate []Stranded
+
 	// GiveUp sets the wish back, nil to leave it.
 	GiveUp *GiveUp
 
@@ -175,6 +187,22 @@ type Decision struct {
 
 	// Notes tell the steps that this pass takes. A pass that changes nothing has none.
 	Notes []Note
+}
+
+// Assignment is a pod that may go to a node, and to no other.
+type Assignment struct {
+	// Index is the rank of the pod.
+	Index int32
+	// Node is the name of the node, which is held for the member.
+	Node string
+}
+
+// Stranded is a pod that cannot get to the node that it was released for.
+type Stranded struct {
+	// Index is the rank of the pod.
+	Index int32
+	// Why is a sentence.
+	Why string
 }
 
 // GiveUp sets a wish back whose growth has failed as often as it may.

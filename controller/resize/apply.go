@@ -2,6 +2,7 @@ package resize
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
@@ -15,9 +16,9 @@ import (
 )
 
 // apply carries out the decision for one member: the status first, because a size must not be given that no recorded
-// reservation stands behind, then the resize. When the reservation is recorded already, the status waits for the next
+// reservation stands behind, then the pods that may go to their nodes, then the resize. When the reservation is recorded already, the status waits for the next
 // pass, which the resize brings: it tells of the new size, and one write does for both.
-func (r *Reconciler) apply(ctx context.Context, e *entry, d *plan.Decision) error {
+func (r *Reconciler) apply(ctx context.Context, e *entry, d *plan.Decision, hosts map[string]string) error {
 	member := e.member.DeepCopy()
 	r.fillStatus(member, e, d)
 	before, after := &e.member.Status, &member.Status
@@ -28,6 +29,9 @@ func (r *Reconciler) apply(ctx context.Context, e *entry, d *plan.Decision) erro
 			return fmt.Errorf("write the status of EnsembleMember %s: %w", e.key, err)
 		}
 		r.writes.note(kindMember, member)
+	}
+	if err := errors.Join(r.release(ctx, e, hosts, d.Release), r.recreate(ctx, e, d.Recreate)); err != nil {
+		return err
 	}
 	if resizes {
 		object, patch, err := e.cluster.SizePatch(d.Resize)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -60,6 +61,10 @@ type podReading struct {
 	index    int32
 	requests plan.Resources
 	owner    types.UID
+	// gated is set for a pod behind our gate, released for one that is not bound yet and was released for node.
+	gated, released bool
+	node            string
+	refusedSince    time.Time
 }
 
 // seen is what a pass has read.
@@ -67,6 +72,11 @@ type seen struct {
 	entries map[types.NamespacedName]*entry
 	pools   []plan.Pool
 	nodes   []plan.Node
+	// pods are all pods of the cluster, hosts the host names of the nodes of pools.
+	pods  []corev1.Pod
+	hosts map[string]string
+	// strays are pods behind our gate that belong to no member.
+	strays []*corev1.Pod
 }
 
 // entry is what a pass has read of one MiniCluster and its member; either may be missing.
@@ -81,6 +91,9 @@ type entry struct {
 	// needs are those of the Job's pods, or of the MiniCluster's while there is none.
 	needs needs
 	pods  []plan.Pod
+	// waiting are its pods that are behind the gate, or on their way to the node that they were released for, by rank.
+	waiting map[int32]*corev1.Pod
+	gated   []int32
 	// pending is the number of its pods that no node was found for.
 	pending int32
 	// wants is the member's wish, with what this pass has made of it.
@@ -92,7 +105,7 @@ type entry struct {
 
 // observe reads everything from the caches. Nothing that it returns may be changed.
 func (o *observer) observe(ctx context.Context) (*seen, error) {
-	s := &seen{entries: map[types.NamespacedName]*entry{}}
+	s := &seen{entries: map[types.NamespacedName]*entry{}, hosts: map[string]string{}}
 	for _, read := range []func(context.Context, *seen) error{o.readMembers, o.readMiniClusters, o.readPools} {
 		if err := read(ctx, s); err != nil {
 			return nil, err
@@ -102,7 +115,7 @@ func (o *observer) observe(ctx context.Context) (*seen, error) {
 	if err != nil {
 		return nil, err
 	}
-	requested, err := o.readPods(ctx, owners)
+	requested, err := o.readPods(ctx, s, owners)
 	if err != nil {
 		return nil, err
 	}
@@ -252,12 +265,14 @@ func (e *entry) uid() types.UID {
 	return ""
 }
 
-// readPods gives each member its pods and returns what the pods on each node request.
-func (o *observer) readPods(ctx context.Context, owners map[types.UID]*entry) (map[string]plan.Resources, error) {
+// readPods gives each member its pods and returns what the pods on each node request. One that was released for a node counts
+// as one that is on it.
+func (o *observer) readPods(ctx context.Context, s *seen, owners map[types.UID]*entry) (map[string]plan.Resources, error) {
 	var pods corev1.PodList
 	if err := o.reader.List(ctx, &pods, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, fmt.Errorf("list Pods: %w", err)
 	}
+	s.pods = pods.Items
 	requested := map[string]plan.Resources{}
 	for i := range pods.Items {
 		pod := &pods.Items[i]
@@ -266,30 +281,55 @@ func (o *observer) readPods(ctx context.Context, owners map[types.UID]*entry) (m
 		}
 		read := o.pods.of(pod, func() podReading { return podOf(pod) })
 		e := owners[read.owner]
-		if pod.Spec.NodeName == "" {
-			if e != nil && pod.DeletionTimestamp == nil {
+		if read.node == "" || read.released {
+			switch {
+			case pod.DeletionTimestamp != nil:
+				// It ends without ever having been on a node.
+				continue
+			case read.gated && (e == nil || e.unmanageable()):
+				s.strays = append(s.strays, pod)
+				continue
+			case read.gated:
+				e.await(read.index, pod)
+				e.gated = append(e.gated, read.index)
+				continue
+			case e != nil && read.released:
+				e.await(read.index, pod)
+			case e != nil:
 				e.pending++
+				continue
+			default:
+				continue
 			}
-			continue
 		}
-		on := requested[pod.Spec.NodeName]
+		on := requested[read.node]
 		if on == nil {
 			on = make(plan.Resources, len(read.requests))
-			requested[pod.Spec.NodeName] = on
+			requested[read.node] = on
 		}
 		on.Add(read.requests)
 		if e != nil {
-			e.pods = append(e.pods, plan.Pod{Index: read.index, Node: pod.Spec.NodeName})
+			e.pods = append(e.pods, plan.Pod{Index: read.index, Node: read.node, Released: read.released, RefusedSince: read.refusedSince})
 		}
 	}
 	return requested, nil
 }
 
 func podOf(pod *corev1.Pod) podReading {
-	read := podReading{index: indexOf(pod), requests: plan.ResourcesOf(resource.PodRequests(pod, resource.PodResourcesOptions{}))}
+	read := podReading{
+		index: indexOf(pod), requests: plan.ResourcesOf(resource.PodRequests(pod, resource.PodResourcesOptions{})),
+		node: pod.Spec.NodeName, gated: gated(pod),
+	}
 	read.requests[corev1.ResourcePods]++
 	if owner := metav1.GetControllerOf(pod); owner != nil {
 		read.owner = owner.UID
+	}
+	if read.node == "" && !read.gated {
+		read.node = pod.Annotations[v1alpha1.AnnotationNode]
+		read.released = read.node != ""
+	}
+	if c := &pod.Status.Conditions; read.released && len(*c) > 0 && (*c)[0].Reason == corev1.PodReasonUnschedulable {
+		read.refusedSince = (*c)[0].LastTransitionTime.Time
 	}
 	return read
 }
@@ -315,6 +355,9 @@ func (o *observer) readNodes(ctx context.Context, s *seen, requested map[string]
 	}
 	for i := range nodes.Items {
 		node := o.nodes.of(&nodes.Items[i], func() plan.Node { return nodeOf(&nodes.Items[i]) })
+		if node.Pool != "" {
+			s.hosts[node.Name] = nodes.Items[i].Labels[corev1.LabelHostname]
+		}
 		node.Requested = requested[node.Name]
 		s.nodes = append(s.nodes, node)
 	}
@@ -382,6 +425,7 @@ func (e *entry) value() plan.Member {
 		PodsPerNode:  plan.PodsPerNode(e.member.Spec.PodsPerNode),
 		GiveUpAfter:  ptr.Deref(e.member.Spec.GiveUpAfter, 0),
 		Pods:         e.pods,
+		Gated:        e.gated,
 		Reservations: e.member.Status.Reservations,
 		Growth:       e.member.Status.Growth,
 	}

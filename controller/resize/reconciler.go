@@ -112,7 +112,12 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconc
 	// given up is recorded before somebody else gets it.
 	givers, takers := split(seen, decisions.Members)
 	for _, members := range [][]*plan.Decision{givers, takers} {
-		failures = append(failures, atOnce(len(members), func(i int) error { return r.apply(ctx, seen.entries[members[i].Key], members[i]) })...)
+		failures = append(failures, atOnce(len(members), func(i int) error { return r.apply(ctx, seen.entries[members[i].Key], members[i], seen.hosts) })...)
+	}
+	strays, next := r.letGo(ctx, seen.strays, started)
+	failures = append(failures, strays...)
+	if !next.IsZero() && (decisions.Next.IsZero() || next.Before(decisions.Next)) {
+		decisions.Next = next
 	}
 	r.Metrics.observePass(r.Clock.Since(started), seen, &decisions)
 

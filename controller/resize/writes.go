@@ -3,6 +3,7 @@ package resize
 import (
 	"sync"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -24,6 +25,7 @@ type written struct {
 const (
 	kindMember      = "EnsembleMember"
 	kindMiniCluster = "MiniCluster"
+	kindPod         = "Pod"
 )
 
 // note remembers a write.
@@ -38,6 +40,9 @@ func (w *writes) note(kind string, object client.Object) {
 func (w *writes) behind(seen *seen) string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if pod := w.behindPods(seen.pods); pod != "" {
+		return pod
+	}
 	for object, version := range w.versions {
 		entry := seen.entries[object.key]
 		if entry == nil {
@@ -57,6 +62,35 @@ func (w *writes) behind(seen *seen) string {
 			continue
 		}
 		if order, err := resourceversion.CompareResourceVersion(cached, version); err == nil && order < 0 {
+			return object.kind + " " + object.key.String()
+		}
+		delete(w.versions, object)
+	}
+	return ""
+}
+
+// behindPods is behind for pods. Only while some of them were written does it look at all.
+func (w *writes) behindPods(pods []corev1.Pod) string {
+	waits := false
+	for object := range w.versions {
+		waits = waits || object.kind == kindPod
+	}
+	if !waits {
+		return ""
+	}
+	cached := map[written]string{}
+	for i := range pods {
+		object := written{kindPod, client.ObjectKeyFromObject(&pods[i])}
+		if _, wrote := w.versions[object]; wrote {
+			cached[object] = pods[i].ResourceVersion
+		}
+	}
+	for object, version := range w.versions {
+		if object.kind != kindPod {
+			continue
+		}
+		// A pod that is not there was there when it was written: it is gone.
+		if order, err := resourceversion.CompareResourceVersion(cached[object], version); err == nil && order < 0 {
 			return object.kind + " " + object.key.String()
 		}
 		delete(w.versions, object)

@@ -97,11 +97,11 @@ func (x *tenant) miniClusterOf(name string, size int, podAnnotations string, poo
 apiVersion: flux-framework.org/v1alpha2
 kind: MiniCluster
 metadata:
-  name: %s
-  namespace: %s
-  annotations: {autoscaling.flux-framework.org/node-pools: "%s"}
+  name: %[1]s
+  namespace: %[2]s
+  annotations: {autoscaling.flux-framework.org/node-pools: "%[3]s"}
 spec:
-  size: %d
+  size: %[4]d
   minSize: 1
   maxSize: 10
   interactive: true
@@ -110,8 +110,9 @@ spec:
     runFlux: true
     resources: {requests: {cpu: "3", memory: 1Gi}}
   pod:
-    annotations: %s
-    nodeAffinity: {autoscaling.flux-framework.org/node-pool: ["%s"]}
+    labels: {autoscaling.flux-framework.org/member: %[1]s}
+    annotations: %[5]s
+    nodeAffinity: {autoscaling.flux-framework.org/node-pool: ["%[6]s"]}
     tolerations: [{key: example.com/dedicated, operator: Exists}]
 `, name, x.namespace, strings.Join(pools, ","), size, podAnnotations, strings.Join(pools, `","`))
 	return types.NamespacedName{Namespace: x.namespace, Name: name}

@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/component-helpers/resource"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
@@ -89,7 +90,9 @@ func (c *checker) look(event *Event) {
 		}
 	case *corev1.Pod:
 		if !event.Deleted {
+			old, _ := before.(*corev1.Pod)
 			c.pod(object)
+			c.released(object, old)
 		}
 	}
 }
@@ -235,14 +238,66 @@ func (c *checker) noPods(what, node string) {
 	}
 }
 
-// pod checks that a pod which a growth added never waits for a node. The pods of a size that a user wrote into
-// the MiniCluster are created by the Flux Operator before anybody can reserve nodes for them.
+// pod checks that a pod never waits for a node. Of a MiniCluster that was there before it was managed, the pods of a size that
+// a user wrote are not meant: they are created before anybody can reserve nodes for them, and nothing keeps them from
+// the scheduler.
 func (c *checker) pod(pod *corev1.Pod) {
 	key := MiniClusterOf(pod)
-	if c.state.Members[key] == nil || !Starved(pod) || IndexOf(pod) < c.given[key] || c.bereft[rank{key, IndexOf(pod)}] {
+	given := pod.Labels[v1alpha1.LabelMember] == "" && IndexOf(pod) < c.given[key]
+	if member := c.state.Members[key]; member == nil || !Starved(pod) || given || c.bereft[rank{key, IndexOf(pod)}] || c.late(member, pod) {
 		return
 	}
-	c.promise(false, "a pod before its node: pod %s/%s, which a growth added, is Pending for want of a node", pod.Namespace, pod.Name)
+	why := ""
+	for i := range pod.Status.Conditions {
+		if pod.Status.Conditions[i].Type == corev1.PodScheduled {
+			why = pod.Status.Conditions[i].Message
+		}
+	}
+	c.promise(false, "a pod before its node: pod %s/%s (released for %q) is Pending for want of a node: %s", pod.Namespace, pod.Name, pod.Annotations[v1alpha1.AnnotationNode], why)
+}
+
+// late reports whether a node that is held for the pod is there and has room for it. The scheduler, which has another view of
+// the cluster, has yet to see that: on a busy machine it may hear of a pod before it hears of the node.
+func (c *checker) late(member *v1alpha1.EnsembleMember, pod *corev1.Pod) bool {
+	only := pod.Annotations[v1alpha1.AnnotationNode]
+	for i := range member.Status.Reservations {
+		for _, name := range member.Status.Reservations[i].Held {
+			if node := c.state.Nodes[name]; (only == "" || only == name) && Ready(node) && c.fits(pod, node) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// fits reports whether a node has room for what a pod requests.
+func (c *checker) fits(pod *corev1.Pod, node *corev1.Node) bool {
+	requested := resource.PodRequests(pod, resource.PodResourcesOptions{})
+	for _, other := range c.state.PodsOn(node.Name) {
+		for name, amount := range resource.PodRequests(other, resource.PodResourcesOptions{}) {
+			sum := requested[name]
+			sum.Add(amount)
+			requested[name] = sum
+		}
+	}
+	for name, amount := range requested {
+		if offered := node.Status.Allocatable[name]; amount.Cmp(offered) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// released checks that a pod whose gate is taken away has a node that is held for its member.
+func (c *checker) released(pod, before *corev1.Pod) {
+	node := pod.Annotations[v1alpha1.AnnotationNode]
+	if before == nil || node == "" || !Gated(before) || Gated(pod) {
+		return
+	}
+	key := MiniClusterOf(pod)
+	member := c.state.Members[key]
+	held := member != nil && slices.ContainsFunc(member.Status.Reservations, func(r v1alpha1.Reservation) bool { return slices.Contains(r.Held, node) })
+	c.promise(held, "pod %s/%s was released for node %s, which is not held for %s", pod.Namespace, pod.Name, node, key)
 }
 
 // Waited is how long, all together, the pods that are wanted were Pending for want of a node.

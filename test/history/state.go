@@ -198,6 +198,11 @@ func Ready(node *corev1.Node) bool {
 	return false
 }
 
+// Gated reports whether a pod waits behind the scheduling gate of managed MiniClusters.
+func Gated(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Spec.SchedulingGates, func(g corev1.PodSchedulingGate) bool { return g.Name == v1alpha1.SchedulingGate })
+}
+
 // Starved reports whether the scheduler has found no node for a pod.
 func Starved(pod *corev1.Pod) bool {
 	for i := range pod.Status.Conditions {

@@ -218,7 +218,7 @@ func (s *System) install(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("install the definitions: %w", err)
 	}
-	for _, path := range []string{"manifests/namespace/namespace.yaml", "manifests/provider/rbac.yaml", "manifests/provider/admission.yaml", "manifests/certificates/rbac.yaml", "manifests/certificates/admission.yaml", "manifests/controller/rbac.yaml", "manifests/controller/admission.yaml", "examples/cluster-autoscaler/rbac.yaml"} {
+	for _, path := range []string{"manifests/namespace/namespace.yaml", "manifests/provider/rbac.yaml", "manifests/provider/admission.yaml", "manifests/certificates/rbac.yaml", "manifests/certificates/admission.yaml", "manifests/controller/rbac.yaml", "manifests/controller/admission.yaml", "manifests/controller/gates.yaml", "examples/cluster-autoscaler/rbac.yaml"} {
 		if err := s.applyPart(ctx, path); err != nil {
 			return err
 		}

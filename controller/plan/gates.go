@@ -1,0 +1,99 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+)
+
+// refusedFor is how long the scheduler may refuse the node that a pod was released for. It may know of that node a little
+// later than we do, or still count pods that have left it.
+const refusedFor = 30 * time.Second
+
+// strands says why a pod cannot get to the node that it was released for, which is nil when it is in no pool. It is empty
+// for a pod that is there, or may yet get there.
+func (c *capacity) strands(pod *Pod, node *nodeCapacity) string {
+	switch {
+	case !pod.Released:
+		return ""
+	case node == nil && c.outside[pod.Node]:
+		return fmt.Sprintf("node %s, which it was to go to, belongs to no NodePool any more", pod.Node)
+	case node == nil:
+		return fmt.Sprintf("node %s, which it was to go to, does not exist any more", pod.Node)
+	case node.Leaving:
+		return fmt.Sprintf("node %s, which it was to go to, is being removed", pod.Node)
+	case node.Cordoned:
+		return fmt.Sprintf("node %s, which it was to go to, is cordoned", pod.Node)
+	case !pod.RefusedSince.IsZero() && c.now.Sub(pod.RefusedSince) >= refusedFor:
+		return fmt.Sprintf("the scheduler has kept it off node %s, which it was to go to, since %s", pod.Node, clock(pod.RefusedSince))
+	}
+	return ""
+}
+
+// wakeForRefused makes sure that a pass comes when a pod has been refused for long enough.
+func (p *pass) wakeForRefused(m *candidate) {
+	for i := range m.Pods {
+		if pod := &m.Pods[i]; pod.Released && !pod.RefusedSince.IsZero() && m.places[i] != nil {
+			p.wake(pod.RefusedSince.Add(refusedFor))
+		}
+	}
+}
+
+// servedBefore is the part of the MiniCluster's size whose nodes the member had when a growth begins.
+func (c *candidate) servedBefore() int32 {
+	if from := c.growsFrom(); from > 0 {
+		return from
+	}
+	return min(c.sizeOf(c.settled), c.Size)
+}
+
+// complete is the part of the MiniCluster's size that has had its nodes. Below it each pod is on its own: one that has died
+// goes back to its place. From there on the pods are a gang, which waits for all of its nodes.
+func (c *candidate) complete() int32 {
+	if c.growth == nil || (c.partial() && c.growth.From > 0) {
+		return c.Size
+	}
+	return min(max(c.growth.From, c.growth.Served), c.Size)
+}
+
+// release lets gated pods go to the nodes held for the member, each to one that has room for it: those of a gang when
+// nodes for all of it are Ready, and with them those that can go without.
+func (p *pass) release(m *candidate) []Assignment {
+	if m.Lifecycle != Running || len(m.Gated) == 0 {
+		return nil
+	}
+	may := m.complete()
+	if m.partial() || m.readySize() >= m.Size {
+		may = m.Size
+	}
+	ranks := slices.DeleteFunc(slices.Clone(m.Gated), func(rank int32) bool { return rank >= may })
+	slices.Sort(ranks)
+	var out []Assignment
+	m.eachFree(func(node string) bool {
+		if len(out) < len(ranks) {
+			out = append(out, Assignment{Index: ranks[len(out)], Node: node})
+		}
+		return len(out) < len(ranks)
+	})
+	if gang := int32(len(out)); gang > 0 && out[gang-1].Index >= m.complete() { //nolint:gosec // Bounded by the size of the MiniCluster.
+		m.note(v1alpha1.ReasonPodsReleased, fmt.Sprintf("released %s of size %d to their nodes, which are Ready", counted(gang, "pod", "pods"), m.Size))
+	}
+	return out
+}
+
+// eachFree tells, once for each pod of the member that it could take, the held nodes that are Ready and have room, until it
+// is told to end.
+func (c *candidate) eachFree(tell func(node string) bool) {
+	for _, node := range c.held {
+		if !c.serves(node) {
+			continue
+		}
+		for range c.slots(node) - min(node.stays, c.perNode) {
+			if !tell(node.Name) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,160 @@
+package plan_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
+)
+
+// gated says which ranks wait behind the scheduling gate.
+func (b *memberBuilder) gated(ranks ...int32) *memberBuilder {
+	b.Gated = ranks
+	return b
+}
+
+// released puts a pod on its way to a node, where the scheduler has refused it for a while, or not.
+func (b *memberBuilder) released(rank int32, node string, refused time.Duration) *memberBuilder {
+	pod := plan.Pod{Index: rank, Node: node, Released: true}
+	if refused > 0 {
+		pod.RefusedSince = noon.Add(-refused)
+	}
+	b.Pods = append(b.Pods, pod)
+	return b
+}
+
+// begins records that the nodes of the present size are being waited for, of which a part was served before.
+func (b *memberBuilder) begins(served int32) *memberBuilder {
+	b.grows(b.Size, time.Minute, time.Minute)
+	b.Growth.Served = served
+	return b
+}
+
+// TestRelease says which pods may go where. An answer has rank:node for each, and -rank for those that are made anew.
+func TestRelease(t *testing.T) {
+	t.Parallel()
+	four := names("a", 0, 4)
+	for name, row := range map[string]struct {
+		member *memberBuilder
+		nodes  []plan.Node
+		want   string
+		says   string
+	}{
+		"the pods of a new MiniCluster wait while a node of its size is missing": {
+			member: member("m", 4, 4, "a").holds("a", 4, names("a", 0, 3)...).begins(0).gated(0, 1, 2, 3),
+			nodes:  nodes("a", 0, 3),
+		},
+		"they are released together, the lead broker first": {
+			member: member("m", 4, 4, "a").holds("a", 4, names("a", 0, 3)...).begins(0).gated(3, 1, 0, 2),
+			nodes:  nodes("a", 0, 4),
+			want:   "0:a-0 1:a-1 2:a-2 3:a-3",
+			says:   "released 4 pods of size 4 to their nodes, which are Ready",
+		},
+		"a greedy member's pods go as their nodes come": {
+			member: member("m", 4, 4, "a").takes(v1alpha1.GrowthGreedy, v1alpha1.PlacementSpan).holds("a", 4, "a-0").begins(0).gated(1, 0, 2, 3),
+			nodes:  nodes("a", 0, 2),
+			want:   "0:a-0 1:a-1",
+		},
+		"a release that was cut off goes on": {
+			member: member("m", 4, 4, "a").holds("a", 4, four...).podsOn("a-0").released(1, "a-3", 0).gated(3, 2),
+			nodes:  nodes("a", 0, 4),
+			want:   "2:a-1 3:a-2",
+		},
+		"pods of a size that somebody wrote into the MiniCluster wait for all of its nodes": {
+			member: member("m", 4, 4, "a").holds("a", 4, names("a", 0, 3)...).podsOn("a-0", "a-1").begins(2).gated(2, 3),
+			nodes:  nodes("a", 0, 3),
+		},
+		"a pod that has died gets its place back meanwhile": {
+			member: member("m", 4, 4, "a").holds("a", 4, names("a", 0, 3)...).podsOn("a-0").begins(2).gated(1, 2, 3),
+			nodes:  nodes("a", 0, 3),
+			want:   "1:a-1",
+		},
+		"a pod that has died gets its place back though another node is lost": {
+			member: member("m", 4, 4, "a").holds("a", 4, four...).podsOn("a-0", "a-1").gated(2, 3),
+			nodes:  nodes("a", 0, 3),
+			want:   "2:a-2",
+		},
+		"pods that are about to leave stay where they are": {
+			member: member("m", 2, 2, "a").holds("a", 2, "a-0", "a-1").podsOn("a-0").gated(1, 2, 3),
+			nodes:  nodes("a", 0, 4),
+			want:   "1:a-1",
+		},
+		"pods that share nodes fill one after the other": {
+			member: member("m", 5, 5, "a").shares(3, oneCore).holds("a", 2, "a-0", "a-1").gated(0, 1, 2, 3, 4),
+			nodes:  nodes("a", 0, 2),
+			want:   "0:a-0 1:a-0 2:a-0 3:a-1 4:a-1",
+		},
+		"pods of a MiniCluster that is being deleted go nowhere": {
+			member: member("m", 2, 2, "a").is(plan.Deleting).holds("a", 2, "a-0", "a-1").gated(0, 1),
+			nodes:  nodes("a", 0, 2),
+		},
+		"a pod whose node is lost on its way is made anew, and its node is replaced": {
+			member: member("m", 2, 2, "a").holds("a", 2, "a-0", "a-1").podsOn("a-0").released(1, "a-1", 0),
+			nodes:  nodes("a", 0, 1),
+			want:   "-1",
+		},
+		"a pod that the scheduler keeps off its node for long is made anew": {
+			member: member("m", 2, 2, "a").holds("a", 2, "a-0", "a-1").podsOn("a-0").released(1, "a-1", time.Minute),
+			nodes:  nodes("a", 0, 2),
+			want:   "-1",
+		},
+		"a pod that the scheduler has kept off its node for a moment is waited for": {
+			member: member("m", 2, 2, "a").holds("a", 2, "a-0", "a-1").podsOn("a-0").released(1, "a-1", time.Second),
+			nodes:  nodes("a", 0, 2),
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			decisions := plan.Plan(plan.Observed{Members: []plan.Member{row.member.Member}, Pools: []plan.Pool{pool("a", 10)}, Nodes: row.nodes}, noon)
+			d := decisions.Members[0]
+			var got []string
+			for _, a := range d.Release {
+				got = append(got, fmt.Sprintf("%d:%s", a.Index, a.Node))
+			}
+			for _, s := range d.Recreate {
+				got = append(got, fmt.Sprintf("-%d", s.Index))
+			}
+			if diff := cmp.Diff(row.want, strings.Join(got, " ")); diff != "" {
+				t.Errorf("unexpected releases (-want +got):\n%s", diff)
+			}
+			said := ""
+			for _, n := range d.Notes {
+				said += n.Message + "\n"
+			}
+			if !strings.Contains(said, row.says) {
+				t.Errorf("it says %q, without %q", said, row.says)
+			}
+		})
+	}
+}
+
+// TestRefusedPodsAreLookedAtAgain: nothing but time makes a refused pod one that is made anew.
+func TestRefusedPodsAreLookedAtAgain(t *testing.T) {
+	t.Parallel()
+	m := member("m", 1, 1, "a").holds("a", 1, "a-0").released(0, "a-0", 10*time.Second)
+	decisions := plan.Plan(plan.Observed{Members: []plan.Member{m.Member}, Pools: []plan.Pool{pool("a", 10)}, Nodes: nodes("a", 0, 1)}, noon)
+	if want := noon.Add(20 * time.Second); !decisions.Next.Equal(want) {
+		t.Errorf("the next pass is at %s, not at %s", decisions.Next, want)
+	}
+}
+
+// TestNodesOfDeadPodsStay: when a size that somebody wrote into a MiniCluster cannot be had, the nodes of the former size stay,
+// though the pod of one has died.
+func TestNodesOfDeadPodsStay(t *testing.T) {
+	t.Parallel()
+	m := member("m", 5, 5, "a").holds("a", 5, names("a", 0, 2)...).podsOn("a-0").begins(2).gated(1, 2, 3, 4)
+	past := microTime(noon.Add(-time.Second))
+	m.Growth.Deadline, m.Growth.GrantedAt = &past, &past
+	d := plan.Plan(plan.Observed{Members: []plan.Member{m.Member}, Pools: []plan.Pool{pool("a", 10)}, Nodes: nodes("a", 0, 2)}, noon).Members[0]
+	if got, want := summary(d), "a: 2 reserved, 2 held; BackingOff"; got != want {
+		t.Errorf("it decides %q, not %q", got, want)
+	}
+	if want := []plan.Assignment{{Index: 1, Node: "a-1"}}; !cmp.Equal(d.Release, want) {
+		t.Errorf("it releases %v, not %v", d.Release, want)
+	}
+}
