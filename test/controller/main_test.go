@@ -214,9 +214,11 @@ func (x *scene) operate(ctx context.Context, s *seen) error {
 			},
 			Spec: batchv1.JobSpec{
 				CompletionMode: new(batchv1.IndexedCompletion), Completions: &size, Parallelism: &size,
-				Template: corev1.PodTemplateSpec{Spec: corev1.PodSpec{
-					RestartPolicy: corev1.RestartPolicyNever,
-					NodeSelector:  map[string]string{v1alpha1.LabelNodePool: x.key.Name},
+				// The gate is what the policy of manifests/controller/gates.yaml adds.
+				Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{v1alpha1.LabelMember: x.key.Name}}, Spec: corev1.PodSpec{
+					SchedulingGates: []corev1.PodSchedulingGate{{Name: v1alpha1.SchedulingGate}},
+					RestartPolicy:   corev1.RestartPolicyNever,
+					NodeSelector:    map[string]string{v1alpha1.LabelNodePool: x.key.Name},
 					Containers: []corev1.Container{{Name: "c", Image: "i", Resources: corev1.ResourceRequirements{
 						Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(cmp.Or(x.podCPU, "3"))},
 					}}},

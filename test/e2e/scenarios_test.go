@@ -38,6 +38,11 @@ var scenarios = map[string]func(*tenant){
 	"a node is lost during a growth":       lostWhileGrowing,
 	"a node is lost at rest":               lostAtRest,
 	"a node is not Ready for a while":      unreadyAtRest,
+	"the pods of a new one wait":           gatedCreation,
+	"the pods of an edit wait":             gatedEdit,
+	"pods die":                             podDies,
+	"it is unmanaged while its pods wait":  gatesOpen,
+	"a MiniCluster that runs is annotated": annotated,
 }
 
 // TestScenarios runs them undisturbed, then again with each of our programs killed in the middle of things.

@@ -93,15 +93,24 @@ func (x *tenant) miniCluster(name string, size int, pools ...string) types.Names
 // miniClusterOf is miniCluster with annotations for the pods.
 func (x *tenant) miniClusterOf(name string, size int, podAnnotations string, pools ...string) types.NamespacedName {
 	x.Helper()
+	managed := fmt.Sprintf(`{%s: "%s"}`, v1alpha1.AnnotationNodePools, strings.Join(pools, ","))
+	return x.applyMiniCluster(name, size, managed, fmt.Sprintf("{%s: %s}", v1alpha1.LabelMember, name), podAnnotations, pools)
+}
+
+// plainMiniCluster is miniCluster for one that is not managed.
+func (x *tenant) plainMiniCluster(name string, size int, pools ...string) types.NamespacedName {
+	x.Helper()
+	return x.applyMiniCluster(name, size, "{}", "{}", "{}", pools)
+}
+
+func (x *tenant) applyMiniCluster(name string, size int, annotations, podLabels, podAnnotations string, pools []string) types.NamespacedName {
+	x.Helper()
 	x.apply(`
 apiVersion: flux-framework.org/v1alpha2
 kind: MiniCluster
-metadata:
-  name: %[1]s
-  namespace: %[2]s
-  annotations: {autoscaling.flux-framework.org/node-pools: "%[3]s"}
+metadata: {name: %s, namespace: %s, annotations: %s}
 spec:
-  size: %[4]d
+  size: %d
   minSize: 1
   maxSize: 10
   interactive: true
@@ -110,11 +119,11 @@ spec:
     runFlux: true
     resources: {requests: {cpu: "3", memory: 1Gi}}
   pod:
-    labels: {autoscaling.flux-framework.org/member: %[1]s}
-    annotations: %[5]s
-    nodeAffinity: {autoscaling.flux-framework.org/node-pool: ["%[6]s"]}
+    labels: %s
+    annotations: %s
+    nodeAffinity: {autoscaling.flux-framework.org/node-pool: ["%s"]}
     tolerations: [{key: example.com/dedicated, operator: Exists}]
-`, name, x.namespace, strings.Join(pools, ","), size, podAnnotations, strings.Join(pools, `","`))
+`, name, x.namespace, annotations, size, podLabels, podAnnotations, strings.Join(pools, `","`))
 	return types.NamespacedName{Namespace: x.namespace, Name: name}
 }
 
