@@ -9,14 +9,19 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/history"
 )
 
-// TestNoNodeTwice: the pods of a new MiniCluster wait for nodes that are on their way. A Cluster Autoscaler that has just been
+// TestNoNodeTwice: pods without a gate, which somebody's edit of a MiniCluster adds that was there before it was managed, wait for
+// nodes that are on their way. A Cluster Autoscaler that has just been
 // started knows of no order of its own, and orders none a second time, because the expander vetoes it. What a pod of nobody
 // needs in the same pool is bought all the same.
 // It is not parallel: it kills Cluster Autoscaler.
 func TestNoNodeTwice(t *testing.T) {
 	x := newTenant(t)
 	pool := x.pool("hpc", 10, "6s")
-	cluster := x.miniCluster("m", 3, pool)
+	cluster := x.plainMiniCluster("m", 1, pool)
+	x.lead(cluster)
+	x.annotate(cluster, pool)
+	x.settled(cluster, 1)
+	x.edit(cluster, 3)
 	x.until(func(s *history.State) string {
 		// Before the member is known the expander cannot know that its pods are those of one.
 		if p := s.Pools[pool]; p.Spec.Replicas != 3 || p.Status.Floor != 3 {

@@ -3,6 +3,8 @@ package e2e
 import (
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -98,10 +100,7 @@ func gatesOpen(x *tenant) {
 		return unless(len(gated) == 2, "%d of 2 pods are gated", len(gated))
 	})
 	x.failed(pool, "BootFailure", v1alpha1.FailureOther)
-	patch := client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"metadata":{"annotations":{"%s":null}}}`, v1alpha1.AnnotationNodePools))
-	if err := shared.Client.Patch(x.Context(), object(cluster), patch); err != nil {
-		x.Fatal(err)
-	}
+	x.annotate(cluster)
 	x.disturb()
 	x.until(func(s *history.State) string {
 		gated := x.gatedPods(s, cluster)
@@ -123,10 +122,7 @@ func annotated(x *tenant) {
 	pool := x.pool("hpc", 10, "500ms")
 	cluster := x.plainMiniCluster("m", 2, pool)
 	x.lead(cluster)
-	patch := client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"metadata":{"annotations":{"%s":%q}}}`, v1alpha1.AnnotationNodePools, pool))
-	if err := shared.Client.Patch(x.Context(), object(cluster), patch); err != nil {
-		x.Fatal(err)
-	}
+	x.annotate(cluster, pool)
 	x.disturb()
 	x.settled(cluster, 2)
 	x.grant(cluster, "grow", 2)
@@ -136,6 +132,19 @@ func annotated(x *tenant) {
 	x.settled(cluster, 1)
 	x.nodes(pool, 1)
 	x.end(pool)
+}
+
+// annotate names the pools of a MiniCluster, or takes the annotation away when there are none.
+func (x *tenant) annotate(cluster types.NamespacedName, pools ...string) {
+	x.Helper()
+	list := "null"
+	if len(pools) > 0 {
+		list = strconv.Quote(strings.Join(pools, ","))
+	}
+	patch := client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%s}}}`, v1alpha1.AnnotationNodePools, list))
+	if err := shared.Client.Patch(x.Context(), object(cluster), patch); err != nil {
+		x.Fatal(err)
+	}
 }
 
 // gatedPods are the names of the pods of a MiniCluster that wait behind the gate.

@@ -6,9 +6,6 @@ import (
 	"slices"
 	"testing"
 
-	"k8s.io/apimachinery/pkg/types"
-	"sigs.k8s.io/controller-runtime/pkg/client"
-
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/controlplane"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/history"
@@ -297,10 +294,7 @@ func unmanaged(x *tenant) {
 	pool := x.pool("hpc", 10, "1s")
 	cluster := x.miniCluster("m", 2, pool)
 	x.settled(cluster, 2)
-	patch := client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"metadata":{"annotations":{"%s":null}}}`, v1alpha1.AnnotationNodePools))
-	if err := shared.Client.Patch(x.Context(), object(cluster), patch); err != nil {
-		x.Fatal(err)
-	}
+	x.annotate(cluster)
 	x.disturb()
 	x.until(func(s *history.State) string {
 		if s.Members[cluster] != nil {

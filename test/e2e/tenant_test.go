@@ -176,6 +176,9 @@ func unsettled(s *history.State, cluster types.NamespacedName, size int) string 
 type conditionText struct{ status, reason, message string }
 
 func condition(member *v1alpha1.EnsembleMember, kind string) conditionText {
+	if member == nil {
+		return conditionText{status: "Unknown", message: "there is no member"}
+	}
 	for i := range member.Status.Conditions {
 		if c := &member.Status.Conditions[i]; c.Type == kind {
 			return conditionText{string(c.Status), c.Reason, c.Message}
