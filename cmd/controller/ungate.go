@@ -3,11 +3,13 @@ package main
 import (
 	"fmt"
 
+	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
@@ -29,11 +31,13 @@ make undeploy does all of that, in order. It uses the rights of whoever runs it:
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			config, err := process.RESTConfig(kubeconfig, name+"/"+version+" ungate")
 			if err != nil {
 				return err
 			}
+			// What there is to say is said in words.
+			ctrl.SetLogger(logr.Discard())
 			scheme := runtime.NewScheme()
 			if err := corev1.AddToScheme(scheme); err != nil {
 				return fmt.Errorf("register the kind Pod: %w", err)
