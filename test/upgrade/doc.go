@@ -1,3 +1,3 @@
-// Package upgrade tests that an upgrade of the definitions keeps what was written before. testdata has, in a directory for
-// each release, the definitions of that release and objects which have every field of them.
+// Package upgrade tests that an upgrade keeps what was there before. testdata has, in a directory for each release, the
+// definitions of that release, objects which have every field of them, and the rights that its programs had.
 package upgrade
