@@ -113,6 +113,19 @@ ungate() {
 	)
 }
 
+# disown makes objects of a kind that a selector selects outlive their owners of another kind, KIND and APIVERSION. kubectl
+# delete --cascade=orphan leaves that to the garbage collector, which forgets those that it has not heard of yet and
+# deletes them later.
+disown() {
+	owned=$(k get "$1" -A -l "$2" -o go-template='{{range .items}}{{$object := .metadata}}{{range $i, $owner := .metadata.ownerReferences}}{{if and (eq $owner.kind "'"$3"'") (eq $owner.apiVersion "'"$4"'")}}{{$object.name}} {{$i}} {{$owner.uid}}{{with $object.namespace}} {{.}}{{end}}{{"\n"}}{{end}}{{end}}{{end}}')
+	[ -n "$owned" ] || return 0
+	printf '%s\n' "$owned" | while read -r name index uid in; do
+		k patch "$1" "$name" ${in:+--namespace="$in"} --type=json --patch="[
+			{\"op\": \"test\", \"path\": \"/metadata/ownerReferences/$index/uid\", \"value\": \"$uid\"},
+			{\"op\": \"remove\", \"path\": \"/metadata/ownerReferences/$index\"}]"
+	done
+}
+
 check() {
 	say "1/8 what is there"
 	refuse_paused
@@ -147,11 +160,15 @@ release() {
 	ungate
 }
 
-# Ensembles own their MiniClusters, which have to outlive them: they are orphaned. The nodes that members hold and no pod is
-# on are released by the provider.
+# Ensembles own their MiniClusters, which have to outlive them. The nodes that members hold and no pod is on are released by
+# the provider.
 reservations() {
 	say "5/8 Ensembles, whose MiniClusters stay, and EnsembleMembers"
 	if defined "$ensembles"; then
+		if defined miniclusters.flux-framework.org; then
+			disown miniclusters.flux-framework.org '' Ensemble ensemble.flux-framework.org/v1alpha1
+		fi
+		disown configmaps ensemble.flux-framework.org/ensemble Ensemble ensemble.flux-framework.org/v1alpha1
 		k delete "$ensembles" -A --all --cascade=orphan --timeout="${TIMEOUT}s"
 	fi
 	if defined "ensemblemembers.$group"; then
@@ -218,6 +235,7 @@ rest() {
 	stop provider
 	# A simulated machine owns its node, which would go with it and with the kind. One that is left is one that was kept.
 	if defined "kwokmachines.$group"; then
+		disown nodes "$group/node-pool" KwokMachine "$group/v1alpha1"
 		k delete "kwokmachines.$group" --all --cascade=orphan --timeout="${TIMEOUT}s"
 	fi
 	k kustomize "$MANIFESTS" | awk '

@@ -142,7 +142,10 @@ func (s *Sweep) pass(ctx context.Context) (removed int, failures []error, err er
 				s.say("%s may be scheduled", name)
 			}
 		}
-		if next = pods.Continue; next == "" || ctx.Err() != nil {
+		if err := ctx.Err(); err != nil {
+			return removed, failures, err
+		}
+		if next = pods.Continue; next == "" {
 			return removed, failures, nil
 		}
 	}

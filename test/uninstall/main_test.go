@@ -47,6 +47,14 @@ func until(t *testing.T, missing func(context.Context) (string, error)) {
 	inprocess.UntilWithin(t, patience, 50*time.Millisecond, missing)
 }
 
+// reason is an error in words, for what is waited for until there is none.
+func reason(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
 // cluster is one that a user has, with kubectl and a kubeconfig.
 type cluster struct {
 	kubectl, kubeconfig string

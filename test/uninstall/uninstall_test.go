@@ -50,10 +50,7 @@ func TestDeployAndUndeploy(t *testing.T) {
 	// What a new cluster makes for itself comes a little after its start.
 	until(t, func(ctx context.Context) (string, error) {
 		err := c.client.Get(ctx, client.ObjectKey{Namespace: "kube-public", Name: "kube-root-ca.crt"}, &corev1.ConfigMap{})
-		if err != nil {
-			return err.Error(), client.IgnoreNotFound(err)
-		}
-		return "", nil
+		return reason(err), client.IgnoreNotFound(err)
 	})
 	before := c.everything(t)
 
@@ -237,10 +234,7 @@ func (d *deployed) applyExamples(t *testing.T, names ...string) {
 		}
 		// The API server has the webhook's authority only when the controller has told it.
 		until(t, func(ctx context.Context) (string, error) {
-			if err := d.Apply(ctx, objects...); err != nil {
-				return err.Error(), nil
-			}
-			return "", nil
+			return reason(d.Apply(ctx, objects...)), nil
 		})
 	}
 }
