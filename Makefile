@@ -34,6 +34,13 @@ SEEDS ?= 10000
 CSV ?= test/simulation/testdata/trace.csv
 TRACE_FLAGS ?=
 
+# The cluster that `make deploy` and `make undeploy` are about is that of KUBECTL, for example
+# KUBECTL='kubectl --context=test'. MANIFESTS is what is applied: manifests, or an overlay of it. KEEP_NODES=1 lets
+# undeploy leave the nodes of NodePools with the pods on them.
+KUBECTL ?= kubectl
+MANIFESTS ?= manifests
+KEEP_NODES ?=
+
 # The demo's settings: how long a machine takes to boot; HOLD=1 leaves everything running at the end; paths of
 # real programs that are to take the place of the stand-ins.
 BOOT_DELAY ?= 5s
@@ -135,6 +142,19 @@ demo: export FLUX_OPERATOR := $(FLUX_OPERATOR)
 demo: ## Watch an ensemble grow and shrink. Settings: BOOT_DELAY=5s HOLD=1 CLUSTER_AUTOSCALER=path FLUX_OPERATOR=path
 	@echo "compiling the demo"
 	@go run ./test/demo
+
+.PHONY: deploy
+deploy: export KUBECTL := $(KUBECTL)
+deploy: export MANIFESTS := $(MANIFESTS)
+deploy: ## Install into the cluster of KUBECTL=kubectl, or upgrade what is there. Settings: MANIFESTS=manifests/overlays/files
+	@manifests/deploy.sh
+
+.PHONY: undeploy
+undeploy: export KUBECTL := $(KUBECTL)
+undeploy: export MANIFESTS := $(MANIFESTS)
+undeploy: export KEEP_NODES := $(KEEP_NODES)
+undeploy: ## Take everything out of the cluster again, no pod is lost or left waiting. Settings: KUBECTL MANIFESTS KEEP_NODES=1
+	@manifests/undeploy.sh
 
 .PHONY: sim
 sim: ## Simulate SEEDS=10000 random worlds around the planners and check every promise after every event (five minutes).

@@ -75,6 +75,8 @@ func command() *cobra.Command {
 		"NodePools, in order of preference, for members of Ensembles that name none; without any such members keep their size")
 	flags.BoolVar(&config.Insecure, "insecure", false,
 		"believe callers whose address belongs to no pod, and take tokens without TLS: whoever reaches the port may resize every member")
+	cmd.CompletionOptions.DisableDefaultCmd = true
+	cmd.AddCommand(ungate())
 	return cmd
 }
 

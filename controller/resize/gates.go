@@ -21,11 +21,6 @@ import (
 // may be known a little later than the pod.
 const strayAfter = 10 * time.Second
 
-// gated reports whether a pod waits behind our gate.
-func gated(pod *corev1.Pod) bool {
-	return slices.ContainsFunc(pod.Spec.SchedulingGates, func(g corev1.PodSchedulingGate) bool { return g.Name == v1alpha1.SchedulingGate })
-}
-
 // await remembers a pod that waits.
 func (e *entry) await(rank int32, pod *corev1.Pod) {
 	if e.waiting == nil {

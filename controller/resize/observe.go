@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/gates"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
 )
@@ -318,7 +319,7 @@ func (o *observer) readPods(ctx context.Context, s *seen, owners map[types.UID]*
 func podOf(pod *corev1.Pod) podReading {
 	read := podReading{
 		index: indexOf(pod), requests: plan.ResourcesOf(resource.PodRequests(pod, resource.PodResourcesOptions{})),
-		node: pod.Spec.NodeName, gated: gated(pod),
+		node: pod.Spec.NodeName, gated: gates.Has(pod),
 	}
 	read.requests[corev1.ResourcePods]++
 	if owner := metav1.GetControllerOf(pod); owner != nil {

@@ -41,9 +41,13 @@ func (s *System) ReadFile(path string) (string, error) {
 	return string(text), err
 }
 
-// ObjectsOf reads the objects of a file of the repository.
+// ObjectsOf reads the objects of a file of the repository, or of one whose whole path is given.
 func (s *System) ObjectsOf(path string) ([]*unstructured.Unstructured, error) {
-	text, err := os.ReadFile(filepath.Join(s.root, filepath.FromSlash(path)))
+	path = filepath.FromSlash(path)
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(s.root, path)
+	}
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}

@@ -12,8 +12,16 @@ import (
 	"time"
 )
 
-// The environment variables that put real programs in the place of the stand-ins.
+// The environment variables that put other programs in the place of those that are built: real ones for the stand-ins, and
+// older ones for ours, beside which the other one is of now.
 const (
+	// PreviousProviderVariable names a binary of the provider of an older release.
+	PreviousProviderVariable = "PREVIOUS_PROVIDER"
+	// PreviousControllerVariable names a binary of the controller of an older release.
+	PreviousControllerVariable = "PREVIOUS_CONTROLLER"
+	// PreviousManifestsVariable names the directory manifests of that release, of which then come the rights and policies of
+	// the older program: as in an upgrade that has not reached it. Without it they are of now.
+	PreviousManifestsVariable = "PREVIOUS_MANIFESTS"
 	// ClusterAutoscalerVariable names a binary of Cluster Autoscaler.
 	ClusterAutoscalerVariable = "CLUSTER_AUTOSCALER"
 	// FluxOperatorVariable names a binary of the Flux Operator.
@@ -38,23 +46,25 @@ func buildPrograms(ctx context.Context, root string, progress io.Writer) (progra
 		arguments = append(arguments, "-race")
 	}
 	p := programs{
-		provider:          filepath.Join(directory, "provider"),
-		controller:        filepath.Join(directory, "controller"),
+		provider:          os.Getenv(PreviousProviderVariable),
+		controller:        os.Getenv(PreviousControllerVariable),
 		clusterAutoscaler: os.Getenv(ClusterAutoscalerVariable),
 		fluxOperator:      os.Getenv(FluxOperatorVariable),
 	}
-	packages := []string{"./cmd/provider", "./cmd/controller"}
+	var packages []string
 	for _, given := range []struct {
 		path     *string
-		standIn  string
+		source   string
 		variable string
 	}{
-		{&p.clusterAutoscaler, "clusterautoscaler", ClusterAutoscalerVariable},
-		{&p.fluxOperator, "fluxoperator", FluxOperatorVariable},
+		{&p.provider, "./cmd/provider", PreviousProviderVariable},
+		{&p.controller, "./cmd/controller", PreviousControllerVariable},
+		{&p.clusterAutoscaler, "./test/clusterautoscaler", ClusterAutoscalerVariable},
+		{&p.fluxOperator, "./test/fluxoperator", FluxOperatorVariable},
 	} {
 		if *given.path == "" {
-			packages = append(packages, "./test/"+given.standIn)
-			*given.path = filepath.Join(directory, given.standIn)
+			packages = append(packages, given.source)
+			*given.path = filepath.Join(directory, filepath.Base(given.source))
 			continue
 		}
 		path, err := filepath.Abs(*given.path)
@@ -68,6 +78,9 @@ func buildPrograms(ctx context.Context, root string, progress io.Writer) (progra
 	}
 	if err := os.MkdirAll(directory, 0o755); err != nil {
 		return programs{}, fmt.Errorf("make a place for the binaries: %w", err)
+	}
+	if len(packages) == 0 {
+		return p, nil
 	}
 	unlock, err := lock(ctx, directory)
 	if err != nil {
@@ -91,6 +104,17 @@ func buildPrograms(ctx context.Context, root string, progress io.Writer) (progra
 	}
 	say("built them in %s", time.Since(started).Round(100*time.Millisecond))
 	return p, nil
+}
+
+// manifests is the directory manifests that the rights and policies of a program come from: provider or controller.
+func manifests(root, program string) string {
+	variable := map[string]string{"provider": PreviousProviderVariable, "controller": PreviousControllerVariable}[program]
+	if previous := os.Getenv(PreviousManifestsVariable); previous != "" && os.Getenv(variable) != "" {
+		if absolute, err := filepath.Abs(previous); err == nil {
+			return absolute
+		}
+	}
+	return filepath.Join(root, "manifests")
 }
 
 // moduleRoot is the directory of the go.mod above the working directory.

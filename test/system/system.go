@@ -197,7 +197,7 @@ func (s *System) connect(context.Context) error {
 
 // install installs the definitions, and of the manifests what the binaries need when they run beside the
 // cluster: the namespace, the rights of their ServiceAccounts, who may write a NodePool's target, and which Secrets
-// the provider may create.
+// the provider may create. Those of a program of an older release may be of that release.
 func (s *System) install(ctx context.Context) error {
 	definition := crd.MiniClusters
 	if path := os.Getenv(FluxOperatorCRDVariable); path != "" {
@@ -218,9 +218,18 @@ func (s *System) install(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("install the definitions: %w", err)
 	}
-	for _, path := range []string{"manifests/namespace/namespace.yaml", "manifests/provider/rbac.yaml", "manifests/provider/admission.yaml", "manifests/certificates/rbac.yaml", "manifests/certificates/admission.yaml", "manifests/controller/rbac.yaml", "manifests/controller/admission.yaml", "manifests/controller/gates.yaml", "examples/cluster-autoscaler/rbac.yaml"} {
+	for _, path := range []string{"manifests/namespace/namespace.yaml", "manifests/certificates/rbac.yaml", "manifests/certificates/admission.yaml", "examples/cluster-autoscaler/rbac.yaml"} {
 		if err := s.applyPart(ctx, path); err != nil {
 			return err
+		}
+	}
+	for program, files := range map[string][]string{"provider": {"rbac.yaml", "admission.yaml"}, "controller": {"rbac.yaml", "admission.yaml", "gates.yaml"}} {
+		for _, file := range files {
+			path := filepath.Join(manifests(s.root, program), program, file)
+			// A controller from before there were gates does not take any away.
+			if err := s.applyPart(ctx, path); err != nil && (file != "gates.yaml" || !errors.Is(err, os.ErrNotExist)) {
+				return err
+			}
 		}
 	}
 	return nil

@@ -48,13 +48,18 @@ type Config struct {
 
 // AddFlags declares the flags. grpcAddress is the default address of the gRPC server, and who says whom it serves.
 func (c *Config) AddFlags(flags *pflag.FlagSet, grpcAddress, who string) {
-	flags.StringVar(&c.Kubeconfig, "kubeconfig", "", "path of a kubeconfig; without it the ServiceAccount of the pod is used")
+	AddKubeconfig(flags, &c.Kubeconfig)
 	flags.StringVar(&c.GRPCAddress, "grpc-address", grpcAddress, "address to serve "+who+" on")
 	flags.StringVar(&c.MetricsAddress, "metrics-address", ":8080", "address to serve Prometheus metrics on; 0 for none")
 	flags.StringVar(&c.HealthAddress, "health-address", ":8081", "address to serve /healthz and /readyz on; 0 for none")
 	flags.BoolVar(&c.LeaderElect, "leader-elect", true, "let one of several replicas reconcile; all of them serve gRPC")
 	flags.StringVar(&c.LeaderElectionNamespace, "leader-election-namespace", "", "namespace of the lease; without it that of the pod")
 	flags.IntVarP(&c.Verbosity, "verbosity", "v", 0, "0 for what happens, 1 for why nothing does")
+}
+
+// AddKubeconfig declares the one flag of all commands.
+func AddKubeconfig(flags *pflag.FlagSet, path *string) {
+	flags.StringVar(path, "kubeconfig", "", "path of a kubeconfig; without it the ServiceAccount of the pod is used")
 }
 
 // Main runs a command until it ends or the process is told to, and exits.
@@ -73,7 +78,7 @@ func Main(command *cobra.Command) {
 func NewManager(config *Config, name, version string, options manager.Options) (manager.Manager, *Watches, error) {
 	log := Logger(config.Verbosity)
 	ctrl.SetLogger(log)
-	restConfig, err := restConfig(config.Kubeconfig, name+"/"+version)
+	restConfig, err := RESTConfig(config.Kubeconfig, name+"/"+version)
 	if err != nil {
 		return nil, nil, err
 	}

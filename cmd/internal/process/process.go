@@ -29,8 +29,8 @@ func Logger(verbosity int) logr.Logger {
 	)
 }
 
-// restConfig is how to reach the API server: by a kubeconfig, or by the pod's ServiceAccount when the path is empty.
-func restConfig(kubeconfig, userAgent string) (*rest.Config, error) {
+// RESTConfig is how to reach the API server: by a kubeconfig, or by the pod's ServiceAccount when the path is empty.
+func RESTConfig(kubeconfig, userAgent string) (*rest.Config, error) {
 	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
 	if err != nil {
 		return nil, fmt.Errorf("load --kubeconfig %q: %w", kubeconfig, err)

@@ -1,0 +1,51 @@
+#!/bin/sh
+# Installs everything, or upgrades what is installed: the definitions of the objects, the provider, the controller, and at
+# last the webhooks and policies that need the controller (docs/decisions/0027). make deploy runs it. When something
+# fails, say what it is and run it again.
+#
+#   KUBECTL     how kubectl is called, for example "kubectl --context=test"
+#   MANIFESTS   what to apply: manifests, or an overlay of it
+#   TIMEOUT     how many seconds each step may take
+set -eu
+cd "$(dirname "$0")/.."
+: "${KUBECTL:=kubectl}" "${MANIFESTS:=manifests}" "${TIMEOUT:=300}"
+namespace=ensemble-autoscaler-system
+
+# shellcheck disable=SC2086 # It may be several words.
+k() { $KUBECTL "$@"; }
+say() { printf '==> %s\n' "$*"; }
+
+all=$(k kustomize "$MANIFESTS")
+
+# only prints the objects of one step. The controller serves its webhooks, and takes away the gates that the policy gives
+# to pods, so these wait until it runs.
+only() {
+	printf '%s\n---\n' "$all" | awk -v want="$1" '
+		function end() {
+			step = "provider"
+			if (kind == "CustomResourceDefinition") step = "definitions"
+			if (kind == "Deployment" && name == "controller") step = "controller"
+			if (kind ~ /^(Validating|Mutating)WebhookConfiguration$/ || kind ~ /^MutatingAdmissionPolicy/) step = "admission"
+			if (text != "" && step == want) printf "---\n%s", text
+			text = kind = name = ""
+		}
+		/^---$/ { end(); next }
+		/^kind: / { kind = $2 }
+		/^  name: / && name == "" { name = $2 }
+		{ text = text $0 "\n" }'
+}
+
+say "definitions"
+only definitions | k apply -f -
+only definitions | k wait --for=condition=Established --timeout="${TIMEOUT}s" -f -
+
+say "provider, and the rights of both"
+only provider | k apply -f -
+k -n "$namespace" rollout status deployment/provider --timeout="${TIMEOUT}s"
+
+say "controller"
+only controller | k apply -f -
+k -n "$namespace" rollout status deployment/controller --timeout="${TIMEOUT}s"
+
+say "webhooks and policies of the controller"
+only admission | k apply -f -

@@ -1,0 +1,343 @@
+package uninstall
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/sets"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/controlplane"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/controlplane/controlplanetest"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/system"
+)
+
+// TestDeployAndUndeploy: what make deploy brings make undeploy takes away, all of it and nothing else. Both may be repeated.
+func TestDeployAndUndeploy(t *testing.T) {
+	t.Parallel()
+	plane := controlplanetest.Start(t, controlplane.Options{Parts: controlplane.All})
+	config := plane.AdminConfig()
+	transport, err := rest.HTTPClientFor(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(transport.CloseIdleConnections)
+	scheme := runtime.NewScheme()
+	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
+		t.Fatal(err)
+	}
+	c := &cluster{kubectl: plane.Kubectl(), kubeconfig: filepath.Join(plane.Directory(), "admin.kubeconfig"), config: config}
+	if c.client, err = client.New(config, client.Options{Scheme: scheme, HTTPClient: transport}); err != nil {
+		t.Fatal(err)
+	}
+	if err := controlplane.WriteKubeconfig(c.kubeconfig, config); err != nil {
+		t.Fatal(err)
+	}
+	c.addNode(t)
+	// What a new cluster makes for itself comes a little after its start.
+	until(t, func(ctx context.Context) (string, error) {
+		err := c.client.Get(ctx, client.ObjectKey{Namespace: "kube-public", Name: "kube-root-ca.crt"}, &corev1.ConfigMap{})
+		return reason(err), client.IgnoreNotFound(err)
+	})
+	before := c.everything(t)
+
+	c.must(t, "deploy")
+	installed := c.everything(t)
+	for _, name := range []string{
+		"CustomResourceDefinition.apiextensions.k8s.io /nodepools.autoscaling.flux-framework.org",
+		"ValidatingWebhookConfiguration.admissionregistration.k8s.io /ensemble-autoscaler",
+		"Deployment.apps ensemble-autoscaler-system/controller", "Deployment.apps ensemble-autoscaler-system/provider",
+	} {
+		if !installed.Has(name) {
+			t.Errorf("make deploy did not bring %s", name)
+		}
+	}
+	c.must(t, "deploy")
+
+	c.must(t, "undeploy")
+	if left := c.everything(t).Difference(before); left.Len() > 0 {
+		t.Errorf("these are left:\n  %s", strings.Join(sets.List(left), "\n  "))
+	}
+	if missing := before.Difference(c.everything(t)); missing.Len() > 0 {
+		t.Errorf("these were not ours:\n  %s", strings.Join(sets.List(missing), "\n  "))
+	}
+	c.must(t, "undeploy")
+}
+
+// work are MiniClusters, the one of an Ensemble among them.
+var work = []string{"demo", "hello-world-0"}
+
+// TestUndeployWithRunningWork: who uninstalls while MiniClusters run is told so, and nothing happens. Who insists keeps
+// every pod on its node, whatever waited for nodes is scheduled, and nothing of ours is left.
+func TestUndeployWithRunningWork(t *testing.T) {
+	t.Parallel()
+	d := deploy(t)
+	d.applyExamples(t, "minicluster", "ensemble-hello-world")
+	until(t, func(ctx context.Context) (string, error) {
+		pods, err := d.podsOf(ctx)
+		if err != nil {
+			return "", err
+		}
+		for _, name := range work {
+			if len(pods[name]) != 2 {
+				return fmt.Sprintf("%d of 2 pods of %s run", len(pods[name]), name), nil
+			}
+		}
+		return "", nil
+	})
+	waiting := d.waitingPod(t)
+	before, err := d.podsOf(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := d.everything(t)
+
+	said, err := d.run(t, "undeploy")
+	if err == nil {
+		t.Fatal("work was on the nodes, and make undeploy went on")
+	}
+	for _, part := range []string{"NodePool hpc-a has 4 pods on its nodes:", "default/demo-0-", " on hpc-a-", "This run has changed nothing.", "KEEP_NODES=1"} {
+		if !strings.Contains(said, part) {
+			t.Errorf("it does not say %q", part)
+		}
+	}
+	if missing := all.Difference(d.everything(t)); missing.Len() > 0 {
+		t.Errorf("it was refused, and these are gone:\n  %s", strings.Join(sets.List(missing), "\n  "))
+	}
+
+	d.must(t, "undeploy", "KEEP_NODES=1")
+	d.nothingOfOurs(t)
+	after, err := d.podsOf(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if fmt.Sprint(after) != fmt.Sprint(before) {
+		t.Errorf("the pods were %v and are %v", before, after)
+	}
+	for _, name := range work {
+		cluster := miniCluster(name)
+		if err := d.Client.Get(t.Context(), client.ObjectKeyFromObject(cluster), cluster); err != nil || cluster.GetDeletionTimestamp() != nil {
+			t.Errorf("MiniCluster %s was not left alone: %v", name, err)
+		}
+	}
+	until(t, func(ctx context.Context) (string, error) {
+		var pod corev1.Pod
+		if err := d.Client.Get(ctx, client.ObjectKeyFromObject(waiting), &pod); err != nil {
+			return "", err
+		}
+		if pod.Spec.NodeName == "" || pod.Status.Phase != corev1.PodRunning {
+			return fmt.Sprintf("the pod that waited has the gates %v and is %s on %q", pod.Spec.SchedulingGates, pod.Status.Phase, pod.Spec.NodeName), nil
+		}
+		return "", nil
+	})
+	d.nodesAreNobodys(t)
+
+	d.must(t, "undeploy", "KEEP_NODES=1")
+	d.must(t, "undeploy")
+}
+
+// TestUndeployAfterWork: nodes that are held for pods which never came go, with the machines of all pools, before the
+// provider does. The namespace stays for as long as somebody else works in it.
+func TestUndeployAfterWork(t *testing.T) {
+	t.Parallel()
+	d := deploy(t)
+	// Without the Flux Operator no pod comes.
+	if err := d.Operator.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	d.applyExamples(t, "minicluster")
+	cluster := miniCluster("demo")
+	until(t, func(ctx context.Context) (string, error) {
+		var nodes corev1.NodeList
+		if err := d.Client.List(ctx, &nodes, client.HasLabels{v1alpha1.LabelNodePool}); err != nil {
+			return "", err
+		}
+		held := 0
+		for i := range nodes.Items {
+			if nodes.Items[i].Annotations[v1alpha1.AnnotationHeldBy] == "default/demo" {
+				held++
+			}
+		}
+		if held != 2 {
+			return fmt.Sprintf("%d of 2 nodes are held", held), nil
+		}
+		return "", nil
+	})
+	waiting := d.waitingPod(t)
+	guest := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: system.Namespace, Name: "guest"},
+		Spec:       restricted(),
+	}
+	if err := d.Client.Create(t.Context(), guest); err != nil {
+		t.Fatal(err)
+	}
+
+	said, err := d.run(t, "undeploy")
+	if err == nil {
+		t.Fatal("the namespace was deleted with a pod in it that is none of ours")
+	}
+	for _, part := range []string{"EnsembleMember", `"hpc-a" deleted`, "The namespace ensemble-autoscaler-system stays", "pod/guest"} {
+		if !strings.Contains(said, part) {
+			t.Errorf("it does not say %q", part)
+		}
+	}
+	var nodes corev1.NodeList
+	if err := d.Client.List(t.Context(), &nodes, client.HasLabels{v1alpha1.LabelNodePool}); err != nil || len(nodes.Items) > 0 {
+		t.Errorf("%d nodes of pools are left (%v)", len(nodes.Items), err)
+	}
+	if err := d.Client.Get(t.Context(), client.ObjectKeyFromObject(cluster), cluster); err != nil || cluster.GetDeletionTimestamp() != nil {
+		t.Errorf("the MiniCluster was not left alone: %v", err)
+	}
+	if err := d.Client.Get(t.Context(), client.ObjectKeyFromObject(waiting), waiting); err != nil || len(waiting.Spec.SchedulingGates) > 0 {
+		t.Errorf("the pod that waited has the gates %v (%v)", waiting.Spec.SchedulingGates, err)
+	}
+
+	if err := d.Client.Delete(t.Context(), guest, client.GracePeriodSeconds(0)); err != nil {
+		t.Fatal(err)
+	}
+	d.must(t, "undeploy")
+	d.nothingOfOurs(t)
+}
+
+// applyExamples applies the pools of the examples, whose machines boot at once, and then other examples.
+func (d *deployed) applyExamples(t *testing.T, names ...string) {
+	t.Helper()
+	pools, err := d.ObjectsOf("examples/nodepools.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pool := range pools {
+		if err := unstructured.SetNestedField(pool.Object, "0s", "spec", "machines", "kwok", "bootDelay"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := d.Apply(t.Context(), pools...); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		objects, err := d.ObjectsOf("examples/" + name + ".yaml")
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The API server has the webhook's authority only when the controller has told it.
+		until(t, func(ctx context.Context) (string, error) {
+			return reason(d.Apply(ctx, objects...)), nil
+		})
+	}
+}
+
+// waitingPod creates a pod that waits for the controller as those of members do, and may run on the plain node.
+func (d *deployed) waitingPod(t *testing.T) *corev1.Pod {
+	t.Helper()
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: corev1.NamespaceDefault, Name: "waiting", Labels: map[string]string{v1alpha1.LabelMember: "another"}},
+		Spec: corev1.PodSpec{
+			Containers:      []corev1.Container{{Name: "flux", Image: "ubuntu:noble"}},
+			NodeSelector:    map[string]string{corev1.LabelHostname: "plain"},
+			SchedulingGates: []corev1.PodSchedulingGate{{Name: v1alpha1.SchedulingGate}},
+		},
+	}
+	if err := d.Client.Create(t.Context(), pod); err != nil {
+		t.Fatal(err)
+	}
+	return pod
+}
+
+// restricted is a pod as the namespace's label wants it.
+func restricted() corev1.PodSpec {
+	return corev1.PodSpec{
+		SecurityContext: &corev1.PodSecurityContext{RunAsNonRoot: new(true), RunAsUser: new(int64(65532)), SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}},
+		Containers: []corev1.Container{{
+			Name: "guest", Image: "ubuntu:noble",
+			SecurityContext: &corev1.SecurityContext{AllowPrivilegeEscalation: new(false), Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}}},
+		}},
+	}
+}
+
+// podsOf are the pods of MiniClusters that run, each with its node, by the name of the MiniCluster.
+func (d *deployed) podsOf(ctx context.Context) (map[string][]string, error) {
+	var pods corev1.PodList
+	if err := d.Client.List(ctx, &pods, client.InNamespace(corev1.NamespaceDefault), client.HasLabels{"job-name"}); err != nil {
+		return nil, err
+	}
+	found := map[string][]string{}
+	for i := range pods.Items {
+		pod := &pods.Items[i]
+		if pod.Status.Phase == corev1.PodRunning && pod.DeletionTimestamp == nil {
+			name := pod.Labels["job-name"]
+			found[name] = append(found[name], fmt.Sprintf("%s (%s) on %s", pod.Name, pod.UID, pod.Spec.NodeName))
+		}
+	}
+	return found, nil
+}
+
+// nothingOfOurs checks that no object of ours is left, and that no pod has the gate.
+func (d *deployed) nothingOfOurs(t *testing.T) {
+	t.Helper()
+	if left := ofOurs(d.everything(t)); len(left) > 0 {
+		t.Errorf("these are left:\n  %s", strings.Join(left, "\n  "))
+	}
+	err := d.Client.Get(t.Context(), client.ObjectKey{Name: system.Namespace}, &corev1.Namespace{})
+	if !apierrors.IsNotFound(err) {
+		t.Errorf("the namespace is there (%v)", err)
+	}
+	if err := d.Client.List(t.Context(), &v1alpha1.NodePoolList{}); !meta.IsNoMatchError(err) && !apierrors.IsNotFound(err) {
+		t.Errorf("NodePools are served (%v)", err)
+	}
+	var pods corev1.PodList
+	if err := d.Client.List(t.Context(), &pods); err != nil {
+		t.Fatal(err)
+	}
+	for i := range pods.Items {
+		for _, gate := range pods.Items[i].Spec.SchedulingGates {
+			t.Errorf("pod %s has the gate %s", client.ObjectKeyFromObject(&pods.Items[i]), gate.Name)
+		}
+	}
+}
+
+// nodesAreNobodys checks that nodes which stay are ordinary ones: nothing of ours says anything to Cluster Autoscaler.
+func (d *deployed) nodesAreNobodys(t *testing.T) {
+	t.Helper()
+	var nodes corev1.NodeList
+	if err := d.Client.List(t.Context(), &nodes, client.HasLabels{v1alpha1.LabelNodePool}); err != nil {
+		t.Fatal(err)
+	}
+	if len(nodes.Items) != 4 {
+		t.Errorf("%d of 4 nodes are left", len(nodes.Items))
+	}
+	for i := range nodes.Items {
+		node := &nodes.Items[i]
+		for name := range node.Annotations {
+			if strings.HasPrefix(name, v1alpha1.Group) || name == v1alpha1.AnnotationScaleDownDisabled {
+				t.Errorf("node %s has the annotation %s", node.Name, name)
+			}
+		}
+		for _, taint := range node.Spec.Taints {
+			if taint.Key == v1alpha1.TaintToBeDeleted {
+				t.Errorf("node %s has the taint %s", node.Name, taint.Key)
+			}
+		}
+	}
+}
+
+func miniCluster(name string) *unstructured.Unstructured {
+	u := &unstructured.Unstructured{}
+	u.SetAPIVersion("flux-framework.org/v1alpha2")
+	u.SetKind("MiniCluster")
+	u.SetNamespace(corev1.NamespaceDefault)
+	u.SetName(name)
+	return u
+}
