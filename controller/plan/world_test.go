@@ -503,6 +503,9 @@ func (w *world) checkRest() {
 	decisions := w.reconcile(-1)
 	for _, d := range decisions.Members {
 		m := w.members[d.Key.Name]
+		if w.unlucky(m) {
+			continue
+		}
 		w.promise(len(d.Notes) == 0, "at rest a pass still does something for %s: %v", d.Key.Name, d.Notes)
 		w.promise(d.Resize == 0, "at rest %s is resized", d.Key.Name)
 		reason, reserved := conditionOf(d, v1alpha1.ConditionCapacityReserved)
@@ -543,7 +546,7 @@ func (w *world) checkRest() {
 			}
 		}
 		for n, node := range p.nodes {
-			w.promise(held[n] || node.foreign > 0 || w.used(n) || node.Cordoned || node.readyAt.After(w.now) || p.target <= len(held),
+			w.promise(held[n] || node.foreign > 0 || w.used(n) || node.Cordoned || node.readyAt.After(w.now) || p.target <= len(held) || p.target <= w.floor(name),
 				"at rest %s of %s is held by nobody and not released", n, name)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
 )
 
@@ -77,4 +78,11 @@ func (w *world) checkDomain(m *worldMember) {
 	}
 	w.promise(len(zones) <= 1 && zones[""] == "", "%s has nodes in the zones %v: %v of %+v, recorded for %s",
 		m.Key.Name, slices.Sorted(maps.Keys(zones)), zones, m.Reservations, m.TopologyDomain)
+}
+
+// unlucky reports whether a member waits for nodes of a pool that spans zones: it may get them in the others for ever.
+func (w *world) unlucky(m *worldMember) bool {
+	return m.TopologyKey != "" && slices.ContainsFunc(m.Reservations, func(r v1alpha1.Reservation) bool {
+		return int(r.Nodes) > len(r.Held) && w.pools[r.NodePool].Labels == nil
+	})
 }
