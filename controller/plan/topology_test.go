@@ -164,6 +164,15 @@ func TestPlanInOneDomain(t *testing.T) {
 		nodes: mixed(3, 3),
 		want:  []string{"x: s: 3 reserved, 3 held; resize to 3; Resizing", "y: s: 3 reserved, 3 held; resize to 3; Resizing"},
 	}, {
+		name: "and each finds the nodes of its own, though the first has looked at all of them",
+		members: []*memberBuilder{
+			member("m", 2, 5, "s").inOne(zoneKey, "x").holds("s", 2, "s-0", "s-1").podsOn("s-0", "s-1"),
+			member("n", 2, 5, "s").inOne(zoneKey, "y").holds("s", 2, "s-3", "s-4").podsOn("s-3", "s-4"),
+		},
+		pools: []plan.Pool{pool("s", 12)},
+		nodes: mixed(3, 3),
+		want:  []string{"x: s: 5 reserved, 3 held; WaitingForNodes", "y: s: 5 reserved, 3 held; WaitingForNodes"},
+	}, {
 		name:    "pools that span domains help those of one that are too small, when no other domain has room",
 		members: []*memberBuilder{member("m", 6, 6, "a", "s").inOne(zoneKey, "")},
 		pools:   []plan.Pool{in(pool("a", 4), "x"), pool("s", 4)},
