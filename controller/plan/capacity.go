@@ -37,7 +37,8 @@ type poolCapacity struct {
 	// occupied remembers, by shape, the count that occupiedFor made, late the time that late found.
 	occupied map[string]int32
 	late     *time.Time
-	// free remembers, by shape, how many free nodes each domain has for members that have not chosen one.
+	// free remembers, by shape, how many free nodes each domain has for members that have not chosen one;
+	// nil while nobody has asked.
 	free map[string]*freeNodes
 }
 
@@ -110,7 +111,7 @@ func newCapacity(observed *Observed, now time.Time) *capacity {
 		outside: map[string]bool{},
 	}
 	for _, pool := range observed.Pools {
-		c.pools[pool.Name] = &poolCapacity{Pool: pool, cursors: map[string]int{}, occupied: map[string]int32{}, free: map[string]*freeNodes{}}
+		c.pools[pool.Name] = &poolCapacity{Pool: pool, cursors: map[string]int{}, occupied: map[string]int32{}}
 	}
 	counts := make(map[string]int, len(observed.Pools))
 	for i := range observed.Nodes {

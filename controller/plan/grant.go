@@ -215,7 +215,7 @@ func (p *pass) grantFrom(m *candidate) *verdict {
 		return &verdict{v1alpha1.ReasonQueued, fmt.Sprintf("%s needed; %s asked first and waits for room in %s",
 			counted(more, "more node is", "more nodes are"), pool.blockedBy, name), false}
 	}
-	occupied := p.capacity.occupiedFor(pool, m)
+	occupied := p.capacity.occupiedFor(pool, m) + m.leaving(name)
 	placed := max(0, claims[name]-m.claimedBefore(name))
 	if room := pool.MaxSize - pool.granted - placed - occupied; more > room {
 		return &verdict{v1alpha1.ReasonPoolFull, fmt.Sprintf(
@@ -251,7 +251,7 @@ func (p *pass) grantAcross(m *candidate, asks []string) *verdict {
 			continue
 		}
 		placed := max(0, claims[name]-m.claimedBefore(name))
-		take := min(more, pool.MaxSize-pool.granted-placed-p.capacity.occupiedFor(pool, m))
+		take := min(more, pool.MaxSize-pool.granted-placed-p.capacity.occupiedFor(pool, m)-m.leaving(name))
 		if take <= 0 {
 			continue
 		}

@@ -15,6 +15,8 @@ type topology struct {
 	domain string
 	// anchored is set when pods of the member that stay are on nodes of the domain: it cannot be in another one.
 	anchored bool
+	// moves is set while the member asks in another domain than it was in, and when it was granted nodes there in this pass.
+	moves bool
 	// domains are the values that the templates of its pools have, by pool. A pool that has none spans domains: its nodes get
 	// their values from the cloud.
 	domains map[string]string
@@ -229,7 +231,7 @@ func (p *pass) grantInOneDomain(m *candidate) *verdict {
 	var verdicts []*verdict
 	var asked []*poolCapacity
 	for _, c := range m.choices() {
-		if c.domain != domain {
+		if m.moves = domain != "" && c.domain != domain; m.moves {
 			m.kept = m.inUseOnly()
 		}
 		m.setDomain(c.domain)
@@ -242,7 +244,7 @@ func (p *pass) grantInOneDomain(m *candidate) *verdict {
 			return nil
 		}
 		verdicts, asked = append(verdicts, v), append(asked, m.asked...)
-		m.current, m.kept, m.asked = before, kept, nil
+		m.current, m.kept, m.asked, m.moves = before, kept, nil, false
 		m.setDomain(domain)
 	}
 	m.asked = asked
@@ -261,13 +263,33 @@ func (c *candidate) inUseOnly() map[string]int32 {
 	return kept
 }
 
-// leaveOtherDomains frees the nodes that a member holds in other domains than its own and has no pod on.
+// leaves reports whether a member gives back a node that it holds because it is in another domain than the member is now. One
+// that moves to where none has been chosen yet begins there anew.
+func (c *candidate) leaves(node *nodeCapacity) bool {
+	if c.TopologyKey == "" || node.pods > 0 {
+		return false
+	}
+	return !node.inDomain(c) || (c.moves && c.domain == "")
+}
+
+// leaving counts the nodes of a pool that a member leaves. They are there for a while, and of no use to it.
+func (c *candidate) leaving(pool string) int32 {
+	var count int32
+	for _, node := range c.held {
+		if c.moves && node.Pool == pool && c.leaves(node) {
+			count++
+		}
+	}
+	return count
+}
+
+// leaveOtherDomains frees the nodes that a member leaves.
 func (c *candidate) leaveOtherDomains() {
-	if c.TopologyKey == "" || c.domain == "" {
+	if c.TopologyKey == "" {
 		return
 	}
 	c.held = slices.DeleteFunc(c.held, func(node *nodeCapacity) bool {
-		if node.pods > 0 || node.inDomain(c) {
+		if !c.leaves(node) {
 			return false
 		}
 		node.freed, node.holder = true, nil
@@ -313,6 +335,9 @@ type freeNodes struct {
 func (p *poolCapacity) freeFor(m *candidate) *freeNodes {
 	f := p.free[m.shapeKey]
 	if f == nil {
+		if p.free == nil {
+			p.free = map[string]*freeNodes{}
+		}
 		f = &freeNodes{key: m.TopologyKey, member: m.Member, counts: map[string]int32{}}
 		p.free[m.shapeKey] = f
 		for _, node := range p.nodes {

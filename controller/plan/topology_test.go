@@ -149,6 +149,13 @@ func TestPlanInOneDomain(t *testing.T) {
 		nodes:   mixed(2, 5),
 		want:    []string{"x: s: 4 reserved, 2 held, 5 occupied; WaitingForNodes"},
 	}, {
+		name:    "a gang without pods leaves the domain of a full pool that cannot serve it for another one of the pool",
+		members: []*memberBuilder{member("m", 4, 6, "s").inOne(zoneKey, "y").holds("s", 4, "s-6").grows(6, time.Minute, 0)},
+		pools:   []plan.Pool{pool("s", 7)},
+		nodes:   mixed(6, 1),
+		want:    []string{"x: s: 6 reserved, 6 held; resize to 6; Resizing"},
+		says:    []string{"gave back 1 node: s-6"},
+	}, {
 		name:    "nodes that do not say where they are are of no use",
 		members: []*memberBuilder{member("m", 2, 2, "s").inOne(zoneKey, "")},
 		pools:   []plan.Pool{pool("s", 10)},
