@@ -71,7 +71,7 @@ func TestPlanInOneDomain(t *testing.T) {
 		name: "and leaves nothing in a pool that could have nodes in both",
 		members: []*memberBuilder{member("m", 6, 6, "a", "s", "b").inOne(zoneKey, "x").holds("a", 4, names("a", 0, 3)...).holds("s", 2, "s-0").
 			grows(6, time.Minute, time.Minute).granted("s", time.Minute).begins()},
-		pools: []plan.Pool{outOfStock(in(pool("a", 4), "x"), time.Second), pool("s", 4), in(pool("b", 10), "y")},
+		pools: []plan.Pool{outOfStock(in(pool("a", 4), "x"), time.Second), pool("s", 2), in(pool("b", 10), "y")},
 		nodes: slices.Concat(at(nodes("a", 0, 3), "x"), at(nodes("s", 0, 1), "x")),
 		want:  []string{"y: b: 6 reserved, 0 held; WaitingForNodes"},
 		says:  []string{"gave back 4 nodes: a-0, a-1, a-2, s-0"},
