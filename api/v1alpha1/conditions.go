@@ -53,6 +53,8 @@ const (
 	ReasonPoolTooSmall = "PoolTooSmall"
 	// ReasonPodTooLarge: a pod of the member does not fit an empty node of the pool.
 	ReasonPodTooLarge = "PodTooLarge"
+	// ReasonOtherDomain: the pool is in another topology domain than the nodes of the member.
+	ReasonOtherDomain = "OtherDomain"
 	// ReasonQueued: a growth that was asked for earlier waits for the same pool.
 	ReasonQueued = "Queued"
 	// ReasonBackingOff: a growth failed and is tried again later.

@@ -91,6 +91,15 @@ type EnsembleMemberSpec struct {
 	// +kubebuilder:validation:Minimum=1
 	GiveUpAfter *int32 `json:"giveUpAfter,omitempty"`
 
+	// TopologyKey is the key of a label of nodes, for example topology.kubernetes.io/zone. All nodes of the member have the
+	// same value of it: they come from one zone, rack or placement group. Unset: they may come from anywhere. Copied by the
+	// controller from the annotation on the MiniCluster.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=317
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$')",message="topologyKey must be the key of a label, such as topology.kubernetes.io/zone"
+	TopologyKey string `json:"topologyKey,omitempty"`
+
 	// Request says who asked for the size, written together with it. It is unset, or its size differs
 	// from spec.size, when the size was set in another way.
 	// +optional
@@ -200,6 +209,11 @@ type EnsembleMemberStatus struct {
 	// Pools has the reservations in a few words, for kubectl get, which prints one value of a list: "hpc-a 2, hpc-b 6".
 	// +optional
 	Pools string `json:"pools,omitempty"`
+
+	// TopologyDomain is where the nodes of the member are, or where its growth is asked for, as KEY=VALUE of spec.topologyKey:
+	// "topology.kubernetes.io/zone=eu-1a". Unset without a topologyKey, and while no domain has been chosen.
+	// +optional
+	TopologyDomain string `json:"topologyDomain,omitempty"`
 
 	// Growth is the growth that is under way, or that failed and will be tried again. Unset otherwise.
 	// +optional

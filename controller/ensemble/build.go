@@ -93,7 +93,7 @@ func build(e *v1alpha1.Ensemble, i int, settings *Settings) (*desired, error) {
 
 // policyAnnotations are those that may change while a MiniCluster is there.
 var policyAnnotations = []string{autoscaling.AnnotationNodePools, autoscaling.AnnotationGrowthPolicy, autoscaling.AnnotationPlacement, autoscaling.AnnotationRequestPolicy,
-	autoscaling.AnnotationPodsPerNode, autoscaling.AnnotationGiveUpAfter}
+	autoscaling.AnnotationPodsPerNode, autoscaling.AnnotationGiveUpAfter, autoscaling.AnnotationTopologyKey}
 
 func policies(member *v1alpha1.Member, settings *Settings) map[string]string {
 	pools := member.NodePools
@@ -115,6 +115,7 @@ func policies(member *v1alpha1.Member, settings *Settings) map[string]string {
 		autoscaling.AnnotationRequestPolicy: string(member.RequestPolicy),
 		autoscaling.AnnotationPodsPerNode:   share,
 		autoscaling.AnnotationGiveUpAfter:   attempts,
+		autoscaling.AnnotationTopologyKey:   member.TopologyKey,
 	} {
 		if value != "" {
 			annotations[key] = value

@@ -63,6 +63,8 @@ func TestExamine(t *testing.T) {
 		"a fraction":            {"demo", `{size: 1.5, containers: [{image: i}]}`, "", []string{`spec.members[0].minicluster.spec.size: Invalid value: 1.5: must be a whole number`}},
 		"no pods on a node":     {"demo", small, `, podsPerNode: 0`, []string{`spec.members[0].podsPerNode: Invalid value: "0": must be a number from 1 to 1024, or Auto`}},
 		"some pods on a node":   {"demo", small, `, podsPerNode: auto`, []string{`spec.members[0].podsPerNode: Invalid value: "auto": must be a number from 1 to 1024, or Auto`}},
+		"a topology key":        {"demo", small, `, topologyKey: example.com/rack`, nil},
+		"no topology key":       {"demo", small, `, topologyKey: a rack`, []string{`spec.members[0].topologyKey: Invalid value: "a rack": must be the key of a label of nodes, such as topology.kubernetes.io/zone`}},
 		"a branch with code":    {"demo", small, `, branch: "main; reboot"`, []string{`spec.members[0].branch: Invalid value: "main; reboot": must be the name of a git branch`}},
 		"a branch as an option": {"demo", small, `, branch: "-upload-pack=x"`, []string{`spec.members[0].branch: Invalid value: "-upload-pack=x"`}},
 		"pools twice":           {"demo", small, `, nodePools: [a, a]`, []string{`spec.members[0].nodePools: Invalid value`}},
@@ -154,7 +156,7 @@ func TestBuild(t *testing.T) {
 	t.Parallel()
 	e := parse(t, member(t, small, ""), member(t,
 		`{minSize: 1, size: 2, maxSize: 4, flux: {completeWorkers: true}, containers: [{image: i, workingDir: /work, commands: {pre: "echo mine", post: "echo end"}, volumes: {data: {claimName: data, path: /data}}}, {image: beside}]}`,
-		`, branch: a/b, nodePools: [hpc-a, hpc-b], growthPolicy: AllOrNothing, requestPolicy: Coalesce, podsPerNode: Auto, giveUpAfter: 3`))
+		`, branch: a/b, nodePools: [hpc-a, hpc-b], growthPolicy: AllOrNothing, requestPolicy: Coalesce, podsPerNode: Auto, giveUpAfter: 3, topologyKey: topology.kubernetes.io/zone`))
 	built, err := build(e, 1, &Settings{Endpoint: "ensemble-autoscaler.system.svc:50051", DefaultNodePools: []string{"default"}})
 	if err != nil {
 		t.Fatal(err)

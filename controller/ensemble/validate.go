@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -74,6 +75,9 @@ func (f *findings) member(m *v1alpha1.Member, at *field.Path, defaultPools []str
 	if share := m.PodsPerNode; share != nil && !minicluster.IsPodsPerNode(share.String()) {
 		f.faults = append(f.faults, field.Invalid(at.Child("podsPerNode"), share.String(), fmt.Sprintf("must be a number from 1 to %d, or %s",
 			autoscaling.MaxPodsPerNode, autoscaling.PodsPerNodeAuto)))
+	}
+	if m.TopologyKey != "" && !minicluster.IsTopologyKey(m.TopologyKey) {
+		f.faults = append(f.faults, field.Invalid(at.Child("topologyKey"), m.TopologyKey, "must be the key of a label of nodes, such as "+corev1.LabelTopologyZone))
 	}
 	file, faults := ensemblefile.Parse(m.Ensemble, at.Child("ensemble"))
 	f.faults = append(f.faults, faults...)

@@ -56,6 +56,8 @@ type MiniCluster struct {
 	PodsPerNode intstr.IntOrString
 	// GiveUpAfter is that of the annotation, nil for never.
 	GiveUpAfter *int32
+	// TopologyKey is that of the annotation, empty for none.
+	TopologyKey string
 	// AppliedSize is the size that the controller last wrote, nil when it has written none.
 	AppliedSize *int32
 
@@ -184,6 +186,7 @@ func (m *MiniCluster) readAnnotations(annotations map[string]string) (err error)
 	if err := errors.Join(
 		m.readShare(annotations),
 		m.readGiveUp(annotations),
+		m.readTopology(annotations),
 		choose(annotations, v1alpha1.AnnotationGrowthPolicy, &m.GrowthPolicy, v1alpha1.GrowthAllOrNothing, v1alpha1.GrowthBestEffort, v1alpha1.GrowthGreedy),
 		choose(annotations, v1alpha1.AnnotationPlacement, &m.Placement, v1alpha1.PlacementSpan, v1alpha1.PlacementSingle),
 		choose(annotations, v1alpha1.AnnotationRequestPolicy, &m.RequestPolicy, v1alpha1.RequestAccumulate, v1alpha1.RequestCoalesce),
@@ -234,6 +237,22 @@ func (m *MiniCluster) readGiveUp(annotations map[string]string) error {
 	m.GiveUpAfter = &attempts
 	return nil
 }
+
+// readTopology reads the key of the label that all nodes have in common.
+func (m *MiniCluster) readTopology(annotations map[string]string) error {
+	text, has := annotations[v1alpha1.AnnotationTopologyKey]
+	if !has {
+		return nil
+	}
+	if !IsTopologyKey(text) {
+		return fmt.Errorf("annotation %s is %q; it has to be the key of a label of nodes, such as %s", v1alpha1.AnnotationTopologyKey, text, corev1.LabelTopologyZone)
+	}
+	m.TopologyKey = text
+	return nil
+}
+
+// IsTopologyKey reports whether a text can be the key of a label.
+func IsTopologyKey(text string) bool { return len(validation.IsQualifiedName(text)) == 0 }
 
 // choose reads an annotation that has one of a few values. Without the annotation nothing changes.
 func choose[T ~string](annotations map[string]string, name string, into *T, values ...T) error {

@@ -75,6 +75,12 @@ func TestParse(t *testing.T) {
 			`annotation autoscaling.flux-framework.org/pods-per-node is "1025"; it has to be a number from 1 to 1024, or Auto`},
 		"a number of pods in small letters": {`{metadata: {annotations: {autoscaling.flux-framework.org/pods-per-node: auto}}, spec: {}}`,
 			`annotation autoscaling.flux-framework.org/pods-per-node is "auto"; it has to be a number from 1 to 1024, or Auto`},
+		"one zone for all": {`{metadata: {annotations: {autoscaling.flux-framework.org/topology-key: topology.kubernetes.io/zone}}, spec: {}}`,
+			"size 1 of 1 to 1, one topology.kubernetes.io/zone, unmanaged"},
+		"a topology key that is no label": {`{metadata: {annotations: {autoscaling.flux-framework.org/topology-key: "zone eu"}}, spec: {}}`,
+			`annotation autoscaling.flux-framework.org/topology-key is "zone eu"; it has to be the key of a label of nodes, such as topology.kubernetes.io/zone`},
+		"an empty topology key": {`{metadata: {annotations: {autoscaling.flux-framework.org/topology-key: ""}}, spec: {}}`,
+			`annotation autoscaling.flux-framework.org/topology-key is ""; it has to be the key of a label of nodes`},
 		"no attempt at all": {`{metadata: {annotations: {autoscaling.flux-framework.org/give-up-after: "0"}}, spec: {}}`,
 			`annotation autoscaling.flux-framework.org/give-up-after is "0"; it has to be a number of attempts, at least 1`},
 		"an applied size that is none": {`{metadata: {annotations: {autoscaling.flux-framework.org/applied-size: "many"}}, spec: {}}`,
@@ -108,6 +114,9 @@ func words(m *minicluster.MiniCluster) string {
 	}
 	if m.GiveUpAfter != nil {
 		parts = append(parts, number(*m.GiveUpAfter)+" attempts")
+	}
+	if m.TopologyKey != "" {
+		parts = append(parts, "one "+m.TopologyKey)
 	}
 	if m.Managed() {
 		parts = append(parts, "pools "+strings.Join(m.NodePools, " "))

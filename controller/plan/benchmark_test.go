@@ -30,6 +30,49 @@ func BenchmarkPlan(b *testing.B) {
 	}
 }
 
+// BenchmarkPlanInDomains measures the largest of these passes where all members have to be in one zone: in pools of one, and
+// in pools of which each node says where it is. The last row is one pool in which all members begin at once and choose.
+func BenchmarkPlanInDomains(b *testing.B) {
+	zones := []string{"x", "y", "z"}
+	labels := make([]map[string]string, len(zones))
+	for i, zone := range zones {
+		labels[i] = map[string]string{zoneKey: zone}
+	}
+	for name, observed := range map[string]plan.Observed{
+		"pools=zoned": large(10_000, 999, 100_000), "pools=spanning": large(10_000, 999, 100_000), "pools=one": large(10_000, 1, 100_000),
+	} {
+		for i := range observed.Pools {
+			if name == "pools=zoned" {
+				observed.Pools[i].Labels = labels[i%len(zones)]
+			}
+		}
+		for i := range observed.Members {
+			m := &observed.Members[i]
+			m.TopologyKey = zoneKey
+			if name == "pools=one" {
+				m.Reservations, m.Pods = nil, nil
+			}
+		}
+		for i := range observed.Nodes {
+			n := &observed.Nodes[i]
+			of := i / 9
+			if i >= 90_000 {
+				of = i
+			}
+			n.Labels = labels[of%999%len(zones)]
+			if name == "pools=one" {
+				n.Requested = nil
+			}
+		}
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				plan.Plan(observed, noon)
+			}
+		})
+	}
+}
+
 func large(members, pools, nodes int) plan.Observed {
 	var o plan.Observed
 	allocatable := plan.Resources{corev1.ResourceCPU: 4000, corev1.ResourceMemory: 16 << 30, corev1.ResourcePods: 110}

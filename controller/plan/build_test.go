@@ -98,6 +98,9 @@ func (b *memberBuilder) granted(pool string, ago time.Duration) *memberBuilder {
 	return b
 }
 
+// begins says that the growth is for the first nodes of the MiniCluster.
+func (b *memberBuilder) begins() *memberBuilder { b.Growth.From = 0; return b }
+
 // failed says that a pool has failed before.
 func (b *memberBuilder) failed(pool, reason string) *memberBuilder {
 	b.Growth.Failures = append(b.Growth.Failures, v1alpha1.PoolFailure{NodePool: pool, Reason: reason, Message: pool + " failed", At: metav1.NewMicroTime(noon)})
@@ -125,6 +128,29 @@ func stalled(p plan.Pool, ago time.Duration, cause string) plan.Pool {
 func outOfStock(p plan.Pool, ago time.Duration) plan.Pool {
 	p.OutOfStock = plan.Stockout{At: noon.Add(-ago), Message: "no machine is left"}
 	return p
+}
+
+// inOne says of which label all nodes of the member have the same value, and in which domain the last pass has put it, if any.
+func (b *memberBuilder) inOne(key, domain string) *memberBuilder {
+	b.TopologyKey = key
+	if domain != "" {
+		b.TopologyDomain = key + "=" + domain
+	}
+	return b
+}
+
+// in is a pool whose template says in which zone its nodes are.
+func in(p plan.Pool, zone string) plan.Pool {
+	p.Labels = map[string]string{zoneKey: zone}
+	return p
+}
+
+// at are nodes of one zone.
+func at(list []plan.Node, zone string) []plan.Node {
+	for i := range list {
+		list[i].Labels = map[string]string{zoneKey: zone}
+	}
+	return list
 }
 
 func (b *memberBuilder) is(l plan.Lifecycle) *memberBuilder { b.Lifecycle = l; return b }

@@ -14,7 +14,9 @@ import (
 // candidate is a member on its way through a pass.
 type candidate struct {
 	*Member
+	// shapeKey is that of the member's shape, in the domain that it is in at the moment.
 	shapeKey string
+	topology
 
 	// perNode is how many pods of the member share a node.
 	perNode int32
@@ -84,6 +86,9 @@ func newCandidate(m *Member, capacity *capacity) *candidate {
 	} else if len(c.NodePools) > 0 {
 		c.current = c.NodePools[0]
 	}
+	if m.TopologyKey != "" {
+		c.findDomain(capacity)
+	}
 	return c
 }
 
@@ -114,9 +119,9 @@ func (c *candidate) missesFailed() bool {
 // stayClaimed is the number of nodes of a pool that need not be asked for.
 func (c *candidate) stayClaimed(pool string) int32 {
 	if kept, failed := c.kept[pool]; failed {
-		return min(kept, c.claimedBefore(pool))
+		return min(kept, c.mayKeep(pool))
 	}
-	return c.claimedBefore(pool)
+	return c.mayKeep(pool)
 }
 
 // enlarge makes the growth one to a larger size. What is reserved already keeps its deadline.
@@ -294,7 +299,7 @@ func (c *candidate) reservations(capacity *capacity) []v1alpha1.Reservation {
 		}
 		slices.Sort(held[name])
 		r := v1alpha1.Reservation{NodePool: name, Nodes: c.claims[name], Held: held[name]}
-		if pool := capacity.pools[name]; pool != nil && c.heldReady(name) < r.Nodes {
+		if pool := capacity.pools[name]; pool != nil && c.heldReady(name) < r.Nodes && c.allows(name) {
 			r.Occupied = min(capacity.occupiedFor(pool, c), pool.MaxSize)
 		}
 		out = append(out, r)

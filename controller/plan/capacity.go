@@ -37,6 +37,9 @@ type poolCapacity struct {
 	// occupied remembers, by shape, the count that occupiedFor made, late the time that late found.
 	occupied map[string]int32
 	late     *time.Time
+	// free remembers, by shape, how many free nodes each domain has for members that have not chosen one;
+	// nil while nobody has asked.
+	free map[string]*freeNodes
 }
 
 // nodeCapacity is one node in a pass.
@@ -150,9 +153,14 @@ func reservedFirst(a *nodeCapacity) int {
 	return 1
 }
 
-// usable reports whether a node could take a pod of the member now: Ready, schedulable, not leaving, free
+// usable reports whether a node could take a pod of the member now: in its domain, and fit for its pods.
+func (n *nodeCapacity) usable(c *candidate) bool {
+	return (c.TopologyKey == "" || n.inDomain(c)) && n.takes(c.Member)
+}
+
+// takes reports whether a node could take a pod of the member, wherever it is: Ready, schedulable, not leaving, free
 // of taints that neither its pool's template has nor the pod tolerates, and with room for the requests.
-func (n *nodeCapacity) usable(m *Member) bool {
+func (n *nodeCapacity) takes(m *Member) bool {
 	return n.Ready && !n.Leaving && !n.Cordoned && n.tolerated(m) && fits(m.PodRequests, n.Allocatable, n.Requested)
 }
 
@@ -186,19 +194,22 @@ func (c *capacity) late(pool *poolCapacity) time.Time {
 	return *pool.late
 }
 
-// occupiedFor counts the nodes of a pool that exist, are held by nobody and do not help the member:
-// filled by other workloads, cordoned, tainted or lost. Nodes that are coming or leaving do not count:
-// the former will help, and the target does not count the latter. Nor do nodes that change hands between
-// members in this pass: the next one finds them held.
+// occupiedFor counts the nodes of a pool that exist, are held by nobody and do not help the member: filled by other
+// workloads, cordoned, tainted, lost, or in another domain. Nodes that are coming or leaving do not count: the former will
+// help, and the target does not count the latter. Nor do nodes that change hands between members in this pass: the next one
+// finds them held.
 func (c *capacity) occupiedFor(pool *poolCapacity, m *candidate) int32 {
 	if count, known := pool.occupied[m.shapeKey]; known {
 		return count
 	}
 	var count int32
 	for _, node := range pool.nodes {
-		if node.holder == nil && !node.changesHands && !node.Leaving && !node.coming(c.now) && !node.usable(m.Member) {
+		if node.holder == nil && !node.changesHands && !node.Leaving && !node.coming(c.now) && !node.usable(m) {
 			count++
 		}
+	}
+	if m.open() {
+		count += pool.freeFor(m).scattered()
 	}
 	pool.occupied[m.shapeKey] = count
 	return count
@@ -209,7 +220,8 @@ func (c *capacity) take(pool *poolCapacity, m *candidate, want int32) int32 {
 	var taken int32
 	i := pool.cursors[m.shapeKey]
 	for ; i < len(pool.nodes) && taken < want; i++ {
-		if node := pool.nodes[i]; node.holder == nil && !node.freed && node.usable(m.Member) {
+		if node := pool.nodes[i]; node.holder == nil && !node.freed && node.usable(m) {
+			pool.taken(node)
 			c.hold(node, m)
 			taken++
 		}

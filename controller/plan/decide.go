@@ -32,7 +32,7 @@ func (p *pass) decide() Decisions {
 		}
 		p.noteGivenBack(m)
 		d.Conditions, d.WhenReady = p.conditions(m)
-		d.Notes = m.notes
+		d.Notes, d.TopologyDomain = m.notes, m.topologyDomain()
 		out.Members = append(out.Members, d)
 		p.wakeFor(m)
 	}

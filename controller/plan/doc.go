@@ -21,6 +21,9 @@
 //     span pools, of several together. When a pool is out of stock, or its nodes are not all there by the deadline, what
 //     is missing is asked of the pools that have not failed: the nodes that are there stay (Span), or the whole gang
 //     moves (Single). Nodes of a part of a gang are held only while the rest is granted.
+//   - The nodes of a member with a topologyKey are in one domain: they have the same value of that label. It is the one that
+//     its pods are in. A gang without pods is asked for in one domain after the other, in the order in which the pools of the
+//     list have them, and moves as a whole. In pools that span domains it is the one with most free nodes, once there are some.
 //   - When no pool is left, a gang that is all or nothing gives all its nodes back; with best effort the member takes those
 //     that are there. Either is tried again after a while. A greedy member takes each node as it comes.
 package plan

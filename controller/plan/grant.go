@@ -28,7 +28,7 @@ func (p *pass) grant() {
 		}
 		m.claims = m.spread(p.target(m))
 		for name, nodes := range m.claims {
-			if nodes > m.claimedBefore(name) {
+			if nodes > m.mayKeep(name) {
 				asking = append(asking, m)
 				break
 			}
@@ -98,7 +98,7 @@ func (p *pass) place(m *candidate, size int32) (claims map[string]int32, more in
 			claims[m.current] += nodes - may
 		}
 	}
-	may := m.claimedBefore(m.current)
+	may := m.mayKeep(m.current)
 	if pool := p.capacity.pools[m.current]; pool != nil {
 		// Its pods are there, whoever asked first for the room: a node that is used and not claimed would be missing to
 		// those whose claims the floor counts.
@@ -116,7 +116,15 @@ func (p *pass) grantGang(m *candidate) *verdict {
 		m.claims = claims
 		return nil
 	}
-	before, asks := m.current, m.asks()
+	if m.TopologyKey != "" {
+		return p.grantInOneDomain(m)
+	}
+	return p.grantOf(m, m.asks())
+}
+
+// grantOf lets a member claim the nodes that it wants of some pools, or says why not.
+func (p *pass) grantOf(m *candidate, asks []string) *verdict {
+	before := m.current
 	var verdicts []*verdict
 	for _, name := range asks {
 		m.current = name
@@ -148,8 +156,12 @@ func combined(verdicts []*verdict) *verdict {
 	out := *verdicts[0]
 	var messages []string
 	for _, v := range verdicts {
-		if out.hopeless && !v.hopeless {
+		switch {
+		case out.hopeless && !v.hopeless:
 			out.reason, out.hopeless = v.reason, false
+		case out.reason == v1alpha1.ReasonOtherDomain && v.hopeless:
+			// What the pools say that it could be served by tells more.
+			out.reason = v.reason
 		}
 		if v.message != "" {
 			messages = append(messages, v.message)
@@ -172,6 +184,9 @@ func (p *pass) refuses(m *candidate, name string) *verdict {
 	}
 	if why := TooLarge(m.Member, pool.Pool); why != "" {
 		return &verdict{v1alpha1.ReasonPodTooLarge, why, true}
+	}
+	if why := m.isElsewhere(pool.Name); why != "" {
+		return &verdict{v1alpha1.ReasonOtherDomain, why, true}
 	}
 	return nil
 }
@@ -198,12 +213,12 @@ func (p *pass) grantFrom(m *candidate) *verdict {
 		return &verdict{v1alpha1.ReasonQueued, fmt.Sprintf("%s needed; %s asked first and waits for room in %s",
 			counted(more, "more node is", "more nodes are"), pool.blockedBy, name), false}
 	}
-	occupied := p.capacity.occupiedFor(pool, m)
+	occupied := p.capacity.occupiedFor(pool, m) + m.leaving(name)
 	placed := max(0, claims[name]-m.claimedBefore(name))
 	if room := pool.MaxSize - pool.granted - placed - occupied; more > room {
 		return &verdict{v1alpha1.ReasonPoolFull, fmt.Sprintf(
-			"%s needed and %s has room for %d: maxSize %d, %d reserved, %d occupied by other workloads",
-			counted(more, "more node is", "more nodes are"), name, max(room, 0), pool.MaxSize, pool.granted, occupied), false}
+			"%s needed and %s has room for %d: maxSize %d, %d reserved, %d %s",
+			counted(more, "more node is", "more nodes are"), name, max(room, 0), pool.MaxSize, pool.granted, occupied, m.occupiers()), false}
 	}
 	claims[name] = want
 	p.granted(m, claims, pool.ProvisionTimeout, fmt.Sprintf("%s in %s", counted(more, "more node", "more nodes"), name))
@@ -234,7 +249,7 @@ func (p *pass) grantAcross(m *candidate, asks []string) *verdict {
 			continue
 		}
 		placed := max(0, claims[name]-m.claimedBefore(name))
-		take := min(more, pool.MaxSize-pool.granted-placed-p.capacity.occupiedFor(pool, m))
+		take := min(more, pool.MaxSize-pool.granted-placed-p.capacity.occupiedFor(pool, m)-m.leaving(name))
 		if take <= 0 {
 			continue
 		}
@@ -265,7 +280,7 @@ func (p *pass) grantAcross(m *candidate, asks []string) *verdict {
 func (p *pass) granted(m *candidate, claims map[string]int32, timeout time.Duration, what string) {
 	m.claims = claims
 	now, deadline := microTime(p.now), microTime(p.now.Add(timeout))
-	said := fmt.Sprintf("reserved %s for size %d; they have until %s to be Ready", what, p.target(m), clock(deadline.Time))
+	said := fmt.Sprintf("reserved %s for size %d; they have until %s to be Ready", what+m.where(), p.target(m), clock(deadline.Time))
 	if m.growth != nil {
 		m.growth.Deadline, m.growth.GrantedAt, m.growth.NodePool = &deadline, &now, ""
 		if m.current != m.NodePools[0] {

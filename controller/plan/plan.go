@@ -75,7 +75,7 @@ func (p *pass) keepNodes() {
 		for _, node := range m.recorded {
 			switch {
 			case node == nil || node.recorded != m || node.holder != nil || node.freed:
-			case m.Lifecycle == Running && node.usable(m.Member):
+			case m.Lifecycle == Running && node.usable(m):
 				p.capacity.hold(node, m)
 			default:
 				node.freed = true
@@ -136,10 +136,10 @@ func (p *pass) failures(m *candidate) []v1alpha1.PoolFailure {
 		switch {
 		case pool != nil && m.growth.GrantedAt != nil && pool.OutOfStock.At.After(m.growth.GrantedAt.Time):
 			failure.Reason = v1alpha1.ReasonOutOfStock
-			failure.Message = fmt.Sprintf("%d of %d nodes were Ready in %s, which is out of stock: %s", usable, r.Nodes, r.NodePool, shortened(pool.OutOfStock.Message))
+			failure.Message = fmt.Sprintf("%d of %d nodes were Ready in %s, which is out of stock: %s", usable, r.Nodes, r.NodePool+m.where(), shortened(pool.OutOfStock.Message))
 		case late:
 			failure.Reason = v1alpha1.ReasonProvisionTimeout
-			failure.Message = fmt.Sprintf("%d of %d nodes were Ready in %s within its provisionTimeout", usable, r.Nodes, r.NodePool)
+			failure.Message = fmt.Sprintf("%d of %d nodes were Ready in %s within its provisionTimeout", usable, r.Nodes, r.NodePool+m.where())
 		default:
 			continue
 		}
@@ -177,9 +177,7 @@ func (p *pass) exhaust(m *candidate, refused string) {
 	retry := microTime(p.now.Add(backoff(m.growth.Attempts)))
 	m.growth.Deadline, m.growth.GrantedAt, m.growth.NodePool, m.growth.RetryAfter = nil, nil, "", &retry
 	m.fellBack, m.kept = false, nil
-	if len(m.NodePools) > 0 {
-		m.current = m.NodePools[0]
-	}
+	m.current = m.first()
 	fate := "the nodes that no pod uses are given back"
 	if m.GrowthPolicy == v1alpha1.GrowthBestEffort {
 		m.growth.Partial = true
@@ -208,6 +206,7 @@ func backoff(attempts int32) time.Duration {
 
 // giveBack frees the nodes that a member holds beyond its claims and has no pod on.
 func (p *pass) giveBack(m *candidate) {
+	m.leaveOtherDomains()
 	over := map[string]int32{}
 	for _, node := range m.held {
 		over[node.Pool]++
@@ -222,7 +221,7 @@ func (p *pass) giveBack(m *candidate) {
 	}
 	// Nodes that are of least use go first.
 	slices.SortStableFunc(m.held, func(a, b *nodeCapacity) int {
-		if aUsable, bUsable := a.usable(m.Member), b.usable(m.Member); aUsable != bUsable {
+		if aUsable, bUsable := a.usable(m), b.usable(m); aUsable != bUsable {
 			if bUsable {
 				return -1
 			}
@@ -246,6 +245,7 @@ func (p *pass) takeNodes() {
 	order := slices.Clone(p.members)
 	slices.SortStableFunc(order, byRequest)
 	for _, m := range order {
+		p.chooseDomain(m)
 		for name, nodes := range m.claims {
 			pool := p.capacity.pools[name]
 			if pool == nil {

@@ -51,13 +51,13 @@ func room(requests, allocatable, requested Resources) int64 {
 
 // serves reports whether a held node is Ready and has, or can take, a pod of the member that stays.
 func (c *candidate) serves(node *nodeCapacity) bool {
-	return node.Ready && (node.stays > 0 || node.usable(c.Member))
+	return node.Ready && (node.stays > 0 || node.usable(c))
 }
 
 // slots is how many pods of the member a node has that stay, or could have, at most as many as are to share a node.
 func (c *candidate) slots(node *nodeCapacity) int32 {
 	own := min(node.stays, c.perNode)
-	if own == c.perNode || !node.usable(c.Member) {
+	if own == c.perNode || !node.usable(c) {
 		return own
 	}
 	more := room(c.PodRequests, node.Allocatable, node.Requested)

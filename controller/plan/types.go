@@ -61,6 +61,9 @@ type Member struct {
 	// GiveUpAfter is how often a growth may fail in all pools before the wish is set back; 0 is for ever.
 	GiveUpAfter int32
 
+	// TopologyKey is the label of which all nodes of the member have the same value; empty where they may be anywhere.
+	TopologyKey string
+
 	// PodRequests is what one pod of the member requests.
 	PodRequests Resources
 	// Tolerations are those of the member's pods.
@@ -70,9 +73,10 @@ type Member struct {
 	// Gated are the ranks of its pods that wait behind the scheduling gate, in any order.
 	Gated []int32
 
-	// Reservations and Growth are what the last pass recorded in the member's status.
-	Reservations []v1alpha1.Reservation
-	Growth       *v1alpha1.Growth
+	// Reservations, Growth and TopologyDomain are what the last pass recorded in the member's status.
+	Reservations   []v1alpha1.Reservation
+	Growth         *v1alpha1.Growth
+	TopologyDomain string
 }
 
 // Pod is a pod of a member that is bound to a node, or was released for one, and has not ended.
@@ -104,8 +108,9 @@ type Pool struct {
 	ProvisionTimeout time.Duration
 	// Allocatable is what an empty node of the pool offers.
 	Allocatable Resources
-	// Taints are those of the pool's template.
+	// Taints and Labels are those of the pool's template. The labels are shared: nobody may change them.
 	Taints []corev1.Taint
+	Labels map[string]string
 }
 
 // Stockout is a failure of a pool for which there were no machines.
@@ -146,6 +151,8 @@ type Node struct {
 	Taints []corev1.Taint
 	// Allocatable is what the node offers, Requested what the pods on it that have not ended request.
 	Allocatable, Requested Resources
+	// Labels are those of the node. They are shared: nobody may change them.
+	Labels map[string]string
 }
 
 // Decisions is what a pass has decided.
@@ -160,10 +167,11 @@ type Decisions struct {
 type Decision struct {
 	Key types.NamespacedName
 
-	// Reservations, Growth and Nodes are the wanted content of the member's status.
-	Reservations []v1alpha1.Reservation
-	Growth       *v1alpha1.Growth
-	Nodes        int32
+	// Reservations, Growth, TopologyDomain and Nodes are the wanted content of the member's status.
+	Reservations   []v1alpha1.Reservation
+	Growth         *v1alpha1.Growth
+	TopologyDomain string
+	Nodes          int32
 
 	// Resize is the size to give the MiniCluster, or 0 to leave it.
 	Resize int32

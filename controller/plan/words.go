@@ -102,7 +102,7 @@ func unmet(c metav1.Condition, reason, message string) metav1.Condition {
 	return c
 }
 
-// pools names the pools of the member's claims, or the one that it would claim from.
+// pools names the pools of the member's claims, or the one that it would claim from, and the domain.
 func (p *pass) pools(m *candidate) string {
 	var names []string
 	for _, name := range m.NodePools {
@@ -111,9 +111,9 @@ func (p *pass) pools(m *candidate) string {
 		}
 	}
 	if len(names) == 0 {
-		return m.current
+		names = []string{m.current}
 	}
-	return strings.Join(names, ", ")
+	return strings.Join(names, ", ") + m.where()
 }
 
 // counted is a number with the word for one or for many.

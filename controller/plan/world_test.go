@@ -63,9 +63,13 @@ func newWorld(seed uint64) *world {
 		rand: rand.New(rand.NewPCG(seed, seed)), now: noon,
 		pools: map[string]*worldPool{}, members: map[string]*worldMember{}, wishes: map[string]map[int32]bool{},
 	}
-	for _, name := range []string{"a", "b"} {
+	for _, name := range []string{"a", "b", "c"} {
 		p := pool(name, int32(6+w.rand.IntN(10)))
 		p.ProvisionTimeout = 3 * time.Minute
+		// Two pools of one zone, pools of different zones, and pools that span zones.
+		if zone := []string{"x", "x", "y", ""}[w.rand.IntN(4)]; zone != "" {
+			p.Labels = map[string]string{zoneKey: zone}
+		}
 		w.pools[name] = &worldPool{Pool: p, nodes: map[string]*worldNode{}, daemons: int64(200 * w.rand.IntN(2))}
 	}
 	return w
@@ -181,7 +185,7 @@ func (w *world) reconcile(writes int) plan.Decisions {
 			return decisions
 		}
 		m := byName(d)
-		m.Reservations, m.Growth = d.Reservations, d.Growth
+		m.Reservations, m.Growth, m.TopologyDomain = d.Reservations, d.Growth, d.TopologyDomain
 		if d.GiveUp != nil {
 			if !write() {
 				return decisions
@@ -228,16 +232,7 @@ func (w *world) node(name string) *worldNode {
 func (w *world) clusterAutoscaler() {
 	for _, name := range slices.Sorted(maps.Keys(w.pools)) {
 		p := w.pools[name]
-		floor, occupied := int32(0), int32(0)
-		for _, m := range w.members {
-			for _, r := range m.Reservations {
-				if r.NodePool == name && !m.gone {
-					floor += r.Nodes
-					occupied = max(occupied, r.Occupied)
-				}
-			}
-		}
-		p.target = max(p.target, int(min(floor+occupied, p.MaxSize)))
+		p.target = max(p.target, w.floor(name))
 		for len(p.nodes) < p.target {
 			if !w.quiet && w.rand.IntN(30) == 0 {
 				p.OutOfStock = plan.Stockout{At: w.now, Message: "no machine is left"}
@@ -246,6 +241,9 @@ func (w *world) clusterAutoscaler() {
 				break
 			}
 			node := nodes(name, p.ordered, p.ordered+1)[0]
+			if node.Labels = p.Labels; node.Labels == nil && w.rand.IntN(12) > 0 {
+				node.Labels = map[string]string{zoneKey: []string{"x", "x", "y"}[w.rand.IntN(3)]}
+			}
 			boot := time.Duration(w.rand.IntN(60)) * time.Second
 			if !w.quiet && w.rand.IntN(20) == 0 {
 				boot = time.Hour // It never comes in time.
@@ -257,15 +255,28 @@ func (w *world) clusterAutoscaler() {
 	}
 }
 
+// floor is the least size of a pool that the reservations call for.
+func (w *world) floor(pool string) int {
+	reserved, occupied := int32(0), int32(0)
+	for _, m := range w.members {
+		for _, r := range m.Reservations {
+			if r.NodePool == pool && !m.gone {
+				reserved += r.Nodes
+				occupied = max(occupied, r.Occupied)
+			}
+		}
+	}
+	return int(min(reserved+occupied, w.pools[pool].MaxSize))
+}
+
 // release deletes the nodes that nobody holds and that no unmet reservation is waiting for.
 func (w *world) release() {
 	for _, name := range slices.Sorted(maps.Keys(w.pools)) {
 		p := w.pools[name]
-		held, unmet, reserved := map[string]bool{}, 0, 0
+		held, unmet := map[string]bool{}, 0
 		for _, m := range w.members {
 			for _, r := range m.Reservations {
 				if r.NodePool == name && !m.gone {
-					reserved += int(r.Nodes)
 					unmet += max(0, int(r.Nodes)-len(r.Held))
 					for _, h := range r.Held {
 						held[h] = true
@@ -281,7 +292,7 @@ func (w *world) release() {
 				unmet--
 				continue
 			}
-			if p.target > reserved {
+			if p.target > w.floor(name) {
 				delete(p.nodes, n)
 				p.target--
 				w.tell("provider releases %s", n)
@@ -331,6 +342,9 @@ func (w *world) jobs() {
 }
 
 func (w *world) bind(m *worldMember) string {
+	if m.TopologyKey != "" {
+		return w.bindHeld(m)
+	}
 	for _, name := range m.NodePools {
 		p := w.pools[name]
 		for _, n := range slices.Sorted(maps.Keys(p.nodes)) {
@@ -414,7 +428,7 @@ func (w *world) anyNode() *worldNode {
 func (w *world) arrive() {
 	name := fmt.Sprintf("m%d", len(w.members))
 	size := int32(w.rand.IntN(3)) + 1
-	lists := [][]string{{"a"}, {"b"}, {"a", "b"}, {"b", "a"}}
+	lists := [][]string{{"a"}, {"b"}, {"a", "b"}, {"b", "a"}, {"c"}, {"a", "b", "c"}, {"c", "a"}}
 	b := member(name, size, size, lists[w.rand.IntN(len(lists))]...)
 	policies := []v1alpha1.GrowthPolicy{v1alpha1.GrowthAllOrNothing, v1alpha1.GrowthAllOrNothing, v1alpha1.GrowthBestEffort, v1alpha1.GrowthGreedy}
 	b.GrowthPolicy = policies[w.rand.IntN(len(policies))]
@@ -424,9 +438,15 @@ func (w *world) arrive() {
 		b.PodRequests = plan.Resources{corev1.ResourceCPU: 1300, corev1.ResourcePods: 1}
 	}
 	b.GiveUpAfter = []int32{0, 0, 2}[w.rand.IntN(3)]
+	if w.rand.IntN(2) == 0 {
+		b.TopologyKey = zoneKey
+	}
 	w.members[name] = &worldMember{Member: b.Member, pods: map[int32]string{}, leaving: map[string]int{}}
 	w.wishes[name] = map[int32]bool{size: true}
 	w.tell("%s arrives with size %d, pools %s, %s, %s, pods per node %d", name, size, strings.Join(b.NodePools, ","), b.GrowthPolicy, b.Placement, b.PodsPerNode)
+	if b.TopologyKey != "" {
+		w.tell("%s has to be in one zone", name)
+	}
 }
 
 func (w *world) wish(m *worldMember, size int32, verb string) {
@@ -451,6 +471,7 @@ func (w *world) check() {
 				holder[n] = name
 			}
 		}
+		w.checkDomain(m)
 		w.promise(total <= max(m.Size, m.formerSize) || w.wishes[name][total] || m.GrowthPolicy != v1alpha1.GrowthAllOrNothing || m.sharing(),
 			"%s has reserved %d (%+v, size %d, wants %d, %+v), which is no size that it asked for", name, total, m.Reservations, m.Size, m.Wants, m.Growth)
 	}
@@ -482,6 +503,9 @@ func (w *world) checkRest() {
 	decisions := w.reconcile(-1)
 	for _, d := range decisions.Members {
 		m := w.members[d.Key.Name]
+		if w.unlucky(m) {
+			continue
+		}
 		w.promise(len(d.Notes) == 0, "at rest a pass still does something for %s: %v", d.Key.Name, d.Notes)
 		w.promise(d.Resize == 0, "at rest %s is resized", d.Key.Name)
 		reason, reserved := conditionOf(d, v1alpha1.ConditionCapacityReserved)
@@ -522,7 +546,7 @@ func (w *world) checkRest() {
 			}
 		}
 		for n, node := range p.nodes {
-			w.promise(held[n] || node.foreign > 0 || w.used(n) || node.Cordoned || node.readyAt.After(w.now) || p.target <= len(held),
+			w.promise(held[n] || node.foreign > 0 || w.used(n) || node.Cordoned || node.readyAt.After(w.now) || p.target <= len(held) || p.target <= w.floor(name),
 				"at rest %s of %s is held by nobody and not released", n, name)
 		}
 	}

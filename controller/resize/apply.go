@@ -23,7 +23,8 @@ func (r *Reconciler) apply(ctx context.Context, e *entry, d *plan.Decision, host
 	r.fillStatus(member, e, d)
 	before, after := &e.member.Status, &member.Status
 	resizes := d.Resize != 0 && e.cluster != nil
-	recorded := equality.Semantic.DeepEqual(before.Reservations, after.Reservations) && equality.Semantic.DeepEqual(before.Growth, after.Growth)
+	recorded := equality.Semantic.DeepEqual(before.Reservations, after.Reservations) && equality.Semantic.DeepEqual(before.Growth, after.Growth) &&
+		before.TopologyDomain == after.TopologyDomain
 	if !equality.Semantic.DeepEqual(before, after) && (!resizes || !recorded) {
 		if err := r.Client.Status().Update(ctx, member); err != nil {
 			return fmt.Errorf("write the status of EnsembleMember %s: %w", e.key, err)

@@ -117,6 +117,7 @@ func mirror(spec *v1alpha1.EnsembleMemberSpec, cluster *minicluster.MiniCluster)
 	spec.NodePools, spec.GrowthPolicy = slices.Clone(cluster.NodePools), cluster.GrowthPolicy
 	spec.Placement, spec.RequestPolicy = cluster.Placement, cluster.RequestPolicy
 	spec.PodsPerNode, spec.GiveUpAfter = &cluster.PodsPerNode, cluster.GiveUpAfter
+	spec.TopologyKey = cluster.TopologyKey
 }
 
 // updateMember brings the member's spec in line with its MiniCluster, and adopts a size that somebody

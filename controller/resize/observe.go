@@ -198,6 +198,7 @@ func poolOf(pool *v1alpha1.NodePool) plan.Pool {
 		ProvisionTimeout: spec.ProvisionTimeout.Duration,
 		Allocatable:      plan.ResourcesOf(spec.Template.AllocatableOrCapacity()),
 		Taints:           spec.Template.Taints,
+		Labels:           spec.Template.Labels,
 	}
 }
 
@@ -380,7 +381,7 @@ func nodeOf(node *corev1.Node) plan.Node {
 	if out.Pool == "" {
 		return out
 	}
-	out.Allocatable = plan.ResourcesOf(node.Status.Allocatable)
+	out.Labels, out.Allocatable = node.Labels, plan.ResourcesOf(node.Status.Allocatable)
 	for i := range node.Status.Conditions {
 		if c := &node.Status.Conditions[i]; c.Type == corev1.NodeReady {
 			out.Ready = c.Status == corev1.ConditionTrue
@@ -425,10 +426,13 @@ func (e *entry) value() plan.Member {
 		Placement:    e.member.Spec.Placement,
 		PodsPerNode:  plan.PodsPerNode(e.member.Spec.PodsPerNode),
 		GiveUpAfter:  ptr.Deref(e.member.Spec.GiveUpAfter, 0),
+		TopologyKey:  e.member.Spec.TopologyKey,
 		Pods:         e.pods,
 		Gated:        e.gated,
 		Reservations: e.member.Status.Reservations,
 		Growth:       e.member.Status.Growth,
+
+		TopologyDomain: e.member.Status.TopologyDomain,
 	}
 	if e.cluster == nil {
 		return m

@@ -46,6 +46,12 @@ func TestEnsembleMemberRules(t *testing.T) {
 		"some pods on a node":    {change: `spec: {podsPerNode: some}`, refused: []string{"spec.podsPerNode", `"some"`, "Auto"}},
 		"giving up":              {change: `spec: {giveUpAfter: 3}`},
 		"giving up at once":      {change: `spec: {giveUpAfter: 0}`, refused: []string{"spec.giveUpAfter", "greater than or equal to 1"}},
+		"one zone":               {change: `spec: {topologyKey: topology.kubernetes.io/zone}`},
+		"one rack":               {change: `spec: {topologyKey: rack}`},
+		"no label's key":         {change: `spec: {topologyKey: "a rack"}`, refused: []string{"spec.topologyKey", "topologyKey must be the key of a label, such as topology.kubernetes.io/zone"}},
+		"an empty key":           {change: `spec: {topologyKey: ""}`, refused: []string{"spec.topologyKey", "at least 1 chars long"}},
+		"a key with two slashes": {change: `spec: {topologyKey: a/b/c}`, refused: []string{"spec.topologyKey", "topologyKey must be the key of a label"}},
+		"too long a key":         {change: `spec: {topologyKey: ` + strings.Repeat("a", 64) + `}`, refused: []string{"spec.topologyKey", "topologyKey must be the key of a label"}},
 		"a request":              {change: `spec: {request: {action: Grow, amount: 2, size: 4, by: pod demo-0, at: "2026-01-02T03:04:05.678901Z"}}`},
 		"an unknown action":      {change: `spec: {request: {action: grow, amount: 2, size: 4, by: x, at: "2026-01-02T03:04:05.678901Z"}}`, refused: []string{"spec.request.action", "grow", `"Grow", "Shrink", "Adopt"`}},
 		"a negative amount":      {change: `spec: {request: {action: Grow, amount: -2, size: 4, by: x, at: "2026-01-02T03:04:05.678901Z"}}`, refused: []string{"spec.request.amount", "greater than or equal to 0"}},
@@ -57,7 +63,7 @@ func TestEnsembleMemberRules(t *testing.T) {
 
 func TestEnsembleMemberDefaults(t *testing.T) {
 	member := create(t, edit(t, parse(t, validMember), `{metadata: {name: defaults}, spec: {minSize: null}}`))
-	for path, want := range map[string]any{"spec.minSize": int64(1), "spec.growthPolicy": "AllOrNothing", "spec.request": nil, "spec.podsPerNode": int64(1), "spec.giveUpAfter": nil} {
+	for path, want := range map[string]any{"spec.minSize": int64(1), "spec.growthPolicy": "AllOrNothing", "spec.request": nil, "spec.podsPerNode": int64(1), "spec.giveUpAfter": nil, "spec.topologyKey": nil, "status.topologyDomain": nil} {
 		if got := field(t, member, path); got != want {
 			t.Errorf("%s is %v, want %v", path, got, want)
 		}
@@ -74,6 +80,7 @@ status:
   reserved: 4
   nodes: 2
   reservations: [{nodePool: hpc-a, nodes: 4, occupied: 1, held: [hpc-a-0, hpc-a-1]}]
+  topologyDomain: topology.kubernetes.io/zone=eu-1a
   growth: {size: 4, since: "2026-01-02T03:04:05.000001Z", deadline: "2026-01-02T03:19:05.000000Z"}
   selector: hpa-selector=status`},
 		"a pool reserved in twice": {

@@ -26,6 +26,7 @@ var scenarios = map[string]func(*tenant){
 	"a pool is out of stock":               outOfStock,
 	"machines fail to boot":                machinesFail,
 	"the first pool runs out of stock":     fallBack,
+	"a zone runs out of stock":             zoneOutOfStock,
 	"a greedy member takes what there is":  greedy,
 	"nodes stay for the next growth":       warmNodes,
 	"a pool is paused":                     pausedPool,

@@ -41,7 +41,7 @@ type chore struct {
 func (a *application) prepare(c *chore) {
 	d := c.decision
 	resizes := d.Resize != 0 && c.cluster != nil
-	recorded := sameReservations(c.member.reservations, d.Reservations) && sameGrowth(c.member.growth, d.Growth)
+	recorded := sameReservations(c.member.reservations, d.Reservations) && sameGrowth(c.member.growth, d.Growth) && c.member.domain == d.TopologyDomain
 	size := c.member.size
 	if c.cluster != nil {
 		size = c.cluster.size
@@ -86,6 +86,7 @@ func (a *application) writeStatus(c *chore, size int32) bool {
 	d := c.decision
 	written := a.world.members.updateFrom(c.member, func(m *memberObject) {
 		m.reservations, m.growth, m.conditions, m.size = d.Reservations, d.Growth, d.Conditions, size
+		m.domain = d.TopologyDomain
 	})
 	if written == nil {
 		return false
@@ -93,6 +94,9 @@ func (a *application) writeStatus(c *chore, size int32) bool {
 	a.tellNotes(c)
 	a.tellWait(c.member, written)
 	a.world.ledger.recorded(written)
+	if c.member.domain != "" && written.domain != "" && written.domain != c.member.domain {
+		a.world.ledger.counts["gangs moved"]++
+	}
 	c.member, a.members[written.name] = written, written.version
 	if a.recorded != nil {
 		a.recorded(written)

@@ -93,6 +93,7 @@ func (a *autoscaler) takeTaintsOff() {
 	for _, n := range a.world.nodes.live.items {
 		if n.tainted && n.pool != "" {
 			a.setTaint(n.name, false)
+			a.world.ledger.exposed(n)
 			a.world.tell("CA", "started; took the taint for deletion off %s", n.name)
 		}
 	}

@@ -13,7 +13,7 @@ func (a *autoscaler) scaleUpForPods() bool {
 	w := a.world
 	wanting := map[string]int64{}
 	for _, p := range w.pods.live.items {
-		if p.node != "" || p.deleting || w.now.Sub(p.createdAt) < newPodTime || (p.member != "" && w.ignoresMembers) {
+		if p.node != "" || p.deleting || w.now.Sub(p.createdAt) < newPodTime || (p.member != "" && (w.ignoresMembers || w.gates(p.member))) {
 			continue
 		}
 		if pool := a.choose(p); pool != "" {

@@ -89,7 +89,7 @@ func (c *cloud) register(name string, neverReady bool) {
 	}
 	w.machines.update(name, func(m *machineObject) { m.registered = true })
 	w.nodes.create(&nodeObject{
-		meta: meta{name: name}, pool: m.pool, createdAt: w.now, notReadySince: w.now, since: w.now,
+		meta: meta{name: name}, pool: m.pool, labels: c.labels(m.pool), createdAt: w.now, notReadySince: w.now, since: w.now,
 		reserved: m.purpose == v1alpha1.PurposeReservation,
 	})
 	if neverReady {

@@ -10,7 +10,8 @@
 //   - A pass is a row of writes, each of which takes time while others go on (apply.go, release.go). A process can be killed
 //     between any two, and has only the objects when it starts again.
 //   - Requests are lost, late or delivered twice; a member asks again at its next heartbeat.
-//   - The scheduler knows nothing of what is held for whom, and puts pods where there is room.
+//   - The scheduler knows nothing of what is held for whom, and puts pods where there is room. Those of members that have to be
+//     in one topology domain wait until there are nodes for all of them, and go to these (topology.go).
 //
 // One thing is not simulated: a write of a process that was killed which reaches the API server after its successor has read
 // everything. Leader election keeps a successor from starting that early.

@@ -47,6 +47,9 @@ func extras(m *memberObject) string {
 	if m.podsPerNode != 0 {
 		out += fmt.Sprintf(", %d pods per node", m.podsPerNode)
 	}
+	if m.topologyKey != "" {
+		out += ", all of one " + m.topologyKey
+	}
 	if m.giveUpAfter > 0 {
 		out += fmt.Sprintf(", gives up after %d attempts", m.giveUpAfter)
 	}

@@ -1,6 +1,7 @@
 package simulation
 
 import (
+	"slices"
 	"time"
 )
 
@@ -14,7 +15,8 @@ type ledger struct {
 	wished map[string][]wished
 	// heldSince is when a node was recorded as held, vanished when a node went away.
 	heldSince, vanished map[string]time.Time
-	// unregistered are the machines that had no node when their release was written.
+	// unregistered are the machines that had no node when their release was written, and those whose node has lost its taint
+	// since then: a pod may come there that the provider cannot know of.
 	unregistered map[string]bool
 	// former is the size that a MiniCluster had before the last one.
 	former map[string]int32
@@ -80,6 +82,13 @@ func (l *ledger) released(machines []string) {
 		if l.world.nodes.get(name) == nil {
 			l.unregistered[name] = true
 		}
+	}
+}
+
+// exposed notes a node that Cluster Autoscaler has taken the taint off, if its release is written.
+func (l *ledger) exposed(n *nodeObject) {
+	if p := l.world.pools.get(n.pool); p != nil && slices.Contains(p.toDelete, n.name) {
+		l.unregistered[n.name] = true
 	}
 }
 

@@ -22,6 +22,7 @@ type memberObject struct {
 	placement               v1alpha1.Placement
 	podsPerNode             int32
 	giveUpAfter             int32
+	topologyKey             string
 	coalesce                bool
 
 	// Of the status.
@@ -29,6 +30,8 @@ type memberObject struct {
 	reservations []v1alpha1.Reservation
 	growth       *v1alpha1.Growth
 	conditions   []metav1.Condition
+	// domain is topologyDomain.
+	domain string
 }
 
 // clusterObject is a MiniCluster and its Job.
@@ -44,6 +47,7 @@ type poolObject struct {
 	meta
 
 	// Of the spec.
+	labels             map[string]string
 	minSize, maxSize   int32
 	target, forMembers int32
 	toDelete           []string
@@ -73,6 +77,7 @@ type machineObject struct {
 type nodeObject struct {
 	meta
 	pool          string
+	labels        map[string]string
 	createdAt     time.Time
 	ready         bool
 	notReadySince time.Time

@@ -30,7 +30,7 @@ func (c *controller) observe() plan.Observed {
 	for _, n := range w.nodes.caches[controllerCache].items {
 		o.Nodes = append(o.Nodes, plan.Node{
 			Name: n.name, Pool: n.pool, Ready: n.ready, Cordoned: n.cordoned, Leaving: n.tainted, Reserved: n.reserved,
-			CreatedAt: n.createdAt, Allocatable: offered,
+			CreatedAt: n.createdAt, Allocatable: offered, Labels: n.labels,
 			Requested: plan.Resources{corev1.ResourceCPU: cpu[n.name], corev1.ResourcePods: count[n.name]},
 		})
 	}
@@ -43,7 +43,7 @@ func (c *controller) observe() plan.Observed {
 }
 
 func planPool(p *poolObject) plan.Pool {
-	out := plan.Pool{Name: p.name, MaxSize: p.maxSize, ProvisionTimeout: p.provisionTimeout, Allocatable: offered}
+	out := plan.Pool{Name: p.name, MaxSize: p.maxSize, ProvisionTimeout: p.provisionTimeout, Allocatable: offered, Labels: p.labels}
 	if p.lastFailure != nil && p.lastFailure.Class == v1alpha1.FailureOutOfResources {
 		out.OutOfStock = plan.Stockout{At: p.lastFailure.At, Message: p.lastFailure.Message}
 	}
@@ -58,6 +58,7 @@ func planMember(m *memberObject, cluster *clusterObject) plan.Member {
 		Key: types.NamespacedName{Namespace: "default", Name: m.name}, Lifecycle: plan.Deleting,
 		Wants: m.wants, MinSize: m.minSize, Size: m.size, NodePools: m.pools, GrowthPolicy: m.policy, Placement: m.placement,
 		PodsPerNode: m.podsPerNode, GiveUpAfter: m.giveUpAfter, Reservations: m.reservations, Growth: m.growth,
+		TopologyKey: m.topologyKey, TopologyDomain: m.domain,
 	}
 	if cluster == nil {
 		return value

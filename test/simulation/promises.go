@@ -48,6 +48,7 @@ func (w *world) checkHeld() {
 			}
 		}
 		w.checkGang(m)
+		w.checkDomain(m)
 		w.promise(w.ledger.wish[m.name] == m.wants, "%s: the wish for %d was accepted and is %d now", m.name, w.ledger.wish[m.name], m.wants)
 		w.promise(m.wants >= m.minSize && m.wants <= m.maxSize, "%s wants %d, out of its bounds %d and %d", m.name, m.wants, m.minSize, m.maxSize)
 	}

@@ -116,7 +116,7 @@ func (w *world) restlessMember(m *memberObject, c *clusterObject, reserved map[s
 	reason, isReserved := reservedCondition(m)
 	short := c.size != m.wants || running != c.size
 	switch {
-	case running < c.size && w.cloud.perfect && !w.ignoresMembers && !w.allFull(m):
+	case running < c.size && w.cloud.perfect && !w.ignoresMembers && !w.gates(m.name) && !w.allFull(m):
 		return fmt.Sprintf("%d of %d pods of %s run, and Cluster Autoscaler can order nodes for the others", running, c.size, m.name)
 	case running < c.size && w.cloud.perfect && w.couldHave(m):
 		return fmt.Sprintf("%s has reserved %d nodes for size %d, %d pods run, and nothing is ordered", m.name, m.reserved(), c.size, running)
@@ -161,13 +161,17 @@ func (w *world) unserved(m *memberObject, c *clusterObject, reason string, reser
 		}
 	case v1alpha1.ReasonPoolFull, v1alpha1.ReasonPoolTooSmall:
 		free := int32(0)
-		for _, name := range m.pools {
-			room := w.pools.get(name).maxSize - reserved[name] - w.dead(name)
-			if m.placement == v1alpha1.PlacementSingle && len(m.reservations) == 0 {
-				free = max(free, room)
-			} else if m.placement != v1alpha1.PlacementSingle {
-				free += room
+		for _, pools := range w.together(m) {
+			sum := int32(0)
+			for _, name := range pools {
+				room := w.pools.get(name).maxSize - reserved[name] - w.dead(name)
+				if m.placement == v1alpha1.PlacementSingle && len(m.reservations) == 0 {
+					sum = max(sum, room)
+				} else if m.placement != v1alpha1.PlacementSingle {
+					sum += room
+				}
 			}
+			free = max(free, sum)
 		}
 		missing := (m.wants+m.sharing()-1)/m.sharing() - m.reserved()
 		if missing <= free && m.podsPerNode == 0 && !w.behindOther(m) {
@@ -204,7 +208,7 @@ func (w *world) misplaced(m *memberObject) bool {
 
 // allFull reports whether no pool of a member can have one more node.
 func (w *world) allFull(m *memberObject) bool {
-	return !slices.ContainsFunc(m.pools, func(name string) bool { return !w.full(name) })
+	return !slices.ContainsFunc(slices.Concat(w.together(m)...), func(name string) bool { return !w.full(name) })
 }
 
 // full reports whether a pool has all the machines that it may have, and none of them is still to come, or to go because
@@ -228,7 +232,7 @@ func (w *world) heldByAny(node string) bool {
 func (w *world) dead(pool string) int32 {
 	count := int32(0)
 	for _, n := range w.nodes.live.items {
-		if n.pool == pool && !n.ready {
+		if n.pool == pool && (!n.ready || w.scattered(n)) {
 			count++
 		}
 	}
@@ -275,7 +279,7 @@ func (w *world) restlessPools(reserved map[string]int32) string {
 		case trying && !w.cloud.perfect:
 			// Attempts that fail leave their traces for a while.
 		case p.floor == p.maxSize && w.dead(p.name) > 0:
-			// Nodes that never became Ready fill the pool up, and the floor, which counts them, keeps them there.
+			// Nodes that never became Ready, or that are in another zone than was wanted, fill the pool up, and the floor, which counts them, keeps them there.
 		case p.floor != reserved[p.name]:
 			return fmt.Sprintf("the floor of %s is %d and %d nodes are reserved", p.name, p.floor, reserved[p.name])
 		case p.target > least && !pending:

@@ -46,6 +46,9 @@ func (s *scheduler) bind() {
 		}
 	}
 	for _, p := range pending {
+		if w.gates(p.member) && !s.ungated(p.member, cpu, own) {
+			continue
+		}
 		if node := s.find(p, cpu, own, used); node != "" {
 			cpu[node] += p.cpu
 			own[p.member+" "+node]++
@@ -64,14 +67,17 @@ func (s *scheduler) bind() {
 // shares with others of its own, where it may, before it takes a new one, and keeps off those with pods of other members.
 func (s *scheduler) find(p *podObject, cpu map[string]int64, own, used map[string]int32) string {
 	w := s.world
-	share := int32(1)
+	share, pinned := int32(1), (*memberObject)(nil)
 	if m := w.members.get(p.member); m != nil {
 		share = m.sharing()
+		if w.gates(m.name) {
+			pinned = m
+		}
 	}
 	for _, pool := range p.pools {
 		best := ""
 		for _, n := range w.nodes.live.items {
-			if n.pool != pool || !n.usable() || cpu[n.name]+p.cpu > nodeCPU || (p.member == "" && !s.admits(n)) {
+			if n.pool != pool || !n.usable() || cpu[n.name]+p.cpu > nodeCPU || (p.member == "" && !s.admits(n)) || (pinned != nil && !holds(pinned, n.name)) {
 				continue
 			}
 			mine := own[p.member+" "+n.name]

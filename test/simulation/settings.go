@@ -43,6 +43,9 @@ type poolSettings struct {
 	failPercent, silentPercent, neverReadyPercent int
 	// dedicated pools carry a taint that keeps other tenants away.
 	dedicated bool
+	// zones are where its machines are. The template of a pool with one zone says so; of one with several each machine says
+	// where it is when it registers.
+	zones []string
 }
 
 // autoscalerSettings are the flags of Cluster Autoscaler.
@@ -104,7 +107,8 @@ func stormy(seed uint64) settings {
 	if chance(30) {
 		s.autoscaler.unneededTime, s.autoscaler.delayAfterAdd = time.Minute, time.Minute
 	}
-	for _, name := range []string{"hpc-a", "hpc-b"} {
+	names := []string{"hpc-a", "hpc-b", "hpc-c"}
+	for _, name := range names[:2+draw.IntN(2)] {
 		boot := []time.Duration{5 * time.Second, 30 * time.Second, 90 * time.Second}[draw.IntN(3)]
 		p := poolOf(name, int32(4+draw.IntN(7)), boot)
 		p.boot.most = boot + time.Duration(draw.IntN(60))*time.Second
@@ -119,6 +123,7 @@ func stormy(seed uint64) settings {
 		if chance(40) {
 			p.failPercent, p.silentPercent, p.neverReadyPercent = draw.IntN(15), draw.IntN(8), draw.IntN(8)
 		}
+		p.zones = [][]string{nil, {"eu-1a"}, {"eu-1a"}, {"eu-1b"}, {"eu-1b"}, {"eu-1a", "eu-1b"}}[draw.IntN(6)]
 		s.pools = append(s.pools, p)
 	}
 	return s

@@ -64,6 +64,20 @@ var tales = []tale{{
 	},
 	lasts: 5 * time.Minute,
 }, {
+	name: "zones", about: "A gang that has to be in one zone begins in the first one, which runs out of machines. It moves to the next zone as a whole, and grows there.",
+	settings: func(s *settings) {
+		s.pools = []poolSettings{poolOf("hpc-a", 10, 30*time.Second), poolOf("hpc-b", 10, 30*time.Second), poolOf("hpc-c", 3, 30*time.Second)}
+		s.pools[0].zones, s.pools[1].zones, s.pools[2].zones = []string{"eu-1a"}, []string{"eu-1b"}, []string{"eu-1a"}
+		s.pools[0].stock = 2
+	},
+	happens: func(w *world) {
+		m := user("lammps", 4, 8, "hpc-a", "hpc-b", "hpc-c")
+		m.topologyKey = zoneKey
+		w.ensemble.arrive(m)
+		w.asks(3*time.Minute, "lammps", grow, 2)
+	},
+	lasts: 5 * time.Minute,
+}, {
 	name: "timeout", about: "No pool has the nodes in time. The growth gives them back, waits, and is tried again when the cloud has machines.",
 	settings: func(s *settings) {
 		twoPools(s)

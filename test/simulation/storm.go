@@ -176,9 +176,13 @@ func (w *world) arriveSomehow() {
 	}
 	w.arrivals++
 	size := 1 + w.rand.Int32N(3)
+	pools := [][]string{{"hpc-a"}, {"hpc-b"}, {"hpc-a", "hpc-b"}, {"hpc-b", "hpc-a"}}
+	if len(w.settings.pools) > 2 {
+		pools = append(pools, []string{"hpc-c"}, []string{"hpc-a", "hpc-b", "hpc-c"}, []string{"hpc-c", "hpc-a"}, []string{"hpc-b", "hpc-c", "hpc-a"})
+	}
 	m := &memberObject{
 		meta: meta{name: fmt.Sprintf("m%d", w.arrivals)}, wants: size, minSize: 1, maxSize: size + w.rand.Int32N(8),
-		pools:    [][]string{{"hpc-a"}, {"hpc-b"}, {"hpc-a", "hpc-b"}, {"hpc-b", "hpc-a"}}[w.rand.IntN(4)],
+		pools:    pools[w.rand.IntN(len(pools))],
 		coalesce: w.chance(30),
 	}
 	m.policy = []v1alpha1.GrowthPolicy{v1alpha1.GrowthAllOrNothing, v1alpha1.GrowthAllOrNothing, v1alpha1.GrowthBestEffort, v1alpha1.GrowthGreedy}[w.rand.IntN(4)]
@@ -187,6 +191,9 @@ func (w *world) arriveSomehow() {
 		m.podsPerNode = []int32{2, 3, plan.Auto}[w.rand.IntN(3)]
 	}
 	m.giveUpAfter = []int32{0, 0, 2}[w.rand.IntN(3)]
+	if w.chance(40) && w.zoned(m.pools) {
+		m.topologyKey = zoneKey
+	}
 	w.ensemble.arrive(m)
 	w.ensemble.open(m.name, w.draw(span{15 * time.Second, time.Minute}))
 }

@@ -94,6 +94,12 @@ type Member struct {
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	GiveUpAfter *int32 `json:"giveUpAfter,omitempty"`
+
+	// TopologyKey is the key of a label of nodes, for example topology.kubernetes.io/zone. All nodes of the member have the
+	// same value of it. Unset: they may come from anywhere. The webhook checks that it is the key of a label.
+	// +optional
+	// +kubebuilder:validation:MaxLength=317
+	TopologyKey string `json:"topologyKey,omitempty"`
 }
 
 // Sidecar has the fields of the ensemble-operator's. None is used.
