@@ -28,8 +28,8 @@ func (b *memberBuilder) released(rank int32, node string, refused time.Duration)
 	return b
 }
 
-// begins records that the nodes of the present size are being waited for, of which a part was served before.
-func (b *memberBuilder) begins(served int32) *memberBuilder {
+// lacks records that the nodes of the present size are being waited for, of which a part was served before.
+func (b *memberBuilder) lacks(served int32) *memberBuilder {
 	b.grows(b.Size, time.Minute, time.Minute)
 	b.Growth.Served = served
 	return b
@@ -46,17 +46,17 @@ func TestRelease(t *testing.T) {
 		says   string
 	}{
 		"the pods of a new MiniCluster wait while a node of its size is missing": {
-			member: member("m", 4, 4, "a").holds("a", 4, names("a", 0, 3)...).begins(0).gated(0, 1, 2, 3),
+			member: member("m", 4, 4, "a").holds("a", 4, names("a", 0, 3)...).lacks(0).gated(0, 1, 2, 3),
 			nodes:  nodes("a", 0, 3),
 		},
 		"they are released together, the lead broker first": {
-			member: member("m", 4, 4, "a").holds("a", 4, names("a", 0, 3)...).begins(0).gated(3, 1, 0, 2),
+			member: member("m", 4, 4, "a").holds("a", 4, names("a", 0, 3)...).lacks(0).gated(3, 1, 0, 2),
 			nodes:  nodes("a", 0, 4),
 			want:   "0:a-0 1:a-1 2:a-2 3:a-3",
 			says:   "released 4 pods of size 4 to their nodes, which are Ready",
 		},
 		"a greedy member's pods go as their nodes come": {
-			member: member("m", 4, 4, "a").takes(v1alpha1.GrowthGreedy, v1alpha1.PlacementSpan).holds("a", 4, "a-0").begins(0).gated(1, 0, 2, 3),
+			member: member("m", 4, 4, "a").takes(v1alpha1.GrowthGreedy, v1alpha1.PlacementSpan).holds("a", 4, "a-0").lacks(0).gated(1, 0, 2, 3),
 			nodes:  nodes("a", 0, 2),
 			want:   "0:a-0 1:a-1",
 		},
@@ -66,11 +66,11 @@ func TestRelease(t *testing.T) {
 			want:   "2:a-1 3:a-2",
 		},
 		"pods of a size that somebody wrote into the MiniCluster wait for all of its nodes": {
-			member: member("m", 4, 4, "a").holds("a", 4, names("a", 0, 3)...).podsOn("a-0", "a-1").begins(2).gated(2, 3),
+			member: member("m", 4, 4, "a").holds("a", 4, names("a", 0, 3)...).podsOn("a-0", "a-1").lacks(2).gated(2, 3),
 			nodes:  nodes("a", 0, 3),
 		},
 		"a pod that has died gets its place back meanwhile": {
-			member: member("m", 4, 4, "a").holds("a", 4, names("a", 0, 3)...).podsOn("a-0").begins(2).gated(1, 2, 3),
+			member: member("m", 4, 4, "a").holds("a", 4, names("a", 0, 3)...).podsOn("a-0").lacks(2).gated(1, 2, 3),
 			nodes:  nodes("a", 0, 3),
 			want:   "1:a-1",
 		},
@@ -147,7 +147,7 @@ func TestRefusedPodsAreLookedAtAgain(t *testing.T) {
 // though the pod of one has died.
 func TestNodesOfDeadPodsStay(t *testing.T) {
 	t.Parallel()
-	m := member("m", 5, 5, "a").holds("a", 5, names("a", 0, 2)...).podsOn("a-0").begins(2).gated(1, 2, 3, 4)
+	m := member("m", 5, 5, "a").holds("a", 5, names("a", 0, 2)...).podsOn("a-0").lacks(2).gated(1, 2, 3, 4)
 	past := microTime(noon.Add(-time.Second))
 	m.Growth.Deadline, m.Growth.GrantedAt = &past, &past
 	d := plan.Plan(plan.Observed{Members: []plan.Member{m.Member}, Pools: []plan.Pool{pool("a", 10)}, Nodes: nodes("a", 0, 2)}, noon).Members[0]
