@@ -205,10 +205,10 @@ func (c *candidate) growsFrom() int32 {
 	return c.Size
 }
 
-// resized reports whether the growth has reached its end: the MiniCluster was given its new size. What
+// resized reports whether the growth has reached its end: the controller has given the MiniCluster its new size. What
 // becomes of its nodes after that is not the growth's concern.
 func (c *candidate) resized() bool {
-	return c.growth != nil && c.growth.From > 0 && c.Size >= c.growth.Size
+	return c.growth != nil && c.growth.From > 0 && c.Size > c.growth.From && c.Size >= c.growth.Size && !c.SizeGiven
 }
 
 // claimed is the number of nodes granted in this pass.

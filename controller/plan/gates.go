@@ -41,21 +41,26 @@ func (p *pass) wakeForRefused(m *candidate) {
 	}
 }
 
-// servedBefore is the part of the MiniCluster's size whose nodes the member had when a growth begins.
-func (c *candidate) servedBefore() int32 {
-	if from := c.growsFrom(); from > 0 {
-		return from
+// served is the part of the MiniCluster's size that has had its nodes. Without a growth that is all of what is reserved.
+func (c *candidate) served() int32 {
+	if c.growth != nil {
+		return min(c.growth.Served, c.Size)
 	}
-	return min(c.sizeOf(c.settled), c.Size)
+	served := min(c.sizeOf(c.settled), c.Size)
+	if c.FormerSize > 0 {
+		// Nodes that pods share may have room for more.
+		served = min(served, c.FormerSize)
+	}
+	return served
 }
 
-// complete is the part of the MiniCluster's size that has had its nodes. Below it each pod is on its own: one that has died
-// goes back to its place. From there on the pods are a gang, which waits for all of its nodes.
+// complete is the part of the MiniCluster's size below which each pod is on its own: one that has died goes back to its place.
+// From there on the pods are a gang, which waits for all of its nodes.
 func (c *candidate) complete() int32 {
 	if c.growth == nil || (c.partial() && c.growth.From > 0) {
 		return c.Size
 	}
-	return min(max(c.growth.From, c.growth.Served), c.Size)
+	return c.served()
 }
 
 // release lets gated pods go to the nodes held for the member, each to one that has room for it: those of a gang when

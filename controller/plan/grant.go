@@ -75,11 +75,19 @@ func (p *pass) target(m *candidate) int32 {
 	case !m.waitsOut():
 		return m.gang()
 	case m.partial():
-		return max(m.complete(), m.sizeOf(m.inUse()), m.sizeOf(min(m.ready(), m.settled)))
+		return max(m.keeps(), m.sizeOf(min(m.ready(), m.settled)))
 	default:
-		// Where not even the nodes of the present size could be had, those that are in use stay claimed.
-		return max(m.complete(), m.sizeOf(m.inUse()))
+		return m.keeps()
 	}
+}
+
+// keeps is the size whose nodes stay claimed when a growth has failed: the present one, or where not even its nodes could be had,
+// what has had its nodes before and those that are in use.
+func (c *candidate) keeps() int32 {
+	if c.growth.From > 0 || c.growth.Size > c.Size {
+		return c.Size
+	}
+	return max(c.complete(), c.sizeOf(c.inUse()))
 }
 
 // place divides the nodes of a size among the pools as far as they may be claimed without asking: nodes

@@ -89,15 +89,17 @@ func (p *pass) updateGrowth(m *candidate) {
 	gang := m.gang()
 	granted := m.settled >= m.nodesFor(gang)
 	switch {
-	case m.Lifecycle != Running, m.Wants < m.Size:
+	case m.Lifecycle != Running, m.Wants < m.Size && m.served() >= m.Wants:
 		m.growth = nil
+	case m.growth != nil && m.Wants < m.Size:
+		// The pods of the smaller size have yet to get their nodes, and wait for all of them.
 	case granted && m.Size == gang && (m.resized() || m.ready() >= m.nodesFor(gang)):
 		m.growth = nil
 	case m.growth == nil && granted && m.Size == gang:
 		// A node of a member that was complete is lost. The floor still counts it, so it is replaced
 		// without a gang and without a deadline.
 	case m.growth == nil:
-		m.growth = &v1alpha1.Growth{From: m.growsFrom(), Size: gang, Since: microTime(p.now), Served: m.servedBefore()}
+		m.growth = &v1alpha1.Growth{From: m.growsFrom(), Size: gang, Since: microTime(p.now), Served: m.served()}
 	case gang > m.growth.Size:
 		m.enlarge(gang, microTime(p.now))
 	case gang < m.growth.Size:

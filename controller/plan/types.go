@@ -47,6 +47,10 @@ type Member struct {
 	MinSize int32
 	// Size is spec.size of the MiniCluster.
 	Size int32
+	// FormerSize is the one that the last pass recorded, 0 when none has.
+	FormerSize int32
+	// SizeGiven is set when somebody else than the controller wrote that size, whose pods exist before there are nodes for them.
+	SizeGiven bool
 	// NodePools names the pools that nodes may come from, in order of preference.
 	NodePools []string
 

@@ -53,6 +53,7 @@ type worldMember struct {
 	pods map[int32]string
 	// leaving counts the pods that are being deleted by their nodes.
 	leaving map[string]int
+	gates   gates
 	gone    bool
 	// formerSize is the size before the last resize, up to which nodes may be reserved until the next pass.
 	formerSize int32
@@ -124,15 +125,16 @@ func (w *world) observe() plan.Observed {
 				seen.Pods = append(seen.Pods, plan.Pod{Index: 1000, Node: node})
 			}
 		}
+		m.seeGates(&seen)
 		o.Members = append(o.Members, seen)
 	}
 	return o
 }
 
-// on counts the member's pods on a node, those that are being deleted too.
+// on counts the member's pods on a node, those that are being deleted and those on their way to it too.
 func (m *worldMember) on(node string) int {
-	count := m.leaving[node]
-	for _, n := range m.pods {
+	count := m.bound(node)
+	for _, n := range m.gates.released {
 		if n == node {
 			count++
 		}
@@ -178,6 +180,7 @@ func (w *world) reconcile(writes int) plan.Decisions {
 			// One that takes what there is may have had any size on its way.
 			w.wishes[d.Key.Name][d.Resize] = true
 			m.formerSize, m.Size = m.Size, d.Resize
+			m.gates.complete, m.SizeGiven = d.Resize, false
 		}
 	}
 	for _, d := range decisions.Members {
@@ -186,6 +189,10 @@ func (w *world) reconcile(writes int) plan.Decisions {
 		}
 		m := byName(d)
 		m.Reservations, m.Growth, m.TopologyDomain = d.Reservations, d.Growth, d.TopologyDomain
+		m.FormerSize = m.Size
+		if !w.letGo(m, d, write) {
+			return decisions
+		}
 		if d.GiveUp != nil {
 			if !write() {
 				return decisions
@@ -199,8 +206,14 @@ func (w *world) reconcile(writes int) plan.Decisions {
 // checkNodesFirst is the first promise: Ready nodes are held for as many pods as the member will have, and no room is
 // counted that a pod of its former size has yet to leave.
 func (w *world) checkNodesFirst(m *worldMember, d plan.Decision) {
+	slots := w.slots(m, d.Reservations)
+	w.promise(slots >= int(d.Resize), "%s is resized to %d with Ready nodes for %d", m.Key.Name, d.Resize, slots)
+}
+
+// slots is the number of pods of a member that the Ready nodes held for it have room for, those that stay included.
+func (w *world) slots(m *worldMember, reservations []v1alpha1.Reservation) int {
 	slots := 0
-	for _, r := range d.Reservations {
+	for _, r := range reservations {
 		for _, name := range r.Held {
 			n := w.node(name)
 			if n == nil || n.readyAt.After(w.now) || !n.Ready {
@@ -212,11 +225,16 @@ func (w *world) checkNodesFirst(m *worldMember, d plan.Decision) {
 					stay++
 				}
 			}
+			for index, node := range m.gates.released {
+				if node == name && index < m.Size {
+					stay++
+				}
+			}
 			room := int((4000-w.pools[n.Pool].daemons)/m.PodRequests[corev1.ResourceCPU]) - m.on(name)
 			slots += min(w.perNode(m, n.Pool), stay+room)
 		}
 	}
-	w.promise(slots >= int(d.Resize), "%s is resized to %d with Ready nodes for %d", m.Key.Name, d.Resize, slots)
+	return slots
 }
 
 func (w *world) node(name string) *worldNode {
@@ -303,7 +321,7 @@ func (w *world) release() {
 
 func (w *world) used(node string) bool {
 	for _, m := range w.members {
-		if m.on(node) > 0 {
+		if m.bound(node) > 0 {
 			return true
 		}
 	}
@@ -333,8 +351,20 @@ func (w *world) jobs() {
 				delete(m.leaving, node)
 			}
 		}
+		for _, list := range []map[int32]bool{m.gates.waits, mapOf(m.gates.released)} {
+			for index := range list {
+				if index >= size {
+					m.gates.forget(index)
+				}
+			}
+		}
 		for index := range size {
-			if m.pods[index] == "" {
+			switch {
+			case m.pods[index] != "":
+			case m.gates.on:
+				m.pods[index] = ""
+				w.admit(m, index)
+			default:
 				m.pods[index] = w.bind(m)
 			}
 		}
@@ -342,9 +372,6 @@ func (w *world) jobs() {
 }
 
 func (w *world) bind(m *worldMember) string {
-	if m.TopologyKey != "" {
-		return w.bindHeld(m)
-	}
 	for _, name := range m.NodePools {
 		p := w.pools[name]
 		for _, n := range slices.Sorted(maps.Keys(p.nodes)) {
@@ -370,7 +397,7 @@ func (w *world) happen() {
 		}
 		return w.members[live[w.rand.IntN(len(live))]]
 	}
-	switch m := some(); w.rand.IntN(12) {
+	switch m := some(); w.rand.IntN(13) {
 	case 0:
 		if len(live) < 4 {
 			w.arrive()
@@ -409,6 +436,10 @@ func (w *world) happen() {
 			n.Cordoned = !n.Cordoned
 			w.tell("%s cordoned: %v", n.Name, n.Cordoned)
 		}
+	case 12:
+		if m != nil && m.Lifecycle == plan.Running && w.rand.IntN(2) == 0 {
+			w.edit(m, int32(w.rand.IntN(8))+1)
+		}
 	}
 }
 
@@ -441,9 +472,12 @@ func (w *world) arrive() {
 	if w.rand.IntN(2) == 0 {
 		b.TopologyKey = zoneKey
 	}
-	w.members[name] = &worldMember{Member: b.Member, pods: map[int32]string{}, leaving: map[string]int{}}
+	// The pods of members that have to be in one zone are gated and so go to the nodes held for them alone.
+	gated := b.TopologyKey != "" || w.rand.IntN(2) == 0
+	b.SizeGiven = true
+	w.members[name] = &worldMember{Member: b.Member, pods: map[int32]string{}, leaving: map[string]int{}, gates: newGates(gated)}
 	w.wishes[name] = map[int32]bool{size: true}
-	w.tell("%s arrives with size %d, pools %s, %s, %s, pods per node %d", name, size, strings.Join(b.NodePools, ","), b.GrowthPolicy, b.Placement, b.PodsPerNode)
+	w.tell("%s arrives with size %d, pools %s, %s, %s, pods per node %d, gated: %v", name, size, strings.Join(b.NodePools, ","), b.GrowthPolicy, b.Placement, b.PodsPerNode, gated)
 	if b.TopologyKey != "" {
 		w.tell("%s has to be in one zone", name)
 	}
@@ -531,6 +565,10 @@ func (w *world) checkRest() {
 			least := (int(m.Size) + share - 1) / share
 			w.promise(int(d.Reserved()) <= max(least, len(used)+waiting) && int(d.Reserved()) >= len(used),
 				"at rest %s of size %d has reserved %d nodes; its pods are on %d", d.Key.Name, m.Size, d.Reserved(), len(used))
+		}
+		if d.FirstUnmet() == v1alpha1.ConditionReady && m.Lifecycle == plan.Running {
+			w.promise(len(m.gates.waits) == 0 && len(m.gates.released) == 0, "at rest %s has all it wants, and pods behind the gate %v, or on their way %v",
+				d.Key.Name, m.gates.waits, m.gates.released)
 		}
 		if m.Lifecycle != plan.Running {
 			w.promise(len(d.Reservations) == 0, "at rest %s has ended and still holds %+v", d.Key.Name, d.Reservations)

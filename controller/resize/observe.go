@@ -421,6 +421,7 @@ func (e *entry) value() plan.Member {
 		Wants:        e.wants,
 		MinSize:      e.member.Spec.MinSize,
 		Size:         e.size(),
+		FormerSize:   e.member.Status.Size,
 		NodePools:    e.member.Spec.NodePools,
 		GrowthPolicy: e.member.Spec.GrowthPolicy,
 		Placement:    e.member.Spec.Placement,
@@ -437,6 +438,7 @@ func (e *entry) value() plan.Member {
 	if e.cluster == nil {
 		return m
 	}
+	m.SizeGiven = e.member.Annotations[v1alpha1.AnnotationAdoptedGeneration] == generation(e.cluster)
 	m.PodRequests, m.Tolerations = e.needs.requests, e.needs.tolerations
 	return m
 }

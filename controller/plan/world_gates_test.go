@@ -1,0 +1,144 @@
+package plan_test
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
+)
+
+// gates are the pods of a member that are created behind the scheduling gate.
+type gates struct {
+	// on is set for a member whose pods are gated.
+	on bool
+	// waits has the ranks that are behind the gate, released the nodes of those that are on their way, refused since when the
+	// scheduler keeps them off these.
+	waits    map[int32]bool
+	released map[int32]string
+	refused  map[int32]time.Time
+	// complete is the size up to which each pod has had a node, or had one when it was resized to that.
+	complete int32
+}
+
+func newGates(on bool) gates {
+	return gates{on: on, waits: map[int32]bool{}, released: map[int32]string{}, refused: map[int32]time.Time{}}
+}
+
+// forget takes a pod away that is not bound.
+func (g *gates) forget(index int32) {
+	delete(g.waits, index)
+	delete(g.released, index)
+	delete(g.refused, index)
+}
+
+// admit is what becomes of a pod without a node: it gets the gate, or goes to the node that it was released for.
+func (w *world) admit(m *worldMember, index int32) {
+	node := m.gates.released[index]
+	if node == "" {
+		m.gates.waits[index] = true
+		return
+	}
+	n := w.node(node)
+	if n == nil || !n.Ready || n.readyAt.After(w.now) || n.Cordoned || n.foreign > 0 || w.free(n) < m.PodRequests[corev1.ResourceCPU] {
+		if m.gates.refused[index].IsZero() {
+			m.gates.refused[index] = w.now
+		}
+		return
+	}
+	m.gates.forget(index)
+	m.pods[index] = node
+}
+
+// free is the CPU of a node that no pod which is bound to it requests.
+func (w *world) free(n *worldNode) int64 {
+	left := int64(4000) - w.pools[n.Pool].daemons
+	for _, m := range w.members {
+		left -= m.PodRequests[corev1.ResourceCPU] * int64(m.bound(n.Name))
+	}
+	return left
+}
+
+// bound counts the member's pods that are on a node, those that are being deleted too.
+func (m *worldMember) bound(node string) int {
+	count := m.leaving[node]
+	for _, n := range m.pods {
+		if n == node {
+			count++
+		}
+	}
+	return count
+}
+
+// seeGates adds to what the planner sees of a member.
+func (m *worldMember) seeGates(seen *plan.Member) {
+	seen.Gated = slices.Collect(maps.Keys(m.gates.waits))
+	for _, index := range slices.Sorted(maps.Keys(m.gates.released)) {
+		seen.Pods = append(seen.Pods, plan.Pod{Index: index, Node: m.gates.released[index], Released: true, RefusedSince: m.gates.refused[index]})
+	}
+}
+
+// letGo carries out what was decided about the gates of a member, until there are no writes left.
+func (w *world) letGo(m *worldMember, d plan.Decision, write func() bool) bool {
+	if len(d.Release) > 0 {
+		w.checkRelease(m, d)
+	}
+	for _, a := range d.Release {
+		if !write() {
+			return false
+		}
+		w.promise(m.gates.waits[a.Index], "rank %d of %s is released and does not wait", a.Index, m.Key.Name)
+		delete(m.gates.waits, a.Index)
+		m.gates.released[a.Index] = a.Node
+		w.tell("rank %d of %s may go to %s", a.Index, m.Key.Name, a.Node)
+	}
+	for _, s := range d.Recreate {
+		if !write() {
+			return false
+		}
+		w.tell("rank %d of %s is made anew: %s", s.Index, m.Key.Name, s.Why)
+		m.gates.forget(s.Index)
+	}
+	return true
+}
+
+// checkRelease is the first promise for pods that exist: each that may go has room on a Ready node that is held for its
+// member, and the pods of a gang go when there is room for all of them.
+func (w *world) checkRelease(m *worldMember, d plan.Decision) {
+	more := map[string]int{}
+	for _, a := range d.Release {
+		held := slices.ContainsFunc(m.Reservations, func(r v1alpha1.Reservation) bool { return slices.Contains(r.Held, a.Node) })
+		n := w.node(a.Node)
+		w.promise(held && n != nil && n.Ready && !n.readyAt.After(w.now), "rank %d of %s is released for %s, which is not held or not Ready", a.Index, m.Key.Name, a.Node)
+		more[a.Node]++
+		if n == nil {
+			continue
+		}
+		all := (m.on(a.Node) + more[a.Node]) * int(m.PodRequests[corev1.ResourceCPU])
+		w.promise(all <= int(4000-w.pools[n.Pool].daemons) && m.on(a.Node)+more[a.Node]-m.leaving[a.Node] <= w.perNode(m, n.Pool),
+			"%d pods of %s are to be on %s", m.on(a.Node)+more[a.Node], m.Key.Name, a.Node)
+	}
+	if last := d.Release[len(d.Release)-1].Index; last >= m.gates.complete && m.GrowthPolicy == v1alpha1.GrowthAllOrNothing {
+		w.promise(w.slots(m, m.Reservations) >= int(m.Size), "rank %d of %s is released with Ready nodes for %d of %d", last, m.Key.Name, w.slots(m, m.Reservations), m.Size)
+		m.gates.complete = m.Size
+	}
+}
+
+// edit writes a size into the MiniCluster, whose pods exist at once.
+func (w *world) edit(m *worldMember, size int32) {
+	w.wish(m, size, "edit the size")
+	m.formerSize, m.Size, m.SizeGiven = m.Size, size, true
+	m.gates.complete = min(m.gates.complete, size)
+}
+
+// mapOf has the keys of a map.
+func mapOf(m map[int32]string) map[int32]bool {
+	out := map[int32]bool{}
+	for key := range m {
+		out[key] = true
+	}
+	return out
+}
