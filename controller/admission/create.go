@@ -29,7 +29,7 @@ func ExamineNew(u *unstructured.Unstructured, pools *Pools, at Place) *Findings 
 	}
 	draft, err := minicluster.ReadDraft(u)
 	if err != nil {
-		f.refuse(field.Invalid(at.Spec, field.OmitValueType{}, err.Error()))
+		f.refuse(unreadable(err, at))
 		return f
 	}
 	f.name(u, draft, at)
@@ -45,7 +45,7 @@ func ExamineNew(u *unstructured.Unstructured, pools *Pools, at Place) *Findings 
 	}
 	member, err := memberOf(u, names)
 	if err != nil {
-		f.refuse(field.Invalid(at.Spec, field.OmitValueType{}, err.Error()))
+		f.refuse(unreadable(err, at))
 		return f
 	}
 	f.states(names, pools, at)

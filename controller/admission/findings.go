@@ -41,6 +41,11 @@ func (p *Place) pod(name string) *field.Path { return p.Spec.Child("pod", name) 
 
 func (p *Place) pools() *field.Path { return p.Annotation(v1alpha1.AnnotationNodePools) }
 
+// unreadable is the fault of a spec that is not as the definition has it.
+func unreadable(err error, at Place) *field.Error {
+	return field.Invalid(at.Spec, field.OmitValueType{}, strings.TrimPrefix(err.Error(), "spec: "))
+}
+
 // Pools are the NodePools that somebody has named.
 type Pools struct {
 	// Named are those of the names that exist.

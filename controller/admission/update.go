@@ -35,7 +35,7 @@ func ExamineUpdate(before, after *unstructured.Unstructured, pools *Pools, at Pl
 	}
 	draft, err := minicluster.ReadDraft(after)
 	if err != nil {
-		f.refuse(field.Invalid(at.Spec, field.OmitValueType{}, err.Error()))
+		f.refuse(unreadable(err, at))
 		return f
 	}
 	// What its pods are made of is what it was before: the Flux Operator brings no edit of it to them.

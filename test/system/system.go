@@ -355,7 +355,9 @@ func (s *System) directWebhooks(ctx context.Context, address string) error {
 }
 
 // NotAnswered reports whether a write failed because no webhook answered: the controller has just been started, or killed.
-func NotAnswered(err error) bool { return err != nil && strings.Contains(err.Error(), "failed calling webhook") }
+func NotAnswered(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "failed calling webhook")
+}
 
 // admits waits until the webhooks answer, by trials that leave nothing behind.
 func (s *System) admits(ctx context.Context) error {
