@@ -93,7 +93,13 @@ func (x *tenant) miniCluster(name string, size int, pools ...string) types.Names
 // miniClusterOf is miniCluster with annotations for the pods.
 func (x *tenant) miniClusterOf(name string, size int, podAnnotations string, pools ...string) types.NamespacedName {
 	x.Helper()
-	x.apply(`
+	x.apply("%s", x.miniClusterText(name, size, podAnnotations, pools...))
+	return types.NamespacedName{Namespace: x.namespace, Name: name}
+}
+
+// miniClusterText is such a MiniCluster in YAML. Where its pods go, and what they tolerate, is added when it is created.
+func (x *tenant) miniClusterText(name string, size int, podAnnotations string, pools ...string) string {
+	return fmt.Sprintf(`
 apiVersion: flux-framework.org/v1alpha2
 kind: MiniCluster
 metadata:
@@ -109,12 +115,8 @@ spec:
   - image: ubuntu:noble
     runFlux: true
     resources: {requests: {cpu: "3", memory: 1Gi}}
-  pod:
-    annotations: %s
-    nodeAffinity: {autoscaling.flux-framework.org/node-pool: ["%s"]}
-    tolerations: [{key: example.com/dedicated, operator: Exists}]
-`, name, x.namespace, strings.Join(pools, ","), size, podAnnotations, strings.Join(pools, `","`))
-	return types.NamespacedName{Namespace: x.namespace, Name: name}
+  pod: {annotations: %s}
+`, name, x.namespace, strings.Join(pools, ","), size, podAnnotations)
 }
 
 // until waits for a state. unmet says what is missing, and nothing when nothing is.
@@ -390,7 +392,11 @@ func (x *tenant) edit(cluster types.NamespacedName, size int) {
 func (x *tenant) setGrowthPolicy(cluster types.NamespacedName, policy v1alpha1.GrowthPolicy) {
 	x.Helper()
 	patch := client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, v1alpha1.AnnotationGrowthPolicy, policy))
-	if err := shared.Client.Patch(x.Context(), object(cluster), patch); err != nil {
+	// The webhook is not asked while its process is being killed by another test.
+	shared.serving.RLock()
+	err := shared.Client.Patch(x.Context(), object(cluster), patch)
+	shared.serving.RUnlock()
+	if err != nil {
 		x.Fatal(err)
 	}
 	x.until(func(s *history.State) string {
