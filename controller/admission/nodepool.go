@@ -64,6 +64,9 @@ func (f *Findings) template(t *v1alpha1.NodeTemplate, at *field.Path) {
 	f.resources(t, at)
 }
 
+// everyPod are the resources that every pod takes of.
+var everyPod = []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourcePods}
+
 func (f *Findings) resources(t *v1alpha1.NodeTemplate, at *field.Path) {
 	capacity, allocatable := at.Child("capacity"), at.Child("allocatable")
 	for _, list := range []struct {
@@ -75,11 +78,8 @@ func (f *Findings) resources(t *v1alpha1.NodeTemplate, at *field.Path) {
 			if list.at == capacity {
 				f.qualified(list.at, string(name))
 			}
-			switch name {
-			case corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourcePods:
-				if amount.IsZero() {
-					f.refuse(field.Invalid(one, amount.String(), "must be above 0: no pod fits a node without any"))
-				}
+			if slices.Contains(everyPod, name) && amount.IsZero() {
+				f.refuse(field.Invalid(one, amount.String(), "must be above 0: no pod fits a node without any"))
 			}
 			// Only of cpu there are parts; the API server would refuse the Node, not the NodePool.
 			if whole := resource.NewQuantity(amount.Value(), amount.Format); name != corev1.ResourceCPU && amount.Cmp(*whole) != 0 {

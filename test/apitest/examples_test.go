@@ -56,8 +56,7 @@ func TestExampleMiniClusterGoesToAPoolOfTheExample(t *testing.T) {
 		t.Errorf("example pools %v, want hpc-a and hpc-b", pools)
 	}
 	cluster := documents(t, "minicluster.yaml")[0]
-	named := strings.Split(cluster.GetAnnotations()[v1alpha1.AnnotationNodePools], ",")
-	for _, name := range named {
+	for name := range strings.SplitSeq(cluster.GetAnnotations()[v1alpha1.AnnotationNodePools], ",") {
 		if !pools[name] {
 			t.Errorf("the MiniCluster names pool %q, which is not in nodepools.yaml", name)
 		}

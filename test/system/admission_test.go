@@ -96,6 +96,8 @@ spec:
 
 // TestAdmission: what the API server says to users who write MiniClusters, NodePools and EnsembleMembers, and what becomes
 // of a MiniCluster that says no more than which pool its nodes come from.
+//
+//nolint:tparallel // The last part takes the controller away from the others.
 func TestAdmission(t *testing.T) {
 	t.Parallel()
 	s, err := system.Start(t.Context(), system.Options{
@@ -130,6 +132,7 @@ func TestAdmission(t *testing.T) {
 
 // prepared: the stored MiniCluster has what its pods need, and the pods of the Flux Operator have it too.
 func prepared(t *testing.T, s *system.System, demo types.NamespacedName) {
+	t.Helper()
 	cluster := objectOf(t, clusterText, demo.Name, toHPC, "")
 	if err := s.Client.Get(t.Context(), demo, cluster); err != nil {
 		t.Fatal(err)
@@ -161,6 +164,7 @@ func prepared(t *testing.T, s *system.System, demo types.NamespacedName) {
 
 // refusals: each says what is wrong with which field, in words that need no documentation, is logged once and counted.
 func refusals(t *testing.T, s *system.System, u *user) {
+	t.Helper()
 	for name, row := range map[string]struct {
 		object   *unstructured.Unstructured
 		refused  []string
@@ -258,6 +262,7 @@ func annotate(key, value string) string {
 
 // edits: of a MiniCluster that is there what changes is judged, and nothing else.
 func edits(t *testing.T, u *user, demo types.NamespacedName) {
+	t.Helper()
 	if err := u.Create(t.Context(), objectOf(t, poolOfText, "more", 4, "")); err != nil {
 		t.Fatal(err)
 	}
@@ -301,6 +306,7 @@ func edits(t *testing.T, u *user, demo types.NamespacedName) {
 
 // members: an EnsembleMember is the controller's, its wish the user's.
 func members(t *testing.T, u *user, demo types.NamespacedName) {
+	t.Helper()
 	member := &v1alpha1.EnsembleMember{}
 	if err := u.Get(t.Context(), demo, member); err != nil {
 		t.Fatal(err)
@@ -357,6 +363,7 @@ func sized(t *testing.T, u client.Client, key types.NamespacedName, want int64) 
 // withoutController: what has not opted in does not notice, what has goes on living, and what would need the controller is
 // refused until it is back.
 func withoutController(t *testing.T, s *system.System, u *user, demo types.NamespacedName) {
+	t.Helper()
 	if err := s.Controller.Stop(time.Minute); err != nil {
 		t.Fatal(err)
 	}
