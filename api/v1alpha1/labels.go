@@ -73,6 +73,10 @@ const (
 	// The name is Cluster Autoscaler's.
 	AnnotationScaleDownDisabled = "cluster-autoscaler.kubernetes.io/scale-down-disabled"
 
+	// AnnotationSafeToEvict with the value "false" on a pod keeps Cluster Autoscaler from moving the pod to another node. The
+	// name is Cluster Autoscaler's.
+	AnnotationSafeToEvict = "cluster-autoscaler.kubernetes.io/safe-to-evict"
+
 	// TaintToBeDeleted is the taint key by which Cluster Autoscaler, and the provider, mark a node that is
 	// about to go. Cluster Autoscaler counts such a node as deleted. The value is in unix seconds.
 	TaintToBeDeleted = "ToBeDeletedByClusterAutoscaler"

@@ -32,7 +32,7 @@ type Config struct {
 	TokenAudience string
 	// Insecure is to believe callers whom nothing identifies.
 	Insecure bool
-	// WebhookAddress is where the API server has Ensembles validated.
+	// WebhookAddress is where the API server has Ensembles, MiniClusters and NodePools looked at.
 	WebhookAddress string
 	// MemberEndpoint is the host:port at which members of Ensembles are told to ask; empty for that of our Service.
 	MemberEndpoint string
@@ -69,7 +69,7 @@ func command() *cobra.Command {
 	flags.IntVar(&config.Member.Burst, "max-member-request-burst", config.Member.Burst, "requests that one MiniCluster may make at once")
 	flags.StringVar(&config.TokenAudience, "token-audience", "ensemble-autoscaler",
 		"audience of the ServiceAccount tokens that are accepted; a token for the API server itself is not, so that nobody has to send one here")
-	flags.StringVar(&config.WebhookAddress, "webhook-address", ":9443", "address to serve the webhook on that validates Ensembles; not used with --disable-tls")
+	flags.StringVar(&config.WebhookAddress, "webhook-address", ":9443", "address to serve the admission webhooks on; not used with --disable-tls")
 	flags.StringVar(&config.MemberEndpoint, "member-endpoint", "", "HOST:PORT at which members of Ensembles are told to ask; without it ensemble-autoscaler.NAMESPACE.svc:50051")
 	flags.StringSliceVar(&config.DefaultNodePools, "default-node-pools", nil,
 		"NodePools, in order of preference, for members of Ensembles that name none; without any such members keep their size")

@@ -25,6 +25,7 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/process"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/serving"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/tracing"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/admission"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/endpoint"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/ensemble"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
@@ -93,7 +94,7 @@ var ofEnsembles = func() labels.Selector {
 	return labels.NewSelector().Add(*is)
 }()
 
-// runEnsembles adds the controller of Ensembles to the manager, and the webhook that validates them.
+// runEnsembles adds the controller of Ensembles to the manager, and the webhooks.
 func runEnsembles(ctx context.Context, mgr manager.Manager, config *Config, security *mutualtls.Security) error {
 	kind := ensemblev1alpha1.GroupVersion.WithKind("Ensemble")
 	if _, err := mgr.GetRESTMapper().RESTMapping(kind.GroupKind(), kind.Version); meta.IsNoMatchError(err) {
@@ -126,9 +127,17 @@ func runEnsembles(ctx context.Context, mgr manager.Manager, config *Config, secu
 	server := webhook.NewServer(webhook.Options{Host: host, Port: number, TLSOpts: []func(*tls.Config){
 		func(c *tls.Config) { c.MinVersion, c.GetCertificate = tls.VersionTLS12, security.GetCertificate },
 	}})
-	server.Register(ensemble.WebhookPath, ensemble.NewWebhook(mgr.GetScheme(), settings))
+	counts, err := admission.NewMetrics(metrics.Registry)
+	if err != nil {
+		return err
+	}
+	lookup := &admission.Lookup{Cached: mgr.GetClient(), Live: mgr.GetAPIReader()}
+	for path, hook := range admission.Webhooks(mgr.GetScheme(), lookup, counts) {
+		server.Register(path, hook)
+	}
+	server.Register(ensemble.WebhookPath, ensemble.NewWebhook(mgr.GetScheme(), settings, mgr.GetClient(), lookup, counts))
 	if err := mgr.Add(server); err != nil {
-		return fmt.Errorf("add the webhook to the manager: %w", err)
+		return fmt.Errorf("add the webhooks to the manager: %w", err)
 	}
 	return nil
 }

@@ -18,10 +18,10 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/process"
 )
 
-// TLSConfig says which certificate the controller shows: to the API server, which calls its webhook, and to those who
+// TLSConfig says which certificate the controller shows: to the API server, which calls its webhooks, and to those who
 // speak TLS with the ensemble endpoint. Members speak none.
 type TLSConfig struct {
-	// Off is to have no certificate: TLS is not offered, and there is no webhook.
+	// Off is to have no certificate: TLS is not offered, and there are no webhooks.
 	Off bool
 	// CertFile and KeyFile are both given, or none.
 	CertFile, KeyFile string
@@ -37,8 +37,8 @@ type TLSConfig struct {
 const day = 24 * time.Hour
 
 func (c *TLSConfig) addFlags(flags *pflag.FlagSet) {
-	flags.BoolVar(&c.Off, "disable-tls", false, "have no certificate: the ensemble endpoint does not offer TLS, and Ensembles are validated by no webhook")
-	flags.StringVar(&c.CertFile, "tls-cert-file", "", "certificate of the endpoint and of the webhook, PEM; with it certificates come from files, which are read anew when they change, and none are issued")
+	flags.BoolVar(&c.Off, "disable-tls", false, "have no certificate: the ensemble endpoint does not offer TLS, and there are no webhooks (leave out manifests/controller/admission.yaml, which has the API server wait for them)")
+	flags.StringVar(&c.CertFile, "tls-cert-file", "", "certificate of the endpoint and of the webhooks, PEM; with it certificates come from files, which are read anew when they change, and none are issued")
 	flags.StringVar(&c.KeyFile, "tls-key-file", "", "private key of the certificate, PEM")
 	flags.StringVar(&c.Namespace, "namespace", "", "namespace of the controller's Services and Secret; without it that of the pod")
 	flags.StringVar(&c.Secret, "tls-secret", "ensemble-autoscaler-controller-tls", "Secret for the certificates of the authority and of the controller, with their keys")
@@ -77,8 +77,9 @@ func (c *TLSConfig) validate(given func(flag string) bool) error {
 // changed to a pod.
 const filesEvery = 10 * time.Second
 
-// webhookConfiguration is the ValidatingWebhookConfiguration of manifests/controller, which is told whom to trust.
-const webhookConfiguration = "ensemble-autoscaler"
+// webhookConfigurations is the name of the ValidatingWebhookConfiguration and of the MutatingWebhookConfiguration of
+// manifests/controller, which are told whom to trust.
+const webhookConfigurations = "ensemble-autoscaler"
 
 // secure has a certificate come from where the flags say. It is nil where there is to be none.
 func secure(mgr manager.Manager, c *TLSConfig, log logr.Logger) (*mutualtls.Security, error) {
@@ -108,7 +109,7 @@ func secure(mgr manager.Manager, c *TLSConfig, log logr.Logger) (*mutualtls.Secu
 	}
 	return security, certificates.AddToManager(mgr, certificates.Options{
 		ServerSecret: types.NamespacedName{Namespace: namespace, Name: c.Secret},
-		ServerNames:  certificates.Names(namespace, c.Services, c.ExtraNames), Lifetimes: c.Lifetimes, Webhook: webhookConfiguration,
+		ServerNames:  certificates.Names(namespace, c.Services, c.ExtraNames), Lifetimes: c.Lifetimes, Webhooks: webhookConfigurations,
 		Security: security, Client: mgr.GetClient(), Events: mgr.GetEventRecorder(name), Clock: clock.RealClock{},
 	})
 }

@@ -95,6 +95,13 @@ func build(e *v1alpha1.Ensemble, i int, settings *Settings) (*desired, error) {
 var policyAnnotations = []string{autoscaling.AnnotationNodePools, autoscaling.AnnotationGrowthPolicy, autoscaling.AnnotationPlacement, autoscaling.AnnotationRequestPolicy,
 	autoscaling.AnnotationPodsPerNode, autoscaling.AnnotationGiveUpAfter, autoscaling.AnnotationTopologyKey}
 
+// policyFields are the fields of a member that set them.
+var policyFields = map[string]string{
+	autoscaling.AnnotationNodePools: "nodePools", autoscaling.AnnotationGrowthPolicy: "growthPolicy", autoscaling.AnnotationPlacement: "placement",
+	autoscaling.AnnotationRequestPolicy: "requestPolicy", autoscaling.AnnotationPodsPerNode: "podsPerNode", autoscaling.AnnotationGiveUpAfter: "giveUpAfter",
+	autoscaling.AnnotationTopologyKey: "topologyKey",
+}
+
 func policies(member *v1alpha1.Member, settings *Settings) map[string]string {
 	pools := member.NodePools
 	if len(pools) == 0 {

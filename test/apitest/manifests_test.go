@@ -2,12 +2,15 @@ package apitest
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -15,6 +18,7 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/controlplane"
@@ -31,6 +35,7 @@ func TestManifests(t *testing.T) {
 		"apply", "--server-side", "--force-conflicts", "--validate=strict", "-k", filepath.Join("..", "..", "manifests"))
 	example := exec.CommandContext(t.Context(), server.kubectl, "--kubeconfig="+kubeconfig,
 		"apply", "--server-side", "--force-conflicts", "--validate=strict", "-f", filepath.Join("..", "..", "examples", "cluster-autoscaler"))
+	t.Cleanup(func() { withdrawAdmission(t) })
 	var out, problems bytes.Buffer
 	command.Stdout, command.Stderr = &out, &problems
 	if err := command.Run(); err != nil {
@@ -82,6 +87,31 @@ func TestManifests(t *testing.T) {
 		if strings.Contains(strings.Join(pod.Containers[0].Args, " "), "--insecure") {
 			t.Errorf("%s serves without TLS", name)
 		}
+	}
+}
+
+// withdrawAdmission takes away what would keep the other tests from writing objects: nobody answers for the webhooks here,
+// and the policy takes members of the controller alone.
+func withdrawAdmission(t *testing.T) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("..", "..", "manifests", "controller", "admission.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The context of the test has ended by now.
+	ctx := context.Background()
+	for document := range strings.SplitSeq(string(text), "\n---\n") {
+		if err := server.client.Delete(ctx, parse(t, document)); client.IgnoreNotFound(err) != nil {
+			t.Error(err)
+		}
+	}
+	// The API server learns of it by watching.
+	var last error
+	if err := wait.PollUntilContextTimeout(ctx, 50*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
+		last = errors.Join(server.client.Create(ctx, parse(t, validNodePool), client.DryRunAll), server.client.Create(ctx, parse(t, validMember), client.DryRunAll))
+		return last == nil, nil
+	}); err != nil {
+		t.Errorf("%v: %v", err, last)
 	}
 }
 

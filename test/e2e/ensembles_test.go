@@ -50,10 +50,7 @@ func (x *tenant) ensembleOf(name, pool, label string, sizes ...int) string {
         maxSize: 4
         interactive: true
         containers: [{image: "ubuntu:noble", resources: {requests: {cpu: "3"}}}]
-        pod:
-          nodeAffinity: {autoscaling.flux-framework.org/node-pool: ["%s"]}
-          tolerations: [{key: example.com/dedicated, operator: Exists}]
-`, pool, fmt.Sprintf(ensembleText, label), size, pool)
+`, pool, fmt.Sprintf(ensembleText, label), size)
 	}
 	return fmt.Sprintf(`
 apiVersion: ensemble.flux-framework.org/v1alpha1

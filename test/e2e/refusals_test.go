@@ -123,59 +123,68 @@ func (x *tenant) versions() string {
 	return out
 }
 
-// TestBadObjects: what a MiniCluster asks for in vain is said where its user looks, and nothing is reserved.
+// TestBadObjects: what a MiniCluster asks for in vain is refused when it is created, with the reason, and nothing is
+// reserved. What becomes impossible later is said where its user looks.
 func TestBadObjects(t *testing.T) {
 	t.Parallel()
-
-	t.Run("pools that cannot be names", func(t *testing.T) {
-		t.Parallel()
-		x := newTenant(t)
-		cluster := x.miniCluster("m", 1, "Not A Pool")
-		x.event(cluster, v1alpha1.ReasonInvalid, `"Not A Pool" cannot be the name of a NodePool`)
-		x.look(func(s *history.State) {
-			if s.Members[cluster] != nil {
-				t.Errorf("a MiniCluster with a wrong annotation has got a member")
-			}
-		})
-	})
 	for name, row := range map[string]struct {
-		make         func(*tenant) string
-		reason, says string
+		pool func(*tenant) string
+		says string
 	}{
-		"a pool that does not exist": {func(*tenant) string { return "nowhere" }, v1alpha1.ReasonPoolNotFound, `NodePool "nowhere" does not exist`},
-		"a pool that is too small":   {func(x *tenant) string { return x.pool("small", 2, "0s") }, v1alpha1.ReasonPoolTooSmall, "maxSize 2"},
+		"a pool that cannot be a name": {func(*tenant) string { return "Not A Pool" }, `"Not A Pool" cannot be the name of a NodePool`},
+		"a pool that does not exist":   {func(*tenant) string { return "nowhere" }, `there is no NodePool "nowhere"`},
+		"a pool that is too small":     {func(x *tenant) string { return x.pool("small", 2, "0s") }, "spec.size: Invalid value: 3: must be at most what its NodePools hold, 2"},
 		"a pool of nodes that are too small": {func(x *tenant) string {
-			x.apply(`
-apiVersion: autoscaling.flux-framework.org/v1alpha1
-kind: NodePool
-metadata: {name: %s-tiny}
-spec: {maxSize: 10, template: {capacity: {cpu: "2", memory: 16Gi, pods: "110"}}, machines: {kwok: {bootDelay: 0s}}}
-`, x.namespace)
+			x.apply(tinyPool, x.namespace)
 			return x.namespace + "-tiny"
-		}, v1alpha1.ReasonPodTooLarge, "a pod requests 3 of cpu and an empty node"},
+		}, "spec.containers: Invalid value: a pod requests 3 of cpu and an empty node"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			x := newTenant(t)
-			cluster := x.miniCluster("m", 3, row.make(x))
-			x.until(func(s *history.State) string {
-				member := s.Members[cluster]
-				if member == nil {
-					return "there is no member"
+			pool := row.pool(x)
+			if err := x.submit(x.miniClusterText("m", 3, "{}", pool)); err == nil || !strings.Contains(err.Error(), row.says) {
+				t.Errorf("the answer is %v, not %q", err, row.says)
+			}
+			x.look(func(s *history.State) {
+				if s.MiniClusters[x.key("m")] != nil || s.Members[x.key("m")] != nil {
+					t.Error("what was refused is there")
 				}
-				if c := condition(member, v1alpha1.ConditionReady); c.status != "False" || c.reason != row.reason || !strings.Contains(c.message, row.says) {
-					return fmt.Sprintf("Ready is %+v, not %s with %q", c, row.reason, row.says)
-				}
-				if member.Status.Reserved != 0 {
-					return fmt.Sprintf("%d nodes are reserved", member.Status.Reserved)
-				}
-				return ""
 			})
-			x.remove(cluster)
-			x.gone(cluster)
 		})
 	}
+	t.Run("a pool that gets too small", func(t *testing.T) {
+		t.Parallel()
+		x := newTenant(t)
+		// Nothing is granted while the pool is paused.
+		pool := x.poolOf("hpc", 10, true, "{bootDelay: 0s}")
+		cluster := x.miniCluster("m", 3, pool)
+		x.poolOf("hpc", 2, false, "{bootDelay: 0s}")
+		x.until(func(s *history.State) string {
+			member := s.Members[cluster]
+			if member == nil {
+				return "there is no member"
+			}
+			if c := condition(member, v1alpha1.ConditionReady); c.status != "False" || c.reason != v1alpha1.ReasonPoolTooSmall || !strings.Contains(c.message, "maxSize 2") {
+				return fmt.Sprintf("Ready is %+v, not %s with maxSize 2", c, v1alpha1.ReasonPoolTooSmall)
+			}
+			if member.Status.Reserved != 0 {
+				return fmt.Sprintf("%d nodes are reserved", member.Status.Reserved)
+			}
+			return ""
+		})
+		x.remove(cluster)
+		x.gone(cluster)
+	})
 }
+
+// tinyPool is a NodePool of a tenant whose nodes have two cores.
+const tinyPool = `
+apiVersion: autoscaling.flux-framework.org/v1alpha1
+kind: NodePool
+metadata: {name: %s-tiny}
+spec: {maxSize: 10, template: {capacity: {cpu: "2", memory: 16Gi, pods: "110"}}, machines: {kwok: {bootDelay: 0s}}}
+`
 
 // TestCloudProviderRefuses: who is not Cluster Autoscaler gets no answer, and a wrong request of Cluster
 // Autoscaler gets a code and a reason, and changes nothing.

@@ -93,19 +93,26 @@ func (x *tenant) miniCluster(name string, size int, pools ...string) types.Names
 // miniClusterOf is miniCluster with annotations for the pods.
 func (x *tenant) miniClusterOf(name string, size int, podAnnotations string, pools ...string) types.NamespacedName {
 	x.Helper()
-	managed := fmt.Sprintf(`{%s: "%s"}`, v1alpha1.AnnotationNodePools, strings.Join(pools, ","))
-	return x.applyMiniCluster(name, size, managed, fmt.Sprintf("{%s: %s}", v1alpha1.LabelMember, name), podAnnotations, pools)
+	x.apply("%s", x.miniClusterText(name, size, podAnnotations, pools...))
+	return types.NamespacedName{Namespace: x.namespace, Name: name}
 }
 
-// plainMiniCluster is miniCluster for one that is not managed.
+// miniClusterText is such a MiniCluster in YAML. Where its pods go, and what they tolerate, is added when it is created.
+func (x *tenant) miniClusterText(name string, size int, podAnnotations string, pools ...string) string {
+	managed := fmt.Sprintf(`{%s: "%s"}`, v1alpha1.AnnotationNodePools, strings.Join(pools, ","))
+	return x.clusterText(name, size, managed, "{annotations: "+podAnnotations+"}")
+}
+
+// plainMiniCluster is miniCluster for one that is not managed, so that it says itself where its pods go.
 func (x *tenant) plainMiniCluster(name string, size int, pools ...string) types.NamespacedName {
 	x.Helper()
-	return x.applyMiniCluster(name, size, "{}", "{}", "{}", pools)
+	pod := fmt.Sprintf(`{nodeAffinity: {%s: ["%s"]}, tolerations: [{key: example.com/dedicated, operator: Exists}]}`, v1alpha1.LabelNodePool, strings.Join(pools, `","`))
+	x.apply("%s", x.clusterText(name, size, "{}", pod))
+	return types.NamespacedName{Namespace: x.namespace, Name: name}
 }
 
-func (x *tenant) applyMiniCluster(name string, size int, annotations, podLabels, podAnnotations string, pools []string) types.NamespacedName {
-	x.Helper()
-	x.apply(`
+func (x *tenant) clusterText(name string, size int, annotations, pod string) string {
+	return fmt.Sprintf(`
 apiVersion: flux-framework.org/v1alpha2
 kind: MiniCluster
 metadata: {name: %s, namespace: %s, annotations: %s}
@@ -118,13 +125,8 @@ spec:
   - image: ubuntu:noble
     runFlux: true
     resources: {requests: {cpu: "3", memory: 1Gi}}
-  pod:
-    labels: %s
-    annotations: %s
-    nodeAffinity: {autoscaling.flux-framework.org/node-pool: ["%s"]}
-    tolerations: [{key: example.com/dedicated, operator: Exists}]
-`, name, x.namespace, annotations, size, podLabels, podAnnotations, strings.Join(pools, `","`))
-	return types.NamespacedName{Namespace: x.namespace, Name: name}
+  pod: %s
+`, name, x.namespace, annotations, size, pod)
 }
 
 // until waits for a state. unmet says what is missing, and nothing when nothing is.
@@ -403,7 +405,11 @@ func (x *tenant) edit(cluster types.NamespacedName, size int) {
 func (x *tenant) setGrowthPolicy(cluster types.NamespacedName, policy v1alpha1.GrowthPolicy) {
 	x.Helper()
 	patch := client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, v1alpha1.AnnotationGrowthPolicy, policy))
-	if err := shared.Client.Patch(x.Context(), object(cluster), patch); err != nil {
+	// The webhook is not asked while its process is being killed by another test.
+	shared.serving.RLock()
+	err := shared.Client.Patch(x.Context(), object(cluster), patch)
+	shared.serving.RUnlock()
+	if err != nil {
 		x.Fatal(err)
 	}
 	x.until(func(s *history.State) string {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
@@ -58,12 +59,17 @@ func (s *System) ObjectsOf(path string) ([]*unstructured.Unstructured, error) {
 	return objects, nil
 }
 
-// Apply creates objects or brings them to what they say.
+// Apply creates objects or brings them to what they say. While nobody answers for a webhook, because the controller is
+// being restarted, it tries again as a user would.
 func (s *System) Apply(ctx context.Context, objects ...*unstructured.Unstructured) error {
 	for _, object := range objects {
 		configuration := client.ApplyConfigurationFromUnstructured(object.DeepCopy())
-		if err := s.Client.Apply(ctx, configuration, client.FieldOwner(fieldManager), client.ForceOwnership); err != nil {
-			return fmt.Errorf("apply %s %s: %w", object.GetKind(), object.GetName(), err)
+		var last error
+		if err := wait.PollUntilContextTimeout(ctx, readyPoll, readyWithin, true, func(ctx context.Context) (bool, error) {
+			last = s.Client.Apply(ctx, configuration, client.FieldOwner(fieldManager), client.ForceOwnership)
+			return !NotAnswered(last), nil
+		}); err != nil || last != nil {
+			return fmt.Errorf("apply %s %s: %w", object.GetKind(), object.GetName(), errors.Join(err, last))
 		}
 	}
 	return nil

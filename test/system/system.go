@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
@@ -147,7 +148,10 @@ func (s *System) start(ctx context.Context) error {
 		if err := errors.Join(s.startProvider(ctx), s.startController(ctx)); err != nil {
 			return err
 		}
-		return errors.Join(s.ready(ctx, "provider", s.providerHealth), s.ready(ctx, "controller", s.controllerHealth))
+		if err := errors.Join(s.ready(ctx, "provider", s.providerHealth), s.ready(ctx, "controller", s.controllerHealth)); err != nil {
+			return err
+		}
+		return s.admits(ctx)
 	}
 	s.say("starting provider, controller, %s and %s", nameOf(s.programs.clusterAutoscaler), nameOf(s.programs.fluxOperator))
 	if err := s.startProvider(ctx); err != nil {
@@ -163,6 +167,9 @@ func (s *System) start(ctx context.Context) error {
 		if err := s.ready(ctx, name, address); err != nil {
 			return err
 		}
+	}
+	if err := s.admits(ctx); err != nil {
+		return err
 	}
 	return s.startAutoscaler(ctx)
 }
@@ -196,8 +203,9 @@ func (s *System) connect(context.Context) error {
 }
 
 // install installs the definitions, and of the manifests what the binaries need when they run beside the
-// cluster: the namespace, the rights of their ServiceAccounts, who may write a NodePool's target, and which Secrets
-// the provider may create. Those of a program of an older release may be of that release.
+// cluster: the namespace, the rights of their ServiceAccounts, who may write a NodePool's target, which Secrets the
+// provider may create, and what the controller looks at before it is stored. Those of a program of an older release may be
+// of that release.
 func (s *System) install(ctx context.Context) error {
 	definition := crd.MiniClusters
 	if path := os.Getenv(FluxOperatorCRDVariable); path != "" {
@@ -223,8 +231,13 @@ func (s *System) install(ctx context.Context) error {
 			return err
 		}
 	}
-	for program, files := range map[string][]string{"provider": {"rbac.yaml", "admission.yaml"}, "controller": {"rbac.yaml", "admission.yaml", "gates.yaml"}} {
-		for _, file := range files {
+	files := map[string][]string{"provider": {"rbac.yaml", "admission.yaml"}, "controller": {"rbac.yaml"}}
+	if !s.options.ProviderOnly {
+		// The API server waits for the controller before it takes a NodePool.
+		files["controller"] = append(files["controller"], "admission.yaml", "gates.yaml")
+	}
+	for program, names := range files {
+		for _, file := range names {
 			path := filepath.Join(manifests(s.root, program), program, file)
 			// A controller from before there were gates does not take any away.
 			if err := s.applyPart(ctx, path); err != nil && (file != "gates.yaml" || !errors.Is(err, os.ErrNotExist)) {
@@ -318,7 +331,7 @@ func (s *System) startController(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := s.directWebhook(ctx, webhook); err != nil {
+	if err := s.directWebhooks(ctx, webhook); err != nil {
 		return err
 	}
 	s.Controller, err = s.Plane.Run("controller", exec.Command(s.programs.controller, append(append(s.commonFlags(kubeconfig, s.EndpointAddress, s.controllerHealth, s.ControllerMetrics),
@@ -326,21 +339,61 @@ func (s *System) startController(ctx context.Context) (err error) {
 	return err
 }
 
-// directWebhook has the API server call the webhook at an address of this machine in place of the Service, which has no
+// directWebhooks has the API server call the webhooks at an address of this machine in place of the Service, which has no
 // pods here.
-func (s *System) directWebhook(ctx context.Context, address string) error {
-	configuration := &admissionregistrationv1.ValidatingWebhookConfiguration{}
-	if err := s.Client.Get(ctx, client.ObjectKey{Name: "ensemble-autoscaler"}, configuration); err != nil {
-		return fmt.Errorf("read the configuration of the webhook: %w", err)
+func (s *System) directWebhooks(ctx context.Context, address string) error {
+	key := client.ObjectKey{Name: "ensemble-autoscaler"}
+	validating, mutating := &admissionregistrationv1.ValidatingWebhookConfiguration{}, &admissionregistrationv1.MutatingWebhookConfiguration{}
+	if err := errors.Join(s.Client.Get(ctx, key, validating), s.Client.Get(ctx, key, mutating)); err != nil {
+		return fmt.Errorf("read the configurations of the webhooks: %w", err)
 	}
-	for i := range configuration.Webhooks {
-		config := &configuration.Webhooks[i].ClientConfig
+	direct := func(config *admissionregistrationv1.WebhookClientConfig) {
 		if config.Service != nil && config.Service.Path != nil {
 			config.URL, config.Service = new("https://"+address+*config.Service.Path), nil
 		}
 	}
-	if err := s.Client.Update(ctx, configuration); err != nil {
-		return fmt.Errorf("direct the webhook to %s: %w", address, err)
+	for i := range validating.Webhooks {
+		direct(&validating.Webhooks[i].ClientConfig)
+	}
+	for i := range mutating.Webhooks {
+		direct(&mutating.Webhooks[i].ClientConfig)
+	}
+	if err := errors.Join(s.Client.Update(ctx, validating), s.Client.Update(ctx, mutating)); err != nil {
+		return fmt.Errorf("direct the webhooks to %s: %w", address, err)
+	}
+	return nil
+}
+
+// NotAnswered reports whether a write failed because no webhook answered: the controller has just been started, or killed.
+func NotAnswered(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "failed calling webhook")
+}
+
+// admits waits until the webhooks answer, by trials that leave nothing behind.
+func (s *System) admits(ctx context.Context) error {
+	trials, err := Objects([]byte(`
+apiVersion: autoscaling.flux-framework.org/v1alpha1
+kind: NodePool
+metadata: {name: trial}
+spec: {maxSize: 1, template: {capacity: {cpu: "1", memory: 1Gi, pods: "1"}}, machines: {kwok: {}}}
+---
+apiVersion: flux-framework.org/v1alpha2
+kind: MiniCluster
+metadata: {name: trial, namespace: default, annotations: {autoscaling.flux-framework.org/node-pools: trial}}
+spec: {size: 1, containers: [{image: trial}]}
+`))
+	if err != nil {
+		return err
+	}
+	for _, trial := range trials {
+		var last error
+		if err := wait.PollUntilContextTimeout(ctx, readyPoll, readyWithin, true, func(ctx context.Context) (bool, error) {
+			// An answer is an answer, also when it is a refusal.
+			last = s.Client.Create(ctx, trial.DeepCopy(), client.DryRunAll)
+			return !NotAnswered(last), nil
+		}); err != nil {
+			return fmt.Errorf("the webhooks did not answer within %s: %w", readyWithin, errors.Join(err, last))
+		}
 	}
 	return nil
 }
@@ -424,7 +477,10 @@ func (s *System) RestartController(ctx context.Context) error {
 	if err := s.Controller.Restart(); err != nil {
 		return err
 	}
-	return s.ready(ctx, "controller", s.controllerHealth)
+	if err := s.ready(ctx, "controller", s.controllerHealth); err != nil {
+		return err
+	}
+	return s.admits(ctx)
 }
 
 // RestartAutoscaler kills Cluster Autoscaler as a crash would and starts it again. Nobody waits for its first loop: it

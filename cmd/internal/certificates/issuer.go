@@ -9,7 +9,9 @@ package certificates
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
@@ -42,8 +44,9 @@ type Options struct {
 	// ClientName is the common name of the client's certificate.
 	ClientName string
 	Lifetimes  Lifetimes
-	// Webhook names the ValidatingWebhookConfiguration whose webhooks are told to trust the authorities; empty for none.
-	Webhook string
+	// Webhooks names the ValidatingWebhookConfiguration and the MutatingWebhookConfiguration whose webhooks are told to trust
+	// the authorities; empty for none.
+	Webhooks string
 	// Security is what every replica serves with.
 	Security *mutualtls.Security
 	// Client writes Secrets.
@@ -73,13 +76,15 @@ func AddToManager(mgr manager.Manager, options Options) error {
 		issuer.client = client
 		sources = append(sources, secretsOf(client))
 	}
-	if options.Webhook != "" {
-		webhooks, err := watch(mgr, options.Webhook, nil)
+	if options.Webhooks != "" {
+		webhooks, err := watch(mgr, options.Webhooks, nil)
 		if err != nil {
 			return err
 		}
 		issuer.webhooks = webhooks
-		sources = append(sources, source.Kind(webhooks, &admissionregistrationv1.ValidatingWebhookConfiguration{}, once[*admissionregistrationv1.ValidatingWebhookConfiguration]()))
+		sources = append(sources,
+			source.Kind(webhooks, &admissionregistrationv1.ValidatingWebhookConfiguration{}, once[*admissionregistrationv1.ValidatingWebhookConfiguration]()),
+			source.Kind(webhooks, &admissionregistrationv1.MutatingWebhookConfiguration{}, once[*admissionregistrationv1.MutatingWebhookConfiguration]()))
 	}
 	return addController(mgr, "certificate-issuer", true, issuer, sources...)
 }
@@ -217,30 +222,51 @@ func (*issuer) again(due, now time.Time) reconcile.Result {
 
 // inject tells the webhooks whom to trust. A configuration that is not there yet brings a pass when it comes.
 func (i *issuer) inject(ctx context.Context, trusted []byte) error {
-	var configuration admissionregistrationv1.ValidatingWebhookConfiguration
-	if err := i.webhooks.Get(ctx, types.NamespacedName{Name: i.Webhook}, &configuration); err != nil {
+	validating, mutating := &admissionregistrationv1.ValidatingWebhookConfiguration{}, &admissionregistrationv1.MutatingWebhookConfiguration{}
+	return errors.Join(
+		i.injectInto(ctx, validating, trusted, func() (configs []*admissionregistrationv1.WebhookClientConfig) {
+			for n := range validating.Webhooks {
+				configs = append(configs, &validating.Webhooks[n].ClientConfig)
+			}
+			return configs
+		}),
+		i.injectInto(ctx, mutating, trusted, func() (configs []*admissionregistrationv1.WebhookClientConfig) {
+			for n := range mutating.Webhooks {
+				configs = append(configs, &mutating.Webhooks[n].ClientConfig)
+			}
+			return configs
+		}))
+}
+
+// injectInto reads one configuration and writes it where its webhooks, which are asked for when it was read, trust others.
+func (i *issuer) injectInto(ctx context.Context, configuration client.Object, trusted []byte, webhooks func() []*admissionregistrationv1.WebhookClientConfig) error {
+	if err := i.webhooks.Get(ctx, types.NamespacedName{Name: i.Webhooks}, configuration); err != nil {
 		return client.IgnoreNotFound(err)
 	}
-	before := configuration.DeepCopy()
+	before, is := configuration.DeepCopyObject().(client.Object)
+	if !is {
+		return fmt.Errorf("copy the %T %s", configuration, i.Webhooks)
+	}
 	changed := false
-	for n := range configuration.Webhooks {
-		if config := &configuration.Webhooks[n].ClientConfig; !bytes.Equal(config.CABundle, trusted) {
+	for _, config := range webhooks() {
+		if !bytes.Equal(config.CABundle, trusted) {
 			config.CABundle, changed = trusted, true
 		}
 	}
 	if !changed {
 		return nil
 	}
+	kind := strings.TrimPrefix(fmt.Sprintf("%T", configuration), "*v1.")
 	// Webhooks are a list: another writer's changes would be lost without the version.
-	err := i.Client.Patch(ctx, &configuration, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
+	err := i.Client.Patch(ctx, configuration, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
 	switch {
 	case apierrors.IsConflict(err), apierrors.IsNotFound(err):
 		// Its change brings another pass.
 		return nil
 	case err != nil:
-		return fmt.Errorf("write the authorities into ValidatingWebhookConfiguration %s: %w", i.Webhook, err)
+		return fmt.Errorf("write the authorities into %s %s: %w", kind, i.Webhooks, err)
 	}
-	log.FromContext(ctx).Info("Told the API server which authorities vouch for the webhooks", "configuration", i.Webhook)
+	log.FromContext(ctx).Info("Told the API server which authorities vouch for the webhooks", "kind", kind, "configuration", i.Webhooks)
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -63,5 +64,46 @@ func TestStaleRead(t *testing.T) {
 				t.Errorf("an event says %s", <-recorder.Events)
 			}
 		})
+	}
+}
+
+// TestInject: the webhooks of both configurations are told whom to trust, once.
+func TestInject(t *testing.T) {
+	t.Parallel()
+	const name = "webhooks"
+	validating := &admissionregistrationv1.ValidatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: name}, Webhooks: make([]admissionregistrationv1.ValidatingWebhook, 2)}
+	mutating := &admissionregistrationv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: name}, Webhooks: make([]admissionregistrationv1.MutatingWebhook, 1)}
+	for there, objects := range map[string][]client.Object{"both": {validating, mutating}, "one of them": {mutating}, "none": nil} {
+		live := fake.NewClientBuilder().WithObjects(objects...).Build()
+		i := &issuer{webhooks: live, Options: Options{Webhooks: name, Client: live}}
+		var versions []string
+		for range 2 {
+			if err := i.inject(t.Context(), []byte("authorities")); err != nil {
+				t.Fatalf("%s: %v", there, err)
+			}
+			for _, object := range objects {
+				read, is := object.DeepCopyObject().(client.Object)
+				if !is {
+					t.Fatal("no object")
+				}
+				if err := live.Get(t.Context(), client.ObjectKeyFromObject(object), read); err != nil {
+					t.Fatal(err)
+				}
+				versions = append(versions, read.GetResourceVersion())
+				switch read := read.(type) {
+				case *admissionregistrationv1.ValidatingWebhookConfiguration:
+					if string(read.Webhooks[0].ClientConfig.CABundle) != "authorities" || string(read.Webhooks[1].ClientConfig.CABundle) != "authorities" {
+						t.Errorf("%s: the validating webhooks trust %v", there, read.Webhooks)
+					}
+				case *admissionregistrationv1.MutatingWebhookConfiguration:
+					if string(read.Webhooks[0].ClientConfig.CABundle) != "authorities" {
+						t.Errorf("%s: the mutating webhook trusts %v", there, read.Webhooks)
+					}
+				}
+			}
+		}
+		if half := len(versions) / 2; !cmp.Equal(versions[:half], versions[half:]) {
+			t.Errorf("%s: what is right was written again: %v", there, versions)
+		}
 	}
 }

@@ -31,6 +31,7 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/mutualtls"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/process"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/serving"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/admission"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/endpoint"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/resize"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/ensemble"
@@ -130,6 +131,11 @@ func controller(registerer prometheus.Registerer) error {
 	if _, err := endpoint.NewMetrics(registerer); err != nil {
 		return err
 	}
+	reviews, err := admission.NewMetrics(registerer)
+	if err != nil {
+		return err
+	}
+	admission.Webhooks(runtime.NewScheme(), nil, reviews)
 	if err := registerer.Register(&endpoint.Collector{Members: one{}, Clock: clock.RealClock{}, Log: logr.Discard()}); err != nil {
 		return err
 	}

@@ -1,0 +1,306 @@
+package admission
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
+)
+
+// asksForGrowth are the annotations that are about growing, and of no use to a MiniCluster that cannot.
+var asksForGrowth = []string{v1alpha1.AnnotationGrowthPolicy, v1alpha1.AnnotationRequestPolicy, v1alpha1.AnnotationGiveUpAfter}
+
+// ExamineNew looks at a MiniCluster that is to be managed from its creation on, with what Prepare has added.
+func ExamineNew(u *unstructured.Unstructured, pools *Pools, at Place) *Findings {
+	f := &Findings{}
+	annotations := u.GetAnnotations()
+	for _, key := range slices.Sorted(maps.Keys(annotations)) {
+		f.annotation(key, annotations[key], at)
+	}
+	draft, err := minicluster.ReadDraft(u)
+	if err != nil {
+		f.refuse(unreadable(err, at))
+		return f
+	}
+	f.name(u, draft, at)
+	f.sizes(draft, annotations, at)
+	names := PoolsOf(u)
+	if missing := pools.missing(names); missing != "" {
+		f.refuse(field.Invalid(at.pools(), annotations[v1alpha1.AnnotationNodePools], missing))
+	}
+	f.evictable(draft, at)
+	if len(f.Faults) > 0 {
+		// What is wrong already would be told again in other words.
+		return f
+	}
+	member, err := memberOf(u, names)
+	if err != nil {
+		f.refuse(unreadable(err, at))
+		return f
+	}
+	f.states(names, pools, at)
+	f.room(member, draft, pools, at)
+	f.confinement(draft, names, at)
+	f.selectors(draft, names, pools, at)
+	return f
+}
+
+// memberOf is what the planner will know of a MiniCluster.
+func memberOf(u *unstructured.Unstructured, names []string) (*plan.Member, error) {
+	parsed, err := minicluster.Parse(u)
+	if err != nil {
+		return nil, err
+	}
+	member := &plan.Member{
+		NodePools: names, Size: parsed.Size, Placement: parsed.Placement, PodsPerNode: plan.PodsPerNode(&parsed.PodsPerNode),
+		PodRequests: plan.ResourcesOf(parsed.PodRequests), Tolerations: parsed.Tolerations,
+	}
+	member.PodRequests[corev1.ResourcePods] = 1
+	return member, nil
+}
+
+// annotation judges the value of one annotation, if it is one of ours.
+func (f *Findings) annotation(key, value string, at Place) {
+	if !strings.HasPrefix(key, v1alpha1.Group+"/") {
+		return
+	}
+	alone := minicluster.New()
+	alone.SetAnnotations(map[string]string{key: value})
+	_, err := minicluster.Parse(alone)
+	if err == nil {
+		return
+	}
+	// The path says which annotation it is, and the fault what its value is.
+	why := strings.TrimPrefix(err.Error(), fmt.Sprintf("annotation %s is %q", key, value))
+	f.refuse(field.Invalid(at.Annotation(key), value, strings.TrimLeft(why, ":; ")))
+}
+
+// name judges the name, which its pods carry in a label.
+func (f *Findings) name(u *unstructured.Unstructured, draft *minicluster.Draft, at Place) {
+	name := u.GetName()
+	switch {
+	case u.GetGenerateName() != "" && draft.PodLabels[v1alpha1.LabelMember] != name:
+		f.refuse(field.Forbidden(at.Metadata.Child("generateName"),
+			"a MiniCluster that is to be managed needs metadata.name: its pods carry the name in a label, which is written before the API server makes one up"))
+	case len(validation.IsValidLabelValue(name)) > 0:
+		f.refuse(field.Invalid(at.Metadata.Child("name"), name,
+			fmt.Sprintf("must have at most %d characters: the pods carry it in a label", validation.LabelValueMaxLength)))
+	}
+}
+
+// sizes judges what the Flux Operator ignores without a sign, and what keeps a MiniCluster from growing.
+func (f *Findings) sizes(draft *minicluster.Draft, annotations map[string]string, at Place) {
+	size, minSize, maxSize := at.Spec.Child("size"), at.Spec.Child("minSize"), at.Spec.Child("maxSize")
+	const ignored = ": the Flux Operator ignores such a MiniCluster without a sign"
+	switch {
+	case draft.Size < 1:
+		f.refuse(field.Invalid(size, draft.Size, "must be at least 1"+ignored))
+	case draft.MaxSize != 0 && draft.Size > draft.MaxSize:
+		f.refuse(field.Invalid(size, draft.Size, fmt.Sprintf("must be at most maxSize, which is %d"+ignored, draft.MaxSize)))
+	}
+	switch {
+	case draft.MaxSize != 0 && draft.MinSize > draft.MaxSize:
+		f.refuse(field.Invalid(minSize, draft.MinSize, fmt.Sprintf("must be at most maxSize, which is %d"+ignored, draft.MaxSize)))
+	case draft.Size >= 1 && draft.MinSize > draft.Size:
+		f.refuse(field.Invalid(size, draft.Size, fmt.Sprintf("must be at least minSize, which is %d"+ignored, draft.MinSize)))
+	}
+	if draft.MinSize == 0 && max(draft.Size, draft.MaxSize) > 1 {
+		f.warn(minSize, "is not set: requests may shrink the MiniCluster to 1")
+	}
+	if draft.MaxSize != 0 {
+		return
+	}
+	for _, key := range asksForGrowth {
+		if _, has := annotations[key]; has {
+			f.refuse(field.Required(maxSize, fmt.Sprintf(
+				"%s is about growing, and without maxSize the Flux Operator lets no MiniCluster grow above its first size", at.Annotation(key))))
+			return
+		}
+	}
+	f.warn(maxSize, "is not set: the MiniCluster cannot grow above its first size, %d, and requests to grow will be DENIED", max(draft.Size, 1))
+}
+
+// evictable warns of pods that Cluster Autoscaler may move.
+func (f *Findings) evictable(draft *minicluster.Draft, at Place) {
+	if value, said := draft.PodAnnotations[v1alpha1.AnnotationSafeToEvict]; said && value != notToBeEvicted {
+		f.warn(at.pod("annotations").Key(v1alpha1.AnnotationSafeToEvict),
+			"is %q: Cluster Autoscaler may delete running brokers to empty a node; %q keeps them", value, notToBeEvicted)
+	}
+}
+
+// states warns of NodePools that grant nothing at the moment.
+func (f *Findings) states(names []string, pools *Pools, at Place) {
+	for _, name := range names {
+		switch pool := pools.Named[name]; {
+		case pool == nil:
+		case pool.DeletionTimestamp != nil:
+			f.warn(at.pools(), "NodePool %s is being deleted and grants no more nodes", name)
+		case pool.Spec.Paused:
+			f.warn(at.pools(), "NodePool %s is paused and grants no nodes until spec.paused is false", name)
+		}
+	}
+}
+
+// poolOf is what the planner knows of a NodePool that has a bearing on what fits.
+func poolOf(pool *v1alpha1.NodePool) plan.Pool {
+	return plan.Pool{Name: pool.Name, MaxSize: pool.Spec.MaxSize, Allocatable: plan.ResourcesOf(pool.Spec.Template.AllocatableOrCapacity())}
+}
+
+// room judges whether a pod fits a node, and whether there can ever be as many nodes as the first size wants.
+func (f *Findings) room(member *plan.Member, draft *minicluster.Draft, pools *Pools, at Place) {
+	var all []plan.Pool
+	var tooLarge []string
+	for _, name := range member.NodePools {
+		pool := poolOf(pools.Named[name])
+		all = append(all, pool)
+		if why := plan.TooLarge(member, pool); why != "" {
+			tooLarge = append(tooLarge, why)
+		}
+	}
+	if len(tooLarge) == len(all) {
+		f.refuse(field.Invalid(f.tooLargeAt(member, all, at), shareOf(member), strings.Join(tooLarge, "; ")+": no node of its NodePools is large enough"))
+		return
+	}
+	for _, why := range tooLarge {
+		f.warn(at.pools(), "%s: none of these nodes will be used", why)
+	}
+	most := plan.Holds(member, all)
+	switch {
+	case int64(member.Size) > most:
+		f.refuse(field.Invalid(at.Spec.Child("size"), member.Size, fmt.Sprintf("must be at most %s", holding(member, all, most))))
+	case int64(draft.MaxSize) > most:
+		f.warn(at.Spec.Child("maxSize"), "%d is more than %s: a growth above that waits until one is larger", draft.MaxSize, holding(member, all, most))
+	}
+}
+
+// tooLargeAt is the path of what makes pods too large: their number on a node where one alone would fit.
+func (*Findings) tooLargeAt(member *plan.Member, pools []plan.Pool, at Place) *field.Path {
+	one := *member
+	one.PodsPerNode = 1
+	if slices.ContainsFunc(pools, func(p plan.Pool) bool { return plan.TooLarge(&one, p) == "" }) {
+		return at.Annotation(v1alpha1.AnnotationPodsPerNode)
+	}
+	return at.Spec.Child("containers")
+}
+
+// shareOf is the number of pods that are to share a node where that is the fault, and nothing where it is not.
+func shareOf(member *plan.Member) any {
+	if member.PodsPerNode > 1 {
+		return intstr.FromInt32(member.PodsPerNode)
+	}
+	return field.OmitValueType{}
+}
+
+// holding says what NodePools hold at the most, and why.
+func holding(member *plan.Member, pools []plan.Pool, most int64) string {
+	parts := make([]string, len(pools))
+	for i := range pools {
+		parts[i] = fmt.Sprintf("%s has maxSize %d", pools[i].Name, pools[i].MaxSize)
+		if plan.TooLarge(member, pools[i]) != "" {
+			parts[i] = fmt.Sprintf("a pod does not fit %s", pools[i].Name)
+		}
+	}
+	text := fmt.Sprintf("what its NodePools hold, %d (%s", most, strings.Join(parts, ", "))
+	if member.PodsPerNode != 1 {
+		text += ", with the pods that share a node"
+	}
+	if member.Placement == v1alpha1.PlacementSingle && len(pools) > 1 {
+		text += ", and placement Single takes all from one of them"
+	}
+	return text + ")"
+}
+
+// confinement judges what the user says of the label that our nodes have.
+func (f *Findings) confinement(draft *minicluster.Draft, names []string, at Place) {
+	if one, has := draft.NodeSelector[v1alpha1.LabelNodePool]; has {
+		f.confined(at.pod("nodeSelector").Key(v1alpha1.LabelNodePool), one, []string{one}, names)
+	}
+	list, has := draft.NodeAffinity[v1alpha1.LabelNodePool]
+	switch {
+	case has && !draft.AffinityDisabled:
+		f.confined(at.pod("nodeAffinity").Key(v1alpha1.LabelNodePool), list, list, names)
+	case draft.AffinityDisabled && len(names) > 1:
+		if _, selected := draft.NodeSelector[v1alpha1.LabelNodePool]; !selected {
+			f.warn(at.Spec.Child("network", "disableAffinity"), "is true, so that nodeAffinity cannot confine the pods to %s", strings.Join(names, ", "))
+		}
+	}
+}
+
+func (f *Findings) confined(path *field.Path, said any, list, names []string) {
+	left := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return slices.Contains(list, name) })
+	outside := slices.DeleteFunc(slices.Clone(list), func(name string) bool { return slices.Contains(names, name) })
+	switch {
+	case len(left) == len(names):
+		f.refuse(field.Invalid(path, said, fmt.Sprintf("must be among the NodePools that the nodes come from: %s", strings.Join(names, ", "))))
+	case len(left) > 0:
+		f.warn(path, "leaves out %s: no pod can go there, though nodes may be reserved there", strings.Join(left, ", "))
+	case len(outside) > 0:
+		f.warn(path, "has %s, and no nodes are reserved there", strings.Join(outside, ", "))
+	}
+}
+
+// selectors judges what the user says of other labels of nodes.
+func (f *Findings) selectors(draft *minicluster.Draft, names []string, pools *Pools, at Place) {
+	for _, key := range slices.Sorted(maps.Keys(draft.NodeSelector)) {
+		f.selector(at.pod("nodeSelector").Key(key), key, draft.NodeSelector[key], []string{draft.NodeSelector[key]}, names, pools)
+	}
+	if draft.AffinityDisabled {
+		return
+	}
+	for _, key := range slices.Sorted(maps.Keys(draft.NodeAffinity)) {
+		f.selector(at.pod("nodeAffinity").Key(key), key, draft.NodeAffinity[key], draft.NodeAffinity[key], names, pools)
+	}
+}
+
+func (f *Findings) selector(path *field.Path, key string, said any, values, names []string, pools *Pools) {
+	switch key {
+	case v1alpha1.LabelNodePool:
+		return
+	case corev1.LabelHostname:
+		f.refuse(field.Forbidden(path, "its nodes do not exist yet, and the controller gives each pod one of them"))
+		return
+	}
+	var without, why []string
+	for _, name := range names {
+		value, has := labelOf(pools.Named[name], key)
+		switch {
+		case has && slices.Contains(values, value):
+			continue
+		case has:
+			why = append(why, fmt.Sprintf("nodes of %s have %q", name, value))
+		default:
+			why = append(why, fmt.Sprintf("those of %s do not have the label", name))
+		}
+		without = append(without, name)
+	}
+	switch {
+	case len(without) == len(names):
+		f.refuse(field.Invalid(path, said, fmt.Sprintf("no node of its NodePools can match, by their templates: %s", strings.Join(why, ", "))))
+	case len(without) > 0:
+		f.warn(path, "no node of %s matches, though some may be reserved: %s", strings.Join(without, ", "), strings.Join(why, ", "))
+	}
+}
+
+// labelOf is a label of the nodes of a NodePool, as the provider has it.
+func labelOf(pool *v1alpha1.NodePool, key string) (value string, has bool) {
+	if value, has = pool.Spec.Template.Labels[key]; has {
+		return value, true
+	}
+	switch key {
+	case corev1.LabelOSStable:
+		return "linux", true
+	case corev1.LabelArchStable:
+		return "amd64", true
+	}
+	return "", false
+}

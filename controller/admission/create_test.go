@@ -1,0 +1,280 @@
+package admission
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+)
+
+// fits is the rest of a spec whose pods fit, one to a node.
+const fits = `containers: [{image: i, resources: {requests: {cpu: "3"}}}]`
+
+func TestExamineNew(t *testing.T) {
+	t.Parallel()
+	const good = `{size: 2, minSize: 1, maxSize: 4, ` + fits + `}`
+	const list = "metadata.annotations[autoscaling.flux-framework.org/node-pools]"
+	const ignored = ": the Flux Operator ignores such a MiniCluster without a sign"
+	for name, row := range map[string]struct {
+		pools, annotations, spec string
+		faults, warnings         []string
+	}{
+		"all is well":         {"a", "", good, nil, nil},
+		"all is well, of two": {"b,a", "", good, nil, nil},
+
+		// What the annotations say.
+		"a list that is empty": {"", `autoscaling.flux-framework.org/node-pools: ""`, good, []string{
+			list + `: Invalid value: "": a name is empty; it has to be a comma-separated list of NodePool names`}, nil},
+		"a policy that is none": {"a", "autoscaling.flux-framework.org/growth-policy: Slowly", good, []string{
+			`metadata.annotations[autoscaling.flux-framework.org/growth-policy]: Invalid value: "Slowly": it has to be one of AllOrNothing, BestEffort, Greedy`}, nil},
+		"two faults at once": {"a", `autoscaling.flux-framework.org/pods-per-node: "0", autoscaling.flux-framework.org/give-up-after: never`, good, []string{
+			`metadata.annotations[autoscaling.flux-framework.org/give-up-after]: Invalid value: "never": it has to be a number of attempts, at least 1`,
+			`metadata.annotations[autoscaling.flux-framework.org/pods-per-node]: Invalid value: "0": it has to be a number from 1 to 1024, or Auto`}, nil},
+		"somebody else's annotation": {"a", "example.com/growth-policy: Slowly", good, nil, nil},
+		"a pool that does not exist": {"a,nowhere", "", good, []string{
+			list + `: Invalid value: "a,nowhere": there is no NodePool "nowhere"; those that exist are a, b, deleting, labelled, paused, small, tiny`}, nil},
+
+		// Sizes.
+		"no size": {"a", "", `{size: 0, minSize: 1, maxSize: 4, ` + fits + `}`, []string{
+			`spec.size: Invalid value: 0: must be at least 1` + ignored}, nil},
+		"a size above maxSize": {"a", "", `{size: 5, minSize: 1, maxSize: 4, ` + fits + `}`, []string{
+			`spec.size: Invalid value: 5: must be at most maxSize, which is 4` + ignored}, nil},
+		"a size below minSize": {"a", "", `{size: 1, minSize: 2, maxSize: 4, ` + fits + `}`, []string{
+			`spec.size: Invalid value: 1: must be at least minSize, which is 2` + ignored}, nil},
+		"a minSize above maxSize": {"a", "", `{size: 2, minSize: 5, maxSize: 4, ` + fits + `}`, []string{
+			`spec.minSize: Invalid value: 5: must be at most maxSize, which is 4` + ignored}, nil},
+		"a size in words": {"a", "", `{size: two}`, []string{
+			`spec: Invalid value: json: cannot unmarshal string into Go struct field .size of type int32`}, nil},
+		"growth without maxSize": {"a", "autoscaling.flux-framework.org/request-policy: Coalesce", `{size: 2, minSize: 1, ` + fits + `}`, []string{
+			`spec.maxSize: Required value: metadata.annotations[autoscaling.flux-framework.org/request-policy] is about growing, and without maxSize the Flux Operator lets no MiniCluster grow above its first size`}, nil},
+		"no maxSize": {"a", "", `{size: 2, minSize: 1, ` + fits + `}`, nil, []string{
+			`spec.maxSize: is not set: the MiniCluster cannot grow above its first size, 2, and requests to grow will be DENIED`}},
+		"no minSize": {"a", "", `{size: 2, maxSize: 4, ` + fits + `}`, nil, []string{
+			`spec.minSize: is not set: requests may shrink the MiniCluster to 1`}},
+
+		// Room.
+		"pods that fit no node": {"a,b", "", `{size: 2, minSize: 1, maxSize: 4, containers: [{image: i, resources: {limits: {cpu: "9"}}}]}`, []string{
+			`spec.containers: Invalid value: a pod requests 9 of cpu and an empty node of a offers 4; a pod requests 9 of cpu and an empty node of b offers 4: no node of its NodePools is large enough`}, nil},
+		"pods that fit some": {"tiny,a", "", good, nil, []string{
+			list + `: a pod requests 3 of cpu and an empty node of tiny offers 1: none of these nodes will be used`}},
+		"a resource that no node has": {"a", "", `{size: 1, minSize: 1, maxSize: 1, containers: [{image: i, resources: {limits: {nvidia.com/gpu: "1"}}}]}`, []string{
+			`spec.containers: Invalid value: a pod requests 1 of nvidia.com/gpu and an empty node of a offers 0: no node of its NodePools is large enough`}, nil},
+		"too many to a node": {"a", `autoscaling.flux-framework.org/pods-per-node: "2"`, good, []string{
+			`metadata.annotations[autoscaling.flux-framework.org/pods-per-node]: Invalid value: 2: 2 pods that share a node request 6 of cpu and an empty node of a offers 4: no node of its NodePools is large enough`}, nil},
+		"a size that no pool holds": {"small,tiny", "", `{size: 3, minSize: 1, maxSize: 4, ` + fits + `}`, []string{
+			`spec.size: Invalid value: 3: must be at most what its NodePools hold, 2 (small has maxSize 2, a pod does not fit tiny)`}, []string{
+			list + `: a pod requests 3 of cpu and an empty node of tiny offers 1: none of these nodes will be used`}},
+		"a size that two pools hold together": {"a,small", "", `{size: 12, minSize: 1, maxSize: 12, ` + fits + `}`, nil, nil},
+		"a size that none of two holds alone": {"a,small", "autoscaling.flux-framework.org/placement: Single", `{size: 12, minSize: 1, maxSize: 12, ` + fits + `}`, []string{
+			`spec.size: Invalid value: 12: must be at most what its NodePools hold, 10 (a has maxSize 10, small has maxSize 2, and placement Single takes all from one of them)`}, nil},
+		"pods that share nodes": {"small", "autoscaling.flux-framework.org/pods-per-node: Auto", `{size: 8, minSize: 1, maxSize: 9, containers: [{image: i, resources: {requests: {cpu: "1"}}}]}`, nil, []string{
+			`spec.maxSize: 9 is more than what its NodePools hold, 8 (small has maxSize 2, with the pods that share a node): a growth above that waits until one is larger`}},
+		"a maxSize that no pool holds": {"small", "", good, nil, []string{
+			`spec.maxSize: 4 is more than what its NodePools hold, 2 (small has maxSize 2): a growth above that waits until one is larger`}},
+
+		// The state of the pools.
+		"pools that grant nothing now": {"paused,deleting,a", "", good, nil, []string{
+			list + `: NodePool paused is paused and grants no nodes until spec.paused is false`,
+			list + `: NodePool deleting is being deleted and grants no more nodes`}},
+
+		// Where the pods may go.
+		"a selector for another pool": {"a,b", "", `{size: 2, minSize: 1, maxSize: 4, ` + fits + `, pod: {nodeSelector: {autoscaling.flux-framework.org/node-pool: small}}}`, []string{
+			`spec.pod.nodeSelector[autoscaling.flux-framework.org/node-pool]: Invalid value: "small": must be among the NodePools that the nodes come from: a, b`}, nil},
+		"a selector for one of two": {"a,b", "", `{size: 2, minSize: 1, maxSize: 4, ` + fits + `, pod: {nodeSelector: {autoscaling.flux-framework.org/node-pool: b}}}`, nil, []string{
+			`spec.pod.nodeSelector[autoscaling.flux-framework.org/node-pool]: leaves out a: no pod can go there, though nodes may be reserved there`}},
+		"an affinity for other pools": {"a", "", `{size: 2, minSize: 1, maxSize: 4, ` + fits + `, pod: {nodeAffinity: {autoscaling.flux-framework.org/node-pool: [b, small]}}}`, []string{
+			`spec.pod.nodeAffinity[autoscaling.flux-framework.org/node-pool]: Invalid value: ["b","small"]: must be among the NodePools that the nodes come from: a`}, nil},
+		"an affinity that is wider": {"a", "", `{size: 2, minSize: 1, maxSize: 4, ` + fits + `, pod: {nodeAffinity: {autoscaling.flux-framework.org/node-pool: [a, b]}}}`, nil, []string{
+			`spec.pod.nodeAffinity[autoscaling.flux-framework.org/node-pool]: has b, and no nodes are reserved there`}},
+		"an affinity that has no effect": {"a", "", `{size: 2, minSize: 1, maxSize: 4, ` + fits + `, network: {disableAffinity: true}, pod: {nodeAffinity: {autoscaling.flux-framework.org/node-pool: [b], zone: [x]}}}`, nil, nil},
+		"several pools without affinity": {"a,b", "", `{size: 2, minSize: 1, maxSize: 4, ` + fits + `, network: {disableAffinity: true}}`, nil, []string{
+			`spec.network.disableAffinity: is true, so that nodeAffinity cannot confine the pods to a, b`}},
+		"a label that no node has": {"a,labelled", "", `{size: 2, minSize: 1, maxSize: 4, ` + fits + `, pod: {nodeSelector: {zone: west}}}`, []string{
+			`spec.pod.nodeSelector[zone]: Invalid value: "west": no node of its NodePools can match, by their templates: those of a do not have the label, nodes of labelled have "east"`}, nil},
+		"a label that some nodes have": {"a,labelled", "", `{size: 2, minSize: 1, maxSize: 4, ` + fits + `, pod: {nodeAffinity: {zone: [west, east]}}}`, nil, []string{
+			`spec.pod.nodeAffinity[zone]: no node of a matches, though some may be reserved: those of a do not have the label`}},
+		"labels that nodes have by default": {"a", "", `{size: 2, minSize: 1, maxSize: 4, ` + fits + `, pod: {nodeSelector: {kubernetes.io/os: linux, kubernetes.io/arch: amd64}}}`, nil, nil},
+		"another architecture": {"a", "", `{size: 2, minSize: 1, maxSize: 4, ` + fits + `, pod: {nodeSelector: {kubernetes.io/arch: arm64}}}`, []string{
+			`spec.pod.nodeSelector[kubernetes.io/arch]: Invalid value: "arm64": no node of its NodePools can match, by their templates: nodes of a have "amd64"`}, nil},
+		"one node for all": {"a", "", `{size: 2, minSize: 1, maxSize: 4, ` + fits + `, pod: {nodeSelector: {kubernetes.io/hostname: a-0}}}`, []string{
+			`spec.pod.nodeSelector[kubernetes.io/hostname]: Forbidden: its nodes do not exist yet, and the controller gives each pod one of them`}, nil},
+		"brokers that may be moved": {"a", "", `{size: 2, minSize: 1, maxSize: 4, ` + fits + `, pod: {annotations: {cluster-autoscaler.kubernetes.io/safe-to-evict: "true"}}}`, nil, []string{
+			`spec.pod.annotations[cluster-autoscaler.kubernetes.io/safe-to-evict]: is "true": Cluster Autoscaler may delete running brokers to empty a node; "false" keeps them`}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			paused, deleting := pool(t, "paused", `{paused: true}`), pool(t, "deleting", `{}`)
+			deleting.DeletionTimestamp = &metav1.Time{}
+			pools := found(pool(t, "a", `{}`), pool(t, "b", `{}`), deleting,
+				pool(t, "labelled", `{template: {labels: {zone: east}, capacity: {cpu: "4", memory: 16Gi, pods: "110"}}}`), paused,
+				pool(t, "small", `{maxSize: 2}`), pool(t, "tiny", `{template: {capacity: {cpu: "1", memory: 1Gi, pods: "10"}}}`))
+			u := cluster(t, row.pools, row.annotations, row.spec)
+			faults, warnings := said(ExamineNew(u, pools, Itself()))
+			if diff := cmp.Diff(row.faults, faults); diff != "" {
+				t.Errorf("faults (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(row.warnings, warnings); diff != "" {
+				t.Errorf("warnings (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestExamineNames(t *testing.T) {
+	t.Parallel()
+	const spec = `{size: 1, minSize: 1, maxSize: 1, ` + fits + `}`
+	long := strings.Repeat("x", 64)
+	u := cluster(t, "a", "", spec)
+	u.SetName(long)
+	faults, _ := said(ExamineNew(u, found(pool(t, "a", `{}`)), Itself()))
+	if diff := cmp.Diff([]string{`metadata.name: Invalid value: "` + long + `": must have at most 63 characters: the pods carry it in a label`}, faults); diff != "" {
+		t.Errorf("a long name (-want +got):\n%s", diff)
+	}
+	u = cluster(t, "a", "", spec)
+	u.SetGenerateName("m-")
+	u.SetName("m-x7")
+	faults, _ = said(ExamineNew(u, found(pool(t, "a", `{}`)), Itself()))
+	if diff := cmp.Diff([]string{`metadata.generateName: Forbidden: a MiniCluster that is to be managed needs metadata.name: its pods carry the name in a label, which is written before the API server makes one up`}, faults); diff != "" {
+		t.Errorf("a generated name (-want +got):\n%s", diff)
+	}
+	if faults, _ = said(ExamineNew(cluster(t, "a", "", spec), &Pools{}, Itself())); len(faults) != 1 || !strings.HasSuffix(faults[0], `there is no NodePool "a"; there is none at all: create it first`) {
+		t.Errorf("no pools at all: %q", faults)
+	}
+}
+
+// TestExamineUpdate: only what changes is judged, and what pods are made of does not.
+func TestExamineUpdate(t *testing.T) {
+	t.Parallel()
+	const list = "metadata.annotations[autoscaling.flux-framework.org/node-pools]"
+	const fixed = "; what pods are made of is fixed when the MiniCluster is created, so it has to be created anew for that"
+	const toA = `pod: {labels: {autoscaling.flux-framework.org/member: m}, nodeAffinity: {autoscaling.flux-framework.org/node-pool: [a]}}`
+	type version struct{ pools, annotations, spec string }
+	for name, row := range map[string]struct {
+		before, after    version
+		maximum          int64
+		faults, warnings []string
+	}{
+		"a size that no pool holds": {version{"a", "", `{size: 2}`}, version{"a", "", `{size: 99}`}, 0, nil, nil},
+		"what was wrong before":     {version{"gone", "autoscaling.flux-framework.org/growth-policy: Slowly", `{minSize: 9}`}, version{"gone", "autoscaling.flux-framework.org/growth-policy: Slowly, other: x", `{minSize: 9}`}, 0, nil, nil},
+		"a size of the controller's own": {version{"a", `autoscaling.flux-framework.org/applied-size: "2"`, `{size: 2}`},
+			version{"a", `autoscaling.flux-framework.org/applied-size: "3"`, `{size: 3}`}, 0, nil, nil},
+		"the annotation is taken away": {version{"a", "", `{size: 2}`}, version{"", "autoscaling.flux-framework.org/growth-policy: Slowly", `{size: 2}`}, 0, nil, nil},
+		"a policy that is none": {version{"a", "", `{size: 2}`}, version{"a", "autoscaling.flux-framework.org/growth-policy: Slowly", `{size: 2}`}, 0,
+			[]string{`metadata.annotations[autoscaling.flux-framework.org/growth-policy]: Invalid value: "Slowly": it has to be one of AllOrNothing, BestEffort, Greedy`}, nil},
+		"a list that is malformed": {version{"a", "", `{size: 2}`}, version{"a,,b", "", `{size: 2}`}, 0,
+			[]string{list + `: Invalid value: "a,,b": a name is empty; it has to be a comma-separated list of NodePool names`}, nil},
+		"a pool that does not exist": {version{"a", "", `{}`}, version{"a,nowhere", "", `{}`}, 0,
+			[]string{list + `: Invalid value: "a,nowhere": there is no NodePool "nowhere"; those that exist are a, b, tainted`}, nil},
+		"a pool fewer, in another order": {version{"a,b,c", "", `{}`}, version{"c,a", "", `{}`}, 0, nil, nil},
+		"a pool outside the affinity": {version{"a", "", `{` + toA + `}`}, version{"a,b", "", `{` + toA + `}`}, 0,
+			[]string{list + `: Invalid value: "a,b": its pods cannot go to b: spec.pod.nodeAffinity[autoscaling.flux-framework.org/node-pool] confines them to a` + fixed}, nil},
+		"a pool outside the affinity, which is edited along": {version{"a", "", `{` + toA + `}`}, version{"b", "", `{pod: {nodeAffinity: {autoscaling.flux-framework.org/node-pool: [b]}}}`}, 0,
+			[]string{list + `: Invalid value: "b": its pods cannot go to b: spec.pod.nodeAffinity[autoscaling.flux-framework.org/node-pool] confines them to a` + fixed}, nil},
+		"a pool outside the selector": {version{"a", "", `{pod: {nodeSelector: {autoscaling.flux-framework.org/node-pool: a}}}`}, version{"b", "", `{pod: {nodeSelector: {autoscaling.flux-framework.org/node-pool: a}}}`}, 0,
+			[]string{list + `: Invalid value: "b": its pods cannot go to b: spec.pod.nodeSelector[autoscaling.flux-framework.org/node-pool] confines them to a` + fixed}, nil},
+		"a pool that a wider affinity has": {version{"a", "", `{pod: {nodeAffinity: {autoscaling.flux-framework.org/node-pool: [a, b]}}}`}, version{"a,b", "", `{pod: {nodeAffinity: {autoscaling.flux-framework.org/node-pool: [a, b]}}}`}, 0, nil, nil},
+		"a pool with a taint": {version{"a", "", `{}`}, version{"a,tainted", "", `{}`}, 0,
+			[]string{list + `: Invalid value: "a,tainted": its pods cannot go to tainted: they do not tolerate its taint example.com/dedicated=hpc:NoSchedule` + fixed}, nil},
+		"managed from now on": {version{"", "", `{size: 2}`}, version{"a", "", `{size: 2}`}, 0, nil,
+			[]string{list + `: the pods were created before the MiniCluster was managed: no pod waits for its node, and none is kept on the nodes of the NodePools`}},
+		"managed again": {version{"", "", `{` + toA + `}`}, version{"a", "", `{` + toA + `}`}, 0, nil, nil},
+		"a minSize above": {version{"a", "", `{size: 2, maxSize: 4}`}, version{"a", "", `{size: 2, minSize: 5, maxSize: 8}`}, 4,
+			[]string{`spec.minSize: Invalid value: 5: must be at most the greatest size of the MiniCluster, which is 4`},
+			[]string{`spec.maxSize: 8 has no effect: the Flux Operator has fixed the greatest size at 4, when the MiniCluster was created`}},
+		"a minSize within": {version{"a", "", `{size: 2, maxSize: 4}`}, version{"a", "", `{size: 2, minSize: 4, maxSize: 4}`}, 0, nil, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			pools := found(pool(t, "a", `{}`), pool(t, "b", `{}`),
+				pool(t, "tainted", `{template: {taints: [{key: example.com/dedicated, value: hpc, effect: NoSchedule}], capacity: {cpu: "4"}}}`))
+			before, after := cluster(t, row.before.pools, row.before.annotations, row.before.spec), cluster(t, row.after.pools, row.after.annotations, row.after.spec)
+			if row.maximum > 0 {
+				after.Object["status"] = map[string]any{"maximumSize": row.maximum}
+			}
+			faults, warnings := said(ExamineUpdate(before, after, pools, Itself()))
+			if diff := cmp.Diff(row.faults, faults); diff != "" {
+				t.Errorf("faults (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(row.warnings, warnings); diff != "" {
+				t.Errorf("warnings (-want +got):\n%s", diff)
+			}
+			after.SetDeletionTimestamp(&metav1.Time{Time: metav1.Now().Time})
+			if faults, warnings := said(ExamineUpdate(before, after, pools, Itself())); len(faults)+len(warnings) > 0 {
+				t.Errorf("one that is being deleted is told %q, %q", faults, warnings)
+			}
+		})
+	}
+}
+
+func TestNewPools(t *testing.T) {
+	t.Parallel()
+	if got := NewPoolsOf(cluster(t, "a,gone", "", `{}`), cluster(t, "gone, b", "", `{}`)); !cmp.Equal(got, []string{"b"}) {
+		t.Errorf("looked for are %q", got)
+	}
+	if got := NewPoolsOf(cluster(t, "", "", `{}`), cluster(t, "a", "", `{}`)); !cmp.Equal(got, []string{"a"}) {
+		t.Errorf("looked for are %q", got)
+	}
+}
+
+func TestExamineNodePool(t *testing.T) {
+	t.Parallel()
+	const capacity = `capacity: {cpu: "4", memory: 16Gi, pods: "110"}`
+	const label = "must be no more than 63 bytes"
+	for name, row := range map[string]struct {
+		before, after    string
+		status           v1alpha1.NodePoolStatus
+		faults, warnings []string
+	}{
+		"all is well": {"", `{template: {labels: {example.com/rack: r-1, zone: ""}, taints: [{key: a, effect: NoSchedule}, {key: a, effect: NoExecute}],
+			capacity: {cpu: 3900m, memory: 16Gi, pods: "110", nvidia.com/gpu: "8"}, allocatable: {cpu: 3900m, memory: 15Gi}}}`, v1alpha1.NodePoolStatus{}, nil, nil},
+		"more allocatable than there is": {"", `{template: {` + capacity + `, allocatable: {cpu: 4100m, memory: 16Gi}}}`, v1alpha1.NodePoolStatus{}, []string{
+			`spec.template.allocatable[cpu]: Invalid value: "4100m": must be at most template.capacity[cpu], which is 4`}, nil},
+		"nothing at all": {"", `{template: {capacity: {cpu: "0", memory: 0Gi, pods: "0", nvidia.com/gpu: "0"}}}`, v1alpha1.NodePoolStatus{}, []string{
+			`spec.template.capacity[cpu]: Invalid value: "0": must be above 0: no pod fits a node without any`,
+			`spec.template.capacity[memory]: Invalid value: "0": must be above 0: no pod fits a node without any`,
+			`spec.template.capacity[pods]: Invalid value: "0": must be above 0: no pod fits a node without any`}, nil},
+		"all reserved for the system": {"", `{template: {` + capacity + `, allocatable: {pods: "0"}}}`, v1alpha1.NodePoolStatus{}, []string{
+			`spec.template.allocatable[pods]: Invalid value: "0": must be above 0: no pod fits a node without any`}, nil},
+		"half a device": {"", `{template: {capacity: {cpu: "4", memory: 9Ei, pods: "110", nvidia.com/gpu: 500m}}}`, v1alpha1.NodePoolStatus{}, []string{
+			`spec.template.capacity[nvidia.com/gpu]: Invalid value: "500m": must be a whole number`}, nil},
+		"what a Node would not take": {"", `{template: {labels: {a b: c}, taints: [{key: ok, value: "no value", effect: NoSchedule}], capacity: {cpu: "4", memory: 16Gi, pods: "110", a/b/c: "1"}}}`, v1alpha1.NodePoolStatus{}, []string{
+			`spec.template.labels: Invalid value: "a b": name part must consist of`,
+			`spec.template.taints[0].value: Invalid value: "no value": a valid label must be an empty string or consist of`,
+			`spec.template.capacity: Invalid value: "a/b/c": a valid label key must consist of`}, nil},
+		"a value that is too long": {"", `{template: {labels: {a: ` + strings.Repeat("x", 64) + `}, ` + capacity + `}}`, v1alpha1.NodePoolStatus{}, []string{
+			`spec.template.labels[a]: Invalid value: "` + strings.Repeat("x", 64) + `": ` + label}, nil},
+		"a taint twice": {"", `{template: {taints: [{key: a, value: x, effect: NoSchedule}, {key: a, value: y, effect: NoSchedule}], ` + capacity + `}}`, v1alpha1.NodePoolStatus{}, []string{
+			`spec.template.taints[1]: Duplicate value: "a:NoSchedule"`}, nil},
+
+		"what was wrong before": {`{template: {labels: {a b: c}, ` + capacity + `}}`, `{maxSize: 11, template: {labels: {a b: c}, ` + capacity + `}}`, v1alpha1.NodePoolStatus{Replicas: 3}, nil, nil},
+		"another template": {`{template: {` + capacity + `}}`, `{template: {labels: {a: b}, ` + capacity + `}}`, v1alpha1.NodePoolStatus{Replicas: 3}, nil, []string{
+			`spec.template: concerns machines that are ordered from now on; the 3 that there are keep the template of before`}},
+		"the same template in other words": {`{template: {capacity: {cpu: 4000m, memory: 16Gi, pods: "110"}}}`, `{template: {capacity: {cpu: "4", memory: 16Gi, pods: "110"}}}`, v1alpha1.NodePoolStatus{Replicas: 3}, nil, nil},
+		"another template, wrong":          {`{template: {` + capacity + `}}`, `{template: {labels: {a b: c}, ` + capacity + `}}`, v1alpha1.NodePoolStatus{}, []string{`spec.template.labels: Invalid value: "a b": name part must consist of`}, nil},
+		"a lower maxSize": {`{template: {` + capacity + `}}`, `{maxSize: 4, replicas: 6, template: {` + capacity + `}}`, v1alpha1.NodePoolStatus{Reserved: 5, Replicas: 6}, nil, []string{
+			`spec.maxSize: 4 is below the 5 nodes that members have reserved: they keep them, and get no more until they hold fewer`,
+			`spec.maxSize: 4 is below spec.replicas, which is 6: no machine is deleted for that`}},
+		"a lower maxSize that is enough": {`{template: {` + capacity + `}}`, `{maxSize: 6, replicas: 6, template: {` + capacity + `}}`, v1alpha1.NodePoolStatus{Reserved: 5}, nil, nil},
+		"a higher maxSize":               {`{template: {` + capacity + `}}`, `{maxSize: 20, replicas: 30, template: {` + capacity + `}}`, v1alpha1.NodePoolStatus{Reserved: 30}, nil, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			after := pool(t, "p", row.after)
+			after.Status = row.status
+			var before *v1alpha1.NodePool
+			if row.before != "" {
+				before = pool(t, "p", row.before)
+			}
+			faults, warnings := said(ExamineNodePool(before, after))
+			if !cmp.Equal(row.faults, faults, cmp.Comparer(func(a, b string) bool { return strings.HasPrefix(a, b) || strings.HasPrefix(b, a) })) {
+				t.Errorf("faults are %q, not %q", faults, row.faults)
+			}
+			if diff := cmp.Diff(row.warnings, warnings); diff != "" {
+				t.Errorf("warnings (-want +got):\n%s", diff)
+			}
+		})
+	}
+}

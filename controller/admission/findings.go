@@ -1,0 +1,82 @@
+package admission
+
+import (
+	"fmt"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+)
+
+// Findings are what there is to say about an object.
+type Findings struct {
+	// Faults are why it is refused; none where it is not.
+	Faults field.ErrorList
+	// Warnings tell what will not work as the user may wish.
+	Warnings []string
+}
+
+func (f *Findings) refuse(faults ...*field.Error) { f.Faults = append(f.Faults, faults...) }
+
+func (f *Findings) warn(at *field.Path, format string, arguments ...any) {
+	f.Warnings = append(f.Warnings, at.String()+": "+fmt.Sprintf(format, arguments...))
+}
+
+// Place says where a user finds the parts of a MiniCluster in what he has written.
+type Place struct {
+	// Metadata and Spec are their paths.
+	Metadata, Spec *field.Path
+	// Annotation is the path of what sets an annotation of ours.
+	Annotation func(key string) *field.Path
+}
+
+// Itself is the place of the parts of a MiniCluster that is written as one.
+func Itself() Place {
+	metadata := field.NewPath("metadata")
+	return Place{Metadata: metadata, Spec: field.NewPath("spec"), Annotation: metadata.Child("annotations").Key}
+}
+
+func (p *Place) pod(name string) *field.Path { return p.Spec.Child("pod", name) }
+
+func (p *Place) pools() *field.Path { return p.Annotation(v1alpha1.AnnotationNodePools) }
+
+// unreadable is the fault of a spec that is not as the definition has it.
+func unreadable(err error, at Place) *field.Error {
+	return field.Invalid(at.Spec, field.OmitValueType{}, strings.TrimPrefix(err.Error(), "spec: "))
+}
+
+// Pools are the NodePools that somebody has named.
+type Pools struct {
+	// Named are those of the names that exist.
+	Named map[string]*v1alpha1.NodePool
+	// Existing are the names of all NodePools, in order. They are only of interest where a named one does not exist.
+	Existing []string
+}
+
+// missing says of names which NodePools do not exist, and which do. It is empty when none is missing.
+func (p *Pools) missing(names []string) string {
+	var unknown []string
+	for _, name := range names {
+		if p.Named[name] == nil {
+			unknown = append(unknown, fmt.Sprintf("%q", name))
+		}
+	}
+	if len(unknown) == 0 {
+		return ""
+	}
+	there := "there is none at all: create it first"
+	if len(p.Existing) > 0 {
+		there = "those that exist are " + listed(p.Existing)
+	}
+	return fmt.Sprintf("there is no NodePool %s; %s", strings.Join(unknown, ", "), there)
+}
+
+// listed names the first few of a list and counts the rest.
+func listed(names []string) string {
+	const most = 8
+	if len(names) <= most {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
+}

@@ -1,0 +1,139 @@
+package admission
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	admissionv1 "k8s.io/api/admission/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+	webhook "sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+)
+
+// reads are a cache that has no NodePools yet, and an API server that has some.
+func reads(t *testing.T, live interceptor.Funcs, names ...string) (*runtime.Scheme, *Lookup) {
+	t.Helper()
+	scheme := runtime.NewScheme()
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	build := fake.NewClientBuilder().WithScheme(scheme).WithInterceptorFuncs(live)
+	for _, name := range names {
+		build = build.WithObjects(pool(t, name, `{}`))
+	}
+	return scheme, &Lookup{Cached: fake.NewClientBuilder().WithScheme(scheme).Build(), Live: build.Build()}
+}
+
+// TestLateCache: a NodePool that the cache does not have yet is found by asking the API server.
+func TestLateCache(t *testing.T) {
+	t.Parallel()
+	_, lookup := reads(t, interceptor.Funcs{}, "a", "b")
+	pools, err := lookup.Find(t.Context(), []string{"a", "c"})
+	if err != nil || pools.Named["a"] == nil || len(pools.Named) != 1 {
+		t.Errorf("found are %v, %v", pools, err)
+	}
+}
+
+// TestAnswers: each answer is counted for what it is, and nothing is patched twice.
+func TestAnswers(t *testing.T) {
+	t.Parallel()
+	scheme, lookup := reads(t, interceptor.Funcs{Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, options ...client.GetOption) error {
+		if key.Name == "out-of-reach" {
+			return errors.New("the network is down")
+		}
+		return c.Get(ctx, key, o, options...)
+	}}, "a")
+	registry := prometheus.NewPedanticRegistry()
+	metrics, err := NewMetrics(registry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hooks := Webhooks(scheme, lookup, metrics)
+	ask := func(path, object string) webhook.Response {
+		hook, is := hooks[path].(*webhook.Webhook)
+		if !is {
+			t.Fatalf("%s is served by %T", path, hooks[path])
+		}
+		return hook.Handle(t.Context(), webhook.Request{AdmissionRequest: admissionv1.AdmissionRequest{
+			UID: "uid", Operation: admissionv1.Create, Object: runtime.RawExtension{Raw: []byte(object)},
+		}})
+	}
+	written := func(pools, spec string) string {
+		encoded, err := cluster(t, pools, "", spec).MarshalJSON()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(encoded)
+	}
+	const good = `{size: 1, minSize: 1, maxSize: 2, ` + fits + `, other: {large: 9007199254740993, half: 0.5}}`
+
+	first := ask(PathMutateMiniCluster, written("a", good))
+	var patched []string
+	for _, patch := range first.Patches {
+		patched = append(patched, patch.Operation+" "+patch.Path)
+	}
+	if diff := cmp.Diff([]string{"add /spec/pod"}, patched); diff != "" || !first.Allowed {
+		t.Errorf("allowed %t (-want +got):\n%s", first.Allowed, diff)
+	}
+	u := cluster(t, "a", "", good)
+	additions, err := Prepare(u, found(pool(t, "a", `{}`)))
+	if err == nil {
+		err = additions.AddTo(u)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := u.MarshalJSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if second := ask(PathMutateMiniCluster, string(again)); !second.Allowed || len(second.Patches) > 0 || second.PatchType != nil {
+		t.Errorf("asked again it patches %v", second.Patches)
+	}
+	for _, row := range []struct {
+		path, object string
+		code         int32
+		says         string
+	}{
+		{PathMutateMiniCluster, written("a,out-of-reach", good), 500, "read NodePool out-of-reach: the network is down"},
+		{PathMutateMiniCluster, written("a", `{pod: 3}`), 400, "spec: json: cannot unmarshal number"},
+		{PathMutateMiniCluster, "{", 400, "unexpected end of JSON"},
+		{PathValidateMiniCluster, written("a", good), 200, ""},
+		{PathValidateMiniCluster, written("a", `{size: 1, minSize: 1, `+fits+`}`), 200, ""},
+		{PathValidateMiniCluster, written("b", good), 422, `there is no NodePool "b"`},
+		{PathValidateMiniCluster, written("out-of-reach", good), 500, "read NodePool out-of-reach: the network is down"},
+		{PathValidateNodePool, `{"apiVersion":"autoscaling.flux-framework.org/v1alpha1","kind":"NodePool","spec":{"template":{"capacity":{"cpu":"0"}}}}`, 422, "spec.template.capacity[cpu]"},
+	} {
+		if response := ask(row.path, row.object); response.Result.Code != row.code || !strings.Contains(response.Result.Message, row.says) {
+			t.Errorf("%s answers %s with %d %s, not %d %s", row.path, row.object, response.Result.Code, response.Result.Message, row.code, row.says)
+		}
+	}
+	want := `
+# HELP ensemble_autoscaler_admission_reviews_total Objects that the API server had a webhook look at, by webhook and answer: allowed, warned (allowed with a warning), refused, failed (for want of an answer).
+# TYPE ensemble_autoscaler_admission_reviews_total counter
+ensemble_autoscaler_admission_reviews_total{answer="allowed",webhook="mutate-minicluster"} 2
+ensemble_autoscaler_admission_reviews_total{answer="allowed",webhook="validate-minicluster"} 1
+ensemble_autoscaler_admission_reviews_total{answer="allowed",webhook="validate-nodepool"} 0
+ensemble_autoscaler_admission_reviews_total{answer="failed",webhook="mutate-minicluster"} 1
+ensemble_autoscaler_admission_reviews_total{answer="failed",webhook="validate-minicluster"} 1
+ensemble_autoscaler_admission_reviews_total{answer="failed",webhook="validate-nodepool"} 0
+ensemble_autoscaler_admission_reviews_total{answer="refused",webhook="mutate-minicluster"} 2
+ensemble_autoscaler_admission_reviews_total{answer="refused",webhook="validate-minicluster"} 1
+ensemble_autoscaler_admission_reviews_total{answer="refused",webhook="validate-nodepool"} 1
+ensemble_autoscaler_admission_reviews_total{answer="warned",webhook="mutate-minicluster"} 0
+ensemble_autoscaler_admission_reviews_total{answer="warned",webhook="validate-minicluster"} 1
+ensemble_autoscaler_admission_reviews_total{answer="warned",webhook="validate-nodepool"} 0
+`
+	if err := testutil.GatherAndCompare(registry, strings.NewReader(want)); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,111 @@
+package minicluster
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+)
+
+// Draft is what a user has written into a MiniCluster of its size and of where its pods may go: Parse has what the Flux
+// Operator makes of a size, and nothing of the rest.
+type Draft struct {
+	// Size, MinSize and MaxSize are those of the spec, 0 where there is none.
+	Size, MinSize, MaxSize int32
+	// GreatestSize is status.maximumSize, 0 while the Flux Operator has not fixed it.
+	GreatestSize int32
+
+	// PodLabels and the others are those of spec.pod, which the Flux Operator reads once, when it creates the Job.
+	PodLabels, PodAnnotations map[string]string
+	NodeSelector              map[string]string
+	NodeAffinity              map[string][]string
+	Tolerations               []corev1.Toleration
+	// AffinityDisabled is spec.network.disableAffinity, with which NodeAffinity has no effect.
+	AffinityDisabled bool
+}
+
+// ReadDraft reads what a user has written.
+func ReadDraft(u *unstructured.Unstructured) (*Draft, error) {
+	var spec struct {
+		Size    int32 `json:"size"`
+		MinSize int32 `json:"minSize"`
+		MaxSize int32 `json:"maxSize"`
+		Network struct {
+			DisableAffinity bool `json:"disableAffinity"`
+		} `json:"network"`
+		Pod struct {
+			Labels       map[string]string   `json:"labels"`
+			Annotations  map[string]string   `json:"annotations"`
+			NodeSelector map[string]string   `json:"nodeSelector"`
+			NodeAffinity map[string][]string `json:"nodeAffinity"`
+			Tolerations  []corev1.Toleration `json:"tolerations"`
+		} `json:"pod"`
+	}
+	if err := readField(u, "spec", &spec); err != nil {
+		return nil, err
+	}
+	var status struct {
+		MaximumSize int32 `json:"maximumSize"`
+	}
+	if err := readField(u, "status", &status); err != nil {
+		return nil, err
+	}
+	return &Draft{
+		Size: spec.Size, MinSize: spec.MinSize, MaxSize: spec.MaxSize, GreatestSize: status.MaximumSize,
+		PodLabels: spec.Pod.Labels, PodAnnotations: spec.Pod.Annotations,
+		NodeSelector: spec.Pod.NodeSelector, NodeAffinity: spec.Pod.NodeAffinity, Tolerations: spec.Pod.Tolerations,
+		AffinityDisabled: spec.Network.DisableAffinity,
+	}, nil
+}
+
+// Additions are what a MiniCluster gets beside what its user has written. All of it concerns its pods.
+type Additions struct {
+	PodLabels, PodAnnotations map[string]string
+	NodeSelector              map[string]string
+	NodeAffinity              map[string][]string
+	Tolerations               []corev1.Toleration
+}
+
+// AddTo writes the additions into a MiniCluster. Nothing else in it changes.
+func (a *Additions) AddTo(u *unstructured.Unstructured) error {
+	for name, entries := range map[string]map[string]string{"labels": a.PodLabels, "annotations": a.PodAnnotations, "nodeSelector": a.NodeSelector} {
+		for key, value := range entries {
+			if err := unstructured.SetNestedField(u.Object, value, "spec", "pod", name, key); err != nil {
+				return fmt.Errorf("add to spec.pod.%s: %w", name, err)
+			}
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(a.NodeAffinity)) {
+		if err := unstructured.SetNestedStringSlice(u.Object, a.NodeAffinity[key], "spec", "pod", "nodeAffinity", key); err != nil {
+			return fmt.Errorf("add to spec.pod.nodeAffinity: %w", err)
+		}
+	}
+	if len(a.Tolerations) == 0 {
+		return nil
+	}
+	// What is there already is kept as it is, with the fields that are not known here.
+	list, _, err := unstructured.NestedSlice(u.Object, "spec", "pod", "tolerations")
+	if err != nil {
+		return fmt.Errorf("add to spec.pod.tolerations: %w", err)
+	}
+	for i := range a.Tolerations {
+		list = append(list, tolerationObject(&a.Tolerations[i]))
+	}
+	if err := unstructured.SetNestedSlice(u.Object, list, "spec", "pod", "tolerations"); err != nil {
+		return fmt.Errorf("add to spec.pod.tolerations: %w", err)
+	}
+	return nil
+}
+
+// tolerationObject is a toleration as the Flux Operator's definition has it.
+func tolerationObject(t *corev1.Toleration) map[string]any {
+	object := map[string]any{}
+	for name, value := range map[string]string{"key": t.Key, "operator": string(t.Operator), "value": t.Value, "effect": string(t.Effect)} {
+		if value != "" {
+			object[name] = value
+		}
+	}
+	return object
+}
