@@ -164,7 +164,7 @@ func TestPlanInOneDomain(t *testing.T) {
 		want:    []string{"x: s: 6 reserved, 6 held; resize to 6; Resizing"},
 		says:    []string{"gave back 1 node: s-6"},
 	}, {
-		name:    "nodes that do not say where they are are of no use",
+		name:    "nodes without the label are of no use",
 		members: []*memberBuilder{member("m", 2, 2, "s").inOne(zoneKey, "")},
 		pools:   []plan.Pool{pool("s", 10)},
 		nodes:   nodes("s", 0, 3),

@@ -443,6 +443,18 @@ func (w *world) happen() {
 	}
 }
 
+// holder is the member that holds a node, nil for none.
+func (w *world) holder(node string) *worldMember {
+	for _, m := range w.members {
+		for _, r := range m.Reservations {
+			if !m.gone && slices.Contains(r.Held, node) {
+				return m
+			}
+		}
+	}
+	return nil
+}
+
 func (w *world) anyNode() *worldNode {
 	var all []*worldNode
 	for _, name := range slices.Sorted(maps.Keys(w.pools)) {
@@ -554,14 +566,15 @@ func (w *world) checkRest() {
 			// Pods that share nodes may be spread over more of them than they need.
 			used, waiting := map[string]bool{}, 0
 			for _, node := range m.pods {
-				used[node] = true
+				// Small pods of one member may be on a node that another one holds.
+				used[node] = used[node] || w.holder(node) == nil || w.holder(node) == m
 				if node == "" {
 					// Its node is reserved, and has been booting for longer than this world lasts.
 					waiting++
 				}
 			}
 			share := min(w.perNode(m, m.NodePools[0]), w.perNode(m, m.NodePools[len(m.NodePools)-1]))
-			delete(used, "")
+			maps.DeleteFunc(used, func(node string, is bool) bool { return node == "" || !is })
 			least := (int(m.Size) + share - 1) / share
 			w.promise(int(d.Reserved()) <= max(least, len(used)+waiting) && int(d.Reserved()) >= len(used),
 				"at rest %s of size %d has reserved %d nodes; its pods are on %d", d.Key.Name, m.Size, d.Reserved(), len(used))

@@ -202,8 +202,17 @@ func (w *world) couldHave(m *memberObject) bool {
 // moves a pod.
 func (w *world) misplaced(m *memberObject) bool {
 	return slices.ContainsFunc(m.reservations, func(r reservation) bool {
-		return len(r.Held) > int(r.Nodes) && w.full(r.NodePool)
+		return len(r.Held) > int(r.Nodes) && (w.full(r.NodePool) || (!w.cloud.perfect && w.promised(r.NodePool)))
 	})
+}
+
+// promised reports whether all nodes that a pool may have are reserved, whether the cloud has them or not.
+func (w *world) promised(pool string) bool {
+	sum := int32(0)
+	for _, m := range w.members.live.items {
+		sum += nodesIn(m.reservations, pool)
+	}
+	return sum >= w.pools.get(pool).maxSize
 }
 
 // allFull reports whether no pool of a member can have one more node.
