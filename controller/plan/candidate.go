@@ -45,6 +45,8 @@ type candidate struct {
 	claims map[string]int32
 	// growth is the gang that is under way, nil for none.
 	growth *v1alpha1.Growth
+	// ended is the gang that seems to have all its nodes. It has when they are there without those that are given back.
+	ended *v1alpha1.Growth
 
 	// verdict says why the gang has no nodes, nil when it has.
 	verdict *verdict
@@ -154,8 +156,8 @@ func (c *candidate) mayHold(pool string) bool {
 // waitsOut reports whether the member waits out a failure.
 func (c *candidate) waitsOut() bool { return c.growth != nil && c.growth.RetryAfter != nil }
 
-// spread divides the nodes of a size among the pools: first those that pods are on which stay, then those that were
-// claimed before of other pools of the list, and the rest of the current pool.
+// spread divides the nodes of a size among the pools: first those that pods are on which stay, then those that are there and
+// can be used, then those that were claimed before of other pools of the list, and the rest of the current pool.
 func (c *candidate) spread(size int32) map[string]int32 {
 	claims := map[string]int32{}
 	left := c.nodesFor(size)
@@ -164,6 +166,11 @@ func (c *candidate) spread(size int32) map[string]int32 {
 			claims[node.Pool]++
 			left--
 		}
+	}
+	for _, name := range c.NodePools {
+		keep := min(left, max(0, min(c.stayClaimed(name), c.usableIn(name))-claims[name]))
+		claims[name] += keep
+		left -= keep
 	}
 	for _, name := range c.NodePools {
 		if name == c.current {
@@ -197,13 +204,16 @@ func (c *candidate) gang() int32 {
 }
 
 // growsFrom is the size from which a growth that begins now would grow: 0 while the MiniCluster's present
-// size has not been reserved.
+// size has not been reserved, or has just been written by somebody else.
 func (c *candidate) growsFrom() int32 {
-	if c.settled < c.nodesFor(c.Size) {
+	if c.settled < c.nodesFor(c.Size) || c.edited() {
 		return 0
 	}
 	return c.Size
 }
+
+// edited reports whether somebody else than the controller has given the MiniCluster a larger size since the last pass.
+func (c *candidate) edited() bool { return c.SizeGiven && c.FormerSize > 0 && c.Size > c.FormerSize }
 
 // resized reports whether the growth has reached its end: the controller has given the MiniCluster its new size. What
 // becomes of its nodes after that is not the growth's concern.

@@ -12,6 +12,9 @@ import (
 func (p *pass) decide() Decisions {
 	out := Decisions{Members: make([]Decision, 0, len(p.members))}
 	for _, m := range p.members {
+		if m.ended != nil && m.ready() < m.claimed() {
+			m.growth = m.ended
+		}
 		if m.growth != nil && m.growth.Deadline != nil && m.ready() >= m.claimed() {
 			// Nothing is outstanding.
 			m.growth.Deadline = nil

@@ -69,9 +69,11 @@ func (p *pass) release(m *candidate) []Assignment {
 	if m.Lifecycle != Running || len(m.Gated) == 0 {
 		return nil
 	}
-	may := m.complete()
-	if m.partial() || m.readySize() >= m.Size {
-		may = m.Size
+	// Pods that are about to leave go nowhere.
+	size := min(m.Size, max(m.Wants, 1))
+	may := min(m.complete(), size)
+	if m.partial() || m.readySize() >= size {
+		may = size
 	}
 	ranks := slices.DeleteFunc(slices.Clone(m.Gated), func(rank int32) bool { return rank >= may })
 	slices.Sort(ranks)
@@ -83,7 +85,7 @@ func (p *pass) release(m *candidate) []Assignment {
 		return len(out) < len(ranks)
 	})
 	if gang := int32(len(out)); gang > 0 && out[gang-1].Index >= m.complete() { //nolint:gosec // Bounded by the size of the MiniCluster.
-		m.note(v1alpha1.ReasonPodsReleased, fmt.Sprintf("released %s of size %d to their nodes, which are Ready", counted(gang, "pod", "pods"), m.Size))
+		m.note(v1alpha1.ReasonPodsReleased, fmt.Sprintf("released %s of size %d to their nodes, which are Ready", counted(gang, "pod", "pods"), size))
 	}
 	return out
 }

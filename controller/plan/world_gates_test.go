@@ -20,6 +20,8 @@ type gates struct {
 	waits    map[int32]bool
 	released map[int32]string
 	refused  map[int32]time.Time
+	// bypassed is set when pods without a gate were added by an edit: those that find a node have it, whatever the others do.
+	bypassed bool
 	// complete is the size up to which each pod has had a node, or had one when it was resized to that.
 	complete int32
 }
@@ -73,6 +75,19 @@ func (m *worldMember) bound(node string) int {
 	return count
 }
 
+// staying counts the member's pods on a node, or on their way to it, that are within its size.
+func (m *worldMember) staying(node string) int {
+	count := 0
+	for _, on := range []map[int32]string{m.pods, m.gates.released} {
+		for index, n := range on {
+			if n == node && index < m.Size {
+				count++
+			}
+		}
+	}
+	return count
+}
+
 // seeGates adds to what the planner sees of a member.
 func (m *worldMember) seeGates(seen *plan.Member) {
 	seen.Gated = slices.Collect(maps.Keys(m.gates.waits))
@@ -118,7 +133,7 @@ func (w *world) checkRelease(m *worldMember, d plan.Decision) {
 			continue
 		}
 		all := (m.on(a.Node) + more[a.Node]) * int(m.PodRequests[corev1.ResourceCPU])
-		w.promise(all <= int(4000-w.pools[n.Pool].daemons) && m.on(a.Node)+more[a.Node]-m.leaving[a.Node] <= w.perNode(m, n.Pool),
+		w.promise(all <= int(4000-w.pools[n.Pool].daemons) && m.staying(a.Node)+more[a.Node] <= w.perNode(m, n.Pool),
 			"%d pods of %s are to be on %s", m.on(a.Node)+more[a.Node], m.Key.Name, a.Node)
 	}
 	if last := d.Release[len(d.Release)-1].Index; last >= m.gates.complete && m.GrowthPolicy == v1alpha1.GrowthAllOrNothing {
@@ -131,7 +146,9 @@ func (w *world) checkRelease(m *worldMember, d plan.Decision) {
 func (w *world) edit(m *worldMember, size int32) {
 	w.wish(m, size, "edit the size")
 	m.formerSize, m.Size, m.SizeGiven = m.Size, size, true
-	m.gates.complete = min(m.gates.complete, size)
+	m.gates.bypassed = !m.gates.on
+	// A smaller size that no pass has seen is not known to have been there.
+	m.gates.complete = min(max(m.gates.complete, m.FormerSize), size)
 }
 
 // mapOf has the keys of a map.

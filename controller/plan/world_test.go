@@ -174,7 +174,7 @@ func (w *world) reconcile(writes int) plan.Decisions {
 			}
 			if d.Resize > m.Size {
 				w.checkNodesFirst(m, d)
-				w.promise(m.GrowthPolicy != v1alpha1.GrowthAllOrNothing || w.wishes[d.Key.Name][d.Resize] || (m.sharing() && d.Resize <= m.Wants),
+				w.promise(m.GrowthPolicy != v1alpha1.GrowthAllOrNothing || w.wishes[d.Key.Name][d.Resize] || (m.sharing() && d.Resize <= m.Wants) || m.gates.bypassed,
 					"%s takes all or nothing and is resized to %d, which it did not ask for", d.Key.Name, d.Resize)
 			}
 			// One that takes what there is may have had any size on its way.
@@ -190,6 +190,10 @@ func (w *world) reconcile(writes int) plan.Decisions {
 		m := byName(d)
 		m.Reservations, m.Growth, m.TopologyDomain = d.Reservations, d.Growth, d.TopologyDomain
 		m.FormerSize = m.Size
+		if d.Growth == nil && w.slots(m, d.Reservations) >= int(m.Size) {
+			// What is lost from now on is lost to pods that had their nodes.
+			m.gates.complete = m.Size
+		}
 		if !w.letGo(m, d, write) {
 			return decisions
 		}
@@ -219,17 +223,7 @@ func (w *world) slots(m *worldMember, reservations []v1alpha1.Reservation) int {
 			if n == nil || n.readyAt.After(w.now) || !n.Ready {
 				continue
 			}
-			stay := 0
-			for index, node := range m.pods {
-				if node == name && index < m.Size {
-					stay++
-				}
-			}
-			for index, node := range m.gates.released {
-				if node == name && index < m.Size {
-					stay++
-				}
-			}
+			stay := m.staying(name)
 			room := int((4000-w.pools[n.Pool].daemons)/m.PodRequests[corev1.ResourceCPU]) - m.on(name)
 			slots += min(w.perNode(m, n.Pool), stay+room)
 		}
@@ -566,10 +560,11 @@ func (w *world) checkRest() {
 			// Pods that share nodes may be spread over more of them than they need.
 			used, waiting := map[string]bool{}, 0
 			for _, node := range m.pods {
-				// Small pods of one member may be on a node that another one holds.
-				used[node] = used[node] || w.holder(node) == nil || w.holder(node) == m
-				if node == "" {
-					// Its node is reserved, and has been booting for longer than this world lasts.
+				own := w.holder(node) == nil || w.holder(node) == m
+				used[node] = used[node] || own
+				if node == "" || !own {
+					// Its node is reserved: it has been booting for longer than this world lasts, or the pod, which is small,
+					// is on a node that another member holds.
 					waiting++
 				}
 			}
