@@ -185,6 +185,15 @@ func TestUndeployAfterWork(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	// One that fails half-way leaves what comes later as it was, and is run again.
+	if said, err := d.run(t, "undeploy", "CONTROLLER=false"); err == nil || strings.Contains(said, "5/8") {
+		t.Errorf("the gates were not taken away, and it went on (%v)", err)
+	}
+	member := &v1alpha1.EnsembleMember{ObjectMeta: metav1.ObjectMeta{Namespace: corev1.NamespaceDefault, Name: "demo"}}
+	if err := d.Client.Get(t.Context(), client.ObjectKeyFromObject(member), member); err != nil || !d.Provider.Running() {
+		t.Errorf("it stopped half-way, and the provider or the reservations are gone (%v)", err)
+	}
+
 	said, err := d.run(t, "undeploy")
 	if err == nil {
 		t.Fatal("the namespace was deleted with a pod in it that is none of ours")
