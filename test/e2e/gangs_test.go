@@ -125,6 +125,8 @@ func (x *tenant) managedGangs(seed uint64, pool string) {
 			x.onHeldNodes(cluster)
 			delete(waiting, cluster)
 			x.remove(cluster)
+		}
+		for _, cluster := range running {
 			x.gone(cluster)
 		}
 	}

@@ -183,7 +183,8 @@ func (s *System) say(format string, arguments ...any) {
 // connect makes the administrator's client.
 func (s *System) connect(context.Context) error {
 	config := s.Plane.AdminConfig()
-	config.QPS = -1
+	// What users are warned of is a matter of tests of their own.
+	config.QPS, config.WarningHandler = -1, rest.NoWarnings{}
 	scheme := runtime.NewScheme()
 	if err := clientgoscheme.AddToScheme(scheme); err != nil {
 		return fmt.Errorf("register the kinds of Kubernetes: %w", err)
