@@ -77,9 +77,11 @@ func (c *TLSConfig) validate(given func(flag string) bool) error {
 // changed to a pod.
 const filesEvery = 10 * time.Second
 
-// webhookConfigurations is the name of the ValidatingWebhookConfiguration and of the MutatingWebhookConfiguration of
-// manifests/controller, which are told whom to trust.
-const webhookConfigurations = "ensemble-autoscaler"
+// webhookConfigurations are the names of the ValidatingWebhookConfiguration and MutatingWebhookConfigurations that are told whom
+// to trust: those of manifests/controller, and that of manifests/overlays/pod-webhook.
+func webhookConfigurations() []string {
+	return []string{"ensemble-autoscaler", "ensemble-autoscaler-gates"}
+}
 
 // secure has a certificate come from where the flags say. It is nil where there is to be none.
 func secure(mgr manager.Manager, c *TLSConfig, log logr.Logger) (*mutualtls.Security, error) {
@@ -109,7 +111,7 @@ func secure(mgr manager.Manager, c *TLSConfig, log logr.Logger) (*mutualtls.Secu
 	}
 	return security, certificates.AddToManager(mgr, certificates.Options{
 		ServerSecret: types.NamespacedName{Namespace: namespace, Name: c.Secret},
-		ServerNames:  certificates.Names(namespace, c.Services, c.ExtraNames), Lifetimes: c.Lifetimes, Webhooks: webhookConfigurations,
+		ServerNames:  certificates.Names(namespace, c.Services, c.ExtraNames), Lifetimes: c.Lifetimes, Webhooks: webhookConfigurations(),
 		Security: security, Client: mgr.GetClient(), Events: mgr.GetEventRecorder(name), Clock: clock.RealClock{},
 	})
 }

@@ -26,7 +26,8 @@ func ungate() *cobra.Command {
 		Long: "Takes the scheduling gate " + v1alpha1.SchedulingGate + ` away from every pod of the cluster that has it, so that the
 scheduler places it wherever it may run, and ends when no pod has it. Gates of others stay. It may be killed and repeated.
 
-Stop the controller first, and delete the MutatingAdmissionPolicy that adds the gate: it gives it to new pods of members.
+Stop the controller first, and delete the MutatingAdmissionPolicy that adds the gate, or the MutatingWebhookConfiguration in its
+place: it gives it to new pods of members.
 make undeploy does all of that, in order. It uses the rights of whoever runs it: to list and to patch pods.`,
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,

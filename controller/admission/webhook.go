@@ -14,19 +14,21 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
 )
 
-// Where the API server asks, as manifests/controller/admission.yaml has it.
+// Where the API server asks, as manifests/controller/admission.yaml has it, and for pods manifests/overlays/pod-webhook.
 const (
 	PathMutateMiniCluster   = "/mutate-minicluster"
 	PathValidateMiniCluster = "/validate-minicluster"
 	PathValidateNodePool    = "/validate-nodepool"
+	PathGatePod             = "/gate-pod"
 )
 
-// Webhooks are the handlers of MiniClusters and NodePools, by their paths.
+// Webhooks are the handlers of MiniClusters, NodePools and pods, by their paths.
 func Webhooks(scheme *runtime.Scheme, lookup *Lookup, metrics *Metrics) map[string]http.Handler {
 	return map[string]http.Handler{
 		PathMutateMiniCluster:   metrics.Record("mutate-minicluster", &webhook.Webhook{Handler: &preparer{lookup, webhook.NewDecoder(scheme)}}),
 		PathValidateMiniCluster: metrics.Record("validate-minicluster", webhook.WithValidator(scheme, &clusterValidator{lookup})),
 		PathValidateNodePool:    metrics.Record("validate-nodepool", webhook.WithValidator(scheme, &poolValidator{})),
+		PathGatePod:             metrics.Record("gate-pod", &webhook.Webhook{Handler: &gater{webhook.NewDecoder(scheme)}}),
 	}
 }
 

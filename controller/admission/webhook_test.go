@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	admissionv1 "k8s.io/api/admission/v1"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
@@ -23,7 +24,7 @@ import (
 func reads(t *testing.T, live interceptor.Funcs, names ...string) (*runtime.Scheme, *Lookup) {
 	t.Helper()
 	scheme := runtime.NewScheme()
-	if err := v1alpha1.AddToScheme(scheme); err != nil {
+	if err := errors.Join(v1alpha1.AddToScheme(scheme), corev1.AddToScheme(scheme)); err != nil {
 		t.Fatal(err)
 	}
 	build := fake.NewClientBuilder().WithScheme(scheme).WithInterceptorFuncs(live)
@@ -112,6 +113,8 @@ func TestAnswers(t *testing.T) {
 		{PathValidateMiniCluster, written("b", good), 422, `there is no NodePool "b"`},
 		{PathValidateMiniCluster, written("out-of-reach", good), 500, "read NodePool out-of-reach: the network is down"},
 		{PathValidateNodePool, `{"apiVersion":"autoscaling.flux-framework.org/v1alpha1","kind":"NodePool","spec":{"template":{"capacity":{"cpu":"0"}}}}`, 422, "spec.template.capacity[cpu]"},
+		{PathGatePod, `{"apiVersion":"v1","kind":"Pod"}`, 200, ""},
+		{PathGatePod, "{", 400, "unexpected end of JSON"},
 	} {
 		if response := ask(row.path, row.object); response.Result.Code != row.code || !strings.Contains(response.Result.Message, row.says) {
 			t.Errorf("%s answers %s with %d %s, not %d %s", row.path, row.object, response.Result.Code, response.Result.Message, row.code, row.says)
@@ -120,15 +123,19 @@ func TestAnswers(t *testing.T) {
 	want := `
 # HELP ensemble_autoscaler_admission_reviews_total Objects that the API server had a webhook look at, by webhook and answer: allowed, warned (allowed with a warning), refused, failed (for want of an answer).
 # TYPE ensemble_autoscaler_admission_reviews_total counter
+ensemble_autoscaler_admission_reviews_total{answer="allowed",webhook="gate-pod"} 1
 ensemble_autoscaler_admission_reviews_total{answer="allowed",webhook="mutate-minicluster"} 2
 ensemble_autoscaler_admission_reviews_total{answer="allowed",webhook="validate-minicluster"} 1
 ensemble_autoscaler_admission_reviews_total{answer="allowed",webhook="validate-nodepool"} 0
+ensemble_autoscaler_admission_reviews_total{answer="failed",webhook="gate-pod"} 0
 ensemble_autoscaler_admission_reviews_total{answer="failed",webhook="mutate-minicluster"} 1
 ensemble_autoscaler_admission_reviews_total{answer="failed",webhook="validate-minicluster"} 1
 ensemble_autoscaler_admission_reviews_total{answer="failed",webhook="validate-nodepool"} 0
+ensemble_autoscaler_admission_reviews_total{answer="refused",webhook="gate-pod"} 1
 ensemble_autoscaler_admission_reviews_total{answer="refused",webhook="mutate-minicluster"} 2
 ensemble_autoscaler_admission_reviews_total{answer="refused",webhook="validate-minicluster"} 1
 ensemble_autoscaler_admission_reviews_total{answer="refused",webhook="validate-nodepool"} 1
+ensemble_autoscaler_admission_reviews_total{answer="warned",webhook="gate-pod"} 0
 ensemble_autoscaler_admission_reviews_total{answer="warned",webhook="mutate-minicluster"} 0
 ensemble_autoscaler_admission_reviews_total{answer="warned",webhook="validate-minicluster"} 1
 ensemble_autoscaler_admission_reviews_total{answer="warned",webhook="validate-nodepool"} 0

@@ -13,7 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	"go.uber.org/goleak"
+	ctrl "sigs.k8s.io/controller-runtime"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/history"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/system"
@@ -33,6 +35,7 @@ var shared struct {
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	ctrl.SetLogger(logr.Discard())
 	code, err := withSystem(m.Run)
 	if err == nil && code == 0 {
 		err = goleak.Find()

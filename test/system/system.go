@@ -17,6 +17,7 @@ import (
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
@@ -62,6 +63,9 @@ type Options struct {
 	ProviderOnly bool
 	// WithoutPods leaves out the same, but not the controller: pods are objects that somebody writes.
 	WithoutPods bool
+	// PodWebhook has the webhook of manifests/overlays/pod-webhook give pods their gate in place of the policy, as on Kubernetes
+	// before 1.36.
+	PodWebhook bool
 }
 
 // System is everything, running.
@@ -240,11 +244,18 @@ func (s *System) install(ctx context.Context) error {
 	for program, names := range files {
 		for _, file := range names {
 			path := filepath.Join(manifests(s.root, program), program, file)
+			var kinds []string
+			if s.options.PodWebhook && file == "gates.yaml" {
+				kinds = []string{"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
+			}
 			// A controller from before there were gates does not take any away.
-			if err := s.applyPart(ctx, path); err != nil && (file != "gates.yaml" || !errors.Is(err, os.ErrNotExist)) {
+			if err := s.applyPart(ctx, path, kinds...); err != nil && (file != "gates.yaml" || !errors.Is(err, os.ErrNotExist)) {
 				return err
 			}
 		}
+	}
+	if s.options.PodWebhook {
+		return s.applyPart(ctx, "manifests/overlays/pod-webhook/webhook.yaml")
 	}
 	return nil
 }
@@ -343,24 +354,36 @@ func (s *System) startController(ctx context.Context) (err error) {
 // directWebhooks has the API server call the webhooks at an address of this machine in place of the Service, which has no
 // pods here.
 func (s *System) directWebhooks(ctx context.Context, address string) error {
-	key := client.ObjectKey{Name: "ensemble-autoscaler"}
-	validating, mutating := &admissionregistrationv1.ValidatingWebhookConfiguration{}, &admissionregistrationv1.MutatingWebhookConfiguration{}
-	if err := errors.Join(s.Client.Get(ctx, key, validating), s.Client.Get(ctx, key, mutating)); err != nil {
-		return fmt.Errorf("read the configurations of the webhooks: %w", err)
-	}
 	direct := func(config *admissionregistrationv1.WebhookClientConfig) {
 		if config.Service != nil && config.Service.Path != nil {
 			config.URL, config.Service = new("https://"+address+*config.Service.Path), nil
 		}
 	}
+	validating := &admissionregistrationv1.ValidatingWebhookConfiguration{}
+	if err := s.Client.Get(ctx, client.ObjectKey{Name: "ensemble-autoscaler"}, validating); err != nil {
+		return fmt.Errorf("read the configuration of the webhooks: %w", err)
+	}
 	for i := range validating.Webhooks {
 		direct(&validating.Webhooks[i].ClientConfig)
 	}
-	for i := range mutating.Webhooks {
-		direct(&mutating.Webhooks[i].ClientConfig)
-	}
-	if err := errors.Join(s.Client.Update(ctx, validating), s.Client.Update(ctx, mutating)); err != nil {
+	if err := s.Client.Update(ctx, validating); err != nil {
 		return fmt.Errorf("direct the webhooks to %s: %w", address, err)
+	}
+	names := []string{"ensemble-autoscaler"}
+	if s.options.PodWebhook {
+		names = append(names, "ensemble-autoscaler-gates")
+	}
+	for _, name := range names {
+		mutating := &admissionregistrationv1.MutatingWebhookConfiguration{}
+		if err := s.Client.Get(ctx, client.ObjectKey{Name: name}, mutating); err != nil {
+			return fmt.Errorf("read the configuration of the webhooks: %w", err)
+		}
+		for i := range mutating.Webhooks {
+			direct(&mutating.Webhooks[i].ClientConfig)
+		}
+		if err := s.Client.Update(ctx, mutating); err != nil {
+			return fmt.Errorf("direct the webhooks to %s: %w", address, err)
+		}
 	}
 	return nil
 }
@@ -368,6 +391,18 @@ func (s *System) directWebhooks(ctx context.Context, address string) error {
 // NotAnswered reports whether a write failed because no webhook answered: the controller has just been started, or killed.
 func NotAnswered(err error) bool {
 	return err != nil && strings.Contains(err.Error(), "failed calling webhook")
+}
+
+// podTrial is a pod that the webhook is asked about.
+func podTrial() *unstructured.Unstructured {
+	return &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "v1", "kind": "Pod",
+		"metadata": map[string]any{
+			"name": "trial", "namespace": "default", "labels": map[string]any{v1alpha1.LabelMember: "trial"},
+			"ownerReferences": []any{map[string]any{"apiVersion": "batch/v1", "kind": "Job", "name": "trial", "uid": "trial", "controller": true}},
+		},
+		"spec": map[string]any{"containers": []any{map[string]any{"name": "trial", "image": "trial"}}},
+	}}
 }
 
 // admits waits until the webhooks answer, by trials that leave nothing behind.
@@ -386,11 +421,18 @@ spec: {size: 1, containers: [{image: trial}]}
 	if err != nil {
 		return err
 	}
+	if s.options.PodWebhook {
+		trials = append(trials, podTrial())
+	}
 	for _, trial := range trials {
 		var last error
 		if err := wait.PollUntilContextTimeout(ctx, readyPoll, readyWithin, true, func(ctx context.Context) (bool, error) {
-			// An answer is an answer, also when it is a refusal.
 			last = s.Client.Create(ctx, trial.DeepCopy(), client.DryRunAll)
+			if trial.GetKind() == "Pod" {
+				// Before any webhook is asked a pod is refused for want of its ServiceAccount, which comes a little after the namespace.
+				return last == nil, nil
+			}
+			// An answer is an answer, also when it is a refusal.
 			return !NotAnswered(last), nil
 		}); err != nil {
 			return fmt.Errorf("the webhooks did not answer within %s: %w", readyWithin, errors.Join(err, last))

@@ -25,7 +25,8 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/system"
 )
 
-// TestDeployAndUndeploy: what make deploy brings make undeploy takes away, all of it and nothing else. Both may be repeated.
+// TestDeployAndUndeploy: what make deploy brings make undeploy takes away, all of it and nothing else. Both may be repeated. A
+// cluster that gets to Kubernetes 1.36 has the policy that gives pods their gate from the next make deploy on, and no webhook.
 func TestDeployAndUndeploy(t *testing.T) {
 	t.Parallel()
 	plane := controlplanetest.Start(t, controlplane.Options{Parts: controlplane.All})
@@ -54,9 +55,28 @@ func TestDeployAndUndeploy(t *testing.T) {
 	})
 	before := c.everything(t)
 
+	const (
+		overlay = "MANIFESTS=manifests/overlays/pod-webhook"
+		webhook = "MutatingWebhookConfiguration.admissionregistration.k8s.io /ensemble-autoscaler-gates"
+		policy  = "MutatingAdmissionPolicy.admissionregistration.k8s.io /ensemble-autoscaler-gates"
+	)
+	c.must(t, "deploy", overlay)
+	if installed := c.everything(t); !installed.Has(webhook) || installed.Has(policy) {
+		t.Errorf("with the overlay the webhook is there: %t, the policy: %t", installed.Has(webhook), installed.Has(policy))
+	}
+	c.must(t, "undeploy", overlay)
+	if left := c.everything(t).Difference(before); left.Len() > 0 {
+		t.Errorf("of the overlay these are left:\n  %s", strings.Join(sets.List(left), "\n  "))
+	}
+	c.must(t, "deploy", overlay)
+
 	c.must(t, "deploy")
 	installed := c.everything(t)
+	if installed.Has(webhook) {
+		t.Error("the webhook is there beside the policy")
+	}
 	for _, name := range []string{
+		policy,
 		"CustomResourceDefinition.apiextensions.k8s.io /nodepools.autoscaling.flux-framework.org",
 		"ValidatingWebhookConfiguration.admissionregistration.k8s.io /ensemble-autoscaler",
 		"Deployment.apps ensemble-autoscaler-system/controller", "Deployment.apps ensemble-autoscaler-system/provider",

@@ -44,9 +44,9 @@ type Options struct {
 	// ClientName is the common name of the client's certificate.
 	ClientName string
 	Lifetimes  Lifetimes
-	// Webhooks names the ValidatingWebhookConfiguration and the MutatingWebhookConfiguration whose webhooks are told to trust
-	// the authorities; empty for none.
-	Webhooks string
+	// Webhooks names the ValidatingWebhookConfigurations and MutatingWebhookConfigurations whose webhooks are told to trust the
+	// authorities. Of a name there may be both, one or none.
+	Webhooks []string
 	// Security is what every replica serves with.
 	Security *mutualtls.Security
 	// Client writes Secrets.
@@ -76,12 +76,12 @@ func AddToManager(mgr manager.Manager, options Options) error {
 		issuer.client = client
 		sources = append(sources, secretsOf(client))
 	}
-	if options.Webhooks != "" {
-		webhooks, err := watch(mgr, options.Webhooks, nil)
+	for _, name := range options.Webhooks {
+		webhooks, err := watch(mgr, name, nil)
 		if err != nil {
 			return err
 		}
-		issuer.webhooks = webhooks
+		issuer.webhooks = append(issuer.webhooks, configurations{webhooks, name})
 		sources = append(sources,
 			source.Kind(webhooks, &admissionregistrationv1.ValidatingWebhookConfiguration{}, once[*admissionregistrationv1.ValidatingWebhookConfiguration]()),
 			source.Kind(webhooks, &admissionregistrationv1.MutatingWebhookConfiguration{}, once[*admissionregistrationv1.MutatingWebhookConfiguration]()))
@@ -166,7 +166,14 @@ func (r *reader) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.
 // issuer brings both Secrets in order.
 type issuer struct {
 	Options
-	server, client, webhooks client.Reader
+	server, client client.Reader
+	webhooks       []configurations
+}
+
+// configurations are the ValidatingWebhookConfiguration and the MutatingWebhookConfiguration of one name, where there are any.
+type configurations struct {
+	client.Reader
+	name string
 }
 
 const (
@@ -191,10 +198,8 @@ func (i *issuer) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.
 	if stale, err := i.store(ctx, &server, serverRenewal); stale || err != nil {
 		return reconcile.Result{RequeueAfter: again}, err
 	}
-	if i.webhooks != nil {
-		if err := i.inject(ctx, serverRenewal.data[keyTrusted]); err != nil {
-			return reconcile.Result{}, err
-		}
+	if err := i.inject(ctx, serverRenewal.data[keyTrusted]); err != nil {
+		return reconcile.Result{}, err
 	}
 	due := serverRenewal.due
 	if i.client == nil {
@@ -222,30 +227,34 @@ func (*issuer) again(due, now time.Time) reconcile.Result {
 
 // inject tells the webhooks whom to trust. A configuration that is not there yet brings a pass when it comes.
 func (i *issuer) inject(ctx context.Context, trusted []byte) error {
-	validating, mutating := &admissionregistrationv1.ValidatingWebhookConfiguration{}, &admissionregistrationv1.MutatingWebhookConfiguration{}
-	return errors.Join(
-		i.injectInto(ctx, validating, trusted, func() (configs []*admissionregistrationv1.WebhookClientConfig) {
-			for n := range validating.Webhooks {
-				configs = append(configs, &validating.Webhooks[n].ClientConfig)
-			}
-			return configs
-		}),
-		i.injectInto(ctx, mutating, trusted, func() (configs []*admissionregistrationv1.WebhookClientConfig) {
-			for n := range mutating.Webhooks {
-				configs = append(configs, &mutating.Webhooks[n].ClientConfig)
-			}
-			return configs
-		}))
+	var problems []error
+	for _, from := range i.webhooks {
+		validating, mutating := &admissionregistrationv1.ValidatingWebhookConfiguration{}, &admissionregistrationv1.MutatingWebhookConfiguration{}
+		problems = append(problems,
+			i.injectInto(ctx, from, validating, trusted, func() (configs []*admissionregistrationv1.WebhookClientConfig) {
+				for n := range validating.Webhooks {
+					configs = append(configs, &validating.Webhooks[n].ClientConfig)
+				}
+				return configs
+			}),
+			i.injectInto(ctx, from, mutating, trusted, func() (configs []*admissionregistrationv1.WebhookClientConfig) {
+				for n := range mutating.Webhooks {
+					configs = append(configs, &mutating.Webhooks[n].ClientConfig)
+				}
+				return configs
+			}))
+	}
+	return errors.Join(problems...)
 }
 
 // injectInto reads one configuration and writes it where its webhooks, which are asked for when it was read, trust others.
-func (i *issuer) injectInto(ctx context.Context, configuration client.Object, trusted []byte, webhooks func() []*admissionregistrationv1.WebhookClientConfig) error {
-	if err := i.webhooks.Get(ctx, types.NamespacedName{Name: i.Webhooks}, configuration); err != nil {
+func (i *issuer) injectInto(ctx context.Context, from configurations, configuration client.Object, trusted []byte, webhooks func() []*admissionregistrationv1.WebhookClientConfig) error {
+	if err := from.Get(ctx, types.NamespacedName{Name: from.name}, configuration); err != nil {
 		return client.IgnoreNotFound(err)
 	}
 	before, is := configuration.DeepCopyObject().(client.Object)
 	if !is {
-		return fmt.Errorf("copy the %T %s", configuration, i.Webhooks)
+		return fmt.Errorf("copy the %T %s", configuration, from.name)
 	}
 	changed := false
 	for _, config := range webhooks() {
@@ -264,9 +273,9 @@ func (i *issuer) injectInto(ctx context.Context, configuration client.Object, tr
 		// Its change brings another pass.
 		return nil
 	case err != nil:
-		return fmt.Errorf("write the authorities into %s %s: %w", kind, i.Webhooks, err)
+		return fmt.Errorf("write the authorities into %s %s: %w", kind, from.name, err)
 	}
-	log.FromContext(ctx).Info("Told the API server which authorities vouch for the webhooks", "kind", kind, "configuration", i.Webhooks)
+	log.FromContext(ctx).Info("Told the API server which authorities vouch for the webhooks", "kind", kind, "configuration", from.name)
 	return nil
 }
 

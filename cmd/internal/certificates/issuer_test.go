@@ -67,15 +67,20 @@ func TestStaleRead(t *testing.T) {
 	}
 }
 
-// TestInject: the webhooks of both configurations are told whom to trust, once.
+// TestInject: the webhooks of all configurations are told whom to trust, once. Those that are not there are missed by nobody.
 func TestInject(t *testing.T) {
 	t.Parallel()
-	const name = "webhooks"
+	const name, alone = "webhooks", "more-webhooks"
 	validating := &admissionregistrationv1.ValidatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: name}, Webhooks: make([]admissionregistrationv1.ValidatingWebhook, 2)}
-	mutating := &admissionregistrationv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: name}, Webhooks: make([]admissionregistrationv1.MutatingWebhook, 1)}
-	for there, objects := range map[string][]client.Object{"both": {validating, mutating}, "one of them": {mutating}, "none": nil} {
+	of := func(name string) client.Object {
+		return &admissionregistrationv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: name}, Webhooks: make([]admissionregistrationv1.MutatingWebhook, 1)}
+	}
+	mutating := of(name)
+	for there, objects := range map[string][]client.Object{
+		"both": {validating, mutating}, "one of them": {mutating}, "one of another name as well": {validating, mutating, of(alone)}, "the other name alone": {of(alone)}, "none": nil,
+	} {
 		live := fake.NewClientBuilder().WithObjects(objects...).Build()
-		i := &issuer{webhooks: live, Options: Options{Webhooks: name, Client: live}}
+		i := &issuer{webhooks: []configurations{{live, name}, {live, alone}}, Options: Options{Client: live}}
 		var versions []string
 		for range 2 {
 			if err := i.inject(t.Context(), []byte("authorities")); err != nil {
