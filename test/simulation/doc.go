@@ -11,7 +11,9 @@
 //     between any two, and has only the objects when it starts again.
 //   - Requests are lost, late or delivered twice; a member asks again at its next heartbeat.
 //   - The scheduler knows nothing of what is held for whom, and puts pods where there is room. Those of members that have to be
-//     in one topology domain wait until there are nodes for all of them, and go to these (topology.go).
+//     in one topology domain, and of about half of the others, are created behind the scheduling gate: the controller releases
+//     each for one node, where the scheduler may find that it does not fit any more (gates.go).
+//   - Users write sizes into MiniClusters of which the controller learns later (edits.go).
 //
 // One thing is not simulated: a write of a process that was killed which reaches the API server after its successor has read
 // everything. Leader election keeps a successor from starting that early.
