@@ -73,6 +73,8 @@ func (p *pass) release(m *candidate) []Assignment {
 	if m.partial() || m.readySize() >= m.Size {
 		may = m.Size
 	}
+	// The ranks beyond a smaller wish are about to leave.
+	may = min(may, m.Wants)
 	ranks := slices.DeleteFunc(slices.Clone(m.Gated), func(rank int32) bool { return rank >= may })
 	slices.Sort(ranks)
 	var out []Assignment

@@ -84,6 +84,11 @@ func TestRelease(t *testing.T) {
 			nodes:  nodes("a", 0, 4),
 			want:   "1:a-1",
 		},
+		"pods that a smaller wish is about to take away stay behind the gate": {
+			member: member("m", 4, 2, "a").holds("a", 4, names("a", 0, 3)...).podsOn("a-0").lacks(2).gated(1, 2, 3),
+			nodes:  nodes("a", 0, 3),
+			want:   "1:a-1",
+		},
 		"pods that share nodes fill one after the other": {
 			member: member("m", 5, 5, "a").shares(3, oneCore).holds("a", 2, "a-0", "a-1").gated(0, 1, 2, 3, 4),
 			nodes:  nodes("a", 0, 2),
