@@ -196,10 +196,14 @@ func (c *candidate) gang() int32 {
 	return max(c.Size, c.Wants)
 }
 
+// edited reports whether somebody has written a larger size into the MiniCluster since the last pass. Its pods are a gang,
+// though nodes that they share may need no others beside them.
+func (c *candidate) edited() bool { return c.SizeGiven && c.FormerSize > 0 && c.Size > c.FormerSize }
+
 // growsFrom is the size from which a growth that begins now would grow: 0 while the MiniCluster's present
 // size has not been reserved.
 func (c *candidate) growsFrom() int32 {
-	if c.settled < c.nodesFor(c.Size) {
+	if c.settled < c.nodesFor(c.Size) || c.edited() {
 		return 0
 	}
 	return c.Size

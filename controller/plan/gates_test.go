@@ -28,6 +28,12 @@ func (b *memberBuilder) released(rank int32, node string, refused time.Duration)
 	return b
 }
 
+// had records a size that was smaller until somebody wrote the present one into the MiniCluster.
+func (b *memberBuilder) had(size int32) *memberBuilder {
+	b.FormerSize, b.SizeGiven = size, true
+	return b
+}
+
 // lacks records that the nodes of the present size are being waited for, of which a part was served before.
 func (b *memberBuilder) lacks(served int32) *memberBuilder {
 	b.grows(b.Size, time.Minute, time.Minute)
@@ -68,6 +74,11 @@ func TestRelease(t *testing.T) {
 		"pods of a size that somebody wrote into the MiniCluster wait for all of its nodes": {
 			member: member("m", 4, 4, "a").holds("a", 4, names("a", 0, 3)...).podsOn("a-0", "a-1").lacks(2).gated(2, 3),
 			nodes:  nodes("a", 0, 3),
+		},
+		"so they do when the nodes that are claimed have room for them, and one is lost": {
+			member: member("m", 5, 5, "a").shares(3, oneCore).had(4).holds("a", 2, "a-0").gated(3, 4),
+			nodes:  nodes("a", 0, 1),
+			want:   "3:a-0",
 		},
 		"a pod that has died gets its place back meanwhile": {
 			member: member("m", 4, 4, "a").holds("a", 4, names("a", 0, 3)...).podsOn("a-0").lacks(2).gated(1, 2, 3),

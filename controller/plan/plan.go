@@ -95,7 +95,7 @@ func (p *pass) updateGrowth(m *candidate) {
 		// The pods of the smaller size have yet to get their nodes, and wait for all of them.
 	case granted && m.Size == gang && (m.resized() || m.ready() >= m.nodesFor(gang)):
 		m.growth = nil
-	case m.growth == nil && granted && m.Size == gang:
+	case m.growth == nil && granted && m.Size == gang && !m.edited():
 		// A node of a member that was complete is lost. The floor still counts it, so it is replaced
 		// without a gang and without a deadline.
 	case m.growth == nil:
