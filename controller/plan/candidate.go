@@ -154,8 +154,8 @@ func (c *candidate) mayHold(pool string) bool {
 // waitsOut reports whether the member waits out a failure.
 func (c *candidate) waitsOut() bool { return c.growth != nil && c.growth.RetryAfter != nil }
 
-// spread divides the nodes of a size among the pools: first those that pods are on which stay, then those that were
-// claimed before of other pools of the list, and the rest of the current pool.
+// spread divides the nodes of a size among the pools: first those that pods are on which stay, then those that are there,
+// then those that were claimed before, of other pools of the list before the current one, and the rest of the current pool.
 func (c *candidate) spread(size int32) map[string]int32 {
 	claims := map[string]int32{}
 	left := c.nodesFor(size)
@@ -165,13 +165,19 @@ func (c *candidate) spread(size int32) map[string]int32 {
 			left--
 		}
 	}
-	for _, name := range c.NodePools {
-		if name == c.current {
-			continue
+	keep := func(name string, most int32) {
+		nodes := min(left, most, max(0, c.stayClaimed(name)-claims[name]))
+		claims[name] += nodes
+		left -= nodes
+	}
+	others := slices.DeleteFunc(slices.Clone(c.NodePools), func(name string) bool { return name == c.current })
+	for _, name := range append(others, c.current) {
+		if left > 0 {
+			keep(name, c.spareIn(name))
 		}
-		keep := min(left, max(0, c.stayClaimed(name)-claims[name]))
-		claims[name] += keep
-		left -= keep
+	}
+	for _, name := range others {
+		keep(name, left)
 	}
 	claims[c.current] += left
 	return claims
@@ -316,6 +322,17 @@ func (c *candidate) usableIn(pool string) int32 {
 	var count int32
 	for _, node := range c.held {
 		if node.Pool == pool && c.serves(node) {
+			count++
+		}
+	}
+	return count
+}
+
+// spareIn counts the held nodes of one pool that could take a pod of the member and have none that stays.
+func (c *candidate) spareIn(pool string) int32 {
+	var count int32
+	for _, node := range c.held {
+		if node.Pool == pool && node.stays == 0 && c.serves(node) {
 			count++
 		}
 	}

@@ -2,6 +2,7 @@ package plan_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -172,5 +173,34 @@ func TestNodesOfDeadPodsStay(t *testing.T) {
 	}
 	if want := []plan.Assignment{{Index: 1, Node: "a-1"}}; !cmp.Equal(d.Release, want) {
 		t.Errorf("it releases %v, not %v", d.Release, want)
+	}
+}
+
+// TestGivenSizeStaysAGang: somebody writes the size that a growth is under way to, and a smaller wish comes. The pods that
+// stay wait for all of their nodes, though the controller has written that size itself.
+func TestGivenSizeStaysAGang(t *testing.T) {
+	t.Parallel()
+	m := member("m", 5, 4, "a").had(5).holds("a", 5, names("a", 0, 3)...).podsOn("a-0", "a-1").grows(5, time.Minute, time.Minute).gated(2, 3, 4)
+	m.Growth.From, m.Growth.Served = 2, 2
+	for _, want := range []string{"a: 5 reserved, 3 held; resize to 4; WaitingForNodes", "a: 4 reserved, 3 held; WaitingForNodes", "a: 4 reserved, 3 held; WaitingForNodes"} {
+		d := plan.Plan(plan.Observed{Members: []plan.Member{m.Member}, Pools: []plan.Pool{pool("a", 10)}, Nodes: nodes("a", 0, 3)}, noon).Members[0]
+		if got := summary(d); got != want || d.Growth == nil || len(d.Release) > 0 {
+			t.Errorf("it decides %q with growth %+v and releases %v, not %q", got, d.Growth, d.Release, want)
+		}
+		m.Reservations, m.Growth, m.FormerSize = d.Reservations, d.Growth, m.Size
+		if d.Resize != 0 {
+			m.Size, m.SizeGiven = d.Resize, false
+		}
+	}
+}
+
+// TestNodesThatAreThereStay: of a smaller wish those nodes are kept that are there, and not a claim of one that is lost.
+func TestNodesThatAreThereStay(t *testing.T) {
+	t.Parallel()
+	m := member("m", 2, 4, "a", "b").holds("a", 3, "a-0", "a-1").holds("b", 2, "b-0", "b-1").podsOn("a-0", "a-1").grows(5, time.Minute, time.Minute).granted("b", time.Minute)
+	all := slices.Concat(nodes("a", 0, 2), nodes("b", 0, 2))
+	d := plan.Plan(plan.Observed{Members: []plan.Member{m.Member}, Pools: []plan.Pool{pool("a", 10), pool("b", 10)}, Nodes: all}, noon).Members[0]
+	if got, want := summary(d), "a: 2 reserved, 2 held; b: 2 reserved, 2 held; resize to 4; Resizing"; got != want {
+		t.Errorf("it decides %q, not %q", got, want)
 	}
 }

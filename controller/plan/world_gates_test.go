@@ -73,6 +73,17 @@ func (m *worldMember) bound(node string) int {
 	return count
 }
 
+// outgoing counts the member's pods that leave a node, or are about to because they are beyond its size.
+func (m *worldMember) outgoing(node string) int {
+	count := m.leaving[node]
+	for index, n := range m.pods {
+		if n == node && index >= m.Size {
+			count++
+		}
+	}
+	return count
+}
+
 // seeGates adds to what the planner sees of a member.
 func (m *worldMember) seeGates(seen *plan.Member) {
 	seen.Gated = slices.Collect(maps.Keys(m.gates.waits))
@@ -118,7 +129,7 @@ func (w *world) checkRelease(m *worldMember, d plan.Decision) {
 			continue
 		}
 		all := (m.on(a.Node) + more[a.Node]) * int(m.PodRequests[corev1.ResourceCPU])
-		w.promise(all <= int(4000-w.pools[n.Pool].daemons) && m.on(a.Node)+more[a.Node]-m.leaving[a.Node] <= w.perNode(m, n.Pool),
+		w.promise(all <= int(4000-w.pools[n.Pool].daemons) && m.on(a.Node)+more[a.Node]-m.outgoing(a.Node) <= w.perNode(m, n.Pool),
 			"%d pods of %s are to be on %s", m.on(a.Node)+more[a.Node], m.Key.Name, a.Node)
 	}
 	if last := d.Release[len(d.Release)-1].Index; last >= m.gates.complete && m.GrowthPolicy == v1alpha1.GrowthAllOrNothing {
