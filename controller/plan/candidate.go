@@ -264,6 +264,22 @@ func (c *candidate) ready() int32 {
 	return count
 }
 
+// hasReady reports whether so many nodes that the member keeps are Ready. Those that pods are on are among them: others do not
+// make up for one of them that is not Ready.
+func (c *candidate) hasReady(nodes int32) bool {
+	var used, spare int32
+	for _, node := range c.held {
+		switch {
+		case !c.serves(node):
+		case node.stays > 0:
+			used++
+		default:
+			spare++
+		}
+	}
+	return used+min(spare, nodes-c.inUse()) >= nodes
+}
+
 func (c *candidate) note(reason, message string) {
 	c.notes = append(c.notes, Note{Reason: reason, Message: message})
 }

@@ -204,3 +204,17 @@ func TestNodesThatAreThereStay(t *testing.T) {
 		t.Errorf("it decides %q, not %q", got, want)
 	}
 }
+
+// TestNodesInUseAreNotMadeUpFor: a smaller wish leaves a node over, which is given back though one that a pod is on is not
+// Ready. The pods of the size that stays wait on.
+func TestNodesInUseAreNotMadeUpFor(t *testing.T) {
+	t.Parallel()
+	m := member("m", 4, 4, "a").holds("a", 5, names("a", 0, 5)...).podsOn("a-0").grows(5, time.Minute, time.Minute).gated(1, 2, 3)
+	m.Growth.Served = 1
+	all := nodes("a", 0, 5)
+	all[0].Ready = false
+	d := plan.Plan(plan.Observed{Members: []plan.Member{m.Member}, Pools: []plan.Pool{pool("a", 10)}, Nodes: all}, noon).Members[0]
+	if got, want := summary(d), "a: 4 reserved, 4 held; WaitingForNodes"; got != want || d.Growth == nil || len(d.Release) > 0 {
+		t.Errorf("it decides %q with growth %+v and releases %v, not %q", got, d.Growth, d.Release, want)
+	}
+}

@@ -97,7 +97,7 @@ func (p *pass) updateGrowth(m *candidate) {
 		m.growth = nil
 	case m.growth != nil && m.Wants < m.Size:
 		// The pods of the smaller size have yet to get their nodes, and wait for all of them.
-	case granted && m.Size == gang && (m.resized() || m.ready() >= m.nodesFor(gang)):
+	case granted && m.Size == gang && (m.resized() || m.hasReady(m.nodesFor(gang))):
 		m.growth = nil
 	case m.growth == nil && granted && m.Size == gang && !m.edited():
 		// A node of a member that was complete is lost. The floor still counts it, so it is replaced
