@@ -25,6 +25,8 @@ type controller struct {
 	members, clusters, pods map[string]int64
 	// recorded is called after each write of a status, nil for nobody.
 	recorded func(*memberObject)
+	// released is called after each release of a pod, nil for nobody.
+	released func(*podObject)
 }
 
 func newController(w *world) *controller {

@@ -51,6 +51,9 @@ func (a *application) letGo(c *chore, read *podObject, node string) bool {
 	a.pods[written.name] = written.version
 	w.tell("controller", "pod %s is released for %s", written.name, node)
 	w.scheduler.wake()
+	if a.released != nil {
+		a.released(written)
+	}
 	return true
 }
 
