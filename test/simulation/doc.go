@@ -20,11 +20,11 @@
 //
 // # Promises
 //
-// The promises of the design are checked after every event (promises.go), and when everything that goes wrong has ended,
-// that all comes to rest in its place (rest.go). Where a process cannot know yet what has happened, a promise is about what
-// it could know: a size is written when every node that it counts on was usable within the longest delay of a cache before
-// the plan was made. What has one writer is exact: no node is held for two members, and no pool is promised beyond its
-// greatest size, at any moment.
+// The promises of the design are checked after every event (promises.go), and when everything that goes wrong has ended, that
+// all comes to rest in its place (rest.go). Where a process cannot know yet what has happened, a promise is about what it
+// could know: a size is written when every node that it counts on was usable within the longest delay of a cache before the
+// plan was made, and so it is with the pods of a gang that are released. What has one writer is exact: no node is held for
+// two members, and no pool is promised beyond its greatest size, at any moment.
 //
 // # Stories
 //
