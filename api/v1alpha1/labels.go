@@ -49,6 +49,9 @@ const (
 	// node.
 	AnnotationNode = Group + "/node"
 
+	// AnnotationReleasedAt on a pod is the time (RFC 3339) at which the controller took its gate away.
+	AnnotationReleasedAt = Group + "/released-at"
+
 	// AnnotationHeldBy on a node is the member (namespace/name) that holds it at the moment.
 	AnnotationHeldBy = Group + "/held-by"
 

@@ -156,8 +156,8 @@ func (c *candidate) mayHold(pool string) bool {
 // waitsOut reports whether the member waits out a failure.
 func (c *candidate) waitsOut() bool { return c.growth != nil && c.growth.RetryAfter != nil }
 
-// spread divides the nodes of a size among the pools: first those that pods are on which stay, then those that are there and
-// can be used, then those that were claimed before of other pools of the list, and the rest of the current pool.
+// spread divides the nodes of a size among the pools: first those that pods are on which stay, then those that are there,
+// then those that were claimed before, of other pools of the list before the current one, and the rest of the current pool.
 func (c *candidate) spread(size int32) map[string]int32 {
 	claims := map[string]int32{}
 	left := c.nodesFor(size)
@@ -167,18 +167,19 @@ func (c *candidate) spread(size int32) map[string]int32 {
 			left--
 		}
 	}
-	for _, name := range c.NodePools {
-		keep := min(left, max(0, min(c.stayClaimed(name), c.usableIn(name))-claims[name]))
-		claims[name] += keep
-		left -= keep
+	keep := func(name string, most int32) {
+		nodes := min(left, most, max(0, c.stayClaimed(name)-claims[name]))
+		claims[name] += nodes
+		left -= nodes
 	}
-	for _, name := range c.NodePools {
-		if name == c.current {
-			continue
+	others := slices.DeleteFunc(slices.Clone(c.NodePools), func(name string) bool { return name == c.current })
+	for _, name := range append(others, c.current) {
+		if left > 0 {
+			keep(name, c.spareIn(name))
 		}
-		keep := min(left, max(0, c.stayClaimed(name)-claims[name]))
-		claims[name] += keep
-		left -= keep
+	}
+	for _, name := range others {
+		keep(name, left)
 	}
 	claims[c.current] += left
 	return claims
@@ -203,6 +204,10 @@ func (c *candidate) gang() int32 {
 	return max(c.Size, c.Wants)
 }
 
+// edited reports whether somebody has written a larger size into the MiniCluster since the last pass. Its pods are a gang,
+// though nodes that they share may need no others beside them.
+func (c *candidate) edited() bool { return c.SizeGiven && c.FormerSize > 0 && c.Size > c.FormerSize }
+
 // growsFrom is the size from which a growth that begins now would grow: 0 while the MiniCluster's present
 // size has not been reserved, or has just been written by somebody else.
 func (c *candidate) growsFrom() int32 {
@@ -211,9 +216,6 @@ func (c *candidate) growsFrom() int32 {
 	}
 	return c.Size
 }
-
-// edited reports whether somebody else than the controller has given the MiniCluster a larger size since the last pass.
-func (c *candidate) edited() bool { return c.SizeGiven && c.FormerSize > 0 && c.Size > c.FormerSize }
 
 // resized reports whether the growth has reached its end: the controller has given the MiniCluster its new size. What
 // becomes of its nodes after that is not the growth's concern.
@@ -322,6 +324,17 @@ func (c *candidate) usableIn(pool string) int32 {
 	var count int32
 	for _, node := range c.held {
 		if node.Pool == pool && c.serves(node) {
+			count++
+		}
+	}
+	return count
+}
+
+// spareIn counts the held nodes of one pool that could take a pod of the member and have none that stays.
+func (c *candidate) spareIn(pool string) int32 {
+	var count int32
+	for _, node := range c.held {
+		if node.Pool == pool && node.stays == 0 && c.serves(node) {
 			count++
 		}
 	}

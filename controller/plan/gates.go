@@ -75,6 +75,8 @@ func (p *pass) release(m *candidate) []Assignment {
 	if m.partial() || m.readySize() >= size {
 		may = size
 	}
+	// The ranks beyond a smaller wish are about to leave.
+	may = min(may, m.Wants)
 	ranks := slices.DeleteFunc(slices.Clone(m.Gated), func(rank int32) bool { return rank >= may })
 	slices.Sort(ranks)
 	var out []Assignment

@@ -2,6 +2,7 @@ package plan_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -25,6 +26,12 @@ func (b *memberBuilder) released(rank int32, node string, refused time.Duration)
 		pod.RefusedSince = noon.Add(-refused)
 	}
 	b.Pods = append(b.Pods, pod)
+	return b
+}
+
+// had records a size that was smaller until somebody wrote the present one into the MiniCluster.
+func (b *memberBuilder) had(size int32) *memberBuilder {
+	b.FormerSize, b.SizeGiven = size, true
 	return b
 }
 
@@ -69,6 +76,11 @@ func TestRelease(t *testing.T) {
 			member: member("m", 4, 4, "a").holds("a", 4, names("a", 0, 3)...).podsOn("a-0", "a-1").lacks(2).gated(2, 3),
 			nodes:  nodes("a", 0, 3),
 		},
+		"so they do when the nodes that are claimed have room for them, and one is lost": {
+			member: member("m", 5, 5, "a").shares(3, oneCore).had(4).holds("a", 2, "a-0").gated(3, 4),
+			nodes:  nodes("a", 0, 1),
+			want:   "3:a-0",
+		},
 		"a pod that has died gets its place back meanwhile": {
 			member: member("m", 4, 4, "a").holds("a", 4, names("a", 0, 3)...).podsOn("a-0").lacks(2).gated(1, 2, 3),
 			nodes:  nodes("a", 0, 3),
@@ -84,9 +96,9 @@ func TestRelease(t *testing.T) {
 			nodes:  nodes("a", 0, 4),
 			want:   "1:a-1",
 		},
-		"pods that a smaller wish leaves no place for stay where they are": {
-			member: member("m", 4, 2, "a").holds("a", 4, four...).podsOn("a-0").gated(1, 2, 3),
-			nodes:  nodes("a", 0, 4),
+		"pods that a smaller wish is about to take away stay behind the gate": {
+			member: member("m", 4, 2, "a").holds("a", 4, names("a", 0, 3)...).podsOn("a-0").lacks(2).gated(1, 2, 3),
+			nodes:  nodes("a", 0, 3),
 			want:   "1:a-1",
 		},
 		"pods that share nodes fill one after the other": {
@@ -161,5 +173,48 @@ func TestNodesOfDeadPodsStay(t *testing.T) {
 	}
 	if want := []plan.Assignment{{Index: 1, Node: "a-1"}}; !cmp.Equal(d.Release, want) {
 		t.Errorf("it releases %v, not %v", d.Release, want)
+	}
+}
+
+// TestGivenSizeStaysAGang: somebody writes the size that a growth is under way to, and a smaller wish comes. The pods that
+// stay wait for all of their nodes, though the controller has written that size itself.
+func TestGivenSizeStaysAGang(t *testing.T) {
+	t.Parallel()
+	m := member("m", 5, 4, "a").had(5).holds("a", 5, names("a", 0, 3)...).podsOn("a-0", "a-1").grows(5, time.Minute, time.Minute).gated(2, 3, 4)
+	m.Growth.From, m.Growth.Served = 2, 2
+	for _, want := range []string{"a: 5 reserved, 3 held; resize to 4; WaitingForNodes", "a: 4 reserved, 3 held; WaitingForNodes", "a: 4 reserved, 3 held; WaitingForNodes"} {
+		d := plan.Plan(plan.Observed{Members: []plan.Member{m.Member}, Pools: []plan.Pool{pool("a", 10)}, Nodes: nodes("a", 0, 3)}, noon).Members[0]
+		if got := summary(d); got != want || d.Growth == nil || len(d.Release) > 0 {
+			t.Errorf("it decides %q with growth %+v and releases %v, not %q", got, d.Growth, d.Release, want)
+		}
+		m.Reservations, m.Growth, m.FormerSize = d.Reservations, d.Growth, m.Size
+		if d.Resize != 0 {
+			m.Size, m.SizeGiven = d.Resize, false
+		}
+	}
+}
+
+// TestNodesThatAreThereStay: of a smaller wish those nodes are kept that are there, and not a claim of one that is lost.
+func TestNodesThatAreThereStay(t *testing.T) {
+	t.Parallel()
+	m := member("m", 2, 4, "a", "b").holds("a", 3, "a-0", "a-1").holds("b", 2, "b-0", "b-1").podsOn("a-0", "a-1").grows(5, time.Minute, time.Minute).granted("b", time.Minute)
+	all := slices.Concat(nodes("a", 0, 2), nodes("b", 0, 2))
+	d := plan.Plan(plan.Observed{Members: []plan.Member{m.Member}, Pools: []plan.Pool{pool("a", 10), pool("b", 10)}, Nodes: all}, noon).Members[0]
+	if got, want := summary(d), "a: 2 reserved, 2 held; b: 2 reserved, 2 held; resize to 4; Resizing"; got != want {
+		t.Errorf("it decides %q, not %q", got, want)
+	}
+}
+
+// TestNodesInUseAreNotMadeUpFor: a smaller wish leaves a node over, which is given back though one that a pod is on is not
+// Ready. The pods of the size that stays wait on.
+func TestNodesInUseAreNotMadeUpFor(t *testing.T) {
+	t.Parallel()
+	m := member("m", 4, 4, "a").holds("a", 5, names("a", 0, 5)...).podsOn("a-0").grows(5, time.Minute, time.Minute).gated(1, 2, 3)
+	m.Growth.Served = 1
+	all := nodes("a", 0, 5)
+	all[0].Ready = false
+	d := plan.Plan(plan.Observed{Members: []plan.Member{m.Member}, Pools: []plan.Pool{pool("a", 10)}, Nodes: all}, noon).Members[0]
+	if got, want := summary(d), "a: 4 reserved, 4 held; WaitingForNodes"; got != want || d.Growth == nil || len(d.Release) > 0 {
+		t.Errorf("it decides %q with growth %+v and releases %v, not %q", got, d.Growth, d.Release, want)
 	}
 }

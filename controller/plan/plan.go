@@ -88,6 +88,10 @@ func (p *pass) keepNodes() {
 func (p *pass) updateGrowth(m *candidate) {
 	gang := m.gang()
 	granted := m.settled >= m.nodesFor(gang)
+	if g := m.growth; g != nil && m.SizeGiven && m.Size > g.From {
+		// Somebody has written a size in the meantime, whose pods wait for their nodes: the growth is theirs too.
+		g.From = 0
+	}
 	switch {
 	case m.Lifecycle != Running, m.Wants < m.Size && m.served() >= m.Wants:
 		m.growth = nil

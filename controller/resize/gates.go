@@ -68,7 +68,9 @@ func (r *Reconciler) ungate(ctx context.Context, pod *corev1.Pod, node, host str
 	metadata := map[string]any{"uid": pod.UID}
 	if node != "" && host != "" && pod.Spec.NodeSelector[corev1.LabelHostname] == "" {
 		spec["nodeSelector"] = map[string]any{corev1.LabelHostname: host}
-		metadata["annotations"] = map[string]any{v1alpha1.AnnotationNode: node}
+		metadata["annotations"] = map[string]any{
+			v1alpha1.AnnotationNode: node, v1alpha1.AnnotationReleasedAt: r.Clock.Now().UTC().Format(time.RFC3339),
+		}
 	}
 	patch, err := json.Marshal(map[string]any{"metadata": metadata, "spec": spec})
 	if err != nil {

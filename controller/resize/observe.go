@@ -330,10 +330,27 @@ func podOf(pod *corev1.Pod) podReading {
 		read.node = pod.Annotations[v1alpha1.AnnotationNode]
 		read.released = read.node != ""
 	}
-	if c := &pod.Status.Conditions; read.released && len(*c) > 0 && (*c)[0].Reason == corev1.PodReasonUnschedulable {
-		read.refusedSince = (*c)[0].LastTransitionTime.Time
+	if read.released {
+		read.refusedSince = refusedSince(pod)
 	}
 	return read
+}
+
+// refusedSince is since when the scheduler finds no place for a pod that was released; zero while it does not. The condition is
+// False from the creation of a gated pod on, with another reason, so the time of the release counts where it is later.
+func refusedSince(pod *corev1.Pod) time.Time {
+	for i := range pod.Status.Conditions {
+		c := &pod.Status.Conditions[i]
+		if c.Type != corev1.PodScheduled || c.Reason != corev1.PodReasonUnschedulable {
+			continue
+		}
+		since := c.LastTransitionTime.Time
+		if released, err := time.Parse(time.RFC3339, pod.Annotations[v1alpha1.AnnotationReleasedAt]); err == nil && released.After(since) {
+			since = released
+		}
+		return since
+	}
+	return time.Time{}
 }
 
 func ended(pod *corev1.Pod) bool {

@@ -186,3 +186,32 @@ func sorted(s *seen) plan.Observed {
 	slices.SortFunc(values.Members, func(a, b plan.Member) int { return strings.Compare(a.Key.String(), b.Key.String()) })
 	return values
 }
+
+// TestRefusedSince: a gated pod is not scheduled from its creation on, and refused only from its release on.
+func TestRefusedSince(t *testing.T) {
+	t.Parallel()
+	released := noon.Add(time.Hour)
+	pod := func(reason string, since time.Time) *corev1.Pod {
+		p := &corev1.Pod{}
+		p.Annotations = map[string]string{v1alpha1.AnnotationNode: "n", v1alpha1.AnnotationReleasedAt: released.Format(time.RFC3339)}
+		p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: reason, LastTransitionTime: metav1.NewTime(since)}}
+		return p
+	}
+	for name, row := range map[string]struct {
+		pod  *corev1.Pod
+		want time.Time
+	}{
+		"not refused":                           {pod(corev1.PodReasonSchedulingGated, noon), time.Time{}},
+		"not scheduled since before":            {pod(corev1.PodReasonUnschedulable, noon), released},
+		"refused after it was tried":            {pod(corev1.PodReasonUnschedulable, released.Add(time.Minute)), released.Add(time.Minute)},
+		"nothing was said about its scheduling": {&corev1.Pod{}, time.Time{}},
+	} {
+		stripped, err := StripPod(row.pod)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := refusedSince(stripped.(*corev1.Pod)); !got.Equal(row.want) {
+			t.Errorf("%s: refused since %s, not %s", name, got, row.want)
+		}
+	}
+}

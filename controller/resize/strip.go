@@ -15,7 +15,7 @@ func StripPod(object any) (any, error) {
 	stripped := &corev1.Pod{ObjectMeta: pod.ObjectMeta}
 	stripped.ManagedFields, stripped.Annotations = nil, nil
 	if node, released := pod.Annotations[v1alpha1.AnnotationNode]; released {
-		stripped.Annotations = map[string]string{v1alpha1.AnnotationNode: node}
+		stripped.Annotations = map[string]string{v1alpha1.AnnotationNode: node, v1alpha1.AnnotationReleasedAt: pod.Annotations[v1alpha1.AnnotationReleasedAt]}
 	}
 	stripped.Spec.SchedulingGates = pod.Spec.SchedulingGates
 	if host, chosen := pod.Spec.NodeSelector[corev1.LabelHostname]; chosen {

@@ -9,6 +9,7 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -91,9 +92,33 @@ func pod(index int, on string, change ...func(*corev1.Pod)) *corev1.Pod {
 }
 
 func starved(p *corev1.Pod) {
+	p.Spec.Containers = []corev1.Container{{Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("3")}}}}
 	p.Status = corev1.PodStatus{Phase: corev1.PodPending, Conditions: []corev1.PodCondition{
 		{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonUnschedulable},
 	}}
+}
+
+// labelled pods are those of a MiniCluster that was managed from its creation on.
+func labelled(p *corev1.Pod) { p.Labels[v1alpha1.LabelMember] = "m" }
+
+func gated(p *corev1.Pod) {
+	labelled(p)
+	p.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: v1alpha1.SchedulingGate}}
+}
+
+// releasedFor is a pod that may go to a node.
+func releasedFor(node string) func(*corev1.Pod) {
+	return func(p *corev1.Pod) {
+		labelled(p)
+		p.Annotations = map[string]string{v1alpha1.AnnotationNode: node}
+	}
+}
+
+// roomy is a Ready node with room for one pod.
+func roomy(name string) *corev1.Node {
+	n := node(name, true)
+	n.Status.Allocatable = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("4")}
+	return n
 }
 
 func succeeded(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded }
@@ -111,38 +136,44 @@ func TestBroken(t *testing.T) {
 		events story
 		says   string // nothing when no promise is broken
 	}{
-		"a growth onto Ready nodes":                {begin.then(member("m", 2, "a", "b"), cluster(2, 2)), ""},
-		"a growth before the node is Ready":        {begin.then(node("b", false), member("m", 2, "a", "b"), cluster(2, 2)), "resized from 1 to 2 with 1 Ready nodes held: [a]"},
-		"a growth before the node is held":         {begin.then(cluster(2, 2), member("m", 2, "a", "b")), "resized from 1 to 2 with 1 Ready nodes held: [a]"},
-		"a growth without a member":                {story{}.then(cluster(1, 1), cluster(2, 2)), "without a member"},
-		"a growth beyond the maximum":              {begin.then(node("c", true), node("d", true), node("e", true), member("m", 5, "a", "b", "c", "d", "e"), cluster(5, 5)), "outside 1 to 4"},
-		"a size that a user writes":                {begin.then(cluster(3, 1)), ""},
-		"a shrink":                                 {begin.then(member("m", 2, "a", "b"), cluster(2, 2), cluster(1, 1)), ""},
-		"a wish beyond the maximum":                {begin.then(wishing(5)), "member ns/m wants 5, outside 1 to 4"},
-		"more reserved than the pool can have":     {begin.then(member("n", 4)), "5 nodes are reserved in hpc, above its maxSize 4"},
-		"a node held twice":                        {begin.then(member("n", 1, "a")), "node a is held for"},
-		"a target above the maximum":               {begin.then(pool(5)), "the target of hpc is 5, above its maxSize 4"},
-		"an empty machine told to go":              {begin.then(pool(1, "b")), ""},
-		"a machine told to go under a pod":         {begin.then(pod(0, "a"), pool(1, "a")), "node a: the machine was told to go while pod ns/m-0 was on it"},
-		"a machine told to go after its pod":       {begin.then(pod(0, "a"), pod(0, "a", succeeded), pool(1, "a")), ""},
-		"a node deleted under a pod":               {begin.then(pod(1, "b")).gone(node("b", true)), "node b: the node was deleted while pod ns/m-1 was on it"},
-		"a node deleted under a DaemonSet's pod":   {begin.then(pod(1, "b", ofDaemonSet)).gone(node("b", true)), ""},
-		"a node that is taken under a pod":         {begin.then(pod(1, "b")).gone(taken("b")), ""},
-		"a pod whose node was taken":               {begin.then(pod(1, "b")).gone(taken("b")).then(pod(1, "", starved)), ""},
-		"a pod beside one whose node was taken":    {begin.then(pod(1, "b")).gone(taken("b")).then(pod(2, "", starved)), "pod ns/m-2, which a growth added, is Pending for want of a node"},
-		"a node deleted after its pod":             {begin.then(pod(1, "b")).gone(pod(1, "b")).gone(node("b", true)), ""},
-		"a grown pod that waits for a node":        {begin.then(pod(1, "", starved)), "pod ns/m-1, which a growth added, is Pending for want of a node"},
-		"a first pod that waits for a node":        {begin.then(pod(0, "", starved)), ""},
-		"a pod of a user's edit that waits":        {begin.then(cluster(3, 1), pod(2, "", starved)), ""},
-		"a pod of a MiniCluster that is unmanaged": {story{}.then(pod(7, "", starved)), ""},
-		"machines up to the target":                {begin.then(pool(2), machine("x"), machine("y")), ""},
-		"a machine beyond the target":              {begin.then(pool(1), machine("x"), machine("y")), "machine y was ordered: hpc has 2 machines and its target is 1"},
-		"a machine beside one on its way out":      {begin.then(pool(1), machine("x"), pool(1, "x"), machine("y")), ""},
-		"a machine claimed for a higher target":    {begin.then(claimed(2), claimed(1), machine("x"), machine("y")), ""},
-		"a machine ordered twice":                  {begin.then(pool(2), machine("x")).gone(machine("x")).then(machine("x")), "machine x was ordered twice"},
-		"a machine that is gone before its node":   {begin.then(pool(1), registered("a")).gone(registered("a")), "machine a has gone and left its node"},
-		"a machine cancelled as it registers":      {begin.then(pool(1), machine("a")).gone(machine("a")), ""},
-		"a machine that is gone after its node":    {begin.then(pool(1), registered("a")).gone(node("a", true)).gone(registered("a")), ""},
+		"a growth onto Ready nodes":                     {begin.then(member("m", 2, "a", "b"), cluster(2, 2)), ""},
+		"a growth before the node is Ready":             {begin.then(node("b", false), member("m", 2, "a", "b"), cluster(2, 2)), "resized from 1 to 2 with 1 Ready nodes held: [a]"},
+		"a growth before the node is held":              {begin.then(cluster(2, 2), member("m", 2, "a", "b")), "resized from 1 to 2 with 1 Ready nodes held: [a]"},
+		"a growth without a member":                     {story{}.then(cluster(1, 1), cluster(2, 2)), "without a member"},
+		"a growth beyond the maximum":                   {begin.then(node("c", true), node("d", true), node("e", true), member("m", 5, "a", "b", "c", "d", "e"), cluster(5, 5)), "outside 1 to 4"},
+		"a size that a user writes":                     {begin.then(cluster(3, 1)), ""},
+		"a shrink":                                      {begin.then(member("m", 2, "a", "b"), cluster(2, 2), cluster(1, 1)), ""},
+		"a wish beyond the maximum":                     {begin.then(wishing(5)), "member ns/m wants 5, outside 1 to 4"},
+		"more reserved than the pool can have":          {begin.then(member("n", 4)), "5 nodes are reserved in hpc, above its maxSize 4"},
+		"a node held twice":                             {begin.then(member("n", 1, "a")), "node a is held for"},
+		"a target above the maximum":                    {begin.then(pool(5)), "the target of hpc is 5, above its maxSize 4"},
+		"an empty machine told to go":                   {begin.then(pool(1, "b")), ""},
+		"a machine told to go under a pod":              {begin.then(pod(0, "a"), pool(1, "a")), "node a: the machine was told to go while pod ns/m-0 was on it"},
+		"a machine told to go after its pod":            {begin.then(pod(0, "a"), pod(0, "a", succeeded), pool(1, "a")), ""},
+		"a node deleted under a pod":                    {begin.then(pod(1, "b")).gone(node("b", true)), "node b: the node was deleted while pod ns/m-1 was on it"},
+		"a node deleted under a DaemonSet's pod":        {begin.then(pod(1, "b", ofDaemonSet)).gone(node("b", true)), ""},
+		"a node that is taken under a pod":              {begin.then(pod(1, "b")).gone(taken("b")), ""},
+		"a pod whose node was taken":                    {begin.then(pod(1, "b")).gone(taken("b")).then(pod(1, "", starved)), ""},
+		"a pod beside one whose node was taken":         {begin.then(pod(1, "b")).gone(taken("b")).then(pod(2, "", starved)), "a pod before its node: pod ns/m-2"},
+		"a node deleted after its pod":                  {begin.then(pod(1, "b")).gone(pod(1, "b")).gone(node("b", true)), ""},
+		"a grown pod that waits for a node":             {begin.then(pod(1, "", starved)), "a pod before its node: pod ns/m-1"},
+		"a first pod that waits for a node":             {begin.then(pod(0, "", starved)), ""},
+		"a pod of a user's edit that waits":             {begin.then(cluster(3, 1), pod(2, "", starved)), ""},
+		"a pod whose node the scheduler has yet to see": {begin.then(roomy("a"), pod(1, "", starved)), ""},
+		"a pod whose node is full":                      {begin.then(roomy("a"), pod(0, "a", starved), pod(1, "", starved)), "a pod before its node: pod ns/m-1"},
+		"a gated pod":                                   {begin.then(pod(0, "", gated)), ""},
+		"a first pod without its gate that waits":       {begin.then(pod(0, "", labelled, starved)), "a pod before its node: pod ns/m-0"},
+		"a pod released for a node held":                {begin.then(pod(0, "", gated), pod(0, "", releasedFor("a"))), ""},
+		"a pod released for a node of nobody":           {begin.then(pod(0, "", gated), pod(0, "", releasedFor("b"))), "pod ns/m-0 was released for node b, which is not held for ns/m"},
+		"a pod of a MiniCluster that is unmanaged":      {story{}.then(pod(7, "", starved)), ""},
+		"machines up to the target":                     {begin.then(pool(2), machine("x"), machine("y")), ""},
+		"a machine beyond the target":                   {begin.then(pool(1), machine("x"), machine("y")), "machine y was ordered: hpc has 2 machines and its target is 1"},
+		"a machine beside one on its way out":           {begin.then(pool(1), machine("x"), pool(1, "x"), machine("y")), ""},
+		"a machine claimed for a higher target":         {begin.then(claimed(2), claimed(1), machine("x"), machine("y")), ""},
+		"a machine ordered twice":                       {begin.then(pool(2), machine("x")).gone(machine("x")).then(machine("x")), "machine x was ordered twice"},
+		"a machine that is gone before its node":        {begin.then(pool(1), registered("a")).gone(registered("a")), "machine a has gone and left its node"},
+		"a machine cancelled as it registers":           {begin.then(pool(1), machine("a")).gone(machine("a")), ""},
+		"a machine that is gone after its node":         {begin.then(pool(1), registered("a")).gone(node("a", true)).gone(registered("a")), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -15,17 +15,19 @@ type (
 	reservations = []v1alpha1.Reservation
 )
 
-// application is a pass on its way through its writes, in the order of package resize: what is given up before somebody
-// else gets it; the status before the size; several members at a time, so their writes mix.
+// application is a pass on its way through its writes, in the order of package resize: members are brought in line with
+// their MiniClusters; what is given up comes before somebody else gets it; the status before the pods that may go to their
+// nodes, and these before the size; several members at a time, so their writes mix.
 type application struct {
 	*controller
 	// of is the life of the process that the pass belongs to.
 	of      int
 	planned time.Time
 	next    time.Time
-	// chores are done now, takers after them.
-	chores, takers []*chore
-	conflict       bool
+	// chores are done now, those of each later stage when the ones before are done.
+	chores   []*chore
+	later    [][]*chore
+	conflict bool
 }
 
 // chore is what a decision means for one member.
@@ -33,12 +35,18 @@ type chore struct {
 	decision *plan.Decision
 	member   *memberObject
 	cluster  *clusterObject
+	// syncs is set when the member has to be brought in line with its MiniCluster first.
+	syncs bool
 	// writes are left to be done. Each reports whether it went through.
 	writes []func() bool
 }
 
 // prepare finds the writes of a decision.
 func (a *application) prepare(c *chore) {
+	if sync := a.sync(c); sync != nil {
+		c.syncs, c.writes = true, []func() bool{sync}
+		return
+	}
 	d := c.decision
 	resizes := d.Resize != 0 && c.cluster != nil
 	recorded := sameReservations(c.member.reservations, d.Reservations) && sameGrowth(c.member.growth, d.Growth) && c.member.domain == d.TopologyDomain
@@ -50,6 +58,7 @@ func (a *application) prepare(c *chore) {
 	if !said && (!resizes || !recorded) {
 		c.writes = append(c.writes, func() bool { return a.writeStatus(c, size) })
 	}
+	c.writes = append(c.writes, a.releases(c)...)
 	if resizes {
 		c.writes = append(c.writes, func() bool { return a.resize(c) })
 	}
@@ -61,8 +70,8 @@ func (a *application) prepare(c *chore) {
 // proceed makes one write, or ends the pass.
 func (a *application) proceed() {
 	a.chores = slices.DeleteFunc(a.chores, func(c *chore) bool { return len(c.writes) == 0 })
-	if len(a.chores) == 0 {
-		a.chores, a.takers = a.takers, nil
+	for len(a.chores) == 0 && len(a.later) > 0 {
+		a.chores, a.later = a.later[0], a.later[1:]
 	}
 	if len(a.chores) == 0 {
 		a.finish(a.conflict, a.next)
@@ -94,6 +103,7 @@ func (a *application) writeStatus(c *chore, size int32) bool {
 	a.tellNotes(c)
 	a.tellWait(c.member, written)
 	a.world.ledger.recorded(written)
+	a.world.checkServed(written, a.planned)
 	if c.member.domain != "" && written.domain != "" && written.domain != c.member.domain {
 		a.world.ledger.counts["gangs moved"]++
 	}
@@ -106,7 +116,10 @@ func (a *application) writeStatus(c *chore, size int32) bool {
 
 func (a *application) resize(c *chore) bool {
 	before := c.cluster.size
-	written := a.world.clusters.updateFrom(c.cluster, func(m *clusterObject) { m.size = c.decision.Resize })
+	written := a.world.clusters.updateFrom(c.cluster, func(m *clusterObject) {
+		m.size, m.applied = c.decision.Resize, c.decision.Resize
+		m.generation++
+	})
 	if written == nil {
 		return false
 	}
@@ -174,7 +187,7 @@ func sameGrowth(a, b *v1alpha1.Growth) bool {
 		}
 		return a.Equal(b)
 	}
-	return a.From == b.From && a.Size == b.Size && a.Since.Equal(&b.Since) && a.NodePool == b.NodePool &&
+	return a.From == b.From && a.Size == b.Size && a.Served == b.Served && a.Since.Equal(&b.Since) && a.NodePool == b.NodePool &&
 		a.Partial == b.Partial && a.Attempts == b.Attempts && sameTime(a.Deadline, b.Deadline) &&
 		sameTime(a.GrantedAt, b.GrantedAt) && sameTime(a.RetryAfter, b.RetryAfter) &&
 		slices.EqualFunc(a.Failures, b.Failures, func(a, b v1alpha1.PoolFailure) bool {

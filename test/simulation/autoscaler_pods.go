@@ -13,7 +13,8 @@ func (a *autoscaler) scaleUpForPods() bool {
 	w := a.world
 	wanting := map[string]int64{}
 	for _, p := range w.pods.live.items {
-		if p.node != "" || p.deleting || w.now.Sub(p.createdAt) < newPodTime || (p.member != "" && (w.ignoresMembers || w.gates(p.member))) {
+		if p.node != "" || p.deleting || w.now.Sub(p.createdAt) < newPodTime || (p.member != "" && w.ignoresMembers) || p.waits() {
+			// No new node would have the name that a released pod is bound to.
 			continue
 		}
 		if pool := a.choose(p); pool != "" {

@@ -22,9 +22,11 @@ type controller struct {
 	// busy is set during a pass, again when something was noticed meanwhile.
 	busy, again bool
 	// members and clusters have the versions of its own writes that its cache may not have.
-	members, clusters map[string]int64
+	members, clusters, pods map[string]int64
 	// recorded is called after each write of a status, nil for nobody.
 	recorded func(*memberObject)
+	// released is called after each release of a pod, nil for nobody.
+	released func(*podObject)
 }
 
 func newController(w *world) *controller {
@@ -45,7 +47,7 @@ func (c *controller) start() {
 	c.up, c.since = true, c.world.now
 	c.life++
 	c.busy, c.again = false, false
-	c.members, c.clusters = map[string]int64{}, map[string]int64{}
+	c.members, c.clusters, c.pods = map[string]int64{}, map[string]int64{}, map[string]int64{}
 	w := c.world
 	w.members.fill(controllerCache)
 	w.clusters.fill(controllerCache)
@@ -76,6 +78,12 @@ func (c *controller) behind() bool {
 		}
 		delete(c.clusters, name)
 	}
+	for name, version := range c.pods {
+		if seen := c.world.pods.caches[controllerCache].get(name); seen != nil && seen.version < version {
+			return true
+		}
+		delete(c.pods, name)
+	}
 	return false
 }
 
@@ -90,7 +98,7 @@ func (c *controller) pass() {
 	decisions := plan.Plan(observed, w.now)
 	w.checkPlan(&observed, &decisions)
 	a := &application{controller: c, of: c.life, planned: w.now, next: decisions.Next}
-	var takers []*chore
+	var givers, takers []*chore
 	for i := range decisions.Members {
 		d := &decisions.Members[i]
 		read := w.members.caches[controllerCache].get(d.Key.Name)
@@ -98,13 +106,15 @@ func (c *controller) pass() {
 		a.prepare(job)
 		switch {
 		case len(job.writes) == 0:
-		case givesUp(read.reservations, d.Reservations):
+		case job.syncs:
 			a.chores = append(a.chores, job)
+		case givesUp(read.reservations, d.Reservations):
+			givers = append(givers, job)
 		default:
 			takers = append(takers, job)
 		}
 	}
-	a.takers = takers
+	a.later = [][]*chore{givers, takers}
 	c.busy = true
 	a.proceed()
 }

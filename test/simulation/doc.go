@@ -11,18 +11,20 @@
 //     between any two, and has only the objects when it starts again.
 //   - Requests are lost, late or delivered twice; a member asks again at its next heartbeat.
 //   - The scheduler knows nothing of what is held for whom, and puts pods where there is room. Those of members that have to be
-//     in one topology domain wait until there are nodes for all of them, and go to these (topology.go).
+//     in one topology domain, and of about half of the others, are created behind the scheduling gate: the controller releases
+//     each for one node, where the scheduler may find that it does not fit any more (gates.go).
+//   - Users write sizes into MiniClusters of which the controller learns later (edits.go).
 //
 // One thing is not simulated: a write of a process that was killed which reaches the API server after its successor has read
 // everything. Leader election keeps a successor from starting that early.
 //
 // # Promises
 //
-// The promises of the design are checked after every event (promises.go), and when everything that goes wrong has ended,
-// that all comes to rest in its place (rest.go). Where a process cannot know yet what has happened, a promise is about what
-// it could know: a size is written when every node that it counts on was usable within the longest delay of a cache before
-// the plan was made. What has one writer is exact: no node is held for two members, and no pool is promised beyond its
-// greatest size, at any moment.
+// The promises of the design are checked after every event (promises.go), and when everything that goes wrong has ended, that
+// all comes to rest in its place (rest.go). Where a process cannot know yet what has happened, a promise is about what it
+// could know: a size is written when every node that it counts on was usable within the longest delay of a cache before the
+// plan was made, and so it is with the pods of a gang that are released. What has one writer is exact: no node is held for
+// two members, and no pool is promised beyond its greatest size, at any moment.
 //
 // # Stories
 //

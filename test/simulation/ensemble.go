@@ -28,7 +28,9 @@ func newEnsemble(w *world) *ensemble { return &ensemble{world: w, queues: map[st
 func (e *ensemble) arrive(m *memberObject) {
 	w := e.world
 	m.wants = max(m.wants, 1)
-	w.clusters.create(&clusterObject{meta: meta{name: m.name}, size: m.wants})
+	m.gated = m.gated || m.topologyKey != ""
+	m.adopted = 1
+	w.clusters.create(&clusterObject{meta: meta{name: m.name}, size: m.wants, generation: 1, applied: m.wants})
 	w.ledger.accepted(m.name, m.wants)
 	w.members.create(m)
 	w.tell("user", "MiniCluster %s of size %d, sizes %d to %d, nodes from %v%s", m.name, m.wants, m.minSize, m.maxSize, m.pools, extras(m))
@@ -49,6 +51,9 @@ func extras(m *memberObject) string {
 	}
 	if m.topologyKey != "" {
 		out += ", all of one " + m.topologyKey
+	}
+	if m.gated {
+		out += ", pods behind the gate"
 	}
 	if m.giveUpAfter > 0 {
 		out += fmt.Sprintf(", gives up after %d attempts", m.giveUpAfter)

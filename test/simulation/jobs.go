@@ -49,14 +49,21 @@ func (j *jobs) follow(member string) {
 	for _, name := range surplus {
 		j.remove(name)
 	}
+	gated := 0
 	for index := range size {
 		if !have[index] {
 			j.made++
+			if m.gated {
+				gated++
+			}
 			w.pods.create(&podObject{
 				meta: meta{name: fmt.Sprintf("%s-%d.%d", member, index, j.made)}, member: member, index: index,
-				pools: m.pools, cpu: m.podCPU(), createdAt: w.now,
+				pools: m.pools, cpu: m.podCPU(), createdAt: w.now, gated: m.gated,
 			})
 		}
+	}
+	if gated > 0 {
+		w.tell("job", "%d new pods of %s wait behind the gate", gated, member)
 	}
 	w.scheduler.wake()
 }

@@ -20,6 +20,8 @@ type ledger struct {
 	unregistered map[string]bool
 	// former is the size that a MiniCluster had before the last one.
 	former map[string]int32
+	// complete is the size up to which each rank of a member has had a node, as far as the controller has recorded.
+	complete map[string]int32
 	// pending is the time that pods have waited for a node.
 	pending time.Duration
 	// counts are how often things happened that a simulation should see.
@@ -34,7 +36,7 @@ type wished struct {
 func newLedger(w *world) *ledger {
 	return &ledger{
 		world: w, wishes: map[string]map[int32]bool{}, wish: map[string]int32{}, wished: map[string][]wished{},
-		heldSince: map[string]time.Time{}, vanished: map[string]time.Time{}, former: map[string]int32{}, unregistered: map[string]bool{}, counts: map[string]int{},
+		heldSince: map[string]time.Time{}, vanished: map[string]time.Time{}, former: map[string]int32{}, unregistered: map[string]bool{}, complete: map[string]int32{}, counts: map[string]int{},
 	}
 }
 

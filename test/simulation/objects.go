@@ -24,6 +24,11 @@ type memberObject struct {
 	giveUpAfter             int32
 	topologyKey             string
 	coalesce                bool
+	// adopted is the generation of the MiniCluster whose size somebody else wrote, and which has become the wish.
+	adopted int64
+
+	// gated is set when its pods are created behind the scheduling gate. It is the MiniCluster that says so.
+	gated bool
 
 	// Of the status.
 	size         int32
@@ -37,7 +42,11 @@ type memberObject struct {
 // clusterObject is a MiniCluster and its Job.
 type clusterObject struct {
 	meta
-	size     int32
+	size int32
+	// generation counts the sizes that were written, applied is the one that the controller last wrote or adopted.
+	generation int64
+	applied    int32
+
 	finished bool
 	deleting bool
 }
@@ -107,6 +116,14 @@ type podObject struct {
 	createdAt time.Time
 	boundAt   time.Time
 	deleting  bool
+
+	// gated is set while the pod is behind the scheduling gate.
+	gated bool
+	// releasedFor is the node that it may go to, and to no other, since releasedAt; empty for one that was never gated.
+	releasedFor string
+	releasedAt  time.Time
+	// refusedSince is since when the scheduler keeps it off that node.
+	refusedSince time.Time
 }
 
 const (

@@ -16,14 +16,17 @@ func (c *controller) observe() plan.Observed {
 		o.Pools = append(o.Pools, planPool(p))
 	}
 	cpu, count := map[string]int64{}, map[string]int64{}
-	pods := map[string][]plan.Pod{}
+	pods, gated := map[string][]plan.Pod{}, map[string][]int32{}
 	for _, p := range w.pods.caches[controllerCache].items {
-		if p.node == "" {
+		if p.waits() {
+			seeWaiting(p, gated, pods)
+		}
+		if p.placed() == "" {
 			continue
 		}
-		cpu[p.node] += p.cpu
-		count[p.node]++
-		if p.member != "" {
+		cpu[p.placed()] += p.cpu
+		count[p.placed()]++
+		if p.member != "" && p.node != "" {
 			pods[p.member] = append(pods[p.member], plan.Pod{Index: p.index, Node: p.node})
 		}
 	}
@@ -36,7 +39,7 @@ func (c *controller) observe() plan.Observed {
 	}
 	for _, m := range w.members.caches[controllerCache].items {
 		value := planMember(m, w.clusters.caches[controllerCache].get(m.name))
-		value.Pods = pods[m.name]
+		value.Pods, value.Gated = pods[m.name], gated[m.name]
 		o.Members = append(o.Members, value)
 	}
 	return o
@@ -56,14 +59,14 @@ func planPool(p *poolObject) plan.Pool {
 func planMember(m *memberObject, cluster *clusterObject) plan.Member {
 	value := plan.Member{
 		Key: types.NamespacedName{Namespace: "default", Name: m.name}, Lifecycle: plan.Deleting,
-		Wants: m.wants, MinSize: m.minSize, Size: m.size, NodePools: m.pools, GrowthPolicy: m.policy, Placement: m.placement,
+		Wants: m.wants, MinSize: m.minSize, Size: m.size, FormerSize: m.size, NodePools: m.pools, GrowthPolicy: m.policy, Placement: m.placement,
 		PodsPerNode: m.podsPerNode, GiveUpAfter: m.giveUpAfter, Reservations: m.reservations, Growth: m.growth,
 		TopologyKey: m.topologyKey, TopologyDomain: m.domain,
 	}
 	if cluster == nil {
 		return value
 	}
-	value.Size = cluster.size
+	value.Size, value.SizeGiven = cluster.size, m.adopted == cluster.generation
 	value.PodRequests = plan.Resources{corev1.ResourceCPU: m.podCPU(), corev1.ResourcePods: 1}
 	switch {
 	case cluster.deleting:

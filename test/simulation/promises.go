@@ -61,8 +61,7 @@ func (w *world) checkHeld() {
 // Where pods share nodes their number tells nothing of the size.
 func (w *world) checkGang(m *memberObject) {
 	c := w.clusters.get(m.name)
-	allOrNothing := m.policy == "" || m.policy == v1alpha1.GrowthAllOrNothing
-	if c != nil && allOrNothing && m.podsPerNode == 0 {
+	if c != nil && m.takesAll() && m.podsPerNode == 0 {
 		total := m.reserved()
 		w.promise(total <= max(c.size, w.ledger.former[m.name]) || w.ledger.wishes[m.name][total],
 			"%s has reserved %d nodes at size %d, which is no size that it asked for", m.name, total, c.size)
@@ -83,6 +82,7 @@ func (w *world) checkTimes() {
 			w.promise(due == nil || w.now.Sub(due.Time) < overdue, "%s: the growth to %d had until %s and nothing came of it", m.name, g.Size, relativeTo(due))
 		}
 	}
+	w.checkRefused()
 }
 
 func relativeTo(t *metav1.MicroTime) string {
@@ -127,6 +127,9 @@ func (w *world) since(planned time.Time) time.Time { return planned.Add(-w.lag.m
 func (w *world) checkResize(c *chore, before int32, planned time.Time) {
 	name, size := c.member.name, c.decision.Resize
 	w.ledger.former[name] = before
+	if complete := w.ledger.complete; size > before || size < complete[name] {
+		complete[name] = size
+	}
 	m := w.members.get(name)
 	if m == nil {
 		return
@@ -139,15 +142,9 @@ func (w *world) checkResize(c *chore, before int32, planned time.Time) {
 		return
 	}
 	w.ledger.counts["growths"]++
-	var slots int32
-	for i := range m.reservations {
-		for _, node := range m.reservations[i].Held {
-			slots += w.slots(m, node, before, w.since(planned))
-		}
-	}
+	slots := w.allSlots(m, before, w.since(planned))
 	w.promise(slots >= size, "%s grows from %d to %d with nodes for %d pods", name, before, size, slots)
-	allOrNothing := m.policy == "" || m.policy == v1alpha1.GrowthAllOrNothing
-	w.promise(!allOrNothing || m.podsPerNode != 0 || w.ledger.wishes[name][size], "%s takes all or nothing and grows to %d, which it did not ask for", name, size)
+	w.promise(!m.takesAll() || m.podsPerNode != 0 || w.ledger.wishes[name][size], "%s takes all or nothing and grows to %d, which it did not ask for", name, size)
 	w.promise(size <= greatest, "%s grows to %d, more than it asked for", name, size)
 	w.ledger.wishes[name][size] = true
 }
@@ -165,11 +162,11 @@ func (w *world) slots(m *memberObject, node string, size int32, since time.Time)
 	cpu, stay := int64(0), int32(0)
 	for _, p := range w.pods.live.items {
 		switch {
-		case p.node != node:
+		case p.placed() != node:
 		case p.member == m.name && p.index < size:
 			stay++
 			cpu += p.cpu
-		case p.member == m.name || !p.boundAt.After(since):
+		case p.member == m.name || !p.placedAt().After(since):
 			cpu += p.cpu
 		}
 	}

@@ -56,6 +56,7 @@ func (w *world) restless() string {
 		}
 	}
 	for _, check := range []func() string{
+		w.restlessGates,
 		func() (why string) { reserved, why = w.restlessMembers(); return why },
 		func() string { return w.restlessPools(reserved) },
 		w.restlessNodes,
@@ -116,7 +117,7 @@ func (w *world) restlessMember(m *memberObject, c *clusterObject, reserved map[s
 	reason, isReserved := reservedCondition(m)
 	short := c.size != m.wants || running != c.size
 	switch {
-	case running < c.size && w.cloud.perfect && !w.ignoresMembers && !w.gates(m.name) && !w.allFull(m):
+	case running < c.size && w.cloud.perfect && !w.ignoresMembers && !m.gated && !w.allFull(m):
 		return fmt.Sprintf("%d of %d pods of %s run, and Cluster Autoscaler can order nodes for the others", running, c.size, m.name)
 	case running < c.size && w.cloud.perfect && w.couldHave(m):
 		return fmt.Sprintf("%s has reserved %d nodes for size %d, %d pods run, and nothing is ordered", m.name, m.reserved(), c.size, running)
@@ -266,10 +267,14 @@ func reservedCondition(m *memberObject) (reason string, isTrue bool) {
 	return "", false
 }
 
+func allTrue(conditions []metav1.Condition) bool {
+	return len(conditions) > 0 && !slices.ContainsFunc(conditions, func(c metav1.Condition) bool { return c.Status != metav1.ConditionTrue })
+}
+
 func (w *world) restlessPools(reserved map[string]int32) string {
 	trying, pending := false, false
 	for _, p := range w.pods.live.items {
-		pending = pending || (p.node == "" && !w.ignoresMembers)
+		pending = pending || (p.node == "" && !p.waits() && !w.ignoresMembers)
 	}
 	for _, m := range w.members.live.items {
 		_, has := reservedCondition(m)

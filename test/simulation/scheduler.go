@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// scheduler binds pods to nodes. It knows nothing of what is held for whom.
+// scheduler binds pods to nodes. It knows nothing of what is held for whom: it does not look at pods behind the gate, and one
+// that was released can go to its node alone.
 type scheduler struct {
 	world *world
 	alarm alarm
@@ -25,7 +26,7 @@ func (s *scheduler) bind() {
 	w := s.world
 	var pending []*podObject
 	for _, p := range w.pods.live.items {
-		if p.node == "" && !p.deleting {
+		if p.node == "" && !p.deleting && !p.gated {
 			pending = append(pending, p)
 		}
 	}
@@ -46,10 +47,13 @@ func (s *scheduler) bind() {
 		}
 	}
 	for _, p := range pending {
-		if w.gates(p.member) && !s.ungated(p.member, cpu, own) {
-			continue
+		node := ""
+		if p.releasedFor != "" {
+			node = s.admitted(p, cpu)
+		} else {
+			node = s.find(p, cpu, own, used)
 		}
-		if node := s.find(p, cpu, own, used); node != "" {
+		if node != "" {
 			cpu[node] += p.cpu
 			own[p.member+" "+node]++
 			if p.member != "" {
@@ -67,17 +71,14 @@ func (s *scheduler) bind() {
 // shares with others of its own, where it may, before it takes a new one, and keeps off those with pods of other members.
 func (s *scheduler) find(p *podObject, cpu map[string]int64, own, used map[string]int32) string {
 	w := s.world
-	share, pinned := int32(1), (*memberObject)(nil)
+	share := int32(1)
 	if m := w.members.get(p.member); m != nil {
 		share = m.sharing()
-		if w.gates(m.name) {
-			pinned = m
-		}
 	}
 	for _, pool := range p.pools {
 		best := ""
 		for _, n := range w.nodes.live.items {
-			if n.pool != pool || !n.usable() || cpu[n.name]+p.cpu > nodeCPU || (p.member == "" && !s.admits(n)) || (pinned != nil && !holds(pinned, n.name)) {
+			if n.pool != pool || !n.usable() || cpu[n.name]+p.cpu > nodeCPU || (p.member == "" && !s.admits(n)) {
 				continue
 			}
 			mine := own[p.member+" "+n.name]

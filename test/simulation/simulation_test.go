@@ -33,7 +33,7 @@ func TestSimulation(t *testing.T) {
 			failed, strings.Join(w.broken, "\n"), failed, strings.Join(w.story, "\n"), w.state())
 	}
 	t.Logf("%d worlds: %s", *seeds, tally(counts))
-	for _, what := range []string{"growths", "shrinks", "nodes held", "nodes released", "nodes lost", "domains kept", "kills", "answers", "passes"} {
+	for _, what := range []string{"growths", "shrinks", "nodes held", "nodes released", "nodes lost", "domains kept", "pods released", "kills", "answers", "passes"} {
 		if counts[what] < *seeds {
 			t.Errorf("only %d %s in %d worlds: the simulation does not exercise the planner", counts[what], what, *seeds)
 		}
@@ -75,7 +75,7 @@ func simulateMany(count uint64) (counts map[string]int, failed uint64) {
 
 func tally(counts map[string]int) string {
 	var out []string
-	for _, what := range []string{"passes", "growths", "shrinks", "nodes held", "nodes tainted", "nodes released", "nodes lost", "domains kept", "gangs moved", "wishes given up", "kills", "answers"} {
+	for _, what := range []string{"passes", "growths", "shrinks", "nodes held", "nodes tainted", "nodes released", "nodes lost", "domains kept", "gangs moved", "pods released", "gangs released", "pods refused", "pods made anew", "sizes edited", "wishes given up", "kills", "answers"} {
 		out = append(out, fmt.Sprintf("%d %s", counts[what], what))
 	}
 	return strings.Join(out, ", ")

@@ -78,6 +78,25 @@ var tales = []tale{{
 	},
 	lasts: 5 * time.Minute,
 }, {
+	name: "gate", about: "A MiniCluster is created, and its pods wait behind the gate. They are released together when nodes for all of them are Ready, each for one of these.",
+	happens: func(w *world) {
+		m := user("lammps", 3, 8, "hpc-a")
+		m.gated = true
+		w.ensemble.arrive(m)
+	},
+	lasts: time.Minute,
+}, {
+	name: "edit", about: "Somebody writes a larger size into a MiniCluster. Its new pods wait for all of their nodes. A pod that dies meanwhile goes back to its place at once, and one whose node goes away on its way there is made anew.",
+	happens: func(w *world) {
+		m := user("lammps", 2, 8, "hpc-a")
+		m.gated = true
+		w.ensemble.arrive(m)
+		w.after(2*time.Minute, func() { w.ensemble.edit("lammps", 5) })
+		w.after(130*time.Second, func() { w.podDies("lammps", 1) })
+		w.losesOnTheWay("lammps", 3)
+	},
+	lasts: 5 * time.Minute,
+}, {
 	name: "timeout", about: "No pool has the nodes in time. The growth gives them back, waits, and is tried again when the cloud has machines.",
 	settings: func(s *settings) {
 		twoPools(s)
@@ -175,6 +194,28 @@ func (w *world) killBetweenWrites(member string, held int) {
 			w.tell("storm", "the controller is killed; the nodes are recorded, the size is not")
 			w.controller.kill()
 			w.after(5*time.Second, w.startController)
+		}
+	}
+}
+
+// podDies ends the pod of a rank.
+func (w *world) podDies(member string, rank int32) {
+	for _, p := range w.pods.live.items {
+		if p.member == member && p.index == rank {
+			w.tell("kubelet", "pod %s fails", p.name)
+			w.jobs.end(p.name)
+			return
+		}
+	}
+}
+
+// losesOnTheWay takes the node away that the pod of a rank is released for, before the pod is there.
+func (w *world) losesOnTheWay(member string, rank int32) {
+	w.controller.released = func(p *podObject) {
+		if p.member == member && p.index == rank {
+			w.controller.released = nil
+			w.tell("cloud", "%s is taken away", p.releasedFor)
+			w.cloud.gone(p.releasedFor)
 		}
 	}
 }

@@ -38,7 +38,7 @@ func simulate(seed uint64, telling bool) *world {
 
 // happen lets one thing happen that no part of ours decides.
 func (w *world) happen() {
-	switch w.rand.IntN(16) {
+	switch w.rand.IntN(17) {
 	case 0:
 		w.arriveSomehow()
 	case 1, 2, 3:
@@ -89,6 +89,12 @@ func (w *world) happen() {
 	case 15:
 		// The API server's events are late for everybody.
 		w.slow = w.now.Add(w.draw(span{5 * time.Second, 30 * time.Second}))
+	case 16:
+		if q := w.someQueue(); q != nil {
+			if m := w.members.get(q.member); m.gated {
+				w.ensemble.edit(m.name, m.minSize+w.rand.Int32N(m.maxSize-m.minSize+1))
+			}
+		}
 	}
 }
 
@@ -194,6 +200,7 @@ func (w *world) arriveSomehow() {
 	if w.chance(40) && w.zoned(m.pools) {
 		m.topologyKey = zoneKey
 	}
+	m.gated = m.topologyKey != "" || w.chance(50)
 	w.ensemble.arrive(m)
 	w.ensemble.open(m.name, w.draw(span{15 * time.Second, time.Minute}))
 }

@@ -71,7 +71,13 @@ func (w *world) state() string {
 		fmt.Fprintf(&b, "node %s: %s%s%s\n", n.name, ready, listed(", ", says), listed("; pods: ", pods))
 	}
 	for _, p := range w.pods.live.items {
-		if p.node == "" {
+		switch {
+		case p.node != "":
+		case p.gated:
+			fmt.Fprintf(&b, "pod %s waits behind the gate\n", p.name)
+		case p.releasedFor != "":
+			fmt.Fprintf(&b, "pod %s is on its way to %s\n", p.name, p.releasedFor)
+		default:
 			fmt.Fprintf(&b, "pod %s has no node\n", p.name)
 		}
 	}

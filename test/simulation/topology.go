@@ -49,34 +49,6 @@ func (w *world) zoned(pools []string) bool {
 	return !slices.ContainsFunc(pools, func(name string) bool { return len(w.cloud.settings(name).zones) == 0 })
 }
 
-// gates reports whether the pods of a member wait, without the scheduler or Cluster Autoscaler looking at them, until there
-// are nodes for all of them, and go to those. Those of a member that has to be in one domain do: the scheduler knows nothing
-// of domains.
-func (w *world) gates(member string) bool {
-	m := w.members.get(member)
-	return m != nil && m.topologyKey != ""
-}
-
-// ungated reports whether the nodes that are held for a member have room for all its pods that have none.
-func (s *scheduler) ungated(member string, cpu map[string]int64, own map[string]int32) bool {
-	w := s.world
-	m := w.members.get(member)
-	room, waiting := int32(0), int32(0)
-	for i := range m.reservations {
-		for _, name := range m.reservations[i].Held {
-			if n := w.nodes.get(name); n != nil && n.usable() {
-				room += max(0, min(m.sharing()-own[member+" "+name], int32((nodeCPU-cpu[name])/m.podCPU())))
-			}
-		}
-	}
-	for _, p := range w.pods.live.items {
-		if p.member == member && p.node == "" && !p.deleting {
-			waiting++
-		}
-	}
-	return room >= waiting
-}
-
 // checkDomain is the promise of a topologyKey: all nodes that are held for a member have the same value of it, and so have
 // those that its pods are on. Pods that leave may be where it was before.
 func (w *world) checkDomain(m *memberObject) {

@@ -1,0 +1,195 @@
+package simulation
+
+import (
+	"time"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
+)
+
+// refusedFor is how long the scheduler may keep a pod off the node that it was released for, before the pod is made anew.
+const refusedFor = 30 * time.Second
+
+// placed is the node that a pod is on or that it was released for, empty for neither.
+func (p *podObject) placed() string {
+	if p.node != "" {
+		return p.node
+	}
+	return p.releasedFor
+}
+
+// placedAt is since when.
+func (p *podObject) placedAt() time.Time {
+	if p.node != "" && p.releasedFor == "" {
+		return p.boundAt
+	}
+	return p.releasedAt
+}
+
+// waits reports whether a pod is behind the gate, or on its way to the node that it was released for.
+func (p *podObject) waits() bool { return p.node == "" && (p.gated || p.releasedFor != "") }
+
+// waiting is the pod of a rank that waits, as the controller's cache knows it; nil for none.
+func (c *controller) waiting(member string, rank int32) *podObject {
+	for _, p := range c.world.pods.caches[controllerCache].items {
+		if p.member == member && p.index == rank && p.waits() {
+			return p
+		}
+	}
+	return nil
+}
+
+// letGo takes the gate of a pod away, with the node that it may go to.
+func (a *application) letGo(c *chore, read *podObject, node string) bool {
+	w := a.world
+	if p := w.pods.get(read.name); p == nil || !p.gated {
+		return false
+	}
+	a.tellNotes(c)
+	w.checkLetGo(c, read, node, a.planned)
+	written := w.pods.update(read.name, func(p *podObject) { p.gated, p.releasedFor, p.releasedAt = false, node, w.now })
+	a.pods[written.name] = written.version
+	w.tell("controller", "pod %s is released for %s", written.name, node)
+	w.scheduler.wake()
+	if a.released != nil {
+		a.released(written)
+	}
+	return true
+}
+
+// recreate deletes a pod that cannot get to its node, so that its Job makes it anew. One that was bound in the meantime stays.
+func (a *application) recreate(c *chore, read *podObject, why string) bool {
+	w := a.world
+	p := w.pods.get(read.name)
+	if p == nil {
+		return true
+	}
+	if p.version != read.version {
+		return false
+	}
+	a.tellNotes(c)
+	w.ledger.counts["pods made anew"]++
+	w.tell("controller", "pod %s is made anew: %s", p.name, why)
+	w.jobs.remove(p.name)
+	return true
+}
+
+// releases are the writes by which pods get to their nodes, the lead broker first, and are made anew that cannot.
+func (a *application) releases(c *chore) []func() bool {
+	var out []func() bool
+	for _, r := range c.decision.Release {
+		read := a.waiting(c.member.name, r.Index)
+		out = append(out, func() bool { return a.letGo(c, read, r.Node) })
+	}
+	for _, s := range c.decision.Recreate {
+		if read := a.waiting(c.member.name, s.Index); read != nil {
+			out = append(out, func() bool { return a.recreate(c, read, s.Why) })
+		}
+	}
+	return out
+}
+
+// seeWaiting adds to what the planner sees of its members the pods that wait.
+func seeWaiting(p *podObject, gated map[string][]int32, pods map[string][]plan.Pod) {
+	if p.gated {
+		gated[p.member] = append(gated[p.member], p.index)
+		return
+	}
+	pods[p.member] = append(pods[p.member], plan.Pod{Index: p.index, Node: p.releasedFor, Released: true, RefusedSince: p.refusedSince})
+}
+
+// admitted is the node that a pod was released for, if it can go there, and refuses it if not.
+func (s *scheduler) admitted(p *podObject, cpu map[string]int64) string {
+	w := s.world
+	if n := w.nodes.get(p.releasedFor); n != nil && n.usable() && cpu[n.name]+p.cpu <= nodeCPU {
+		return n.name
+	}
+	if p.refusedSince.IsZero() {
+		w.ledger.counts["pods refused"]++
+		w.tell("scheduler", "pod %s cannot go to %s", p.name, p.releasedFor)
+		w.pods.update(p.name, func(p *podObject) { p.refusedSince = w.now })
+	}
+	return ""
+}
+
+// takesAll reports whether the member takes all or nothing.
+func (m *memberObject) takesAll() bool {
+	return m.policy == "" || m.policy == v1alpha1.GrowthAllOrNothing
+}
+
+// checkLetGo is the first promise for a pod that exists before its node does. When it is released, its node must be recorded as
+// held for its member and have room for it, and the first one beyond the ranks that have had their nodes is released when
+// there are usable nodes for all. As with a resize, what the controller could not know does not count.
+func (w *world) checkLetGo(c *chore, p *podObject, node string, planned time.Time) {
+	w.ledger.counts["pods released"]++
+	m, size, since := w.members.get(p.member), c.cluster.size, w.since(planned)
+	if m == nil {
+		return
+	}
+	w.promise(holds(m, node), "pod %s is released for %s, which is not held for %s", p.name, node, m.name)
+	own := int32(0)
+	for _, other := range w.pods.live.items {
+		if other.member == m.name && other.placed() == node && other.index < size {
+			own++
+		}
+	}
+	w.promise(w.slots(m, node, size, since) > own, "pod %s is released for %s, which is of no use or has no room beside %d others of %s", p.name, node, own, m.name)
+	if p.index >= w.ledger.complete[m.name] && m.takesAll() {
+		w.promise(w.allSlots(m, size, since) >= size, "pod %s is released with nodes for %d of %d pods, and %s takes all or nothing", p.name, w.allSlots(m, size, since), size, m.name)
+		w.ledger.complete[m.name] = size
+		w.ledger.counts["gangs released"]++
+	}
+}
+
+// allSlots is how many pods of a member there are nodes for, as far as could be known since a time.
+func (w *world) allSlots(m *memberObject, size int32, since time.Time) int32 {
+	var slots int32
+	for i := range m.reservations {
+		for _, node := range m.reservations[i].Held {
+			slots += w.slots(m, node, size, since)
+		}
+	}
+	return slots
+}
+
+// checkServed: what the controller has recorded as a size without a growth has had its nodes. From then on each of its pods is
+// on its own. The size that is recorded is the one that the controller has read.
+func (w *world) checkServed(m *memberObject, planned time.Time) {
+	l := w.ledger
+	c := w.clusters.get(m.name)
+	l.complete[m.name] = min(l.complete[m.name], m.size)
+	if !m.gated || !m.takesAll() || m.growth != nil || m.wants < m.size || l.complete[m.name] == m.size || c == nil || c.finished || c.deleting {
+		return
+	}
+	slots := w.allSlots(m, m.size, w.since(planned))
+	w.promise(slots >= m.size, "%s waits for nothing at size %d, of which %d have had their nodes, with nodes for %d pods", m.name, m.size, l.complete[m.name], slots)
+	l.complete[m.name] = m.size
+}
+
+// checkRefused: a pod that the scheduler has refused for long is made anew.
+func (w *world) checkRefused() {
+	for _, p := range w.pods.live.items {
+		m, c := w.members.get(p.member), w.clusters.get(p.member)
+		if p.node != "" || p.refusedSince.IsZero() || m == nil || c == nil || c.finished || c.deleting {
+			continue
+		}
+		w.promise(w.now.Sub(p.refusedSince) < refusedFor+overdue, "pod %s cannot go to %s since %s, and is not made anew", p.name, p.releasedFor, relative(p.refusedSince))
+	}
+}
+
+// restlessGates says which pod waits that should not: one of a member that has all it wants, or that is gone.
+func (w *world) restlessGates() string {
+	for _, p := range w.pods.live.items {
+		if !p.waits() {
+			continue
+		}
+		m := w.members.get(p.member)
+		switch {
+		case m == nil:
+			return "pod " + p.name + " waits, and its member is gone"
+		case m.size == m.wants && m.growth == nil && allTrue(m.conditions):
+			return "pod " + p.name + " waits, and its member has all it wants"
+		}
+	}
+	return ""
+}
