@@ -69,11 +69,9 @@ func (p *pass) release(m *candidate) []Assignment {
 	if m.Lifecycle != Running || len(m.Gated) == 0 {
 		return nil
 	}
-	// Pods that are about to leave go nowhere.
-	size := min(m.Size, max(m.Wants, 1))
-	may := min(m.complete(), size)
-	if m.partial() || m.readySize() >= size {
-		may = size
+	may := m.complete()
+	if m.partial() || m.readySize() >= m.Size {
+		may = m.Size
 	}
 	// The ranks beyond a smaller wish are about to leave.
 	may = min(may, m.Wants)
@@ -87,9 +85,18 @@ func (p *pass) release(m *candidate) []Assignment {
 		return len(out) < len(ranks)
 	})
 	if gang := int32(len(out)); gang > 0 && out[gang-1].Index >= m.complete() { //nolint:gosec // Bounded by the size of the MiniCluster.
-		m.note(v1alpha1.ReasonPodsReleased, fmt.Sprintf("released %s of size %d to their nodes, which are Ready", counted(gang, "pod", "pods"), size))
+		m.note(v1alpha1.ReasonPodsReleased, fmt.Sprintf("released %s of size %d to %s", counted(gang, "pod", "pods"), m.Size, counted(countNodes(out), "node, which is Ready", "nodes, which are Ready")))
 	}
 	return out
+}
+
+// countNodes counts the nodes that pods may go to.
+func countNodes(assignments []Assignment) int32 {
+	nodes := map[string]bool{}
+	for _, a := range assignments {
+		nodes[a.Node] = true
+	}
+	return int32(len(nodes)) //nolint:gosec // Bounded by the size of the MiniCluster.
 }
 
 // eachFree tells, once for each pod of the member that it could take, the held nodes that are Ready and have room, until it

@@ -60,7 +60,7 @@ func TestRelease(t *testing.T) {
 			member: member("m", 4, 4, "a").holds("a", 4, names("a", 0, 3)...).lacks(0).gated(3, 1, 0, 2),
 			nodes:  nodes("a", 0, 4),
 			want:   "0:a-0 1:a-1 2:a-2 3:a-3",
-			says:   "released 4 pods of size 4 to their nodes, which are Ready",
+			says:   "released 4 pods of size 4 to 4 nodes, which are Ready",
 		},
 		"a greedy member's pods go as their nodes come": {
 			member: member("m", 4, 4, "a").takes(v1alpha1.GrowthGreedy, v1alpha1.PlacementSpan).holds("a", 4, "a-0").lacks(0).gated(1, 0, 2, 3),

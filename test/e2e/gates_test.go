@@ -27,7 +27,7 @@ func gatedCreation(x *tenant) {
 		return unless(len(gated) == 4 && s.Pools[second].Spec.Replicas == 2, "%d of 4 pods are gated while the nodes of %s boot", len(gated), second)
 	})
 	x.settled(cluster, 4)
-	x.event(cluster, v1alpha1.ReasonPodsReleased, "released 4 pods of size 4 to their nodes")
+	x.event(cluster, v1alpha1.ReasonPodsReleased, "released 4 pods of size 4 to 4 nodes")
 	x.onHeldNodes(cluster)
 	x.nodes(first, 2)
 	x.nodes(second, 2)
