@@ -225,6 +225,14 @@ type EnsembleMemberStatus struct {
 	// +kubebuilder:validation:MaxItems=16
 	Decisions []DecisionRecord `json:"decisions,omitempty"`
 
+	// Avoided are the nodes that the scheduler has kept pods of the member off, though they seemed to have room. They are of no
+	// use to the member for a while.
+	// +optional
+	// +listType=map
+	// +listMapKey=node
+	// +kubebuilder:validation:MaxItems=32
+	Avoided []AvoidedNode `json:"avoided,omitempty"`
+
 	// LastRequest tells the last request and what has become of it.
 	// +optional
 	LastRequest *RequestOutcome `json:"lastRequest,omitempty"`
@@ -339,6 +347,17 @@ const MaxPodsPerNode = 1024
 
 // MaxDecisions is how many decisions a status keeps.
 const MaxDecisions = 16
+
+// MaxAvoided is how many avoided nodes a status keeps.
+const MaxAvoided = 32
+
+// AvoidedNode is a node that the scheduler has kept a pod of a member off.
+type AvoidedNode struct {
+	// Node is the name of the node.
+	Node string `json:"node"`
+	// Until is when the node may be of use again.
+	Until metav1.MicroTime `json:"until"`
+}
 
 // DecisionRecord is one step of a member.
 type DecisionRecord struct {

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -27,6 +28,8 @@ type candidate struct {
 	held []*nodeCapacity
 	// stranded are the released pods that cannot get to their nodes. They count as pods that are not there.
 	stranded []Stranded
+	// avoided are the nodes that the scheduler has kept its pods off, until when each.
+	avoided map[string]time.Time
 	// elsewhere is the number of the member's pods on nodes outside its pools. They need no node of ours.
 	elsewhere int32
 
@@ -65,10 +68,12 @@ func newCandidate(m *Member, capacity *capacity) *candidate {
 		Member: m, shapeKey: m.shape(), perNode: podsPerNode(m, capacity),
 		places: make([]*nodeCapacity, len(m.Pods)), claims: map[string]int32{},
 	}
+	c.remember(capacity.now)
 	for i := range m.Pods {
 		node := capacity.nodes[m.Pods[i].Node]
 		if why := capacity.strands(&m.Pods[i], node); why != "" {
 			c.stranded = append(c.stranded, Stranded{Index: m.Pods[i].Index, Why: why})
+			c.avoid(&m.Pods[i], node, capacity.now)
 			continue
 		}
 		if node != nil {
@@ -80,6 +85,9 @@ func newCandidate(m *Member, capacity *capacity) *candidate {
 		for _, name := range m.Reservations[i].Held {
 			c.recorded = append(c.recorded, capacity.nodes[name])
 		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.avoided)) {
+		c.shapeKey += "not " + name + ";"
 	}
 	c.settled = reserved(m.Reservations)
 	c.growth = m.Growth.DeepCopy()

@@ -153,9 +153,10 @@ func reservedFirst(a *nodeCapacity) int {
 	return 1
 }
 
-// usable reports whether a node could take a pod of the member now: in its domain, and fit for its pods.
+// usable reports whether a node could take a pod of the member now: in its domain, fit for its pods, and none that the
+// scheduler has kept them off.
 func (n *nodeCapacity) usable(c *candidate) bool {
-	return (c.TopologyKey == "" || n.inDomain(c)) && n.takes(c.Member)
+	return (c.TopologyKey == "" || n.inDomain(c)) && c.avoided[n.Name].IsZero() && n.takes(c.Member)
 }
 
 // takes reports whether a node could take a pod of the member, wherever it is: Ready, schedulable, not leaving, free

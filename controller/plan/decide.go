@@ -35,7 +35,7 @@ func (p *pass) decide() Decisions {
 		}
 		p.noteGivenBack(m)
 		d.Conditions, d.WhenReady = p.conditions(m)
-		d.Notes, d.TopologyDomain = m.notes, m.topologyDomain()
+		d.Notes, d.TopologyDomain, d.Avoided = m.notes, m.topologyDomain(), m.avoids()
 		out.Members = append(out.Members, d)
 		p.wakeFor(m)
 	}
@@ -135,6 +135,9 @@ func (p *pass) wakeFor(m *candidate) {
 		}
 	}
 	p.wakeForRefused(m)
+	for _, until := range m.avoided {
+		p.wake(until)
+	}
 	if m.growth == nil {
 		return
 	}

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -30,6 +31,46 @@ func (c *capacity) strands(pod *Pod, node *nodeCapacity) string {
 		return fmt.Sprintf("the scheduler has kept it off node %s, which it was to go to, since %s", pod.Node, clock(pod.RefusedSince))
 	}
 	return ""
+}
+
+// avoidFor is how long a node is of no use to a member that the scheduler has kept a pod of it off. Whatever it is that the
+// planner does not know of (an affinity of another pod, a port, a volume), it would be tried again and again.
+const avoidFor = 10 * time.Minute
+
+// remember reads which nodes the member avoids.
+func (c *candidate) remember(now time.Time) {
+	for _, a := range c.Avoided {
+		if now.Before(a.Until.Time) {
+			if c.avoided == nil {
+				c.avoided = map[string]time.Time{}
+			}
+			c.avoided[a.Node] = a.Until.Time
+		}
+	}
+}
+
+// avoid makes the member avoid a node that was fit for its pod and did not get it.
+func (c *candidate) avoid(pod *Pod, node *nodeCapacity, now time.Time) {
+	if node == nil || !node.Ready || node.Leaving || node.Cordoned || pod.RefusedSince.IsZero() {
+		return
+	}
+	if c.avoided == nil {
+		c.avoided = map[string]time.Time{}
+	}
+	c.avoided[node.Name] = microTime(now.Add(avoidFor)).Time
+}
+
+// avoids are the avoided nodes as the member's status records them, those that were avoided last where there are too many.
+func (c *candidate) avoids() []v1alpha1.AvoidedNode {
+	var out []v1alpha1.AvoidedNode
+	for _, name := range slices.Sorted(maps.Keys(c.avoided)) {
+		out = append(out, v1alpha1.AvoidedNode{Node: name, Until: microTime(c.avoided[name])})
+	}
+	if len(out) > v1alpha1.MaxAvoided {
+		slices.SortStableFunc(out, func(a, b v1alpha1.AvoidedNode) int { return b.Until.Compare(a.Until.Time) })
+		out = out[:v1alpha1.MaxAvoided]
+	}
+	return out
 }
 
 // wakeForRefused makes sure that a pass comes when a pod has been refused for long enough.

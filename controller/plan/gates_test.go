@@ -150,6 +150,36 @@ func TestRelease(t *testing.T) {
 	}
 }
 
+// TestRefusingNodesAreAvoided: a node that the scheduler has kept a pod off is given back and of no use to that member for a
+// while, though it seems to have room; others may have it.
+func TestRefusingNodesAreAvoided(t *testing.T) {
+	t.Parallel()
+	m := member("m", 1, 1, "a").holds("a", 1, "a-0").released(0, "a-0", time.Minute)
+	observed := plan.Observed{Members: []plan.Member{m.Member}, Pools: []plan.Pool{pool("a", 10)}, Nodes: nodes("a", 0, 1)}
+	d := plan.Plan(observed, noon).Members[0]
+	if got, want := summary(d), "a: 1 reserved, 0 held, 1 occupied; WaitingForNodes"; got != want {
+		t.Errorf("it decides %q, not %q", got, want)
+	}
+	if len(d.Avoided) != 1 || d.Avoided[0].Node != "a-0" || !d.Avoided[0].Until.Time.Equal(noon.Add(10*time.Minute)) {
+		t.Errorf("it avoids %+v", d.Avoided)
+	}
+	m.Pods, m.Gated = nil, []int32{0}
+	m.Reservations, m.Growth, m.Avoided = d.Reservations, d.Growth, d.Avoided
+	other := member("n", 1, 1, "a").gated(0)
+	observed.Members = []plan.Member{m.Member, other.Member}
+	decisions := plan.Plan(observed, noon.Add(time.Second))
+	if got, want := summary(decisions.Members[0]), "a: 1 reserved, 0 held; WaitingForNodes"; got != want {
+		t.Errorf("afterwards it decides %q, not %q", got, want)
+	}
+	if want := []plan.Assignment{{Index: 0, Node: "a-0"}}; !cmp.Equal(decisions.Members[1].Release, want) {
+		t.Errorf("another member's pod is released to %v, not to %v", decisions.Members[1].Release, want)
+	}
+	observed.Members = []plan.Member{m.Member}
+	if d := plan.Plan(observed, noon.Add(10*time.Minute)).Members[0]; len(d.Avoided) != 0 || len(d.Release) != 1 {
+		t.Errorf("after ten minutes it avoids %+v and releases %v", d.Avoided, d.Release)
+	}
+}
+
 // TestRefusedPodsAreLookedAtAgain: nothing but time makes a refused pod one that is made anew.
 func TestRefusedPodsAreLookedAtAgain(t *testing.T) {
 	t.Parallel()

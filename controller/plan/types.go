@@ -77,10 +77,11 @@ type Member struct {
 	// Gated are the ranks of its pods that wait behind the scheduling gate, in any order.
 	Gated []int32
 
-	// Reservations, Growth and TopologyDomain are what the last pass recorded in the member's status.
+	// Reservations, Growth, TopologyDomain and Avoided are what the last pass recorded in the member's status.
 	Reservations   []v1alpha1.Reservation
 	Growth         *v1alpha1.Growth
 	TopologyDomain string
+	Avoided        []v1alpha1.AvoidedNode
 }
 
 // Pod is a pod of a member that is bound to a node, or was released for one, and has not ended.
@@ -171,10 +172,11 @@ type Decisions struct {
 type Decision struct {
 	Key types.NamespacedName
 
-	// Reservations, Growth, TopologyDomain and Nodes are the wanted content of the member's status.
+	// Reservations, Growth, TopologyDomain, Avoided and Nodes are the wanted content of the member's status.
 	Reservations   []v1alpha1.Reservation
 	Growth         *v1alpha1.Growth
 	TopologyDomain string
+	Avoided        []v1alpha1.AvoidedNode
 	Nodes          int32
 
 	// Resize is the size to give the MiniCluster, or 0 to leave it.

@@ -189,7 +189,7 @@ func (w *world) reconcile(writes int) plan.Decisions {
 		}
 		m := byName(d)
 		m.Reservations, m.Growth, m.TopologyDomain = d.Reservations, d.Growth, d.TopologyDomain
-		m.FormerSize = m.Size
+		m.FormerSize, m.Avoided = m.Size, d.Avoided
 		if d.Growth == nil && w.slots(m, d.Reservations) >= int(m.Size) {
 			// What is lost from now on is lost to pods that had their nodes.
 			m.gates.complete = m.Size

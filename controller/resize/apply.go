@@ -24,7 +24,7 @@ func (r *Reconciler) apply(ctx context.Context, e *entry, d *plan.Decision, host
 	before, after := &e.member.Status, &member.Status
 	resizes := d.Resize != 0 && e.cluster != nil
 	recorded := equality.Semantic.DeepEqual(before.Reservations, after.Reservations) && equality.Semantic.DeepEqual(before.Growth, after.Growth) &&
-		before.TopologyDomain == after.TopologyDomain
+		before.TopologyDomain == after.TopologyDomain && equality.Semantic.DeepEqual(before.Avoided, after.Avoided)
 	if !equality.Semantic.DeepEqual(before, after) && (!resizes || !recorded) {
 		if err := r.Client.Status().Update(ctx, member); err != nil {
 			return fmt.Errorf("write the status of EnsembleMember %s: %w", e.key, err)

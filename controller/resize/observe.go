@@ -451,6 +451,7 @@ func (e *entry) value() plan.Member {
 		Growth:       e.member.Status.Growth,
 
 		TopologyDomain: e.member.Status.TopologyDomain,
+		Avoided:        e.member.Status.Avoided,
 	}
 	if e.cluster == nil {
 		return m

@@ -210,7 +210,11 @@ func TestRefusedSince(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := refusedSince(stripped.(*corev1.Pod)); !got.Equal(row.want) {
+		pod, is := stripped.(*corev1.Pod)
+		if !is {
+			t.Fatalf("%s: the stripped pod is a %T", name, stripped)
+		}
+		if got := refusedSince(pod); !got.Equal(row.want) {
 			t.Errorf("%s: refused since %s, not %s", name, got, row.want)
 		}
 	}

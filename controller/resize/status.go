@@ -19,7 +19,7 @@ func (r *Reconciler) fillStatus(member *v1alpha1.EnsembleMember, e *entry, d *pl
 	status.Size = e.size()
 	status.Reserved, status.Nodes = d.Reserved(), d.Nodes
 	status.Reservations, status.Growth = d.Reservations, d.Growth
-	status.Pools, status.TopologyDomain = inWords(d.Reservations), d.TopologyDomain
+	status.Pools, status.TopologyDomain, status.Avoided = inWords(d.Reservations), d.TopologyDomain, d.Avoided
 	status.Selector = minicluster.LabelJobName + "=" + member.Name
 	v1alpha1.SetConditions(&status.Conditions, member.Generation, metav1.NewTime(r.Clock.Now()), d.WhenReady, d.Conditions...)
 	if request := member.Spec.Request; request != nil && request.Size == member.Spec.Size {

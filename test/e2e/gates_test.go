@@ -134,6 +134,45 @@ func annotated(x *tenant) {
 	x.end(pool)
 }
 
+// refused: the scheduler keeps a pod off the node that it was released for, because of a pod of somebody else that our planner
+// knows nothing of. The pod is made anew, and gets another node.
+func refused(x *tenant) {
+	pool := x.pool("hpc", 10, "500ms")
+	cluster := x.miniCluster("m", 1, pool)
+	x.settled(cluster, 1)
+	x.patchPool(pool, `{"spec":{"minSize":2}}`)
+	x.nodes(pool, 2)
+	x.apply(`
+apiVersion: v1
+kind: Pod
+metadata: {name: recluse, namespace: %s}
+spec:
+  nodeSelector: {autoscaling.flux-framework.org/node-pool: %s}
+  tolerations: [{operator: Exists}]
+  affinity:
+    podAntiAffinity:
+      requiredDuringSchedulingIgnoredDuringExecution:
+      - topologyKey: kubernetes.io/hostname
+        labelSelector: {matchLabels: {app.kubernetes.io/name: m}}
+  containers: [{name: c, image: i, resources: {requests: {cpu: 100m}}}]
+`, x.namespace, pool)
+	x.until(func(s *history.State) string {
+		pod := s.Pods[x.key("recluse")]
+		return unless(pod != nil && pod.Status.Phase == corev1.PodRunning, "the pod that wants no pods of the member beside it does not run")
+	})
+	x.grant(cluster, "grow", 1)
+	x.event(cluster, v1alpha1.ReasonPodStranded, "the scheduler has kept it off node")
+	x.disturb()
+	x.settled(cluster, 2)
+	x.onHeldNodes(cluster)
+	x.nodes(pool, 3)
+	// The node was held by the member for a while, so it is released when it is empty.
+	x.deletePod("recluse")
+	x.nodes(pool, 2)
+	x.patchPool(pool, `{"spec":{"minSize":0}}`)
+	x.end(pool)
+}
+
 // annotate names the pools of a MiniCluster, or takes the annotation away when there are none.
 func (x *tenant) annotate(cluster types.NamespacedName, pools ...string) {
 	x.Helper()

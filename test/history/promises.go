@@ -256,18 +256,18 @@ func (c *checker) pod(pod *corev1.Pod) {
 	c.promise(false, "a pod before its node: pod %s/%s (released for %q) is Pending for want of a node: %s", pod.Namespace, pod.Name, pod.Annotations[v1alpha1.AnnotationNode], why)
 }
 
-// late reports whether a node that is held for the pod is there and has room for it. The scheduler, which has another view of
-// the cluster, has yet to see that: on a busy machine it may hear of a pod before it hears of the node.
+// late reports whether a node for the pod is there and has room for it: the one that it was released for, or one that is held for
+// its member. The scheduler, which has another view of the cluster, has yet to see that: on a busy machine it may hear of a
+// pod before it hears of the node. Or it knows what keeps the pod off that we do not.
 func (c *checker) late(member *v1alpha1.EnsembleMember, pod *corev1.Pod) bool {
-	only := pod.Annotations[v1alpha1.AnnotationNode]
-	for i := range member.Status.Reservations {
-		for _, name := range member.Status.Reservations[i].Held {
-			if node := c.state.Nodes[name]; (only == "" || only == name) && Ready(node) && c.fits(pod, node) {
-				return true
-			}
-		}
+	there := func(name string) bool {
+		node := c.state.Nodes[name]
+		return Ready(node) && c.fits(pod, node)
 	}
-	return false
+	if node := pod.Annotations[v1alpha1.AnnotationNode]; node != "" {
+		return there(node)
+	}
+	return slices.ContainsFunc(member.Status.Reservations, func(r v1alpha1.Reservation) bool { return slices.ContainsFunc(r.Held, there) })
 }
 
 // fits reports whether a node has room for what a pod requests.

@@ -49,7 +49,7 @@ func (a *application) prepare(c *chore) {
 	}
 	d := c.decision
 	resizes := d.Resize != 0 && c.cluster != nil
-	recorded := sameReservations(c.member.reservations, d.Reservations) && sameGrowth(c.member.growth, d.Growth) && c.member.domain == d.TopologyDomain
+	recorded := sameReservations(c.member.reservations, d.Reservations) && sameGrowth(c.member.growth, d.Growth) && c.member.domain == d.TopologyDomain && slices.Equal(c.member.avoided, d.Avoided)
 	size := c.member.size
 	if c.cluster != nil {
 		size = c.cluster.size
@@ -95,7 +95,7 @@ func (a *application) writeStatus(c *chore, size int32) bool {
 	d := c.decision
 	written := a.world.members.updateFrom(c.member, func(m *memberObject) {
 		m.reservations, m.growth, m.conditions, m.size = d.Reservations, d.Growth, d.Conditions, size
-		m.domain = d.TopologyDomain
+		m.domain, m.avoided = d.TopologyDomain, d.Avoided
 	})
 	if written == nil {
 		return false

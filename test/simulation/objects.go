@@ -36,7 +36,8 @@ type memberObject struct {
 	growth       *v1alpha1.Growth
 	conditions   []metav1.Condition
 	// domain is topologyDomain.
-	domain string
+	domain  string
+	avoided []v1alpha1.AvoidedNode
 }
 
 // clusterObject is a MiniCluster and its Job.

@@ -61,7 +61,7 @@ func planMember(m *memberObject, cluster *clusterObject) plan.Member {
 		Key: types.NamespacedName{Namespace: "default", Name: m.name}, Lifecycle: plan.Deleting,
 		Wants: m.wants, MinSize: m.minSize, Size: m.size, FormerSize: m.size, NodePools: m.pools, GrowthPolicy: m.policy, Placement: m.placement,
 		PodsPerNode: m.podsPerNode, GiveUpAfter: m.giveUpAfter, Reservations: m.reservations, Growth: m.growth,
-		TopologyKey: m.topologyKey, TopologyDomain: m.domain,
+		TopologyKey: m.topologyKey, TopologyDomain: m.domain, Avoided: m.avoided,
 	}
 	if cluster == nil {
 		return value
