@@ -39,11 +39,12 @@ type options struct {
 	logs                            string
 }
 
-// What -check allows pods without our label, as ratios to the same without us. They are what two equal things differ by on a
-// busy machine: a call to a webhook would double the median.
+// What -check allows pods without our label, as ratios to the same without us. Two equal things differ by that much on a
+// machine that does other things as well; a call to a webhook would all but double p50, and one that nobody answers takes
+// seconds.
 const (
-	mostMedian = 1.15
-	mostP99    = 1.6
+	mostP50 = 1.25
+	mostP99 = 3
 )
 
 func main() {
@@ -62,12 +63,12 @@ func dispatch(ctx context.Context, arguments []string, out, progress io.Writer) 
 	var o options
 	flags := flag.NewFlagSet("pods", flag.ContinueOnError)
 	flags.SetOutput(progress)
-	flags.IntVar(&o.creates, "creates", 2000, "number of pods to create in each way, one at a time, and again with several under way")
-	flags.IntVar(&o.binds, "binds", 400, "number of pods whose binding is waited for, in each way")
+	flags.IntVar(&o.creates, "creates", 1000, "number of pods to create in each way, one at a time, and again with several under way")
+	flags.IntVar(&o.binds, "binds", 320, "number of pods whose binding is waited for, in each way")
 	flags.IntVar(&o.rounds, "rounds", 8, "number of turns that these are spread over")
 	flags.IntVar(&o.callers, "callers", 8, "number of pods being created at any time, where it is several")
 	flags.StringVar(&o.logs, "logs", "", "directory for the logs of all processes; without it they go away at the end")
-	flags.BoolVar(&o.check, "check", false, fmt.Sprintf("fail when pods without our label take more than %g times as long as without us (p99: %g times), or reach the controller", mostMedian, mostP99))
+	flags.BoolVar(&o.check, "check", false, fmt.Sprintf("fail when pods without our label take more than %g times as long as without us (p99: %d times), or reach the controller", mostP50, mostP99))
 	if err := flags.Parse(arguments); err != nil {
 		return err
 	}
@@ -88,7 +89,11 @@ func run(ctx context.Context, o *options, out, progress io.Writer) (err error) {
 	started := time.Now()
 	// controller-runtime would complain that nobody reads its log.
 	ctrllog.SetLogger(logr.Discard())
-	s, err := system.Start(ctx, system.Options{Progress: progress, LogDir: o.logs})
+	s, err := system.Start(ctx, system.Options{
+		Progress: progress, LogDir: o.logs,
+		// Most of the time would be spent on deleting the pods of one turn before the next.
+		APIServerArguments: []string{"--delete-collection-workers=8"},
+	})
 	if err != nil {
 		return err
 	}

@@ -40,33 +40,32 @@ func (m *measured) percentile(w way, p int) time.Duration {
 	return figures.Percentile(slices.Concat(m.turns[w.name]...), p)
 }
 
-// ratio is that of a percentile to the one without us.
-func (m *measured) ratio(w way, p int) float64 {
-	return m.percentile(w, p).Seconds() / m.percentile(ways[0], p).Seconds()
+// ratios are those of a percentile to the one without us in the same round, in order.
+func (m *measured) ratios(w way, p int) []float64 {
+	var out []float64
+	for i, turn := range m.turns[w.name] {
+		out = append(out, figures.Percentile(turn, p).Seconds()/figures.Percentile(m.turns[ways[0].name][i], p).Seconds())
+	}
+	slices.Sort(out)
+	return out
 }
 
-// spread are the least and the greatest ratio of the medians of one round: what a ratio may be by chance.
-func (m *measured) spread(w way) (least, greatest float64) {
-	for i, turn := range m.turns[w.name] {
-		ratio := figures.Median(turn).Seconds() / figures.Median(m.turns[ways[0].name][i]).Seconds()
-		if i == 0 {
-			least, greatest = ratio, ratio
-		}
-		least, greatest = min(least, ratio), max(greatest, ratio)
-	}
-	return least, greatest
+// ratio is the median of the ratios: what happens to the machine in one round does not count.
+func (m *measured) ratio(w way, p int) float64 {
+	ratios := m.ratios(w, p)
+	return (ratios[(len(ratios)-1)/2] + ratios[len(ratios)/2]) / 2
 }
 
 func (m *measured) table() *figures.Table {
-	t := figures.NewTable("pods", "created", "p50 ms", "p99 ms", "ratio p50", "p99", "p50 by round")
+	t := figures.NewTable("pods", "created", "p50 ms", "p99 ms", "ratio of p50", "least", "greatest", "of p99")
 	for _, w := range ways {
 		turns := m.turns[w.name]
 		if len(turns) == 0 {
 			continue
 		}
-		least, greatest := m.spread(w)
+		ratios := m.ratios(w, 50)
 		t.Add(w.name, figures.Thousands(len(slices.Concat(turns...))), figures.Milliseconds(m.percentile(w, 50)), figures.Milliseconds(m.percentile(w, 99)),
-			fmt.Sprintf("%.2f", m.ratio(w, 50)), fmt.Sprintf("%.2f", m.ratio(w, 99)), fmt.Sprintf("%.2f to %.2f", least, greatest))
+			fmt.Sprintf("%.2f", m.ratio(w, 50)), fmt.Sprintf("%.2f", ratios[0]), fmt.Sprintf("%.2f", ratios[len(ratios)-1]), fmt.Sprintf("%.2f", m.ratio(w, 99)))
 	}
 	return t
 }
@@ -79,8 +78,8 @@ func (r *report) print(out io.Writer) error {
 			asked.Add(w.name, figures.Thousands(len(slices.Concat(created...))), figures.Thousands(r.reviews[w.name]))
 		}
 	}
-	_, err := fmt.Fprintf(out, `Creation of a pod through the API server, one at a time, in %d rounds. The last column is the least and the greatest ratio of
-one round.
+	_, err := fmt.Fprintf(out, `Creation of a pod through the API server, one at a time. A ratio is to the pods without us of the same round: the median, the
+least and the greatest of %d rounds.
 
 %s
 Creation of pods, %d under way at any time
@@ -107,11 +106,11 @@ func (r *report) missed() (missed []string) {
 			continue
 		}
 		for _, m := range []*measured{r.serial, r.concurrent, r.bound} {
-			if ratio := m.ratio(w, 50); ratio > mostMedian {
-				missed = append(missed, fmt.Sprintf("%s, %s: the median is %.2f times what it is without us; the target is %g at most", m.name, w.name, ratio, mostMedian))
+			if ratio := m.ratio(w, 50); ratio > mostP50 {
+				missed = append(missed, fmt.Sprintf("%s, %s: p50 is %.2f times what it is without us; the target is %g at most", m.name, w.name, ratio, mostP50))
 			}
 			if ratio := m.ratio(w, 99); ratio > mostP99 {
-				missed = append(missed, fmt.Sprintf("%s, %s: p99 is %.2f times what it is without us; the target is %g at most", m.name, w.name, ratio, mostP99))
+				missed = append(missed, fmt.Sprintf("%s, %s: p99 is %.2f times what it is without us; the target is %d at most", m.name, w.name, ratio, mostP99))
 			}
 		}
 	}
