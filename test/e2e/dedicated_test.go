@@ -23,7 +23,7 @@ func strangers(x *tenant) {
 	// From now on no machine comes.
 	x.poolOf("hpc", 10, false, alwaysFails)
 	cluster := x.miniCluster("m", 5, pool)
-	x.waits(cluster, 5, 3)
+	x.gangWaits(cluster, 5, 3)
 	held := x.held(cluster)
 
 	x.apply(`
@@ -58,7 +58,7 @@ spec:
 		}
 		return unless(running == 6, "%d of 6 strangers run", running)
 	})
-	x.waits(cluster, 5, 3)
+	x.gangWaits(cluster, 5, 3)
 
 	x.apply(`
 apiVersion: v1
@@ -74,7 +74,7 @@ spec:
 		x.Errorf("the guest is on %s, and the nodes %v were held", node, held)
 	}
 	x.disturb()
-	x.waits(cluster, 5, 2)
+	x.gangWaits(cluster, 5, 2)
 	x.says(cluster, v1alpha1.ConditionCapacityReady, v1alpha1.ReasonWaitingForNodes, "2 of 5 nodes are Ready in "+pool)
 	if now := x.held(cluster); slices.Contains(now, node) {
 		x.Errorf("the guest is on %s, and the member holds it still: %v", node, now)
@@ -97,8 +97,8 @@ spec:
 	x.poolGone(pool)
 }
 
-// waits waits until all pods of a MiniCluster are gated while so many Ready nodes are held for it, and no pod of its is on any.
-func (x *tenant) waits(cluster types.NamespacedName, pods, nodes int) {
+// gangWaits waits until all pods of a MiniCluster are gated while so many Ready nodes are held for it, and no pod of its is on any.
+func (x *tenant) gangWaits(cluster types.NamespacedName, pods, nodes int) {
 	x.Helper()
 	x.until(func(s *history.State) string {
 		gated, ready := x.gatedPods(s, cluster), 0
