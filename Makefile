@@ -168,13 +168,15 @@ trace: ## Replay a trace of requests, CSV=path, and compare nodes first with pat
 	@go run ./test/simulation/cmd/trace -csv '$(CSV)' $(TRACE_FLAGS)
 
 .PHONY: bench
-bench: ## Run the benchmarks: the parts' own, then what Cluster Autoscaler and members see (eight minutes).
+bench: ## Run the benchmarks: the parts' own, then what Cluster Autoscaler, members and all pods see (nine minutes).
 	@echo "compiling and running the benchmarks of the packages"
 	@go test -run '^$$' -bench . $(TEST_FLAGS) $(PACKAGES)
 	@echo "compiling and running the benchmark of the provider"
 	@go run ./test/bench $(BENCH_FLAGS)
 	@echo "compiling and running the benchmark of members"
 	@go run ./test/bench/members
+	@echo "compiling and running the benchmark of pods"
+	@go run ./test/bench/pods
 
 .PHONY: presubmit
 presubmit: ## What has to pass before a change goes in: build, verify, lint, test.

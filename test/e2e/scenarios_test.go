@@ -42,6 +42,7 @@ var scenarios = map[string]func(*tenant){
 	"the scheduler refuses a node":         refused,
 	"it is unmanaged while its pods wait":  gatesOpen,
 	"a MiniCluster that runs is annotated": annotated,
+	"strangers come to a dedicated pool":   strangers,
 }
 
 // TestScenarios runs them undisturbed, then again with each of our programs killed in the middle of things.
