@@ -82,7 +82,7 @@ spec:
 
 	x.poolOf("hpc", 10, false, "{bootDelay: 500ms}")
 	x.settled(cluster, 5)
-	x.event(cluster, v1alpha1.ReasonPodsReleased, "released 5 pods of size 5 to their nodes")
+	x.event(cluster, v1alpha1.ReasonPodsReleased, "released 5 pods of size 5 to 5 nodes")
 	x.onHeldNodes(cluster)
 	x.nodes(pool, 6)
 	if now, uid := x.guest(); now != node || uid != guest {
