@@ -39,6 +39,7 @@ var scenarios = map[string]func(*tenant){
 	"the pods of a new one wait":           gatedCreation,
 	"the pods of an edit wait":             gatedEdit,
 	"pods die":                             podDies,
+	"pools are asked in order":             poolsInOrder,
 	"the scheduler refuses a node":         refused,
 	"it is unmanaged while its pods wait":  gatesOpen,
 	"a MiniCluster that runs is annotated": annotated,
