@@ -17,6 +17,7 @@ import (
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -376,6 +377,10 @@ func (s *System) directWebhooks(ctx context.Context, address string) error {
 	for _, name := range names {
 		mutating := &admissionregistrationv1.MutatingWebhookConfiguration{}
 		if err := s.Client.Get(ctx, client.ObjectKey{Name: name}, mutating); err != nil {
+			if apierrors.IsNotFound(err) && os.Getenv(PreviousControllerVariable) != "" {
+				// A controller of an older release has none.
+				continue
+			}
 			return fmt.Errorf("read the configuration of the webhooks: %w", err)
 		}
 		for i := range mutating.Webhooks {
