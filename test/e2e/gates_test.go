@@ -3,13 +3,11 @@ package e2e
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/history"
@@ -176,14 +174,11 @@ spec:
 // annotate names the pools of a MiniCluster, or takes the annotation away when there are none.
 func (x *tenant) annotate(cluster types.NamespacedName, pools ...string) {
 	x.Helper()
-	list := "null"
-	if len(pools) > 0 {
-		list = strconv.Quote(strings.Join(pools, ","))
+	if len(pools) == 0 {
+		x.setAnnotation(cluster, v1alpha1.AnnotationNodePools, nil)
+		return
 	}
-	patch := client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%s}}}`, v1alpha1.AnnotationNodePools, list))
-	if err := shared.Client.Patch(x.Context(), object(cluster), patch); err != nil {
-		x.Fatal(err)
-	}
+	x.setAnnotation(cluster, v1alpha1.AnnotationNodePools, new(strings.Join(pools, ",")))
 }
 
 // gatedPods are the names of the pods of a MiniCluster that wait behind the gate.

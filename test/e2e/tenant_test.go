@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -401,17 +402,27 @@ func (x *tenant) edit(cluster types.NamespacedName, size int) {
 	}
 }
 
-// setGrowthPolicy annotates a MiniCluster as a user does, and waits until its member has the policy.
-func (x *tenant) setGrowthPolicy(cluster types.NamespacedName, policy v1alpha1.GrowthPolicy) {
+// setAnnotation gives a MiniCluster an annotation as a user does, or takes it away when the value is nil. The webhook is asked, and does
+// not answer while another test has its process killed: the user tries again.
+func (x *tenant) setAnnotation(cluster types.NamespacedName, name string, value *string) {
 	x.Helper()
-	patch := client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, v1alpha1.AnnotationGrowthPolicy, policy))
-	// The webhook is not asked while its process is being killed by another test.
-	shared.serving.RLock()
-	err := shared.Client.Patch(x.Context(), object(cluster), patch)
-	shared.serving.RUnlock()
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": map[string]any{name: value}}})
 	if err != nil {
 		x.Fatal(err)
 	}
+	var last error
+	if err := wait.PollUntilContextTimeout(x.Context(), 100*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
+		last = shared.Client.Patch(ctx, object(cluster), client.RawPatch(types.MergePatchType, patch))
+		return !system.NotAnswered(last), nil
+	}); err != nil || last != nil {
+		x.Fatal(errors.Join(err, last))
+	}
+}
+
+// setGrowthPolicy annotates a MiniCluster, and waits until its member has the policy.
+func (x *tenant) setGrowthPolicy(cluster types.NamespacedName, policy v1alpha1.GrowthPolicy) {
+	x.Helper()
+	x.setAnnotation(cluster, v1alpha1.AnnotationGrowthPolicy, new(string(policy)))
 	x.until(func(s *history.State) string {
 		if m := s.Members[cluster]; m == nil || m.Spec.GrowthPolicy != policy {
 			return fmt.Sprintf("%s has not the growth policy %s", cluster, policy)
