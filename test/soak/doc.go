@@ -7,6 +7,6 @@
 //
 //	go test ./test/soak -v -args -soak.seed=7
 //
-// Each member has one pool. Of members with lists of pools the pods go to any pool of the list, and so to nodes that are held
-// for others; where a pool is full, such a swap leaves a growth waiting for its provisionTimeout. -soak.lists shows that.
+// Each member has one pool, or with -soak.lists two, of which it takes nodes in order: the pods go to the nodes that are held for
+// their member, whatever pools they could go to.
 package soak

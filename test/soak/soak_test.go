@@ -19,7 +19,7 @@ import (
 
 var (
 	seedFlag  = flag.Uint64("soak.seed", 41, "where the draws begin; 0 for another one each time")
-	listsFlag = flag.Bool("soak.lists", false, "let members list two pools each, which does not come to rest every time")
+	listsFlag = flag.Bool("soak.lists", false, "let members list two pools each")
 )
 
 func TestMain(m *testing.M) {
