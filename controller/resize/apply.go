@@ -15,9 +15,10 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
 )
 
-// apply carries out the decision for one member: the status first, because a size must not be given that no recorded
-// reservation stands behind, then the pods that may go to their nodes, then the resize. When the reservation is recorded already, the status waits for the next
-// pass, which the resize brings: it tells of the new size, and one write does for both.
+// apply carries out the decision for one member: the status first, because no size must be given and no pod be released that no
+// recorded reservation stands behind, then the pods that may go to their nodes, then the resize. When the reservation is
+// recorded already, the status waits for the next pass, which the resize brings: it tells of the new size, and one write
+// does for both.
 func (r *Reconciler) apply(ctx context.Context, e *entry, d *plan.Decision, hosts map[string]string) error {
 	member := e.member.DeepCopy()
 	r.fillStatus(member, e, d)
