@@ -104,7 +104,7 @@ func TestNothingIsLeftWhenTheParentDies(t *testing.T) {
 			if len(found.Pids) != len(components())+2 || found.Directory == "" {
 				t.Fatalf("the parent told of %+v, want all components and the program with its child", found)
 			}
-			eventually(t, 10*time.Second, func(context.Context) error { return found.remaining() })
+			eventually(t, time.Minute, func(context.Context) error { return found.remaining() })
 		})
 	}
 }

@@ -107,7 +107,7 @@ func waitForGroup(t *testing.T, group int) {
 	t.Helper()
 	ticker := time.NewTicker(10 * time.Millisecond)
 	defer ticker.Stop()
-	bound := time.After(10 * time.Second)
+	bound := time.After(time.Minute)
 	for syscall.Kill(-group, 0) == nil {
 		select {
 		case <-ticker.C:
@@ -147,7 +147,7 @@ func waitForLog(t *testing.T, process *Process, word string) {
 	t.Helper()
 	ticker := time.NewTicker(10 * time.Millisecond)
 	defer ticker.Stop()
-	bound := time.After(10 * time.Second)
+	bound := time.After(time.Minute)
 	for {
 		log, err := os.ReadFile(process.LogFile())
 		if err != nil {

@@ -61,7 +61,7 @@ func manyAtOnce() error {
 	if given {
 		return nil
 	}
-	return flag.Set("test.parallel", strconv.Itoa(3*runtime.GOMAXPROCS(0)))
+	return flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0)))
 }
 
 // withSystem runs the tests. Logs of a run that failed are kept and named.
