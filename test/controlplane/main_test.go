@@ -65,7 +65,7 @@ func runAndTrace(plane *controlplane.ControlPlane) (traces, error) {
 		}
 	}
 	child := 0
-	err = wait.PollUntilContextTimeout(context.Background(), pollInterval, 10*time.Second, true, func(context.Context) (bool, error) {
+	err = wait.PollUntilContextTimeout(context.Background(), pollInterval, time.Minute, true, func(context.Context) (bool, error) {
 		content, err := os.ReadFile(program.LogFile())
 		if err != nil {
 			return false, err
