@@ -8,6 +8,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -93,7 +94,11 @@ func (r *Reconciler) recreate(ctx context.Context, e *entry, stranded []plan.Str
 		}
 		// A pod that was bound in the meantime stays.
 		preconditions := client.Preconditions{UID: &pod.UID, ResourceVersion: &pod.ResourceVersion}
-		if err := r.Client.Delete(ctx, pod, preconditions); client.IgnoreNotFound(err) != nil {
+		switch err := r.Client.Delete(ctx, pod, preconditions); {
+		case apierrors.IsNotFound(err):
+			// It was told when the pod was deleted; the cache has yet to hear of that.
+			continue
+		case err != nil:
 			return fmt.Errorf("delete pod %s/%s, which is to be made anew: %w", pod.Namespace, pod.Name, err)
 		}
 		r.Metrics.steps.WithLabelValues(v1alpha1.ReasonPodStranded).Inc()
