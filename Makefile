@@ -131,8 +131,8 @@ test: ## Run all tests, those on the embedded control plane included (its first 
 		race=; echo "no C compiler ($$(go env CC)) found, and the race detector needs one: testing without -race" >&2; \
 	fi; \
 	echo "compiling and running the tests (with a cold cache the first result takes some minutes)"; \
-	echo go test $$race -count=1 -timeout 40m -p 2 $(TEST_FLAGS) $(PACKAGES); \
-	go test $$race -count=1 -timeout 40m -p 2 $(TEST_FLAGS) $(PACKAGES)
+	echo go test $$race -count=1 -timeout 80m -p 2 $(TEST_FLAGS) $(PACKAGES); \
+	go test $$race -count=1 -timeout 80m -p 2 $(TEST_FLAGS) $(PACKAGES)
 
 .PHONY: demo
 demo: export BOOT_DELAY := $(BOOT_DELAY)
@@ -168,7 +168,7 @@ trace: ## Replay a trace of requests, CSV=path, and compare nodes first with pat
 	@go run ./test/simulation/cmd/trace -csv '$(CSV)' $(TRACE_FLAGS)
 
 .PHONY: bench
-bench: ## Run the benchmarks: the parts' own, then what Cluster Autoscaler, members and all pods see (nine minutes).
+bench: ## Run the benchmarks: the parts' own, then what Cluster Autoscaler, members and all pods see (eleven minutes).
 	@echo "compiling and running the benchmarks of the packages"
 	@go test -run '^$$' -bench . $(TEST_FLAGS) $(PACKAGES)
 	@echo "compiling and running the benchmark of the provider"

@@ -100,6 +100,9 @@ stop() {
 		fail "The pods of Deployment $namespace/$1 are not gone after $TIMEOUT seconds; see why with kubectl -n $namespace get pods, and run it again."
 }
 
+# context prints a kubeconfig with what kubectl reaches the cluster by.
+context() { k config view --raw --flatten --minify; }
+
 # ungate releases all pods that wait for nodes of ours. It reaches the cluster that kubectl does.
 ungate() {
 	(
@@ -107,7 +110,7 @@ ungate() {
 		kubeconfig=$(mktemp)
 		trap 'rm -f "$kubeconfig"' EXIT
 		trap 'exit 1' INT TERM
-		k config view --raw --flatten --minify >"$kubeconfig"
+		context >"$kubeconfig"
 		# shellcheck disable=SC2086 # It is several words.
 		$CONTROLLER ungate --kubeconfig="$kubeconfig"
 	)
@@ -126,8 +129,15 @@ disown() {
 	done
 }
 
+# Whatever a later step needs is tried here.
 check() {
 	say "1/8 what is there"
+	all=$(k kustomize "$MANIFESTS") || fail "MANIFESTS is $MANIFESTS; it has to be the directory that was applied. This run has changed nothing."
+	context >/dev/null || fail "The kubeconfig has to have a current context: the controller's ungate, which lets waiting pods be scheduled,
+reaches the cluster by it. This run has changed nothing."
+	# shellcheck disable=SC2086 # It is several words.
+	$CONTROLLER --version || fail "CONTROLLER is $CONTROLLER, which does not run. Its ungate lets waiting pods be scheduled; where it
+is not given, it is built, which needs Go. This run has changed nothing."
 	refuse_paused
 	refuse_work "This run has changed nothing."
 	pools=$(pools)
@@ -138,10 +148,10 @@ check() {
 # Without the webhooks nothing is refused for want of the controller, and without the policy no new pod gets a gate.
 admission() {
 	say "2/8 webhooks, and the policy that gives new pods their gate"
-	# An API server may be too old for some of the kinds.
-	served=$(k api-resources --api-group=admissionregistration.k8s.io -o name)
+	# An API server may be too old for some of the kinds. Discovery of all groups fails when any other server is down.
+	served=$(k get --raw /apis/admissionregistration.k8s.io/v1)
 	for kind in validatingwebhookconfigurations mutatingwebhookconfigurations mutatingadmissionpolicybindings mutatingadmissionpolicies; do
-		case "$served" in *"$kind."*) ;; *) continue ;; esac
+		case "$served" in *"\"$kind\""*) ;; *) continue ;; esac
 		list=$(k get "$kind.admissionregistration.k8s.io" -o name)
 		for object in $(printf '%s\n' "$list" | grep -E '/ensemble-autoscaler(-[a-z-]+)?$' || true); do
 			k delete "$object" --ignore-not-found
@@ -238,7 +248,7 @@ rest() {
 		disown nodes "$group/node-pool" KwokMachine "$group/v1alpha1"
 		k delete "kwokmachines.$group" --all --cascade=orphan --timeout="${TIMEOUT}s"
 	fi
-	k kustomize "$MANIFESTS" | awk '
+	printf '%s\n' "$all" | awk '
 		function end() { if (kind != "Namespace" && kind !~ /^MutatingAdmissionPolicy/) printf "---\n%s", text; text = kind = "" }
 		/^---$/ { end(); next }
 		/^kind: / { kind = $2 }

@@ -286,8 +286,8 @@ type Growth struct {
 	// Size is the size that the member grows to.
 	Size int32 `json:"size"`
 
-	// Served is the part of the MiniCluster's size that had its nodes when the growth began. A pod of it that has died goes
-	// back to its place; those beyond wait for the nodes of all.
+	// Served is the part of the MiniCluster's size that had its nodes when the growth began, or has had them since. A pod of it
+	// that has died goes back to its place; those beyond wait for the nodes of all.
 	// +optional
 	Served int32 `json:"served,omitempty"`
 

@@ -118,7 +118,7 @@ type NodePoolSpec struct {
 type ScaleDown struct {
 	// Delay is how long a node that a member has given up stays for the next growth, before it is released. A growth
 	// that finds enough of them waits for no machine. They are paid for meanwhile; Cluster Autoscaler is kept from
-	// removing them.
+	// removing them. A node that somebody else's pod comes to does not stay any longer than that pod.
 	// +kubebuilder:default="0s"
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=32
@@ -262,7 +262,8 @@ type NodePoolStatus struct {
 	// +optional
 	OrderedFrom int64 `json:"orderedFrom,omitempty"`
 
-	// FailedMachines names the machines that have failed and are not deleted yet.
+	// FailedMachines names the machines that have failed and are not deleted yet: of those that are not in
+	// spec.machinesToDelete at most 1000. Others that have failed follow when these are gone, or before they are deleted.
 	// +optional
 	// +listType=set
 	FailedMachines []string `json:"failedMachines,omitempty"`

@@ -142,6 +142,10 @@ func runEnsembles(ctx context.Context, mgr manager.Manager, config *Config, secu
 	return nil
 }
 
+// refusedTokens is how often requests with a token may be refused to one address. Whoever has the right one does not need as
+// many, and each costs the API server one review or two.
+var refusedTokens = endpoint.Rate{PerSecond: 1, Burst: 20}
+
 // serve adds the ensemble endpoint to the manager.
 func serve(ctx context.Context, mgr manager.Manager, synced *process.Synced, config *Config, security *mutualtls.Security) error {
 	log := mgr.GetLogger()
@@ -157,7 +161,7 @@ func serve(ctx context.Context, mgr manager.Manager, synced *process.Synced, con
 	}
 	members := endpoint.New(endpoint.Options{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Events: mgr.GetEventRecorder(name), Log: log.WithName("endpoint"), Clock: clock.RealClock{},
-		Metrics: counts, Rate: config.Member, Audience: config.TokenAudience, TrustUnknown: config.Insecure,
+		Metrics: counts, Rate: config.Member, RefusedTokens: refusedTokens, Audience: config.TokenAudience, TrustUnknown: config.Insecure,
 	})
 	var options []grpc.ServerOption
 	if security != nil {

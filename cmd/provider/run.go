@@ -26,6 +26,7 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/machines/kwok"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/pool"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/server"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/server/wire"
 )
 
 // name is that of the lease and of the events.
@@ -138,8 +139,15 @@ func serve(ctx context.Context, mgr manager.Manager, watches *process.Watches, c
 	})
 }
 
-// expanderRate is how often one address may ask the expander. Cluster Autoscaler asks once in a loop.
-const expanderRate, expanderBurst = 5, 20
+const (
+	// expanderRate is how often one address may ask the expander in a second, expanderBurst how often at once, unless the flags
+	// allow less or set no limit. Cluster Autoscaler asks once in a loop.
+	expanderRate, expanderBurst = 5, 20
+	// expanderStreams is how many requests one connection may have under way, expanderConnections how many of them there may
+	// be. Each request may occupy some hundred MiB, before it is known from whom it is. Cluster Autoscaler has one connection,
+	// and waits for the answer to one request before it has another; the second connection is for one that takes over.
+	expanderStreams, expanderConnections = 1, 2
+)
 
 // serveExpander is the server of the expander, nil for none. It has a port of its own: Cluster Autoscaler shows no
 // certificate to an expander, and its requests are large.
@@ -152,8 +160,9 @@ func serveExpander(config *Config, provider *server.CloudProvider, security *mut
 		return nil, err
 	}
 	limits := config.Limits
-	limits.RequestsPerSecond, limits.Burst, limits.RequestBytes, limits.Streams = expanderRate, expanderBurst, config.ExpanderBytes, 4
-	options := traces.ServerOptions()
+	limits.RequestsPerSecond, limits.Burst = min(expanderRate, limits.RequestsPerSecond), min(expanderBurst, limits.Burst)
+	limits.RequestBytes, limits.Streams, limits.Connections = config.ExpanderBytes, expanderStreams, expanderConnections
+	options := append(traces.ServerOptions(), grpc.ForceServerCodecV2(wire.NewCodec()))
 	if security != nil {
 		options = append(options, security.ServerTLS())
 	}

@@ -9,7 +9,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
@@ -17,8 +16,9 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
 )
 
-// asksForGrowth are the annotations that are about growing, and of no use to a MiniCluster that cannot.
-var asksForGrowth = []string{v1alpha1.AnnotationGrowthPolicy, v1alpha1.AnnotationRequestPolicy, v1alpha1.AnnotationGiveUpAfter}
+// ofChange are the annotations that are about changes of the size, and of no use where it cannot change. The growth policy is
+// not among them: it concerns the first size too.
+var ofChange = []string{v1alpha1.AnnotationRequestPolicy, v1alpha1.AnnotationGiveUpAfter}
 
 // ExamineNew looks at a MiniCluster that is to be managed from its creation on, with what Prepare has added.
 func ExamineNew(u *unstructured.Unstructured, pools *Pools, at Place) *Findings {
@@ -33,6 +33,7 @@ func ExamineNew(u *unstructured.Unstructured, pools *Pools, at Place) *Findings 
 		return f
 	}
 	f.name(u, draft, at)
+	f.containers(draft, at)
 	f.sizes(draft, annotations, at)
 	names := PoolsOf(u)
 	if missing := pools.missing(names); missing != "" {
@@ -43,11 +44,12 @@ func ExamineNew(u *unstructured.Unstructured, pools *Pools, at Place) *Findings 
 		// What is wrong already would be told again in other words.
 		return f
 	}
-	member, err := memberOf(u, names)
+	parsed, err := minicluster.Parse(u)
 	if err != nil {
 		f.refuse(unreadable(err, at))
 		return f
 	}
+	member := memberOf(parsed, parsed, names)
 	f.states(names, pools, at)
 	f.room(member, draft, pools, at)
 	f.confinement(draft, names, at)
@@ -55,18 +57,14 @@ func ExamineNew(u *unstructured.Unstructured, pools *Pools, at Place) *Findings 
 	return f
 }
 
-// memberOf is what the planner will know of a MiniCluster.
-func memberOf(u *unstructured.Unstructured, names []string) (*plan.Member, error) {
-	parsed, err := minicluster.Parse(u)
-	if err != nil {
-		return nil, err
-	}
+// memberOf is what the planner will know of a MiniCluster with such pods.
+func memberOf(parsed, pods *minicluster.MiniCluster, names []string) *plan.Member {
 	member := &plan.Member{
 		NodePools: names, Size: parsed.Size, Placement: parsed.Placement, PodsPerNode: plan.PodsPerNode(&parsed.PodsPerNode),
-		PodRequests: plan.ResourcesOf(parsed.PodRequests), Tolerations: parsed.Tolerations,
+		PodRequests: plan.ResourcesOf(pods.PodRequests), Tolerations: pods.Tolerations,
 	}
 	member.PodRequests[corev1.ResourcePods] = 1
-	return member, nil
+	return member
 }
 
 // annotation judges the value of one annotation, if it is one of ours.
@@ -87,21 +85,17 @@ func (f *Findings) annotation(key, value string, at Place) {
 
 // name judges the name, which its pods carry in a label.
 func (f *Findings) name(u *unstructured.Unstructured, draft *minicluster.Draft, at Place) {
-	name := u.GetName()
-	switch {
-	case u.GetGenerateName() != "" && draft.PodLabels[v1alpha1.LabelMember] != name:
+	if u.GetGenerateName() != "" && draft.PodLabels[v1alpha1.LabelMember] != u.GetName() {
 		f.refuse(field.Forbidden(at.Metadata.Child("generateName"),
 			"a MiniCluster that is to be managed needs metadata.name: its pods carry the name in a label, which is written before the API server makes one up"))
-	case len(validation.IsValidLabelValue(name)) > 0:
-		f.refuse(field.Invalid(at.Metadata.Child("name"), name,
-			fmt.Sprintf("must have at most %d characters: the pods carry it in a label", validation.LabelValueMaxLength)))
+		return
 	}
+	f.named(u.GetName(), max(draft.Size, draft.MaxSize), draft, at)
 }
 
 // sizes judges what the Flux Operator ignores without a sign, and what keeps a MiniCluster from growing.
 func (f *Findings) sizes(draft *minicluster.Draft, annotations map[string]string, at Place) {
 	size, minSize, maxSize := at.Spec.Child("size"), at.Spec.Child("minSize"), at.Spec.Child("maxSize")
-	const ignored = ": the Flux Operator ignores such a MiniCluster without a sign"
 	switch {
 	case draft.Size < 1:
 		f.refuse(field.Invalid(size, draft.Size, "must be at least 1"+ignored))
@@ -120,14 +114,23 @@ func (f *Findings) sizes(draft *minicluster.Draft, annotations map[string]string
 	if draft.MaxSize != 0 {
 		return
 	}
-	for _, key := range asksForGrowth {
-		if _, has := annotations[key]; has {
+	// Where it can shrink it can also grow back, and what is said of that is of use. Where it cannot, growth is all that can be
+	// meant, and every request would be DENIED.
+	first := max(draft.Size, 1)
+	for _, key := range ofChange {
+		if _, has := annotations[key]; has && max(draft.MinSize, 1) >= first {
 			f.refuse(field.Required(maxSize, fmt.Sprintf(
-				"%s is about growing, and without maxSize the Flux Operator lets no MiniCluster grow above its first size", at.Annotation(key))))
+				"%s is about changes of the size, which is always %d: it cannot shrink, and without maxSize the Flux Operator lets no MiniCluster grow above its first size",
+				at.Annotation(key), first)))
 			return
 		}
 	}
-	f.warn(maxSize, "is not set: the MiniCluster cannot grow above its first size, %d, and requests to grow will be DENIED", max(draft.Size, 1))
+	f.cannotGrow(first, at)
+}
+
+// cannotGrow warns of a MiniCluster without maxSize.
+func (f *Findings) cannotGrow(greatest int32, at Place) {
+	f.warn(at.Spec.Child("maxSize"), "is not set: the MiniCluster cannot grow above its first size, %d, and requests to grow will be DENIED", greatest)
 }
 
 // evictable warns of pods that Cluster Autoscaler may move.
@@ -151,28 +154,21 @@ func (f *Findings) states(names []string, pools *Pools, at Place) {
 	}
 }
 
-// poolOf is what the planner knows of a NodePool that has a bearing on what fits.
-func poolOf(pool *v1alpha1.NodePool) plan.Pool {
-	return plan.Pool{Name: pool.Name, MaxSize: pool.Spec.MaxSize, Allocatable: plan.ResourcesOf(pool.Spec.Template.AllocatableOrCapacity())}
+// poolsOf is what the planner knows of NodePools that has a bearing on what fits.
+func poolsOf(names []string, pools *Pools) []plan.Pool {
+	all := make([]plan.Pool, len(names))
+	for i, name := range names {
+		pool := pools.Named[name]
+		all[i] = plan.Pool{Name: name, MaxSize: pool.Spec.MaxSize, Allocatable: plan.ResourcesOf(pool.Spec.Template.AllocatableOrCapacity())}
+	}
+	return all
 }
 
 // room judges whether a pod fits a node, and whether there can ever be as many nodes as the first size wants.
 func (f *Findings) room(member *plan.Member, draft *minicluster.Draft, pools *Pools, at Place) {
-	var all []plan.Pool
-	var tooLarge []string
-	for _, name := range member.NodePools {
-		pool := poolOf(pools.Named[name])
-		all = append(all, pool)
-		if why := plan.TooLarge(member, pool); why != "" {
-			tooLarge = append(tooLarge, why)
-		}
-	}
-	if len(tooLarge) == len(all) {
-		f.refuse(field.Invalid(f.tooLargeAt(member, all, at), shareOf(member), strings.Join(tooLarge, "; ")+": no node of its NodePools is large enough"))
+	all := poolsOf(member.NodePools, pools)
+	if !f.fits(member, all, "", at) {
 		return
-	}
-	for _, why := range tooLarge {
-		f.warn(at.pools(), "%s: none of these nodes will be used", why)
 	}
 	most := plan.Holds(member, all)
 	switch {
@@ -183,14 +179,34 @@ func (f *Findings) room(member *plan.Member, draft *minicluster.Draft, pools *Po
 	}
 }
 
-// tooLargeAt is the path of what makes pods too large: their number on a node where one alone would fit.
-func (*Findings) tooLargeAt(member *plan.Member, pools []plan.Pool, at Place) *field.Path {
+// fits judges whether a pod fits a node of the NodePools that a member has, or of those of them that it gets, and reports
+// whether there may be one. advice is what to do about pods that are too large alone.
+func (f *Findings) fits(member *plan.Member, pools []plan.Pool, advice string, at Place) bool {
+	var tooLarge []string
+	for i := range pools {
+		if why := plan.TooLarge(member, pools[i]); why != "" {
+			tooLarge = append(tooLarge, why)
+		}
+	}
+	if len(tooLarge) == len(member.NodePools) {
+		path := at.Spec.Child("containers")
+		if fitsAlone(member, pools) {
+			path, advice = at.Annotation(v1alpha1.AnnotationPodsPerNode), ""
+		}
+		f.refuse(field.Invalid(path, shareOf(member), strings.Join(tooLarge, "; ")+": no node of its NodePools is large enough"+advice))
+		return false
+	}
+	for _, why := range tooLarge {
+		f.warn(at.pools(), "%s: none of these nodes will be used", why)
+	}
+	return true
+}
+
+// fitsAlone is whether one pod fits a node, so that it is their number on a node that makes them too large.
+func fitsAlone(member *plan.Member, pools []plan.Pool) bool {
 	one := *member
 	one.PodsPerNode = 1
-	if slices.ContainsFunc(pools, func(p plan.Pool) bool { return plan.TooLarge(&one, p) == "" }) {
-		return at.Annotation(v1alpha1.AnnotationPodsPerNode)
-	}
-	return at.Spec.Child("containers")
+	return slices.ContainsFunc(pools, func(p plan.Pool) bool { return plan.TooLarge(&one, p) == "" })
 }
 
 // shareOf is the number of pods that are to share a node where that is the fault, and nothing where it is not.
@@ -251,30 +267,48 @@ func (f *Findings) confined(path *field.Path, said any, list, names []string) {
 
 // selectors judges what the user says of other labels of nodes.
 func (f *Findings) selectors(draft *minicluster.Draft, names []string, pools *Pools, at Place) {
-	for _, key := range slices.Sorted(maps.Keys(draft.NodeSelector)) {
-		f.selector(at.pod("nodeSelector").Key(key), key, draft.NodeSelector[key], []string{draft.NodeSelector[key]}, names, pools)
-	}
-	if draft.AffinityDisabled {
-		return
-	}
-	for _, key := range slices.Sorted(maps.Keys(draft.NodeAffinity)) {
-		f.selector(at.pod("nodeAffinity").Key(key), key, draft.NodeAffinity[key], draft.NodeAffinity[key], names, pools)
+	for _, s := range selectorsOf(draft, at) {
+		if s.key == corev1.LabelHostname {
+			f.refuse(field.Forbidden(s.at, "its nodes do not exist yet, and the controller gives each pod one of them"))
+			continue
+		}
+		switch without, why := s.without(names, pools); {
+		case len(without) == len(names):
+			f.refuse(field.Invalid(s.at, s.said, fmt.Sprintf("no node of its NodePools can match, by their templates: %s", strings.Join(why, ", "))))
+		case len(without) > 0:
+			f.warn(s.at, "no node of %s matches, though some may be reserved: %s", strings.Join(without, ", "), strings.Join(why, ", "))
+		}
 	}
 }
 
-func (f *Findings) selector(path *field.Path, key string, said any, values, names []string, pools *Pools) {
-	switch key {
-	case v1alpha1.LabelNodePool:
-		return
-	case corev1.LabelHostname:
-		f.refuse(field.Forbidden(path, "its nodes do not exist yet, and the controller gives each pod one of them"))
-		return
+// selector is a label by which pods choose their nodes, with the values that will do.
+type selector struct {
+	at     *field.Path
+	key    string
+	said   any
+	values []string
+}
+
+// selectorsOf are those of a MiniCluster, but for the label that our nodes have.
+func selectorsOf(draft *minicluster.Draft, at Place) []selector {
+	var all []selector
+	for _, key := range slices.Sorted(maps.Keys(draft.NodeSelector)) {
+		all = append(all, selector{at.pod("nodeSelector").Key(key), key, draft.NodeSelector[key], []string{draft.NodeSelector[key]}})
 	}
-	var without, why []string
+	if !draft.AffinityDisabled {
+		for _, key := range slices.Sorted(maps.Keys(draft.NodeAffinity)) {
+			all = append(all, selector{at.pod("nodeAffinity").Key(key), key, draft.NodeAffinity[key], draft.NodeAffinity[key]})
+		}
+	}
+	return slices.DeleteFunc(all, func(s selector) bool { return s.key == v1alpha1.LabelNodePool })
+}
+
+// without are the NodePools whose nodes do not have the label, by their templates, and why in words.
+func (s *selector) without(names []string, pools *Pools) (without, why []string) {
 	for _, name := range names {
-		value, has := labelOf(pools.Named[name], key)
+		value, has := labelOf(pools.Named[name], s.key)
 		switch {
-		case has && slices.Contains(values, value):
+		case has && slices.Contains(s.values, value):
 			continue
 		case has:
 			why = append(why, fmt.Sprintf("nodes of %s have %q", name, value))
@@ -283,12 +317,7 @@ func (f *Findings) selector(path *field.Path, key string, said any, values, name
 		}
 		without = append(without, name)
 	}
-	switch {
-	case len(without) == len(names):
-		f.refuse(field.Invalid(path, said, fmt.Sprintf("no node of its NodePools can match, by their templates: %s", strings.Join(why, ", "))))
-	case len(without) > 0:
-		f.warn(path, "no node of %s matches, though some may be reserved: %s", strings.Join(without, ", "), strings.Join(why, ", "))
-	}
+	return without, why
 }
 
 // labelOf is a label of the nodes of a NodePool, as the provider has it.

@@ -17,7 +17,6 @@ func TestExamineNew(t *testing.T) {
 	t.Parallel()
 	const good = `{size: 2, minSize: 1, maxSize: 4, ` + fits + `}`
 	const list = "metadata.annotations[autoscaling.flux-framework.org/node-pools]"
-	const ignored = ": the Flux Operator ignores such a MiniCluster without a sign"
 	for name, row := range map[string]struct {
 		pools, annotations, spec string
 		faults, warnings         []string
@@ -48,12 +47,35 @@ func TestExamineNew(t *testing.T) {
 			`spec.minSize: Invalid value: 5: must be at most maxSize, which is 4` + ignored}, nil},
 		"a size in words": {"a", "", `{size: two}`, []string{
 			`spec: Invalid value: json: cannot unmarshal string into Go struct field .size of type int32`}, nil},
-		"growth without maxSize": {"a", "autoscaling.flux-framework.org/request-policy: Coalesce", `{size: 2, minSize: 1, ` + fits + `}`, []string{
-			`spec.maxSize: Required value: metadata.annotations[autoscaling.flux-framework.org/request-policy] is about growing, and without maxSize the Flux Operator lets no MiniCluster grow above its first size`}, nil},
+		"requests without maxSize, of a size that cannot change": {"a", "autoscaling.flux-framework.org/request-policy: Coalesce", `{size: 2, minSize: 2, ` + fits + `}`, []string{
+			`spec.maxSize: Required value: metadata.annotations[autoscaling.flux-framework.org/request-policy] is about changes of the size, which is always 2: it cannot shrink, and without maxSize the Flux Operator lets no MiniCluster grow above its first size`}, nil},
+		"attempts without maxSize, of a single pod": {"a", `autoscaling.flux-framework.org/give-up-after: "3"`, `{size: 1, ` + fits + `}`, []string{
+			`spec.maxSize: Required value: metadata.annotations[autoscaling.flux-framework.org/give-up-after] is about changes of the size, which is always 1: it cannot shrink, and without maxSize the Flux Operator lets no MiniCluster grow above its first size`}, nil},
+		"requests without maxSize, of a size that shrinks": {"a", `autoscaling.flux-framework.org/request-policy: Coalesce, autoscaling.flux-framework.org/give-up-after: "3"`, `{size: 4, minSize: 1, ` + fits + `}`, nil, []string{
+			`spec.maxSize: is not set: the MiniCluster cannot grow above its first size, 4, and requests to grow will be DENIED`}},
+		"a policy for the first size alone": {"a", "autoscaling.flux-framework.org/growth-policy: Greedy", `{size: 2, minSize: 2, ` + fits + `}`, nil, []string{
+			`spec.maxSize: is not set: the MiniCluster cannot grow above its first size, 2, and requests to grow will be DENIED`}},
 		"no maxSize": {"a", "", `{size: 2, minSize: 1, ` + fits + `}`, nil, []string{
 			`spec.maxSize: is not set: the MiniCluster cannot grow above its first size, 2, and requests to grow will be DENIED`}},
 		"no minSize": {"a", "", `{size: 2, maxSize: 4, ` + fits + `}`, nil, []string{
 			`spec.minSize: is not set: requests may shrink the MiniCluster to 1`}},
+
+		// What the Flux Operator drops.
+		"no container":       {"a", "", `{size: 1, minSize: 1, maxSize: 1, containers: []}`, []string{`spec.containers: Required value: one of them must have runFlux: true` + ignored}, nil},
+		"one that runs Flux": {"a", "", `{size: 1, minSize: 1, maxSize: 1, containers: [{image: i, name: beside}, {image: i, runFlux: true, command: run}]}`, nil, nil},
+		"none of two runs Flux": {"a", "", `{size: 1, minSize: 1, maxSize: 1, containers: [{image: i, name: one}, {image: i, name: two}]}`, []string{
+			`spec.containers: Required value: one of them must have runFlux: true` + ignored}, nil},
+		"both of two run Flux": {"a", "", `{size: 1, minSize: 1, maxSize: 1, containers: [{image: i, runFlux: true}, {image: i, runFlux: true}]}`, []string{
+			`spec.containers: Invalid value: must have runFlux: true in one alone, and 2 have it` + ignored}, nil},
+		"a container beside without a name": {"a", "", `{size: 1, minSize: 1, maxSize: 1, containers: [{image: i, runFlux: true}, {image: i}]}`, []string{
+			`spec.containers[1].name: Required value: a container without runFlux must have one` + ignored}, nil},
+		"a script and a command": {"a", "", `{size: 1, minSize: 1, maxSize: 1, containers: [{image: i, command: run, commands: {script: "run"}}]}`, []string{
+			`spec.containers[0].commands.script: Forbidden: must not be set beside command` + ignored}, nil},
+		"a script and a command beside Flux": {"a", "", `{size: 1, minSize: 1, maxSize: 1, containers: [{image: i, runFlux: true}, {image: i, name: beside, command: run, commands: {script: "run"}}]}`, nil, nil},
+		"a launcher in batches": {"a", "", `{size: 1, minSize: 1, maxSize: 1, containers: [{image: i, command: run, launcher: true, batch: true}]}`, []string{
+			`spec.containers[0].batch: Invalid value: true: must not be set beside launcher` + ignored}, nil},
+		"a Service that cannot be": {"a", "", `{size: 1, minSize: 1, maxSize: 1, ` + fits + `, network: {headlessName: a.b}}`, []string{
+			`spec.network.headlessName: Invalid value: "a.b": must be of at most 63 small letters, digits and '-', with a letter or digit at both ends: it is the name of the Service and part of the addresses of the pods`}, nil},
 
 		// Room.
 		"pods that fit no node": {"a,b", "", `{size: 2, minSize: 1, maxSize: 4, containers: [{image: i, resources: {limits: {cpu: "9"}}}]}`, []string{
@@ -126,17 +148,39 @@ func TestExamineNew(t *testing.T) {
 func TestExamineNames(t *testing.T) {
 	t.Parallel()
 	const spec = `{size: 1, minSize: 1, maxSize: 1, ` + fits + `}`
-	long := strings.Repeat("x", 64)
-	u := cluster(t, "a", "", spec)
-	u.SetName(long)
-	faults, _ := said(ExamineNew(u, found(pool(t, "a", `{}`)), Itself()))
-	if diff := cmp.Diff([]string{`metadata.name: Invalid value: "` + long + `": must have at most 63 characters: the pods carry it in a label`}, faults); diff != "" {
-		t.Errorf("a long name (-want +got):\n%s", diff)
+	const host = "it is the host name of the last pod, which has at most 63"
+	const first = `metadata.name: "2d-run" does not begin with a letter: before Kubernetes 1.36 it cannot be the name of the Service, and no pods come; spec.network.headlessName gives that another name`
+	x := func(n int) string { return strings.Repeat("x", n) }
+	for name, row := range map[string]struct {
+		name, spec       string
+		faults, warnings []string
+	}{
+		"the longest":                  {x(61), spec, nil, nil},
+		"one more":                     {x(62), spec, []string{`metadata.name: Invalid value: "` + x(62) + `": must have at most 61 characters: with -0 ` + host}, nil},
+		"the longest of many":          {x(60), `{size: 1, minSize: 1, maxSize: 100, ` + fits + `}`, nil, []string{`spec.maxSize: 100 is more than what its NodePools hold, 10 (a has maxSize 10): a growth above that waits until one is larger`}},
+		"one more of many":             {x(60), `{size: 2, minSize: 1, maxSize: 101, ` + fits + `}`, []string{`metadata.name: Invalid value: "` + x(60) + `": must have at most 59 characters: with -100 ` + host}, nil},
+		"one more of a first size":     {x(61), `{size: 11, minSize: 11, ` + fits + `}`, []string{`metadata.name: Invalid value: "` + x(61) + `": must have at most 60 characters: with -10 ` + host}, []string{`spec.maxSize: is not set: the MiniCluster cannot grow above its first size, 11, and requests to grow will be DENIED`}},
+		"a dot":                        {"a.b", spec, []string{`metadata.name: Invalid value: "a.b": must be of small letters, digits and '-', with a letter or digit at both ends: it is part of the host names of the pods`}, nil},
+		"a digit first":                {"2d-run", spec, nil, []string{first}},
+		"a digit, and another Service": {"2d-run", `{size: 1, minSize: 1, maxSize: 1, ` + fits + `, network: {headlessName: run}}`, nil, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			u := cluster(t, "a", "", row.spec)
+			u.SetName(row.name)
+			faults, warnings := said(ExamineNew(u, found(pool(t, "a", `{}`)), Itself()))
+			if diff := cmp.Diff(row.faults, faults); diff != "" {
+				t.Errorf("faults (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(row.warnings, warnings); diff != "" {
+				t.Errorf("warnings (-want +got):\n%s", diff)
+			}
+		})
 	}
-	u = cluster(t, "a", "", spec)
+	u := cluster(t, "a", "", spec)
 	u.SetGenerateName("m-")
 	u.SetName("m-x7")
-	faults, _ = said(ExamineNew(u, found(pool(t, "a", `{}`)), Itself()))
+	faults, _ := said(ExamineNew(u, found(pool(t, "a", `{}`)), Itself()))
 	if diff := cmp.Diff([]string{`metadata.generateName: Forbidden: a MiniCluster that is to be managed needs metadata.name: its pods carry the name in a label, which is written before the API server makes one up`}, faults); diff != "" {
 		t.Errorf("a generated name (-want +got):\n%s", diff)
 	}
@@ -149,8 +193,11 @@ func TestExamineNames(t *testing.T) {
 func TestExamineUpdate(t *testing.T) {
 	t.Parallel()
 	const list = "metadata.annotations[autoscaling.flux-framework.org/node-pools]"
-	const fixed = "; what pods are made of is fixed when the MiniCluster is created, so it has to be created anew for that"
 	const toA = `pod: {labels: {autoscaling.flux-framework.org/member: m}, nodeAffinity: {autoscaling.flux-framework.org/node-pool: [a]}}`
+	const late = list + `: the pods were created before the MiniCluster was managed: no pod waits for its node, and none is kept on the nodes of the NodePools`
+	const good = `{size: 2, maxSize: 4, ` + fits + `}`
+	const huge = `{size: 2, maxSize: 4, containers: [{image: i, resources: {requests: {cpu: "9"}}}]}`
+	const west = `{size: 2, maxSize: 4, ` + fits + `, pod: {nodeSelector: {zone: west}}}`
 	type version struct{ pools, annotations, spec string }
 	for name, row := range map[string]struct {
 		before, after    version
@@ -167,7 +214,7 @@ func TestExamineUpdate(t *testing.T) {
 		"a list that is malformed": {version{"a", "", `{size: 2}`}, version{"a,,b", "", `{size: 2}`}, 0,
 			[]string{list + `: Invalid value: "a,,b": a name is empty; it has to be a comma-separated list of NodePool names`}, nil},
 		"a pool that does not exist": {version{"a", "", `{}`}, version{"a,nowhere", "", `{}`}, 0,
-			[]string{list + `: Invalid value: "a,nowhere": there is no NodePool "nowhere"; those that exist are a, b, tainted`}, nil},
+			[]string{list + `: Invalid value: "a,nowhere": there is no NodePool "nowhere"; those that exist are a, b, labelled, tiny, tainted`}, nil},
 		"a pool fewer, in another order": {version{"a,b,c", "", `{}`}, version{"c,a", "", `{}`}, 0, nil, nil},
 		"a pool outside the affinity": {version{"a", "", `{` + toA + `}`}, version{"a,b", "", `{` + toA + `}`}, 0,
 			[]string{list + `: Invalid value: "a,b": its pods cannot go to b: spec.pod.nodeAffinity[autoscaling.flux-framework.org/node-pool] confines them to a` + fixed}, nil},
@@ -178,9 +225,44 @@ func TestExamineUpdate(t *testing.T) {
 		"a pool that a wider affinity has": {version{"a", "", `{pod: {nodeAffinity: {autoscaling.flux-framework.org/node-pool: [a, b]}}}`}, version{"a,b", "", `{pod: {nodeAffinity: {autoscaling.flux-framework.org/node-pool: [a, b]}}}`}, 0, nil, nil},
 		"a pool with a taint": {version{"a", "", `{}`}, version{"a,tainted", "", `{}`}, 0,
 			[]string{list + `: Invalid value: "a,tainted": its pods cannot go to tainted: they do not tolerate its taint example.com/dedicated=hpc:NoSchedule` + fixed}, nil},
-		"managed from now on": {version{"", "", `{size: 2}`}, version{"a", "", `{size: 2}`}, 0, nil,
-			[]string{list + `: the pods were created before the MiniCluster was managed: no pod waits for its node, and none is kept on the nodes of the NodePools`}},
-		"managed again": {version{"", "", `{` + toA + `}`}, version{"a", "", `{` + toA + `}`}, 0, nil, nil},
+
+		// Managed by the update: nothing of it has been judged before.
+		"managed from now on": {version{"", "", good}, version{"a", "", good}, 0, nil, []string{late}},
+		"managed again":       {version{"", "", `{size: 2, maxSize: 4, ` + fits + `, ` + toA + `}`}, version{"a", "", `{size: 2, maxSize: 4, ` + fits + `, ` + toA + `}`}, 0, nil, nil},
+		"managed with a policy that was none before": {version{"", "autoscaling.flux-framework.org/growth-policy: Greedey", good}, version{"a", "autoscaling.flux-framework.org/growth-policy: Greedey", good}, 0,
+			[]string{`metadata.annotations[autoscaling.flux-framework.org/growth-policy]: Invalid value: "Greedey": it has to be one of AllOrNothing, BestEffort, Greedy`}, []string{late}},
+		"managed with pods that fit no node": {version{"", "", huge}, version{"a,b", "", huge}, 0,
+			[]string{`spec.containers: Invalid value: a pod requests 9 of cpu and an empty node of a offers 4; a pod requests 9 of cpu and an empty node of b offers 4: no node of its NodePools is large enough` + fixed}, []string{late}},
+		"managed with pods that fit no node, which are edited along": {version{"", "", huge}, version{"a", "", good}, 0,
+			[]string{`spec.containers: Invalid value: a pod requests 9 of cpu and an empty node of a offers 4: no node of its NodePools is large enough` + fixed}, []string{late}},
+		"managed with too many pods to a node": {version{"", "", good}, version{"a", `autoscaling.flux-framework.org/pods-per-node: "2"`, good}, 0,
+			[]string{`metadata.annotations[autoscaling.flux-framework.org/pods-per-node]: Invalid value: 2: 2 pods that share a node request 6 of cpu and an empty node of a offers 4: no node of its NodePools is large enough`}, []string{late}},
+		"managed with pods that fit one of two": {version{"", "", good}, version{"tiny,a", "", good}, 0, nil,
+			[]string{list + `: a pod requests 3 of cpu and an empty node of tiny offers 1: none of these nodes will be used`, late}},
+		"managed with a size above the pools, whose pods may run elsewhere": {version{"", "", `{size: 12, maxSize: 20, ` + fits + `}`}, version{"a", "", `{size: 12, maxSize: 20, ` + fits + `}`}, 20, nil,
+			[]string{`spec.size: 12 is more than what its NodePools hold, 10 (a has maxSize 10): that is enough only while some pods run elsewhere`, late}},
+		"managed with a greatest size above the pools": {version{"", "", `{size: 2, maxSize: 20, ` + fits + `}`}, version{"a", "", `{size: 2, maxSize: 20, ` + fits + `}`}, 20, nil,
+			[]string{`spec.maxSize: 20 is more than what its NodePools hold, 10 (a has maxSize 10): that is enough only while some pods run elsewhere`, late}},
+		"managed without maxSize": {version{"", "", `{size: 2, ` + fits + `}`}, version{"a", "", `{size: 2, ` + fits + `}`}, 3, nil,
+			[]string{`spec.maxSize: is not set: the MiniCluster cannot grow above its first size, 3, and requests to grow will be DENIED`, late}},
+		"managed with sizes above the greatest": {version{"", "", `{size: 5, minSize: 6, maxSize: 8, ` + fits + `}`}, version{"a", "", `{size: 5, minSize: 6, maxSize: 8, ` + fits + `}`}, 4, []string{
+			`spec.minSize: Invalid value: 6: must be at most the greatest size of the MiniCluster, which is 4`,
+			`spec.size: Invalid value: 5: must be at most the greatest size of the MiniCluster, which is 4`}, []string{late}},
+		"managed with a selector that no node matches": {version{"", "", west}, version{"a,labelled", "", west}, 0,
+			[]string{list + `: Invalid value: "a,labelled": its pods cannot go to a, labelled: spec.pod.nodeSelector[zone] asks for west, and by their templates those of a do not have the label, nodes of labelled have "east"` + fixed}, []string{late}},
+		"managed with pods that have their node": {version{"", "", `{size: 1, maxSize: 4, ` + fits + `, pod: {nodeSelector: {kubernetes.io/hostname: a-0}}}`}, version{"a", "", `{size: 1, maxSize: 4, ` + fits + `, pod: {nodeSelector: {kubernetes.io/hostname: a-0}}}`}, 0,
+			[]string{list + `: Invalid value: "a": its pods cannot go to a: spec.pod.nodeSelector[kubernetes.io/hostname] confines them to single nodes` + fixed}, []string{late}},
+		"managed, of what the Flux Operator drops": {version{"", "", `{size: 1, maxSize: 4, containers: [{image: i, name: one}, {image: i, name: two}]}`}, version{"a", "", `{size: 1, maxSize: 4, containers: [{image: i, name: one}, {image: i, name: two}]}`}, 0,
+			[]string{`spec.containers: Required value: one of them must have runFlux: true` + ignored}, []string{late}},
+
+		"a pool more, whose nodes are too small": {version{"a", "", good}, version{"a,tiny", "", good}, 0, nil,
+			[]string{list + `: a pod requests 3 of cpu and an empty node of tiny offers 1: none of these nodes will be used`}},
+		"another pool, whose nodes are too small": {version{"a", "", good}, version{"tiny", "", good}, 0,
+			[]string{`spec.containers: Invalid value: a pod requests 3 of cpu and an empty node of tiny offers 1: no node of its NodePools is large enough` + fixed}, nil},
+		"a pool more, without a label": {version{"labelled", "", `{pod: {nodeAffinity: {zone: [east]}}}`}, version{"labelled,a", "", `{pod: {nodeAffinity: {zone: [east]}}}`}, 0,
+			[]string{list + `: Invalid value: "labelled,a": its pods cannot go to a: spec.pod.nodeAffinity[zone] asks for east, and by their templates those of a do not have the label` + fixed}, nil},
+		"a pool more for a policy that was none before": {version{"a", "autoscaling.flux-framework.org/growth-policy: Slowly", good}, version{"a,b", "autoscaling.flux-framework.org/growth-policy: Slowly", good}, 0, nil, nil},
+
 		"a minSize above": {version{"a", "", `{size: 2, maxSize: 4}`}, version{"a", "", `{size: 2, minSize: 5, maxSize: 8}`}, 4,
 			[]string{`spec.minSize: Invalid value: 5: must be at most the greatest size of the MiniCluster, which is 4`},
 			[]string{`spec.maxSize: 8 has no effect: the Flux Operator has fixed the greatest size at 4, when the MiniCluster was created`}},
@@ -189,6 +271,8 @@ func TestExamineUpdate(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			pools := found(pool(t, "a", `{}`), pool(t, "b", `{}`),
+				pool(t, "labelled", `{template: {labels: {zone: east}, capacity: {cpu: "4", memory: 16Gi, pods: "110"}}}`),
+				pool(t, "tiny", `{template: {capacity: {cpu: "1", memory: 1Gi, pods: "10"}}}`),
 				pool(t, "tainted", `{template: {taints: [{key: example.com/dedicated, value: hpc, effect: NoSchedule}], capacity: {cpu: "4"}}}`))
 			before, after := cluster(t, row.before.pools, row.before.annotations, row.before.spec), cluster(t, row.after.pools, row.after.annotations, row.after.spec)
 			if row.maximum > 0 {

@@ -3,11 +3,12 @@
 // wished is told by a warning. A managed MiniCluster also gets, at its creation, what its pods need to land on the nodes
 // that are held for them (prepare.go).
 //
-// The examinations are pure functions: create.go and update.go for MiniClusters, nodepool.go. The webhooks around them are
-// in webhook.go, what they know of NodePools in lookup.go, what is counted and logged in metrics.go. The webhook that gives
-// pods their scheduling gate is in gate.go; only an API server too old for a policy that does so asks it.
+// The examinations are pure functions: create.go and update.go for MiniClusters, with what others would drop or refuse in
+// drops.go, and nodepool.go. The webhooks around them are in webhook.go, what they know of NodePools in lookup.go, what is
+// counted and logged in metrics.go. The webhook that gives pods their scheduling gate is in gate.go; only an API server too old
+// for a policy that does so asks it.
 //
 // Only objects of those who have opted in reach the webhooks, and for these they fail closed: the conditions in
 // manifests/controller/admission.yaml say when the API server asks. Of an update only what it changes is judged, so that
-// an object which was there before stays editable.
+// an object which was there before stays editable; one that becomes managed by it is judged as a whole.
 package admission

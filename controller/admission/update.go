@@ -6,11 +6,13 @@ import (
 	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
 )
 
 // NewPoolsOf are the NodePools that an update names and that were not named before. Of the others nothing is asked: one
@@ -21,15 +23,16 @@ func NewPoolsOf(before, after *unstructured.Unstructured) []string {
 }
 
 // ExamineUpdate looks at what an update of a MiniCluster changes of what is judged here: our annotations, and the bounds of
-// its size. pools are those of NewPoolsOf.
+// its size. Where it makes the MiniCluster a managed one, all of these are new. pools are those of NewPoolsOf.
 func ExamineUpdate(before, after *unstructured.Unstructured, pools *Pools, at Place) *Findings {
 	f := &Findings{}
-	was, is := before.GetAnnotations(), after.GetAnnotations()
-	if _, managed := is[v1alpha1.AnnotationNodePools]; !managed || after.GetDeletionTimestamp() != nil {
+	if !minicluster.Managed(after) || after.GetDeletionTimestamp() != nil {
 		return f
 	}
+	fresh := !minicluster.Managed(before)
+	was, is := before.GetAnnotations(), after.GetAnnotations()
 	for _, key := range slices.Sorted(maps.Keys(is)) {
-		if value, had := was[key]; !had || value != is[key] {
+		if value, had := was[key]; fresh || !had || value != is[key] {
 			f.annotation(key, is[key], at)
 		}
 	}
@@ -41,58 +44,119 @@ func ExamineUpdate(before, after *unstructured.Unstructured, pools *Pools, at Pl
 	// What its pods are made of is what it was before: the Flux Operator brings no edit of it to them.
 	origin, err := minicluster.ReadDraft(before)
 	if err != nil {
-		origin = draft
+		before, origin = after, draft
 	}
-	f.bounds(origin, draft, at)
-	f.joins(after, origin, NewPoolsOf(before, after), pools, at)
-	if _, managed := was[v1alpha1.AnnotationNodePools]; !managed && origin.PodLabels[v1alpha1.LabelMember] != after.GetName() {
+	f.bounds(origin, draft, fresh, at)
+	if fresh {
+		// Pods that are there have a name that will do, and more of them may never be asked for.
+		f.named(after.GetName(), draft.Size, draft, at)
+		f.containers(draft, at)
+	}
+	f.joins(before, after, origin, pools, at)
+	if fresh && draft.MaxSize == 0 {
+		f.cannotGrow(greatest(draft), at)
+	}
+	if fresh && origin.PodLabels[v1alpha1.LabelMember] != after.GetName() {
 		f.warn(at.pools(), "the pods were created before the MiniCluster was managed: no pod waits for its node, and none is kept on the nodes of the NodePools")
 	}
 	return f
 }
 
-// bounds judges the bounds of the size where they change.
-func (f *Findings) bounds(before, after *minicluster.Draft, at Place) {
-	greatest := after.GreatestSize
-	if greatest == 0 {
-		greatest = max(after.Size, after.MaxSize)
+// greatest is the greatest size of a MiniCluster.
+func greatest(draft *minicluster.Draft) int32 {
+	if draft.GreatestSize > 0 {
+		return draft.GreatestSize
 	}
-	if after.MinSize != before.MinSize && after.MinSize > greatest {
-		f.refuse(field.Invalid(at.Spec.Child("minSize"), after.MinSize, fmt.Sprintf("must be at most the greatest size of the MiniCluster, which is %d", greatest)))
+	return max(draft.Size, draft.MaxSize, 1)
+}
+
+// bounds judges the bounds of the size where they change, and all that keeps the controller from managing the MiniCluster
+// where it is to begin.
+func (f *Findings) bounds(before, after *minicluster.Draft, fresh bool, at Place) {
+	most := greatest(after)
+	if (fresh || after.MinSize != before.MinSize) && after.MinSize > most {
+		f.refuse(field.Invalid(at.Spec.Child("minSize"), after.MinSize, fmt.Sprintf("must be at most the greatest size of the MiniCluster, which is %d", most)))
+	}
+	if fresh && after.Size > most {
+		f.refuse(field.Invalid(at.Spec.Child("size"), after.Size, fmt.Sprintf("must be at most the greatest size of the MiniCluster, which is %d", most)))
 	}
 	if after.MaxSize != before.MaxSize && after.GreatestSize != 0 && after.MaxSize != after.GreatestSize {
 		f.warn(at.Spec.Child("maxSize"), "%d has no effect: the Flux Operator has fixed the greatest size at %d, when the MiniCluster was created", after.MaxSize, after.GreatestSize)
 	}
 }
 
-// joins judges NodePools that are named from now on, for pods that are what they are.
-func (f *Findings) joins(u *unstructured.Unstructured, origin *minicluster.Draft, names []string, pools *Pools, at Place) {
+// joins judges NodePools that are named from now on, for pods that are what they were before, with origin.
+func (f *Findings) joins(before, after *unstructured.Unstructured, origin *minicluster.Draft, pools *Pools, at Place) {
+	names := NewPoolsOf(before, after)
 	if len(names) == 0 {
 		return
 	}
-	said := u.GetAnnotations()[v1alpha1.AnnotationNodePools]
+	said := after.GetAnnotations()[v1alpha1.AnnotationNodePools]
 	if missing := pools.missing(names); missing != "" {
 		f.refuse(field.Invalid(at.pools(), said, missing))
 		return
 	}
-	const fixed = "; what pods are made of is fixed when the MiniCluster is created, so it has to be created anew for that"
+	f.reach(origin, names, said, pools, at)
+	if len(f.Faults) > 0 {
+		return
+	}
+	f.states(names, pools, at)
+	f.roomToJoin(before, after, names, pools, at)
+}
+
+// fixed is what to do about pods.
+const fixed = "; what pods are made of is fixed when the MiniCluster is created, so it has to be created anew for that"
+
+// reach judges whether the pods can go to NodePools at all.
+func (f *Findings) reach(origin *minicluster.Draft, names []string, said string, pools *Pools, at Place) {
+	refuse := func(names []string, format string, arguments ...any) {
+		f.refuse(field.Invalid(at.pools(), said, fmt.Sprintf("its pods cannot go to %s: %s"+fixed, strings.Join(names, ", "), fmt.Sprintf(format, arguments...))))
+	}
 	if by, list := confinedTo(origin, at); by != nil {
 		outside := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return slices.Contains(list, name) })
 		if len(outside) > 0 {
-			f.refuse(field.Invalid(at.pools(), said, fmt.Sprintf("its pods cannot go to %s: %s confines them to %s"+fixed,
-				strings.Join(outside, ", "), by, strings.Join(list, ", "))))
+			refuse(outside, "%s confines them to %s", by, strings.Join(list, ", "))
 			return
 		}
 	}
 	for _, name := range names {
 		for _, taint := range untolerated(origin.Tolerations, pools.Named[name]) {
-			f.refuse(field.Invalid(at.pools(), said, fmt.Sprintf("its pods cannot go to %s: they do not tolerate its taint %s"+fixed, name, taint.ToString())))
+			refuse([]string{name}, "they do not tolerate its taint %s", taint.ToString())
 		}
 	}
-	if len(f.Faults) > 0 {
+	for _, s := range selectorsOf(origin, at) {
+		if s.key == corev1.LabelHostname {
+			refuse(names, "%s confines them to single nodes", s.at)
+			continue
+		}
+		if without, why := s.without(names, pools); len(without) > 0 {
+			refuse(without, "%s asks for %s, and by their templates %s", s.at, strings.Join(s.values, ", "), strings.Join(why, ", "))
+		}
+	}
+}
+
+// roomToJoin judges whether a pod fits a node of new NodePools, and how many nodes there can be. Pods that run elsewhere need
+// none of them, so no size is too large for certain.
+func (f *Findings) roomToJoin(before, after *unstructured.Unstructured, names []string, pools *Pools, at Place) {
+	// Of an annotation that is malformed the others are read all the same.
+	parsed, _ := minicluster.Parse(after)
+	pods, _ := minicluster.Parse(before)
+	if parsed == nil || pods == nil {
 		return
 	}
-	f.states(names, pools, at)
+	member, all := memberOf(parsed, pods, PoolsOf(after)), poolsOf(names, pools)
+	if !f.fits(member, all, fixed, at) || len(member.NodePools) > len(all) {
+		// Of NodePools that it keeps nothing is known here.
+		return
+	}
+	path, size := at.Spec.Child("size"), parsed.Size
+	most := plan.Holds(member, all)
+	if int64(size) <= most {
+		path, size = at.Spec.Child("maxSize"), parsed.MaxSize
+	}
+	if int64(size) > most {
+		f.warn(path, "%d is more than %s: that is enough only while some pods run elsewhere", size, holding(member, all, most))
+	}
 }
 
 // confinedTo are the NodePools to whose nodes pods are confined, and the path of what does so; nil where nothing does.

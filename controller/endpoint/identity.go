@@ -15,6 +15,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
@@ -79,6 +80,8 @@ type caller struct {
 	by string
 	// cluster is the MiniCluster that the request is about.
 	cluster types.NamespacedName
+	// uid is that of the MiniCluster, where one of its pods asks. Others know a MiniCluster by its name alone.
+	uid types.UID
 }
 
 // identify finds out who sent a request and that it may speak for the MiniCluster of that name. Members send no
@@ -86,6 +89,9 @@ type caller struct {
 // token. The error says why the request is refused; it is a denied where it is not our fault. A request of a caller that
 // is known counts towards the rate of its MiniCluster.
 func (s *Server) identify(ctx context.Context, name string, to intent) (*caller, error) {
+	if err := checkLength(name); err != nil {
+		return nil, err
+	}
 	from, ok := peer.FromContext(ctx)
 	if !ok {
 		return nil, deny("the address of the caller is not known")
@@ -107,7 +113,7 @@ func (s *Server) identify(ctx context.Context, name string, to intent) (*caller,
 		}
 		return nil, err
 	}
-	cluster, err := s.clusterOf(ctx, pod)
+	cluster, uid, err := s.clusterOf(ctx, pod)
 	if err != nil {
 		return nil, err
 	}
@@ -123,7 +129,23 @@ func (s *Server) identify(ctx context.Context, name string, to intent) (*caller,
 			return nil, err
 		}
 	}
-	return &caller{by: "pod " + pod.Namespace + "/" + pod.Name, cluster: cluster}, nil
+	return &caller{by: "pod " + pod.Namespace + "/" + pod.Name, cluster: cluster, uid: uid}, nil
+}
+
+// checkLength refuses what is too long for the name of a MiniCluster, with or without a namespace, before any of it is kept
+// or logged.
+func checkLength(name string) error {
+	namespace, bare, has := strings.Cut(name, "/")
+	if !has {
+		namespace, bare = "", name
+	}
+	switch {
+	case len(namespace) > validation.DNS1123LabelMaxLength:
+		return deny("the namespace in name has %d characters; that of a namespace has at most %d", len(namespace), validation.DNS1123LabelMaxLength)
+	case len(bare) > validation.DNS1123SubdomainMaxLength:
+		return deny("name has %d characters; that of a MiniCluster has at most %d", len(bare), validation.DNS1123SubdomainMaxLength)
+	}
+	return nil
 }
 
 // stillAt asks the API server whether a pod still has an address: the cache may be behind, and the address of a pod that
@@ -156,26 +178,32 @@ func (s *Server) podAt(ctx context.Context, host string) (*corev1.Pod, error) {
 	}
 }
 
-// clusterOf is the MiniCluster of a pod: the owner of the Job that owns the pod.
-func (s *Server) clusterOf(ctx context.Context, pod *corev1.Pod) (types.NamespacedName, error) {
+// clusterOf is the MiniCluster, and its uid, of a pod: the owner of the Job that owns the pod. Whoever may create Jobs can
+// write any owner into one. The Job of a MiniCluster has its name, which no other Job can have beside it; whether the uid is
+// right is known when the EnsembleMember is.
+func (s *Server) clusterOf(ctx context.Context, pod *corev1.Pod) (types.NamespacedName, types.UID, error) {
 	none := deny("the caller, pod %s/%s, belongs to no MiniCluster", pod.Namespace, pod.Name)
 	owner := metav1.GetControllerOf(pod)
 	if owner == nil || owner.Kind != "Job" {
-		return types.NamespacedName{}, none
+		return types.NamespacedName{}, "", none
 	}
 	var job batchv1.Job
 	switch err := s.client.Get(ctx, types.NamespacedName{Namespace: pod.Namespace, Name: owner.Name}, &job); {
 	case apierrors.IsNotFound(err):
-		return types.NamespacedName{}, none
+		return types.NamespacedName{}, "", none
 	case err != nil:
-		return types.NamespacedName{}, fmt.Errorf("find the Job of pod %s/%s: %w", pod.Namespace, pod.Name, err)
+		return types.NamespacedName{}, "", fmt.Errorf("find the Job of pod %s/%s: %w", pod.Namespace, pod.Name, err)
 	}
 	cluster := metav1.GetControllerOf(&job)
 	// Anybody who may create pods can write any owner into one; the Job's uid gives that away.
 	if job.UID != owner.UID || cluster == nil || cluster.Kind != miniClusterKind || !strings.HasPrefix(cluster.APIVersion, miniClusterGroup+"/") {
-		return types.NamespacedName{}, none
+		return types.NamespacedName{}, "", none
 	}
-	return types.NamespacedName{Namespace: pod.Namespace, Name: cluster.Name}, nil
+	if job.Name != cluster.Name {
+		return types.NamespacedName{}, "", deny("the caller, pod %s/%s, belongs to no MiniCluster: its Job %q says that it is MiniCluster %q's, whose Job has the same name as the MiniCluster",
+			pod.Namespace, pod.Name, job.Name, shortenText(cluster.Name))
+	}
+	return types.NamespacedName{Namespace: pod.Namespace, Name: cluster.Name}, cluster.UID, nil
 }
 
 // believe takes a caller whom nothing identifies for what it says. It is for demonstrations on one machine.

@@ -29,7 +29,7 @@ const (
 // error names the field, its value, and what would be right.
 func parseAmount(action, payload string) (int32, error) {
 	if action != actionGrow && action != actionShrink {
-		return 0, fmt.Errorf("action is %q; the actions are %q and %q", action, actionGrow, actionShrink)
+		return 0, fmt.Errorf("action is %q; the actions are %q and %q", shortenText(action), actionGrow, actionShrink)
 	}
 	if len(payload) > maxPayloadBytes {
 		return 0, fmt.Errorf("payload has %d bytes; at most %d are read", len(payload), maxPayloadBytes)

@@ -28,6 +28,7 @@ func TestParseAmount(t *testing.T) {
 
 		"no action":           {"", `{}`, `action is ""; the actions are "grow" and "shrink"`},
 		"an unknown action":   {"Grow", `{}`, `action is "Grow"; the actions are "grow" and "shrink"`},
+		"a huge action":       {strings.Repeat("x", 1<<16), `{}`, `action is "` + strings.Repeat("x", 40) + `..."; the actions are`},
 		"nothing":             {"grow", `{"grow":0}`, `payload field "grow" is 0; it has to be a whole number from 1 to 2147483647`},
 		"a negative growth":   {"grow", `{"grow":-3}`, `payload field "grow" is -3; it has to be`},
 		"a fraction":          {"grow", `{"grow":1.5}`, `payload field "grow" is 1.5; it has to be`},

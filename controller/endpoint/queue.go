@@ -163,6 +163,9 @@ func (s *Server) storeQueue(ctx context.Context, m *member, queue *v1alpha1.Queu
 			if err := s.live.Get(ctx, m.key, object); err != nil {
 				return err
 			}
+			if err := m.mayUse(object); err != nil {
+				return err
+			}
 		}
 		return err
 	})

@@ -48,6 +48,9 @@ type Options struct {
 	Metrics *Metrics
 	// Rate is how often one member may ask.
 	Rate Rate
+	// RefusedTokens is how often requests with a token may be refused to one address. Up to then the API server is asked
+	// about each, and about those that it accepts always.
+	RefusedTokens Rate
 	// Audience is the one that tokens have to be for.
 	Audience string
 	// TrustUnknown believes callers whom nothing identifies, and takes tokens without TLS.
@@ -65,6 +68,7 @@ type Server struct {
 	clock        clock.PassiveClock
 	metrics      *Metrics
 	limit        *limiter
+	attempts     attempts
 	audience     string
 	trustUnknown bool
 }
@@ -75,7 +79,7 @@ var _ ensemble.EnsembleOperatorServer = (*Server)(nil)
 func New(o Options) *Server {
 	return &Server{
 		client: o.Client, live: o.Live, events: o.Events, log: o.Log, clock: o.Clock, metrics: o.Metrics,
-		limit: newLimiter(o.Rate), audience: o.Audience, trustUnknown: o.TrustUnknown,
+		limit: newLimiter(o.Rate), attempts: attempts{newLimiter(o.RefusedTokens)}, audience: o.Audience, trustUnknown: o.TrustUnknown,
 	}
 }
 
@@ -152,15 +156,32 @@ type member struct {
 	object *v1alpha1.EnsembleMember
 	// by names who asks.
 	by string
+	// uid is that of the MiniCluster whose pod asks, empty where it is no pod of one.
+	uid types.UID
 }
 
 // cluster is the MiniCluster of the member, which events are about: its user looks at that.
 func (m *member) cluster() client.Object {
-	var uid types.UID
-	if owner := metav1.GetControllerOf(m.object); owner != nil {
-		uid = owner.UID
+	return minicluster.Reference(m.key, ownerOf(m.object))
+}
+
+// ownerOf is the uid of the MiniCluster that an EnsembleMember is of.
+func ownerOf(object *v1alpha1.EnsembleMember) types.UID {
+	if owner := metav1.GetControllerOf(object); owner != nil {
+		return owner.UID
 	}
-	return minicluster.Reference(m.key, uid)
+	return ""
+}
+
+// mayUse denies the EnsembleMember of another MiniCluster than that of the pod which asks. When a MiniCluster is deleted and
+// made anew, the old member awaits the garbage collector for a while, and what is written into it is lost; and a Job may name
+// an owner that is none.
+func (m *member) mayUse(object *v1alpha1.EnsembleMember) error {
+	if m.uid == "" || m.uid == ownerOf(object) {
+		return nil
+	}
+	return deny("the caller, %s, belongs to MiniCluster %s with the uid %s, and the EnsembleMember there is of another one of that name; one of the two was deleted: ask again when what it has left is gone",
+		m.by, m.key, shortenText(string(m.uid)))
 }
 
 // member finds the EnsembleMember that the caller means and makes sure that it may speak for it.
@@ -172,16 +193,24 @@ func (s *Server) member(ctx context.Context, kind, name string, to intent) (*mem
 	if kind != "miniclusters" && kind != "minicluster" {
 		return nil, fmt.Errorf("member is %q; it has to be %q", shortenText(kind), "minicluster")
 	}
-	object := &v1alpha1.EnsembleMember{}
-	err = s.client.Get(ctx, caller.cluster, object)
+	m := &member{key: caller.cluster, object: &v1alpha1.EnsembleMember{}, by: caller.by, uid: caller.uid}
+	err = s.client.Get(ctx, m.key, m.object)
+	if err == nil && to == toResize && m.mayUse(m.object) != nil {
+		// The cache may be behind. What is only read is not worth a question to the API server.
+		m.object = &v1alpha1.EnsembleMember{}
+		err = s.live.Get(ctx, m.key, m.object)
+	}
 	switch {
 	case apierrors.IsNotFound(err):
 		return nil, deny("MiniCluster %s is not managed; give it the annotation %s with the names of its NodePools",
-			caller.cluster, v1alpha1.AnnotationNodePools)
+			m.key, v1alpha1.AnnotationNodePools)
 	case err != nil:
-		return nil, fmt.Errorf("read EnsembleMember %s: %w", caller.cluster, err)
+		return nil, fmt.Errorf("read EnsembleMember %s: %w", m.key, err)
 	}
-	return &member{key: caller.cluster, object: object, by: caller.by}, nil
+	if err := m.mayUse(m.object); err != nil {
+		return nil, err
+	}
+	return m, nil
 }
 
 // resize writes the wish. A request for more than the bounds allow is granted up to the bound and told so;
@@ -198,6 +227,9 @@ func (s *Server) resize(ctx context.Context, m *member, action string, amount in
 	err = retry.RetryOnConflict(conflictBackoff, func() error {
 		object := &v1alpha1.EnsembleMember{}
 		if err := s.live.Get(ctx, m.key, object); err != nil {
+			return err
+		}
+		if err := m.mayUse(object); err != nil {
 			return err
 		}
 		var err error

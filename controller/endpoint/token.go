@@ -2,6 +2,7 @@ package endpoint
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -41,6 +42,18 @@ func (s *Server) identifyByToken(ctx context.Context, from *peer.Peer, host stri
 	case len(given) > 1 || !isBearer || token == "" || len(token) > maxTokenBytes:
 		return nil, deny(`the metadata "authorization" has to be one "Bearer TOKEN" with the token of a ServiceAccount of at most %d bytes`, maxTokenBytes)
 	}
+	if err := s.attempts.left(host); err != nil {
+		return nil, err
+	}
+	known, err := s.identifyByReview(ctx, host, token, name, to)
+	if _, refused := errors.AsType[*denied](err); refused {
+		s.attempts.failed(host)
+	}
+	return known, err
+}
+
+// identifyByReview asks the API server about a token and what it is for.
+func (s *Server) identifyByReview(ctx context.Context, host, token, name string, to intent) (*caller, error) {
 	user, err := s.review(ctx, token)
 	if err != nil {
 		return nil, err

@@ -45,7 +45,6 @@ type desired struct {
 	cluster   *unstructured.Unstructured
 	// minSize is nil where the template has none.
 	minSize *int64
-	cleanup bool
 }
 
 // build makes what a member of a valid Ensemble is made of.
@@ -65,7 +64,7 @@ func build(e *v1alpha1.Ensemble, i int, settings *Settings) (*desired, error) {
 		Install: install(member.Branch),
 		Command: fmt.Sprintf("ensemble run --kubernetes --executor minicluster --host %s --port %s --name %s %s",
 			host, port, name, path.Join(directory, fileName)),
-		ConfigMap: name, Path: directory, File: fileName, HeadlessName: e.Name,
+		ConfigMap: name, Path: directory, File: fileName, HeadlessName: name,
 	})
 	applied, err := digests(member)
 	if err != nil {
@@ -83,7 +82,7 @@ func build(e *v1alpha1.Ensemble, i int, settings *Settings) (*desired, error) {
 			ObjectMeta: metav1.ObjectMeta{Namespace: e.Namespace, Name: name, Labels: labels, OwnerReferences: []metav1.OwnerReference{owner}},
 			Data:       map[string]string{fileName: member.Ensemble},
 		},
-		cluster: cluster, cleanup: template.Cleanup,
+		cluster: cluster,
 	}
 	if template.MinSize > 0 {
 		d.minSize = &template.MinSize
@@ -131,23 +130,34 @@ func policies(member *v1alpha1.Member, settings *Settings) map[string]string {
 	return annotations
 }
 
-// install is what brings ensemble-python into a container: Flux's Python bindings need cffi, which comes from the
-// packages of the distribution. An image that has all of it goes on without a network.
+// install is what brings ensemble-python into a container, or ends it: without that it would stand there and run nothing.
+// pip, and the cffi that Flux's Python bindings need, come from the packages of the distribution. An image that has all
+// of it goes on without a network, unless a branch is asked for.
 func install(branch string) string {
-	packages, get := "python3-cffi", "python3 -m pip install ensemble-python"
+	// Distributions keep pip from what is theirs (PEP 668), which a variable overrules that older ones read over. What it
+	// cannot replace because it came with the distribution, it can put beside that.
+	const pip = "PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install"
+	packages, clone, from := "python3-pip python3-cffi", "", "ensemble-python"
 	if branch != "" {
-		packages += " git"
+		packages, from = packages+" git", "/tmp/ensemble-python"
 		// The name was found to be one word to a shell.
-		get = fmt.Sprintf("git clone --depth 1 --branch %s %s /tmp/ensemble-python && python3 -m pip install /tmp/ensemble-python", branch, repository)
+		clone = fmt.Sprintf("git clone --depth 1 --branch %s %s %s && ", branch, repository, from)
 	}
-	return fmt.Sprintf(`
+	script := fmt.Sprintf(`
 if command -v apt-get >/dev/null; then
-  { apt-get update && apt-get install -y %[1]s; } || echo "could not install %[1]s" >&2
+  { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends %[1]s; } || echo "could not install %[1]s" >&2
 elif command -v yum >/dev/null; then
   yum install -y %[1]s || echo "could not install %[1]s" >&2
 fi
-{ %[2]s; } || echo "could not install ensemble-python" >&2
-`, packages, get)
+%[2]s{ %[3]s %[4]s || %[3]s --ignore-installed %[4]s; } || {
+  echo "could not install ensemble-python: an image without it needs a network, and python3 with pip or the right to install them" >&2
+  exit 1
+}
+`, packages, clone, pip, from)
+	if branch != "" {
+		return script
+	}
+	return "\nif ! { command -v ensemble && python3 -c 'import cffi'; } >/dev/null 2>&1; then" + script + "fi\n"
 }
 
 // digests are short sums of the parts of a member that cannot change, in JSON.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/ensemble/v1alpha1"
@@ -58,7 +59,14 @@ func TestExamine(t *testing.T) {
 		"no image":              {"demo", `{containers: [{name: c}]}`, "", []string{`spec.members[0].minicluster.spec.containers[0].image: Required value`}},
 		"no spec":               {"demo", `1`, "", []string{`spec.members[0].minicluster.spec: Required value: it must be the spec of a MiniCluster`}},
 		"a size above":          {"demo", `{size: 5, maxSize: 4, containers: [{image: i}]}`, "", []string{`spec.members[0].minicluster.spec.size: Invalid value: 5: must be at most maxSize, which is 4`}},
-		"a size below":          {"demo", `{size: 1, minSize: 2, maxSize: 4, containers: [{image: i}]}`, "", []string{`spec.members[0].minicluster.spec.size: Invalid value: 1: must be at least minSize, which is 2`}},
+		"a least size above":    {"demo", `{size: 1, minSize: 5, maxSize: 4, containers: [{image: i}]}`, "", []string{`spec.members[0].minicluster.spec.minSize: Invalid value: 5: must be at most maxSize, which is 4`}},
+		"a Service":             {"demo", `{containers: [{image: i}], network: {headlessName: brokers}}`, "", nil},
+		"no Service":            {"demo", `{containers: [{image: i}], network: {headlessName: a.b}}`, "", []string{`spec.members[0].minicluster.spec.network.headlessName: Invalid value: "a.b": must be the name of a Service`}},
+		"a script":              {"demo", `{containers: [{image: i, commands: {script: run}}]}`, "", []string{`spec.members[0].minicluster.spec.containers[0].commands.script: Forbidden`}},
+		"a batch":               {"demo", `{containers: [{image: i, batch: true}]}`, "", []string{`spec.members[0].minicluster.spec.containers[0].batch: Forbidden`}},
+		"a second Flux":         {"demo", `{containers: [{image: i}, {image: j, name: j, runFlux: true}]}`, "", []string{`spec.members[0].minicluster.spec.containers[1].runFlux: Forbidden`}},
+		"no name":               {"demo", `{containers: [{image: i}, {image: j, name: j}, {image: k}]}`, "", []string{`spec.members[0].minicluster.spec.containers[2].name: Required value`}},
+		"what has no effect":    {"demo", `{containers: [{image: i, batch: false, runFlux: false, commands: {script: ""}}], network: {headlessName: ""}}`, "", nil},
 		"a size in words":       {"demo", `{size: two, containers: [{image: i}]}`, "", []string{`spec.members[0].minicluster.spec.size: Invalid value: "two": must be a whole number of at least 0`}},
 		"a fraction":            {"demo", `{size: 1.5, containers: [{image: i}]}`, "", []string{`spec.members[0].minicluster.spec.size: Invalid value: 1.5: must be a whole number`}},
 		"no pods on a node":     {"demo", small, `, podsPerNode: 0`, []string{`spec.members[0].podsPerNode: Invalid value: "0": must be a number from 1 to 1024, or Auto`}},
@@ -84,6 +92,61 @@ func TestExamine(t *testing.T) {
 	}
 }
 
+// TestDigitFirst: a name that newer API servers take for a Service, and older ones do not, is told.
+func TestDigitFirst(t *testing.T) {
+	t.Parallel()
+	e := parse(t, member(t, small, ""))
+	e.Name = "2d-run"
+	want := []string{`metadata.name: "2d-run" does not begin with a letter: before Kubernetes 1.36 the Services of its members cannot have such names, and no pods come`}
+	f := examine(e, nil)
+	if diff := cmp.Diff(want, f.warnings); diff != "" || len(f.faults) > 0 {
+		t.Errorf("%v %s", f.faults, diff)
+	}
+}
+
+// TestServices: each member has a headless Service of its own, as the Flux Operator makes one for the pods of the first
+// MiniCluster that names it.
+func TestServices(t *testing.T) {
+	t.Parallel()
+	of := func(name string) string {
+		return fmt.Sprintf(`{containers: [{image: i}], network: {headlessName: %q}}`, name)
+	}
+	for name, row := range map[string]struct {
+		specs, names []string
+		want         string
+	}{
+		"none is named":           {[]string{small, small}, []string{"demo-0", "demo-1"}, ""},
+		"one is named":            {[]string{small, of("brokers")}, []string{"demo-0", "brokers"}, ""},
+		"names are exchanged":     {[]string{of("demo-1"), of("demo-0")}, []string{"demo-1", "demo-0"}, ""},
+		"both have one name":      {[]string{of("brokers"), small, of("brokers")}, nil, `spec.members[2].minicluster.spec.network.headlessName: Invalid value: "brokers": must be another one than that of spec.members[0]`},
+		"that of the next member": {[]string{of("demo-1"), small}, nil, `spec.members[0].minicluster.spec.network.headlessName: Invalid value: "demo-1": must be another one than that of spec.members[1]`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var members []string
+			for _, spec := range row.specs {
+				members = append(members, member(t, spec, ""))
+			}
+			e := parse(t, members...)
+			if faults := examine(e, nil).faults; row.want != "" || len(faults) > 0 {
+				if len(faults) != 1 || row.want == "" || !strings.HasPrefix(faults[0].Error(), row.want) {
+					t.Errorf("got  %v\nwant %q", faults, row.want)
+				}
+				return
+			}
+			for i, want := range row.names {
+				built, err := build(e, i, &Settings{Endpoint: "h:1"})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got, _, _ := unstructured.NestedString(built.cluster.Object, "spec", "network", "headlessName"); got != want {
+					t.Errorf("the Service of member %d is %q, not %q", i, got, want)
+				}
+			}
+		})
+	}
+}
+
 // TestExamineText: what is wrong with the text of an ensemble.yaml has the path of the text in the Ensemble.
 func TestExamineText(t *testing.T) {
 	t.Parallel()
@@ -99,7 +162,7 @@ func TestWarnings(t *testing.T) {
 	t.Parallel()
 	grows := text + "logging: {heartbeat: 3}\n"
 	grows = strings.Replace(grows, "rules:\n", "rules:\n- {trigger: metric, name: mean.hello-pending, when: \"> 5\", action: {name: grow}}\n", 1)
-	e := parse(t, member(t, small, ""), member(t, `{size: 2, containers: [{image: i, command: run}], network: {headlessName: n}}`, ", nodePools: [a]"), member(t, small, ""))
+	e := parse(t, member(t, small, ""), member(t, `{size: 2, containers: [{image: i, command: run}]}`, ", nodePools: [a]"), member(t, small, ""))
 	e.Spec.Members[0].Ensemble, e.Spec.Members[1].Ensemble = grows, grows
 	e.Spec.Members[2].Ensemble = strings.Replace(text, "echo hello", "echo hello, nodes: 9", 1)
 	e.Spec.Sidecar = &v1alpha1.Sidecar{Image: "i", Port: "50051"}
@@ -113,7 +176,7 @@ func TestWarnings(t *testing.T) {
 		t.Errorf("%v %s", f.faults, diff)
 	}
 	unused := []string{
-		"spec.members[1].minicluster.spec.containers[0].command", "spec.members[1].minicluster.spec.network.headlessName", "spec.sidecar.image", "spec.sidecar.port",
+		"spec.members[1].minicluster.spec.containers[0].command", "spec.sidecar.image", "spec.sidecar.port",
 	}
 	if diff := cmp.Diff(unused, f.unused); diff != "" {
 		t.Error(diff)
@@ -155,7 +218,7 @@ func TestValidateUpdate(t *testing.T) {
 func TestBuild(t *testing.T) {
 	t.Parallel()
 	e := parse(t, member(t, small, ""), member(t,
-		`{minSize: 1, size: 2, maxSize: 4, flux: {completeWorkers: true}, containers: [{image: i, workingDir: /work, commands: {pre: "echo mine", post: "echo end"}, volumes: {data: {claimName: data, path: /data}}}, {image: beside}]}`,
+		`{minSize: 1, size: 2, maxSize: 4, flux: {completeWorkers: true}, containers: [{image: i, workingDir: /work, commands: {pre: "echo mine", post: "echo end"}, volumes: {data: {claimName: data, path: /data}}}, {image: beside, name: beside}]}`,
 		`, branch: a/b, nodePools: [hpc-a, hpc-b], growthPolicy: AllOrNothing, requestPolicy: Coalesce, podsPerNode: Auto, giveUpAfter: 3, topologyKey: topology.kubernetes.io/zone`))
 	built, err := build(e, 1, &Settings{Endpoint: "ensemble-autoscaler.system.svc:50051", DefaultNodePools: []string{"default"}})
 	if err != nil {
@@ -184,6 +247,14 @@ func TestBuild(t *testing.T) {
 	}
 	if again, err := build(e, 1, &Settings{Endpoint: "ensemble-autoscaler.system.svc:50051"}); err != nil || !cmp.Equal(again.cluster.Object, built.cluster.Object) {
 		t.Error("built again it is another one")
+	}
+	later := parse(t, member(t, strings.Replace(small, "size: 2", "size: 2, minSize: 3", 1), ""))
+	anew, err := build(later, 0, &Settings{Endpoint: "h:1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if size, _, _ := unstructured.NestedInt64(anew.cluster.Object, "spec", "size"); size != 3 {
+		t.Errorf("a member whose minSize was raised above its size is made anew with size %d, not 3", size)
 	}
 	first, err := build(e, 0, &Settings{Endpoint: "h:1", DefaultNodePools: []string{"default"}})
 	if err != nil {

@@ -1,6 +1,7 @@
 package ensemble
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -153,53 +154,84 @@ func (r *Reconciler) member(ctx context.Context, e *v1alpha1.Ensemble, i int, va
 		o.state, o.message = stateNameTaken, fmt.Sprintf("MiniCluster %s is there and belongs to somebody else; it is left alone", o.name)
 		return o, nil
 	}
+	if cluster == nil && ended(e, i, valid) {
+		o.state, o.message = stateEnded, "the ensemble has ended, and its MiniCluster was cleaned up (spec.cleanup)"
+		return o, nil
+	}
+	var failure error
 	if valid {
-		want, err := build(e, i, &r.Settings)
-		if err != nil {
-			return o, err
-		}
-		if cluster == nil && want.cleanup && created(e, o.name) {
-			o.state, o.message = stateEnded, "the ensemble has ended, and its MiniCluster was cleaned up (spec.cleanup)"
-			return o, nil
-		}
-		if taken, err := r.configMap(ctx, e, want); taken != "" || err != nil {
-			o.state, o.message = stateNameTaken, taken
-			if taken == "" {
-				o.state = stateCreating
-			}
-			return o, err
-		}
-		if cluster, err = r.cluster(ctx, e, cluster, want); err != nil {
-			o.state, o.message = stateCreating, err.Error()
-			return o, err
+		cluster, failure = r.bring(ctx, e, i, cluster, &o)
+		if failure != nil && !apierrors.IsConflict(failure) {
+			// Who was second to write is so for a moment only.
+			o.problem = failure.Error()
 		}
 	}
 	if cluster == nil {
-		o.state, o.message = stateCreating, "the MiniCluster is to be created"
-		return o, nil
+		if o.state == "" {
+			o.state, o.message = stateCreating, cmp.Or(o.problem, "the MiniCluster is to be created")
+		}
+		return o, failure
 	}
+	return o, errors.Join(failure, r.observe(ctx, e, i, cluster, &o))
+}
+
+// bring brings what one member is made of in line, and returns the MiniCluster: also when it fails, if there is one.
+func (r *Reconciler) bring(ctx context.Context, e *v1alpha1.Ensemble, i int, there *unstructured.Unstructured, o *observed) (*unstructured.Unstructured, error) {
+	want, err := build(e, i, &r.Settings)
+	if err != nil {
+		return there, err
+	}
+	taken, err := r.configMap(ctx, e, want)
+	if taken != "" {
+		o.state, o.message = stateNameTaken, taken
+	}
+	if taken != "" || err != nil {
+		return there, err
+	}
+	changed, err := r.cluster(ctx, e, there, want)
+	if err != nil {
+		return there, err
+	}
+	return changed, nil
+}
+
+// observe looks at a MiniCluster that is there, and at what is known of it beside.
+func (r *Reconciler) observe(ctx context.Context, e *v1alpha1.Ensemble, i int, cluster *unstructured.Unstructured, o *observed) error {
 	o.outdated = outdated(cluster, &e.Spec.Members[i])
 	parsed, err := minicluster.Parse(cluster)
 	if parsed != nil {
 		o.size = parsed.Size
 	}
-	if err != nil {
+	switch {
+	case o.state != "":
+		return nil
+	case err != nil:
 		o.state, o.message = v1alpha1.ReasonInvalid, err.Error()
-		return o, nil //nolint:nilerr // Trying again does not help; the line in the status says what is wrong.
-	}
-	if !parsed.Managed() {
+		return nil //nolint:nilerr // Trying again does not help; the line in the status says what is wrong.
+	case !parsed.Managed():
 		o.state, o.message = stateUnmanaged, "it names no nodePools, so its size stays as it is"
-		return o, nil
+		return nil
 	}
 	member := &autoscaling.EnsembleMember{}
-	switch err := r.Client.Get(ctx, key, member); {
+	switch err := r.Client.Get(ctx, client.ObjectKeyFromObject(cluster), member); {
 	case apierrors.IsNotFound(err):
 	case err != nil:
-		return o, fmt.Errorf("read the EnsembleMember: %w", err)
+		return fmt.Errorf("read the EnsembleMember: %w", err)
 	default:
 		o.member = member
 	}
-	return o, nil
+	return nil
+}
+
+// ended reports whether a MiniCluster that is not there was, and has been cleaned up at its end. While the spec is not
+// valid, what the status says of it stays.
+func ended(e *v1alpha1.Ensemble, i int, valid bool) bool {
+	name := memberName(e, i)
+	if !valid && slices.ContainsFunc(e.Status.Members, func(m v1alpha1.MemberStatus) bool { return m.Name == name && m.State == stateEnded }) {
+		return true
+	}
+	template, _ := minicluster.ParseTemplate(e.Spec.Members[i].MiniCluster.Raw, nil)
+	return template != nil && template.Cleanup && created(e, name)
 }
 
 // created reports whether the status says that a member's MiniCluster was there once.
@@ -249,6 +281,9 @@ func (r *Reconciler) configMap(ctx context.Context, e *v1alpha1.Ensemble, want *
 // cluster creates the MiniCluster, or brings to it what can change.
 func (r *Reconciler) cluster(ctx context.Context, e *v1alpha1.Ensemble, there *unstructured.Unstructured, want *desired) (*unstructured.Unstructured, error) {
 	if there == nil {
+		if err := r.current(ctx, e); err != nil {
+			return nil, err
+		}
 		// Every MiniCluster is in the cache: one that is there already, whoever's it is, will be found there by the next pass.
 		if err := r.Client.Create(ctx, want.cluster); err != nil {
 			return nil, fmt.Errorf("create the MiniCluster: %w", err)
@@ -292,6 +327,20 @@ func (r *Reconciler) cluster(ctx context.Context, e *v1alpha1.Ensemble, there *u
 	}
 	r.tell(ctx, e, changed, corev1.EventTypeNormal, "MemberChanged", fmt.Sprintf("changed MiniCluster %s: %s", there.GetName(), encoded))
 	return changed, nil
+}
+
+// current fails with a conflict unless an Ensemble is as the API server has it. One that lags behind may not say yet that a
+// MiniCluster was there and has ended, and would have it run twice.
+func (r *Reconciler) current(ctx context.Context, e *v1alpha1.Ensemble) error {
+	now := &v1alpha1.Ensemble{}
+	switch err := r.Live.Get(ctx, client.ObjectKeyFromObject(e), now); {
+	case client.IgnoreNotFound(err) != nil:
+		return fmt.Errorf("read the Ensemble: %w", err)
+	case err != nil || now.ResourceVersion != e.ResourceVersion:
+		resource := v1alpha1.GroupVersion.WithResource("ensembles").GroupResource()
+		return apierrors.NewConflict(resource, e.Name, fmt.Errorf("its resourceVersion is %q by now, not %q", now.ResourceVersion, e.ResourceVersion))
+	}
+	return nil
 }
 
 // remove deletes what belongs to members that the Ensemble does not have any more: the MiniCluster first, whose pods use

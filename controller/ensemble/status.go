@@ -1,6 +1,7 @@
 package ensemble
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -26,9 +27,11 @@ type observed struct {
 	name string
 	// state and message are set where there is something to say that an EnsembleMember does not.
 	state, message string
-	size           int32
-	member         *autoscaling.EnsembleMember
-	outdated       []string
+	// problem is why something could not be brought in line.
+	problem  string
+	size     int32
+	member   *autoscaling.EnsembleMember
+	outdated []string
 }
 
 // line is the member's line in the status.
@@ -68,11 +71,12 @@ func fill(e *v1alpha1.Ensemble, f *findings, members []observed, now metav1.Time
 	status := &e.Status
 	status.ObservedGeneration = e.Generation
 	status.Size, status.Wants, status.Nodes, status.Members = 0, 0, 0, nil
-	var taken, creating, waiting, changed []string
+	var taken, creating, waiting, changed, refused []string
 	ready := 0
 	for i := range members {
 		o := &members[i]
 		line := o.line()
+		line.Message = cmp.Or(o.problem, line.Message)
 		status.Members = append(status.Members, line)
 		status.Size, status.Wants, status.Nodes = status.Size+line.Size, status.Wants+line.Wants, status.Nodes+line.Nodes
 		switch o.state {
@@ -85,6 +89,9 @@ func fill(e *v1alpha1.Ensemble, f *findings, members []observed, now metav1.Time
 			ready++
 		} else {
 			waiting = append(waiting, fmt.Sprintf("%s (%s)", o.name, line.State))
+		}
+		if o.problem != "" && o.state != stateCreating {
+			refused = append(refused, fmt.Sprintf("%s: %s", o.name, o.problem))
 		}
 		if len(o.outdated) > 0 {
 			changed = append(changed, fmt.Sprintf("%s: %s", o.name, strings.Join(o.outdated, ", ")))
@@ -110,9 +117,13 @@ func fill(e *v1alpha1.Ensemble, f *findings, members []observed, now metav1.Time
 		condition(v1alpha1.ConditionMembersReady, len(waiting) == 0, v1alpha1.ReasonMembersReady, v1alpha1.ReasonWaiting,
 			"every member has the size that it wants", "waiting for "+listed(waiting)),
 	)
+	upToDate := condition(v1alpha1.ConditionUpToDate, len(changed) == 0, v1alpha1.ReasonUpToDate, v1alpha1.ReasonSpecChanged,
+		"every MiniCluster is as the spec has it", "changed since the MiniClusters were created, which keep what they were created with: "+listed(changed))
+	if len(refused) > 0 {
+		upToDate = condition(v1alpha1.ConditionUpToDate, false, "", v1alpha1.ReasonRefused, "", "cannot be brought in line with the spec: "+listed(refused))
+	}
 	for _, c := range []metav1.Condition{
-		condition(v1alpha1.ConditionUpToDate, len(changed) == 0, v1alpha1.ReasonUpToDate, v1alpha1.ReasonSpecChanged,
-			"every MiniCluster is as the spec has it", "changed since the MiniClusters were created, which keep what they were created with: "+listed(changed)),
+		upToDate,
 		condition(v1alpha1.ConditionFieldsUsed, len(f.unused) == 0, v1alpha1.ReasonAllUsed, v1alpha1.ReasonUnused,
 			"every field that is set has an effect", "without effect, because one endpoint serves all Ensembles and starts their members: "+listed(f.unused)),
 	} {

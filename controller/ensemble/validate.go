@@ -38,7 +38,9 @@ func examine(e *v1alpha1.Ensemble, defaultPools []string) *findings {
 	f := &findings{}
 	if problems := validation.IsDNS1123Label(e.Name); len(problems) > 0 || len(e.Name) > maxNameLength {
 		f.faults = append(f.faults, field.Invalid(field.NewPath("metadata", "name"), e.Name,
-			fmt.Sprintf("must have at most %d characters, small letters, digits and '-': it is the name of a Service, and those of members begin with it", maxNameLength)))
+			fmt.Sprintf("must have at most %d characters, small letters, digits and '-': the names of its members begin with it, and those of their Services", maxNameLength)))
+	} else if len(validation.IsDNS1035Label(e.Name)) > 0 {
+		f.warnings = append(f.warnings, fmt.Sprintf("metadata.name: %q does not begin with a letter: before Kubernetes 1.36 the Services of its members cannot have such names, and no pods come", e.Name))
 	}
 	if s := e.Spec.Sidecar; s != nil {
 		at := field.NewPath("spec", "sidecar")
@@ -57,6 +59,7 @@ func examine(e *v1alpha1.Ensemble, defaultPools []string) *findings {
 	for i := range e.Spec.Members {
 		f.member(&e.Spec.Members[i], members.Index(i), defaultPools)
 	}
+	f.services(e, members)
 	slices.Sort(f.unused)
 	return f
 }
@@ -92,12 +95,52 @@ func (f *findings) member(m *v1alpha1.Member, at *field.Path, defaultPools []str
 	switch {
 	case resizes && len(m.NodePools) == 0 && len(defaultPools) == 0:
 		f.warnings = append(f.warnings, fmt.Sprintf("%s: rules grow or shrink, and without nodePools every such request is denied", at))
-	case file.Acts(ensemblefile.ActionGrow) && template.Size == template.MaxSize:
+	case file.Acts(ensemblefile.ActionGrow) && template.FirstSize() == template.MaxSize:
 		f.warnings = append(f.warnings, fmt.Sprintf("%s: rules grow, and the size is maxSize already (%d)", at, template.MaxSize))
 	}
 	for n := range file.Jobs {
 		if nodes := int64(file.Jobs[n].Nodes); nodes > template.MaxSize {
 			f.warnings = append(f.warnings, fmt.Sprintf("%s: job %q needs %d nodes, and maxSize is %d: it can never run", at, file.Jobs[n].Name, nodes, template.MaxSize))
+		}
+	}
+}
+
+// services finds members that would have one headless Service: it leads to the pods of the first alone.
+func (f *findings) services(e *v1alpha1.Ensemble, at *field.Path) {
+	given := make([]string, len(e.Spec.Members))
+	taken := map[string]int{}
+	for i := range e.Spec.Members {
+		if template, _ := minicluster.ParseTemplate(e.Spec.Members[i].MiniCluster.Raw, nil); template != nil {
+			given[i] = template.HeadlessName
+		}
+		if given[i] == "" {
+			taken[memberName(e, i)] = i
+		}
+	}
+	for i, name := range given {
+		if name == "" {
+			continue
+		}
+		if other, is := taken[name]; is {
+			f.faults = append(f.faults, field.Invalid(at.Index(i).Child("minicluster", "spec", "network", "headlessName"), name,
+				fmt.Sprintf("must be another one than that of %s: the pods of a MiniCluster find each other by a Service of its own", at.Index(other))))
+			continue
+		}
+		taken[name] = i
+	}
+}
+
+// firstSizes finds members that would begin with another size than they say. before is nil for a new Ensemble. A member
+// that was there before has another size by now, which the controller keeps at minSize or above, if it has nodePools.
+func (f *findings) firstSizes(before, after *v1alpha1.Ensemble, defaultPools []string) {
+	for i := range after.Spec.Members {
+		m := &after.Spec.Members[i]
+		if managed := len(m.NodePools)+len(defaultPools) > 0; managed && before != nil && i < len(before.Spec.Members) {
+			continue
+		}
+		if template, faults := minicluster.ParseTemplate(m.MiniCluster.Raw, nil); len(faults) == 0 && template.Size < template.MinSize {
+			f.faults = append(f.faults, field.Invalid(field.NewPath("spec", "members").Index(i).Child("minicluster", "spec", "size"), template.Size,
+				fmt.Sprintf("must be at least minSize, which is %d", template.MinSize)))
 		}
 	}
 }

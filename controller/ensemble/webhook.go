@@ -40,6 +40,7 @@ var _ webhook.Validator[*v1alpha1.Ensemble] = (*validator)(nil)
 // ValidateCreate implements webhook.Validator.
 func (v *validator) ValidateCreate(ctx context.Context, e *v1alpha1.Ensemble) (webhook.Warnings, error) {
 	f := examine(e, v.DefaultNodePools)
+	f.firstSizes(nil, e, v.DefaultNodePools)
 	if err := v.members(ctx, f, nil, e); err != nil {
 		return nil, err
 	}
@@ -53,6 +54,7 @@ func (v *validator) ValidateUpdate(ctx context.Context, before, after *v1alpha1.
 		return nil, nil
 	}
 	f := examine(after, v.DefaultNodePools)
+	f.firstSizes(before, after, v.DefaultNodePools)
 	if len(examine(before, v.DefaultNodePools).faults) == 0 {
 		f.faults = append(f.faults, ValidateUpdate(before, after)...)
 	}

@@ -15,8 +15,9 @@
 //     event of every job.
 //   - An action to submit has a label that names a job, and a custom action one that names a function in the
 //     file's Python text.
-//   - A file with a rule that grows or shrinks says the seconds between heartbeats. The program would take 60 if
-//     they were missing or 0; here, how fast an ensemble reacts is not left to a default far away.
+//   - A file with a rule that grows or shrinks on a metric says the seconds between heartbeats. The program would
+//     take 60 if they were missing or 0; here, how fast an ensemble reacts is not left to a default far away. Rules
+//     on events need no heartbeat.
 //
 // YAML is read as PyYAML reads it, which is YAML 1.1: yes is true, 1e3 is a string, 010 is eight.
 //

@@ -212,13 +212,14 @@ func (m *mapping) value(action string) int32 {
 	return int32(number)
 }
 
-// logging reads what the member prints, and finds fault when a rule needs a heartbeat that is not there.
+// logging reads what the member prints, and finds fault when a rule needs a heartbeat that is not there. A rule on an event
+// needs none: its action is run with the event.
 func (p *parser) logging(file *mapping, rules []Rule) Logging {
 	var logging Logging
 	path := file.path.Child("logging")
 	heartbeat := path.Child("heartbeat")
 	needs := slices.IndexFunc(rules, func(r Rule) bool {
-		return r.Action.Name == ActionGrow || r.Action.Name == ActionShrink
+		return r.Trigger == TriggerMetric && (r.Action.Name == ActionGrow || r.Action.Name == ActionShrink)
 	})
 	var why string
 	if needs >= 0 {

@@ -131,6 +131,11 @@ func TestEveryFormIsAccepted(t *testing.T) {
 	if diff := cmp.Diff(want, accepted(t, read(t, "everything.yaml"))); diff != "" {
 		t.Errorf("file (-want +got):\n%s", diff)
 	}
+	for _, trigger := range []string{"start", "job-finish"} {
+		if file := accepted(t, rule("trigger: "+trigger+", action: {name: grow}")); file.Logging.Heartbeat != 0 || !file.Acts(ensemblefile.ActionGrow) {
+			t.Errorf("a file that grows on %q, without a heartbeat, is %+v", trigger, file)
+		}
+	}
 	empty := accepted(t, "jobs: []\nrules: []\n")
 	if diff := cmp.Diff(&ensemblefile.File{Jobs: []ensemblefile.Job{}, Rules: []ensemblefile.Rule{}}, empty); diff != "" {
 		t.Errorf("file without jobs and rules (-want +got):\n%s", diff)
@@ -143,6 +148,7 @@ const (
 	noRules  = "rules: []\n"
 	beats    = "logging: {heartbeat: 3}\n"
 	terminal = "action: {name: terminate}"
+	onMetric = "trigger: metric, name: count.a.success, when: 1, "
 )
 
 // rule is a file with one rule, and rules with several.
@@ -368,16 +374,16 @@ func faultyTexts() map[string]faulty {
 		}},
 
 		// The heartbeat.
-		"growth without a heartbeat": {rule("trigger: start, action: {name: grow}"), []string{
+		"growth without a heartbeat": {rule(onMetric + "action: {name: grow}"), []string{
 			`.logging.heartbeat: Required value: must be the seconds between heartbeats, on which rules[0] can grow: give it a number greater than 0`,
 		}},
-		"a shrink with logging, but without a heartbeat": {"logging: {debug: true}\n" + rule("trigger: start, action: {name: shrink}"), []string{
+		"a shrink with logging, but without a heartbeat": {"logging: {debug: true}\n" + rule(onMetric+"action: {name: shrink}"), []string{
 			`.logging.heartbeat: Required value: must be the seconds between heartbeats, on which rules[0] can shrink: give it a number greater than 0`,
 		}},
-		"growth with a heartbeat of 0": {"logging: {heartbeat: 0}\n" + rule("trigger: start, action: {name: grow}"), []string{
+		"growth with a heartbeat of 0": {"logging: {heartbeat: 0}\n" + rule(onMetric+"action: {name: grow}"), []string{
 			`.logging.heartbeat: Invalid value: 0: must be the seconds between heartbeats, on which rules[0] can grow: give it a number greater than 0`,
 		}},
-		"a heartbeat that is none": {"logging: {heartbeat: fast, debug: \"no\", level: 3}\n" + rule("trigger: start, action: {name: grow}"), []string{
+		"a heartbeat that is none": {"logging: {heartbeat: fast, debug: \"no\", level: 3}\n" + rule(onMetric+"action: {name: grow}"), []string{
 			`.logging.level: Forbidden: unknown key: the keys here are debug, heartbeat`,
 			`.logging.debug: Invalid value: "no": must be true or false, not a string`,
 			`.logging.heartbeat: Invalid value: "fast": must be a number of seconds, not a string`,

@@ -9,8 +9,8 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
-// Draft is what a user has written into a MiniCluster of its size and of where its pods may go: Parse has what the Flux
-// Operator makes of a size, and nothing of the rest.
+// Draft is what a user has written into a MiniCluster of its size, of where its pods may go, and of what the Flux Operator
+// wants to be right: Parse has what the Flux Operator makes of a size, and nothing of the rest.
 type Draft struct {
 	// Size, MinSize and MaxSize are those of the spec, 0 where there is none.
 	Size, MinSize, MaxSize int32
@@ -24,6 +24,27 @@ type Draft struct {
 	Tolerations               []corev1.Toleration
 	// AffinityDisabled is spec.network.disableAffinity, with which NodeAffinity has no effect.
 	AffinityDisabled bool
+	// HeadlessName is spec.network.headlessName, the name of the Service by which the pods find each other; empty for that of
+	// the MiniCluster.
+	HeadlessName string
+
+	// Containers are those of the spec.
+	Containers []DraftContainer
+}
+
+// DraftContainer is of a container what the Flux Operator looks at before it makes anything of a MiniCluster.
+type DraftContainer struct {
+	Name string `json:"name"`
+	// RunFlux marks the container that Flux runs in. Where there is one container alone, the Flux Operator marks it.
+	RunFlux bool `json:"runFlux"`
+	// Launcher and Batch are two ways to run Command.
+	Launcher bool   `json:"launcher"`
+	Batch    bool   `json:"batch"`
+	Command  string `json:"command"`
+	Commands struct {
+		// Script takes the place of Command.
+		Script string `json:"script"`
+	} `json:"commands"`
 }
 
 // ReadDraft reads what a user has written.
@@ -33,9 +54,11 @@ func ReadDraft(u *unstructured.Unstructured) (*Draft, error) {
 		MinSize int32 `json:"minSize"`
 		MaxSize int32 `json:"maxSize"`
 		Network struct {
-			DisableAffinity bool `json:"disableAffinity"`
+			DisableAffinity bool   `json:"disableAffinity"`
+			HeadlessName    string `json:"headlessName"`
 		} `json:"network"`
-		Pod struct {
+		Containers []DraftContainer `json:"containers"`
+		Pod        struct {
 			Labels       map[string]string   `json:"labels"`
 			Annotations  map[string]string   `json:"annotations"`
 			NodeSelector map[string]string   `json:"nodeSelector"`
@@ -56,7 +79,7 @@ func ReadDraft(u *unstructured.Unstructured) (*Draft, error) {
 		Size: spec.Size, MinSize: spec.MinSize, MaxSize: spec.MaxSize, GreatestSize: status.MaximumSize,
 		PodLabels: spec.Pod.Labels, PodAnnotations: spec.Pod.Annotations,
 		NodeSelector: spec.Pod.NodeSelector, NodeAffinity: spec.Pod.NodeAffinity, Tolerations: spec.Pod.Tolerations,
-		AffinityDisabled: spec.Network.DisableAffinity,
+		AffinityDisabled: spec.Network.DisableAffinity, HeadlessName: spec.Network.HeadlessName, Containers: spec.Containers,
 	}, nil
 }
 

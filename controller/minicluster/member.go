@@ -1,22 +1,25 @@
 package minicluster
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
 // Template is a MiniCluster as somebody has written it into another object, of which the spec is used.
 type Template struct {
 	spec map[string]any
-	// Size, MinSize and MaxSize are those that a MiniCluster of it begins with: 0 for a size is 1, and for a maxSize the
-	// size.
+	// Size, MinSize and MaxSize are those of the spec: 0 for a size is 1, and for a maxSize the size. A minSize can be
+	// above the size: it may be raised while a MiniCluster is there, and the size, with which one begins, may not.
 	Size, MinSize, MaxSize int64
+	// HeadlessName is that of the Service by which the pods are to find each other, empty where the spec names none.
+	HeadlessName string
 	// Cleanup is set when the Flux Operator deletes the MiniCluster at its end.
 	Cleanup bool
 	// Unused are the paths of fields that are there and have no effect.
@@ -41,7 +44,7 @@ func ParseTemplate(raw []byte, base *field.Path) (*Template, field.ErrorList) {
 		}
 	}
 	t.Cleanup, _ = t.spec["cleanup"].(bool)
-	return t, append(t.parseSizes(at), t.parseContainers(at.Child("containers"))...)
+	return t, slices.Concat(t.parseSizes(at), t.parseNetwork(at.Child("network")), t.parseContainers(at.Child("containers")))
 }
 
 func (t *Template) parseSizes(at *field.Path) (faults field.ErrorList) {
@@ -70,10 +73,27 @@ func (t *Template) parseSizes(at *field.Path) (faults field.ErrorList) {
 	if t.Size > t.MaxSize {
 		faults = append(faults, field.Invalid(at.Child("size"), t.Size, fmt.Sprintf("must be at most maxSize, which is %d", t.MaxSize)))
 	}
-	if t.Size < t.MinSize {
-		faults = append(faults, field.Invalid(at.Child("size"), t.Size, fmt.Sprintf("must be at least minSize, which is %d", t.MinSize)))
+	if t.MinSize > t.MaxSize {
+		faults = append(faults, field.Invalid(at.Child("minSize"), t.MinSize, fmt.Sprintf("must be at most maxSize, which is %d", t.MaxSize)))
 	}
 	return faults
+}
+
+// FirstSize is the size that a MiniCluster begins with. The Flux Operator ignores one below its minSize without a sign.
+func (t *Template) FirstSize() int64 { return max(t.Size, t.MinSize) }
+
+func (t *Template) parseNetwork(at *field.Path) field.ErrorList {
+	network, _ := t.spec["network"].(map[string]any)
+	value := network["headlessName"]
+	if value == nil || value == "" {
+		return nil
+	}
+	name, is := value.(string)
+	if !is || len(validation.IsDNS1123Label(name)) > 0 {
+		return field.ErrorList{field.Invalid(at.Child("headlessName"), value, "must be the name of a Service")}
+	}
+	t.HeadlessName = name
+	return nil
 }
 
 func (t *Template) parseContainers(at *field.Path) field.ErrorList {
@@ -88,10 +108,29 @@ func (t *Template) parseContainers(at *field.Path) field.ErrorList {
 	if _, has := first["command"]; has {
 		t.Unused = append(t.Unused, at.Index(0).Child("command").String())
 	}
-	if network, is := t.spec["network"].(map[string]any); is && network["headlessName"] != nil {
-		t.Unused = append(t.Unused, strings.TrimSuffix(at.String(), "containers")+"network.headlessName")
+	return cancelled(containers, at)
+}
+
+// cancelled finds what makes the Flux Operator cancel a MiniCluster whose first container runs a command under Flux, with
+// nothing but a line in its log.
+func cancelled(containers []any, at *field.Path) (faults field.ErrorList) {
+	first, _ := containers[0].(map[string]any)
+	if commands, is := first["commands"].(map[string]any); is && commands["script"] != nil && commands["script"] != "" {
+		faults = append(faults, field.Forbidden(at.Index(0).Child("commands", "script"), "the first container runs the ensemble, and the Flux Operator takes no script beside that command"))
 	}
-	return nil
+	if first["batch"] == true {
+		faults = append(faults, field.Forbidden(at.Index(0).Child("batch"), "the first container runs the ensemble, which submits the jobs itself"))
+	}
+	for i, container := range containers[1:] {
+		beside, _ := container.(map[string]any)
+		if beside["runFlux"] == true {
+			faults = append(faults, field.Forbidden(at.Index(i+1).Child("runFlux"), "the first container is the one that runs Flux, and there can be one only"))
+		}
+		if name, _ := beside["name"].(string); name == "" {
+			faults = append(faults, field.Required(at.Index(i+1).Child("name"), "the Flux Operator needs the name of a container that does not run Flux"))
+		}
+	}
+	return faults
 }
 
 // Entrypoint is what the first container of a MiniCluster is to do.
@@ -100,7 +139,8 @@ type Entrypoint struct {
 	Install, Command string
 	// ConfigMap is mounted at Path, with the one file of the name.
 	ConfigMap, Path, File string
-	// HeadlessName is that of the Service by which the pods find each other.
+	// HeadlessName is that of the Service by which the pods find each other, where the template names none. No other
+	// MiniCluster may have it: the Flux Operator makes the Service for the pods of the first one, and leaves it so.
 	HeadlessName string
 }
 
@@ -108,8 +148,8 @@ type Entrypoint struct {
 // volumes, environment, resources, and commands, of which those to be run first come after the installation.
 func (t *Template) Build(e *Entrypoint) *unstructured.Unstructured {
 	spec, _ := runtimeCopy(t.spec).(map[string]any)
-	spec["size"], spec["maxSize"] = t.Size, t.MaxSize
-	nested(spec, "network")["headlessName"] = e.HeadlessName
+	spec["size"], spec["maxSize"] = t.FirstSize(), t.MaxSize
+	nested(spec, "network")["headlessName"] = cmp.Or(t.HeadlessName, e.HeadlessName)
 	// ParseTemplate has seen them.
 	containers, _ := spec["containers"].([]any)
 	first, _ := containers[0].(map[string]any)

@@ -78,6 +78,12 @@ func (b *memberBuilder) podsOn(names ...string) *memberBuilder {
 	return b
 }
 
+// pod puts one more pod on a node.
+func (b *memberBuilder) pod(rank int32, node string) *memberBuilder {
+	b.Pods = append(b.Pods, plan.Pod{Index: rank, Node: node})
+	return b
+}
+
 // grows records a growth that was asked for some time before noon and has until the deadline.
 func (b *memberBuilder) grows(size int32, ago time.Duration, deadline time.Duration) *memberBuilder {
 	b.Growth = &v1alpha1.Growth{Size: size, Since: metav1.NewMicroTime(noon.Add(-ago))}
@@ -100,6 +106,9 @@ func (b *memberBuilder) granted(pool string, ago time.Duration) *memberBuilder {
 
 // begins says that the growth is for the first nodes of the MiniCluster.
 func (b *memberBuilder) begins() *memberBuilder { b.Growth.From = 0; return b }
+
+// served says how much of the size had its nodes when the growth began.
+func (b *memberBuilder) served(size int32) *memberBuilder { b.Growth.Served = size; return b }
 
 // failed says that a pool has failed before.
 func (b *memberBuilder) failed(pool, reason string) *memberBuilder {

@@ -30,7 +30,7 @@ type candidate struct {
 	stranded []Stranded
 	// avoided are the nodes that the scheduler has kept its pods off, until when each.
 	avoided map[string]time.Time
-	// elsewhere is the number of the member's pods on nodes outside its pools. They need no node of ours.
+	// elsewhere is the number of ranks of the member on nodes outside its pools. They need no node of ours.
 	elsewhere int32
 
 	// current is the pool that missing nodes come from.

@@ -216,8 +216,8 @@ func (c *capacity) occupiedFor(pool *poolCapacity, m *candidate) int32 {
 	return count
 }
 
-// take holds up to want more usable nodes of a pool for the member and returns how many it found.
-func (c *capacity) take(pool *poolCapacity, m *candidate, want int32) int32 {
+// take holds up to want more usable nodes of a pool for the member.
+func (c *capacity) take(pool *poolCapacity, m *candidate, want int32) {
 	var taken int32
 	i := pool.cursors[m.shapeKey]
 	for ; i < len(pool.nodes) && taken < want; i++ {
@@ -228,7 +228,6 @@ func (c *capacity) take(pool *poolCapacity, m *candidate, want int32) int32 {
 		}
 	}
 	pool.cursors[m.shapeKey] = i
-	return taken
 }
 
 func (c *capacity) hold(node *nodeCapacity, m *candidate) {

@@ -30,6 +30,11 @@ func (p *pass) decide() Decisions {
 			Release:      p.release(m),
 			Recreate:     m.stranded,
 		}
+		if m.growth != nil && m.readySize() >= m.Size {
+			// Whatever more it waits for: from the next pass on each pod of the present size is on its own. Those beyond a smaller
+			// wish are about to leave.
+			m.growth.Served = min(m.Size, m.Wants)
+		}
 		if d.Resize == 0 {
 			d.GiveUp = p.giveUp(m)
 		}

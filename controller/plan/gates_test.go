@@ -37,9 +37,7 @@ func (b *memberBuilder) had(size int32) *memberBuilder {
 
 // lacks records that the nodes of the present size are being waited for, of which a part was served before.
 func (b *memberBuilder) lacks(served int32) *memberBuilder {
-	b.grows(b.Size, time.Minute, time.Minute)
-	b.Growth.Served = served
-	return b
+	return b.grows(b.Size, time.Minute, time.Minute).served(served)
 }
 
 // TestRelease says which pods may go where. An answer has rank:node for each, and -rank for those that are made anew.
@@ -81,6 +79,10 @@ func TestRelease(t *testing.T) {
 			nodes:  nodes("a", 0, 1),
 			want:   "3:a-0",
 		},
+		"so they do when a node of theirs still has a pod that is about to leave": {
+			member: member("m", 3, 3, "a").had(1).holds("a", 4, names("a", 0, 4)...).podsOn("a-0").pod(5, "a-3").gated(1, 2),
+			nodes:  occupy(nodes("a", 0, 4), "a-3"),
+		},
 		"a pod that has died gets its place back meanwhile": {
 			member: member("m", 4, 4, "a").holds("a", 4, names("a", 0, 3)...).podsOn("a-0").lacks(2).gated(1, 2, 3),
 			nodes:  nodes("a", 0, 3),
@@ -90,6 +92,11 @@ func TestRelease(t *testing.T) {
 			member: member("m", 4, 4, "a").holds("a", 4, four...).podsOn("a-0", "a-1").gated(2, 3),
 			nodes:  nodes("a", 0, 3),
 			want:   "2:a-2",
+		},
+		"a pod that has died gets its place back though more is asked for": {
+			member: member("m", 6, 8, "a").holds("a", 6, names("a", 0, 6)...).podsOn(names("a", 0, 4)...).grows(8, time.Minute, 0).served(6).gated(4, 5),
+			nodes:  nodes("a", 0, 5),
+			want:   "4:a-4",
 		},
 		"pods that are about to leave stay where they are": {
 			member: member("m", 2, 2, "a").holds("a", 2, "a-0", "a-1").podsOn("a-0").gated(1, 2, 3),
@@ -246,5 +253,25 @@ func TestNodesInUseAreNotMadeUpFor(t *testing.T) {
 	d := plan.Plan(plan.Observed{Members: []plan.Member{m.Member}, Pools: []plan.Pool{pool("a", 10)}, Nodes: all}, noon).Members[0]
 	if got, want := summary(d), "a: 4 reserved, 4 held; WaitingForNodes"; got != want || d.Growth == nil || len(d.Release) > 0 {
 		t.Errorf("it decides %q with growth %+v and releases %v, not %q", got, d.Growth, d.Release, want)
+	}
+}
+
+// TestServed: what has had its nodes is recorded, though the growth goes on to a larger size, and of that what has not left.
+func TestServed(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		size, served int32
+		held         int
+		want         int32
+	}{
+		"a node is missing":      {size: 6, served: 4, held: 5, want: 4},
+		"all nodes are there":    {size: 6, served: 4, held: 6, want: 6},
+		"higher ranks have left": {size: 3, served: 4, held: 2, want: 3},
+	} {
+		m := member("m", row.size, 18, "a").holds("a", 6, names("a", 0, row.held)...).podsOn(names("a", 0, 2)...).grows(18, time.Minute, 0).served(row.served)
+		d := plan.Plan(plan.Observed{Members: []plan.Member{m.Member}, Pools: []plan.Pool{pool("a", 10)}, Nodes: nodes("a", 0, row.held)}, noon).Members[0]
+		if d.Growth == nil || d.Growth.Served != row.want {
+			t.Errorf("%s: the growth is %+v, want %d served", name, d.Growth, row.want)
+		}
 	}
 }

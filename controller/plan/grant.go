@@ -72,6 +72,9 @@ func (p *pass) grant() {
 // target is the size whose nodes the member may claim if there is room.
 func (p *pass) target(m *candidate) int32 {
 	switch {
+	case m.growth == nil && m.Wants < m.Size:
+		// Its higher ranks are about to leave: what they lack is asked for no more.
+		return min(m.gang(), m.sizeOf(max(m.settled, m.inUse())))
 	case !m.waitsOut():
 		return m.gang()
 	case m.partial():
@@ -84,7 +87,7 @@ func (p *pass) target(m *candidate) int32 {
 // keeps is the size whose nodes stay claimed when a growth has failed: the present one, or where not even its nodes could be had,
 // what has had its nodes before and those that are in use.
 func (c *candidate) keeps() int32 {
-	if c.growth.From > 0 || c.growth.Size > c.Size {
+	if c.served() >= c.Size {
 		return c.Size
 	}
 	return max(c.complete(), c.sizeOf(c.inUse()))

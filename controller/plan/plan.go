@@ -58,18 +58,20 @@ func (p *pass) keepNodes() {
 		}
 	}
 	for _, m := range p.members {
+		var elsewhere []int32
 		for i, node := range m.places {
 			switch {
 			case node == nil && (m.Pods[i].Released || !p.capacity.outside[m.Pods[i].Node]):
 				// The node is lost, and with it the pod, or the pod cannot get there; its Job makes another.
 			case node == nil || !m.mayHold(node.Pool):
-				m.elsewhere++
+				elsewhere = append(elsewhere, m.Pods[i].Index)
 			case node.holder == nil && (node.recorded == nil || node.recorded == m):
 				p.capacity.hold(node, m)
 			case node.holder == nil && node.occupantOf(node.recorded).pods == 0:
 				node.freed, node.changesHands = true, true
 			}
 		}
+		m.elsewhere = m.ranksElsewhere(elsewhere)
 	}
 	for _, m := range p.members {
 		for _, node := range m.recorded {
@@ -88,9 +90,13 @@ func (p *pass) keepNodes() {
 func (p *pass) updateGrowth(m *candidate) {
 	gang := m.gang()
 	granted := m.settled >= m.nodesFor(gang)
-	if g := m.growth; g != nil && m.SizeGiven && m.Size > g.From {
-		// Somebody has written a size in the meantime, whose pods wait for their nodes: the growth is theirs too.
-		g.From = 0
+	if g := m.growth; g != nil {
+		// Ranks that have left since are new ones when they come again.
+		g.Served = min(g.Served, m.Size)
+		if m.SizeGiven && m.Size > g.From {
+			// Somebody has written a size in the meantime, whose pods wait for their nodes: the growth is theirs too.
+			g.From = 0
+		}
 	}
 	switch {
 	case m.Lifecycle != Running, m.Wants < m.Size && m.served() >= m.Wants:
@@ -101,11 +107,14 @@ func (p *pass) updateGrowth(m *candidate) {
 		m.growth = nil
 	case granted && m.Size == gang && m.ready() >= m.nodesFor(gang):
 		m.ended, m.growth = m.growth, nil
+		if m.ended == nil && m.edited() {
+			m.ended = p.begin(m, gang)
+		}
 	case m.growth == nil && granted && m.Size == gang && !m.edited():
 		// A node of a member that was complete is lost. The floor still counts it, so it is replaced
 		// without a gang and without a deadline.
 	case m.growth == nil:
-		m.growth = &v1alpha1.Growth{From: m.growsFrom(), Size: gang, Since: microTime(p.now), Served: m.served()}
+		m.growth = p.begin(m, gang)
 	case gang > m.growth.Size:
 		m.enlarge(gang, microTime(p.now))
 	case gang < m.growth.Size:
@@ -124,6 +133,11 @@ func (p *pass) updateGrowth(m *candidate) {
 		m.askAnew()
 		m.growth.Since = microTime(p.now)
 	}
+}
+
+// begin is a gang that begins now.
+func (p *pass) begin(m *candidate, size int32) *v1alpha1.Growth {
+	return &v1alpha1.Growth{From: m.growsFrom(), Size: size, Since: microTime(p.now), Served: m.served()}
 }
 
 // failures are those of the pools that have nodes missing: they have had their time, or there are no machines.

@@ -74,6 +74,32 @@ func TestPlan(t *testing.T) {
 		want:    []string{"a: 3 reserved, 5 held; PodsLeaving"},
 		says:    []string{"gave back 3 nodes: a-5, a-6, a-7", "pods of the former size have still to leave 2 nodes"},
 	}, {
+		name:    "a gang that failed gives back all of its nodes, though it was asked to grow further meanwhile",
+		members: []*memberBuilder{member("m", 8, 10, "a").holds("a", 8, names("a", 0, 6)...).podsOn(names("a", 0, 4)...).grows(10, time.Hour, -time.Minute).granted("a", time.Hour).served(4)},
+		pools:   []plan.Pool{pool("a", 10)},
+		nodes:   nodes("a", 0, 6),
+		want:    []string{"a: 4 reserved, 4 held; BackingOff"},
+		says:    []string{"the nodes that no pod uses are given back", "gave back 2 nodes: a-4, a-5"},
+	}, {
+		name:    "what the leaving ranks lack is asked for no more",
+		members: []*memberBuilder{member("m", 8, 4, "a").holds("a", 4, names("a", 0, 4)...).podsOn(names("a", 0, 4)...).grows(8, time.Hour, 0).begins().served(4)},
+		pools:   []plan.Pool{pool("a", 10)},
+		nodes:   nodes("a", 0, 6),
+		want:    []string{"a: 4 reserved, 4 held; resize to 4; Resizing"},
+	}, {
+		name:    "pods outside the pools that are about to leave make no room there",
+		members: []*memberBuilder{member("m", 4, 6, "a").podsOn("x-0", "x-1", "x-2", "x-3", "x-4", "x-5")},
+		pools:   []plan.Pool{pool("a", 10)},
+		nodes:   nodes("x", 0, 6),
+		want:    []string{"a: 2 reserved, 0 held; WaitingForNodes"},
+		says:    []string{"reserved 2 more nodes in a for size 6"},
+	}, {
+		name:    "a rank that moves from outside into a pool counts there",
+		members: []*memberBuilder{member("m", 2, 2, "a").podsOn("x-0", "x-1").pod(1, "a-0")},
+		pools:   []plan.Pool{pool("a", 10)},
+		nodes:   append(nodes("x", 0, 2), nodes("a", 0, 1)...),
+		want:    []string{"a: 1 reserved, 1 held; Ready"},
+	}, {
 		name:    "a smaller wish in the middle of a growth gives back what is too much",
 		members: []*memberBuilder{member("m", 2, 4, "a").holds("a", 8, names("a", 0, 6)...).podsOn(two...).grows(8, time.Minute, time.Minute)},
 		pools:   []plan.Pool{pool("a", 10)},

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"math"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
@@ -62,6 +63,28 @@ func (c *candidate) slots(node *nodeCapacity) int32 {
 	}
 	more := room(c.PodRequests, node.Allocatable, node.Requested)
 	return own + int32(min(more, int64(c.perNode-own))) //nolint:gosec // Not more than perNode.
+}
+
+// ranksElsewhere counts, of the ranks of pods outside the pools of the member, those that need no node of its pools for as long
+// as the member has its size. One that has a pod in a pool too is not among them: the pod outside is about to leave.
+func (c *candidate) ranksElsewhere(ranks []int32) int32 {
+	if len(ranks) == 0 {
+		return 0
+	}
+	inside := map[int32]bool{}
+	for i, node := range c.places {
+		if node != nil && c.mayHold(node.Pool) {
+			inside[c.Pods[i].Index] = true
+		}
+	}
+	slices.Sort(ranks)
+	var count int32
+	for _, rank := range slices.Compact(ranks) {
+		if rank < c.Size && !inside[rank] {
+			count++
+		}
+	}
+	return count
 }
 
 // nodesFor is the number of nodes of its pools that the member needs for a size: those that pods are on which stay, held

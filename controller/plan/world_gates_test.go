@@ -142,6 +142,24 @@ func (w *world) checkRelease(m *worldMember, d plan.Decision) {
 	}
 }
 
+// checkNothingIdle is the promise of all or nothing: a gang that waits out its failure claims no node that none of its pods is
+// on, or could use. Those of the part that had its nodes could.
+func (w *world) checkNothingIdle(m *worldMember) {
+	if m.Growth == nil || m.Growth.RetryAfter == nil || m.GrowthPolicy != v1alpha1.GrowthAllOrNothing || !m.gates.on || m.sharing() || m.Lifecycle != plan.Running || m.Size != m.FormerSize {
+		return
+	}
+	claimed, needed := int32(0), int32(0)
+	for _, r := range m.Reservations {
+		claimed += r.Nodes
+	}
+	for rank := range m.Size {
+		if w.node(m.pods[rank]) != nil || w.node(m.gates.released[rank]) != nil || rank < m.gates.complete {
+			needed++
+		}
+	}
+	w.promise(claimed <= needed, "%s waits out a failure (%+v) and claims %d nodes; its pods could use %d", m.Key.Name, m.Growth, claimed, needed)
+}
+
 // edit writes a size into the MiniCluster, whose pods exist at once.
 func (w *world) edit(m *worldMember, size int32) {
 	w.wish(m, size, "edit the size")

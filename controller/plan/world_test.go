@@ -23,6 +23,8 @@ type world struct {
 	pools map[string]*worldPool
 	// members by name.
 	members map[string]*worldMember
+	// outside are nodes of no pool.
+	outside map[string]bool
 	// wishes are all sizes that a member has ever wanted or had, which are those that a gang may have.
 	wishes map[string]map[int32]bool
 	// quiet is set when nothing happens any more that nobody asked for.
@@ -55,6 +57,9 @@ type worldMember struct {
 	leaving map[string]int
 	gates   gates
 	gone    bool
+	// came is set for a member that ran outside the pools before it was managed. Its sizes are others than those asked for while
+	// ranks of it move into the pools.
+	came bool
 	// formerSize is the size before the last resize, up to which nodes may be reserved until the next pass.
 	formerSize int32
 }
@@ -63,6 +68,7 @@ func newWorld(seed uint64) *world {
 	w := &world{
 		rand: rand.New(rand.NewPCG(seed, seed)), now: noon,
 		pools: map[string]*worldPool{}, members: map[string]*worldMember{}, wishes: map[string]map[int32]bool{},
+		outside: map[string]bool{"x-0": true, "x-1": true, "x-2": true},
 	}
 	for _, name := range []string{"a", "b", "c"} {
 		p := pool(name, int32(6+w.rand.IntN(10)))
@@ -107,6 +113,9 @@ func (w *world) observe() plan.Observed {
 			}
 			o.Nodes = append(o.Nodes, seen)
 		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(w.outside)) {
+		o.Nodes = append(o.Nodes, plan.Node{Name: name, Ready: true})
 	}
 	for _, name := range slices.Sorted(maps.Keys(w.members)) {
 		m := w.members[name]
@@ -174,7 +183,7 @@ func (w *world) reconcile(writes int) plan.Decisions {
 			}
 			if d.Resize > m.Size {
 				w.checkNodesFirst(m, d)
-				w.promise(m.GrowthPolicy != v1alpha1.GrowthAllOrNothing || w.wishes[d.Key.Name][d.Resize] || (m.sharing() && d.Resize <= m.Wants) || m.gates.bypassed,
+				w.promise(m.GrowthPolicy != v1alpha1.GrowthAllOrNothing || w.wishes[d.Key.Name][d.Resize] || (m.sharing() && d.Resize <= m.Wants) || m.gates.bypassed || m.came,
 					"%s takes all or nothing and is resized to %d, which it did not ask for", d.Key.Name, d.Resize)
 			}
 			// One that takes what there is may have had any size on its way.
@@ -190,7 +199,7 @@ func (w *world) reconcile(writes int) plan.Decisions {
 		m := byName(d)
 		m.Reservations, m.Growth, m.TopologyDomain = d.Reservations, d.Growth, d.TopologyDomain
 		m.FormerSize, m.Avoided = m.Size, d.Avoided
-		if d.Growth == nil && w.slots(m, d.Reservations) >= int(m.Size) {
+		if (d.Growth == nil || d.Growth.Served >= m.Size) && w.slots(m, d.Reservations) >= int(m.Size) {
 			// What is lost from now on is lost to pods that had their nodes.
 			m.gates.complete = m.Size
 		}
@@ -210,8 +219,19 @@ func (w *world) reconcile(writes int) plan.Decisions {
 // checkNodesFirst is the first promise: Ready nodes are held for as many pods as the member will have, and no room is
 // counted that a pod of its former size has yet to leave.
 func (w *world) checkNodesFirst(m *worldMember, d plan.Decision) {
-	slots := w.slots(m, d.Reservations)
+	slots := w.slots(m, d.Reservations) + w.countOutside(m)
 	w.promise(slots >= int(d.Resize), "%s is resized to %d with Ready nodes for %d", m.Key.Name, d.Resize, slots)
+}
+
+// countOutside counts the pods of a member that stay on nodes outside the pools.
+func (w *world) countOutside(m *worldMember) int {
+	count := 0
+	for index, node := range m.pods {
+		if w.outside[node] && index < m.Size {
+			count++
+		}
+	}
+	return count
 }
 
 // slots is the number of pods of a member that the Ready nodes held for it have room for, those that stay included.
@@ -336,12 +356,12 @@ func (w *world) jobs() {
 				if node != "" {
 					m.leaving[node]++
 				}
-			} else if node != "" && w.node(node) == nil {
+			} else if node != "" && w.node(node) == nil && !w.outside[node] {
 				m.pods[index] = "" // Its node is lost; the Job makes a new pod.
 			}
 		}
 		for _, node := range slices.Sorted(maps.Keys(m.leaving)) {
-			if w.node(node) == nil || w.rand.IntN(3) == 0 {
+			if (w.node(node) == nil && !w.outside[node]) || w.rand.IntN(3) == 0 {
 				delete(m.leaving, node)
 			}
 		}
@@ -391,7 +411,7 @@ func (w *world) happen() {
 		}
 		return w.members[live[w.rand.IntN(len(live))]]
 	}
-	switch m := some(); w.rand.IntN(13) {
+	switch m := some(); w.rand.IntN(14) {
 	case 0:
 		if len(live) < 4 {
 			w.arrive()
@@ -433,6 +453,22 @@ func (w *world) happen() {
 	case 12:
 		if m != nil && m.Lifecycle == plan.Running && w.rand.IntN(2) == 0 {
 			w.edit(m, int32(w.rand.IntN(8))+1)
+		}
+	case 13:
+		if m != nil && m.Lifecycle == plan.Running {
+			w.evict(m)
+		}
+	}
+}
+
+// evict takes a pod off a node outside the pools. Its Job makes another.
+func (w *world) evict(m *worldMember) {
+	for index := range m.Size {
+		if node := m.pods[index]; w.outside[node] {
+			m.pods[index] = ""
+			m.leaving[node]++
+			w.tell("rank %d of %s has to leave %s", index, m.Key.Name, node)
+			return
 		}
 	}
 }
@@ -482,6 +518,13 @@ func (w *world) arrive() {
 	gated := b.TopologyKey != "" || w.rand.IntN(2) == 0
 	b.SizeGiven = true
 	w.members[name] = &worldMember{Member: b.Member, pods: map[int32]string{}, leaving: map[string]int{}, gates: newGates(gated)}
+	if m := w.members[name]; !gated && w.rand.IntN(3) == 0 {
+		m.came, m.SizeGiven = true, false
+		for index := range size {
+			m.pods[index] = fmt.Sprintf("x-%d", index)
+		}
+		w.tell("%s runs outside the pools", name)
+	}
 	w.wishes[name] = map[int32]bool{size: true}
 	w.tell("%s arrives with size %d, pools %s, %s, %s, pods per node %d, gated: %v", name, size, strings.Join(b.NodePools, ","), b.GrowthPolicy, b.Placement, b.PodsPerNode, gated)
 	if b.TopologyKey != "" {
@@ -512,7 +555,8 @@ func (w *world) check() {
 			}
 		}
 		w.checkDomain(m)
-		w.promise(total <= max(m.Size, m.formerSize) || w.wishes[name][total] || m.GrowthPolicy != v1alpha1.GrowthAllOrNothing || m.sharing(),
+		w.checkNothingIdle(m)
+		w.promise(total <= max(m.Size, m.formerSize) || m.came || w.wishes[name][total] || m.GrowthPolicy != v1alpha1.GrowthAllOrNothing || m.sharing(),
 			"%s has reserved %d (%+v, size %d, wants %d, %+v), which is no size that it asked for", name, total, m.Reservations, m.Size, m.Wants, m.Growth)
 	}
 	for name, p := range w.pools {
@@ -560,6 +604,9 @@ func (w *world) checkRest() {
 			// Pods that share nodes may be spread over more of them than they need.
 			used, waiting := map[string]bool{}, 0
 			for _, node := range m.pods {
+				if w.outside[node] {
+					continue
+				}
 				own := w.holder(node) == nil || w.holder(node) == m
 				used[node] = used[node] || own
 				if node == "" || !own {
@@ -570,7 +617,7 @@ func (w *world) checkRest() {
 			}
 			share := min(w.perNode(m, m.NodePools[0]), w.perNode(m, m.NodePools[len(m.NodePools)-1]))
 			maps.DeleteFunc(used, func(node string, is bool) bool { return node == "" || !is })
-			least := (int(m.Size) + share - 1) / share
+			least := (int(m.Size) - w.countOutside(m) + share - 1) / share
 			w.promise(int(d.Reserved()) <= max(least, len(used)+waiting) && int(d.Reserved()) >= len(used),
 				"at rest %s of size %d has reserved %d nodes; its pods are on %d", d.Key.Name, m.Size, d.Reserved(), len(used))
 		}

@@ -19,6 +19,9 @@ import (
 // recorded reservation stands behind, then the pods that may go to their nodes, then the resize. When the reservation is
 // recorded already, the status waits for the next pass, which the resize brings: it tells of the new size, and one write
 // does for both.
+//
+// What is recorded is told at once: the next pass does not find it again, whatever becomes of the other writes. A pod that
+// cannot be released does not hold up the resize.
 func (r *Reconciler) apply(ctx context.Context, e *entry, d *plan.Decision, hosts map[string]string) error {
 	member := e.member.DeepCopy()
 	r.fillStatus(member, e, d)
@@ -32,27 +35,46 @@ func (r *Reconciler) apply(ctx context.Context, e *entry, d *plan.Decision, host
 		}
 		r.writes.note(kindMember, member)
 	}
-	if err := errors.Join(r.release(ctx, e, hosts, d.Release), r.recreate(ctx, e, d.Recreate)); err != nil {
-		return err
+	r.Metrics.observeGrowth(e.member, d, r.Clock.Now())
+	r.tellNotes(ctx, e, d, func(reason string) bool {
+		return reason != v1alpha1.ReasonPodsReleased && reason != v1alpha1.ReasonResizing
+	})
+
+	released := r.release(ctx, e, hosts, d.Release)
+	if released == nil {
+		r.tellNotes(ctx, e, d, func(reason string) bool { return reason == v1alpha1.ReasonPodsReleased })
 	}
+	failures := []error{released, r.recreate(ctx, e, d.Recreate)}
 	if resizes {
-		object, patch, err := e.cluster.SizePatch(d.Resize)
-		if err != nil {
-			return err
-		}
-		if err := r.Client.Patch(ctx, object, patch); err != nil {
-			return fmt.Errorf("resize MiniCluster %s: %w", e.key, err)
-		}
-		r.writes.note(kindMiniCluster, object)
-		r.Metrics.resized(e.cluster.Size, d.Resize)
+		failures = append(failures, r.resize(ctx, e, d))
 	}
 	if d.GiveUp != nil {
-		if err := r.giveUp(ctx, e, member, d.GiveUp); err != nil {
-			return err
-		}
+		failures = append(failures, r.giveUp(ctx, e, member, d.GiveUp))
 	}
-	r.Metrics.observeGrowth(e.member, d, r.Clock.Now())
+	return errors.Join(failures...)
+}
+
+// resize gives the MiniCluster its new size.
+func (r *Reconciler) resize(ctx context.Context, e *entry, d *plan.Decision) error {
+	object, patch, err := e.cluster.SizePatch(d.Resize)
+	if err != nil {
+		return err
+	}
+	if err := r.Client.Patch(ctx, object, patch); err != nil {
+		return fmt.Errorf("resize MiniCluster %s: %w", e.key, err)
+	}
+	r.writes.note(kindMiniCluster, object)
+	r.Metrics.observeResize(e.member, e.cluster.Size, d, r.Clock.Now())
+	r.tellNotes(ctx, e, d, func(reason string) bool { return reason == v1alpha1.ReasonResizing })
+	return nil
+}
+
+// tellNotes tells the steps of a decision that have one of some reasons.
+func (r *Reconciler) tellNotes(ctx context.Context, e *entry, d *plan.Decision, which func(reason string) bool) {
 	for _, note := range d.Notes {
+		if !which(note.Reason) {
+			continue
+		}
 		kind := corev1.EventTypeNormal
 		if note.Warning {
 			kind = corev1.EventTypeWarning
@@ -60,7 +82,6 @@ func (r *Reconciler) apply(ctx context.Context, e *entry, d *plan.Decision, host
 		r.Metrics.steps.WithLabelValues(note.Reason).Inc()
 		r.tell(ctx, e, kind, note.Reason, note.Message)
 	}
-	return nil
 }
 
 // giveUp sets the wish of a member back. member is the version that the decision was made on, or the one that was written
@@ -78,15 +99,19 @@ func (r *Reconciler) giveUp(ctx context.Context, e *entry, member *v1alpha1.Ense
 	return nil
 }
 
-// tell logs what happened to a member and makes an event of it, about the MiniCluster, which is what its user looks at.
+// longestNote is the greatest length of an event's note that the API server takes, in bytes.
+const longestNote = 1024
+
+// tell logs what happened to a member and makes an event of it, about the MiniCluster, which is what its user looks at. The log
+// has all of a message that is too long for an event.
 func (r *Reconciler) tell(ctx context.Context, e *entry, kind, reason, message string) {
 	log.FromContext(ctx).Info(message, "namespace", e.key.Namespace, "member", e.key.Name, "reason", reason)
-	cluster := minicluster.Reference(e.key, e.uid())
+	cluster, note := minicluster.Reference(e.key, e.uid()), shortened(message, longestNote)
 	if e.member == nil {
-		r.Events.Eventf(cluster, nil, kind, reason, reason, "%s", message)
+		r.Events.Eventf(cluster, nil, kind, reason, reason, "%s", note)
 		return
 	}
 	// Events that differ in their note alone are taken for repetitions of the first; the version of the member tells
 	// them apart.
-	r.Events.Eventf(cluster, e.member, kind, reason, reason, "%s", message)
+	r.Events.Eventf(cluster, e.member, kind, reason, reason, "%s", note)
 }

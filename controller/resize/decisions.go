@@ -11,6 +11,9 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
 )
 
+// longestMessage is the greatest length of the message of a decision, in bytes.
+const longestMessage = 1024
+
 // record returns the decisions of a status with those that a pass adds: what was asked for, the size that the member has
 // got since, and the steps that the pass takes. status is that of before the pass.
 //
@@ -20,7 +23,7 @@ func record(status *v1alpha1.EnsembleMemberStatus, request *v1alpha1.Request, si
 	decisions := status.Decisions
 	at := metav1.MicroTime{Time: now.Truncate(time.Microsecond)}
 	add := func(at metav1.MicroTime, reason, message string) {
-		decisions = append(decisions, v1alpha1.DecisionRecord{At: at, Reason: reason, Message: shortened(message, 1024)})
+		decisions = append(decisions, v1alpha1.DecisionRecord{At: at, Reason: reason, Message: shortened(message, longestMessage)})
 	}
 	if asked := status.LastRequest; request != nil && (asked == nil || asked.At.Before(&request.At)) && request.Action != v1alpha1.RequestGiveUp {
 		add(request.At, v1alpha1.ReasonRequested, fmt.Sprintf("%s by %d to size %d, by %s", strings.ToLower(string(request.Action)), request.Amount, request.Size, request.By))
@@ -29,9 +32,14 @@ func record(status *v1alpha1.EnsembleMemberStatus, request *v1alpha1.Request, si
 		add(at, v1alpha1.ReasonResized, fmt.Sprintf("the MiniCluster has size %d now, after %d", size, status.Size))
 	}
 	for i := range notes {
-		if notes[i].Reason != v1alpha1.ReasonResizing {
-			add(at, notes[i].Reason, notes[i].Message)
+		if notes[i].Reason == v1alpha1.ReasonResizing {
+			continue
 		}
+		if last := len(decisions) - 1; last >= 0 && decisions[last].Reason == notes[i].Reason && decisions[last].Message == shortened(notes[i].Message, longestMessage) {
+			// The writes that it led to have failed, and are tried again.
+			continue
+		}
+		add(at, notes[i].Reason, notes[i].Message)
 	}
 	return decisions[max(0, len(decisions)-v1alpha1.MaxDecisions):]
 }

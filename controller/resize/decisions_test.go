@@ -28,11 +28,15 @@ func TestRecord(t *testing.T) {
 		notes   []plan.Note
 		want    []string
 	}{
-		"nothing new":  {status: v1alpha1.EnsembleMemberStatus{ObservedGeneration: 1, Size: 2}, size: 2},
-		"the first":    {size: 2},
-		"a request":    {status: v1alpha1.EnsembleMemberStatus{ObservedGeneration: 1, Size: 2}, size: 2, request: asked, notes: steps, want: []string{"Requested: grow by 3 to size 5, by pod ns/m-0", "Reserved: reserved 3"}},
-		"seen before":  {status: v1alpha1.EnsembleMemberStatus{ObservedGeneration: 1, Size: 2, LastRequest: &v1alpha1.RequestOutcome{Request: *asked}}, size: 2, request: asked},
-		"a resize":     {status: v1alpha1.EnsembleMemberStatus{ObservedGeneration: 1, Size: 2}, size: 5, want: []string{"Resized: the MiniCluster has size 5 now, after 2"}},
+		"nothing new": {status: v1alpha1.EnsembleMemberStatus{ObservedGeneration: 1, Size: 2}, size: 2},
+		"the first":   {size: 2},
+		"a request":   {status: v1alpha1.EnsembleMemberStatus{ObservedGeneration: 1, Size: 2}, size: 2, request: asked, notes: steps, want: []string{"Requested: grow by 3 to size 5, by pod ns/m-0", "Reserved: reserved 3"}},
+		"seen before": {status: v1alpha1.EnsembleMemberStatus{ObservedGeneration: 1, Size: 2, LastRequest: &v1alpha1.RequestOutcome{Request: *asked}}, size: 2, request: asked},
+		"a resize":    {status: v1alpha1.EnsembleMemberStatus{ObservedGeneration: 1, Size: 2}, size: 5, want: []string{"Resized: the MiniCluster has size 5 now, after 2"}},
+		"tried again": {
+			status: v1alpha1.EnsembleMemberStatus{ObservedGeneration: 1, Size: 2, Decisions: []v1alpha1.DecisionRecord{{Reason: v1alpha1.ReasonReserved, Message: "reserved 3"}}},
+			size:   2, notes: steps, want: []string{"Reserved: reserved 3"},
+		},
 		"our own wish": {status: v1alpha1.EnsembleMemberStatus{ObservedGeneration: 1, Size: 2}, size: 2, request: &v1alpha1.Request{Action: v1alpha1.RequestGiveUp, Size: 2, At: before}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,10 +1,12 @@
 package resize
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -42,7 +44,12 @@ func (r *Reconciler) release(ctx context.Context, e *entry, hosts map[string]str
 		return nil
 	}
 	one := func(a plan.Assignment) error {
-		if err := r.ungate(ctx, e.waiting[a.Index], a.Node, hosts[a.Node]); err != nil {
+		err := r.ungate(ctx, e.waiting[a.Index], a.Node, hosts[a.Node])
+		if apierrors.IsNotFound(err) {
+			// It was deleted; the cache has yet to hear of that, and of the one that its Job makes in its place.
+			return nil
+		}
+		if err != nil {
 			return err
 		}
 		log.FromContext(ctx).V(1).Info("Released a pod", "namespace", e.key.Namespace, "member", e.key.Name, "pod", e.waiting[a.Index].Name, "rank", a.Index, "node", a.Node)
@@ -87,6 +94,8 @@ func (r *Reconciler) ungate(ctx context.Context, pod *corev1.Pod, node, host str
 
 // recreate deletes pods that cannot get to the nodes that they were released for, so that their Job makes them anew.
 func (r *Reconciler) recreate(ctx context.Context, e *entry, stranded []plan.Stranded) error {
+	var told []string
+	var failure error
 	for _, s := range stranded {
 		pod := e.waiting[s.Index]
 		if pod == nil {
@@ -99,12 +108,17 @@ func (r *Reconciler) recreate(ctx context.Context, e *entry, stranded []plan.Str
 			// It was told when the pod was deleted; the cache has yet to hear of that.
 			continue
 		case err != nil:
-			return fmt.Errorf("delete pod %s/%s, which is to be made anew: %w", pod.Namespace, pod.Name, err)
+			failure = cmp.Or(failure, fmt.Errorf("delete pod %s/%s, which is to be made anew: %w", pod.Namespace, pod.Name, err))
+			continue
 		}
 		r.Metrics.steps.WithLabelValues(v1alpha1.ReasonPodStranded).Inc()
-		r.tell(ctx, e, corev1.EventTypeWarning, v1alpha1.ReasonPodStranded, fmt.Sprintf("pod %s is made anew: %s", pod.Name, s.Why))
+		told = append(told, fmt.Sprintf("pod %s is made anew: %s", pod.Name, s.Why))
 	}
-	return nil
+	if len(told) > 0 {
+		// In one event: of several that differ in their note alone the first would be kept.
+		r.tell(ctx, e, corev1.EventTypeWarning, v1alpha1.ReasonPodStranded, strings.Join(told, "; "))
+	}
+	return failure
 }
 
 // letGo takes the gates of pods away that belong to no member, as when the annotation of their MiniCluster was removed: nobody

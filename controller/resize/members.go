@@ -48,6 +48,8 @@ func (r *Reconciler) syncMember(ctx context.Context, e *entry) error {
 			r.tell(ctx, e, corev1.EventTypeWarning, v1alpha1.ReasonInvalid, e.invalid.Error())
 		}
 		return nil
+	case e.member != nil && ownerOf(e.member) == "":
+		return r.deleteOrphan(ctx, e)
 	case e.member != nil && e.uid() != ownerOf(e.member):
 		// The MiniCluster was deleted and made again under its name. The old member's end is near.
 		e.skip = true
@@ -84,7 +86,8 @@ func (r *Reconciler) createMember(ctx context.Context, e *entry) error {
 				*metav1.NewControllerRef(&metav1.ObjectMeta{Name: e.cluster.Key.Name, UID: e.cluster.UID}, minicluster.GroupVersionKind),
 			},
 		},
-		Spec: v1alpha1.EnsembleMemberSpec{Size: e.cluster.Size},
+		// A size below the least one is not followed by the Flux Operator, nor wished by anybody.
+		Spec: v1alpha1.EnsembleMemberSpec{Size: max(e.cluster.Size, e.cluster.MinSize)},
 	}
 	mirror(&member.Spec, e.cluster)
 	if err := r.Client.Create(ctx, member); err != nil {
@@ -99,7 +102,18 @@ func (r *Reconciler) createMember(ctx context.Context, e *entry) error {
 	return nil
 }
 
+// deleteMember ends the management of a MiniCluster that is to be managed no more.
 func (r *Reconciler) deleteMember(ctx context.Context, e *entry) error {
+	return r.deleteBecause(ctx, e, fmt.Sprintf("no longer managed: the annotation %s was removed", v1alpha1.AnnotationNodePools))
+}
+
+// deleteOrphan deletes a member whose MiniCluster was deleted without what it owned, and made again under its name. Nobody else
+// would, and the name is needed.
+func (r *Reconciler) deleteOrphan(ctx context.Context, e *entry) error {
+	return r.deleteBecause(ctx, e, "the EnsembleMember of this name has no owner, as after kubectl delete --cascade=orphan; it is deleted, and one of this MiniCluster made")
+}
+
+func (r *Reconciler) deleteBecause(ctx context.Context, e *entry, why string) error {
 	e.skip = true
 	if e.member.DeletionTimestamp != nil {
 		return nil
@@ -107,7 +121,7 @@ func (r *Reconciler) deleteMember(ctx context.Context, e *entry) error {
 	if err := r.Client.Delete(ctx, e.member, client.Preconditions{UID: &e.member.UID}); client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("delete EnsembleMember %s: %w", e.key, err)
 	}
-	r.tell(ctx, e, corev1.EventTypeNormal, "Unmanaged", fmt.Sprintf("no longer managed: the annotation %s was removed", v1alpha1.AnnotationNodePools))
+	r.tell(ctx, e, corev1.EventTypeNormal, "Unmanaged", why)
 	return nil
 }
 

@@ -102,17 +102,22 @@ func (m *Metrics) resized(from, to int32) {
 	m.resizes.WithLabelValues(direction).Inc()
 }
 
-// observeGrowth tells how long a growth took until the steps that a pass has taken. member is what it was before.
+// observeStep tells how long a growth took until a step of it.
+func (m *Metrics) observeStep(step string, member *v1alpha1.EnsembleMember, growth *v1alpha1.Growth, now time.Time) {
+	since := growth.Since.Time
+	if request := member.Spec.Request; request != nil && request.Size == growth.Size && request.At.Time.Before(since) && growth.Attempts == 0 {
+		since = request.At.Time
+	}
+	m.growths.WithLabelValues(step).Observe(max(0, now.Sub(since).Seconds()))
+}
+
+// observeGrowth tells how long a growth took until the steps that a pass has recorded. member is what it was before.
 func (m *Metrics) observeGrowth(member *v1alpha1.EnsembleMember, d *plan.Decision, now time.Time) {
 	growth := d.Growth
 	if growth == nil {
 		return
 	}
-	since := growth.Since.Time
-	if request := member.Spec.Request; request != nil && request.Size == growth.Size && request.At.Time.Before(since) && growth.Attempts == 0 {
-		since = request.At.Time
-	}
-	until := func(step string) { m.growths.WithLabelValues(step).Observe(max(0, now.Sub(since).Seconds())) }
+	until := func(step string) { m.observeStep(step, member, growth, now) }
 	before := member.Status.Growth
 	if growth.GrantedAt != nil && (before == nil || !growth.GrantedAt.Equal(before.GrantedAt)) {
 		if len(growth.Failures) > 0 {
@@ -127,11 +132,17 @@ func (m *Metrics) observeGrowth(member *v1alpha1.EnsembleMember, d *plan.Decisio
 	if growth.RetryAfter != nil && len(growth.Failures) > 0 && (before == nil || before.Attempts < growth.Attempts) {
 		until(growth.Failures[len(growth.Failures)-1].Reason)
 	}
+}
+
+// observeResize counts a resize, and tells how long the growth that it is of took until then. member is what it was before.
+func (m *Metrics) observeResize(member *v1alpha1.EnsembleMember, from int32, d *plan.Decision, now time.Time) {
+	m.resized(from, d.Resize)
 	switch {
-	case d.Resize >= growth.Size:
-		until(v1alpha1.ReasonResized)
+	case d.Growth == nil:
+	case d.Resize >= d.Growth.Size:
+		m.observeStep(v1alpha1.ReasonResized, member, d.Growth, now)
 	case d.Resize > member.Status.Size:
-		until(resizedInPart)
+		m.observeStep(resizedInPart, member, d.Growth, now)
 	}
 }
 

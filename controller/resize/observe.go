@@ -97,7 +97,7 @@ type entry struct {
 	gated   []int32
 	// pending is the number of its pods that no node was found for.
 	pending int32
-	// wants is the member's wish, with what this pass has made of it.
+	// wants is the member's wish.
 	wants int32
 	// skip is set when this pass has changed or failed to change the member's spec: what is planned for it
 	// waits for the next pass.
@@ -241,7 +241,8 @@ func (o *observer) readJobs(ctx context.Context, s *seen) (map[types.UID]*entry,
 	for i := range jobs.Items {
 		job := &jobs.Items[i]
 		owner := metav1.GetControllerOf(job)
-		if owner == nil || owner.Kind != minicluster.GroupVersionKind.Kind {
+		if owner == nil || owner.Kind != minicluster.GroupVersionKind.Kind || owner.Name != job.Name {
+			// The Flux Operator calls the Job as the MiniCluster is called.
 			continue
 		}
 		if e := s.entries[types.NamespacedName{Namespace: job.Namespace, Name: owner.Name}]; e != nil && e.uid() == owner.UID {

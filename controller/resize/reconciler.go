@@ -31,8 +31,12 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
 )
 
-// retryAfter is how long a pass that was cut short waits if no event comes first.
-const retryAfter = 200 * time.Millisecond
+// retryAfter is how long a pass that was cut short waits if no event comes first, and retryAfterMost how long one in which writes
+// have failed again and again.
+const (
+	retryAfter     = 200 * time.Millisecond
+	retryAfterMost = 10 * time.Second
+)
 
 // writesAtOnce is how many members are written at a time. A write takes milliseconds, of which the API server spends most
 // on waiting for etcd.
@@ -73,7 +77,11 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 	})
 	build := ctrl.NewControllerManagedBy(mgr).
 		Named("resize").
-		WithOptions(controller.Options{MaxConcurrentReconciles: 1})
+		WithOptions(controller.Options{
+			MaxConcurrentReconciles: 1,
+			// There is one key. What fails for one member must not keep the deadlines of all others from being seen.
+			RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](retryAfter, retryAfterMost),
+		})
 	for _, kind := range Kinds() {
 		build = build.Watches(kind, all)
 	}
@@ -123,7 +131,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconc
 
 	// 5. Say when to come again.
 	conflict := false
-	failures = slices.DeleteFunc(failures, func(err error) bool {
+	failures = slices.DeleteFunc(each(failures), func(err error) bool {
 		lost := apierrors.IsConflict(err) || apierrors.IsNotFound(err)
 		conflict = conflict || lost
 		return lost
@@ -138,6 +146,19 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconc
 		return reconcile.Result{RequeueAfter: max(decisions.Next.Sub(r.Clock.Now()), time.Millisecond)}, nil
 	}
 	return reconcile.Result{}, nil
+}
+
+// each takes errors apart that were joined.
+func each(errs []error) []error {
+	var out []error
+	for _, err := range errs {
+		if joined, is := err.(interface{ Unwrap() []error }); is {
+			out = append(out, each(joined.Unwrap())...)
+		} else {
+			out = append(out, err)
+		}
+	}
+	return out
 }
 
 // split divides the decisions that can be applied into those by which a member gives up nodes or claims, and the others.
@@ -162,6 +183,18 @@ func givesUp(before, after []v1alpha1.Reservation) bool {
 	}
 	return slices.ContainsFunc(before, func(b v1alpha1.Reservation) bool {
 		a := left[b.NodePool]
-		return a == nil || a.Nodes < b.Nodes || slices.ContainsFunc(b.Held, func(node string) bool { return !slices.Contains(a.Held, node) })
+		return a == nil || a.Nodes < b.Nodes || lacks(a.Held, b.Held)
 	})
+}
+
+// lacks reports whether one of some nodes is not among others. Both lists are in order.
+func lacks(others, nodes []string) bool {
+	for _, node := range nodes {
+		at, is := slices.BinarySearch(others, node)
+		if !is {
+			return true
+		}
+		others = others[at+1:]
+	}
+	return false
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
@@ -22,15 +23,26 @@ func (r *Reconciler) fillStatus(member *v1alpha1.EnsembleMember, e *entry, d *pl
 	status.Pools, status.TopologyDomain, status.Avoided = inWords(d.Reservations), d.TopologyDomain, d.Avoided
 	status.Selector = minicluster.LabelJobName + "=" + member.Name
 	v1alpha1.SetConditions(&status.Conditions, member.Generation, metav1.NewTime(r.Clock.Now()), d.WhenReady, d.Conditions...)
-	if request := member.Spec.Request; request != nil && request.Size == member.Spec.Size {
-		outcome := ""
-		for i := range status.Conditions {
-			if status.Conditions[i].Type == v1alpha1.ConditionReady {
-				outcome = status.Conditions[i].Message
-			}
-		}
-		status.LastRequest = &v1alpha1.RequestOutcome{Request: *request, Outcome: outcome}
+	if request := member.Spec.Request; request != nil {
+		status.LastRequest = outcomeOf(request, member)
 	}
+}
+
+// outcomeOf says what has become of a request: what the member waits for, or the last that was known of it before somebody set
+// the size otherwise, as kubectl scale does.
+func outcomeOf(request *v1alpha1.Request, member *v1alpha1.EnsembleMember) *v1alpha1.RequestOutcome {
+	last := member.Status.LastRequest
+	if request.Size == member.Spec.Size {
+		out := &v1alpha1.RequestOutcome{Request: *request}
+		if ready := meta.FindStatusCondition(member.Status.Conditions, v1alpha1.ConditionReady); ready != nil {
+			out.Outcome = ready.Message
+		}
+		return out
+	}
+	if last != nil && last.At.Equal(&request.At) {
+		return last
+	}
+	return &v1alpha1.RequestOutcome{Request: *request, Outcome: fmt.Sprintf("overtaken: the size was set to %d otherwise", member.Spec.Size)}
 }
 
 // inWords names the pools of the reservations with their numbers of nodes.

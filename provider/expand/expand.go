@@ -59,6 +59,9 @@ type Member struct {
 	Waits string
 	// Failed are the pools that have failed the growth under way.
 	Failed []string
+	// TopologyKey is the label of which all its nodes have one value, and Domain that value. Either is empty for a member whose
+	// nodes may be anywhere.
+	TopologyKey, Domain string
 }
 
 // Pool is a node group of ours.
@@ -69,6 +72,54 @@ type Pool struct {
 	PricePerHour *float64
 	// Taints are those of its nodes.
 	Taints []corev1.Taint
+	// Labels are those that all its nodes have.
+	Labels map[string]string
+}
+
+// Reason says in one word why an option is kept or dropped.
+type Reason string
+
+// The reasons to keep an option.
+const (
+	// ReasonFirstPool is that of the group which a member gets a node from.
+	ReasonFirstPool Reason = "FirstPool"
+	// ReasonNoMember is that of an option without pods of members.
+	ReasonNoMember Reason = "NoMember"
+	// ReasonNeeded is that of an option which pods of no member need, though it has pods of members too.
+	ReasonNeeded Reason = "Needed"
+)
+
+// The reasons to drop an option.
+const (
+	// ReasonMemberWaits is that of pods whose nodes are reserved, or will be.
+	ReasonMemberWaits Reason = "MemberWaits"
+	// ReasonNotTolerated is that of a group whose taints keep its pods away.
+	ReasonNotTolerated Reason = "NotTolerated"
+	// ReasonNotItsPool is that of a group which is none of the member's pools.
+	ReasonNotItsPool Reason = "NotItsPool"
+	// ReasonOtherDomain is that of a pool in another domain than the member's nodes.
+	ReasonOtherDomain Reason = "OtherDomain"
+	// ReasonPoolPaused is that of a pool that gets no nodes at present.
+	ReasonPoolPaused Reason = "PoolPaused"
+	// ReasonPoolFull is that of a pool at its maxSize.
+	ReasonPoolFull Reason = "PoolFull"
+	// ReasonPoolFailed is that of a pool that has failed the growth under way.
+	ReasonPoolFailed Reason = "PoolFailed"
+	// ReasonLaterPool is that of a pool behind another one in the member's list.
+	ReasonLaterPool Reason = "LaterPool"
+	// ReasonOtherMember is that of the pool of a member behind that of another one.
+	ReasonOtherMember Reason = "OtherMember"
+)
+
+// Reasons are all reasons, by whether an option is kept.
+func Reasons() map[bool][]Reason {
+	return map[bool][]Reason{
+		true: {ReasonFirstPool, ReasonNoMember, ReasonNeeded},
+		false: {
+			ReasonMemberWaits, ReasonNotTolerated, ReasonNotItsPool, ReasonOtherDomain, ReasonPoolPaused, ReasonPoolFull, ReasonPoolFailed,
+			ReasonLaterPool, ReasonOtherMember,
+		},
+	}
 }
 
 // Choice is what becomes of an option.
@@ -79,14 +130,15 @@ type Choice struct {
 	Nodes int32
 	// Kept is set when Cluster Autoscaler may go on with it.
 	Kept bool
-	// Reason says why, in words.
-	Reason string
+	// Reason says why, and Message the same in words.
+	Reason  Reason
+	Message string
 }
 
 // Choose decides on each of the options, and returns the choices in their order. members has those whose pods are in the
 // options, pools those of the groups that are ours.
 func Choose(options []Option, members map[types.NamespacedName]*Member, pools map[string]*Pool) []Choice {
-	c := &choice{members: members, pools: pools, offered: make(map[string]int, len(options)), best: map[types.NamespacedName]string{}, asked: map[types.NamespacedName]int{}}
+	c := &choice{members: members, pools: pools, offered: make(map[string]int, len(options)), best: map[types.NamespacedName]string{}, asked: map[types.NamespacedName]int{}, first: map[*Pods]types.NamespacedName{}}
 	for i := range options {
 		c.offered[options[i].Group] = i
 	}
@@ -96,8 +148,8 @@ func Choose(options []Option, members map[types.NamespacedName]*Member, pools ma
 	choices := make([]Choice, len(options))
 	for i := range options {
 		o := &options[i]
-		kept, why := c.judge(o, winner, pure)
-		choices[i] = Choice{Group: o.Group, Nodes: o.Nodes, Kept: kept, Reason: why}
+		choices[i] = Choice{Group: o.Group, Nodes: o.Nodes}
+		c.judge(o, winner, pure, &choices[i])
 	}
 	return choices
 }
@@ -112,20 +164,25 @@ type choice struct {
 	best map[types.NamespacedName]string
 	// asked is the greatest number of pods that a member has in an option.
 	asked map[types.NamespacedName]int
+	// first is the first member of pods, in the order of their names.
+	first map[*Pods]types.NamespacedName
 }
 
 // findBest finds the group of each member that waits for nothing.
 func (c *choice) findBest(options []Option) {
-	looked := map[*Pods]bool{}
 	for i := range options {
 		pods := options[i].Pods
-		if looked[pods] {
+		if _, is := c.first[pods]; is {
 			continue
 		}
-		looked[pods] = true
+		var first types.NamespacedName
 		for key, count := range pods.Members {
 			c.asked[key] = max(c.asked[key], count)
+			if first.Name == "" || compare(key, first) < 0 {
+				first = key
+			}
 		}
+		c.first[pods] = first
 	}
 	for key := range c.asked {
 		m := c.members[key]
@@ -134,7 +191,7 @@ func (c *choice) findBest(options []Option) {
 		}
 		for _, name := range m.NodePools {
 			at, is := c.offered[name]
-			if is && options[at].Pods.Members[key] > 0 && c.unfit(m, name) == "" {
+			if is && options[at].Pods.Members[key] > 0 && c.fits(m, name) {
 				c.best[key] = name
 				break
 			}
@@ -142,22 +199,31 @@ func (c *choice) findBest(options []Option) {
 	}
 }
 
-// unfit says why a member's pods do not get a node from a group; it is empty when they could.
-func (c *choice) unfit(m *Member, group string) string {
+// fits reports whether a member's pods could get a node from a group.
+func (c *choice) fits(m *Member, group string) bool {
+	reason, _ := c.unfit(m, group)
+	return reason == ""
+}
+
+// unfit says why a member's pods do not get a node from a group. There is no reason when they could.
+func (c *choice) unfit(m *Member, group string) (Reason, string) {
 	pool := c.pools[group]
 	switch {
 	case !slices.Contains(m.NodePools, group):
-		return "it is none of the member's NodePools"
+		return ReasonNotItsPool, "it is none of the member's NodePools"
 	case pool == nil:
-		return "it is no NodePool"
+		return ReasonNotItsPool, "it is no NodePool"
 	case pool.Paused:
-		return "it is paused"
+		return ReasonPoolPaused, "it is paused"
 	case pool.Full:
-		return "it is at its maxSize"
+		return ReasonPoolFull, "it is at its maxSize"
 	case slices.Contains(m.Failed, group):
-		return "it has failed the growth under way"
+		return ReasonPoolFailed, "it has failed the growth under way"
 	}
-	return ""
+	if of := pool.Labels[m.TopologyKey]; m.Domain != "" && of != "" && of != m.Domain {
+		return ReasonOtherDomain, fmt.Sprintf("it is in %s=%s and the nodes of the member are in %s", m.TopologyKey, of, m.Domain)
+	}
+	return "", ""
 }
 
 // winner is the group among the best ones that serves most pods of members, then the cheapest.
@@ -210,21 +276,30 @@ func (c *choice) countOthers(o *Option) int {
 }
 
 // judge decides on one option. pure is how many other pods an option serves that has no pods of members.
-func (c *choice) judge(o *Option, winner string, pure int) (bool, string) {
+func (c *choice) judge(o *Option, winner string, pure int, into *Choice) {
 	others := c.countOthers(o)
-	switch {
-	case o.Group == winner:
-		return true, fmt.Sprintf("the first pool for %s", c.named(o))
-	case others > 0 && len(o.Pods.Members) == 0:
-		return true, "no pods of members"
-	case others > pure:
-		return true, fmt.Sprintf("%d pods of no member need it, though %s", others, c.against(o, winner))
-	case len(o.Pods.Members) == 0:
-		return false, "the pods do not tolerate its taints"
-	case others > 0:
-		return false, fmt.Sprintf("another group serves the %d pods of no member, and %s", others, c.against(o, winner))
+	keep := func(reason Reason, format string, args ...any) {
+		into.Kept, into.Reason, into.Message = true, reason, fmt.Sprintf(format, args...)
 	}
-	return false, c.against(o, winner)
+	if o.Group == winner {
+		keep(ReasonFirstPool, "the first pool for %s", c.named(o))
+		return
+	}
+	if len(o.Pods.Members) == 0 {
+		if others > 0 {
+			keep(ReasonNoMember, "no pods of members")
+		} else {
+			into.Reason, into.Message = ReasonNotTolerated, "the pods do not tolerate its taints"
+		}
+		return
+	}
+	into.Reason, into.Message = c.against(o, winner)
+	switch {
+	case others > pure:
+		keep(ReasonNeeded, "%d pods of no member need it, though %s", others, into.Message)
+	case others > 0:
+		into.Message = fmt.Sprintf("another group serves the %d pods of no member, and %s", others, into.Message)
+	}
 }
 
 // named names the members that an option is the best one for.
@@ -239,31 +314,31 @@ func (c *choice) named(o *Option) string {
 }
 
 // against says what speaks against an option: the reason of the first of its members, in their order.
-func (c *choice) against(o *Option, winner string) string {
-	var first types.NamespacedName
-	for key := range o.Pods.Members {
-		if first.Name == "" || compare(key, first) < 0 {
-			first = key
-		}
+func (c *choice) against(o *Option, winner string) (Reason, string) {
+	first := c.first[o.Pods]
+	reason, why := c.againstMember(first, o.Group, winner)
+	if rest := len(o.Pods.Members) - 1; rest > 0 {
+		return reason, fmt.Sprintf("%s: %s; and %d more members", first, why, rest)
 	}
-	m := c.members[first]
-	var why string
+	return reason, fmt.Sprintf("%s: %s", first, why)
+}
+
+// againstMember says why a member does not get a node from a group that is not the winner.
+func (c *choice) againstMember(key types.NamespacedName, group, winner string) (Reason, string) {
+	m := c.members[key]
 	switch {
 	case m == nil:
-		why = "is not known"
+		return ReasonMemberWaits, "is not known"
 	case m.Waits != "":
-		why = m.Waits
-	default:
-		if why = c.unfit(m, o.Group); why == "" && c.best[first] != o.Group {
-			why = c.best[first] + " comes first"
-		} else if why == "" {
-			why = winner + " is for more pods, or cheaper"
-		}
+		return ReasonMemberWaits, m.Waits
 	}
-	if rest := len(o.Pods.Members) - 1; rest > 0 {
-		return fmt.Sprintf("%s: %s; and %d more members", first, why, rest)
+	if reason, why := c.unfit(m, group); reason != "" {
+		return reason, why
 	}
-	return fmt.Sprintf("%s: %s", first, why)
+	if c.best[key] != group {
+		return ReasonLaterPool, c.best[key] + " comes first"
+	}
+	return ReasonOtherMember, winner + " is for more pods, or cheaper"
 }
 
 func compare(a, b types.NamespacedName) int {
@@ -280,10 +355,17 @@ func few(names []string) string {
 	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
 }
 
+// startupTaints are the beginnings of the keys of taints that nodes have at their start only. Cluster Autoscaler does not count
+// them when it looks which pods a group is for.
+var startupTaints = []string{"startup-taint.cluster-autoscaler.kubernetes.io/", "ignore-taint.cluster-autoscaler.kubernetes.io/"}
+
 // tolerates reports whether pods with such tolerations are taken by nodes with such taints.
 func tolerates(tolerations []corev1.Toleration, taints []corev1.Taint) bool {
 	for i := range taints {
-		if taints[i].Effect != corev1.TaintEffectPreferNoSchedule && !v1alpha1.Tolerates(tolerations, &taints[i]) {
+		taint := &taints[i]
+		passes := taint.Effect == corev1.TaintEffectPreferNoSchedule ||
+			slices.ContainsFunc(startupTaints, func(prefix string) bool { return strings.HasPrefix(taint.Key, prefix) })
+		if !passes && !v1alpha1.Tolerates(tolerations, taint) {
 			return false
 		}
 	}

@@ -74,6 +74,14 @@ func TestChoose(t *testing.T) {
 				"+ d: the first pool for default/m",
 			},
 		},
+		"a pool in another domain is passed over, one that spans domains is not": {
+			options: []expand.Option{option("a", 4, shared), option("b", 4, shared), option("c", 4, shared)},
+			members: map[string]*expand.Member{"m": {NodePools: []string{"a", "b", "c"}, TopologyKey: "zone", Domain: "z2"}},
+			pools:   map[string]*expand.Pool{"a": {Labels: map[string]string{"zone": "z1"}}, "b": {}, "c": {Labels: map[string]string{"zone": "z2"}}},
+			want: []string{
+				"- a: default/m: it is in zone=z1 and the nodes of the member are in z2", "+ b: the first pool for default/m", "- c: default/m: b comes first",
+			},
+		},
 		"of two members the one with more pods goes first": {
 			options: []expand.Option{option("a", 1, pods(0, map[string]int{"few": 1})), option("b", 5, pods(0, map[string]int{"many": 5}))},
 			members: map[string]*expand.Member{"few": wants("a"), "many": wants("b")},
@@ -98,6 +106,13 @@ func TestChoose(t *testing.T) {
 			},
 			pools: map[string]*expand.Pool{"a": {Taints: dedicated}, "b": {Taints: dedicated}},
 			want:  []string{"- a: the pods do not tolerate its taints", "+ b: no pods of members"},
+		},
+		"taints of the start, and those that are advice, keep nobody out": {
+			options: []expand.Option{option("a", 1, pods(2, nil))},
+			pools: map[string]*expand.Pool{"a": {Taints: []corev1.Taint{
+				{Key: "startup-taint.cluster-autoscaler.kubernetes.io/driver", Effect: corev1.TaintEffectNoSchedule}, {Key: "slow", Effect: corev1.TaintEffectPreferNoSchedule},
+			}}},
+			want: []string{"+ a: no pods of members"},
 		},
 		"other pods get nodes where none are bought for a member that waits": {
 			options: []expand.Option{option("a", 5, pods(1, map[string]int{"m": 4})), option("general", 1, pods(1, nil))},
@@ -124,7 +139,10 @@ func TestChoose(t *testing.T) {
 				if c.Kept {
 					sign = "+"
 				}
-				got = append(got, fmt.Sprintf("%s %s: %s", sign, c.Group, c.Reason))
+				got = append(got, fmt.Sprintf("%s %s: %s", sign, c.Group, c.Message))
+				if !slices.Contains(expand.Reasons()[c.Kept], c.Reason) {
+					t.Errorf("%s has the reason %q, which is none for that answer", c.Group, c.Reason)
+				}
 			}
 			if diff := cmp.Diff(row.want, got); diff != "" {
 				t.Errorf("choices (-want +got):\n%s", diff)
@@ -146,7 +164,7 @@ func TestChooseKeepsItsRules(t *testing.T) {
 		}
 		forMembers, most, kept := 0, 0, 0
 		for i, c := range choices {
-			if c.Reason == "" || c.Group != options[i].Group {
+			if c.Message == "" || c.Group != options[i].Group || !slices.Contains(expand.Reasons()[c.Kept], c.Reason) {
 				t.Fatalf("seed %d: choice %d is %+v for group %s", seed, i, c, options[i].Group)
 			}
 			others := 0
@@ -164,7 +182,7 @@ func TestChooseKeepsItsRules(t *testing.T) {
 			if others == 0 {
 				forMembers++
 				if !serves(options, i, members, pools) {
-					t.Fatalf("seed %d: %s is expanded (%s), and is the first pool of no member that waits for nothing", seed, c.Group, c.Reason)
+					t.Fatalf("seed %d: %s is expanded (%s), and is the first pool of no member that waits for nothing", seed, c.Group, c.Message)
 				}
 			}
 		}

@@ -34,7 +34,8 @@ type Backend interface {
 	// it is none of this backend's.
 	Find(ctx context.Context, providerID string) (machine *nodegroup.Machine, pool string, err error)
 
-	// Order makes a machine of that name for a pool.
+	// Order makes a machine of that name for a pool. Several are ordered at a time; where there are too few, those
+	// with a lower number come first, since they are for members.
 	Order(ctx context.Context, pool *v1alpha1.NodePool, name string, purpose v1alpha1.MachinePurpose) error
 
 	// Cancel deletes a machine that has not registered. It returns ErrRegistered for one that has.

@@ -73,6 +73,7 @@ func delayed(delay time.Duration, g *nodegroup.Group) *nodegroup.Group {
 }
 
 func releasing(n *nodegroup.Node)   { n.Releasing = true }
+func untainted(n *nodegroup.Node)   { n.Untainted = true }
 func unmarked(n *nodegroup.Node)    { n.Reserved = false }
 func notReady(n *nodegroup.Node)    { n.Ready = false }
 func cordonedOff(n *nodegroup.Node) { n.Cordoned = true }

@@ -95,6 +95,9 @@ type Node struct {
 	Leaving bool
 	// Releasing is set when the provider has tainted the node for release.
 	Releasing bool
+	// Untainted is set when the node still says that the provider has tainted it, and that taint is gone: Cluster Autoscaler
+	// takes it off when it starts.
+	Untainted bool
 	// Reserved is the mark of a machine that was ordered for a member or has been held by one.
 	Reserved bool
 	// HeldBy is the member that the node says it is held by, empty for none.
@@ -139,6 +142,15 @@ func (g *Group) WantedFloor() int32 {
 // leastSize is the number of machines that minSize and a floor call for.
 func (g *Group) leastSize(floor int32) int32 {
 	return min(max(g.MinSize, floor), g.MaxSize)
+}
+
+// most is the number of machines above which some go that nobody uses. Where Cluster Autoscaler decides, those above a
+// lowered maxSize are its to remove.
+func (g *Group) most() int32 {
+	if g.FollowsFloor {
+		return min(g.Target, g.MaxSize)
+	}
+	return g.Target
 }
 
 // MinSizeToTell is the least size that Cluster Autoscaler is told. A paused group has no room in either direction.
@@ -246,9 +258,11 @@ func (m *Machine) marked() bool {
 	return m.Purpose == v1alpha1.PurposeReservation
 }
 
-// taken reports whether pods are on a machine's node that nobody but us takes away. Cluster Autoscaler taints the nodes that it
-// wants deleted, and has moved their pods where they had to be moved.
-func (m *Machine) taken() bool { return m.Node != nil && m.Node.Pods > 0 && !m.Node.Leaving }
+// taken reports whether pods are on a machine's node, or may come to it, that nobody but us takes away. Cluster Autoscaler taints
+// the nodes that it wants deleted, and has moved their pods where they had to be moved.
+func (m *Machine) taken() bool {
+	return m.Node != nil && !m.Node.Leaving && (m.Node.Pods > 0 || !m.Node.Releasing)
+}
 
 // usable reports whether a machine may still become, or is, a node that a member can hold.
 func (m *Machine) usable(now time.Time, timeout time.Duration) bool {

@@ -27,8 +27,9 @@ type Decisions struct {
 	// that the floor calls for.
 	Raise, RaisedForMembers int32
 
-	// GiveUp is the number of machines by which the target is lowered because they were to be ordered for
-	// members who want them no more. It has to be made sure first that none of them exists.
+	// GiveUp is the number of machines by which the target is lowered because they were to be ordered and are not any
+	// more: for members who do not want them now, or above a greatest size that is lower now. It has to be made sure
+	// first that none of them exists.
 	GiveUp int32
 
 	// Release are machines to put into spec.machinesToDelete in the one write that lowers the target by
@@ -40,8 +41,9 @@ type Decisions struct {
 	// more, or they are to be replaced. The same has to be made sure of them.
 	Retire []string
 
-	// Delete are machines that are to go, Gone those of spec.machinesToDelete that exist no more. With LookForGone it
-	// has to be made sure first that they do not: the order of one may have been under way.
+	// Delete are machines that are to go. Before each it has to be made sure that one without a node has not registered
+	// since, and that no pod has come to a node before its taint. Gone are those of spec.machinesToDelete that exist no more.
+	// With LookForGone it has to be made sure first that they do not: the order of one may have been under way.
 	Delete, Gone []string
 	LookForGone  bool
 
@@ -54,7 +56,7 @@ type Decisions struct {
 	// Order are the machines to order, each with its purpose.
 	Order []v1alpha1.MachinePurpose
 
-	// Failed names the machines that have failed, NewlyFailed those of them that the status does not name yet, and
+	// Failed names machines that have failed, NewlyFailed those of them that the status does not name yet, and
 	// LastFailure is the latest one, nil when it is recorded already. They belong into the status before a
 	// machine is deleted: afterwards nothing tells of its failure.
 	Failed, NewlyFailed []string
@@ -92,6 +94,19 @@ type Mark struct {
 	Why string
 }
 
+const (
+	// mostToDelete is how many names spec.machinesToDelete may have: the API server refuses a write with more.
+	mostToDelete = 5000
+	// mostAtOnce is how many names one pass puts there: the API server is asked about each node first, and every other pool
+	// waits for that.
+	mostAtOnce = 500
+	// mostNoted is how many machines that have failed the status names at most, those on their way out apart: the object has
+	// to stay small enough to be written.
+	mostNoted = 1000
+	// nextPart is how long after such a pass the next one is due at the latest.
+	nextPart = time.Second
+)
+
 // replaceAfter is how long after its order a machine that has failed is replaced at the earliest, where no
 // autoscaler decides on that: a cloud that is out of machines is asked once in that time.
 const replaceAfter = time.Minute
@@ -109,7 +124,7 @@ func Plan(g *Group, announceTimeout time.Duration, now time.Time) Decisions {
 		g.report(&d)
 		return d
 	case g.Deleting && d.Reserved == 0 && len(holders) == 0:
-		g.planEnd(&d)
+		g.planEnd(&d, now)
 		return d
 	}
 	surplus, kept := g.divide(holders, now)
@@ -125,7 +140,7 @@ func Plan(g *Group, announceTimeout time.Duration, now time.Time) Decisions {
 	retired, due := g.retire(holders, chosen, surplus, d.Floor, now)
 	tainted := maps.Clone(chosen)
 	maps.Copy(tainted, retired)
-	d.Marks = g.marks(holders, tainted, warm)
+	d.Marks = g.marks(holders, tainted, warm, kept)
 	d.Release, d.GiveUp, d.Next = g.release(&d, surplus, chosen, unwanted, announceTimeout, now)
 	d.Next = earlier(d.Next, earlier(cold, earlier(due, g.nextDeadline(now))))
 	for _, m := range g.live() {
@@ -133,13 +148,14 @@ func Plan(g *Group, announceTimeout time.Duration, now time.Time) Decisions {
 			d.Retire = append(d.Retire, m.Name)
 		}
 	}
+	g.bound(&d, now)
 
 	if wanted := g.leastSize(d.Floor); g.FollowsFloor && wanted > g.Target {
 		d.Raise, d.RaisedForMembers = wanted, g.raisedForMembers(wanted, d.Floor)
 	}
 	d.Delete, d.Gone = g.deletions()
 	d.LookForGone = slices.ContainsFunc(d.Gone, func(name string) bool { return Number(g.Name, name) >= g.OrderedFrom })
-	d.Cancel, d.Order = g.orders(kept, unwanted)
+	d.Cancel, d.Order = g.orders(len(kept), unwanted)
 	if d.Raise > 0 {
 		// The raised target may well call for what the present one does not.
 		d.Cancel = nil
@@ -194,19 +210,32 @@ func (g *Group) underWay() int64 {
 	return g.Ordered
 }
 
-// noteFailures finds the machines that have failed, and those of which the status does not know.
+// noteFailures finds the machines that have failed, and those of which the status does not know. Of very many that have, some
+// are noted when others are gone; but each before it is deleted.
 func (g *Group) noteFailures(d *Decisions) {
-	known := setOf(g.KnownFailed)
+	known, going := setOf(g.KnownFailed), setOf(g.ToDelete)
+	var news []*Machine
+	stay := 0
 	for i := range g.Machines {
-		m := &g.Machines[i]
-		if m.Failure == nil {
-			continue
+		switch m := &g.Machines[i]; {
+		case m.Failure == nil:
+		case !known[m.Name]:
+			news = append(news, m)
+		default:
+			d.Failed = append(d.Failed, m.Name)
+			if !going[m.Name] {
+				stay++
+			}
 		}
-		d.Failed = append(d.Failed, m.Name)
-		if known[m.Name] {
-			continue
+	}
+	for _, m := range news {
+		if !going[m.Name] {
+			if stay >= mostNoted {
+				continue
+			}
+			stay++
 		}
-		d.NewlyFailed = append(d.NewlyFailed, m.Name)
+		d.Failed, d.NewlyFailed = append(d.Failed, m.Name), append(d.NewlyFailed, m.Name)
 		if d.LastFailure == nil || m.Failure.At.After(d.LastFailure.At) {
 			d.LastFailure, d.LastFailed = m.Failure, m.Name
 		}
@@ -246,7 +275,7 @@ func (g *Group) retire(holders, chosen map[string]string, surplus []*Machine, fl
 		spare[m.Name] = true
 	}
 	live := g.live()
-	over := len(live) - int(max(g.Target, g.leastSize(floor))) - len(chosen)
+	over := len(live) - int(max(g.most(), g.leastSize(floor))) - len(chosen)
 	var idle []*Machine
 	for _, m := range live {
 		if chosen[m.Name] != "" || holders[m.Name] != "" {
@@ -286,17 +315,22 @@ func (g *Group) replacement(m *Machine) (due time.Time, why string) {
 }
 
 // planEnd takes a pool apart that is being deleted. Every node is tainted, so that no pod comes to it any more, and
-// goes when the last pod has left it.
-func (g *Group) planEnd(d *Decisions) {
+// goes when the last pod has left it. There may be more of them than the target counts.
+func (g *Group) planEnd(d *Decisions, now time.Time) {
 	live := g.live()
 	chosen := map[string]string{}
 	for _, m := range live {
 		chosen[m.Name] = "the NodePool is being deleted; no pod may come to the node any more"
-		if m.Node == nil || (m.Node.Releasing && m.Node.Pods == 0) {
+		switch {
+		case m.Node != nil && (!m.Node.Releasing || m.Node.Pods > 0):
+		case len(d.Release) < int(g.Target):
 			d.Release = append(d.Release, m.Name)
+		default:
+			d.Retire = append(d.Retire, m.Name)
 		}
 	}
-	d.Marks = g.marks(nil, chosen, nil)
+	g.bound(d, now)
+	d.Marks = g.marks(nil, chosen, nil, nil)
 	d.GiveUp = max(0, g.Target-int32(len(live))) //nolint:gosec // At most MaxSize and those that were cancelled.
 	d.Delete, d.Gone = g.deletions()
 	d.LookForGone = slices.ContainsFunc(d.Gone, func(name string) bool { return Number(g.Name, name) >= g.OrderedFrom })
@@ -304,9 +338,27 @@ func (g *Group) planEnd(d *Decisions) {
 	g.report(d)
 }
 
+// bound leaves machines that are to go to the next passes where there are too many of them for one, or for the list of those
+// that go.
+func (g *Group) bound(d *Decisions, now time.Time) {
+	room := min(mostAtOnce, g.roomToDelete())
+	if len(d.Release)+len(d.Retire) <= room {
+		return
+	}
+	d.Release = d.Release[:min(len(d.Release), room)]
+	d.Retire = d.Retire[:min(len(d.Retire), room-len(d.Release))]
+	if room > 0 {
+		// Where there is no room, the write that makes some brings the next pass.
+		d.Next = earlier(d.Next, now.Add(nextPart))
+	}
+}
+
+// roomToDelete is how many names may be added to those of the machines that are to go.
+func (g *Group) roomToDelete() int { return max(0, mostToDelete-len(g.ToDelete)) }
+
 // divide finds the marked machines that nobody holds and no pod uses. As many of them as claims are unmet
 // are kept, to be held next; the others are surplus, the least useful first.
-func (g *Group) divide(holders map[string]string, now time.Time) (surplus []*Machine, kept int) {
+func (g *Group) divide(holders map[string]string, now time.Time) (surplus []*Machine, kept map[string]bool) {
 	free := slices.DeleteFunc(g.live(), func(m *Machine) bool {
 		return !m.marked() || holders[m.Name] != "" || (m.Node != nil && m.Node.Pods > 0)
 	})
@@ -325,19 +377,21 @@ func (g *Group) divide(holders map[string]string, now time.Time) (surplus []*Mac
 		}
 	}
 	slices.SortStableFunc(free, func(a, b *Machine) int { return cmp.Compare(rank(a), rank(b)) })
-	for unmet := g.unmet(); kept < unmet && len(free) > 0; kept++ {
+	kept = map[string]bool{}
+	for unmet := g.unmet(); len(kept) < unmet && len(free) > 0; {
 		last := free[len(free)-1]
 		if rank(last) == 0 {
 			break
 		}
+		kept[last.Name] = true
 		free = free[:len(free)-1]
 	}
 	return free, kept
 }
 
 // marks are the nodes that do not say of themselves what they should. chosen are those to be released, with the
-// reason of each, and warm those that stay for the next growth.
-func (g *Group) marks(holders, chosen map[string]string, warm map[string]time.Time) []Mark {
+// reason of each, warm those that stay for the next growth, and kept those that are to be held next.
+func (g *Group) marks(holders, chosen map[string]string, warm map[string]time.Time, kept map[string]bool) []Mark {
 	var marks []Mark
 	for _, m := range g.live() {
 		if m.Node == nil {
@@ -346,6 +400,7 @@ func (g *Group) marks(holders, chosen map[string]string, warm map[string]time.Ti
 		node, holder := m.Node, holders[m.Name]
 		mark := Mark{Node: node.Name, HeldBy: holder, Reserved: node.Reserved || holder != "", Releasing: chosen[m.Name] != ""}
 		_, mark.Warm = warm[m.Name]
+		mark.Warm = mark.Warm || (kept[m.Name] && !node.GivenUpAt.IsZero())
 		switch {
 		case mark.Releasing && !node.Releasing:
 			mark.Why = chosen[m.Name]
@@ -359,7 +414,12 @@ func (g *Group) marks(holders, chosen map[string]string, warm map[string]time.Ti
 			mark.Why = "the node is no longer held for " + node.HeldBy + " and stays for the next growth"
 		case holder != node.HeldBy:
 			mark.Why = "the node is no longer held for " + node.HeldBy
-		case mark.Reserved == node.Reserved:
+		case mark.Reserved != node.Reserved:
+		case holder == "" && !node.GivenUpAt.IsZero() && !mark.Warm && !node.Releasing:
+			mark.Why = "the node does not stay for the next growth any more"
+		case !mark.Releasing && node.Untainted:
+			mark.Why = "the taint for release was taken off the node, which is not released now"
+		default:
 			continue
 		}
 		marks = append(marks, mark)
@@ -367,7 +427,8 @@ func (g *Group) marks(holders, chosen map[string]string, warm map[string]time.Ti
 	return append(marks, g.lateMarks(holders)...)
 }
 
-// lateMarks are the nodes of machines that are to go and have got a pod: no other may come.
+// lateMarks are the nodes of machines that are to go and that no taint keeps pods from: those have registered since, or somebody
+// has taken the taint off.
 func (g *Group) lateMarks(holders map[string]string) []Mark {
 	if len(g.ToDelete) == 0 {
 		return nil
@@ -377,23 +438,24 @@ func (g *Group) lateMarks(holders map[string]string) []Mark {
 	for i := range g.Machines {
 		m := &g.Machines[i]
 		holder := holders[m.Name]
-		if !going[m.Name] || !m.taken() || (m.Node.Releasing && m.Node.HeldBy == holder) {
+		if !going[m.Name] || m.Node == nil || m.Node.Leaving || (m.Node.Releasing && m.Node.HeldBy == holder) {
 			continue
 		}
 		marks = append(marks, Mark{
 			Node: m.Node.Name, HeldBy: holder, Reserved: m.Node.Reserved || holder != "", Releasing: true,
-			Why: "the machine was given up before it registered; its node goes when the last pod has left it",
+			Why: "the machine is to go; no pod may come to its node any more",
 		})
 	}
 	return marks
 }
 
-// unwantedOrders is the number of machines that do not exist yet and were called for by a floor that is lower
-// now. They are not ordered any more.
+// unwantedOrders is the number of machines that do not exist yet and that nobody is to have any more: a floor has called for
+// them that is lower now, or the greatest size has become less than the target. They are not ordered any more.
 func (g *Group) unwantedOrders(floor int32) int {
 	live := len(g.live())
 	unwanted := int(min(g.Target, g.ForMembers)) - max(live, int(g.MinSize), int(floor))
-	return max(0, min(unwanted, int(g.Target)-live))
+	above := int(g.Target - g.MaxSize)
+	return max(0, min(max(unwanted, above), int(g.Target)-live))
 }
 
 // release are the machines whose release can be recorded now: those that have not registered, and nodes
@@ -419,19 +481,19 @@ func (g *Group) release(d *Decisions, surplus []*Machine, chosen map[string]stri
 
 // deletions divides the machines that are to go into those that exist and those that are gone. A name that was never
 // claimed stays while there is something to order, so that it is passed over, as Cluster Autoscaler was told. A machine that
-// was given up before it registered, and has a pod all the same, goes when the pod has left.
+// was given up before it registered, and has a node all the same, goes when that is tainted and has no pod.
 func (g *Group) deletions() (existing, gone []string) {
 	if len(g.ToDelete) == 0 {
 		return nil, nil
 	}
-	exists, used := g.names(), map[string]bool{}
+	exists, stays := g.names(), map[string]bool{}
 	for i := range g.Machines {
-		used[g.Machines[i].Name] = g.Machines[i].taken()
+		stays[g.Machines[i].Name] = g.Machines[i].taken()
 	}
 	missing := int(g.Target) - g.countLive()
 	for _, name := range g.ToDelete {
 		switch {
-		case used[name]:
+		case stays[name]:
 		case exists[name]:
 			existing = append(existing, name)
 		case missing <= 0 || Number(g.Name, name) < g.Ordered:
@@ -443,12 +505,12 @@ func (g *Group) deletions() (existing, gone []string) {
 
 // orders brings the number of machines to the target: by new ones, or by cancelling those that have not
 // registered, the newest first. kept is the number of marked machines that wait to be held, unwanted that of
-// machines which the target counts and nobody wants any more.
+// machines which the target counts and nobody is to have.
 func (g *Group) orders(kept, unwanted int) (cancel []string, order []v1alpha1.MachinePurpose) {
 	live := g.live()
 	missing := int(g.Target) - len(live) - unwanted
 	for _, m := range live {
-		if len(cancel) < -missing && !m.Registered && m.Node == nil {
+		if len(cancel) < len(live)-int(g.most()) && !m.Registered && m.Node == nil {
 			cancel = append(cancel, m.Name)
 		}
 	}

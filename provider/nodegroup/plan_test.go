@@ -102,6 +102,22 @@ func TestPlan(t *testing.T) {
 			delayed(time.Minute, recorded(with(group(2, up(0, heldBy("ns/a")), up(1, givenUp(time.Minute))), claim("ns/a", 1, 0)))),
 			steps{Floor: 1, Say: []string{"hpc-1: no member holds the node and no pod uses it; it is released [releasing]"}},
 		},
+		"and is not kept from Cluster Autoscaler any more where it may not go": {
+			minSize(2, delayed(time.Minute, recorded(with(group(2, up(0, heldBy("ns/a")), up(1, givenUp(time.Minute))), claim("ns/a", 1, 0))))),
+			steps{Floor: 1, Say: []string{"hpc-1: the node does not stay for the next growth any more"}},
+		},
+		"nor when somebody else's pod has come to it": {
+			delayed(time.Minute, recorded(with(group(2, up(0, heldBy("ns/a")), up(1, givenUp(time.Second), pods(1))), claim("ns/a", 1, 0)))),
+			steps{Floor: 1, Say: []string{"hpc-1: the node does not stay for the next growth any more"}},
+		},
+		"nor when the pool does not say so any more": {
+			minSize(2, recorded(with(group(2, up(0, heldBy("ns/a")), up(1, givenUp(time.Second))), claim("ns/a", 1, 0)))),
+			steps{Floor: 1, Say: []string{"hpc-1: the node does not stay for the next growth any more"}},
+		},
+		"but while a claim is about to take it, it is": {
+			recorded(with(group(2, up(0, heldBy("ns/a")), up(1, givenUp(time.Hour))), claim("ns/a", 2, 0))),
+			steps{Floor: 2},
+		},
 		"one that is not Ready does not stay": {
 			delayed(time.Minute, recorded(with(group(2, up(0, heldBy("ns/a")), up(1, givenUp(time.Second), notReady)), claim("ns/a", 1, 0)))),
 			steps{Floor: 1, Say: []string{"hpc-1: no member holds the node and no pod uses it; it is released [releasing]"}},
@@ -142,6 +158,14 @@ func TestPlan(t *testing.T) {
 			recorded(group(1, up(0, unmarked))),
 			steps{},
 		},
+		"nor does a node say that it is tainted when Cluster Autoscaler has taken the taint off and it is not released now": {
+			recorded(group(1, up(0, untainted, pods(1)))),
+			steps{Say: []string{"hpc-0: the taint for release was taken off the node, which is not released now"}},
+		},
+		"one that is released all the same is tainted again": {
+			recorded(group(1, up(0, untainted))),
+			steps{Say: []string{"hpc-0: no member holds the node and no pod uses it; it is released [releasing]"}},
+		},
 		"a node that another claim can use is handed over": {
 			recorded(with(group(2, up(0, releasing), up(1, heldBy("ns/b"))), claim("ns/b", 2, 1))),
 			steps{Floor: 2, Say: []string{"hpc-0: the node is needed after all"}},
@@ -179,8 +203,34 @@ func TestPlan(t *testing.T) {
 			steps{Floor: 2, Order: []v1alpha1.MachinePurpose{autoscaler, autoscaler}},
 		},
 		"machines that are to go are deleted, and forgotten when they are gone": {
-			toDelete(recorded(group(0, up(0))), "hpc-0", "hpc-7"),
+			toDelete(recorded(group(0, up(0, releasing))), "hpc-0", "hpc-7"),
 			steps{Delete: []string{"hpc-0"}, Gone: []string{"hpc-7"}},
+		},
+		"nothing is ordered above a maxSize that was lowered, and the target goes down by what is missing": {
+			maxSize(2, recorded(group(4, autoscalers(up(0)), autoscalers(up(1)), autoscalers(up(2))))),
+			steps{GiveUp: 1},
+		},
+		"but as far as maxSize": {
+			maxSize(2, recorded(group(4, autoscalers(up(0))))),
+			steps{GiveUp: 2, Order: []v1alpha1.MachinePurpose{autoscaler}},
+		},
+		"orders above a maxSize that was lowered and those for a claim that is gone are given up once": {
+			maxSize(4, forMembers(6, recorded(with(group(6, up(0, heldBy("ns/a")), up(1, heldBy("ns/a"))), claim("ns/a", 2, 0, 1))))),
+			steps{Floor: 2, GiveUp: 4},
+		},
+		"without an autoscaler nodes above a maxSize that was lowered go when nobody uses them": {
+			maxSize(1, recorded(following(group(3, autoscalers(up(0, releasing)), autoscalers(up(1, releasing)), autoscalers(up(2, pods(1))))))),
+			steps{Retire: []string{"hpc-1", "hpc-0"}},
+		},
+		"machines that boot go first": {
+			maxSize(1, recorded(following(group(3, autoscalers(up(0)), autoscalers(up(1)), autoscalers(booting(2)))))),
+			steps{Cancel: []string{"hpc-2"}, Next: late(2), Say: []string{
+				"hpc-1: no pod uses the node and the target does not count it any more; it is released [releasing]",
+			}},
+		},
+		"and the target follows them": {
+			maxSize(1, recorded(following(group(3, autoscalers(up(2, pods(1))))))),
+			steps{GiveUp: 2},
 		},
 		"a lower target cancels the newest machine that boots, never one that has registered": {
 			recorded(group(1, autoscalers(up(0)), autoscalers(booting(1)), autoscalers(booting(2)), autoscalers(up(3)))),
@@ -264,12 +314,16 @@ func TestPlan(t *testing.T) {
 			deleting(minSize(4, recorded(group(4, up(0, unmarked, releasing, pods(1)), up(1, unmarked, releasing), booting(2))))),
 			steps{Release: []string{"hpc-2", "hpc-1"}, GiveUp: 1},
 		},
+		"a pool that is being deleted lets more nodes go than its target counts, and the target stays at 0": {
+			deleting(recorded(group(1, up(0, releasing), up(1, releasing), up(2, releasing, pods(1))))),
+			steps{Release: []string{"hpc-1"}, Retire: []string{"hpc-0"}},
+		},
 		"a pool that is being deleted goes after its machines": {
 			deleting(recorded(group(0))),
 			steps{Finish: true},
 		},
 		"a pool that is being deleted waits for machines that are on their way out": {
-			deleting(toDelete(recorded(group(0, up(0))), "hpc-0")),
+			deleting(toDelete(recorded(group(0, up(0, releasing))), "hpc-0")),
 			steps{Delete: []string{"hpc-0"}},
 		},
 		"a machine that has vanished is ordered again": {
@@ -282,6 +336,59 @@ func TestPlan(t *testing.T) {
 			d := nodegroup.Plan(row.group, announceTimeout, noon)
 			if diff := cmp.Diff(row.want, stepsOf(&d), cmpopts.EquateEmpty()); diff != "" {
 				t.Errorf("wrong steps (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestManyGo: more machines than the API server takes names of are released and deleted in parts.
+func TestManyGo(t *testing.T) {
+	t.Parallel()
+	const machines, most, part = 12000, 5000, 500
+	var all []nodegroup.Machine
+	for n := range machines {
+		all = append(all, up(n, releasing))
+	}
+	for name, g := range map[string]*nodegroup.Group{
+		"given up by members":                    group(machines, all...),
+		"not counted by a target that is lower":  following(group(0, all...)),
+		"of a pool that is being deleted":        deleting(group(machines, all...)),
+		"of one with a target of fewer machines": deleting(group(machines/2, all...)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g.MaxSize = machines
+			g = recorded(g)
+			for passes := 0; len(g.Machines) > 0 || len(g.ToDelete) > 0; passes++ {
+				d := nodegroup.Plan(g, announceTimeout, noon)
+				news := len(d.Release) + len(d.Retire)
+				if passes > machines/part+machines/most+1 {
+					t.Fatalf("after %d passes there are %d machines, and %d are on their way out", passes, len(g.Machines), len(g.ToDelete))
+				}
+				if news > part || news+len(g.ToDelete) > most {
+					t.Fatalf("%d machines are released and %d retired at once, besides %d that are on their way out", len(d.Release), len(d.Retire), len(g.ToDelete))
+				}
+				if news > 0 && len(g.Machines)-len(g.ToDelete) > news && !d.Next.After(noon) {
+					t.Fatalf("%d machines are left, and no pass is due", len(g.Machines)-len(g.ToDelete)-news)
+				}
+				g.ToDelete = slices.Concat(g.ToDelete, d.Release, d.Retire)
+				g.Target -= int32(len(d.Release)) + d.GiveUp
+				if g.Target < 0 {
+					t.Fatalf("the target is %d", g.Target)
+				}
+				if news > 0 && len(g.ToDelete) < most {
+					continue
+				}
+				// The list is full, or has all of them: now they go.
+				gone := map[string]bool{}
+				for _, name := range g.ToDelete {
+					gone[name] = true
+				}
+				g.Machines = slices.DeleteFunc(slices.Clone(g.Machines), func(m nodegroup.Machine) bool { return gone[m.Name] })
+				g.ToDelete = nil
+			}
+			if g.Target != 0 {
+				t.Errorf("the target is %d in the end", g.Target)
 			}
 		})
 	}
@@ -397,6 +504,46 @@ func TestFailures(t *testing.T) {
 	}
 }
 
+// TestManyFail: of very many machines that have failed the status names a part, each of them once and before it is deleted.
+func TestManyFail(t *testing.T) {
+	t.Parallel()
+	const machines, most = 2500, 1000
+	g := group(machines)
+	for n := range machines {
+		g.Machines = append(g.Machines, failing(booting(n)))
+	}
+	g.MaxSize = machines
+	var noted []string
+	for passes := 0; len(g.Machines) > 0; passes++ {
+		if passes > 2*machines/most+2 {
+			t.Fatalf("after %d passes %d machines are left", passes, len(g.Machines))
+		}
+		d := nodegroup.Plan(g, announceTimeout, noon)
+		if len(d.Failed) > most+len(g.ToDelete) {
+			t.Fatalf("%d machines are noted as failed, and %d are on their way out", len(d.Failed), len(g.ToDelete))
+		}
+		noted = append(noted, d.NewlyFailed...)
+		for _, name := range d.Delete {
+			if !slices.Contains(d.Failed, name) {
+				t.Fatalf("%s is deleted, and its failure is not noted", name)
+			}
+		}
+		g.KnownFailed = d.Failed
+		g.Machines = slices.DeleteFunc(slices.Clone(g.Machines), func(m nodegroup.Machine) bool { return slices.Contains(d.Delete, m.Name) })
+		g.ToDelete = nil
+		// Cluster Autoscaler deletes some of those that it was told of, whether they are noted or not.
+		for _, i := range g.Instances(noon, func(n int64) string { return machineName(int(n)) }) {
+			if i.Failure != nil && len(g.ToDelete) < 700 {
+				g.ToDelete = append(g.ToDelete, i.ProviderID[len("test://"):])
+			}
+		}
+		g.Target = int32(len(g.Machines) - len(g.ToDelete))
+	}
+	if slices.Sort(noted); len(noted) != machines || len(slices.Compact(noted)) != machines {
+		t.Errorf("%d failures were noted of %d", len(noted), machines)
+	}
+}
+
 func TestConditions(t *testing.T) {
 	t.Parallel()
 	failed := autoscalers(booting(1))
@@ -471,7 +618,7 @@ func TestConditions(t *testing.T) {
 			maxSize(1, recorded(group(2, autoscalers(up(0)), autoscalers(up(1))))),
 			metav1.Condition{Type: "FloorMet", Status: "True", Reason: "FloorMet", Message: "the target size 2 is at or above the floor 0"},
 			metav1.Condition{Type: "MachinesReady", Status: "True", Reason: "MachinesReady", Message: "2 of 2 nodes are Ready"},
-			map[string]metav1.Condition{"WithinBounds": {Status: "False", Reason: "AboveMaxSize", Message: "the target size 2 is above maxSize 1: nothing is ordered or granted, and nodes go when nobody uses them"}},
+			map[string]metav1.Condition{"WithinBounds": {Status: "False", Reason: "AboveMaxSize", Message: "the target size 2 is above maxSize 1: nothing is ordered or granted beyond it, and nodes go when nobody uses them"}},
 		},
 		"with machines of an old template": {
 			template("new", recorded(group(3, ordered("old", autoscalers(up(0))), ordered("new", autoscalers(up(1))), ordered("old", autoscalers(up(2)))))),
@@ -514,15 +661,19 @@ func TestConditions(t *testing.T) {
 	}
 }
 
-// TestGivenUpAndInUse: a machine that was given up before it registered, and has got a pod since, is tainted and stays until
-// the pod has left. One that Cluster Autoscaler deletes, whose taint it has, goes.
-func TestGivenUpAndInUse(t *testing.T) {
+// TestGivenUpBeforeItRegistered: a machine that was given up before it registered, and has a node since, goes when that is
+// tainted, so that no pod comes any more, and the last pod has left. One that Cluster Autoscaler deletes, whose taint it has, goes.
+func TestGivenUpBeforeItRegistered(t *testing.T) {
 	t.Parallel()
-	g := group(1, up(0, unmarked), up(1, pods(1)))
+	g := group(1, up(0, unmarked), up(1))
 	g.ToDelete = []string{machineName(1)}
-	d := nodegroup.Plan(g, announceTimeout, noon)
-	if len(d.Delete) > 0 || len(d.Gone) > 0 || len(d.Marks) != 1 || !d.Marks[0].Releasing || d.Marks[0].Node != machineName(1) {
-		t.Errorf("with a pod: deletes %v, takes %v to be gone and marks %+v; want the node tainted and nothing deleted", d.Delete, d.Gone, d.Marks)
+	var d nodegroup.Decisions
+	for count := range 2 {
+		g.Machines[1].Node.Pods = count
+		d = nodegroup.Plan(g, announceTimeout, noon)
+		if len(d.Delete) > 0 || len(d.Gone) > 0 || len(d.Marks) != 1 || !d.Marks[0].Releasing || d.Marks[0].Node != machineName(1) {
+			t.Errorf("with %d pods: deletes %v, takes %v to be gone and marks %+v; want the node tainted and nothing deleted", count, d.Delete, d.Gone, d.Marks)
+		}
 	}
 	g.Machines[1].Node.Releasing = true
 	if d = nodegroup.Plan(g, announceTimeout, noon); len(d.Delete) > 0 || len(d.Marks) > 0 {

@@ -60,7 +60,7 @@ func (g *Group) report(d *Decisions) {
 		Message: fmt.Sprintf("the target size %d is at most maxSize %d", g.Target, g.MaxSize)}
 	if g.Target > g.MaxSize {
 		bounds.Status, bounds.Reason = metav1.ConditionFalse, v1alpha1.ReasonAboveMaxSize
-		bounds.Message = fmt.Sprintf("the target size %d is above maxSize %d: nothing is ordered or granted, and nodes go when nobody uses them", g.Target, g.MaxSize)
+		bounds.Message = fmt.Sprintf("the target size %d is above maxSize %d: nothing is ordered or granted beyond it, and nodes go when nobody uses them", g.Target, g.MaxSize)
 	}
 	d.Conditions = []metav1.Condition{g.floorCondition(d), machines, bounds}
 	d.Notes = []metav1.Condition{g.templateCondition(), g.pauseCondition()}

@@ -93,12 +93,14 @@ func int64Clamp(n int64) int32 { return int32(max(0, n)) } //nolint:gosec // Bel
 // DeleteNodes are the machines that are newly to go when Cluster Autoscaler deletes the named ones, and
 // the target after that. One that is on order and not known yet counts: its name is kept from being ordered, or is
 // deleted when it turns up. Machines that are already going, or gone, are none of them, so that the request
-// can be repeated. names are machine names. The error is a *Refusal.
+// can be repeated. names are machine names. Of those that have no node only as many go as there is room for in the list:
+// Cluster Autoscaler asks once a loop for all that have failed. The error is a *Refusal.
 func (g *Group) DeleteNodes(names []string) (victims []string, target int32, err error) {
 	if g.Paused {
 		return nil, 0, g.paused()
 	}
 	holders, named := g.holders(), setOf(names)
+	var orders []string
 	for _, m := range g.live() {
 		if !named[m.Name] {
 			continue
@@ -106,13 +108,23 @@ func (g *Group) DeleteNodes(names []string) (victims []string, target int32, err
 		if holder := holders[m.Name]; holder != "" {
 			return nil, 0, refuse(Forbidden, "node %s of %s is held for the ensemble member %s", m.Name, g.Name, holder)
 		}
-		victims = append(victims, m.Name)
+		if m.Registered {
+			victims = append(victims, m.Name)
+		} else {
+			orders = append(orders, m.Name)
+		}
 	}
 	for _, n := range g.Pending() {
 		if name := MachineName(g.Name, n); named[name] {
-			victims = append(victims, name)
+			orders = append(orders, name)
 		}
 	}
+	room := g.roomToDelete() - len(victims)
+	if room < 0 {
+		return nil, 0, refuse(Forbidden, "%d nodes of %s cannot be deleted now: %d machines are on their way out, of at most %d at a time",
+			len(victims), g.Name, len(g.ToDelete), mostToDelete)
+	}
+	victims = append(victims, orders[:min(len(orders), room)]...)
 	slices.Sort(victims)
 	return victims, int64Clamp(int64(g.Target) - int64(len(victims))), nil
 }

@@ -180,6 +180,40 @@ func TestDeleteNodes(t *testing.T) {
 	}
 }
 
+// TestDeleteManyNodes: of machines that are not there as many go as the API server takes names of; Cluster Autoscaler asks for
+// the others again. Nodes that it has emptied go all or none.
+func TestDeleteManyNodes(t *testing.T) {
+	t.Parallel()
+	var failed, nodes []nodegroup.Machine
+	var going, names []string
+	for n := range 5001 {
+		failed, nodes = append(failed, failing(booting(n))), append(nodes, up(n))
+		names = append(names, machineName(n))
+		going = append(going, machineName(10000+n))
+	}
+	for _, row := range []struct {
+		name    string
+		group   *nodegroup.Group
+		victims int
+		want    string
+	}{
+		{"more failed machines than fit", group(5001, failed...), 5000, "target 1"},
+		{"failed machines for which there is little room", toDelete(group(5001, failed...), going[:4990]...), 10, "target 4991"},
+		{"failed machines for which there is no room", toDelete(group(5001, failed...), going[:5000]...), 0, "target 5001"},
+		{"as many nodes as fit, before failed machines", group(5001, slices.Concat(failed[:1], nodes[1:])...), 5000, "target 1"},
+		{"more nodes than fit", group(5001, nodes...), 0,
+			"refused 2: 5001 nodes of hpc cannot be deleted now: 0 machines are on their way out, of at most 5000 at a time"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			victims, target, err := row.group.DeleteNodes(names)
+			if got := answer(target, err); got != row.want || len(victims) != row.victims {
+				t.Errorf("got %s, %d victims; want %s, %d victims", got, len(victims), row.want, row.victims)
+			}
+		})
+	}
+}
+
 func TestInstances(t *testing.T) {
 	t.Parallel()
 	failed := booting(1)

@@ -67,6 +67,9 @@ func simulate(seed uint64) *world {
 			return w
 		}
 	}
+	if w.rand.IntN(4) == 0 {
+		w.remove()
+	}
 	w.tell("nothing happens any more")
 	w.leave()
 	for range 60 {
@@ -89,6 +92,7 @@ type world struct {
 	group    nodegroup.Group
 	machines map[string]*nodegroup.Machine
 	claims   map[string]*worldClaim
+	target   int32 // what it was when it was last looked at: it may be above a maxSize that was lowered since
 	told     int32 // what Cluster Autoscaler believes the least size to be
 	foreign  map[string]int
 	// quiet is set when nothing happens any more that nobody asked for.
@@ -115,6 +119,9 @@ func newWorld(seed uint64) *world {
 	w.group = nodegroup.Group{
 		Name: "hpc", MinSize: int32(w.rand.IntN(3)), MaxSize: int32(6 + w.rand.IntN(6)), ProvisionTimeout: provisionTimeout,
 		FollowsFloor: w.rand.IntN(4) == 0,
+	}
+	if w.rand.IntN(3) == 0 {
+		w.group.ScaleDownDelay = time.Minute
 	}
 	return w
 }
@@ -326,6 +333,15 @@ func (w *world) user() {
 			w.group.ForMembers = min(w.group.ForMembers, w.group.Target)
 			w.tell("the user scales to %d", w.group.Target)
 		}
+	case 3:
+		// No lower than what members have been granted.
+		granted := int32(0)
+		for _, c := range w.claims {
+			granted += c.nodes
+		}
+		least := max(2, granted)
+		w.group.MaxSize = least + int32(w.rand.IntN(int(max(12-least, 1))))
+		w.tell("the user sets maxSize to %d", w.group.MaxSize)
 	}
 }
 
@@ -369,7 +385,7 @@ func (w *world) misfortune() {
 			return
 		case 1:
 			if m.Node != nil && m.Node.Releasing {
-				m.Node.Releasing = false
+				m.Node.Releasing, m.Node.Untainted = false, true
 				w.tell("somebody takes the taint from %s", name)
 			}
 		}
@@ -386,6 +402,27 @@ func (w *world) leave() {
 		}
 	}
 	clear(w.foreign)
+}
+
+// remove is the user who deletes the pool, which no member uses any more, and what happens to it while it goes.
+func (w *world) remove() {
+	w.tell("the user deletes the NodePool")
+	w.group.Deleting = true
+	for _, c := range w.claims {
+		for _, name := range c.held {
+			if m := w.machines[name]; m != nil && m.Node != nil {
+				m.Node.Pods = w.foreign[name]
+			}
+		}
+	}
+	clear(w.claims)
+	for range 20 {
+		w.now = w.now.Add(time.Duration(w.rand.IntN(5)) * time.Second)
+		happening := []func(){w.boot, w.clusterAutoscaler, w.neighbours, w.misfortune, w.user}
+		happening[w.rand.IntN(len(happening))]()
+		w.reconcile(w.rand.IntN(8) - 1)
+		w.check()
+	}
 }
 
 // reconcile is a pass that is killed after so many writes, -1 for none.
@@ -442,7 +479,13 @@ func (w *world) writes(g *nodegroup.Group, d *nodegroup.Decisions) []func() {
 		mark := d.Marks[i]
 		out = append(out, func() {
 			if m := w.machines[mark.Node]; m != nil && m.Node != nil {
-				m.Node.HeldBy, m.Node.Releasing = mark.HeldBy, mark.Releasing
+				if (m.Node.HeldBy != "") != (mark.HeldBy != "") || !mark.Warm {
+					m.Node.GivenUpAt = time.Time{}
+					if mark.Warm {
+						m.Node.GivenUpAt = w.now
+					}
+				}
+				m.Node.HeldBy, m.Node.Releasing, m.Node.Untainted = mark.HeldBy, mark.Releasing, false
 				m.Node.Reserved = m.Node.Reserved || mark.Reserved
 				w.tell("%s: %s", mark.Node, mark.Why)
 			}
@@ -453,8 +496,12 @@ func (w *world) writes(g *nodegroup.Group, d *nodegroup.Decisions) []func() {
 	}
 	for _, name := range d.Delete {
 		out = append(out, func() {
-			if m := w.machines[name]; m != nil && m.Failure != nil {
+			m := w.machines[name]
+			if m != nil && m.Failure != nil {
 				w.promise(w.recorded[name], "%s is deleted and its failure is not recorded", name)
+			}
+			if m != nil && m.Node != nil {
+				w.promise(m.Node.Releasing && m.Node.Pods == 0, "%s is deleted, with %d pods; that a taint keeps pods off it is %t", name, m.Node.Pods, m.Node.Releasing)
 			}
 			delete(w.machines, name)
 			delete(w.foreign, name)
@@ -477,12 +524,24 @@ func (w *world) writes(g *nodegroup.Group, d *nodegroup.Decisions) []func() {
 				name := nodegroup.MachineName("hpc", numbers[i])
 				w.promise(!w.ever[name], "%s is ordered a second time", name)
 				w.ever[name] = true
+				w.promise(len(w.machines)-w.going() < int(w.group.MaxSize), "%s is ordered above maxSize %d", name, w.group.MaxSize)
 				w.machines[name] = &nodegroup.Machine{Name: name, ProviderID: "test://" + name, Purpose: purpose, OrderedAt: w.now}
 				w.tell("%s is ordered for %s", name, purpose)
 			})
 		}
 	}
 	return out
+}
+
+// going is the number of machines that exist and are on their way out.
+func (w *world) going() int {
+	count := 0
+	for _, name := range w.group.ToDelete {
+		if w.machines[name] != nil {
+			count++
+		}
+	}
+	return count
 }
 
 // setTarget is the one write of spec, with the live look at what is released.
@@ -498,14 +557,14 @@ func (w *world) setTarget(d *nodegroup.Decisions) {
 		return held[name] != "" || (m != nil && m.Node != nil && (!m.Node.Releasing || m.Node.Pods > 0))
 	}
 	retire := slices.DeleteFunc(slices.Clone(d.Retire), stays)
-	w.promise(len(retire) == 0 || w.group.FollowsFloor, "%v are retired, and Cluster Autoscaler decides", retire)
+	w.promise(len(retire) == 0 || w.group.FollowsFloor || w.group.Deleting, "%v are retired, and Cluster Autoscaler decides", retire)
 	var release []string
 	for _, name := range d.Release {
 		m := w.machines[name]
 		if stays(name) {
 			continue
 		}
-		w.promise(m == nil || m.Node == nil || m.Node.Reserved, "%s is released and has no mark", name)
+		w.promise(m == nil || m.Node == nil || m.Node.Reserved || w.group.Deleting, "%s is released and has no mark", name)
 		release = append(release, name)
 	}
 	target := max(w.group.Target, d.Raise) - int32(len(release)) - d.GiveUp
@@ -515,9 +574,9 @@ func (w *world) setTarget(d *nodegroup.Decisions) {
 	if target != w.group.Target || len(release) > 0 {
 		w.tell("target %d -> %d, released %v, gave up %d", w.group.Target, target, release, d.GiveUp)
 	}
-	w.promise(target >= w.group.Target || target >= max(w.group.MinSize, w.group.Floor), "the target is lowered to %d, below minSize %d or floor %d",
+	w.promise(w.group.Deleting || target >= w.group.Target || target >= max(w.group.MinSize, w.group.Floor), "the target is lowered to %d, below minSize %d or floor %d",
 		target, w.group.MinSize, w.group.Floor)
-	w.promise(target >= w.group.Target || w.group.FollowsFloor || target >= w.group.AnnouncedFloor || w.now.Sub(w.group.FloorChangedAt) >= announceTimeout,
+	w.promise(w.group.Deleting || target >= w.group.Target || w.group.FollowsFloor || target >= w.group.AnnouncedFloor || w.now.Sub(w.group.FloorChangedAt) >= announceTimeout,
 		"the target is lowered to %d, and Cluster Autoscaler was told %d", target, w.group.AnnouncedFloor)
 	if d.Raise > w.group.Target {
 		w.group.ForMembers = d.RaisedForMembers
@@ -532,7 +591,8 @@ func (w *world) setTarget(d *nodegroup.Decisions) {
 // check is what must be true at every moment.
 func (w *world) check() {
 	g := w.look()
-	w.promise(g.Target >= 0 && g.Target <= g.MaxSize, "the target is %d, of 0 to %d", g.Target, g.MaxSize)
+	w.promise(g.Target >= 0 && g.Target <= max(g.MaxSize, w.target), "the target is %d, of 0 to %d", g.Target, g.MaxSize)
+	w.target = g.Target
 	for _, name := range g.ToDelete {
 		for member, c := range w.claims {
 			w.promise(!slices.Contains(c.held, name), "%s, which %s holds, is to be deleted", name, member)
@@ -558,7 +618,12 @@ func (w *world) checkRest() {
 	if s := stepsOf(&d); len(s.Say)+len(s.Release)+len(s.Retire)+len(s.Delete)+len(s.Gone)+len(s.Cancel)+len(s.Order) > 0 || s.GiveUp+s.Raise > 0 || s.Floor != g.Floor {
 		w.promise(false, "there is still something to do: %+v", s)
 	}
+	if g.Deleting {
+		w.promise(d.Finish, "the NodePool is being deleted and does not go: its target is %d, it has %d machines, and %v are to go", g.Target, len(g.Machines), g.ToDelete)
+		return
+	}
 	w.promise(len(g.Machines) == int(g.Target), "there are %d machines and the target is %d", len(g.Machines), g.Target)
+	w.promise(!g.FollowsFloor || g.Target <= g.MaxSize, "the target %d is above maxSize %d", g.Target, g.MaxSize)
 	w.promise(g.Target >= max(g.MinSize, g.Floor), "the target %d is below minSize %d or floor %d", g.Target, g.MinSize, g.Floor)
 	w.promise(g.Floor == min(g.Reserved(), g.MaxSize), "the floor is %d and %d nodes are reserved", g.Floor, g.Reserved())
 	holders := map[string]string{}
@@ -576,7 +641,8 @@ func (w *world) checkRest() {
 			continue
 		}
 		w.promise(m.Node.HeldBy == holders[m.Name], "%s says that %q holds it, and %q does", m.Name, m.Node.HeldBy, holders[m.Name])
-		w.promise(!m.Node.Releasing, "%s is still being released", m.Name)
+		w.promise(m.Node.GivenUpAt.IsZero(), "%s is still kept from Cluster Autoscaler, for a next growth", m.Name)
+		w.promise(!m.Node.Releasing && !m.Node.Untainted, "%s is still being released, or says so", m.Name)
 		w.promise(room <= 0 || !m.Node.Reserved || holders[m.Name] != "", "%s was a member's, is nobody's now, and is kept", m.Name)
 	}
 }

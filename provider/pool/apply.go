@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -109,11 +109,15 @@ func (r *Reconciler) recordStatus(ctx context.Context, pool *v1alpha1.NodePool, 
 		r.tell(ctx, pool, corev1.EventTypeWarning, v1alpha1.ReasonMachineFailed, "%d machines failed: %s; the last one, %s: %s",
 			len(d.NewlyFailed), nodegroup.Listed(d.NewlyFailed), d.LastFailed, d.LastFailure)
 	}
-	if before.Ready != d.Ready && d.Ready >= pool.Spec.Replicas {
+	if allReady(before.Ready, d.Ready, pool.Spec.Replicas) {
 		r.tell(ctx, pool, corev1.EventTypeNormal, "NodesReady", "%d of %d nodes are Ready", d.Ready, pool.Spec.Replicas)
 	}
 	return nil
 }
+
+// allReady reports whether the number of Ready nodes has risen to the target. A pool that shrinks has at least as many
+// Ready nodes all the while, which is no news.
+func allReady(before, now, target int32) bool { return before < target && now >= target }
 
 // mark makes nodes say who holds them, that they are ours to release, and that they are being released.
 func (r *Reconciler) mark(ctx context.Context, pool *v1alpha1.NodePool, _ *nodegroup.Group, d *nodegroup.Decisions) error {
@@ -134,8 +138,8 @@ func (r *Reconciler) mark(ctx context.Context, pool *v1alpha1.NodePool, _ *nodeg
 	return errors.Join(failures...)
 }
 
-// writesAtOnce is how many nodes or machines are written at a time. A write takes milliseconds, of which the API server
-// spends most on waiting for etcd.
+// writesAtOnce is how many nodes or machines are written at a time, or looked at before they are. A write takes milliseconds,
+// of which the API server spends most on waiting for etcd.
 const writesAtOnce = 16
 
 // atOnce does something for each number below count, several at a time, and returns how each ended.
@@ -145,6 +149,16 @@ func atOnce(count int, do func(int) error) []error {
 	// write notices by itself.
 	workqueue.ParallelizeUntil(context.Background(), writesAtOnce, count, func(i int) { failures[i] = do(i) })
 	return failures
+}
+
+// firstOf is the first of several failures, nil when there is none: an event has no room for all.
+func firstOf(failures []error) error {
+	for _, err := range failures {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (r *Reconciler) markNode(ctx context.Context, mark *nodegroup.Mark) error {
@@ -175,8 +189,9 @@ func markObject(node *corev1.Node, mark *nodegroup.Mark, now time.Time) {
 			node.Annotations[key] = value
 		}
 	}
-	if wasHeld := node.Annotations[v1alpha1.AnnotationHeldBy] != ""; wasHeld != (mark.HeldBy != "") {
-		// Nobody else's wish is undone: it is removed only where it was set with held-by.
+	wasHeld, stayed := node.Annotations[v1alpha1.AnnotationHeldBy] != "", node.Annotations[v1alpha1.AnnotationGivenUp] != ""
+	if wasHeld != (mark.HeldBy != "") || (stayed && !mark.Warm) {
+		// Nobody else's wish is undone: it is removed only where it was set with held-by, and kept with given-up.
 		disabled, givenUp := "", ""
 		if mark.HeldBy != "" || mark.Warm {
 			disabled = "true"
@@ -193,8 +208,7 @@ func markObject(node *corev1.Node, mark *nodegroup.Mark, now time.Time) {
 	}
 	if releasing(node) == mark.Releasing {
 		if !mark.Releasing {
-			// Cluster Autoscaler takes the taint off when it starts, and leaves the annotation. With that, a taint of its own would
-			// be taken for ours later.
+			// Cluster Autoscaler takes the taint off when it starts, and leaves the annotation.
 			set(v1alpha1.AnnotationReleasing, "")
 		}
 		return
@@ -206,7 +220,7 @@ func markObject(node *corev1.Node, mark *nodegroup.Mark, now time.Time) {
 	}
 	set(v1alpha1.AnnotationReleasing, now.UTC().Format(time.RFC3339))
 	node.Spec.Taints = append(node.Spec.Taints, corev1.Taint{
-		Key: v1alpha1.TaintToBeDeleted, Value: strconv.FormatInt(now.Unix(), 10), Effect: corev1.TaintEffectNoSchedule,
+		Key: v1alpha1.TaintToBeDeleted, Value: toBeDeletedValue(now), Effect: corev1.TaintEffectNoSchedule,
 	})
 }
 
@@ -244,7 +258,13 @@ func (r *Reconciler) setTarget(ctx context.Context, pool *v1alpha1.NodePool, gro
 	if d.Raise > spec.Replicas {
 		spec.Replicas, spec.ReplicasForMembers = d.Raise, d.RaisedForMembers
 	}
-	spec.Replicas -= int32(len(release)) + d.GiveUp //nolint:gosec // At most maxSize.
+	fewer := int32(len(release)) + d.GiveUp //nolint:gosec // At most maxSize.
+	if fewer > spec.Replicas {
+		// The API server would refuse it, and not say why it was tried.
+		return fmt.Errorf("lower the target of NodePool %s: it is %d, and %d machines (%s) and %d orders are to go that it does not count",
+			pool.Name, spec.Replicas, len(release), nodegroup.Listed(release), d.GiveUp)
+	}
+	spec.Replicas -= fewer
 	spec.ReplicasForMembers = min(spec.ReplicasForMembers, spec.Replicas)
 	if err := r.Client.Update(ctx, pool); err != nil {
 		return fmt.Errorf("write the target of NodePool %s: %w", pool.Name, err)
@@ -262,7 +282,7 @@ func (r *Reconciler) setTarget(ctx context.Context, pool *v1alpha1.NodePool, gro
 		r.tell(ctx, pool, corev1.EventTypeNormal, "Retired", "deleting %s, which the target of %d does not count or which are replaced", nodegroup.Listed(retire), spec.Replicas)
 	}
 	if d.GiveUp > 0 {
-		r.tell(ctx, pool, corev1.EventTypeNormal, "GaveUpOrders", "target %d -> %d: %d machines were to be ordered that nobody wants any more", before, spec.Replicas, d.GiveUp)
+		r.tell(ctx, pool, corev1.EventTypeNormal, "GaveUpOrders", "target %d -> %d: %d machines were to be ordered that nobody wants any more, or that maxSize %d does not allow", before, spec.Replicas, d.GiveUp, spec.MaxSize)
 	}
 	if d.Raise > 0 {
 		r.tell(ctx, pool, corev1.EventTypeNormal, "FollowedFloor", "target %d -> %d: minSize is %d, the floor is %d, and no autoscaler decides", before, spec.Replicas, spec.MinSize, d.Floor)
@@ -270,16 +290,56 @@ func (r *Reconciler) setTarget(ctx context.Context, pool *v1alpha1.NodePool, gro
 	return nil
 }
 
-// deleteMachines deletes what spec.machinesToDelete named when the pass began.
+// deleteMachines deletes what spec.machinesToDelete named when the pass began. The error is errStale when a machine has to be
+// looked at again.
 func (r *Reconciler) deleteMachines(ctx context.Context, pool *v1alpha1.NodePool, group *nodegroup.Group, d *nodegroup.Decisions) error {
 	if err := r.knowsFailures(ctx, pool, group, d.Delete); err != nil {
 		return err
 	}
-	if err := errors.Join(atOnce(len(d.Delete), func(i int) error { return r.Backend.Delete(ctx, d.Delete[i]) })...); err != nil {
+	observed := make(map[string]*nodegroup.Machine, len(d.Delete))
+	for i := range group.Machines {
+		observed[group.Machines[i].Name] = &group.Machines[i]
+	}
+	stale := false
+	failures := atOnce(len(d.Delete), func(i int) error { return r.deleteMachine(ctx, observed[d.Delete[i]]) })
+	failures = slices.DeleteFunc(failures, func(err error) bool {
+		again := errors.Is(err, errStale)
+		stale = stale || again
+		return again
+	})
+	if err := firstOf(failures); err != nil {
 		r.tell(ctx, pool, corev1.EventTypeWarning, v1alpha1.ReasonMachineFailed, "cannot delete machines: %v", err)
-		return err
+		return errors.Join(failures...)
+	}
+	if stale {
+		return errStale
 	}
 	return nil
+}
+
+// deleteMachine deletes a machine that is as it was observed. One that has registered since has a node that pods may come to, and
+// a pod may have come to a node before its taint that the cache does not show: errStale.
+func (r *Reconciler) deleteMachine(ctx context.Context, m *nodegroup.Machine) error {
+	again := func(why string) error {
+		log.FromContext(ctx).V(1).Info("Put off the deletion of a machine until the cache has caught up", "machine", m.Name, "why", why)
+		return errStale
+	}
+	if m.Node == nil && !m.Registered {
+		err := r.Backend.Cancel(ctx, m.Name)
+		if errors.Is(err, machines.ErrRegistered) || apierrors.IsConflict(err) {
+			return again("it has registered since; its node is tainted first")
+		}
+		return err
+	}
+	if m.Node != nil && !m.Node.Leaving {
+		switch used, err := r.Observer.used(ctx, m.Node.Name); {
+		case err != nil:
+			return err
+		case used:
+			return again("a pod has come to its node before the taint; the node goes when the pod has left")
+		}
+	}
+	return r.Backend.Delete(ctx, m.Name)
 }
 
 // knowsFailures makes sure that the failures of machines that are about to be deleted have been observed, and so
@@ -314,17 +374,19 @@ func (r *Reconciler) cancelMachines(ctx context.Context, pool *v1alpha1.NodePool
 			r.tell(ctx, pool, corev1.EventTypeNormal, "Cancelled", "cancelled %s, which had not registered: the target is %d", nodegroup.Listed(cancelled), pool.Spec.Replicas)
 		}
 	}()
-	for _, name := range d.Cancel {
-		switch err := r.Backend.Cancel(ctx, name); {
+	failures := atOnce(len(d.Cancel), func(i int) error { return r.Backend.Cancel(ctx, d.Cancel[i]) })
+	for i, err := range failures {
+		switch {
 		case errors.Is(err, machines.ErrRegistered), apierrors.IsConflict(err):
 			// It came after all. It is a machine like any other now.
+			failures[i] = nil
 		case err != nil:
-			return fmt.Errorf("cancel machine %s: %w", name, err)
+			failures[i] = fmt.Errorf("cancel machine %s: %w", d.Cancel[i], err)
 		default:
-			cancelled = append(cancelled, name)
+			cancelled = append(cancelled, d.Cancel[i])
 		}
 	}
-	return nil
+	return errors.Join(failures...)
 }
 
 // orderMachines claims names and then orders a machine of each. The claim is recorded first: a kill after
@@ -342,11 +404,21 @@ func (r *Reconciler) orderMachines(ctx context.Context, pool *v1alpha1.NodePool,
 		return fmt.Errorf("claim machine names of NodePool %s: %w", pool.Name, err)
 	}
 	r.wrote(pool)
-	for i, purpose := range d.Order {
-		if err := r.Backend.Order(ctx, pool, nodegroup.MachineName(pool.Name, numbers[i]), purpose); err != nil {
-			r.tell(ctx, pool, corev1.EventTypeWarning, v1alpha1.ReasonMachineFailed, "cannot order a machine: %v", err)
-			return err
+	// Where one cannot be ordered, the others cannot be either: what has not been asked for yet is not.
+	var refused atomic.Bool
+	failures := atOnce(len(d.Order), func(i int) error {
+		if refused.Load() {
+			return nil
 		}
+		err := r.Backend.Order(ctx, pool, nodegroup.MachineName(pool.Name, numbers[i]), d.Order[i])
+		if err != nil {
+			refused.Store(true)
+		}
+		return err
+	})
+	if err := firstOf(failures); err != nil {
+		r.tell(ctx, pool, corev1.EventTypeWarning, v1alpha1.ReasonMachineFailed, "cannot order a machine: %v", err)
+		return errors.Join(failures...)
 	}
 	r.tell(ctx, pool, corev1.EventTypeNormal, "Ordered", "ordered %d machines: the target is %d", len(d.Order), pool.Spec.Replicas)
 	return nil

@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"maps"
 	"testing"
 	"time"
 
@@ -15,31 +16,102 @@ import (
 // of ours is left when it has taken the taint off alone, as it does when it starts.
 func TestMarkReleasing(t *testing.T) {
 	t.Parallel()
+	at := time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
+	none, ours, others := "", toBeDeletedValue(at), toBeDeletedValue(at.Add(time.Minute))
 	for _, row := range []struct {
 		name                       string
-		annotated, tainted         bool
+		annotated                  bool
+		tainted                    string
 		mark                       nodegroup.Mark
 		wantAnnotated, wantTainted bool
 	}{
-		{"a node to be released", false, false, nodegroup.Mark{Releasing: true}, true, true},
-		{"a node that is being released", true, true, nodegroup.Mark{Releasing: true}, true, true},
-		{"a node that is handed over", true, true, nodegroup.Mark{HeldBy: "ns/m", Reserved: true}, false, false},
-		{"a node that Cluster Autoscaler removes", false, true, nodegroup.Mark{HeldBy: "ns/m", Reserved: true}, false, true},
-		{"a node whose taint Cluster Autoscaler has taken off", true, false, nodegroup.Mark{HeldBy: "ns/m", Reserved: true}, false, false},
-		{"such a node that is to be released all the same", true, false, nodegroup.Mark{Releasing: true}, true, true},
+		{"a node to be released", false, none, nodegroup.Mark{Releasing: true}, true, true},
+		{"a node that is being released", true, ours, nodegroup.Mark{Releasing: true}, true, true},
+		{"a node that is handed over", true, ours, nodegroup.Mark{HeldBy: "ns/m", Reserved: true}, false, false},
+		{"a node that Cluster Autoscaler removes", false, others, nodegroup.Mark{HeldBy: "ns/m", Reserved: true}, false, true},
+		{"a node whose taint Cluster Autoscaler has taken off", true, none, nodegroup.Mark{HeldBy: "ns/m", Reserved: true}, false, false},
+		{"such a node that is not needed", true, none, nodegroup.Mark{}, false, false},
+		{"such a node that Cluster Autoscaler removes later", true, others, nodegroup.Mark{HeldBy: "ns/m", Reserved: true}, false, true},
+		{"such a node that is to be released all the same", true, none, nodegroup.Mark{Releasing: true}, true, true},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
 			node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n"}}
 			if row.annotated {
-				node.Annotations = map[string]string{v1alpha1.AnnotationReleasing: "2026-11-25T12:00:00Z"}
+				node.Annotations = map[string]string{v1alpha1.AnnotationReleasing: at.Format(time.RFC3339)}
 			}
-			if row.tainted {
-				node.Spec.Taints = []corev1.Taint{{Key: v1alpha1.TaintToBeDeleted, Effect: corev1.TaintEffectNoSchedule}}
+			if row.tainted != none {
+				node.Spec.Taints = []corev1.Taint{{Key: v1alpha1.TaintToBeDeleted, Value: row.tainted, Effect: corev1.TaintEffectNoSchedule}}
+			}
+			if seen := nodeOf(node, nil); seen.Releasing != (row.annotated && row.tainted == ours) || seen.Leaving != (row.tainted == others) ||
+				seen.Untainted != (row.annotated && row.tainted != ours) {
+				t.Errorf("it is seen as %+v", seen)
 			}
 			markObject(node, &row.mark, time.Now())
 			if _, annotated := node.Annotations[v1alpha1.AnnotationReleasing]; annotated != row.wantAnnotated || toBeDeleted(node) != row.wantTainted {
 				t.Errorf("the node bears %v and the taints %v", node.Annotations, node.Spec.Taints)
+			}
+		})
+	}
+}
+
+// TestMarkWarm: Cluster Autoscaler is kept from a node for as long as a member holds it or it stays for the next growth, and not
+// longer. What somebody else has asked of it stays.
+func TestMarkWarm(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 25, 12, 0, 0, 5, time.UTC)
+	const said, before = "2026-11-25T12:00:00.000000005Z", "2026-11-25T11:00:00Z"
+	held := map[string]string{v1alpha1.AnnotationHeldBy: "ns/m", v1alpha1.AnnotationScaleDownDisabled: "true", v1alpha1.AnnotationReserved: "true"}
+	free := map[string]string{v1alpha1.AnnotationReserved: "true"}
+	warm := func(since string) map[string]string {
+		return map[string]string{v1alpha1.AnnotationGivenUp: since, v1alpha1.AnnotationScaleDownDisabled: "true", v1alpha1.AnnotationReserved: "true"}
+	}
+	others := map[string]string{v1alpha1.AnnotationScaleDownDisabled: "true"}
+	for _, row := range []struct {
+		name   string
+		before map[string]string
+		mark   nodegroup.Mark
+		want   map[string]string
+	}{
+		{"a node that a member takes", nil, nodegroup.Mark{HeldBy: "ns/m", Reserved: true}, held},
+		{"one that it gives up", held, nodegroup.Mark{Reserved: true}, free},
+		{"one that it gives up and that stays", held, nodegroup.Mark{Reserved: true, Warm: true}, warm(said)},
+		{"one that has stayed and stays", warm(before), nodegroup.Mark{Reserved: true, Warm: true}, warm(before)},
+		{"one that has stayed and is taken", warm(before), nodegroup.Mark{HeldBy: "ns/m", Reserved: true}, held},
+		{"one that has stayed and does not any more", warm(before), nodegroup.Mark{Reserved: true}, free},
+		{"one that somebody else wants to stay", others, nodegroup.Mark{}, others},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n", Annotations: maps.Clone(row.before)}}
+			if markObject(node, &row.mark, now); !maps.Equal(node.Annotations, row.want) {
+				t.Errorf("the node bears %v, want %v", node.Annotations, row.want)
+			}
+		})
+	}
+}
+
+// TestNodesReady: it is told when all nodes of the target have become Ready, and not while they become fewer.
+func TestNodesReady(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		name                string
+		before, now, target int32
+		told                bool
+	}{
+		{"the last node becomes Ready", 3, 4, 4, true},
+		{"all become so at once", 0, 4, 4, true},
+		{"the last but one", 2, 3, 4, false},
+		{"nothing changes", 4, 4, 4, false},
+		{"the pool shrinks", 8, 7, 2, false},
+		{"it has shrunk", 3, 2, 2, false},
+		{"a node above the target becomes Ready", 4, 5, 4, false},
+		{"the last one leaves", 1, 0, 0, false},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			if told := allReady(row.before, row.now, row.target); told != row.told {
+				t.Errorf("with %d Ready nodes, then %d, and a target of %d it is told: %t, want %t", row.before, row.now, row.target, told, row.told)
 			}
 		})
 	}

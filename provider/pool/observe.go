@@ -7,8 +7,10 @@ package pool
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -156,16 +158,19 @@ func (o *Observer) StillReleasable(ctx context.Context, pool string, names []str
 			held[name] = true
 		}
 	}
+	free := make([]bool, len(names))
+	failures := atOnce(len(names), func(i int) (err error) {
+		if !held[names[i]] {
+			free[i], err = o.free(ctx, names[i], registered[names[i]])
+		}
+		return err
+	})
+	if err := errors.Join(failures...); err != nil {
+		return nil, err
+	}
 	var out []string
-	for _, name := range names {
-		if held[name] {
-			continue
-		}
-		free, err := o.free(ctx, name, registered[name])
-		if err != nil {
-			return nil, err
-		}
-		if free {
+	for i, name := range names {
+		if free[i] {
 			out = append(out, name)
 		}
 	}
@@ -186,11 +191,17 @@ func (o *Observer) free(ctx context.Context, name string, registered bool) (bool
 	case !releasing(&node):
 		return false, nil
 	}
+	used, err := o.used(ctx, name)
+	return !used, err
+}
+
+// used reports whether the API server itself, not a cache, says that pods keep a node from being empty.
+func (o *Observer) used(ctx context.Context, node string) (bool, error) {
 	var pods corev1.PodList
-	if err := o.Live.List(ctx, &pods, client.MatchingFieldsSelector{Selector: fields.OneTermEqualSelector(indexNodeName, name)}); err != nil {
-		return false, fmt.Errorf("list the pods on node %s: %w", name, err)
+	if err := o.Live.List(ctx, &pods, client.MatchingFieldsSelector{Selector: fields.OneTermEqualSelector(indexNodeName, node)}); err != nil {
+		return false, fmt.Errorf("list the pods on node %s: %w", node, err)
 	}
-	return countPods(pods.Items) == 0, nil
+	return countPods(pods.Items) > 0, nil
 }
 
 func nodeOf(node *corev1.Node, pods []corev1.Pod) *nodegroup.Node {
@@ -203,9 +214,13 @@ func nodeOf(node *corev1.Node, pods []corev1.Pod) *nodegroup.Node {
 		HeldBy:    node.Annotations[v1alpha1.AnnotationHeldBy],
 		Pods:      countPods(pods),
 	}
-	if at, err := time.Parse(time.RFC3339Nano, node.Annotations[v1alpha1.AnnotationGivenUp]); err == nil {
-		// What cannot be read counts as never: the node is released at once.
-		out.GivenUpAt = at
+	out.Untainted = node.Annotations[v1alpha1.AnnotationReleasing] != "" && !out.Releasing
+	if said := node.Annotations[v1alpha1.AnnotationGivenUp]; said != "" {
+		// What cannot be read counts as long ago: the node does not stay.
+		out.GivenUpAt = time.Unix(0, 0)
+		if at, err := time.Parse(time.RFC3339Nano, said); err == nil {
+			out.GivenUpAt = at
+		}
 	}
 	since := node.CreationTimestamp
 	for i := range node.Status.Conditions {
@@ -224,10 +239,22 @@ func nodeOf(node *corev1.Node, pods []corev1.Pod) *nodegroup.Node {
 }
 
 // releasing reports whether the provider has tainted a node for release. A Cluster Autoscaler that has just
-// started removes such taints; the annotation then stands alone and does not count.
+// started removes such taints; the annotation then stands alone and does not count. Nor does it for a taint that was put
+// there at another time, which is Cluster Autoscaler's own.
 func releasing(node *corev1.Node) bool {
-	return node.Annotations[v1alpha1.AnnotationReleasing] != "" && toBeDeleted(node)
+	said := node.Annotations[v1alpha1.AnnotationReleasing]
+	if said == "" {
+		return false
+	}
+	at, err := time.Parse(time.RFC3339, said)
+	return err == nil && slices.ContainsFunc(node.Spec.Taints, func(t corev1.Taint) bool {
+		return t.Key == v1alpha1.TaintToBeDeleted && t.Value == toBeDeletedValue(at)
+	})
 }
+
+// toBeDeletedValue is the value of the taint that is put on a node at a time, the seconds since 1970, as Cluster Autoscaler
+// writes it.
+func toBeDeletedValue(at time.Time) string { return strconv.FormatInt(at.Unix(), 10) }
 
 func toBeDeleted(node *corev1.Node) bool {
 	return slices.ContainsFunc(node.Spec.Taints, func(t corev1.Taint) bool { return t.Key == v1alpha1.TaintToBeDeleted })

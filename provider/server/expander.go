@@ -1,7 +1,6 @@
 package server
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"strings"
@@ -10,7 +9,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -21,6 +19,7 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/expander"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/expand"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/server/wire"
 )
 
 // Expander tells Cluster Autoscaler which of the node groups that it could expand are worth it. An error means that it has
@@ -31,29 +30,41 @@ type Expander struct {
 	provider *CloudProvider
 	log      logr.Logger
 	answers  *prometheus.CounterVec
+	vetoes   prometheus.Counter
 }
 
 var _ expander.ExpanderServer = (*Expander)(nil)
 
 // NewExpander returns an expander that knows what the provider knows.
 func NewExpander(provider *CloudProvider, registerer prometheus.Registerer, log logr.Logger) (*Expander, error) {
-	e := &Expander{provider: provider, log: log, answers: prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "ensemble_autoscaler_expander_options_total", Help: "Node groups that Cluster Autoscaler could have expanded, by whether they were kept or dropped, and answers that left none (veto).",
-	}, []string{"answer"})}
-	for _, answer := range []string{kept, dropped, veto} {
-		e.answers.WithLabelValues(answer)
+	e := &Expander{provider: provider, log: log}
+	e.answers = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "ensemble_autoscaler_expander_options_total",
+		Help: "Node groups that Cluster Autoscaler could have expanded, by whether they were kept or dropped, and why.",
+	}, []string{"answer", "reason"})
+	e.vetoes = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "ensemble_autoscaler_expander_vetoes_total",
+		Help: "Answers that left Cluster Autoscaler no group to expand.",
+	})
+	for kept, reasons := range expand.Reasons() {
+		for _, reason := range reasons {
+			e.answers.WithLabelValues(answer(kept), string(reason))
+		}
 	}
-	if err := registerer.Register(e.answers); err != nil {
-		return nil, fmt.Errorf("register the metrics of the expander: %w", err)
+	for _, metric := range []prometheus.Collector{e.answers, e.vetoes} {
+		if err := registerer.Register(metric); err != nil {
+			return nil, fmt.Errorf("register the metrics of the expander: %w", err)
+		}
 	}
 	return e, nil
 }
 
-const (
-	kept    = "kept"
-	dropped = "dropped"
-	veto    = "veto"
-)
+func answer(kept bool) string {
+	if kept {
+		return "kept"
+	}
+	return "dropped"
+}
 
 // BestOptions answers with the options to go on with. The reason of each is its debug text.
 func (e *Expander) BestOptions(ctx context.Context, request *expander.BestOptionsRequest) (*expander.BestOptionsResponse, error) {
@@ -62,7 +73,7 @@ func (e *Expander) BestOptions(ctx context.Context, request *expander.BestOption
 	}
 	known := &judged{pools: map[string]*expand.Pool{}, members: map[types.NamespacedName]*expand.Member{}}
 	options := make([]expand.Option, len(request.GetOptions()))
-	reader := podReader{known: map[string]pendingPod{}}
+	reader := newPodReader()
 	for i, o := range request.GetOptions() {
 		pods, err := reader.read(o)
 		if err != nil {
@@ -74,34 +85,51 @@ func (e *Expander) BestOptions(ctx context.Context, request *expander.BestOption
 		if err := e.addPool(known, o.GetNodeGroupId()); err != nil {
 			return nil, internal(err)
 		}
-		if err := e.addMembers(ctx, known, pods); err != nil {
+		split, err := e.split(ctx, known, pods)
+		if err != nil {
 			return nil, internal(err)
 		}
-		options[i] = expand.Option{Group: o.GetNodeGroupId(), Nodes: o.GetNodeCount(), Pods: pods.ofMembers(known)}
+		options[i] = expand.Option{Group: o.GetNodeGroupId(), Nodes: o.GetNodeCount(), Pods: split}
 	}
 	choices := expand.Choose(options, known.members, known.pools)
+	e.tell(choices)
 	response := &expander.BestOptionsResponse{}
-	var reason string
 	for i := range choices {
-		c := &choices[i]
-		if !c.Kept {
-			reason = c.Reason
-			e.log.V(1).Info("Dropped an option", "nodePool", c.Group, "nodes", c.Nodes, "reason", c.Reason)
-			continue
+		if c := &choices[i]; c.Kept {
+			response.Options = append(response.Options, &expander.Option{NodeGroupId: c.Group, NodeCount: c.Nodes, Debug: c.Message})
 		}
-		response.Options = append(response.Options, &expander.Option{NodeGroupId: c.Group, NodeCount: c.Nodes, Debug: c.Reason})
 	}
-	e.answers.WithLabelValues(kept).Add(float64(len(response.GetOptions())))
-	e.answers.WithLabelValues(dropped).Add(float64(len(choices) - len(response.GetOptions())))
-	switch {
-	case len(choices) > 0 && len(response.GetOptions()) == 0:
-		e.answers.WithLabelValues(veto).Inc()
-		e.log.Info("Nothing is to be expanded", "options", len(choices), "reason", reason)
-	case len(response.GetOptions()) < len(choices):
-		first := response.GetOptions()[0]
-		e.log.Info("Chose among the groups to expand", "options", len(choices), "kept", len(response.GetOptions()), "nodePool", first.GetNodeGroupId(), "reason", first.GetDebug())
+	if len(choices) > 0 && len(response.GetOptions()) == 0 {
+		e.vetoes.Inc()
 	}
 	return response, nil
+}
+
+// tell tells of the choices in the log and the metrics: of each in the metrics and, with -v, in the log, and of the first one for
+// each reason in the log in any case. There is nothing to tell where all is left to Cluster Autoscaler.
+func (e *Expander) tell(choices []expand.Choice) {
+	count := map[expand.Reason]int{}
+	verbose := e.log.V(1)
+	for i := range choices {
+		c := &choices[i]
+		count[c.Reason]++
+		if !verbose.Enabled() {
+			continue
+		}
+		verbose.Info("Chose", "nodePool", c.Group, "nodes", c.Nodes, "answer", answer(c.Kept), "reason", c.Reason, "message", c.Message)
+	}
+	for i := range choices {
+		c := &choices[i]
+		options := count[c.Reason]
+		if options == 0 {
+			continue
+		}
+		count[c.Reason] = 0
+		e.answers.WithLabelValues(answer(c.Kept), string(c.Reason)).Add(float64(options))
+		if options < len(choices) || c.Reason != expand.ReasonNoMember {
+			e.log.Info("Chose among the groups to expand", "answer", answer(c.Kept), "options", options, "reason", c.Reason, "nodePool", c.Group, "message", c.Message)
+		}
+	}
 }
 
 // judged is what is known of the pools and members of a request.
@@ -120,7 +148,8 @@ func (e *Expander) addPool(known *judged, name string) error {
 		return err
 	}
 	out := &expand.Pool{
-		Paused: p.Spec.Paused || p.DeletionTimestamp != nil, Full: p.Spec.Replicas >= p.Spec.MaxSize, Taints: p.Spec.Template.Taints,
+		Paused: p.Spec.Paused || p.DeletionTimestamp != nil, Full: p.Spec.Replicas >= p.Spec.MaxSize,
+		Taints: p.Spec.Template.Taints, Labels: p.Spec.Template.Labels,
 	}
 	if p.Spec.PricePerHour != nil {
 		price := p.Spec.PricePerHour.AsApproximateFloat64()
@@ -130,27 +159,57 @@ func (e *Expander) addPool(known *judged, name string) error {
 	return nil
 }
 
-// addMembers adds what is known of the members that pods could belong to.
-func (e *Expander) addMembers(ctx context.Context, known *judged, pods *pendingPods) error {
-	for key := range pods.jobs {
-		if _, is := known.members[key]; is {
+// split tells the pods of members from the others, once for each list of pods.
+func (e *Expander) split(ctx context.Context, known *judged, pods *pendingPods) (*expand.Pods, error) {
+	if pods.split != nil {
+		return pods.split, nil
+	}
+	out := &expand.Pods{Members: map[types.NamespacedName]int{}}
+	others := map[string]int{}
+	for k, count := range pods.alike {
+		m, err := e.member(ctx, known, k.job)
+		if err != nil {
+			return nil, err
+		}
+		if m != nil {
+			out.Members[k.job] += count
 			continue
 		}
-		m := &v1alpha1.EnsembleMember{}
-		err := e.provider.client.Get(ctx, key, m, client.UnsafeDisableDeepCopy)
-		if client.IgnoreNotFound(err) != nil {
-			return fmt.Errorf("read EnsembleMember %s: %w", key, err)
+		at, is := others[k.tolerates]
+		if !is {
+			at = len(out.Others)
+			others[k.tolerates] = at
+			out.Others = append(out.Others, expand.Others{Tolerations: k.tolerations})
 		}
-		known.members[key] = nil
-		if err == nil {
-			known.members[key] = memberOf(m)
-		}
+		out.Others[at].Pods += count
 	}
-	return nil
+	pods.split = out
+	return out, nil
+}
+
+// member is the one that a Job is that of, nil for none.
+func (e *Expander) member(ctx context.Context, known *judged, job types.NamespacedName) (*expand.Member, error) {
+	if m, is := known.members[job]; is || job.Name == "" {
+		return m, nil
+	}
+	object := &v1alpha1.EnsembleMember{}
+	err := e.provider.client.Get(ctx, job, object, client.UnsafeDisableDeepCopy)
+	if client.IgnoreNotFound(err) != nil {
+		return nil, fmt.Errorf("read EnsembleMember %s: %w", job, err)
+	}
+	var m *expand.Member
+	if err == nil {
+		m = memberOf(object)
+	}
+	known.members[job] = m
+	return m, nil
 }
 
 func memberOf(m *v1alpha1.EnsembleMember) *expand.Member {
 	out := &expand.Member{NodePools: m.Spec.NodePools, Waits: waits(m)}
+	if domain, is := strings.CutPrefix(m.Status.TopologyDomain, m.Spec.TopologyKey+"="); is && m.Spec.TopologyKey != "" {
+		out.TopologyKey, out.Domain = m.Spec.TopologyKey, domain
+	}
 	if m.Status.Growth != nil {
 		for i := range m.Status.Growth.Failures {
 			out.Failed = append(out.Failed, m.Status.Growth.Failures[i].NodePool)
@@ -173,96 +232,87 @@ func waits(m *v1alpha1.EnsembleMember) string {
 	return ""
 }
 
-// pendingPods are the pods of an option, by the Jobs that they belong to.
+// podKind is what matters of a pod. Of pods that are alike there is one.
+type podKind struct {
+	// job is that of the pod, which is also what its member is called: the Flux Operator gives the Job of a MiniCluster the
+	// name of the MiniCluster. It has no name where there is no Job.
+	job         types.NamespacedName
+	tolerations []corev1.Toleration
+	// tolerates is the same text for pods that tolerate the same.
+	tolerates string
+}
+
+// pendingPods are the pods of an option.
 type pendingPods struct {
-	jobs map[types.NamespacedName][]pendingPod
-	rest []pendingPod
-	// split is what became of them when it was known which Jobs are those of members.
+	number int
+	// alike counts the pods of each kind.
+	alike map[*podKind]int
+	// split tells those of members from the others, nil until that is known.
 	split *expand.Pods
 }
 
-// pendingPod is what matters of a pod.
-type pendingPod struct {
-	job types.NamespacedName
-	// tolerates is the same text for pods that tolerate the same.
-	tolerates   string
-	tolerations []corev1.Toleration
-}
-
-// ofMembers tells the pods of members from the others.
-func (p *pendingPods) ofMembers(known *judged) *expand.Pods {
-	if p.split != nil {
-		return p.split
-	}
-	p.split = &expand.Pods{Members: map[types.NamespacedName]int{}}
-	others := map[string]int{}
-	add := func(pods []pendingPod) {
-		for i := range pods {
-			at, is := others[pods[i].tolerates]
-			if !is {
-				at = len(p.split.Others)
-				others[pods[i].tolerates] = at
-				p.split.Others = append(p.split.Others, expand.Others{Tolerations: pods[i].tolerations})
-			}
-			p.split.Others[at].Pods++
-		}
-	}
-	add(p.rest)
-	for job, pods := range p.jobs {
-		if known.members[job] != nil {
-			p.split.Members[job] = len(pods)
-		} else {
-			add(pods)
-		}
-	}
-	return p.split
-}
-
-// podReader reads the pods of options. Most options have the same pods, which are read once.
+// podReader reads the pods of options. A pod that several options have is decoded once, and a slice of pods that they share,
+// as those from wire.NewCodec do, is gone through once.
 type podReader struct {
-	known  map[string]pendingPod
-	last   [][]byte
-	lastOf *pendingPods
+	// lists has what was read by the first of the pods.
+	lists map[*[]byte]*pendingPods
+	// pods has what was read by the encoding, kinds one for each kind.
+	pods  map[string]*podKind
+	kinds map[podKindKey]*podKind
+}
+
+type podKindKey struct {
+	job       types.NamespacedName
+	tolerates string
+}
+
+func newPodReader() *podReader {
+	return &podReader{lists: map[*[]byte]*pendingPods{}, pods: map[string]*podKind{}, kinds: map[podKindKey]*podKind{}}
 }
 
 func (r *podReader) read(o *expander.Option) (*pendingPods, error) {
-	list, field := o.GetPodBytes(), "podBytes"
+	list, name := o.GetPodBytes(), "podBytes"
 	if len(list) == 0 {
-		list, field = o.GetLegacyPod(), "pod"
+		list, name = o.GetLegacyPod(), "pod"
 	}
-	if r.lastOf != nil && same(r.last, list) {
-		return r.lastOf, nil
+	if len(list) == 0 {
+		return &pendingPods{}, nil
 	}
-	pods := &pendingPods{jobs: map[types.NamespacedName][]pendingPod{}}
+	if known := r.lists[&list[0]]; known != nil && known.number == len(list) {
+		return known, nil
+	}
+	pods := &pendingPods{number: len(list), alike: map[*podKind]int{}}
 	for i, encoded := range list {
-		pod, known := r.known[string(encoded)]
-		if !known {
+		k := r.pods[string(encoded)]
+		if k == nil {
 			var err error
-			if pod, err = readPod(encoded); err != nil {
-				return nil, fmt.Errorf("%s[%d]: %w", field, i, err)
+			if k, err = r.decode(encoded); err != nil {
+				return nil, fmt.Errorf("%s[%d]: it cannot be read as a v1.Pod: %w", name, i, err)
 			}
-			r.known[string(encoded)] = pod
+			r.pods[string(encoded)] = k
 		}
-		if pod.job.Name == "" {
-			pods.rest = append(pods.rest, pod)
-		} else {
-			pods.jobs[pod.job] = append(pods.jobs[pod.job], pod)
-		}
+		pods.alike[k]++
 	}
-	r.last, r.lastOf = list, pods
+	r.lists[&list[0]] = pods
 	return pods, nil
 }
 
-func same(a, b [][]byte) bool {
-	if len(a) != len(b) {
-		return false
+func (r *podReader) decode(encoded []byte) (*podKind, error) {
+	pod, err := wire.ReadPod(encoded)
+	if err != nil {
+		return nil, err //nolint:wrapcheck // Who calls says of which pod.
 	}
-	for i := range a {
-		if !bytes.Equal(a[i], b[i]) {
-			return false
-		}
+	var key podKindKey
+	if pod.Job != "" {
+		key.job = types.NamespacedName{Namespace: pod.Namespace, Name: pod.Job}
 	}
-	return true
+	key.tolerates = tolerates(pod.Tolerations)
+	k := r.kinds[key]
+	if k == nil {
+		k = &podKind{job: key.job, tolerations: pod.Tolerations, tolerates: key.tolerates}
+		r.kinds[key] = k
+	}
+	return k, nil
 }
 
 // tolerates tells tolerations in a text. How long a pod tolerates something does not matter here.
@@ -273,17 +323,4 @@ func tolerates(tolerations []corev1.Toleration) string {
 		fmt.Fprintf(&text, "%q %q %q %q,", t.Key, t.Operator, t.Value, t.Effect)
 	}
 	return text.String()
-}
-
-// readPod reads a pod. The Flux Operator gives the Job of a MiniCluster its name, which is that of the EnsembleMember too.
-func readPod(encoded []byte) (pendingPod, error) {
-	var pod corev1.Pod
-	if err := pod.Unmarshal(encoded); err != nil {
-		return pendingPod{}, fmt.Errorf("it cannot be read as a v1.Pod: %w", err)
-	}
-	out := pendingPod{tolerations: pod.Spec.Tolerations, tolerates: tolerates(pod.Spec.Tolerations)}
-	if owner := metav1.GetControllerOf(&pod); owner != nil && owner.Kind == "Job" && owner.APIVersion == batchv1.SchemeGroupVersion.String() {
-		out.job = types.NamespacedName{Namespace: pod.Namespace, Name: owner.Name}
-	}
-	return out, nil
 }

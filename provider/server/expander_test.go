@@ -4,14 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-logr/logr"
+	"github.com/go-logr/logr/funcr"
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -20,6 +26,7 @@ import (
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/expander"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/server/wire"
 )
 
 // memory is a client of EnsembleMembers that are in memory, as those of the cache are.
@@ -41,8 +48,14 @@ func (m *memory) Get(_ context.Context, key client.ObjectKey, into client.Object
 	return nil
 }
 
-// newExpander knows pools of the names, and a member m of the first of them, which waits for 4 nodes or for none.
+// newExpander knows pools of the names, and a member m of them, which waits for 4 nodes or for none.
 func newExpander(tb testing.TB, waiting bool, pools ...string) *Expander {
+	tb.Helper()
+	return newExpanderOf(tb, []string{"m"}, waiting, pools...)
+}
+
+// newExpanderOf knows several such members.
+func newExpanderOf(tb testing.TB, members []string, waiting bool, pools ...string) *Expander {
 	tb.Helper()
 	store := toolscache.NewStore(toolscache.MetaNamespaceKeyFunc)
 	for _, name := range pools {
@@ -57,8 +70,12 @@ func newExpander(tb testing.TB, waiting bool, pools ...string) *Expander {
 	if waiting {
 		m.Status.Nodes = 0
 	}
+	known := &memory{members: map[client.ObjectKey]*v1alpha1.EnsembleMember{}}
+	for _, name := range members {
+		known.members[client.ObjectKey{Namespace: "ns", Name: name}] = m
+	}
 	provider := &CloudProvider{
-		client: &memory{members: map[client.ObjectKey]*v1alpha1.EnsembleMember{{Namespace: "ns", Name: "m"}: m}},
+		client: known,
 		pools:  &recentPools{store: store, written: map[string]*v1alpha1.NodePool{}},
 		trust:  func() error { return nil },
 	}
@@ -131,6 +148,46 @@ func TestBestOptions(t *testing.T) {
 	}
 }
 
+// TestBestOptionsTells: each reason is in the metrics, and in the log with a group that it is the reason of.
+func TestBestOptionsTells(t *testing.T) {
+	t.Parallel()
+	e := newExpander(t, true, "a", "b")
+	var lines []string
+	e.log = funcr.New(func(_, line string) { lines = append(lines, line) }, funcr.Options{})
+	ofMember, foreign := encoded(t, "m-0", "m"), encoded(t, "x", "")
+	ask := func(options ...*expander.Option) {
+		if _, err := e.BestOptions(t.Context(), &expander.BestOptionsRequest{Options: options}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ask(&expander.Option{NodeGroupId: "a", PodBytes: [][]byte{ofMember}}, &expander.Option{NodeGroupId: "b", PodBytes: [][]byte{ofMember}})
+	ask(&expander.Option{NodeGroupId: "a", PodBytes: [][]byte{ofMember}}, &expander.Option{NodeGroupId: "b", PodBytes: [][]byte{foreign}})
+	want := []string{
+		`"level"=0 "msg"="Chose among the groups to expand" "answer"="dropped" "options"=2 "reason"="MemberWaits" "nodePool"="a" "message"="ns/m: 4 of its 4 nodes are on their way"`,
+		`"level"=0 "msg"="Chose among the groups to expand" "answer"="dropped" "options"=1 "reason"="MemberWaits" "nodePool"="a" "message"="ns/m: 4 of its 4 nodes are on their way"`,
+		`"level"=0 "msg"="Chose among the groups to expand" "answer"="kept" "options"=1 "reason"="NoMember" "nodePool"="b" "message"="no pods of members"`,
+	}
+	if diff := cmp.Diff(want, lines); diff != "" {
+		t.Errorf("log (-want +got):\n%s", diff)
+	}
+	lines = nil
+	ask(&expander.Option{NodeGroupId: "b", PodBytes: [][]byte{foreign}})
+	if len(lines) > 0 {
+		t.Errorf("where members have nothing to do with it the log says %q", lines)
+	}
+	for metric, want := range map[prometheus.Metric]float64{
+		e.answers.WithLabelValues("dropped", "MemberWaits"): 3, e.answers.WithLabelValues("kept", "NoMember"): 2, e.vetoes: 1,
+	} {
+		var got dto.Metric
+		if err := metric.Write(&got); err != nil {
+			t.Fatal(err)
+		}
+		if got.GetCounter().GetValue() != want {
+			t.Errorf("%s is %g, want %g", metric.Desc(), got.GetCounter().GetValue(), want)
+		}
+	}
+}
+
 // TestBestOptionsRefuses: what cannot be read is named, and an expander that knows nothing current has no opinion.
 func TestBestOptionsRefuses(t *testing.T) {
 	t.Parallel()
@@ -170,25 +227,78 @@ func FuzzBestOptions(f *testing.F) {
 	})
 }
 
-// BenchmarkBestOptions measures the answer to a request whose options have all pods each, as it comes off the wire.
+// BenchmarkBestOptions measures the answer to a request as it comes off the wire: reading the message, which is all between
+// its last byte and the method, the method, and both together. The figures of single answers are the metrics.
 func BenchmarkBestOptions(b *testing.B) {
-	for _, size := range []struct{ options, pods int }{{10, 100}, {100, 1000}, {1000, 1000}} {
-		b.Run(fmt.Sprintf("options=%d/pods=%d", size.options, size.pods), func(b *testing.B) {
-			e := newExpander(b, false, "a", "b")
+	for _, size := range []struct {
+		options, pods, members int
+		// turned gives each option the pods in an order of its own, so that no two lists are the same.
+		turned bool
+	}{
+		{options: 10, pods: 100, members: 1},
+		{options: 100, pods: 1000, members: 1},
+		{options: 1000, pods: 1000, members: 1},
+		{options: 1000, pods: 1000, members: 500},
+		{options: 1000, pods: 1000, members: 1, turned: true},
+	} {
+		b.Run(fmt.Sprintf("options=%d/pods=%d/members=%d/turned=%t", size.options, size.pods, size.members, size.turned), func(b *testing.B) {
+			members := make([]string, size.members)
+			for m := range members {
+				members[m] = fmt.Sprintf("m-%d", m)
+			}
+			e := newExpanderOf(b, members, false, "group-1", "group-0")
+			pods := make([][]byte, size.pods)
+			for p := range pods {
+				// Each second pod is that of a member.
+				pods[p] = encoded(b, fmt.Sprintf("pod-%d", p), []string{members[p/2%len(members)], ""}[p%2])
+			}
 			request := &expander.BestOptionsRequest{}
 			for o := range size.options {
-				option := &expander.Option{NodeGroupId: fmt.Sprintf("group-%d", o), NodeCount: 10}
-				for p := range size.pods {
-					option.PodBytes = append(option.PodBytes, encoded(b, fmt.Sprintf("pod-%d", p), []string{"m", ""}[p%2]))
+				option := &expander.Option{NodeGroupId: fmt.Sprintf("group-%d", o), NodeCount: 10, PodBytes: pods}
+				if size.turned {
+					at := o % size.pods
+					option.PodBytes = slices.Concat(pods[at:], pods[:at])
 				}
 				request.Options = append(request.Options, option)
 			}
+			received := pieces(b, request)
+			codec := wire.NewCodec()
+			var reading, answering, both []time.Duration
+			b.SetBytes(int64(received.Len()))
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := e.BestOptions(b.Context(), request); err != nil {
+				var request expander.BestOptionsRequest
+				start := time.Now()
+				if err := codec.Unmarshal(received, &request); err != nil {
 					b.Fatal(err)
+				}
+				read := time.Now()
+				if _, err := e.BestOptions(b.Context(), &request); err != nil {
+					b.Fatal(err)
+				}
+				reading, answering, both = append(reading, read.Sub(start)), append(answering, time.Since(read)), append(both, time.Since(start))
+			}
+			for name, all := range map[string][]time.Duration{"read": reading, "answer": answering, "both": both} {
+				slices.Sort(all)
+				for _, part := range []int{50, 99} {
+					b.ReportMetric(all[(len(all)*part-1)/100].Seconds()*1000, fmt.Sprintf("%s-p%d-ms", name, part))
 				}
 			}
 		})
 	}
+}
+
+// pieces is a message in the pieces that it is received in: those of HTTP/2 frames.
+func pieces(tb testing.TB, message proto.Message) mem.BufferSlice {
+	tb.Helper()
+	encoded, err := proto.Marshal(message)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	const frame = 16 << 10
+	var out mem.BufferSlice
+	for piece := range slices.Chunk(encoded, frame) {
+		out = append(out, mem.SliceBuffer(piece))
+	}
+	return out
 }

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -48,6 +49,8 @@ type CloudProvider struct {
 	pools    *recentPools
 	announce *announcer
 	trust    func() error
+	// begun is when the last Refresh was answered, nil since one was refused.
+	begun atomic.Pointer[time.Time]
 }
 
 var _ externalgrpc.CloudProviderServer = (*CloudProvider)(nil)
@@ -83,13 +86,25 @@ func New(ctx context.Context, o Options) (*CloudProvider, error) {
 	}, nil
 }
 
+// beginsWithin is how long after Refresh Cluster Autoscaler asks for the groups in the same loop, at most.
+const beginsWithin = 10 * time.Second
+
 // Refresh fails when NodeGroups would: Cluster Autoscaler skips a loop whose Refresh failed, but takes an
 // error of NodeGroups to mean that there are no groups.
 func (s *CloudProvider) Refresh(context.Context, *externalgrpc.RefreshRequest) (*externalgrpc.RefreshResponse, error) {
 	if err := s.trust(); err != nil {
+		s.begun.Store(nil)
 		return nil, status.Error(codes.Unavailable, err.Error())
 	}
+	now := s.clock.Now()
+	s.begun.Store(&now)
 	return &externalgrpc.RefreshResponse{}, nil
+}
+
+// begins reports whether a loop has just begun, which is then not told that there are no groups.
+func (s *CloudProvider) begins() bool {
+	begun := s.begun.Load()
+	return begun != nil && s.clock.Since(*begun) < beginsWithin
 }
 
 // Cleanup is called when Cluster Autoscaler ends. There is nothing to clean up.
@@ -99,7 +114,7 @@ func (s *CloudProvider) Cleanup(context.Context, *externalgrpc.CleanupRequest) (
 
 // NodeGroups lists the pools that Cluster Autoscaler decides on, with their floors as least sizes.
 func (s *CloudProvider) NodeGroups(_ context.Context, _ *externalgrpc.NodeGroupsRequest) (*externalgrpc.NodeGroupsResponse, error) {
-	if err := s.trust(); err != nil {
+	if err := s.trust(); err != nil && !s.begins() {
 		return nil, status.Error(codes.Unavailable, err.Error())
 	}
 	all := s.pools.list()

@@ -157,6 +157,23 @@ func judge(t *testing.T, err error, refused []string) {
 	}
 }
 
+// as is a client of a user who may do everything, so that policies alone refuse him anything.
+func as(t *testing.T, user string) client.Client {
+	t.Helper()
+	config := rest.CopyConfig(server.config)
+	config.Impersonate = rest.ImpersonationConfig{UserName: user, Groups: []string{"system:masters"}}
+	transport, err := rest.HTTPClientFor(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(transport.CloseIdleConnections)
+	c, err := client.New(config, client.Options{HTTPClient: transport})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 // create creates an object for the time of the test.
 func create(t *testing.T, object *unstructured.Unstructured) *unstructured.Unstructured {
 	t.Helper()

@@ -8,8 +8,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 )
@@ -95,5 +99,22 @@ func convert(t *testing.T, object *unstructured.Unstructured, into any) {
 	t.Helper()
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, into); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestWhoReachesTheProvider: Cluster Autoscaler alone, in the namespace that the manifests are for. Whoever may create pods in
+// another one could give them its label.
+func TestWhoReachesTheProvider(t *testing.T) {
+	for directory, namespace := range map[string]string{".": "", "overlays/files": "", "overlays/client-elsewhere": "kube-system"} {
+		var policy networkingv1.NetworkPolicy
+		object := render(t, directory)["NetworkPolicy provider in ensemble-autoscaler-system"]
+		convert(t, object, &policy)
+		want := networkingv1.NetworkPolicyPeer{PodSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app.kubernetes.io/name": "cluster-autoscaler"}}}
+		if namespace != "" {
+			want.NamespaceSelector = &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: namespace}}
+		}
+		if diff := cmp.Diff([]networkingv1.NetworkPolicyPeer{want}, policy.Spec.Ingress[0].From); diff != "" {
+			t.Errorf("%s: who reaches the ports of Cluster Autoscaler (-want +got):\n%s", directory, diff)
+		}
 	}
 }

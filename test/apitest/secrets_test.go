@@ -2,48 +2,21 @@ package apitest
 
 import (
 	"context"
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 // TestWhichSecretsTheProviderMayCreate: its own two, and none that would give it the token of another ServiceAccount;
 // nobody else is held to that.
 func TestWhichSecretsTheProviderMayCreate(t *testing.T) {
-	for _, file := range []string{"namespace/namespace.yaml", "certificates/admission.yaml"} {
-		text, err := os.ReadFile(filepath.Join("..", "..", "manifests", filepath.FromSlash(file)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for document := range strings.SplitSeq(string(text), "\n---\n") {
-			if err := server.client.Apply(t.Context(), client.ApplyConfigurationFromUnstructured(parse(t, document)), client.FieldOwner("test"), client.ForceOwnership); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	as := func(user string) client.Client {
-		config := rest.CopyConfig(server.config)
-		config.Impersonate = rest.ImpersonationConfig{UserName: user, Groups: []string{"system:masters"}}
-		transport, err := rest.HTTPClientFor(config)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(transport.CloseIdleConnections)
-		c, err := client.New(config, client.Options{HTTPClient: transport})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return c
-	}
-	provider := as("system:serviceaccount:ensemble-autoscaler-system:provider")
+	applyManifest(t, "namespace", "namespace.yaml")
+	applyManifest(t, "certificates", "admission.yaml")
+	provider := as(t, "system:serviceaccount:ensemble-autoscaler-system:provider")
 	const certificate = `, namespace: ensemble-autoscaler-system}, type: kubernetes.io/tls, data: {tls.crt: "", tls.key: ""}}`
 	secret := func(text string) *unstructured.Unstructured {
 		return parse(t, `{apiVersion: v1, kind: Secret, metadata: {`+text)
@@ -66,7 +39,7 @@ func TestWhichSecretsTheProviderMayCreate(t *testing.T) {
 		"a name that is made up":     {provider, secret(`generateName: cluster-autoscaler-provider-tls` + certificate), refused},
 		"another type":               {provider, secret(`name: cluster-autoscaler-provider-tls, namespace: ensemble-autoscaler-system}, type: Opaque}`), refused},
 		"a token of somebody else's": {provider, secret(`name: cluster-autoscaler-provider-tls, namespace: ensemble-autoscaler-system, annotations: {kubernetes.io/service-account.name: default}}, type: kubernetes.io/service-account-token}`), refused},
-		"by another ServiceAccount":  {as("system:serviceaccount:default:provider"), secret(`name: another` + certificate), nil},
+		"by another ServiceAccount":  {as(t, "system:serviceaccount:default:provider"), secret(`name: another` + certificate), nil},
 	} {
 		t.Run(name, func(t *testing.T) { judge(t, row.by.Create(t.Context(), row.secret, client.DryRunAll), row.refused) })
 	}

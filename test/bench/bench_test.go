@@ -13,7 +13,7 @@ import (
 func TestJobs(t *testing.T) {
 	t.Parallel()
 	want := []job{
-		{size{1000, 10000}, []string{tableCalls, tableSizes}},
+		{size{1000, 10000}, []string{tableCalls, tableExpander, tableSizes}},
 		{size{10, 1000}, []string{tableLoop}},
 		{size{10, 10000}, []string{tableSizes}},
 		{size{100, 10000}, []string{tableSizes}},
@@ -66,7 +66,7 @@ func TestProcessFiles(t *testing.T) {
 func TestRefusedFlags(t *testing.T) {
 	t.Parallel()
 	for argument, want := range map[string]string{
-		"--only=rpcs":           `--only has no table "rpcs"; there are calls, loop, sizes`,
+		"--only=rpcs":           `--only has no table "rpcs"; there are calls, expander, loop, sizes`,
 		"--groups=0":            "--groups is 0",
 		"--nodes=999":           "--groups is 1000 and --nodes 999",
 		"all":                   `unknown argument "all"`,

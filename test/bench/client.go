@@ -40,6 +40,7 @@ type clientOrder struct {
 	Task     clientTask
 	Provider string // address
 	Constant string // address, for the loop
+	Expander string // address
 	Client   files
 	Size     size
 	Effort   effort
@@ -53,12 +54,14 @@ const (
 	taskBySize clientTask = "sizes"  // measure a few of them
 	taskWrites clientTask = "writes" // measure the one that writes
 	taskLoop   clientTask = "loop"   // replay the loop
+	taskExpand clientTask = "expand" // ask the expander
 )
 
 // clientAnswer is what the client found.
 type clientAnswer struct {
 	Timings []timing
 	Loops   loops
+	Expands []expandTiming
 }
 
 // timing is what a call costs.
@@ -117,6 +120,8 @@ func (p *player) play(ctx context.Context) (answer *clientAnswer, err error) {
 		answer.Timings, err = p.writes(ctx, provider)
 	case taskLoop:
 		answer.Loops, err = p.loops(ctx, provider)
+	case taskExpand:
+		answer.Expands, err = p.expands(ctx)
 	default:
 		err = fmt.Errorf("there is no task %q", p.order.Task)
 	}

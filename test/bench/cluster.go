@@ -30,6 +30,7 @@ type cluster struct {
 	transport *http.Client
 	provider  *controlplane.Process
 	address   string // of the provider
+	expander  string // its address
 }
 
 // startCluster starts etcd, kube-apiserver and the provider, and returns when the provider is at rest.
@@ -129,8 +130,11 @@ func (c *cluster) startProvider(ctx context.Context) (err error) {
 	if c.address, err = c.freeAddress(); err != nil {
 		return err
 	}
+	if c.expander, err = c.freeAddress(); err != nil {
+		return err
+	}
 	c.provider, err = c.plane.Run("provider", exec.CommandContext(ctx, c.bench.provider,
-		"--kubeconfig="+c.file("provider.kubeconfig"), "--grpc-address="+c.address, "--expander-address=",
+		"--kubeconfig="+c.file("provider.kubeconfig"), "--grpc-address="+c.address, "--expander-address="+c.expander,
 		"--metrics-address=0", "--health-address=0", "--leader-elect=false", "--max-requests-per-second=0",
 		"--tls-cert-file="+server.Certificate, "--tls-key-file="+server.Key, "--client-ca-file="+server.Authority))
 	return err
@@ -163,7 +167,7 @@ func (c *cluster) startConstant(ctx context.Context) (string, error) {
 
 // ask lets a client in a process of its own do something, and returns what it found.
 func (c *cluster) ask(ctx context.Context, order *clientOrder) (*clientAnswer, error) {
-	order.Client, order.Provider, order.Size, order.Effort = c.clientFiles(), c.address, c.size, c.options.effort
+	order.Client, order.Provider, order.Expander, order.Size, order.Effort = c.clientFiles(), c.address, c.expander, c.size, c.options.effort
 	path := c.file("client.json")
 	if err := writeJSON(path, order); err != nil {
 		return nil, err

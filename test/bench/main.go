@@ -3,6 +3,7 @@
 // of its own. It prints
 //
 //   - what each call costs,
+//   - what a question to the expander costs,
 //   - what the calls of one loop of Cluster Autoscaler cost, beside a server that computes nothing, and
 //   - how cost and memory depend on the size of the cluster.
 //
@@ -18,17 +19,16 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/go-logr/logr"
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/bench/harness"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/controlplane"
 )
 
@@ -53,36 +53,26 @@ type effort struct {
 	Writes int
 }
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := dispatch(ctx, os.Args[1:])
-	stop()
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-	case err != nil:
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		os.Exit(1)
-	}
-}
+func main() { harness.Main("bench", dispatch) }
 
 // dispatch runs the benchmark or, where the benchmark has started it, one of the processes that take part in it.
-func dispatch(ctx context.Context, arguments []string) error {
+func dispatch(ctx context.Context, arguments []string, out, progress io.Writer) error {
 	if len(arguments) == 2 {
 		switch arguments[0] {
 		case clientRole:
-			return runClient(ctx, arguments[1], os.Stdout, os.Stderr)
+			return runClient(ctx, arguments[1], out, progress)
 		case constantRole:
 			return runConstant(ctx, arguments[1])
 		}
 	}
-	o, err := parse(arguments, os.Stderr)
+	o, err := parse(arguments, progress)
 	if err != nil {
 		return err
 	}
 	if o.program, err = os.Executable(); err != nil {
 		return fmt.Errorf("find this program: %w", err)
 	}
-	err = run(ctx, o, os.Stdout, os.Stderr)
+	err = run(ctx, o, out, progress)
 	if ctx.Err() != nil {
 		return errors.Join(errors.New("interrupted; everything is stopped"), err)
 	}

@@ -17,6 +17,18 @@ func (b *bench) measure(ctx context.Context, j *job, r *report) (err error) {
 			return err
 		}
 	}
+	if j.wants(tableExpander) {
+		load := loadAverage()
+		answer, err := c.ask(ctx, &clientOrder{Task: taskExpand})
+		if err != nil {
+			return err
+		}
+		after, err := memoryOf(c.provider)
+		if err != nil {
+			return err
+		}
+		r.expander = &expanderResult{load: load, after: after, timings: answer.Expands}
+	}
 	if j.wants(tableLoop) {
 		load := loadAverage()
 		constant, err := c.startConstant(ctx)

@@ -25,6 +25,8 @@ type report struct {
 	calls   *callsResult // that of full size
 	writes  []timing
 	loop    *loopResult
+	// expander is that of full size.
+	expander *expanderResult
 }
 
 // callsResult is what calls cost at one size.
@@ -62,6 +64,11 @@ func (r *report) print(out io.Writer, j *job) error {
 	if j.wants(tableCalls) {
 		r.calls = r.results[len(r.results)-1]
 		if err := r.printCalls(out); err != nil {
+			return err
+		}
+	}
+	if j.wants(tableExpander) {
+		if err := r.expander.print(out); err != nil {
 			return err
 		}
 	}

@@ -25,12 +25,13 @@ func (s size) machinesIn(group int) int {
 
 // The tables, as --only names them.
 const (
-	tableCalls = "calls"
-	tableLoop  = "loop"
-	tableSizes = "sizes"
+	tableCalls    = "calls"
+	tableExpander = "expander"
+	tableLoop     = "loop"
+	tableSizes    = "sizes"
 )
 
-var allTables = []string{tableCalls, tableLoop, tableSizes}
+var allTables = []string{tableCalls, tableExpander, tableLoop, tableSizes}
 
 // fraction is a part of a number of groups or nodes, of which there has to be one.
 func fraction(n, divisor int) int { return max(n/divisor, 1) }
@@ -84,6 +85,7 @@ func jobs(full size, tables []string) []job {
 		out = append(out, job{s, []string{table}})
 	}
 	add(tableCalls, full)
+	add(tableExpander, full)
 	add(tableLoop, loopSize(full))
 	for _, s := range sizesOf(full) {
 		add(tableSizes, s)

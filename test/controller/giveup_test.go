@@ -1,15 +1,18 @@
 package controller
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/inprocess"
 )
 
 // TestGivesUp: a member that is to give up after one failure wants what it has again, and says why. What it asks for then
@@ -17,11 +20,7 @@ import (
 // It is not parallel: two controllers would do each other's work.
 func TestGivesUp(t *testing.T) {
 	x := newScene(t, "give-up", 1)
-	pool := &v1alpha1.NodePool{}
-	pool.Name = x.key.Name
-	if err := cluster.Client.Patch(t.Context(), pool, client.RawPatch(types.MergePatchType, []byte(`{"spec":{"provisionTimeout":"1s"}}`))); err != nil {
-		t.Fatal(err)
-	}
+	x.patchPool(`{"spec":{"maxSize":1}}`)
 	x.annotate(v1alpha1.AnnotationGiveUpAfter, "1")
 	p := start(t, -1)
 	defer p.Stop()
@@ -33,6 +32,8 @@ func TestGivesUp(t *testing.T) {
 	}, nil)
 	x.outOfStock = true
 	x.wish(4)
+	// A growth goes by the provisionTimeout when it begins, which is when the pool gets large enough.
+	x.patchPool(`{"spec":{"maxSize":8,"provisionTimeout":"1s"}}`)
 	x.until(func(s *seen) string {
 		request := s.member.Spec.Request
 		if s.member.Spec.Size != 1 || request == nil || request.Action != v1alpha1.RequestGiveUp {
@@ -49,6 +50,18 @@ func TestGivesUp(t *testing.T) {
 		t.Errorf("status.decisions ends with %v, want %v", got, want)
 	}
 	x.outOfStock = false
+	x.patchPool(`{"spec":{"provisionTimeout":"1h"}}`)
+	// The wish comes by another watch, and must not be granted by the old timeout.
+	inprocess.Until(t, func(ctx context.Context) (string, error) {
+		pool := &v1alpha1.NodePool{}
+		if err := p.GetClient().Get(ctx, client.ObjectKey{Name: x.key.Name}, pool); err != nil {
+			return "", err
+		}
+		if pool.Spec.ProvisionTimeout.Duration != time.Hour {
+			return "the controller has not heard of the provisionTimeout", nil
+		}
+		return "", nil
+	})
 	x.wish(2)
 	x.until(func(s *seen) string { return unsettled(s, 2) }, nil)
 	x.until(func(s *seen) string {
@@ -96,6 +109,16 @@ func (x *scene) annotate(name, value string) {
 	x.Helper()
 	object := x.object()
 	if err := cluster.Client.Patch(x.Context(), object, client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, name, value))); err != nil {
+		x.Fatal(err)
+	}
+}
+
+// patchPool changes the pool as a user does.
+func (x *scene) patchPool(patch string) {
+	x.Helper()
+	pool := &v1alpha1.NodePool{}
+	pool.Name = x.key.Name
+	if err := cluster.Client.Patch(x.Context(), pool, client.RawPatch(types.MergePatchType, []byte(patch))); err != nil {
 		x.Fatal(err)
 	}
 }

@@ -103,16 +103,22 @@ func newScene(t *testing.T, name string, size int) *scene {
 	if err := cluster.Client.Create(t.Context(), pool); err != nil {
 		t.Fatal(err)
 	}
+	x.create(size)
+	return x
+}
+
+// create creates the MiniCluster.
+func (x *scene) create(size int) {
+	x.Helper()
 	object := x.object()
-	object.SetAnnotations(map[string]string{v1alpha1.AnnotationNodePools: name})
+	object.SetAnnotations(map[string]string{v1alpha1.AnnotationNodePools: x.key.Name})
 	object.Object["spec"] = map[string]any{
 		"size": int64(size), "minSize": int64(1), "maxSize": int64(6),
 		"containers": []any{map[string]any{"image": "i", "runFlux": true}},
 	}
-	if err := cluster.Client.Create(t.Context(), object); err != nil {
-		t.Fatal(err)
+	if err := cluster.Client.Create(x.Context(), object); err != nil {
+		x.Fatal(err)
 	}
-	return x
 }
 
 // object is the MiniCluster without what is in it.

@@ -6,6 +6,9 @@ import (
 	"strings"
 	"testing"
 
+	batchv1 "k8s.io/api/batch/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -83,6 +86,66 @@ func killed(t *testing.T, most int64) (survived bool) {
 		return ""
 	}, alive)
 	return survived
+}
+
+// TestOrphanedMember: a member that kubectl delete --cascade=orphan has left behind does not block the name of its MiniCluster.
+// It is not parallel: two controllers would do each other's work.
+func TestOrphanedMember(t *testing.T) {
+	x := newScene(t, "orphaned", 2)
+	p := start(t, -1)
+	defer p.Stop()
+	x.until(func(s *seen) string { return unsettled(s, 2) }, nil)
+	p.Stop()
+	if err := cluster.Client.Delete(t.Context(), x.object(), client.PropagationPolicy(metav1.DeletePropagationOrphan)); err != nil {
+		t.Fatal(err)
+	}
+	orphan := &v1alpha1.EnsembleMember{}
+	inprocess.Until(t, func(ctx context.Context) (string, error) {
+		if err := cluster.Client.Get(ctx, x.key, orphan); err != nil {
+			return "", err
+		}
+		if len(orphan.OwnerReferences) > 0 {
+			return "the member still has its owner", nil
+		}
+		return "", nil
+	})
+	job := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: x.key.Namespace, Name: x.key.Name}}
+	if err := cluster.Client.Delete(t.Context(), job, client.PropagationPolicy(metav1.DeletePropagationForeground)); err != nil {
+		t.Fatal(err)
+	}
+	inprocess.Until(t, func(ctx context.Context) (string, error) {
+		if err := cluster.Client.Get(ctx, x.key, job); !apierrors.IsNotFound(err) {
+			return "the Job is left", err
+		}
+		// The garbage collector lets go of the MiniCluster last.
+		if err := cluster.Client.Get(ctx, x.key, x.object()); !apierrors.IsNotFound(err) {
+			return "the MiniCluster is left", err
+		}
+		return "", nil
+	})
+	x.create(2)
+	p = start(t, -1)
+	defer p.Stop()
+	x.until(func(s *seen) string {
+		if s.member != nil && s.member.UID == orphan.UID {
+			return "the member without an owner is left"
+		}
+		return unsettled(s, 2)
+	}, nil)
+}
+
+// TestBelowMinSize: a MiniCluster whose size is below its least one, which the Flux Operator does not follow, is managed from that
+// one on.
+// It is not parallel: two controllers would do each other's work.
+func TestBelowMinSize(t *testing.T) {
+	x := newScene(t, "below", 2)
+	patch := client.RawPatch(types.MergePatchType, []byte(`{"spec":{"minSize":2,"size":1}}`))
+	if err := cluster.Client.Patch(t.Context(), x.object(), patch); err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, -1)
+	defer p.Stop()
+	x.until(func(s *seen) string { return unsettled(s, 2) }, nil)
 }
 
 // TestReservedBeforeResized: while not all nodes are Ready nothing is resized, and what is waited for is said.

@@ -56,9 +56,14 @@ func (a *addresses) port() (int, error) {
 
 // podNetwork reserves a network of loopback addresses for pods until close.
 func (a *addresses) podNetwork() (*net.IPNet, error) {
+	return a.podNetworkOf(firstPodNetwork, lastPodNetwork)
+}
+
+// podNetworkOf reserves one of the networks from 127.first.0.0/16 to 127.last.0.0/16.
+func (a *addresses) podNetworkOf(firstNetwork, lastNetwork int) (*net.IPNet, error) {
 	var last error
-	for _, offset := range rand.Perm(lastPodNetwork - firstPodNetwork + 1) {
-		second := byte(firstPodNetwork + offset)
+	for _, offset := range rand.Perm(lastNetwork - firstNetwork + 1) {
+		second := byte(firstNetwork + offset)
 		reservation, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, second, 255, 254), Port: podNetworkPort})
 		if err != nil {
 			last = err
@@ -67,7 +72,7 @@ func (a *addresses) podNetwork() (*net.IPNet, error) {
 		a.held = append(a.held, reservation)
 		return &net.IPNet{IP: net.IPv4(127, second, 0, 0), Mask: net.CIDRMask(16, 32)}, nil
 	}
-	return nil, fmt.Errorf("found no free pod network between 127.%d.0.0/16 and 127.%d.0.0/16: %w", firstPodNetwork, lastPodNetwork, last)
+	return nil, fmt.Errorf("found no free pod network between 127.%d.0.0/16 and 127.%d.0.0/16: %w", firstNetwork, lastNetwork, last)
 }
 
 // close gives all reservations back.

@@ -35,8 +35,9 @@ const (
 // of the usual four seconds.
 const startWithin = 2 * time.Minute
 
-// stopWithin bounds the wait for a process to end after SIGTERM before it is killed.
-const stopWithin = 10 * time.Second
+// stopWithin bounds the wait for a process to end after SIGTERM before it is killed. It has to be longer than what processes
+// give themselves to end, also on a busy machine.
+const stopWithin = time.Minute
 
 // Options say what Start starts. The zero value is etcd and the API server in a temporary directory.
 type Options struct {

@@ -45,7 +45,7 @@ func TestCertificatesAreMended(t *testing.T) {
 		if err := damage(secret); err != nil {
 			t.Fatal(err)
 		}
-		if err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
+		if err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
 			if secret, err = read(ctx); err != nil {
 				return false, client.IgnoreNotFound(err)
 			}

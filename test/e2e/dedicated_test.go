@@ -36,6 +36,14 @@ status: {allocatable: {cpu: "8", memory: 8Gi, pods: "110"}, capacity: {cpu: "8",
 		node := s.Nodes[x.namespace+"-common"]
 		return unless(history.Ready(node) && len(node.Spec.Taints) == 0, "the common node is not Ready")
 	})
+	// One that the scheduler does not know yet would keep them waiting.
+	x.apply(`{apiVersion: v1, kind: Pod, metadata: {name: first, namespace: %[1]s, labels: {app: first}}, spec: {nodeSelector: {kubernetes.io/hostname: %[1]s-common},
+		containers: [{name: c, image: i}]}}`, x.namespace)
+	x.until(func(s *history.State) string {
+		pod := s.Pods[x.key("first")]
+		return unless(pod != nil && pod.Spec.NodeName != "", "no pod is on the common node")
+	})
+	x.deletePod("first")
 	// Node for node, the held ones have more to offer: it is the taint that keeps the pods off them.
 	x.apply(`
 apiVersion: apps/v1

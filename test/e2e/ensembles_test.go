@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -61,23 +60,14 @@ spec:
   members: %s`, name, x.namespace, members.String())
 }
 
-// submit applies YAML and returns what the API server says to it. The webhook is not asked while its process is being
-// killed by another test.
-func (x *tenant) submit(yaml string) (answer error) {
+// submit applies YAML and returns what the API server says to it.
+func (x *tenant) submit(yaml string) error {
 	x.Helper()
 	objects, err := system.Objects([]byte(yaml))
 	if err != nil {
 		x.Fatal(err)
 	}
-	if err := wait.PollUntilContextTimeout(x.Context(), 100*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
-		shared.serving.RLock()
-		defer shared.serving.RUnlock()
-		answer = shared.Apply(ctx, objects...)
-		return answer == nil || !strings.Contains(answer.Error(), "failed calling webhook"), nil
-	}); err != nil {
-		x.Fatal(errors.Join(err, answer))
-	}
-	return answer
+	return shared.Apply(x.Context(), objects...)
 }
 
 // ensembleSays waits until the Ensemble is as a user would want to read.
@@ -114,6 +104,8 @@ func TestEnsemble(t *testing.T) {
 	first, second := x.key("demo-0"), x.key("demo-1")
 	x.settled(first, 2)
 	x.settled(second, 1)
+	x.ownService(first)
+	x.ownService(second)
 	x.ensembleSays("demo", func(e *ensemblev1alpha1.Ensemble) string {
 		for _, c := range e.Status.Conditions {
 			if c.Type == ensemblev1alpha1.ConditionMembersCreated && c.Reason == ensemblev1alpha1.ReasonNameTaken && strings.Contains(c.Message, "ConfigMap demo-2") && strings.Contains(c.Message, "MiniCluster demo-3") {
@@ -157,6 +149,31 @@ func TestEnsemble(t *testing.T) {
 	x.nodes(pool, 0)
 	x.removePool(pool)
 	x.poolGone(pool)
+}
+
+// ownService waits until the brokers of a member can find each other: its headless Service leads to the pods of its Job.
+func (x *tenant) ownService(member types.NamespacedName) {
+	x.Helper()
+	last := ""
+	if err := wait.PollUntilContextTimeout(x.Context(), 100*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
+		var pods corev1.PodList
+		if err := shared.Client.List(ctx, &pods, client.InNamespace(member.Namespace), client.MatchingLabels{"job-name": member.Name}); err != nil {
+			return false, err
+		}
+		if len(pods.Items) == 0 {
+			last = "there are no pods"
+			return false, nil
+		}
+		var service corev1.Service
+		if err := shared.Client.Get(ctx, client.ObjectKey{Namespace: member.Namespace, Name: pods.Items[0].Spec.Subdomain}, &service); client.IgnoreNotFound(err) != nil {
+			return false, err
+		}
+		owner := metav1.GetControllerOf(&service)
+		last = fmt.Sprintf("the Service %q of its pods has the cluster IP %q and the selector %v, and belongs to %v", pods.Items[0].Spec.Subdomain, service.Spec.ClusterIP, service.Spec.Selector, owner)
+		return service.Spec.ClusterIP == corev1.ClusterIPNone && service.Spec.Selector["job-name"] == member.Name && owner != nil && owner.Name == member.Name, nil
+	}); err != nil {
+		x.Fatalf("%s: %v: %s", member.Name, err, last)
+	}
 }
 
 // told lets a member tell of its queue, and waits until the endpoint knows.
@@ -222,12 +239,16 @@ subjects: [{kind: ServiceAccount, name: resizer, namespace: %[1]s}]
 			x.Error(err)
 		}
 	}()
-	shared.serving.RLock()
-	defer shared.serving.RUnlock()
-	response, err := ensemble.NewEnsembleOperatorClient(connection).RequestAction(
-		metadata.AppendToOutgoingContext(x.Context(), "authorization", "Bearer "+request.Status.Token),
-		&ensemble.ActionRequest{Member: "minicluster", Name: member.Name, Action: "grow"}, grpc.WaitForReady(true))
-	if err != nil || response.GetStatus() != ensemble.Response_SUCCESS {
+	// The API server hears of new rights a little later.
+	var response *ensemble.Response
+	if err := wait.PollUntilContextTimeout(x.Context(), 100*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
+		shared.serving.RLock()
+		defer shared.serving.RUnlock()
+		response, err = ensemble.NewEnsembleOperatorClient(connection).RequestAction(
+			metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+request.Status.Token),
+			&ensemble.ActionRequest{Member: "minicluster", Name: member.Name, Action: "grow"}, grpc.WaitForReady(true))
+		return response.GetStatus() != ensemble.Response_DENIED, err
+	}); err != nil || response.GetStatus() != ensemble.Response_SUCCESS {
 		x.Fatalf("a ServiceAccount that may resize is answered %s, %v", response, err)
 	}
 	x.until(func(s *history.State) string { return unsettled(s, member, 2) })
@@ -249,7 +270,7 @@ func TestCertificateOfTheController(t *testing.T) {
 	if err := shared.Client.Patch(t.Context(), &secret, client.MergeFrom(whole)); err != nil {
 		t.Fatal(err)
 	}
-	if err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
+	if err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
 		if err := shared.Client.Get(ctx, key, &secret); err != nil {
 			return false, err
 		}

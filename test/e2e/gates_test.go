@@ -16,14 +16,16 @@ import (
 // gatedCreation: the pods of a new MiniCluster wait until nodes for all of them are Ready, though some are Ready long before, and
 // then go to those nodes. Cluster Autoscaler orders no node but these.
 func gatedCreation(x *tenant) {
-	first, second := x.pool("first", 2, "500ms"), x.pool("second", 3, "6s")
+	first := x.pool("first", 2, "500ms")
+	second := x.poolOf("second", 3, false, alwaysFails)
 	cluster := x.miniCluster("m", 4, first, second)
 	x.nodes(first, 2)
 	x.disturb()
 	x.until(func(s *history.State) string {
 		gated := x.gatedPods(s, cluster)
-		return unless(len(gated) == 4 && s.Pools[second].Spec.Replicas == 2, "%d of 4 pods are gated while the nodes of %s boot", len(gated), second)
+		return unless(len(gated) == 4 && s.Pools[second].Spec.Replicas == 2, "%d of 4 pods are gated while the machines of %s fail", len(gated), second)
 	})
+	x.poolOf("second", 3, false, "{bootDelay: 500ms}")
 	x.settled(cluster, 4)
 	x.event(cluster, v1alpha1.ReasonPodsReleased, "released 4 pods of size 4 to 4 nodes")
 	x.onHeldNodes(cluster)
@@ -61,8 +63,8 @@ func gatedEdit(x *tenant) {
 			x.Errorf("%d of 3 pods of a gang without nodes are gated", len(gated))
 		}
 	})
-	x.disturb()
 	x.poolOf("hpc", 10, false, "{bootDelay: 500ms, stock: 10}")
+	x.disturb()
 	x.settled(cluster, 5)
 	x.onHeldNodes(cluster)
 	x.nodes(pool, 5)
@@ -136,9 +138,12 @@ func annotated(x *tenant) {
 // knows nothing of. The pod is made anew, and gets another node.
 func refused(x *tenant) {
 	pool := x.pool("hpc", 10, "500ms")
-	cluster := x.miniCluster("m", 1, pool)
-	x.settled(cluster, 1)
+	cluster := x.miniCluster("m", 2, pool)
+	x.settled(cluster, 2)
 	x.patchPool(pool, `{"spec":{"minSize":2}}`)
+	// The node that it gives up stays for minSize, and is known to be one of a member's.
+	x.grant(cluster, "shrink", 1)
+	x.settled(cluster, 1)
 	x.nodes(pool, 2)
 	x.apply(`
 apiVersion: v1
@@ -164,7 +169,7 @@ spec:
 	x.settled(cluster, 2)
 	x.onHeldNodes(cluster)
 	x.nodes(pool, 3)
-	// The node was held by the member for a while, so it is released when it is empty.
+	// The node was ordered for the member, so it is released when it is empty.
 	x.deletePod("recluse")
 	x.nodes(pool, 2)
 	x.patchPool(pool, `{"spec":{"minSize":0}}`)

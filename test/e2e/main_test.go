@@ -82,7 +82,7 @@ func withSystem(run func() int) (code int, err error) {
 	if err := os.WriteFile(policy, []byte(auditPolicy), 0o600); err != nil {
 		return 1, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 35*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 70*time.Minute)
 	defer cancel()
 	s, err := system.Start(ctx, system.Options{
 		LogDir:   filepath.Join(directory, "logs"),

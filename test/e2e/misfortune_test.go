@@ -78,6 +78,7 @@ func warmNodes(x *tenant) {
 	x.settled(a, 4)
 	x.settled(b, 1)
 	before := append(x.held(a), x.held(b)...)
+	x.marked(a)
 	x.grant(a, "shrink", 3)
 	x.disturb()
 	x.settled(a, 1)
@@ -118,14 +119,7 @@ func pausedPool(x *tenant) {
 	x.settled(a, 2)
 	x.settled(b, 2)
 	x.poolOf("hpc", 10, true, "{}")
-	x.until(func(s *history.State) string {
-		for _, c := range s.Pools[pool].Status.Conditions {
-			if c.Type == v1alpha1.ConditionPaused && c.Status == "True" {
-				return ""
-			}
-		}
-		return pool + " does not say that it is paused"
-	})
+	x.paused(pool)
 	x.grant(a, "grow", 2)
 	x.until(func(s *history.State) string {
 		if c := condition(s.Members[a], v1alpha1.ConditionCapacityReserved); c.reason != v1alpha1.ReasonPoolPaused {
@@ -146,6 +140,19 @@ func pausedPool(x *tenant) {
 	x.settled(b, 1)
 	x.nodes(pool, 5)
 	x.end(pool)
+}
+
+// paused waits until a NodePool says that it is paused.
+func (x *tenant) paused(pool string) {
+	x.Helper()
+	x.until(func(s *history.State) string {
+		for _, c := range s.Pools[pool].Status.Conditions {
+			if c.Type == v1alpha1.ConditionPaused && c.Status == "True" {
+				return ""
+			}
+		}
+		return pool + " does not say that it is paused"
+	})
 }
 
 // failed waits until a NodePool tells of a failure.

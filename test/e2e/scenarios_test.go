@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
@@ -58,13 +59,13 @@ func TestScenarios(t *testing.T) {
 			})
 		}
 	})
-	for program, restart := range map[string]func(context.Context) error{
-		"provider": shared.RestartProvider, "controller": shared.RestartController,
+	for program, v := range map[string]*victim{
+		"provider": {restart: shared.RestartProvider}, "controller": {restart: shared.RestartController},
 	} {
 		for name, scenario := range scenarios {
 			t.Run(name+" and the "+program+" is killed", func(t *testing.T) {
 				t.Parallel()
-				scenario(disturbedTenant(t, restart))
+				scenario(disturbedTenant(t, v))
 			})
 		}
 	}
@@ -73,26 +74,45 @@ func TestScenarios(t *testing.T) {
 // TestAutoscalerKilled runs scenarios in which Cluster Autoscaler is killed in the middle of things.
 // It is not parallel: one that has just been started knows of no order and no backoff, which others wait for.
 func TestAutoscalerKilled(t *testing.T) {
+	autoscaler := &victim{restart: shared.RestartAutoscaler}
 	for name, scenario := range map[string]func(*tenant){
 		"a member grows and shrinks": growAndShrink, "a pool is out of stock": outOfStock, "a pool is paused": pausedPool,
 	} {
-		t.Run(name, func(t *testing.T) { scenario(disturbedTenant(t, shared.RestartAutoscaler)) })
+		t.Run(name, func(t *testing.T) { scenario(disturbedTenant(t, autoscaler)) })
 	}
 }
 
 // disturbedTenant is a tenant that kills a program in the middle of things.
-func disturbedTenant(t *testing.T, restart func(context.Context) error) *tenant {
+func disturbedTenant(t *testing.T, v *victim) *tenant {
 	t.Helper()
 	x := newTenant(t)
 	x.disturb = func() {
-		shared.serving.Lock()
-		defer shared.serving.Unlock()
-		shared.kills.Add(1)
-		if err := restart(t.Context()); err != nil {
+		if err := v.kill(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
 	return x
+}
+
+// victim is a program that tests kill. Those that ask for it at the same time share one kill: a program that was killed again and
+// again, by one test after the other, would do nothing in between.
+type victim struct {
+	restart func(context.Context) error
+	// begun counts the kills.
+	begun atomic.Int64
+}
+
+// kill kills the program and starts it again, if nobody else does between the call and its end.
+func (v *victim) kill(ctx context.Context) error {
+	before := v.begun.Load()
+	shared.serving.Lock()
+	defer shared.serving.Unlock()
+	if v.begun.Load() != before {
+		return nil
+	}
+	v.begun.Add(1)
+	shared.kills.Add(1)
+	return v.restart(ctx)
 }
 
 // end deletes what is left and waits until every node is given back.
@@ -244,7 +264,7 @@ func shrinkDuringGrow(x *tenant) {
 
 func finished(x *tenant) {
 	pool := x.pool("hpc", 10, "1s")
-	cluster := x.miniClusterOf("m", 3, fmt.Sprintf(`{%s: "4"}`, controlplane.RunSecondsAnnotation), pool)
+	cluster := x.miniClusterOf("m", 3, fmt.Sprintf(`{%s: "12"}`, controlplane.RunSecondsAnnotation), pool)
 	x.lead(cluster)
 	x.disturb()
 	x.until(func(s *history.State) string {

@@ -3,7 +3,6 @@ package e2e
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -25,8 +24,9 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/system"
 )
 
-// patience is how long anything may take. On a busy machine a step of two seconds takes many times that.
-const patience = 2 * time.Minute
+// patience is how long anything may take. On a busy machine a step of two seconds takes many times that, and Cluster
+// Autoscaler looks for what became of a call that was cut off, as when the provider is killed, after two minutes only; each time.
+const patience = 10 * time.Minute
 
 // tenants numbers the tenants of this run.
 var tenants atomic.Int32
@@ -45,6 +45,13 @@ func newTenant(t *testing.T) *tenant {
 	t.Helper()
 	x := &tenant{T: t, namespace: fmt.Sprintf("tenant-%d", tenants.Add(1)), disturb: func() {}, kills: shared.kills.Load()}
 	x.apply("{apiVersion: v1, kind: Namespace, metadata: {name: %s}}", x.namespace)
+	// Pods are refused until there is a ServiceAccount for them, a little after their namespace.
+	if err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
+		err := shared.Client.Get(ctx, x.key("default"), &corev1.ServiceAccount{})
+		return err == nil, client.IgnoreNotFound(err)
+	}); err != nil {
+		t.Fatalf("there is no ServiceAccount default in %s: %v", x.namespace, err)
+	}
 	return x
 }
 
@@ -344,6 +351,20 @@ func (x *tenant) held(cluster types.NamespacedName) []string {
 	return held
 }
 
+// marked waits until the provider has made the nodes held for a member say so. It may do that later than the pods run, when it
+// was killed meanwhile.
+func (x *tenant) marked(cluster types.NamespacedName) {
+	x.Helper()
+	x.until(func(s *history.State) string {
+		for _, name := range heldBy(s, cluster) {
+			if node := s.Nodes[name]; node == nil || node.Annotations[v1alpha1.AnnotationHeldBy] != cluster.String() {
+				return fmt.Sprintf("%s does not say that %s holds it", name, cluster)
+			}
+		}
+		return ""
+	})
+}
+
 // event waits until an object has an event with a reason and a text. It may have been lost when a program was killed
 // meanwhile.
 func (x *tenant) event(object types.NamespacedName, reason, text string) {
@@ -397,26 +418,27 @@ func object(cluster types.NamespacedName) *unstructured.Unstructured {
 func (x *tenant) edit(cluster types.NamespacedName, size int) {
 	x.Helper()
 	patch := client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"spec":{"size":%d}}`, size))
-	if err := shared.Client.Patch(x.Context(), object(cluster), patch); err != nil {
+	x.write(func(ctx context.Context) error { return shared.Client.Patch(ctx, object(cluster), patch) })
+}
+
+// write writes as a user does, who tries again while another test has the process killed that answers for the webhooks.
+func (x *tenant) write(write func(context.Context) error) {
+	x.Helper()
+	if err := system.Write(x.Context(), write); err != nil {
 		x.Fatal(err)
 	}
 }
 
-// setAnnotation gives a MiniCluster an annotation as a user does, or takes it away when the value is nil. The webhook is asked, and does
-// not answer while another test has its process killed: the user tries again.
+// setAnnotation gives a MiniCluster an annotation as a user does, or takes it away when the value is nil.
 func (x *tenant) setAnnotation(cluster types.NamespacedName, name string, value *string) {
 	x.Helper()
 	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": map[string]any{name: value}}})
 	if err != nil {
 		x.Fatal(err)
 	}
-	var last error
-	if err := wait.PollUntilContextTimeout(x.Context(), 100*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
-		last = shared.Client.Patch(ctx, object(cluster), client.RawPatch(types.MergePatchType, patch))
-		return !system.NotAnswered(last), nil
-	}); err != nil || last != nil {
-		x.Fatal(errors.Join(err, last))
-	}
+	x.write(func(ctx context.Context) error {
+		return shared.Client.Patch(ctx, object(cluster), client.RawPatch(types.MergePatchType, patch))
+	})
 }
 
 // setGrowthPolicy annotates a MiniCluster, and waits until its member has the policy.
@@ -436,9 +458,8 @@ func (x *tenant) scaleDownDelay(pool, delay string) {
 	x.Helper()
 	p := &v1alpha1.NodePool{}
 	p.Name = pool
-	if err := shared.Client.Patch(x.Context(), p, client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"spec":{"scaleDown":{"delay":%q}}}`, delay))); err != nil {
-		x.Fatal(err)
-	}
+	patch := client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"spec":{"scaleDown":{"delay":%q}}}`, delay))
+	x.write(func(ctx context.Context) error { return shared.Client.Patch(ctx, p, patch) })
 }
 
 // removePool deletes a NodePool.

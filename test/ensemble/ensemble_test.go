@@ -139,6 +139,7 @@ func TestLife(t *testing.T) {
 	if err := cluster.Client.Delete(t.Context(), newEnsemble(at)); err != nil {
 		t.Fatal(err)
 	}
+	// The garbage collector looks for new kinds every 30 s only.
 	until(t, at, func(s *seen) string {
 		if len(s.clusters)+len(s.configMaps) > 0 {
 			return fmt.Sprintf("there are %d MiniClusters and %d ConfigMaps left", len(s.clusters), len(s.configMaps))

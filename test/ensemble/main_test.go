@@ -33,9 +33,15 @@ const endpoint = "ensemble-autoscaler.somewhere.svc:50051"
 // start starts a controller that dies when it is about to make the write after so many; a negative number is none.
 func start(t *testing.T, most int64) *inprocess.Mortal {
 	t.Helper()
+	return startWith(t, most, func(c client.Client) client.Client { return c })
+}
+
+// startWith is start for a controller whose client is another than its manager's.
+func startWith(t *testing.T, most int64, wrap func(client.Client) client.Client) *inprocess.Mortal {
+	t.Helper()
 	m := cluster.NewMortal(t, most, manager.Options{Client: client.Options{Cache: &client.CacheOptions{Unstructured: true}}})
 	r := &ensemble.Reconciler{
-		Client: m.GetClient(), Live: m.GetAPIReader(), Events: m.GetEventRecorder("ensemble-test"), Clock: clock.RealClock{},
+		Client: wrap(m.GetClient()), Live: m.GetAPIReader(), Events: m.GetEventRecorder("ensemble-test"), Clock: clock.RealClock{},
 		Settings: ensemble.Settings{Endpoint: endpoint},
 	}
 	if err := r.SetupWithManager(t.Context(), m); err != nil {

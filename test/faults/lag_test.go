@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"path"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -176,6 +177,62 @@ func TestLagNoNodeWithoutMachine(t *testing.T) {
 	settled(t, cluster.Client, name, 0)
 }
 
+// TestLagNodeGoesFirst: a machine registers after the provider has seen that it has no node, and before its deletion arrives.
+// The deletion is for a machine without a node; it is looked at again, and its node goes first.
+func TestLagNodeGoesFirst(t *testing.T) {
+	t.Parallel()
+	const name, machine = "lag-first", "lag-first-0"
+	record(t, cluster.Client, name)
+	newPool(t, nodePool(name))
+	network := newLag()
+	provider := start(t, name, settings{network: network})
+	defer provider.Stop()
+	deleting := make(chan struct{})
+	var once sync.Once
+	network.interpose(func(request *http.Request) {
+		switch resource := path.Base(request.URL.Path); {
+		case request.Method == http.MethodPost && resource == "nodes":
+			select {
+			case <-deleting:
+			case <-request.Context().Done():
+			}
+		case request.Method == http.MethodDelete && resource == machine:
+			once.Do(func() {
+				close(deleting)
+				_ = wait.PollUntilContextTimeout(request.Context(), poll, inprocess.Patience, true, func(ctx context.Context) (bool, error) { // What is left shows below.
+					seen, err := look(ctx, cluster.Client, name)
+					return err == nil && seen.machines[machine] != nil && seen.machines[machine].Status.RegisteredAt != nil, nil
+				})
+			})
+		}
+	})
+	if err := provider.increase(t.Context(), name, 1); err != nil {
+		t.Fatal(err)
+	}
+	ordered(t, name, machine)
+	if err := provider.deleteNodes(t.Context(), name, machine); err != nil {
+		t.Fatal(err)
+	}
+	settled(t, cluster.Client, name, 0)
+	select {
+	case <-deleting:
+	default:
+		t.Error("the machine was not deleted while it registered")
+	}
+}
+
+// ordered waits until a machine exists.
+func ordered(t *testing.T, name, machine string) {
+	t.Helper()
+	inprocess.Until(t, func(ctx context.Context) (string, error) {
+		seen, err := look(ctx, cluster.Client, name)
+		if err != nil || seen.machines[machine] != nil {
+			return "", err
+		}
+		return machine + " is not ordered yet", nil
+	})
+}
+
 // TestLagNoSecondNode: a machine is deleted that, as far as what lets machines boot knows, has not registered yet. Its node
 // goes, and does not come again.
 func TestLagNoSecondNode(t *testing.T) {
@@ -339,6 +396,55 @@ func TestLagReleaseIsExact(t *testing.T) {
 		}
 		return "", nil
 	})
+}
+
+// TestLagLateNodeIsExact: a machine registers after it was told to go, and its node gets a pod, before the provider hears of either.
+// The node is tainted, and goes when the pod has left it, which the provider's cache did not show when it was to be deleted.
+func TestLagLateNodeIsExact(t *testing.T) {
+	t.Parallel()
+	const name, machine = "lag-late", "lag-late-0"
+	ctx := t.Context()
+	record(t, cluster.Client, name)
+	p := nodePool(name)
+	p.Spec.Replicas = 1
+	p.Spec.Machines.Kwok.BootDelay = metav1.Duration{Duration: 3 * time.Second}
+	newPool(t, p)
+	network := newLag()
+	provider := start(t, name, settings{network: network})
+	defer provider.Stop()
+	ordered(t, name, machine)
+	network.hold("nodepools", "pods")
+	if err := provider.deleteNodes(ctx, name, machine); err != nil {
+		t.Fatal(err)
+	}
+	inprocess.Until(t, func(ctx context.Context) (string, error) {
+		seen, err := look(ctx, cluster.Client, name)
+		if err != nil || slices.Contains(seen.ready, machine) {
+			return "", err
+		}
+		return "the node is not Ready yet", nil
+	})
+	pod := newPod(t, name, "late", machine)
+	before := network.listed("pods")
+	network.letGo("nodepools")
+	inprocess.Until(t, func(context.Context) (string, error) {
+		if network.listed("pods") >= before+3 {
+			return "", nil
+		}
+		return "the provider does not look at the API server before it deletes the machine", nil
+	})
+	seen, err := look(ctx, cluster.Client, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if node := seen.nodes[machine]; node == nil || node.Annotations[v1alpha1.AnnotationReleasing] == "" || seen.machines[machine] == nil {
+		t.Errorf("while a pod is on it, the node is %+v, and is to be there and tainted", node)
+	}
+	network.letGo("pods")
+	if err := cluster.Client.Delete(ctx, pod, client.GracePeriodSeconds(0)); err != nil {
+		t.Fatal(err)
+	}
+	settled(t, cluster.Client, name, 0)
 }
 
 // TestLagOfAnotherReplica: Cluster Autoscaler asks a replica that lags to delete what the leader has deleted already, and

@@ -159,10 +159,7 @@ func (r *Recorder) Events() []Event {
 // is; it must not keep the state.
 func (r *Recorder) Until(ctx context.Context, unmet func(*State) string) error {
 	for {
-		r.mu.Lock()
-		missing, changed := unmet(r.state), r.changed
-		err := errors.Join(r.errs...)
-		r.mu.Unlock()
+		missing, changed, err := r.look(unmet)
 		switch {
 		case err != nil:
 			return err
@@ -175,6 +172,14 @@ func (r *Recorder) Until(ctx context.Context, unmet func(*State) string) error {
 			return fmt.Errorf("%w: %s", context.Cause(ctx), missing)
 		}
 	}
+}
+
+// look asks once what is missing, and returns what is closed when there may be another answer. unmet may end its goroutine, as
+// a test does that fails.
+func (r *Recorder) look(unmet func(*State) string) (missing string, changed <-chan struct{}, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return unmet(r.state), r.changed, errors.Join(r.errs...)
 }
 
 // Stop ends the recording and returns what went wrong with it.

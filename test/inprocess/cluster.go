@@ -35,6 +35,8 @@ type Cluster struct {
 	Scheme *runtime.Scheme
 	// Client is the administrator's.
 	Client client.WithWatch
+	// Port is a port of 127.0.0.1 that no control plane of this machine uses while the tests run.
+	Port func() (int, error)
 }
 
 // Main is for a TestMain: it starts a control plane, fills in the cluster, runs the tests, looks for goroutines that
@@ -62,6 +64,7 @@ func withCluster(cluster *Cluster, parts controlplane.Parts, run func() int) (co
 	defer func() { err = errors.Join(err, plane.Stop()) }()
 	cluster.Config = plane.AdminConfig()
 	cluster.Config.QPS = -1
+	cluster.Port = plane.Port
 	definition := &apiextensionsv1.CustomResourceDefinition{}
 	if err := yaml.UnmarshalStrict(crd.MiniClusters, definition); err != nil {
 		return 1, fmt.Errorf("parse the definition of the MiniCluster: %w", err)
@@ -109,7 +112,7 @@ func definitions() (string, error) {
 }
 
 // Patience is how long anything may take on a busy machine.
-const Patience = time.Minute
+const Patience = 2 * time.Minute
 
 // Until waits until nothing is missing, and says what is when it has waited long enough.
 func Until(t testing.TB, missing func(context.Context) (string, error)) {

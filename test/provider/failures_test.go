@@ -178,15 +178,26 @@ func TestBootFailures(t *testing.T) {
 // It is not parallel: two providers would do each other's work.
 func TestFailedMachinesAreReplaced(t *testing.T) {
 	const name = "replaced"
-	// A node that never becomes Ready is given up after a second; the machines that follow are well.
 	newPool(t, name, v1alpha1.AutoscalerNone, func(p *v1alpha1.NodePool) {
 		p.Spec.MinSize, p.Spec.Machines.Kwok.NeverReadyPercent = 2, 100
-		p.Spec.ProvisionTimeout = metav1.Duration{Duration: time.Second}
+		p.Spec.ProvisionTimeout = metav1.Duration{Duration: time.Hour}
 	})
 	p := start(t, -1)
 	defer p.Stop()
 	p.instances(t, name, map[string]string{"replaced-0": "Running", "replaced-1": "Running"})
-	edit(t, name, func(p *v1alpha1.NodePool) { p.Spec.Machines.Kwok.NeverReadyPercent = 0 })
+	// Nodes that never become Ready are given up after a second; the machines that follow are well, and have all the time
+	// that they need.
+	edit(t, name, func(p *v1alpha1.NodePool) {
+		p.Spec.ProvisionTimeout, p.Spec.Machines.Kwok.NeverReadyPercent = metav1.Duration{Duration: time.Second}, 0
+	})
+	inprocess.Until(t, func(ctx context.Context) (string, error) {
+		s, err := look(ctx, name)
+		if err == nil && (s.nodes["replaced-0"] != nil || s.nodes["replaced-1"] != nil) {
+			return "a node that never becomes Ready is there", nil
+		}
+		return "", err
+	})
+	edit(t, name, func(p *v1alpha1.NodePool) { p.Spec.ProvisionTimeout = metav1.Duration{Duration: time.Hour} })
 	s := settled(t, name, 2)
 	if slices.Contains(s.ready, "replaced-0") || slices.Contains(s.ready, "replaced-1") {
 		t.Errorf("Ready are %v, of which the first two never become so", s.ready)

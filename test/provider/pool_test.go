@@ -7,10 +7,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
@@ -160,6 +162,78 @@ func TestReleaseIsExact(t *testing.T) {
 	if s.ready[0] != nodes[2] {
 		t.Errorf("%s is left, not %s, which was nobody's", s.ready[0], nodes[2])
 	}
+}
+
+// TestDeletedAboveTarget: a pool that is deleted while more machines exist than its target counts takes all of them with it.
+// It is not parallel: two providers would do each other's work.
+func TestDeletedAboveTarget(t *testing.T) {
+	const name = "above"
+	doomed := newPool(t, name, v1alpha1.AutoscalerNone, func(p *v1alpha1.NodePool) { p.Spec.Replicas = 3 })
+	p := start(t, -1)
+	defer p.Stop()
+	// A pod on each keeps them, whatever the target.
+	var pods []*corev1.Pod
+	for _, node := range settled(t, name, 3).ready {
+		pods = append(pods, settle(t, "on-"+node, node))
+	}
+	edit(t, name, func(p *v1alpha1.NodePool) { p.Spec.Replicas = 1 })
+	says(t, name, v1alpha1.ConditionMachinesReady, metav1.ConditionFalse, "there are 3 machines and the target is 1")
+	if err := cluster.Client.Delete(t.Context(), doomed); err != nil {
+		t.Fatal(err)
+	}
+	for _, pod := range pods {
+		if err := cluster.Client.Delete(t.Context(), pod, client.GracePeriodSeconds(0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	inprocess.Until(t, func(ctx context.Context) (string, error) {
+		s, err := look(ctx, name)
+		if apierrors.IsNotFound(err) {
+			return "", nil
+		}
+		if err != nil {
+			return "", err
+		}
+		return fmt.Sprintf("the NodePool is still there, with the target %d and %v", s.pool.Spec.Replicas, s.machines), nil
+	})
+}
+
+// TestWarmNodeInUse: Cluster Autoscaler is kept from a node that stays for the next growth, until a pod of somebody else comes.
+// It is not parallel: two providers would do each other's work.
+func TestWarmNodeInUse(t *testing.T) {
+	const name = "warm"
+	newPool(t, name, v1alpha1.AutoscalerClusterAutoscaler, func(p *v1alpha1.NodePool) {
+		p.Spec.Replicas, p.Spec.ScaleDown.Delay = 1, metav1.Duration{Duration: time.Hour}
+	})
+	p := start(t, -1)
+	defer p.Stop()
+	node := settled(t, name, 1).ready[0]
+	annotated := func(keys ...string) {
+		t.Helper()
+		inprocess.Until(t, func(ctx context.Context) (string, error) {
+			s, err := look(ctx, name)
+			if err != nil {
+				return "", err
+			}
+			var has []string
+			for _, key := range []string{v1alpha1.AnnotationHeldBy, v1alpha1.AnnotationGivenUp, v1alpha1.AnnotationScaleDownDisabled} {
+				if s.nodes[node].Annotations[key] != "" {
+					has = append(has, key)
+				}
+			}
+			if !slices.Equal(has, keys) {
+				return fmt.Sprintf("%s bears %v, want %v", node, has, keys), nil
+			}
+			return "", nil
+		})
+	}
+	member := newMember(t, name)
+	reserve(t, member, name, 1, node)
+	annotated(v1alpha1.AnnotationHeldBy, v1alpha1.AnnotationScaleDownDisabled)
+	reserve(t, member, name, 0)
+	annotated(v1alpha1.AnnotationGivenUp, v1alpha1.AnnotationScaleDownDisabled)
+	settle(t, name, node)
+	annotated()
 }
 
 // TestForeignNodeOfThatName: a Node that has a machine's name and is not its own is never touched.

@@ -100,7 +100,7 @@ func (a *autoscaler) takeTaintsOff() {
 }
 
 func (a *autoscaler) setTaint(node string, tainted bool) {
-	a.world.editNode(node, func(n *nodeObject) { n.tainted = tainted })
+	a.world.editNode(node, func(n *nodeObject) { n.tainted, n.ours = tainted, false })
 }
 
 // askLeastSizes asks the provider, which notes what it has told a little later.

@@ -99,14 +99,14 @@ func (c *cloud) register(name string, neverReady bool) {
 	w.after(w.draw(span{500 * time.Millisecond, 4 * time.Second}), func() { w.setReady(name, true) })
 }
 
-// remove deletes a machine and its node, as was planned at a time.
-func (c *cloud) remove(name string, planned time.Time) {
+// remove deletes a machine and its node.
+func (c *cloud) remove(name string) {
 	w := c.world
 	m := w.machines.get(name)
 	if m == nil || m.going {
 		return
 	}
-	w.checkDeletion(name, planned)
+	w.checkDeletion(name)
 	w.machines.update(name, func(m *machineObject) { m.going = true })
 	w.after(w.draw(span{100 * time.Millisecond, 2 * time.Second}), func() {
 		w.tell("cloud", "%s: deleted", name)

@@ -92,11 +92,12 @@ type nodeObject struct {
 	ready         bool
 	notReadySince time.Time
 	cordoned      bool
-	// tainted is the taint for deletion, releasing the provider's annotation that goes with its own taint.
-	tainted, releasing bool
-	reserved           bool
-	heldBy             string
-	scaleDownDisabled  bool
+	// tainted is the taint for deletion, ours is set when it is the one that the provider's annotation tells of, and releasing
+	// is that annotation, which Cluster Autoscaler leaves when it takes the taint off.
+	tainted, ours, releasing bool
+	reserved                 bool
+	heldBy                   string
+	scaleDownDisabled        bool
 
 	// since is when the node last began or ceased to be usable. No API object has it; the promises need it.
 	since time.Time

@@ -205,12 +205,11 @@ func (w *world) checkRelease(names []string) {
 	}
 }
 
-// checkDeletion: no machine is deleted under a pod of a member, whoever asked for that. One that was given up before it
-// registered may get a pod that the provider cannot know of yet.
-func (w *world) checkDeletion(machine string, planned time.Time) {
+// checkDeletion: no machine is deleted under a pod of a member, whoever asked for that.
+func (w *world) checkDeletion(machine string) {
 	w.ledger.counts["machines deleted"]++
 	for _, p := range w.pods.live.items {
-		w.promise(p.node != machine || p.member == "" || p.deleting || (w.ledger.unregistered[machine] && p.boundAt.After(w.since(planned))), "%s is deleted under pod %s", machine, p.name)
+		w.promise(p.node != machine || p.member == "" || p.deleting, "%s is deleted under pod %s", machine, p.name)
 	}
 }
 

@@ -135,7 +135,7 @@ func (p *provider) group(pool *poolObject) *nodegroup.Group {
 		if n := w.nodes.caches[providerCache].get(m.name); n != nil {
 			machine.Node = &nodegroup.Node{
 				Name: n.name, CreatedAt: n.createdAt, Ready: n.ready, NotReadySince: n.notReadySince, Cordoned: n.cordoned,
-				Leaving: n.tainted && !n.releasing, Releasing: n.tainted && n.releasing, Reserved: n.reserved, HeldBy: n.heldBy,
+				Leaving: n.tainted && !n.ours, Releasing: n.ours, Untainted: n.releasing && !n.ours, Reserved: n.reserved, HeldBy: n.heldBy,
 				Pods: pods[n.name],
 			}
 		}

@@ -110,7 +110,7 @@ func (a *release) mark() bool {
 		if seen == nil || a.world.nodes.get(m.Node) == nil {
 			continue
 		}
-		tainted := m.Releasing && (!seen.tainted || !seen.releasing)
+		tainted := m.Releasing && !seen.ours
 		if a.world.nodes.get(m.Node).version != seen.version {
 			whole = false
 			continue
@@ -129,8 +129,9 @@ func markNode(n *nodeObject, m *nodegroup.Mark) {
 		n.scaleDownDisabled = m.HeldBy != ""
 	}
 	n.heldBy, n.reserved = m.HeldBy, n.reserved || m.Reserved
-	if (n.tainted && n.releasing) != m.Releasing {
-		n.tainted, n.releasing = m.Releasing, m.Releasing
+	n.releasing = m.Releasing
+	if n.ours != m.Releasing {
+		n.tainted, n.ours = m.Releasing, m.Releasing
 	}
 }
 
@@ -154,7 +155,7 @@ func (a *release) mayGo(name string) bool {
 		return true
 	}
 	registered := slices.ContainsFunc(a.group.Machines, func(m nodegroup.Machine) bool { return m.Name == name && m.Node != nil })
-	return registered && n.tainted && n.releasing && w.podsOn(name) == 0
+	return registered && n.ours && w.podsOn(name) == 0
 }
 
 func (a *release) setTarget() bool {
@@ -196,10 +197,27 @@ func (a *release) deleteMachines() bool {
 			return false
 		}
 	}
+	whole := true
 	for _, name := range a.decisions.Delete {
-		w.cloud.remove(name, a.planned)
+		if !a.asSeen(name) {
+			// It is looked at again.
+			whole = false
+			continue
+		}
+		w.cloud.remove(name)
 	}
-	return true
+	return whole
+}
+
+// asSeen reports whether a machine has not registered since the pass was planned, and no pod is on its node that Cluster
+// Autoscaler has not dealt with.
+func (a *release) asSeen(name string) bool {
+	at := slices.IndexFunc(a.group.Machines, func(m nodegroup.Machine) bool { return m.Name == name })
+	seen, now := &a.group.Machines[at], a.world.machines.get(name)
+	if seen.Node == nil && !seen.Registered {
+		return now == nil || !now.registered
+	}
+	return seen.Node == nil || seen.Node.Leaving || a.world.podsOn(name) == 0
 }
 
 func (a *release) cancelMachines() bool {

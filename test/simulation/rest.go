@@ -328,6 +328,8 @@ func (w *world) restlessNodes() string {
 		case n.pool == "":
 		case n.tainted && w.cloud.perfect && !w.lingers(n.name):
 			return fmt.Sprintf("%s is tainted for deletion", n.name)
+		case n.releasing && !n.ours:
+			return fmt.Sprintf("%s says that it was tainted for release, and the taint is gone", n.name)
 		case n.heldBy != holder[n.name]:
 			return fmt.Sprintf("%s says that %q holds it, and %q does", n.name, n.heldBy, holder[n.name])
 		case holder[n.name] != "" && !n.usable() && !w.lingers(n.name):

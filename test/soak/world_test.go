@@ -24,8 +24,9 @@ const (
 	members            = 20
 	// mostNodes and mostAtFirst bound the size of a member, which is 1 at least.
 	mostNodes, mostAtFirst = 20, 3
-	// patience is how long anything may take. A watch that has failed several times is tried again after half a minute.
-	patience = 3 * time.Minute
+	// patience is how long anything may take. A watch that has failed several times is tried again after half a minute,
+	// and on a slow machine there are then many nodes to catch up with.
+	patience = 6 * time.Minute
 )
 
 // world is everything that is running.

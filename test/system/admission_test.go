@@ -178,8 +178,12 @@ func refusals(t *testing.T, s *system.System, u *user) {
 			[]string{"spec.containers", "a pod requests 5 of cpu and an empty node of hpc offers 4"}, nil},
 		"a size that cannot be": {objectOf(t, strings.NewReplacer("size: 2", "size: 9", "maxSize: 4", "maxSize: 9").Replace(clusterText), "x", toHPC, ""),
 			[]string{"spec.size: Invalid value: 9: must be at most what its NodePools hold, 8 (hpc has maxSize 8)"}, nil},
-		"growth that cannot be": {objectOf(t, strings.Replace(clusterText, "maxSize: 4, ", "", 1), "x", toHPC+", autoscaling.flux-framework.org/growth-policy: Greedy", ""),
+		"growth that cannot be": {objectOf(t, strings.Replace(clusterText, "minSize: 1, maxSize: 4, ", "minSize: 2, ", 1), "x", toHPC+", autoscaling.flux-framework.org/request-policy: Coalesce", ""),
 			[]string{"spec.maxSize: Required value"}, nil},
+		"a name whose pods would have none": {objectOf(t, clusterText, strings.Repeat("x", 62), toHPC, ""),
+			[]string{"metadata.name: Invalid value", "must have at most 61 characters"}, nil},
+		"what the Flux Operator drops": {objectOf(t, strings.Replace(clusterText, "runFlux: true", "launcher: true, batch: true", 1), "x", toHPC, ""),
+			[]string{"spec.containers[0].batch: Invalid value: true: must not be set beside launcher"}, nil},
 		"a selector of another pool": {objectOf(t, clusterText, "x", toHPC, ", pod: {nodeSelector: {autoscaling.flux-framework.org/node-pool: other}}"),
 			[]string{"spec.pod.nodeSelector[autoscaling.flux-framework.org/node-pool]", "must be among the NodePools that the nodes come from: hpc"}, nil},
 		"one that cannot grow": {objectOf(t, strings.Replace(clusterText, "maxSize: 4, ", "", 1), "x", toHPC, ""), nil,
@@ -285,6 +289,23 @@ func edits(t *testing.T, u *user, demo types.NamespacedName) {
 				t.Errorf("the answer is %v, not %s", err, row.refused)
 			}
 		})
+	}
+	// Of one that is managed from now on nothing has been judged before.
+	joining := objectOf(t, strings.Replace(clusterText, `cpu: "3"`, `cpu: "5"`, 1), "joining", "autoscaling.flux-framework.org/growth-policy: Greedey", ", pod: {tolerations: [{operator: Exists}]}")
+	if err := u.Create(t.Context(), joining); err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []struct{ policy, refused string }{
+		{"Greedey", `Invalid value: "Greedey": it has to be one of AllOrNothing, BestEffort, Greedy`},
+		{"Greedy", "spec.containers: Invalid value: a pod requests 5 of cpu and an empty node of hpc offers 4"},
+	} {
+		err := patch(t.Context(), u, joining.DeepCopy(), fmt.Sprintf(`{"metadata":{"annotations":{%q:"hpc",%q:%q}}}`, v1alpha1.AnnotationNodePools, v1alpha1.AnnotationGrowthPolicy, row.policy))
+		if !apierrors.IsInvalid(err) || !strings.Contains(err.Error(), row.refused) {
+			t.Errorf("the answer is %v, not %s", err, row.refused)
+		}
+	}
+	if err := u.Delete(t.Context(), joining); err != nil {
+		t.Fatal(err)
 	}
 	u.told()
 	pool := objectOf(t, poolOfText, "hpc", 8, "")

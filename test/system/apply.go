@@ -59,20 +59,30 @@ func (s *System) ObjectsOf(path string) ([]*unstructured.Unstructured, error) {
 	return objects, nil
 }
 
-// Apply creates objects or brings them to what they say. While nobody answers for a webhook, because the controller is
-// being restarted, it tries again as a user would.
+// Apply creates objects or brings them to what they say.
 func (s *System) Apply(ctx context.Context, objects ...*unstructured.Unstructured) error {
 	for _, object := range objects {
 		configuration := client.ApplyConfigurationFromUnstructured(object.DeepCopy())
-		var last error
-		if err := wait.PollUntilContextTimeout(ctx, readyPoll, readyWithin, true, func(ctx context.Context) (bool, error) {
-			last = s.Client.Apply(ctx, configuration, client.FieldOwner(fieldManager), client.ForceOwnership)
-			return !NotAnswered(last), nil
-		}); err != nil || last != nil {
-			return fmt.Errorf("apply %s %s: %w", object.GetKind(), object.GetName(), errors.Join(err, last))
+		if err := Write(ctx, func(ctx context.Context) error {
+			return s.Client.Apply(ctx, configuration, client.FieldOwner(fieldManager), client.ForceOwnership)
+		}); err != nil {
+			return fmt.Errorf("apply %s %s: %w", object.GetKind(), object.GetName(), err)
 		}
 	}
 	return nil
+}
+
+// Write writes as a user does: while nobody answers for a webhook, because the controller is being restarted, it tries
+// again. Nothing was written then. Any other answer is the answer.
+func Write(ctx context.Context, write func(context.Context) error) error {
+	var last error
+	if err := wait.PollUntilContextTimeout(ctx, readyPoll, readyWithin, true, func(ctx context.Context) (bool, error) {
+		last = write(ctx)
+		return !NotAnswered(last), nil
+	}); err != nil {
+		return fmt.Errorf("no webhook answered within %s: %w", readyWithin, errors.Join(err, last))
+	}
+	return last
 }
 
 // applyPart applies those objects of a file whose kind is wanted.

@@ -25,6 +25,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
@@ -101,6 +102,21 @@ func (c *cluster) addNode(t *testing.T) {
 	if err := c.client.Create(t.Context(), node); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// withoutContext writes a kubeconfig that has no current context and returns its path.
+func (c *cluster) withoutContext(t *testing.T) string {
+	t.Helper()
+	config, err := clientcmd.LoadFromFile(c.kubeconfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.CurrentContext = ""
+	path := filepath.Join(t.TempDir(), "kubeconfig")
+	if err := clientcmd.WriteToFile(*config, path); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // deployed is a System with the Deployments of provider and controller in the cluster. Their pods do nothing; the processes
@@ -200,6 +216,29 @@ func (c *cluster) everything(t *testing.T) sets.Set[string] {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return found
+}
+
+// everythingOfNew is everything of a new cluster when that has made what it makes for itself: the last that is known of it is
+// there, and for some seconds nothing has come or gone.
+func (c *cluster) everythingOfNew(t *testing.T) sets.Set[string] {
+	t.Helper()
+	const apart = 5 * time.Second
+	var found sets.Set[string]
+	inprocess.UntilWithin(t, patience, apart, func(ctx context.Context) (string, error) {
+		if err := c.client.Get(ctx, client.ObjectKey{Namespace: "kube-public", Name: "kube-root-ca.crt"}, &corev1.ConfigMap{}); err != nil {
+			return reason(err), client.IgnoreNotFound(err)
+		}
+		before := found
+		var err error
+		if found, err = c.objects(ctx); err != nil {
+			return reason(err), nil
+		}
+		if !found.Equal(before) {
+			return fmt.Sprintf("%d objects are there, and %d were %s ago", found.Len(), before.Len(), apart), nil
+		}
+		return "", nil
+	})
 	return found
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -48,12 +49,7 @@ func TestDeployAndUndeploy(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.addNode(t)
-	// What a new cluster makes for itself comes a little after its start.
-	until(t, func(ctx context.Context) (string, error) {
-		err := c.client.Get(ctx, client.ObjectKey{Namespace: "kube-public", Name: "kube-root-ca.crt"}, &corev1.ConfigMap{})
-		return reason(err), client.IgnoreNotFound(err)
-	})
-	before := c.everything(t)
+	before := c.everythingOfNew(t)
 
 	const (
 		overlay = "MANIFESTS=manifests/overlays/pod-webhook"
@@ -205,9 +201,24 @@ func TestUndeployAfterWork(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// One that fails half-way leaves what comes later as it was, and is run again.
-	if said, err := d.run(t, "undeploy", "CONTROLLER=false"); err == nil || strings.Contains(said, "5/8") {
-		t.Errorf("the gates were not taken away, and it went on (%v)", err)
+	// What a later step needs is missed before anything has changed.
+	for _, missing := range []string{"CONTROLLER=false", "MANIFESTS=manifests/overlays/mistyped", "KUBECONFIG=" + d.withoutContext(t)} {
+		said, err := d.run(t, "undeploy", missing)
+		if err == nil || strings.Contains(said, "2/8") || !strings.Contains(said, "This run has changed nothing.") {
+			t.Errorf("with %s it began (%v)", missing, err)
+		}
+	}
+
+	// One that fails half-way leaves what comes later as it was, and is run again. That some other API is down is not in its way.
+	if err := d.Apply(t.Context(), downAPI()); err != nil {
+		t.Fatal(err)
+	}
+	half := filepath.Join(t.TempDir(), "controller")
+	if err := os.WriteFile(half, []byte("#!/bin/sh\n[ \"$1\" = --version ]\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if said, err := d.run(t, "undeploy", "CONTROLLER="+half); err == nil || !strings.Contains(said, "4/8") || strings.Contains(said, "5/8") {
+		t.Errorf("the gates were not taken away, and it went on or did not get there (%v)", err)
 	}
 	member := &v1alpha1.EnsembleMember{ObjectMeta: metav1.ObjectMeta{Namespace: corev1.NamespaceDefault, Name: "demo"}}
 	if err := d.Client.Get(t.Context(), client.ObjectKeyFromObject(member), member); err != nil || !d.Provider.Running() {
@@ -234,7 +245,8 @@ func TestUndeployAfterWork(t *testing.T) {
 		t.Errorf("the pod that waited has the gates %v (%v)", waiting.Spec.SchedulingGates, err)
 	}
 
-	if err := d.Client.Delete(t.Context(), guest, client.GracePeriodSeconds(0)); err != nil {
+	// Kubernetes itself deletes no namespace while it cannot know all that may be in it.
+	if err := errors.Join(d.Client.Delete(t.Context(), guest, client.GracePeriodSeconds(0)), d.Client.Delete(t.Context(), downAPI())); err != nil {
 		t.Fatal(err)
 	}
 	d.must(t, "undeploy")
@@ -360,6 +372,18 @@ func (d *deployed) nodesAreNobodys(t *testing.T) {
 			}
 		}
 	}
+}
+
+// downAPI is one that nobody serves.
+func downAPI() *unstructured.Unstructured {
+	return &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
+		"metadata": map[string]any{"name": "v1.down.example.com"},
+		"spec": map[string]any{
+			"group": "down.example.com", "version": "v1", "groupPriorityMinimum": int64(1000), "versionPriority": int64(15), "insecureSkipTLSVerify": true,
+			"service": map[string]any{"namespace": corev1.NamespaceDefault, "name": "down"},
+		},
+	}}
 }
 
 func miniCluster(name string) *unstructured.Unstructured {

@@ -173,7 +173,7 @@ func additions(before, now *schema, value any, path string) []addition {
 	return found
 }
 
-// sample is a value that a schema may allow.
+// sample is a value that a schema allows. Where rules want more than it knows of, TestUpgrade says so.
 func sample(s *schema) any {
 	switch {
 	case len(s.Enum) > 0:

@@ -152,6 +152,8 @@ const (
 	ReasonUpToDate = "UpToDate"
 	// ReasonSpecChanged: parts of the spec were changed that do not reach MiniClusters which are there.
 	ReasonSpecChanged = "SpecChanged"
+	// ReasonRefused: what is made of the spec cannot be brought in line with it, because a write is refused.
+	ReasonRefused = "Refused"
 	// ReasonAllUsed: every field that is set has an effect.
 	ReasonAllUsed = "AllUsed"
 	// ReasonUnused: fields are set that have no effect.

@@ -499,7 +499,11 @@ func TestFiles(t *testing.T) {
 	path := func(name string) string { return filepath.Join(directory, name) }
 	write := func(name string, content []byte) {
 		t.Helper()
-		if err := os.WriteFile(path(name), content, 0o600); err != nil {
+		// A file that is read half-written would be another problem.
+		if err := os.WriteFile(path("new"), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(path("new"), path(name)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -24,9 +24,10 @@ func TestWatches(t *testing.T) {
 			w.WriteHeader(http.StatusTooManyRequests)
 			return
 		}
+		until := end // before the answer, after which the test goes on and sets another
 		_, _ = io.WriteString(w, "{}\n")
 		_ = http.NewResponseController(w).Flush()
-		<-end
+		<-until
 	}))
 	defer server.Close()
 	clock := clocktesting.NewFakePassiveClock(time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC))

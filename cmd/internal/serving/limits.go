@@ -31,6 +31,9 @@ type Limits struct {
 	RequestBytes int
 	// Streams is the number of requests that one connection may have under way. More wait on the client's side.
 	Streams int
+	// Connections is the number of connections that there may be; 0 means no limit. More wait until one has ended, which an
+	// idle one does after a minute. It is for servers whose requests are so large that some at once would be too many.
+	Connections int
 }
 
 // AddFlags declares the flags. The values that the limits have are the defaults.
@@ -76,9 +79,17 @@ func (l *Limits) options() []grpc.ServerOption {
 		grpc.MaxConcurrentStreams(uint32(l.Streams)), //nolint:gosec // Validate has seen it.
 		grpc.MaxHeaderListSize(headerBytes),
 		grpc.ConnectionTimeout(handshakeWithin),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingAfter, Timeout: deadAfter}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingAfter, Timeout: deadAfter, MaxConnectionIdle: l.idle()}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingsAtMost, PermitWithoutStream: true}),
 	}
+}
+
+// idle is how long a connection may be there without a request, 0 for as long as it likes.
+func (l *Limits) idle() time.Duration {
+	if l.Connections == 0 {
+		return 0
+	}
+	return time.Minute
 }
 
 // interceptors refuse what is too often. Probes always get through: a server that is asked too much is not ill.

@@ -15,6 +15,7 @@ import (
 	grpcprometheus "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/recovery"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/net/netutil"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health"
@@ -57,6 +58,9 @@ func (s *Server) Start(ctx context.Context) error {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.Address)
 	if err != nil {
 		return fmt.Errorf("listen for %s on %s: %w", s.Name, s.Address, err)
+	}
+	if s.Limits.Connections > 0 {
+		listener = netutil.LimitListener(listener, s.Limits.Connections)
 	}
 	requests, panics, err := s.metrics()
 	if err != nil {

@@ -95,7 +95,7 @@ func (s *served) from(t *testing.T, ip string) *grpc.ClientConn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := conn.Close(); err != nil {
+		if err := conn.Close(); err != nil && status.Code(err) != codes.Canceled {
 			t.Error(err)
 		}
 	})
@@ -210,6 +210,29 @@ func TestStreams(t *testing.T) {
 			// The one that ended makes room for the next.
 			<-s.arrived
 		}
+	}
+}
+
+// TestConnections: a connection too many waits until another has ended.
+func TestConnections(t *testing.T) {
+	t.Parallel()
+	limits := generous
+	limits.Connections = 1
+	s := serve(t, limits)
+	first, second := s.from(t, "127.0.0.2"), s.from(t, "127.0.0.3")
+	if err := ask(t.Context(), first, "a"); err != nil {
+		t.Fatal(err)
+	}
+	early, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	if err := ask(early, second, "a"); status.Code(err) != codes.DeadlineExceeded {
+		t.Errorf("beside the one connection there may be: %v", err)
+	}
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := ask(t.Context(), second, "a"); err != nil {
+		t.Errorf("after the end of the other connection: %v", err)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	toolscache "k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/util/retry"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -168,8 +169,14 @@ func (b *Backend) Cancel(ctx context.Context, name string) error {
 	return deletion(b.client.Delete(ctx, &machine, client.Preconditions{UID: &machine.UID, ResourceVersion: &machine.ResourceVersion}))
 }
 
-// Delete implements machines.Backend. The node goes first: without its machine it would be nobody's.
+// Delete implements machines.Backend.
 func (b *Backend) Delete(ctx context.Context, name string) error {
+	return retry.RetryOnConflict(retry.DefaultRetry, func() error { return b.deleteAsSeen(ctx, name) })
+}
+
+// deleteAsSeen deletes a machine and its node. The node goes first: without its machine it would be nobody's. The error is a
+// conflict when the machine has registered in between, and may have a node that was not seen.
+func (b *Backend) deleteAsSeen(ctx context.Context, name string) error {
 	var machine v1alpha1.KwokMachine
 	if err := b.live.Get(ctx, client.ObjectKey{Name: name}, &machine); err != nil {
 		return client.IgnoreNotFound(err)
@@ -184,7 +191,7 @@ func (b *Backend) Delete(ctx context.Context, name string) error {
 			return fmt.Errorf("delete Node %s: %w", name, err)
 		}
 	}
-	if err := deletion(b.client.Delete(ctx, &machine, client.Preconditions{UID: &machine.UID})); err != nil {
+	if err := deletion(b.client.Delete(ctx, &machine, client.Preconditions{UID: &machine.UID, ResourceVersion: &machine.ResourceVersion})); err != nil {
 		return fmt.Errorf("delete KwokMachine %s: %w", name, err)
 	}
 	return nil

@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/nodegroup"
 )
 
 // draw decides what becomes of a machine and how long it boots. Seed and name decide alone, whatever was
@@ -51,14 +53,15 @@ type stock struct {
 	pool types.UID
 	// claim is status.machinesOrdered, which every order of machines raises.
 	claim int64
-	// size is that of the whole stock, there the machines that have taken of it.
+	// size is that of the whole stock, there the machines that have taken of it, or are going to.
 	size  int32
 	there map[string]bool
 }
 
 // take takes a machine from the stock, and reports whether there was one. The machines there are counted once for
 // all machines of a claim, so that an order of many costs no more than one of a few; a machine that is
-// deleted meanwhile counts again with the next claim.
+// deleted meanwhile counts again with the next claim. Those of a claim are ordered several at a time, and
+// what is left of the stock is for the first of them by number, whichever comes first.
 func (b *Backend) take(ctx context.Context, pool *v1alpha1.NodePool, name string, size int32) (bool, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -72,6 +75,12 @@ func (b *Backend) take(ctx context.Context, pool *v1alpha1.NodePool, name string
 		for i := range list.Items {
 			if list.Items[i].Spec.Fate != v1alpha1.FateOutOfStock {
 				s.there[list.Items[i].Name] = true
+			}
+		}
+		for n := pool.Status.OrderedFrom; n < s.claim && len(s.there) < int(size); n++ {
+			// A name that was given up before it was claimed is passed over.
+			if next := nodegroup.MachineName(pool.Name, n); !slices.Contains(pool.Spec.MachinesToDelete, next) {
+				s.there[next] = true
 			}
 		}
 		b.stocks[pool.Name] = s

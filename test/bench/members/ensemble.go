@@ -25,6 +25,7 @@ import (
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/ensemble"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/bench/harness"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/controlplane"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/system"
 )
@@ -32,8 +33,9 @@ import (
 const (
 	namespace = corev1.NamespaceDefault
 	poolName  = "bench"
-	// patience bounds everything that is waited for.
-	patience = 5 * time.Minute
+	// pollPeriod is how often is looked, patience bounds everything that is waited for.
+	pollPeriod = 500 * time.Millisecond
+	patience   = 5 * time.Minute
 )
 
 // ensembles are the members of the benchmark, each with a connection from the address of its pod.
@@ -94,7 +96,7 @@ func settle(ctx context.Context, s *system.System, o *options, progress io.Write
 	}
 	e.say("waiting until all members are answered")
 	err = e.each(ctx, o.members, func(ctx context.Context, i int) error {
-		return poll(ctx, func() string {
+		return harness.Poll(ctx, pollPeriod, patience, func() string {
 			response, err := e.members[i].status(ctx)
 			if err != nil {
 				return err.Error()
@@ -188,7 +190,7 @@ func (e *ensembles) member(ctx context.Context, i int) error {
 // addresses are those of the pods, by their members. kwok gives each one of the loopback network.
 func (e *ensembles) addresses(ctx context.Context) (map[string]string, error) {
 	out := map[string]string{}
-	return out, poll(ctx, func() string {
+	return out, harness.Poll(ctx, pollPeriod, patience, func() string {
 		var pods corev1.PodList
 		if err := e.system.Client.List(ctx, &pods, client.InNamespace(namespace)); err != nil {
 			return err.Error()
@@ -243,28 +245,9 @@ func (e *ensembles) each(ctx context.Context, count int, do func(context.Context
 	return group.Wait()
 }
 
-// poll asks until nothing is missing.
-func poll(ctx context.Context, missing func() string) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	ticker := time.NewTicker(500 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		what := missing()
-		if what == "" {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("%w: %s", ctx.Err(), what)
-		case <-ticker.C:
-		}
-	}
-}
-
 // sizes waits until all members have a size, and the nodes for it.
 func (e *ensembles) sizes(ctx context.Context, size int32) error {
-	return poll(ctx, func() string {
+	return harness.Poll(ctx, pollPeriod, patience, func() string {
 		var list v1alpha1.EnsembleMemberList
 		if err := e.system.Client.List(ctx, &list); err != nil {
 			return err.Error()

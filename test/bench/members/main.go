@@ -16,15 +16,13 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"github.com/go-logr/logr"
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/bench/figures"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/bench/harness"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/system"
 )
 
@@ -41,17 +39,7 @@ const callsOfMember = 10
 // leastDecisions is how many resizes in a second are the target.
 const leastDecisions = 100
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := dispatch(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-	case err != nil:
-		fmt.Fprintln(os.Stderr, "members:", err)
-		os.Exit(1)
-	}
-}
+func main() { harness.Main("members", dispatch) }
 
 func dispatch(ctx context.Context, arguments []string, out, progress io.Writer) error {
 	var o options

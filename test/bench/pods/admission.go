@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/bench/harness"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/system"
 )
 
@@ -77,7 +78,7 @@ func (b *bench) be(ctx context.Context, installed bool) error {
 		}
 	}
 	b.admission.installed = installed
-	return poll(ctx, func() string { return b.admits(ctx, installed) })
+	return harness.Poll(ctx, pollPeriod, patience, func() string { return b.admits(ctx, installed) })
 }
 
 // admits says what admission does otherwise than it should, by trials that leave nothing behind: one for policies that change

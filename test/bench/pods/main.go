@@ -20,15 +20,13 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/go-logr/logr"
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/bench/harness"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/system"
 )
 
@@ -47,17 +45,7 @@ const (
 	mostP99 = 3
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := dispatch(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-	case err != nil:
-		fmt.Fprintln(os.Stderr, "pods:", err)
-		os.Exit(1)
-	}
-}
+func main() { harness.Main("pods", dispatch) }
 
 func dispatch(ctx context.Context, arguments []string, out, progress io.Writer) error {
 	var o options

@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/bench/harness"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/controlplane"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/system"
 )
@@ -24,8 +25,9 @@ import (
 const (
 	namespace = corev1.NamespaceDefault
 	jobName   = "bench"
-	// patience bounds everything that is waited for.
-	patience = time.Minute
+	// pollPeriod is how often is looked, patience bounds everything that is waited for.
+	pollPeriod = 50 * time.Millisecond
+	patience   = time.Minute
 	// nobody is a scheduler that does not exist: pods whose creation alone is measured are left alone.
 	nobody = "nobody"
 	// warmUp is the number of pods that each turn begins with and that do not count.
@@ -91,7 +93,7 @@ func (b *bench) settle(ctx context.Context) (err error) {
 		return fmt.Errorf("create the Job: %w", err)
 	}
 	b.say("waiting until nodes and admission are ready")
-	return poll(ctx, func() string {
+	return harness.Poll(ctx, pollPeriod, patience, func() string {
 		var nodes corev1.NodeList
 		if err := b.system.Client.List(ctx, &nodes); err != nil {
 			return err.Error()
@@ -301,23 +303,4 @@ func (b *bench) clear(ctx context.Context) error {
 		return fmt.Errorf("delete the pods: %w", err)
 	}
 	return nil
-}
-
-// poll asks until nothing is missing.
-func poll(ctx context.Context, missing func() string) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	ticker := time.NewTicker(50 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		what := missing()
-		if what == "" {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("%w: %s", ctx.Err(), what)
-		case <-ticker.C:
-		}
-	}
 }

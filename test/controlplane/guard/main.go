@@ -18,8 +18,8 @@ import (
 	"time"
 )
 
-// goneWithin bounds the wait for killed processes and for the removal of their directories.
-const goneWithin = 10 * time.Second
+// goneWithin bounds the wait for killed processes and for the removal of their directories, also on a busy machine.
+const goneWithin = time.Minute
 
 func main() {
 	// Ctrl-C and a closing terminal are for the program under guard: guard acts when the pipe closes.

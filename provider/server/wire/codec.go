@@ -1,0 +1,32 @@
+// Package wire reads the requests to Cluster Autoscaler's gRPC expander. They are as large as 128 MiB and more, because each
+// option has its pods whole, although most options have the same ones. Pods that an option shares with an earlier one are
+// recognised in the bytes as they were received, and of a pod only what a choice depends on is decoded.
+package wire
+
+import (
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/encoding/proto"
+	"google.golang.org/grpc/mem"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/expander"
+)
+
+// NewCodec returns the codec for a server of the expander. It reads requests to the expander, and leaves all other messages
+// to the codec that gRPC has for them. In what it reads, options with the same pods share one slice of them, which must not
+// be written to, and the nodes of the groups are left out, because no choice depends on them.
+func NewCodec() encoding.CodecV2 {
+	return codec{encoding.GetCodecV2(proto.Name)}
+}
+
+type codec struct {
+	encoding.CodecV2
+}
+
+// Unmarshal implements encoding.CodecV2.
+func (c codec) Unmarshal(data mem.BufferSlice, into any) error {
+	request, is := into.(*expander.BestOptionsRequest)
+	if !is {
+		return c.CodecV2.Unmarshal(data, into) //nolint:wrapcheck // It is that codec.
+	}
+	return readRequest(data, request)
+}
