@@ -155,7 +155,7 @@ func Plan(g *Group, announceTimeout time.Duration, now time.Time) Decisions {
 	}
 	d.Delete, d.Gone = g.deletions()
 	d.LookForGone = slices.ContainsFunc(d.Gone, func(name string) bool { return Number(g.Name, name) >= g.OrderedFrom })
-	d.Cancel, d.Order = g.orders(len(kept), unwanted)
+	d.Cancel, d.Order = g.orders(len(kept), unwanted, d.Floor)
 	if d.Raise > 0 {
 		// The raised target may well call for what the present one does not.
 		d.Cancel = nil
@@ -190,6 +190,12 @@ func (g *Group) keepWarm(surplus []*Machine, now time.Time) (released []*Machine
 		next = earlier(next, until)
 	}
 	return released, warm, next
+}
+
+// givenUpNow reports whether a node is given up in this pass that is to stay for the next growth. Not all of those are surplus:
+// a claim may be about to take one and then take another, and the pods that were on one may be gone before the next pass.
+func (g *Group) givenUpNow(node *Node, holder string) bool {
+	return g.ScaleDownDelay > 0 && !g.Deleting && node.HeldBy != "" && holder == "" && node.Ready && !node.Leaving && !node.Releasing
 }
 
 // underWay is the first number whose order may be under way. There is none when all machines are known that the target
@@ -400,7 +406,7 @@ func (g *Group) marks(holders, chosen map[string]string, warm map[string]time.Ti
 		node, holder := m.Node, holders[m.Name]
 		mark := Mark{Node: node.Name, HeldBy: holder, Reserved: node.Reserved || holder != "", Releasing: chosen[m.Name] != ""}
 		_, mark.Warm = warm[m.Name]
-		mark.Warm = mark.Warm || (kept[m.Name] && !node.GivenUpAt.IsZero())
+		mark.Warm = mark.Warm || (kept[m.Name] && !node.GivenUpAt.IsZero()) || (!mark.Releasing && g.givenUpNow(node, holder))
 		switch {
 		case mark.Releasing && !node.Releasing:
 			mark.Why = chosen[m.Name]
@@ -506,7 +512,7 @@ func (g *Group) deletions() (existing, gone []string) {
 // orders brings the number of machines to the target: by new ones, or by cancelling those that have not
 // registered, the newest first. kept is the number of marked machines that wait to be held, unwanted that of
 // machines which the target counts and nobody is to have.
-func (g *Group) orders(kept, unwanted int) (cancel []string, order []v1alpha1.MachinePurpose) {
+func (g *Group) orders(kept, unwanted int, floor int32) (cancel []string, order []v1alpha1.MachinePurpose) {
 	live := g.live()
 	missing := int(g.Target) - len(live) - unwanted
 	for _, m := range live {
@@ -514,7 +520,9 @@ func (g *Group) orders(kept, unwanted int) (cancel []string, order []v1alpha1.Ma
 			cancel = append(cancel, m.Name)
 		}
 	}
-	forMembers := g.unmet() - kept
+	// What the floor called for is ours to release even if nobody is short of a node now: the nodes that were of no use to a
+	// member when it was counted may be free by the time of the order.
+	forMembers := max(g.unmet()-kept, int(min(g.ForMembers, g.Target, g.leastSize(floor)))-len(live))
 	for i := range max(0, missing) {
 		if i < forMembers {
 			order = append(order, v1alpha1.PurposeReservation)

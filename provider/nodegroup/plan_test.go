@@ -94,6 +94,14 @@ func TestPlan(t *testing.T) {
 			delayed(time.Minute, recorded(with(group(2, up(0, heldBy("ns/a")), up(1, heldBy("ns/a"))), claim("ns/a", 1, 0)))),
 			steps{Floor: 1, Say: []string{"hpc-1: the node is no longer held for ns/a and stays for the next growth"}, Next: noon.Add(time.Minute)},
 		},
+		"so does one that a claim is about to take, which may take another": {
+			delayed(time.Minute, recorded(with(group(2, up(0, heldBy("ns/a")), up(1, heldBy("ns/b"))), claim("ns/a", 2, 0)))),
+			steps{Floor: 2, Say: []string{"hpc-1: the node is no longer held for ns/b and stays for the next growth"}},
+		},
+		"and one whose pods are seen to leave later": {
+			delayed(time.Minute, recorded(with(group(2, up(0, heldBy("ns/a")), up(1, heldBy("ns/b"), pods(1))), claim("ns/a", 1, 0)))),
+			steps{Floor: 1, Say: []string{"hpc-1: the node is no longer held for ns/b and stays for the next growth"}},
+		},
 		"and is not released before its time": {
 			delayed(time.Minute, recorded(with(group(2, up(0, heldBy("ns/a")), up(1, givenUp(20*time.Second))), claim("ns/a", 1, 0)))),
 			steps{Floor: 1, Next: noon.Add(40 * time.Second)},
@@ -201,6 +209,14 @@ func TestPlan(t *testing.T) {
 		"orders that Cluster Autoscaler made for itself are made": {
 			forMembers(2, recorded(with(group(4, up(0, heldBy("ns/a")), up(1, heldBy("ns/a"))), claim("ns/a", 2, 0, 1)))),
 			steps{Floor: 2, Order: []v1alpha1.MachinePurpose{autoscaler, autoscaler}},
+		},
+		"orders that the floor calls for are for members, though the nodes that were of no use to one are free by now": {
+			forMembers(5, recorded(with(group(5, up(0), up(1), up(2)), occupied(claim("ns/a", 2), 3)))),
+			steps{Floor: 5, Order: []v1alpha1.MachinePurpose{reservation, reservation}},
+		},
+		"and those beyond it Cluster Autoscaler's": {
+			forMembers(4, recorded(with(group(5, up(0), up(1), autoscalers(up(2, pods(1)))), occupied(claim("ns/a", 2), 2)))),
+			steps{Floor: 4, Order: []v1alpha1.MachinePurpose{reservation, autoscaler}},
 		},
 		"machines that are to go are deleted, and forgotten when they are gone": {
 			toDelete(recorded(group(0, up(0, releasing))), "hpc-0", "hpc-7"),

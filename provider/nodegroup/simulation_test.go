@@ -95,6 +95,8 @@ type world struct {
 	target   int32 // what it was when it was last looked at: it may be above a maxSize that was lowered since
 	told     int32 // what Cluster Autoscaler believes the least size to be
 	foreign  map[string]int
+	// stays are the nodes that a member has given up and nobody has used since, each with the time of that.
+	stays map[string]time.Time
 	// quiet is set when nothing happens any more that nobody asked for.
 	quiet bool
 	// recorded has the machines whose failure a status has told of.
@@ -114,7 +116,7 @@ type worldClaim struct {
 func newWorld(seed uint64) *world {
 	w := &world{
 		rand: rand.New(rand.NewPCG(seed, seed)), now: noon, machines: map[string]*nodegroup.Machine{},
-		claims: map[string]*worldClaim{}, foreign: map[string]int{}, recorded: map[string]bool{}, ever: map[string]bool{},
+		claims: map[string]*worldClaim{}, foreign: map[string]int{}, stays: map[string]time.Time{}, recorded: map[string]bool{}, ever: map[string]bool{},
 	}
 	w.group = nodegroup.Group{
 		Name: "hpc", MinSize: int32(w.rand.IntN(3)), MaxSize: int32(6 + w.rand.IntN(6)), ProvisionTimeout: provisionTimeout,
@@ -178,10 +180,16 @@ func (w *world) members() {
 		c.held = c.held[:len(c.held)-1]
 		if m := w.machines[last]; m != nil && m.Node != nil {
 			m.Node.Pods = w.foreign[last]
+			if m.Node.HeldBy != "" && m.Node.Pods == 0 && !m.Node.Leaving {
+				w.stays[last] = w.now
+			}
 		}
 	}
 	w.tell("%s claims %d nodes and keeps %v", name, nodes, c.held)
-	w.hold()
+	if w.rand.IntN(3) > 0 {
+		// Otherwise the provider looks first.
+		w.hold()
+	}
 }
 
 // hold gives members the usable nodes that nobody holds, and puts a pod on each.
@@ -202,6 +210,7 @@ func (w *world) hold() {
 				c.held = append(c.held, name)
 				taken[name] = true
 				m.Node.Pods = 1
+				delete(w.stays, name)
 				w.tell("%s holds %s", member, name)
 			}
 		}
@@ -367,6 +376,7 @@ func (w *world) neighbours() {
 		case node.Ready && !node.Releasing && node.HeldBy == "" && !slices.Contains(w.group.ToDelete, name):
 			w.foreign[name]++
 			node.Pods++
+			delete(w.stays, name)
 			w.tell("a neighbour settles on %s", name)
 			return
 		}
@@ -382,6 +392,7 @@ func (w *world) misfortune() {
 			w.tell("%s vanishes", name)
 			delete(w.machines, name)
 			delete(w.foreign, name)
+			delete(w.stays, name)
 			return
 		case 1:
 			if m.Node != nil && m.Node.Releasing {
@@ -450,6 +461,7 @@ func (w *world) neighboursSettle() {
 		if node := w.machines[name].Node; node != nil && node.Ready && !node.Releasing && node.HeldBy == "" && node.Pods == 0 {
 			w.foreign[name]++
 			node.Pods++
+			delete(w.stays, name)
 			w.tell("a neighbour settles on %s in the middle of a pass", name)
 			return
 		}
@@ -479,6 +491,9 @@ func (w *world) writes(g *nodegroup.Group, d *nodegroup.Decisions) []func() {
 		mark := d.Marks[i]
 		out = append(out, func() {
 			if m := w.machines[mark.Node]; m != nil && m.Node != nil {
+				if since, stays := w.stays[mark.Node]; stays && mark.Releasing && !m.Node.Releasing && !w.group.Deleting && !slices.Contains(w.group.ToDelete, mark.Node) {
+					w.promise(!w.now.Before(since.Add(w.group.ScaleDownDelay)), "%s is released, which a member gave up at %s", mark.Node, since.Format(time.TimeOnly))
+				}
 				if (m.Node.HeldBy != "") != (mark.HeldBy != "") || !mark.Warm {
 					m.Node.GivenUpAt = time.Time{}
 					if mark.Warm {

@@ -48,7 +48,9 @@ type CloudProvider struct {
 	metrics  *pool.Metrics
 	pools    *recentPools
 	announce *announcer
-	trust    func() error
+	// told is what NodeGroups has answered last, nil before its first answer.
+	told  atomic.Pointer[allPools]
+	trust func() error
 	// begun is when the last Refresh was answered, nil since one was refused.
 	begun atomic.Pointer[time.Time]
 }
@@ -118,6 +120,7 @@ func (s *CloudProvider) NodeGroups(_ context.Context, _ *externalgrpc.NodeGroups
 		return nil, status.Error(codes.Unavailable, err.Error())
 	}
 	all := s.pools.list()
+	s.told.Store(all)
 	s.announce.told(all.untold)
 	return all.groups, nil
 }

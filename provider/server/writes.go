@@ -20,6 +20,10 @@ import (
 // NodeGroupIncreaseSize records a higher target. The machines follow; nothing here waits for them.
 func (s *CloudProvider) NodeGroupIncreaseSize(ctx context.Context, request *externalgrpc.NodeGroupIncreaseSizeRequest) (*externalgrpc.NodeGroupIncreaseSizeResponse, error) {
 	err := s.change(ctx, request.GetId(), machines.Cached, func(p *v1alpha1.NodePool, group *nodegroup.Group) (string, error) {
+		if all := s.told.Load(); all != nil && all.byPool[group.Name].group != nil {
+			// What Cluster Autoscaler was told in this loop may not be recorded yet.
+			group.AnnouncedFloor = all.byPool[group.Name].group.GetMinSize()
+		}
 		target, forMembers, err := group.IncreaseSize(request.GetDelta())
 		if err != nil {
 			return "", err

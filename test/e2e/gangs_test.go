@@ -57,6 +57,7 @@ func TestGangs(t *testing.T) {
 		for seed := range uint64(*gangRuns) {
 			x.managedGangs(seed, pool)
 		}
+		x.allForMembers(pool)
 		x.scaleDownDelay(pool, "0s")
 		x.end(pool)
 	})
@@ -90,6 +91,19 @@ spec:
 		t.Logf("without us, %d of %d MiniClusters were left with a part of their pods", halves, 4**gangRuns)
 		x.removePool(pool)
 		x.poolGone(pool)
+	})
+}
+
+// allForMembers expects that no machine of a pool was ordered for pods that Cluster Autoscaler has found without a node. There are
+// none, and it would be as long as it takes until Cluster Autoscaler removes the machine again.
+func (x *tenant) allForMembers(pool string) {
+	x.Helper()
+	x.look(func(s *history.State) {
+		for name, m := range s.Machines {
+			if m.Spec.NodePool == pool && m.Spec.Purpose != v1alpha1.PurposeReservation {
+				x.Errorf("machine %s was ordered for %s, and only members want any", name, m.Spec.Purpose)
+			}
+		}
 	})
 }
 

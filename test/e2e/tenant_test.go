@@ -143,7 +143,7 @@ func (x *tenant) until(unmet func(*history.State) string) {
 	ctx, cancel := context.WithTimeoutCause(x.Context(), patience, fmt.Errorf("not within %s", patience))
 	defer cancel()
 	if err := shared.recorder.Until(ctx, unmet); err != nil {
-		x.Fatal(err)
+		x.Fatalf("%v\n%s", err, x.story())
 	}
 }
 

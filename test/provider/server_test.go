@@ -17,6 +17,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -391,5 +392,32 @@ func TestToldOnce(t *testing.T) {
 	// Some, since conflicts and a cache that is behind cost a few more; by far not one for each question.
 	if writes := p.Writes() - before; writes > 30 {
 		t.Errorf("%d writes for 100 questions and one change", writes)
+	}
+}
+
+// TestToldAndNotRecorded: Cluster Autoscaler orders what it was told of, which is not recorded yet, when the floor is lower
+// already. What it orders is for members all the same: nobody else has asked for it.
+func TestToldAndNotRecorded(t *testing.T) {
+	const name = "unrecorded"
+	ctx := t.Context()
+	p := startParts(t, -1, false)
+	defer p.Stop()
+	declared := newPool(t, name, v1alpha1.AutoscalerClusterAutoscaler)
+	record := func(floor, announced int32) {
+		t.Helper()
+		patch := fmt.Appendf(nil, `{"status":{"replicas":0,"ready":0,"reserved":0,"floor":%d,"announcedFloor":%d}}`, floor, announced)
+		if err := cluster.Client.Status().Patch(ctx, declared, client.RawPatch(types.MergePatchType, patch)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	record(5, 0)
+	announce(t, p, name)
+	// That is done beside the answer. Here it has not been done yet.
+	record(4, 0)
+	if _, err := p.server.NodeGroupIncreaseSize(ctx, &externalgrpc.NodeGroupIncreaseSizeRequest{Id: name, Delta: 5}); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := look(ctx, name); err != nil || s.pool.Spec.Replicas != 5 || s.pool.Spec.ReplicasForMembers != 5 {
+		t.Errorf("the target is %d, of which %d for members (%v); 5 and 5 are right", s.pool.Spec.Replicas, s.pool.Spec.ReplicasForMembers, err)
 	}
 }

@@ -108,7 +108,7 @@ func (a *autoscaler) askLeastSizes() {
 	w := a.world
 	for _, pool := range w.pools.caches[providerCache].items {
 		least := groupOf(pool).MinSizeToTell()
-		a.least[pool.name] = least
+		a.least[pool.name], w.provider.told[pool.name] = least, least
 		if pool.announced == least {
 			continue
 		}
@@ -142,6 +142,9 @@ func (a *autoscaler) increase(pool string, delta int32, why string) {
 	w := a.world
 	err := a.change(pool, false, func(g *nodegroup.Group, p *poolObject) (err error) {
 		before := p.target
+		if least, told := w.provider.told[pool]; told {
+			g.AnnouncedFloor = least
+		}
 		p.target, p.forMembers, err = g.IncreaseSize(delta)
 		if err == nil {
 			w.tell("CA", "IncreaseSize of %s by %d: target %d -> %d, %s", pool, delta, before, p.target, why)

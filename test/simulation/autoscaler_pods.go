@@ -28,6 +28,7 @@ func (a *autoscaler) scaleUpForPods() bool {
 			nodes -= a.upcoming(pool.name)
 		}
 		if nodes = min(nodes, pool.maxSize-pool.target); nodes > 0 {
+			w.ledger.forPods[pool.name] = true
 			a.increase(pool.name, nodes, "for pods without a node")
 			return true
 		}

@@ -50,6 +50,9 @@ func (c *cloud) order(pool, name string, purpose v1alpha1.MachinePurpose) {
 	w, s := c.world, c.settings(pool)
 	w.promise(!c.ever[name], "machine %s is ordered a second time", name)
 	c.ever[name] = true
+	// Nobody but Cluster Autoscaler releases what is not for members, and it takes its time.
+	w.promise(purpose == v1alpha1.PurposeReservation || w.ledger.forPods[pool] || w.pools.get(pool).minSize > 0,
+		"machine %s is ordered for pods of which Cluster Autoscaler has found none", name)
 	stocked := c.inStock(pool)
 	w.machines.create(&machineObject{meta: meta{name: name}, pool: pool, purpose: purpose, orderedAt: w.now})
 	luck := w.rand.IntN(100)

@@ -24,6 +24,8 @@ type ledger struct {
 	complete map[string]int32
 	// pending is the time that pods have waited for a node.
 	pending time.Duration
+	// forPods are the pools of which Cluster Autoscaler has ordered nodes for pods that it found by itself.
+	forPods map[string]bool
 	// counts are how often things happened that a simulation should see.
 	counts map[string]int
 }
@@ -36,7 +38,8 @@ type wished struct {
 func newLedger(w *world) *ledger {
 	return &ledger{
 		world: w, wishes: map[string]map[int32]bool{}, wish: map[string]int32{}, wished: map[string][]wished{},
-		heldSince: map[string]time.Time{}, vanished: map[string]time.Time{}, former: map[string]int32{}, unregistered: map[string]bool{}, complete: map[string]int32{}, counts: map[string]int{},
+		heldSince: map[string]time.Time{}, vanished: map[string]time.Time{}, former: map[string]int32{}, unregistered: map[string]bool{}, complete: map[string]int32{},
+		forPods: map[string]bool{}, counts: map[string]int{},
 	}
 }
 

@@ -23,6 +23,8 @@ type provider struct {
 	timers map[string]*alarm
 	// written has the versions of the NodePools that it has written and that its cache may not have.
 	written map[string]int64
+	// told are the least sizes that it has told Cluster Autoscaler.
+	told map[string]int32
 }
 
 func newProvider(w *world) *provider {
@@ -41,7 +43,8 @@ func newProvider(w *world) *provider {
 func (p *provider) start() {
 	p.up = true
 	p.life++
-	p.busy, p.due, p.timers, p.written = false, map[string]bool{}, map[string]*alarm{}, map[string]int64{}
+	p.busy, p.due, p.timers = false, map[string]bool{}, map[string]*alarm{}
+	p.written, p.told = map[string]int64{}, map[string]int32{}
 	w := p.world
 	w.members.fill(providerCache)
 	w.pools.fill(providerCache)
