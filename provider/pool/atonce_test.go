@@ -122,7 +122,7 @@ func TestSeveralAtOnce(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			pool := &v1alpha1.NodePool{}
 			pool.Name = "hpc"

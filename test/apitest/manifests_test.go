@@ -107,7 +107,7 @@ func withdrawAdmission(t *testing.T) {
 	}
 	// The API server learns of it by watching.
 	var last error
-	if err := wait.PollUntilContextTimeout(ctx, 50*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
+	if err := wait.PollUntilContextTimeout(ctx, 50*time.Millisecond, 5*time.Minute, true, func(ctx context.Context) (bool, error) {
 		last = errors.Join(server.client.Create(ctx, parse(t, validNodePool), client.DryRunAll), server.client.Create(ctx, parse(t, validMember), client.DryRunAll))
 		return last == nil, nil
 	}); err != nil {

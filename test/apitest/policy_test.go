@@ -75,7 +75,7 @@ func TestWhoMayWriteTheTarget(t *testing.T) {
 func enforced(t *testing.T, pool *unstructured.Unstructured) {
 	t.Helper()
 	body := parse(t, "{apiVersion: autoscaling/v1, kind: Scale, spec: {replicas: 2}}")
-	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
+	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, 5*time.Minute, true, func(ctx context.Context) (bool, error) {
 		edited := server.client.Update(ctx, edit(t, pool, `spec: {replicas: 3}`), client.DryRunAll)
 		scaled := server.client.SubResource("scale").Update(ctx, pool, client.WithSubResourceBody(body.DeepCopy()), client.DryRunAll)
 		return apierrors.IsForbidden(edited) && apierrors.IsForbidden(scaled), nil

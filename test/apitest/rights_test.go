@@ -46,7 +46,7 @@ func TestWhatTheControllerMayWrite(t *testing.T) {
 		[]string{"deletes no pod that is on a node"}, []string{"writes no ConfigMaps but those with the label " + ensemblev1alpha1.LabelEnsemble}
 
 	// The API server learns of policies by watching.
-	if err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
+	if err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, 5*time.Minute, true, func(ctx context.Context) (bool, error) {
 		return apierrors.IsForbidden(deletes(controller, foreign)(ctx)) && apierrors.IsForbidden(deletes(controller, ofOthers)(ctx)), nil
 	}); err != nil {
 		t.Fatalf("the policies are not enforced: %v", err)

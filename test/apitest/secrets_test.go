@@ -23,7 +23,7 @@ func TestWhichSecretsTheProviderMayCreate(t *testing.T) {
 	}
 	refused := []string{"the provider creates no Secrets but its own two for certificates"}
 	// The API server learns of policies by watching.
-	if err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
+	if err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, 5*time.Minute, true, func(ctx context.Context) (bool, error) {
 		return apierrors.IsForbidden(provider.Create(ctx, secret(`name: another`+certificate), client.DryRunAll)), nil
 	}); err != nil {
 		t.Fatalf("the policy is not enforced: %v", err)

@@ -104,7 +104,7 @@ func serve(t *testing.T, provider *fakeProvider) string {
 
 func eventually(t *testing.T, what string, check func(context.Context) (bool, error)) {
 	t.Helper()
-	if err := wait.PollUntilContextTimeout(t.Context(), 20*time.Millisecond, time.Minute, true, check); err != nil {
+	if err := wait.PollUntilContextTimeout(t.Context(), 20*time.Millisecond, 5*time.Minute, true, check); err != nil {
 		t.Fatalf("%s: %v", what, err)
 	}
 }

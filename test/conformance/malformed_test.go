@@ -78,7 +78,7 @@ func newVictim(t testing.TB, group string) *victim {
 func (v *victim) send(t testing.TB, method string, content []byte) {
 	t.Helper()
 	before := v.look(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	var answer []byte
 	err := v.conn.Invoke(ctx, "/"+externalgrpc.CloudProvider_ServiceDesc.ServiceName+"/"+method, &content, &answer, grpc.ForceCodec(raw{}))

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/controlplane"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/controlplane/controlplanetest"
@@ -104,7 +103,7 @@ func TestNothingIsLeftWhenTheParentDies(t *testing.T) {
 			if len(found.Pids) != len(components())+2 || found.Directory == "" {
 				t.Fatalf("the parent told of %+v, want all components and the program with its child", found)
 			}
-			eventually(t, time.Minute, func(context.Context) error { return found.remaining() })
+			eventually(t, func(context.Context) error { return found.remaining() })
 		})
 	}
 }

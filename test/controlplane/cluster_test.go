@@ -127,7 +127,7 @@ func (c cluster) rbac(t *testing.T) {
 	if _, err := c.clients.RbacV1().ClusterRoleBindings().Create(t.Context(), binding, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, time.Minute, func(ctx context.Context) error {
+	eventually(t, func(ctx context.Context) error {
 		_, err := reader.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 		return err
 	})
@@ -171,7 +171,7 @@ func (c cluster) node(t *testing.T) {
 	}
 	start := time.Now()
 	var node *corev1.Node
-	eventually(t, time.Minute, func(ctx context.Context) error {
+	eventually(t, func(ctx context.Context) error {
 		if node, err = c.clients.CoreV1().Nodes().Get(ctx, made.Name, metav1.GetOptions{}); err != nil {
 			return err
 		}
@@ -240,7 +240,7 @@ func (c cluster) createNode(t *testing.T, name string) {
 	if _, err := c.clients.CoreV1().Nodes().Create(t.Context(), made, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, time.Minute, func(ctx context.Context) error {
+	eventually(t, func(ctx context.Context) error {
 		node, err := c.clients.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
 		if err != nil {
 			return err
@@ -285,7 +285,7 @@ func newJob(name string, size int32, annotations map[string]string) *batchv1.Job
 func (c cluster) podsRun(t *testing.T, job string, size int) []corev1.Pod {
 	t.Helper()
 	var pods *corev1.PodList
-	eventually(t, time.Minute, func(ctx context.Context) (err error) {
+	eventually(t, func(ctx context.Context) (err error) {
 		pods, err = c.clients.CoreV1().Pods("default").List(ctx, metav1.ListOptions{LabelSelector: "job-name=" + job})
 		if err != nil {
 			return err
@@ -379,7 +379,7 @@ func (c cluster) deleteJob(t *testing.T, name string) {
 	if err := c.clients.BatchV1().Jobs("default").Delete(t.Context(), name, metav1.DeleteOptions{PropagationPolicy: &background}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, time.Minute, func(ctx context.Context) error {
+	eventually(t, func(ctx context.Context) error {
 		pods, err := c.clients.CoreV1().Pods("default").List(ctx, metav1.ListOptions{LabelSelector: "job-name=" + name})
 		if err == nil && len(pods.Items) > 0 {
 			return fmt.Errorf("%d pods of the deleted job %s are still there", len(pods.Items), name)
@@ -405,7 +405,7 @@ func (c cluster) finishingPods(t *testing.T) {
 		if _, err := c.clients.BatchV1().Jobs("default").Create(t.Context(), newJob(test.name, 1, annotations), metav1.CreateOptions{}); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, time.Minute, func(ctx context.Context) error {
+		eventually(t, func(ctx context.Context) error {
 			job, err := c.clients.BatchV1().Jobs("default").Get(ctx, test.name, metav1.GetOptions{})
 			if err != nil {
 				return err
@@ -426,7 +426,7 @@ func (c cluster) events(t *testing.T) {
 	if _, err := c.clients.BatchV1().Jobs("default").Create(t.Context(), newJob("homeless", 1, nil), metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, time.Minute, func(ctx context.Context) error {
+	eventually(t, func(ctx context.Context) error {
 		events, err := c.clients.CoreV1().Events("default").List(ctx, metav1.ListOptions{FieldSelector: "reason=FailedScheduling"})
 		if err != nil {
 			return err

@@ -33,7 +33,7 @@ const (
 
 // startWithin bounds Start, after the build, and the restart of a component. A loaded machine needs a multiple
 // of the usual four seconds.
-const startWithin = 2 * time.Minute
+const startWithin = 5 * time.Minute
 
 // stopWithin bounds the wait for a process to end after SIGTERM before it is killed. It has to be longer than what processes
 // give themselves to end, also on a busy machine.

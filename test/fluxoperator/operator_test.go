@@ -137,7 +137,7 @@ func (o operator) becomes(name, want string) {
 
 func (o operator) eventually(check wait.ConditionWithContextFunc, otherwise func() string) {
 	o.Helper()
-	if err := wait.PollUntilContextTimeout(o.Context(), 20*time.Millisecond, time.Minute, true, check); err != nil {
+	if err := wait.PollUntilContextTimeout(o.Context(), 20*time.Millisecond, 5*time.Minute, true, check); err != nil {
 		o.Fatalf("%v: %s", err, otherwise())
 	}
 }

@@ -76,7 +76,7 @@ func TestStartAtEtcd(t *testing.T) {
 		}
 		stored(object, true)
 	}
-	waiting, cancel := context.WithTimeout(ctx, time.Minute)
+	waiting, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
 	err = recorder.Until(waiting, func(s *history.State) string {
 		if left := len(s.Nodes) + len(s.Pools) + len(s.MiniClusters); left > 0 {

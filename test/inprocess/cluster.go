@@ -112,7 +112,7 @@ func definitions() (string, error) {
 }
 
 // Patience is how long anything may take on a busy machine.
-const Patience = 2 * time.Minute
+const Patience = 5 * time.Minute
 
 // Until waits until nothing is missing, and says what is when it has waited long enough.
 func Until(t testing.TB, missing func(context.Context) (string, error)) {

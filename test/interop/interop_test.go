@@ -25,7 +25,7 @@ import (
 )
 
 // patience is how long anything may take on a busy machine.
-const patience = 2 * time.Minute
+const patience = 5 * time.Minute
 
 // pool declares the nodes, and miniCluster a MiniCluster on them, by its name.
 const (

@@ -156,7 +156,7 @@ func leader(t *testing.T, s *system.System, name, not string) (holder string) {
 
 func until(t *testing.T, condition wait.ConditionWithContextFunc) {
 	t.Helper()
-	if err := wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, 2*time.Minute, true, condition); err != nil {
+	if err := wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, 5*time.Minute, true, condition); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -38,7 +38,7 @@ const Namespace = "ensemble-autoscaler-system"
 
 const (
 	// readyWithin bounds the start of a program.
-	readyWithin = 3 * time.Minute
+	readyWithin = 5 * time.Minute
 	readyPoll   = 50 * time.Millisecond
 )
 

@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 }
 
 // patience is how long anything may take. On a busy machine a step of two seconds takes many times that.
-const patience = 2 * time.Minute
+const patience = 5 * time.Minute
 
 func until(t *testing.T, missing func(context.Context) (string, error)) {
 	t.Helper()
