@@ -35,6 +35,39 @@ const (
 	ConditionMachinesUpToDate = "MachinesUpToDate"
 	// ConditionPaused is True when spec.paused is set. Ready does not depend on it.
 	ConditionPaused = "Paused"
+	// ConditionThrottled is True while the cloud asks to be asked less often. Ready does not depend on it: machines come
+	// later.
+	ConditionThrottled = "Throttled"
+)
+
+// Condition types of a PoolMachine, in the order in which they become True.
+const (
+	// ConditionLaunched is True when the machine exists and is paid for.
+	ConditionLaunched = "Launched"
+	// ConditionRegistered is True when the node of the machine exists.
+	ConditionRegistered = "Registered"
+)
+
+// Reasons of the conditions of a PoolMachine. That of Ready says how far the machine is.
+const (
+	// ReasonMachineOrdered: the cloud has not been asked yet, or has not answered.
+	ReasonMachineOrdered = "Ordered"
+	// ReasonMachineThrottled: the cloud asks to be asked later.
+	ReasonMachineThrottled = "Throttled"
+	// ReasonMachineBooting: the machine exists, and its node does not yet.
+	ReasonMachineBooting = "Booting"
+	// ReasonMachineNotReady: the node exists and is not Ready.
+	ReasonMachineNotReady = "NotReady"
+	// ReasonMachineLeaving: the cloud has announced that it takes the machine away.
+	ReasonMachineLeaving = "Leaving"
+	// ReasonMachineHasFailed: the machine will not come up, or is no more.
+	ReasonMachineHasFailed = "Failed"
+	// ReasonMachineGoing: the machine was told to go and is still there.
+	ReasonMachineGoing = "Going"
+	// ReasonLaunched: the cloud has made the machine.
+	ReasonLaunched = "Launched"
+	// ReasonRegistered: the node has registered.
+	ReasonRegistered = "Registered"
 )
 
 // Reasons of conditions and events of an EnsembleMember.
@@ -117,6 +150,18 @@ const (
 	ReasonMachineFailed = "MachineFailed"
 	// ReasonMachineVanished: a machine is gone that nobody asked to delete.
 	ReasonMachineVanished = "MachineVanished"
+	// ReasonMachineLeaves: the cloud has announced that it takes a machine away.
+	ReasonMachineLeaves = "MachineLeaves"
+	// ReasonDeletionHangs: a machine was told to go long ago and is still there, and is paid for.
+	ReasonDeletionHangs = "DeletionHangs"
+	// ReasonOrphan: the cloud has a machine that no record tells of.
+	ReasonOrphan = "Orphan"
+	// ReasonStrangeNode: a node says that it is one of the pool, and no machine of the pool is that node.
+	ReasonStrangeNode = "StrangeNode"
+	// ReasonThrottled: the cloud asks to be asked less often.
+	ReasonThrottled = "Throttled"
+	// ReasonNotThrottled: the cloud takes what it is asked.
+	ReasonNotThrottled = "NotThrottled"
 	// ReasonWithinBounds: the target size is not above maxSize.
 	ReasonWithinBounds = "WithinBounds"
 	// ReasonAboveMaxSize: the target size is above maxSize.

@@ -9,9 +9,8 @@ const (
 	// spec.pod.labels of a MiniCluster when that is created; the policy that adds SchedulingGate selects it.
 	LabelMember = Group + "/member"
 
-	// LabelTemplateHash on a machine record is the NodeTemplate.Hash of the template that the machine was
-	// ordered with.
-	LabelTemplateHash = Group + "/template-hash"
+	// LabelMachine on an object that a launcher has made, such as a KwokInstance, is the name of the PoolMachine.
+	LabelMachine = Group + "/machine"
 
 	// AnnotationNodePools on a MiniCluster is the user's way in: a comma-separated list of NodePool
 	// names in order of preference. A MiniCluster that has it is managed, one that has it not is left alone.
@@ -59,6 +58,10 @@ const (
 	// (spec.scaleDown.delay of the NodePool).
 	AnnotationGivenUp = Group + "/given-up"
 
+	// AnnotationScaleDownDisabledByUser on a node says, with the value "true", that somebody else had set
+	// AnnotationScaleDownDisabled before a member held the node: it stays when the member gives the node up.
+	AnnotationScaleDownDisabledByUser = Group + "/scale-down-disabled-by-user"
+
 	// AnnotationReleasing on a node is the time (RFC 3339) at which the provider tainted it for release.
 	// It tells the provider's taint from one that Cluster Autoscaler put there.
 	AnnotationReleasing = Group + "/releasing"
@@ -67,6 +70,15 @@ const (
 // SchedulingGate keeps the scheduler, and Cluster Autoscaler, from looking at a pod of a managed MiniCluster until the
 // controller has nodes for it and takes the gate away.
 const SchedulingGate = Group + "/nodes-ready"
+
+// TaintRegistration is the key of a taint that nodes register with where their bootstrap can set one, so that no pod comes
+// before the provider has seen the node. The provider takes it off. By the first part of its name Cluster Autoscaler takes such
+// nodes for nodes that are starting.
+const TaintRegistration = "startup-taint.cluster-autoscaler.kubernetes.io/ensemble-autoscaler"
+
+// FinalizerMachine on a PoolMachine keeps the record until the cloud says that the machine is gone: without it the machine
+// would be paid for by nobody's order.
+const FinalizerMachine = Group + "/machine"
 
 // FinalizerMachines on a NodePool keeps it until its machines are gone: without it they would be nobody's.
 const FinalizerMachines = Group + "/machines"

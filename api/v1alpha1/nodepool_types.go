@@ -18,7 +18,7 @@ import (
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
 // +kubebuilder:subresource:scale:specpath=.spec.replicas,statuspath=.status.replicas,selectorpath=.status.selector
-// +kubebuilder:resource:scope=Cluster,categories=ensemble-autoscaler
+// +kubebuilder:resource:scope=Cluster,shortName=enp,categories=ensemble-autoscaler
 // +kubebuilder:printcolumn:name="MIN",type=integer,JSONPath=`.spec.minSize`,description="Least number of machines"
 // +kubebuilder:printcolumn:name="MAX",type=integer,JSONPath=`.spec.maxSize`,description="Greatest number of machines"
 // +kubebuilder:printcolumn:name="TARGET",type=integer,JSONPath=`.spec.replicas`,description="Target size, set by Cluster Autoscaler"
@@ -183,7 +183,7 @@ type MachinesSpec struct {
 // KwokMachines configures simulated machines, and how they fail. What becomes of a machine is drawn when it is
 // ordered, from seed and its name, so that the same pool has the same luck again.
 //
-// +kubebuilder:validation:XValidation:rule="self.failurePercent + self.neverReadyPercent <= 100",messageExpression="'failurePercent (%d) and neverReadyPercent (%d) must not exceed 100 together'.format([self.failurePercent, self.neverReadyPercent])",fieldPath=".failurePercent"
+// +kubebuilder:validation:XValidation:rule="self.failurePercent + self.neverReadyPercent + (has(self.crashPercent) ? self.crashPercent : 0) + (has(self.spotPercent) ? self.spotPercent : 0) <= 100",message="failurePercent, neverReadyPercent, crashPercent and spotPercent must not exceed 100 together",fieldPath=".failurePercent"
 type KwokMachines struct {
 	// BootDelay is the time from the order of a machine until its node registers.
 	// +kubebuilder:default="0s"
@@ -221,7 +221,162 @@ type KwokMachines struct {
 	// Seed is where the draws begin.
 	// +optional
 	Seed int64 `json:"seed,omitempty"`
+
+	// NodeNames says how nodes are called.
+	// +kubebuilder:default=Machine
+	NodeNames KwokNodeNames `json:"nodeNames,omitempty"`
+
+	// ProviderIDs says when the provider id of a machine is known.
+	// +kubebuilder:default=AtLaunch
+	ProviderIDs KwokProviderIDs `json:"providerIDs,omitempty"`
+
+	// Stockout says how the cloud tells that it has no machine left.
+	// +kubebuilder:default=Reply
+	Stockout KwokStockout `json:"stockout,omitempty"`
+
+	// Orders says whether the cloud can be asked for all machines of an order or none.
+	// +kubebuilder:default=Single
+	Orders KwokOrders `json:"orders,omitempty"`
+
+	// Registration says whether nodes register with the taint startup-taint.cluster-autoscaler.kubernetes.io/ensemble-autoscaler,
+	// which keeps pods off until the provider has seen the node.
+	// +kubebuilder:default=Tainted
+	Registration KwokRegistration `json:"registration,omitempty"`
+
+	// CallDelay is how long a call of the cloud takes.
+	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+([.][0-9]+)?(ns|us|ms|s|m|h))+$')",messageExpression="'callDelay (%s) must be a duration that is not negative, for example 500ms or 30s'.format([self])"
+	CallDelay *metav1.Duration `json:"callDelay,omitempty"`
+
+	// ListingLag is how far a listing of the cloud is behind: instances younger than that are not in it.
+	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+([.][0-9]+)?(ns|us|ms|s|m|h))+$')",messageExpression="'listingLag (%s) must be a duration that is not negative, for example 500ms or 30s'.format([self])"
+	ListingLag *metav1.Duration `json:"listingLag,omitempty"`
+
+	// ListingFailurePercent is the share of listings that fail; one in five of these is empty instead.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=100
+	ListingFailurePercent int32 `json:"listingFailurePercent,omitempty"`
+
+	// ThrottlePercent is the share of calls that the cloud throttles: it asks to be asked again in a second.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=90
+	ThrottlePercent int32 `json:"throttlePercent,omitempty"`
+
+	// LostReplyPercent is the share of launches whose reply is lost: they are carried out, and the caller is told of an error.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=90
+	LostReplyPercent int32 `json:"lostReplyPercent,omitempty"`
+
+	// TerminationDelay is how long an instance takes to go.
+	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+([.][0-9]+)?(ns|us|ms|s|m|h))+$')",messageExpression="'terminationDelay (%s) must be a duration that is not negative, for example 30s or 5m'.format([self])"
+	TerminationDelay *metav1.Duration `json:"terminationDelay,omitempty"`
+
+	// CrashPercent is the share of machines that fail after they have registered, within fateWithin.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=100
+	CrashPercent int32 `json:"crashPercent,omitempty"`
+
+	// SpotPercent is the share of machines that the cloud takes back after they have registered, within fateWithin, and
+	// announces that spotNotice before.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=100
+	SpotPercent int32 `json:"spotPercent,omitempty"`
+
+	// FateWithin is the time from the registration of a machine in which it crashes or is announced to be taken back, where it
+	// is to be; the time of each is drawn evenly from it.
+	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+([.][0-9]+)?(ns|us|ms|s|m|h))+$')",messageExpression="'fateWithin (%s) must be a duration that is not negative, for example 30s or 1h'.format([self])"
+	FateWithin *metav1.Duration `json:"fateWithin,omitempty"`
+
+	// SpotNotice is how long before it takes a machine back the cloud announces it.
+	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+([.][0-9]+)?(ns|us|ms|s|m|h))+$')",messageExpression="'spotNotice (%s) must be a duration that is not negative, for example 30s or 2m'.format([self])"
+	SpotNotice *metav1.Duration `json:"spotNotice,omitempty"`
+
+	// OrphanPercent is the share of launches at which the cloud makes one more instance than it tells of.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=100
+	OrphanPercent int32 `json:"orphanPercent,omitempty"`
 }
+
+// KwokNodeNames says how the nodes of simulated machines are called.
+//
+// +kubebuilder:validation:Enum=Machine;Own
+type KwokNodeNames string
+
+const (
+	// KwokNodeNamesMachine calls a node as its machine.
+	KwokNodeNamesMachine KwokNodeNames = "Machine"
+	// KwokNodeNamesOwn gives a node a name of its own, as most clouds do.
+	KwokNodeNamesOwn KwokNodeNames = "Own"
+)
+
+// KwokProviderIDs says when the provider id of a simulated machine is known.
+//
+// +kubebuilder:validation:Enum=AtLaunch;AtRegistration
+type KwokProviderIDs string
+
+const (
+	// KwokProviderIDsAtLaunch tells the id in the reply to the launch.
+	KwokProviderIDsAtLaunch KwokProviderIDs = "AtLaunch"
+	// KwokProviderIDsAtRegistration tells it when the node has registered.
+	KwokProviderIDsAtRegistration KwokProviderIDs = "AtRegistration"
+)
+
+// KwokStockout says how the simulated cloud tells that it has no machine left.
+//
+// +kubebuilder:validation:Enum=Reply;Vanish
+type KwokStockout string
+
+const (
+	// KwokStockoutReply refuses the launch.
+	KwokStockoutReply KwokStockout = "Reply"
+	// KwokStockoutVanish takes the order, and removes the instance at once, as Karpenter does.
+	KwokStockoutVanish KwokStockout = "Vanish"
+)
+
+// KwokOrders says whether the simulated cloud can be asked for all machines of an order or none.
+//
+// +kubebuilder:validation:Enum=Single;Atomic
+type KwokOrders string
+
+const (
+	// KwokOrdersSingle takes each machine for itself.
+	KwokOrdersSingle KwokOrders = "Single"
+	// KwokOrdersAtomic can be asked for all or none.
+	KwokOrdersAtomic KwokOrders = "Atomic"
+)
+
+// KwokRegistration says how nodes of simulated machines register.
+//
+// +kubebuilder:validation:Enum=Tainted;Bare
+type KwokRegistration string
+
+const (
+	// KwokRegistrationTainted sets TaintRegistration, and the labels and annotations of the pool.
+	KwokRegistrationTainted KwokRegistration = "Tainted"
+	// KwokRegistrationBare sets only what the template says: neither the taint nor the pool's label, as a bootstrap that
+	// knows nothing of pools.
+	KwokRegistrationBare KwokRegistration = "Bare"
+)
 
 // NodePoolStatus is the observed state of a pool. The provider alone writes it.
 type NodePoolStatus struct {

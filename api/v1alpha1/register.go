@@ -17,7 +17,8 @@ func AddToScheme(scheme *runtime.Scheme) error {
 	scheme.AddKnownTypes(GroupVersion,
 		&NodePool{}, &NodePoolList{},
 		&EnsembleMember{}, &EnsembleMemberList{},
-		&KwokMachine{}, &KwokMachineList{},
+		&PoolMachine{}, &PoolMachineList{},
+		&KwokInstance{}, &KwokInstanceList{},
 	)
 	metav1.AddToGroupVersion(scheme, GroupVersion)
 	return nil

@@ -43,6 +43,10 @@ type Group struct {
 
 	// TemplateHash is that of the template of now.
 	TemplateHash string
+	// CanBeAtomic is set where the cloud can be asked for all machines of an order or none.
+	CanBeAtomic bool
+	// ReplaceAfter is how long after its order a machine that has failed is replaced at the earliest, where no autoscaler decides.
+	ReplaceAfter time.Duration
 
 	// Machines are those of the pool, in any order.
 	Machines []Machine
@@ -52,17 +56,31 @@ type Group struct {
 
 // Machine is one machine of a pool, from its order until it is gone.
 type Machine struct {
+	// Name is that of the record, <pool>-<number>.
 	Name string
-	// ProviderID is spec.providerID of the node that the machine has or will have.
+	// NodeName is the name of the machine's node, as it was recorded, empty before that. It stays when the node is gone.
+	NodeName string
+	// ProviderID is spec.providerID of the node that the machine has or will have, empty while that is not known.
 	ProviderID string
+	// Order is the order that the machine is a part of.
+	Order v1alpha1.MachineOrder
+	// Asked is set from the time when the cloud may have been asked for the machine: it is being launched, was launched, or has
+	// failed. An order none of whose machines was asked for, and that lacks some, is abandoned.
+	Asked bool
+	// Throttled is what the cloud says that wants to be asked later, empty for none.
+	Throttled string
 	// Purpose says for whom the machine was ordered.
 	Purpose v1alpha1.MachinePurpose
 	// OrderedAt is when the machine was ordered.
 	OrderedAt time.Time
 	// TemplateHash is that of the template that the machine was ordered with, empty where that is not known.
 	TemplateHash string
-	// Failure says why the machine will not come up, nil when it is well.
+	// Failure says why the machine will not come up, or, of one that has registered, is no more; nil when it is well.
 	Failure *Failure
+	// LeavingAt is when the cloud takes the machine away, zero while it has not announced that.
+	LeavingAt time.Time
+	// Going is since when the record is being deleted, zero while it is not.
+	Going time.Time
 	// Registered is set from the time when the machine's node was created.
 	Registered bool
 	// Node is the machine's node, nil when there is none.
@@ -118,6 +136,14 @@ type Reservation struct {
 	Occupied int32
 	// Held names the nodes that the member has.
 	Held []string
+	// Claim says which growth of the member the claim is for: what an order for it has as its id. Empty where it is not known.
+	Claim string
+	// Since is when that growth began. Claims are served in this order.
+	Since time.Time
+	// AllOrNothing is set when the member has no use for a part of what it still lacks.
+	AllOrNothing bool
+	// Domain is where the member wants its nodes, as KEY=VALUE, empty for anywhere.
+	Domain string
 }
 
 // Reserved is the number of nodes that members claim.
