@@ -360,11 +360,23 @@ func (c *candidate) stayingIn(pool string) int32 {
 	return count
 }
 
-// heldReady counts the held nodes of one pool that are Ready.
+// lasting counts the held nodes of one pool that are not about to go. The others are held until their pods have left them, beside
+// those that take their place.
+func (c *candidate) lasting(pool string) int32 {
+	var count int32
+	for _, node := range c.held {
+		if node.Pool == pool && !node.Leaving {
+			count++
+		}
+	}
+	return count
+}
+
+// heldReady counts the held nodes of one pool that are Ready and not about to go.
 func (c *candidate) heldReady(pool string) int32 {
 	var count int32
 	for _, node := range c.held {
-		if node.Pool == pool && node.Ready {
+		if node.Pool == pool && node.Ready && !node.Leaving {
 			count++
 		}
 	}

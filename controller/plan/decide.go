@@ -38,6 +38,7 @@ func (p *pass) decide() Decisions {
 		if d.Resize == 0 {
 			d.GiveUp = p.giveUp(m)
 		}
+		d.Departing = m.noteDepartures()
 		p.noteGivenBack(m)
 		d.Conditions, d.WhenReady = p.conditions(m)
 		d.Notes, d.TopologyDomain, d.Avoided = m.notes, m.topologyDomain(), m.avoids()

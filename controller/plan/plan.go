@@ -226,12 +226,15 @@ func backoff(attempts int32) time.Duration {
 	return min(time.Minute<<(attempts-1), most)
 }
 
-// giveBack frees the nodes that a member holds beyond its claims and has no pod on.
+// giveBack frees the nodes that a member holds beyond its claims and has no pod on. Nodes that are about to go do not count: what
+// takes their place is held beside them.
 func (p *pass) giveBack(m *candidate) {
 	m.leaveOtherDomains()
 	over := map[string]int32{}
 	for _, node := range m.held {
-		over[node.Pool]++
+		if !node.Leaving {
+			over[node.Pool]++
+		}
 	}
 	surplus := false
 	for pool := range over {
@@ -262,7 +265,8 @@ func (p *pass) giveBack(m *candidate) {
 	})
 }
 
-// takeNodes holds free nodes for the members that lack some, complete members first, then in the order of requests.
+// takeNodes holds free nodes for the members that lack some, complete members first, then in the order of requests. A member
+// lacks the nodes that are about to go from the moment on that this is known.
 func (p *pass) takeNodes() {
 	order := slices.Clone(p.members)
 	slices.SortStableFunc(order, byRequest)
@@ -273,13 +277,8 @@ func (p *pass) takeNodes() {
 			if pool == nil {
 				continue
 			}
-			for _, node := range m.held {
-				if node.pool == pool {
-					nodes--
-				}
-			}
-			if nodes > 0 {
-				p.capacity.take(pool, m, nodes)
+			if more := nodes - m.lasting(name); more > 0 {
+				p.capacity.take(pool, m, more)
 			}
 		}
 	}

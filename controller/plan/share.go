@@ -50,9 +50,10 @@ func room(requests, allocatable, requested Resources) int64 {
 	return least
 }
 
-// serves reports whether a held node is Ready and has, or can take, a pod of the member that stays.
+// serves reports whether a held node is Ready and has, or can take, a pod of the member that stays. One that leaves does not: its
+// pod is there until it goes, and needs another node then.
 func (c *candidate) serves(node *nodeCapacity) bool {
-	return node.Ready && (node.stays > 0 || node.usable(c))
+	return node.Ready && !node.Leaving && (node.stays > 0 || node.usable(c))
 }
 
 // slots is how many pods of the member a node has that stay, or could have, at most as many as are to share a node.
@@ -139,16 +140,32 @@ func (c *candidate) readySize() int32 {
 	return int32(min(size, math.MaxInt32)) //nolint:gosec // Within the bounds of an int32.
 }
 
-// eachSlots tells the slots of the held nodes that have some, those in use first, until it is told to end.
+// eachSlots tells the slots of the held nodes that have some, those in use first, until it is told to end. A node in use that is
+// about to go has the slots of the one that takes its place, or of an empty one while there is none.
 func (c *candidate) eachSlots(tell func(slots int32, inUse bool) bool) {
-	for _, inUse := range []bool{true, false} {
-		for _, node := range c.held {
-			if (node.stays > 0) != inUse {
-				continue
-			}
-			if slots := c.slots(node); slots > 0 && !tell(slots, inUse) {
-				return
-			}
+	departing := 0
+	for _, node := range c.held {
+		switch slots := c.slots(node); {
+		case node.stays == 0:
+		case node.Leaving:
+			departing++
+		case slots > 0 && !tell(slots, true):
+			return
+		}
+	}
+	for _, node := range c.held {
+		slots := c.slots(node)
+		if node.stays > 0 || slots == 0 {
+			continue
+		}
+		if !tell(slots, departing > 0) {
+			return
+		}
+		departing--
+	}
+	for ; departing > 0; departing-- {
+		if !tell(c.perNode, true) {
+			return
 		}
 	}
 }

@@ -48,6 +48,7 @@ func simulate(seed uint64) *world {
 		if w.rand.IntN(2) == 0 {
 			w.happen()
 		}
+		w.takeAway()
 		writes := -1
 		if w.rand.IntN(4) == 0 {
 			writes = w.rand.IntN(4)
@@ -66,6 +67,7 @@ func simulate(seed uint64) *world {
 	w.tell("nothing happens any more")
 	for range 200 {
 		w.now = w.now.Add(10 * time.Second)
+		w.takeAway()
 		w.reconcile(-1)
 		w.clusterAutoscaler()
 		w.jobs()

@@ -144,8 +144,10 @@ type Node struct {
 	Ready bool
 	// Cordoned is spec.unschedulable.
 	Cordoned bool
-	// Leaving is set when the node is being deleted or is tainted for deletion.
+	// Leaving is set when the node is being deleted, is tainted for deletion, or its machine goes or is gone.
 	Leaving bool
+	// Departure tells that its machine goes without anybody here having asked for it; nil while it does not.
+	Departure *Departure
 	// Reserved is set when the node carries the mark of a machine that was ordered for a member or has
 	// been held by one.
 	Reserved bool
@@ -158,6 +160,16 @@ type Node struct {
 	Allocatable, Requested Resources
 	// Labels are those of the node. They are shared: nobody may change them.
 	Labels map[string]string
+}
+
+// Departure is the end of a node's machine that nobody here asked for.
+type Departure struct {
+	// At is when the cloud takes the machine away; zero for one that has failed.
+	At time.Time
+	// Failure is how the machine has failed; empty while it has not.
+	Failure string
+	// Told is set when the member that the node is recorded for has been told.
+	Told bool
 }
 
 // Decisions is what a pass has decided.
@@ -201,6 +213,8 @@ type Decision struct {
 
 	// Notes tell the steps that this pass takes. A pass that changes nothing has none.
 	Notes []Note
+	// Departing names the nodes of whose Departure the notes tell.
+	Departing []string
 }
 
 // Assignment is a pod that may go to a node, and to no other.

@@ -33,7 +33,7 @@ func (p *pass) conditions(m *candidate) (conditions []metav1.Condition, whenRead
 		if m.growth != nil && m.growth.Deadline != nil {
 			message += "; the others have until " + clock(m.growth.Deadline.Time)
 		}
-		message += p.stall(m)
+		message += m.departures() + p.stall(m)
 		if m.growth != nil && len(m.growth.Failures) > 0 {
 			message += "; before, " + told(m.growth.Failures)
 		}
@@ -41,7 +41,7 @@ func (p *pass) conditions(m *candidate) (conditions []metav1.Condition, whenRead
 	}
 
 	resized := condition(v1alpha1.ConditionResized, v1alpha1.ReasonAtSize, fmt.Sprintf("at size %d", m.Size))
-	switch leaving := int32(len(m.held)) - claimed; { //nolint:gosec // Bounded by the size of the MiniCluster.
+	switch leaving := m.heldBesideLeaving() - claimed; {
 	case m.Wants < m.Size:
 		resized = unmet(resized, v1alpha1.ReasonResizing, fmt.Sprintf("resizing from %d to %d", m.Size, m.Wants))
 	case m.Wants > m.Size && ready >= claimed && m.verdict == nil:

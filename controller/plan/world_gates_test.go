@@ -127,7 +127,7 @@ func (w *world) checkRelease(m *worldMember, d plan.Decision) {
 	for _, a := range d.Release {
 		held := slices.ContainsFunc(m.Reservations, func(r v1alpha1.Reservation) bool { return slices.Contains(r.Held, a.Node) })
 		n := w.node(a.Node)
-		w.promise(held && n != nil && n.Ready && !n.readyAt.After(w.now), "rank %d of %s is released for %s, which is not held or not Ready", a.Index, m.Key.Name, a.Node)
+		w.promise(held && n != nil && n.Ready && !n.Leaving && !n.readyAt.After(w.now), "rank %d of %s is released for %s, which is not held, not Ready or leaving", a.Index, m.Key.Name, a.Node)
 		more[a.Node]++
 		if n == nil {
 			continue

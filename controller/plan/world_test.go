@@ -199,6 +199,7 @@ func (w *world) reconcile(writes int) plan.Decisions {
 		m := byName(d)
 		m.Reservations, m.Growth, m.TopologyDomain = d.Reservations, d.Growth, d.TopologyDomain
 		m.FormerSize, m.Avoided = m.Size, d.Avoided
+		w.hear(m, d)
 		if (d.Growth == nil || d.Growth.Served >= m.Size) && w.slots(m, d.Reservations) >= int(m.Size) {
 			// What is lost from now on is lost to pods that had their nodes.
 			m.gates.complete = m.Size
@@ -240,7 +241,7 @@ func (w *world) slots(m *worldMember, reservations []v1alpha1.Reservation) int {
 	for _, r := range reservations {
 		for _, name := range r.Held {
 			n := w.node(name)
-			if n == nil || n.readyAt.After(w.now) || !n.Ready {
+			if n == nil || n.readyAt.After(w.now) || !n.Ready || n.Leaving {
 				continue
 			}
 			stay := m.staying(name)
@@ -265,10 +266,10 @@ func (w *world) clusterAutoscaler() {
 	for _, name := range slices.Sorted(maps.Keys(w.pools)) {
 		p := w.pools[name]
 		p.target = max(p.target, w.floor(name))
-		for len(p.nodes) < p.target {
+		for p.lasting() < p.target {
 			if !w.quiet && w.rand.IntN(30) == 0 {
 				p.OutOfStock = plan.Stockout{At: w.now, Message: "no machine is left"}
-				p.target = len(p.nodes)
+				p.target = p.lasting()
 				w.tell("%s is out of stock", name)
 				break
 			}
@@ -317,7 +318,7 @@ func (w *world) release() {
 			}
 		}
 		spare := slices.DeleteFunc(slices.Sorted(maps.Keys(p.nodes)), func(n string) bool {
-			return held[n] || p.nodes[n].foreign > 0 || w.used(n)
+			return held[n] || p.nodes[n].foreign > 0 || w.used(n) || p.nodes[n].Leaving
 		})
 		for _, n := range spare {
 			if unmet > 0 && !p.nodes[n].Cordoned {
@@ -411,7 +412,7 @@ func (w *world) happen() {
 		}
 		return w.members[live[w.rand.IntN(len(live))]]
 	}
-	switch m := some(); w.rand.IntN(14) {
+	switch m := some(); w.rand.IntN(15) {
 	case 0:
 		if len(live) < 4 {
 			w.arrive()
@@ -457,6 +458,10 @@ func (w *world) happen() {
 	case 13:
 		if m != nil && m.Lifecycle == plan.Running {
 			w.evict(m)
+		}
+	case 14:
+		if n := w.anyNode(); n != nil {
+			w.announce(n)
 		}
 	}
 }

@@ -21,8 +21,9 @@ import (
 // does for both.
 //
 // What is recorded is told at once: the next pass does not find it again, whatever becomes of the other writes. A pod that
-// cannot be released does not hold up the resize.
-func (r *Reconciler) apply(ctx context.Context, e *entry, d *plan.Decision, hosts map[string]string) error {
+// cannot be released does not hold up the resize. Mere progress may wait for more of it (pace.go): it is then neither recorded nor
+// told, and the next pass decides it again.
+func (r *Reconciler) apply(ctx context.Context, seen *seen, e *entry, d *plan.Decision, awaited map[string]bool) error {
 	member := e.member.DeepCopy()
 	r.fillStatus(member, e, d)
 	before, after := &e.member.Status, &member.Status
@@ -30,17 +31,22 @@ func (r *Reconciler) apply(ctx context.Context, e *entry, d *plan.Decision, host
 	recorded := equality.Semantic.DeepEqual(before.Reservations, after.Reservations) && equality.Semantic.DeepEqual(before.Growth, after.Growth) &&
 		before.TopologyDomain == after.TopologyDomain && equality.Semantic.DeepEqual(before.Avoided, after.Avoided)
 	if !equality.Semantic.DeepEqual(before, after) && (!resizes || !recorded) {
+		if e.due = r.pace.due(e, after, d, awaited, r.Clock.Now()); !e.due.IsZero() {
+			return nil
+		}
 		if err := r.Client.Status().Update(ctx, member); err != nil {
 			return fmt.Errorf("write the status of EnsembleMember %s: %w", e.key, err)
 		}
 		r.writes.note(kindMember, member)
+		r.pace.note(e.key, r.Clock.Now())
 	}
 	r.Metrics.observeGrowth(e.member, d, r.Clock.Now())
 	r.tellNotes(ctx, e, d, func(reason string) bool {
 		return reason != v1alpha1.ReasonPodsReleased && reason != v1alpha1.ReasonResizing
 	})
+	r.observer.told.note(d.Departing, seen.departing)
 
-	released := r.release(ctx, e, hosts, d.Release)
+	released := r.release(ctx, e, seen.hosts, d.Release)
 	if released == nil {
 		r.tellNotes(ctx, e, d, func(reason string) bool { return reason == v1alpha1.ReasonPodsReleased })
 	}

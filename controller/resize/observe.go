@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/component-helpers/resource"
+	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -29,11 +30,13 @@ type observer struct {
 	jobs     *memory[needs]
 	pods     *memory[podReading]
 	nodes    *memory[plan.Node]
+	clock    clock.PassiveClock
+	told     *departures
 }
 
-func newObserver(reader client.Reader) *observer {
+func newObserver(reader client.Reader, clock clock.PassiveClock) *observer {
 	return &observer{
-		reader: reader, clusters: newMemory[clusterReading](), pools: newMemory[plan.Pool](), jobs: newMemory[needs](),
+		reader: reader, clock: clock, told: &departures{}, clusters: newMemory[clusterReading](), pools: newMemory[plan.Pool](), jobs: newMemory[needs](),
 		pods: newMemory[podReading](), nodes: newMemory[plan.Node](),
 	}
 }
@@ -72,10 +75,20 @@ type podReading struct {
 type seen struct {
 	entries map[types.NamespacedName]*entry
 	pools   []plan.Pool
-	nodes   []plan.Node
+	// poolUIDs are the UIDs of the pools by their names.
+	poolUIDs map[string]types.UID
+	nodes    []plan.Node
 	// pods are all pods of the cluster, hosts the host names of the nodes of pools.
 	pods  []corev1.Pod
 	hosts map[string]string
+	// strangers are the nodes that carry the label of a pool and are no machine of it.
+	strangers []stranger
+	// departing are the machines that go without anybody here having asked for it, by their nodes.
+	departing map[string]types.UID
+	// holders are the members whose status lists a node as held; nil until somebody asks.
+	holders map[string]*entry
+	// next is when a pass is due because of what was read; zero when none is.
+	next time.Time
 	// strays are pods behind our gate that belong to no member.
 	strays []*corev1.Pod
 }
@@ -102,11 +115,15 @@ type entry struct {
 	// skip is set when this pass has changed or failed to change the member's spec: what is planned for it
 	// waits for the next pass.
 	skip bool
+	// due is when a write that this pass has put off is to be made; zero for none.
+	due time.Time
 }
 
 // observe reads everything from the caches. Nothing that it returns may be changed.
 func (o *observer) observe(ctx context.Context) (*seen, error) {
-	s := &seen{entries: map[types.NamespacedName]*entry{}, hosts: map[string]string{}}
+	s := &seen{
+		entries: map[types.NamespacedName]*entry{}, poolUIDs: map[string]types.UID{}, hosts: map[string]string{}, departing: map[string]types.UID{},
+	}
 	for _, read := range []func(context.Context, *seen) error{o.readMembers, o.readMiniClusters, o.readPools} {
 		if err := read(ctx, s); err != nil {
 			return nil, err
@@ -181,6 +198,7 @@ func (o *observer) readPools(ctx context.Context, s *seen) error {
 		return fmt.Errorf("list NodePools: %w", err)
 	}
 	for i := range pools.Items {
+		s.poolUIDs[pools.Items[i].Name] = pools.Items[i].UID
 		s.pools = append(s.pools, o.pools.of(&pools.Items[i], func() plan.Pool { return poolOf(&pools.Items[i]) }))
 	}
 	return nil
@@ -373,19 +391,100 @@ func (o *observer) readNodes(ctx context.Context, s *seen, requested map[string]
 	if err := o.reader.List(ctx, &nodes, client.UnsafeDisableDeepCopy); err != nil {
 		return fmt.Errorf("list Nodes: %w", err)
 	}
+	machines, err := o.readMachines(ctx)
+	if err != nil {
+		return err
+	}
+	now := o.clock.Now()
 	for i := range nodes.Items {
 		node := o.nodes.of(&nodes.Items[i], func() plan.Node { return nodeOf(&nodes.Items[i]) })
 		if node.Pool != "" {
-			s.hosts[node.Name] = nodes.Items[i].Labels[corev1.LabelHostname]
+			if !o.place(s, &node, &nodes.Items[i], machines, now) {
+				continue
+			}
+			if node.Pool != "" {
+				s.hosts[node.Name] = nodes.Items[i].Labels[corev1.LabelHostname]
+			}
 		}
 		node.Requested = requested[node.Name]
 		s.nodes = append(s.nodes, node)
 	}
+	o.told.forget(s.departing)
 	return nil
+}
+
+// place says what a node with the label of a pool counts as: a node of that pool where a machine of the pool is that node, and else
+// one of no pool. Until the provider had the time to say so, false is returned, and the node counts as one that is not there.
+//
+// A node that is held already, and that no machine vouches for any more, is on its way out: its member keeps it until the pod there
+// has left, and nobody gets it.
+func (o *observer) place(s *seen, node *plan.Node, object *corev1.Node, machines *machines, now time.Time) bool {
+	machine, why := machines.of(object)
+	if machine != nil {
+		node.Leaving = node.Leaving || leaves(machine)
+		if node.Departure = departureOf(machine); node.Departure != nil {
+			s.departing[node.Name] = machine.UID
+			node.Departure.Told = o.told.has(node.Name, machine.UID) || s.recordsDeparture(node.Name, node.Pool)
+		}
+		return true
+	}
+	if s.holder(node.Name, node.Pool) != nil {
+		node.Leaving = true
+		return true
+	}
+	due := node.CreatedAt.Add(vouchAfter)
+	old := !now.Before(due)
+	s.strangers = append(s.strangers, stranger{name: node.Name, uid: object.UID, pool: node.Pool, why: why, told: old && node.Ready && !node.Leaving})
+	if !old {
+		s.wake(due)
+		return false
+	}
+	node.Pool = ""
+	return true
+}
+
+// holder is the member whose status lists a node as one of a pool that is held for it, nil for none.
+func (s *seen) holder(node, pool string) *entry {
+	if s.holders == nil {
+		s.holders = map[string]*entry{}
+		for _, e := range s.entries {
+			if e.member == nil {
+				continue
+			}
+			for i := range e.member.Status.Reservations {
+				r := &e.member.Status.Reservations[i]
+				for _, name := range r.Held {
+					s.holders[r.NodePool+"/"+name] = e
+				}
+			}
+		}
+	}
+	return s.holders[pool+"/"+node]
+}
+
+// wake makes sure that a pass comes when time alone changes what is seen.
+func (s *seen) wake(at time.Time) {
+	if s.next.IsZero() || at.Before(s.next) {
+		s.next = at
+	}
 }
 
 // lifecyclePrefix is that of the taints by which Kubernetes itself says that a node is not Ready.
 const lifecyclePrefix = "node.kubernetes.io/"
+
+// isStartup reports whether a taint is one that a node registers with and that is taken off when the node is ready for pods: by
+// the provider when it has seen the node, by a cloud's controller manager, by Cluster API, or by Karpenter.
+func isStartup(taint *corev1.Taint) bool {
+	switch taint.Key {
+	case v1alpha1.TaintRegistration, "node.cloudprovider.kubernetes.io/uninitialized", "node.cluster.x-k8s.io/uninitialized", "karpenter.sh/unregistered":
+		return true
+	default:
+		return false
+	}
+}
+
+// taintDisrupted is how Karpenter marks a node that it is about to delete.
+const taintDisrupted = "karpenter.sh/disrupted"
 
 func nodeOf(node *corev1.Node) plan.Node {
 	out := plan.Node{
@@ -408,8 +507,11 @@ func nodeOf(node *corev1.Node) plan.Node {
 	for i := range node.Spec.Taints {
 		taint := node.Spec.Taints[i]
 		switch {
-		case taint.Key == v1alpha1.TaintToBeDeleted:
+		case taint.Key == v1alpha1.TaintToBeDeleted, taint.Key == taintDisrupted:
 			out.Leaving = true
+		case isStartup(&taint):
+			// It is a node that is coming, whatever the pods tolerate, and no evidence about the nodes of its pool.
+			out.Ready = false
 		case strings.HasPrefix(taint.Key, lifecyclePrefix):
 			// A node with such a taint does not take pods yet, whatever its condition says. Cordoning has
 			// a field of its own.

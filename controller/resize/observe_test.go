@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
+	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
@@ -31,6 +32,7 @@ type lists struct {
 	jobs     []batchv1.Job
 	pods     []corev1.Pod
 	nodes    []corev1.Node
+	machines []v1alpha1.PoolMachine
 }
 
 func (l *lists) List(_ context.Context, into client.ObjectList, _ ...client.ListOption) error {
@@ -47,6 +49,8 @@ func (l *lists) List(_ context.Context, into client.ObjectList, _ ...client.List
 		into.Items = append(into.Items, l.pods...)
 	case *corev1.NodeList:
 		into.Items = append(into.Items, l.nodes...)
+	case *v1alpha1.PoolMachineList:
+		into.Items = append(into.Items, l.machines...)
 	default:
 		return fmt.Errorf("there is no list of %T", into)
 	}
@@ -78,7 +82,9 @@ func cluster(members, pools, nodes int) *lists {
 		node := corev1.Node{ObjectMeta: meta("", "node-%d", n)}
 		node.Labels = map[string]string{v1alpha1.LabelNodePool: fmt.Sprintf("pool-%d", n%pools)}
 		node.Status = corev1.NodeStatus{Capacity: capacity, Allocatable: capacity, Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}}
+		node.Spec.ProviderID = "cloud://" + node.Name
 		l.nodes = append(l.nodes, node)
+		l.machines = append(l.machines, machineOf(&node))
 	}
 	each := nodes * 9 / 10 / members
 	for m := range members {
@@ -110,18 +116,31 @@ func cluster(members, pools, nodes int) *lists {
 	return l
 }
 
+// machineOf is the machine that a node is.
+func machineOf(node *corev1.Node) v1alpha1.PoolMachine {
+	name := "machine-of-" + node.Name
+	return v1alpha1.PoolMachine{
+		ObjectMeta: metav1.ObjectMeta{Name: name, UID: types.UID(name), ResourceVersion: "1"},
+		Spec:       v1alpha1.PoolMachineSpec{NodePool: node.Labels[v1alpha1.LabelNodePool]},
+		Status:     v1alpha1.PoolMachineStatus{NodeName: node.Name, ProviderID: node.Spec.ProviderID},
+	}
+}
+
+// atNoon is a clock that stands still.
+func atNoon() *clocktesting.FakePassiveClock { return clocktesting.NewFakePassiveClock(noon) }
+
 // TestObserveAgain: what a second pass sees is what a new process would, whatever has changed in between.
 func TestObserveAgain(t *testing.T) {
 	t.Parallel()
 	l := cluster(3, 2, 20)
-	o := newObserver(l)
+	o := newObserver(l, atNoon())
 	same := func(what string) {
 		t.Helper()
 		again, err := o.observe(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		anew, err := newObserver(l).observe(t.Context())
+		anew, err := newObserver(l, atNoon()).observe(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -159,13 +178,13 @@ func BenchmarkObserve(b *testing.B) {
 		b.Run(name+"/first", func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := newObserver(l).observe(b.Context()); err != nil {
+				if _, err := newObserver(l, atNoon()).observe(b.Context()); err != nil {
 					b.Fatal(err)
 				}
 			}
 		})
 		b.Run(name+"/again", func(b *testing.B) {
-			o := newObserver(l)
+			o := newObserver(l, atNoon())
 			if _, err := o.observe(b.Context()); err != nil {
 				b.Fatal(err)
 			}

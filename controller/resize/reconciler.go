@@ -20,6 +20,7 @@ import (
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
@@ -63,6 +64,10 @@ type Reconciler struct {
 	Metrics *Metrics
 
 	observer *observer
+	// pace says when progress was last written.
+	pace *pace
+	// strangers are nodes that no machine vouches for.
+	strangers strangers
 	// writes are what this process has written and its caches may not have seen.
 	writes *writes
 	// faults are what was last said to be wrong with a MiniCluster, by its key.
@@ -71,7 +76,7 @@ type Reconciler struct {
 
 // SetupWithManager starts the reconciler with a manager.
 func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
-	r.observer, r.writes = newObserver(r.Client), newWrites()
+	r.begin()
 	all := handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []reconcile.Request {
 		return []reconcile.Request{everything}
 	})
@@ -83,15 +88,24 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 			RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](retryAfter, retryAfterMost),
 		})
 	for _, kind := range Kinds() {
-		build = build.Watches(kind, all)
+		var which []builder.WatchesOption
+		if _, is := kind.(*v1alpha1.PoolMachine); is {
+			which = append(which, builder.WithPredicates(machineChanged))
+		}
+		build = build.Watches(kind, all, which...)
 	}
 	return build.Complete(r)
+}
+
+// begin makes the reconciler one that remembers nothing.
+func (r *Reconciler) begin() {
+	r.observer, r.writes, r.pace, r.strangers = newObserver(r.Client, r.Clock), newWrites(), newPace(), strangers{}
 }
 
 // Kinds are the kinds of objects that a pass reads.
 func Kinds() []client.Object {
 	return []client.Object{
-		minicluster.New(), &v1alpha1.EnsembleMember{}, &v1alpha1.NodePool{}, &batchv1.Job{}, &corev1.Pod{}, &corev1.Node{},
+		minicluster.New(), &v1alpha1.EnsembleMember{}, &v1alpha1.NodePool{}, &v1alpha1.PoolMachine{}, &batchv1.Job{}, &corev1.Pod{}, &corev1.Node{},
 	}
 }
 
@@ -119,14 +133,15 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconc
 	// 4. Apply. The writes for one member are in order; those for different members concern different objects. What is
 	// given up is recorded before somebody else gets it.
 	givers, takers := split(seen, decisions.Members)
+	awaited := awaitedPools(decisions.Members)
 	for _, members := range [][]*plan.Decision{givers, takers} {
-		failures = append(failures, atOnce(len(members), func(i int) error { return r.apply(ctx, seen.entries[members[i].Key], members[i], seen.hosts) })...)
+		failures = append(failures, atOnce(len(members), func(i int) error {
+			return r.apply(ctx, seen, seen.entries[members[i].Key], members[i], awaited)
+		})...)
 	}
 	strays, next := r.letGo(ctx, seen.strays, started)
 	failures = append(failures, strays...)
-	if !next.IsZero() && (decisions.Next.IsZero() || next.Before(decisions.Next)) {
-		decisions.Next = next
-	}
+	next = soonest(next, seen.next, r.tellStrangers(ctx, seen, started), r.pace.forget(seen), decisions.Next)
 	r.Metrics.observePass(r.Clock.Since(started), seen, &decisions)
 
 	// 5. Say when to come again.
@@ -142,10 +157,21 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconc
 	case conflict:
 		r.Metrics.conflicts.Inc()
 		return reconcile.Result{RequeueAfter: retryAfter}, nil
-	case !decisions.Next.IsZero():
-		return reconcile.Result{RequeueAfter: max(decisions.Next.Sub(r.Clock.Now()), time.Millisecond)}, nil
+	case !next.IsZero():
+		return reconcile.Result{RequeueAfter: max(next.Sub(r.Clock.Now()), time.Millisecond)}, nil
 	}
 	return reconcile.Result{}, nil
+}
+
+// soonest is the first of some points in time of which a zero one is none.
+func soonest(times ...time.Time) time.Time {
+	var first time.Time
+	for _, t := range times {
+		if !t.IsZero() && (first.IsZero() || t.Before(first)) {
+			first = t
+		}
+	}
+	return first
 }
 
 // each takes errors apart that were joined.

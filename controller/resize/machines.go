@@ -1,0 +1,129 @@
+package resize
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
+)
+
+// vouchAfter is how old a node is before the lack of a machine that is this node means that it is a stranger: the provider writes
+// which node a machine has when it has seen the node, and its write may be seen later than the node.
+const vouchAfter = 30 * time.Second
+
+// machines are the PoolMachines that have a node. Anybody can put the label of a pool on a node; the provider alone writes these.
+type machines struct {
+	byNode map[string]*v1alpha1.PoolMachine
+	// others name a node that another one names too: a cloud may use the name of a node again, and a record keeps its own.
+	others map[string][]*v1alpha1.PoolMachine
+}
+
+func (o *observer) readMachines(ctx context.Context) (*machines, error) {
+	var list v1alpha1.PoolMachineList
+	if err := o.reader.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("list PoolMachines: %w", err)
+	}
+	m := &machines{byNode: make(map[string]*v1alpha1.PoolMachine, len(list.Items)), others: map[string][]*v1alpha1.PoolMachine{}}
+	for i := range list.Items {
+		machine := &list.Items[i]
+		switch name := machine.Status.NodeName; {
+		case name == "":
+		case m.byNode[name] == nil:
+			m.byNode[name] = machine
+		default:
+			m.others[name] = append(m.others[name], machine)
+		}
+	}
+	return m, nil
+}
+
+// of is the machine of a pool that is a node: one that has the node's name, its provider id and the pool of its label. Of several
+// it is one that stays. nil is for none; why says then what disagrees.
+func (m *machines) of(node *corev1.Node) (machine *v1alpha1.PoolMachine, why string) {
+	why = "no PoolMachine names it"
+	consider := func(other *v1alpha1.PoolMachine) {
+		switch pool := node.Labels[v1alpha1.LabelNodePool]; {
+		case other.Status.ProviderID != node.Spec.ProviderID:
+			why = fmt.Sprintf("PoolMachine %s has a node of this name with the provider id %q, and this one has %q", other.Name, other.Status.ProviderID, node.Spec.ProviderID)
+		case other.Spec.NodePool != pool:
+			why = fmt.Sprintf("PoolMachine %s is this node and belongs to NodePool %s", other.Name, other.Spec.NodePool)
+		case machine == nil || leaves(machine):
+			machine = other
+		}
+	}
+	if first := m.byNode[node.Name]; first != nil {
+		consider(first)
+	}
+	for _, other := range m.others[node.Name] {
+		consider(other)
+	}
+	return machine, why
+}
+
+// leaves reports whether a machine goes or is gone, so that its node is of no use to whoever does not have a pod there yet.
+func leaves(machine *v1alpha1.PoolMachine) bool {
+	return machine.DeletionTimestamp != nil || machine.Status.LeavingAt != nil || machine.Status.Failure != nil
+}
+
+// departureOf is the end of a machine that nobody here has asked for, nil for none.
+func departureOf(machine *v1alpha1.PoolMachine) *plan.Departure {
+	switch status := &machine.Status; {
+	case status.Failure != nil:
+		return &plan.Departure{Failure: cmp.Or(status.Failure.Message, "the cloud does not say how")}
+	case status.LeavingAt != nil:
+		return &plan.Departure{At: status.LeavingAt.Time}
+	default:
+		return nil
+	}
+}
+
+// StripMachine keeps of a PoolMachine in the cache what a pass reads.
+func StripMachine(object any) (any, error) {
+	machine, ok := object.(*v1alpha1.PoolMachine)
+	if !ok {
+		return object, nil
+	}
+	stripped := &v1alpha1.PoolMachine{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: machine.Name, UID: machine.UID, ResourceVersion: machine.ResourceVersion, DeletionTimestamp: machine.DeletionTimestamp,
+		},
+		Spec: v1alpha1.PoolMachineSpec{NodePool: machine.Spec.NodePool},
+		Status: v1alpha1.PoolMachineStatus{
+			ProviderID: machine.Status.ProviderID, NodeName: machine.Status.NodeName, LeavingAt: machine.Status.LeavingAt, Failure: machine.Status.Failure,
+		},
+	}
+	return stripped, nil
+}
+
+// machineChanged lets those events of PoolMachines through by which a pass would see something else: how far a machine is in its
+// boot is told by its node.
+var machineChanged = predicate.Funcs{
+	CreateFunc: func(e event.CreateEvent) bool { return named(e.Object) },
+	UpdateFunc: func(e event.UpdateEvent) bool {
+		before, isBefore := e.ObjectOld.(*v1alpha1.PoolMachine)
+		after, isAfter := e.ObjectNew.(*v1alpha1.PoolMachine)
+		if !isBefore || !isAfter {
+			return true
+		}
+		a, b := &before.Status, &after.Status
+		return a.ProviderID != b.ProviderID || a.NodeName != b.NodeName || leaves(before) != leaves(after) ||
+			!equality.Semantic.DeepEqual(a.LeavingAt, b.LeavingAt) || !equality.Semantic.DeepEqual(a.Failure, b.Failure)
+	},
+	DeleteFunc: func(e event.DeleteEvent) bool { return named(e.Object) },
+}
+
+// named reports whether a machine has a node; of others a pass sees nothing.
+func named(object client.Object) bool {
+	machine, is := object.(*v1alpha1.PoolMachine)
+	return !is || machine.Status.NodeName != ""
+}
