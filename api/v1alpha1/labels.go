@@ -9,8 +9,17 @@ const (
 	// spec.pod.labels of a MiniCluster when that is created; the policy that adds SchedulingGate selects it.
 	LabelMember = Group + "/member"
 
+	// LabelMemberPoolPrefix begins the keys of the labels of an EnsembleMember that say, each with the name of a NodePool, where it may
+	// have reservations. The controller sets them before it claims a node there: by them the provider finds the members that may hold
+	// a node without reading all of them.
+	LabelMemberPoolPrefix = "nodepool." + Group + "/"
+
 	// LabelMachine on an object that a launcher has made, such as a KwokInstance, is the name of the PoolMachine.
 	LabelMachine = Group + "/machine"
+
+	// AnnotationAdopted on a PoolMachine is the provider id of the instance that it is the record of, where that was found and
+	// not ordered.
+	AnnotationAdopted = Group + "/adopted"
 
 	// AnnotationNodePools on a MiniCluster is the user's way in: a comma-separated list of NodePool
 	// names in order of preference. A MiniCluster that has it is managed, one that has it not is left alone.
@@ -66,6 +75,9 @@ const (
 	// It tells the provider's taint from one that Cluster Autoscaler put there.
 	AnnotationReleasing = Group + "/releasing"
 )
+
+// MemberPoolLabel is the key of the label of members that may have reservations in a pool.
+func MemberPoolLabel(pool string) string { return LabelMemberPoolPrefix + pool }
 
 // SchedulingGate keeps the scheduler, and Cluster Autoscaler, from looking at a pod of a managed MiniCluster until the
 // controller has nodes for it and takes the gate away.

@@ -13,6 +13,7 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/process"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/serving"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/tracing"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/machine"
 )
 
 // version is set by the linker.
@@ -24,6 +25,7 @@ type Config struct {
 	TLS             TLSConfig
 	AnnounceTimeout time.Duration
 	MaxStaleness    time.Duration
+	Waits           machine.Waits
 	Limits          serving.Limits
 	// ExpanderAddress is where the expander is served, empty for nowhere; ExpanderBytes the size of its largest request.
 	ExpanderAddress string
@@ -57,6 +59,13 @@ func command() *cobra.Command {
 		"how long a release waits for Cluster Autoscaler to ask for the lowered least size, before it is taken not to be running")
 	flags.DurationVar(&config.MaxStaleness, "max-staleness", 30*time.Second,
 		"how long the API server may be out of reach before Cluster Autoscaler is no longer answered from memory")
+	flags.DurationVar(&config.Waits.Call, "launcher-call-timeout", 5*time.Minute, "how long one call of a cloud may take")
+	flags.DurationVar(&config.Waits.Consistency, "consistency-window", 5*time.Minute,
+		"how long a machine that its cloud does not list may exist all the same, and one that no record tells of may be about to get its record")
+	flags.DurationVar(&config.Waits.EndAgain, "end-machine-again-after", 2*time.Minute, "how long after a machine was told to go it is told again")
+	flags.DurationVar(&config.Waits.EndAlarm, "end-machine-alarm-after", 10*time.Minute, "how long after that an event and a metric say that it hangs")
+	flags.DurationVar(&config.Waits.Sweep, "orphan-sweep-interval", 10*time.Minute,
+		"how often machines are looked for that no record tells of; the first look after a start only tells")
 	config.Limits.AddFlags(flags)
 	flags.StringVar(&config.ExpanderAddress, "expander-address", ":8087",
 		"address to serve Cluster Autoscaler's gRPC expander on, which asks for no client certificate; empty for nowhere")
@@ -70,6 +79,9 @@ func (c *Config) validate(given func(flag string) bool) error {
 	switch {
 	case c.MaxStaleness < time.Second:
 		return fmt.Errorf("--max-staleness is %s; it must be at least 1s", c.MaxStaleness)
+	case c.Waits.Shortest() < time.Second:
+		return fmt.Errorf("--launcher-call-timeout, --consistency-window, --end-machine-again-after, --end-machine-alarm-after and "+
+			"--orphan-sweep-interval must be at least 1s; one is %s", c.Waits.Shortest())
 	case c.AnnounceTimeout < 0:
 		return fmt.Errorf("--release-announce-timeout is %s; it must not be negative", c.AnnounceTimeout)
 	case c.ExpanderBytes < 1<<20:

@@ -10,6 +10,9 @@ import (
 	"github.com/go-logr/logr"
 	"google.golang.org/grpc"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -23,8 +26,11 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/tracing"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/expander"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/externalgrpc"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/machines/kwok"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/launch"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/launch/kwok"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/machine"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/pool"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/record"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/server"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/server/wire"
 )
@@ -47,11 +53,16 @@ func run(ctx context.Context, config *Config) error {
 	if err := pool.AddIndexes(ctx, mgr.GetFieldIndexer()); err != nil {
 		return err
 	}
-	backend, err := kwok.New(ctx, mgr)
+	if err := oldMachines(ctx, mgr.GetAPIReader()); err != nil {
+		return err
+	}
+	observer, err := observe(ctx, mgr)
 	if err != nil {
 		return err
 	}
-	if err := metrics.Registry.Register(&pool.Collector{Pools: mgr.GetClient(), Backend: backend, Log: mgr.GetLogger()}); err != nil {
+	if err := metrics.Registry.Register(&pool.Collector{
+		Pools: mgr.GetClient(), Machines: observer.Store, Log: mgr.GetLogger(), Alarm: config.Waits.EndAlarm, Clock: clock.RealClock{},
+	}); err != nil {
 		return fmt.Errorf("register the metrics of NodePools: %w", err)
 	}
 	measures, err := pool.NewMetrics(metrics.Registry)
@@ -61,36 +72,86 @@ func run(ctx context.Context, config *Config) error {
 	if err := watches.Register(metrics.Registry); err != nil {
 		return err
 	}
-	observer := &pool.Observer{Cached: mgr.GetClient(), Live: mgr.GetAPIReader(), Backend: backend}
-	recorder := mgr.GetEventRecorder(name)
-	if err := (&pool.Reconciler{
-		Client: mgr.GetClient(), Observer: observer, Backend: backend, Events: recorder,
-		Clock: clock.RealClock{}, AnnounceTimeout: config.AnnounceTimeout, Metrics: measures,
-	}).SetupWithManager(mgr, &v1alpha1.KwokMachine{}); err != nil {
-		return fmt.Errorf("set up the NodePool controller: %w", err)
+	if err := reconcile(mgr, config, observer, measures); err != nil {
+		return err
 	}
-	boot := &kwok.Boot{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Events: recorder, Clock: clock.RealClock{}}
-	if err := boot.SetupWithManager(mgr); err != nil {
-		return fmt.Errorf("set up the boot of kwok machines: %w", err)
-	}
-	if err := serve(ctx, mgr, watches, config, observer, backend, measures); err != nil {
+	if err := serve(ctx, mgr, watches, config, observer, measures); err != nil {
 		return err
 	}
 	mgr.GetLogger().Info("Starting", "version", version, "leaderElection", config.LeaderElect)
 	return mgr.Start(ctx)
 }
 
+// observe is what the reconcilers and the server look at.
+func observe(ctx context.Context, mgr manager.Manager) (*pool.Observer, error) {
+	store, err := record.New(ctx, mgr)
+	if err != nil {
+		return nil, err
+	}
+	simulated, err := kwok.New(ctx, mgr)
+	if err != nil {
+		return nil, err
+	}
+	// Instances are marked with it, so that two clusters that have a pool of one name in one account do not take each other's.
+	var system corev1.Namespace
+	if err := mgr.GetAPIReader().Get(ctx, client.ObjectKey{Name: metav1.NamespaceSystem}, &system); err != nil {
+		return nil, fmt.Errorf("get the namespace %s, whose UID tells clusters apart: %w", metav1.NamespaceSystem, err)
+	}
+	return &pool.Observer{
+		Cached: mgr.GetClient(), Live: mgr.GetAPIReader(), Store: store, Launchers: &launch.Launchers{Kwok: simulated}, Cluster: string(system.UID),
+	}, nil
+}
+
+// reconcile adds the loops to the manager.
+func reconcile(mgr manager.Manager, config *Config, observer *pool.Observer, measures *pool.Metrics) error {
+	recorder := mgr.GetEventRecorder(name)
+	if err := (&pool.Reconciler{
+		Client: mgr.GetClient(), Observer: observer, Events: recorder,
+		Clock: clock.RealClock{}, AnnounceTimeout: config.AnnounceTimeout, Metrics: measures,
+	}).SetupWithManager(mgr); err != nil {
+		return fmt.Errorf("set up the NodePool controller: %w", err)
+	}
+	if err := (&machine.Reconciler{
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Store: observer.Store, Launchers: observer.Launchers, Events: recorder,
+		Clock: clock.RealClock{}, Cluster: observer.Cluster, Waits: config.Waits, Log: mgr.GetLogger().WithName("machine"),
+	}).SetupWithManager(mgr); err != nil {
+		return fmt.Errorf("set up the PoolMachine controller: %w", err)
+	}
+	boot := &kwok.Boot{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Events: recorder, Clock: clock.RealClock{}}
+	if err := boot.SetupWithManager(mgr); err != nil {
+		return fmt.Errorf("set up the boot of simulated machines: %w", err)
+	}
+	return nil
+}
+
+// oldMachines refuses to run beside machines of the kind that PoolMachine has taken the place of: nothing real stands behind them,
+// so that there is nothing to convert, and their nodes would be nobody's.
+func oldMachines(ctx context.Context, live client.Reader) error {
+	old := &metav1.PartialObjectMetadataList{}
+	old.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("KwokMachineList"))
+	switch err := live.List(ctx, old, client.Limit(1)); {
+	case meta.IsNoMatchError(err), apierrors.IsNotFound(err), apierrors.IsForbidden(err):
+		return nil
+	case err != nil:
+		return fmt.Errorf("look for KwokMachines: %w", err)
+	case len(old.Items) == 0:
+		return nil
+	}
+	return errors.New("there are KwokMachines, the simulated machines of an earlier version, which this one does not take over: " +
+		"delete the NodePools with that version first, then the CustomResourceDefinition kwokmachines.autoscaling.flux-framework.org")
+}
+
 // serve adds the gRPC server and the probes to the manager.
-func serve(ctx context.Context, mgr manager.Manager, watches *process.Watches, config *Config, observer *pool.Observer, backend *kwok.Backend, measures *pool.Metrics) error {
+func serve(ctx context.Context, mgr manager.Manager, watches *process.Watches, config *Config, observer *pool.Observer, measures *pool.Metrics) error {
 	log := mgr.GetLogger()
-	synced := process.NewSynced(mgr.GetCache(), &v1alpha1.NodePool{}, &v1alpha1.EnsembleMember{}, &v1alpha1.KwokMachine{}, &corev1.Node{}, &corev1.Pod{})
+	synced := process.NewSynced(mgr.GetCache(), &v1alpha1.NodePool{}, &v1alpha1.EnsembleMember{}, &v1alpha1.PoolMachine{}, &v1alpha1.KwokInstance{}, &corev1.Node{}, &corev1.Pod{})
 	// Often enough that one lost answer does not count.
 	contact, err := process.NewContact(mgr, config.MaxStaleness/3, metrics.Registry)
 	if err != nil {
 		return err
 	}
 	provider, err := server.New(ctx, server.Options{
-		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Cache: mgr.GetCache(), Observer: observer, Backend: backend,
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Cache: mgr.GetCache(), Observer: observer,
 		Events: mgr.GetEventRecorder(name), Log: log.WithName("cloudprovider"), Clock: clock.RealClock{}, Metrics: measures, Trust: func() error {
 			if !synced.Is() {
 				return errors.New("the caches of the provider are not filled yet")

@@ -117,7 +117,7 @@ type Launcher interface {
 	List(ctx context.Context, pool *Pool) ([]Instance, error)
 
 	// Terminate ends instances, or lets go what is kept of those that have ended, and returns how that went for each: nil where
-	// it was asked for. One that is gone is done. An instance with nothing but Machine is the one that was launched for that record,
+	// it was asked for and is under way, ErrGone where there is no such instance, or no more. An instance with nothing but Machine is the one that was launched for that record,
 	// if there is one.
 	Terminate(ctx context.Context, pool *Pool, instances []Instance) []error
 

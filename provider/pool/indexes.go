@@ -12,7 +12,6 @@ import (
 
 // Indexes of the cache. They keep a pass over one pool from touching what belongs to others.
 const (
-	indexNodePool   = "nodePool"
 	indexNodeName   = "spec.nodeName"
 	indexReservedIn = "status.reservations.nodePool"
 )
@@ -24,9 +23,6 @@ func AddIndexes(ctx context.Context, indexer client.FieldIndexer) error {
 		field  string
 		values client.IndexerFunc
 	}{
-		{&corev1.Node{}, indexNodePool, func(o client.Object) []string {
-			return present(o.GetLabels()[v1alpha1.LabelNodePool])
-		}},
 		{&corev1.Pod{}, indexNodeName, func(o client.Object) []string {
 			if pod, ok := o.(*corev1.Pod); ok {
 				return present(pod.Spec.NodeName)

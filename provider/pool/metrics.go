@@ -8,11 +8,12 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/machines"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/nodegroup"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/record"
 )
 
 // prefix of the names of the metrics of a pool, and the label that says which one.
@@ -21,11 +22,20 @@ const (
 	labelPool = "nodepool"
 )
 
+// Machines are what a Collector counts.
+type Machines interface {
+	// List is what is known of the machines of a pool.
+	List(ctx context.Context, pool string, freshness record.Freshness) ([]nodegroup.Machine, error)
+}
+
 // Collector tells Prometheus how the NodePools are, from the cache, when it asks. Every replica tells the same.
 type Collector struct {
-	Pools   client.Reader
-	Backend machines.Backend
-	Log     logr.Logger
+	Pools    client.Reader
+	Machines Machines
+	Log      logr.Logger
+	// Alarm is how long a machine may take to go, by Clock, before it counts as hanging.
+	Alarm time.Duration
+	Clock clock.PassiveClock
 }
 
 var _ prometheus.Collector = (*Collector)(nil)
@@ -58,12 +68,17 @@ var machinesByState = prometheus.NewDesc(prefix+"machines",
 	"Machines by state: ordered (the target calls for it, and it does not exist yet), booting, running (its node has registered), failed, deleting.",
 	[]string{labelPool, "state"}, nil)
 
+// machinesHanging is the gauge of machines that do not go.
+var machinesHanging = prometheus.NewDesc(prefix+"machines_hanging",
+	"Machines that were told to go longer ago than --end-machine-alarm-after and are still there, and paid for.", []string{labelPool}, nil)
+
 // Describe implements prometheus.Collector.
 func (c *Collector) Describe(out chan<- *prometheus.Desc) {
 	for _, g := range gauges() {
 		out <- g.description
 	}
 	out <- machinesByState
+	out <- machinesHanging
 }
 
 // Collect implements prometheus.Collector.
@@ -82,11 +97,12 @@ func (c *Collector) Collect(out chan<- prometheus.Metric) {
 		}
 	}
 	for i := range pools.Items {
-		counts, err := c.count(ctx, &pools.Items[i])
+		counts, hanging, err := c.count(ctx, &pools.Items[i])
 		if err != nil {
 			c.Log.Error(err, "Cannot list machines for the metrics", "nodePool", pools.Items[i].Name)
 			continue
 		}
+		out <- prometheus.MustNewConstMetric(machinesHanging, prometheus.GaugeValue, float64(hanging), pools.Items[i].Name)
 		for state, count := range counts {
 			out <- prometheus.MustNewConstMetric(machinesByState, prometheus.GaugeValue, float64(count), pools.Items[i].Name, state)
 		}
@@ -94,32 +110,35 @@ func (c *Collector) Collect(out chan<- prometheus.Metric) {
 }
 
 // count counts the machines of a pool by state. Every state is there, so that a sum over time has no gaps.
-func (c *Collector) count(ctx context.Context, p *v1alpha1.NodePool) (map[string]int, error) {
-	all, err := c.Backend.List(ctx, p.Name, machines.Cached)
+func (c *Collector) count(ctx context.Context, p *v1alpha1.NodePool) (counts map[string]int, hanging int, err error) {
+	all, err := c.Machines.List(ctx, p.Name, record.Cached)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	going, failed := setOf(p.Spec.MachinesToDelete), setOf(p.Status.FailedMachines)
-	counts := map[string]int{"booting": 0, "running": 0, "failed": 0, "deleting": 0}
+	counts = map[string]int{"booting": 0, "running": 0, "failed": 0, "deleting": 0}
 	live := 0
 	for i := range all {
 		m := &all[i]
 		state := "booting"
 		switch {
-		case going[m.Name]:
+		case going[m.Name] || !m.Going.IsZero():
 			state = "deleting"
 		case m.Failure != nil || failed[m.Name]:
 			state = "failed"
 		case m.Registered:
 			state = "running"
 		}
-		if !going[m.Name] {
+		if state != "deleting" {
 			live++
 		}
 		counts[state]++
+		if !m.Going.IsZero() && c.Clock.Since(m.Going) > c.Alarm {
+			hanging++
+		}
 	}
 	counts["ordered"] = max(0, int(p.Spec.Replicas)-live)
-	return counts, nil
+	return counts, hanging, nil
 }
 
 // Decider is who has decided that machines go.

@@ -16,13 +16,13 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/machines"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/launch"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/nodegroup"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/record"
 )
 
 // Observer turns objects into the plain values that package nodegroup plans with.
@@ -30,13 +30,17 @@ type Observer struct {
 	// Cached reads from memory and has the indexes of AddIndexes.
 	Cached client.Reader
 	// Live reads from the API server.
-	Live    client.Reader
-	Backend machines.Backend
+	Live client.Reader
+	// Store has the records of machines, and nodes.
+	Store *record.Store
+	// Launchers say what the clouds can; Cluster is what they know the cluster by.
+	Launchers *launch.Launchers
+	Cluster   string
 }
 
 // Observe is everything that is known of a pool.
 func (o *Observer) Observe(ctx context.Context, pool *v1alpha1.NodePool) (*nodegroup.Group, error) {
-	group, err := o.Machines(ctx, pool, machines.Cached)
+	group, err := o.Machines(ctx, pool, record.Cached)
 	if err != nil {
 		return nil, err
 	}
@@ -46,16 +50,16 @@ func (o *Observer) Observe(ctx context.Context, pool *v1alpha1.NodePool) (*nodeg
 	if group.Reservations, err = o.cachedReservations(ctx, pool.Name); err != nil {
 		return nil, err
 	}
-	var nodes corev1.NodeList
-	if err := o.Cached.List(ctx, &nodes, client.MatchingFields{indexNodePool: pool.Name}, client.UnsafeDisableDeepCopy); err != nil {
-		return nil, fmt.Errorf("list the nodes of NodePool %s: %w", pool.Name, err)
-	}
-	byProviderID := make(map[string]*corev1.Node, len(nodes.Items))
-	for i := range nodes.Items {
-		byProviderID[nodes.Items[i].Spec.ProviderID] = &nodes.Items[i]
+	if launcher, err := o.Launchers.For(&pool.Spec.Machines); err == nil {
+		traits := launcher.Traits(&launch.Pool{Cluster: o.Cluster, Name: pool.Name, Machines: pool.Spec.Machines})
+		group.CanBeAtomic, group.ReplaceAfter = traits.Atomic, traits.ReplaceAfter
 	}
 	for i := range group.Machines {
-		node := byProviderID[group.Machines[i].ProviderID]
+		machine := &group.Machines[i]
+		node, err := o.Store.NodeOf(machine)
+		if err != nil {
+			return nil, err
+		}
 		if node == nil {
 			continue
 		}
@@ -63,30 +67,66 @@ func (o *Observer) Observe(ctx context.Context, pool *v1alpha1.NodePool) (*nodeg
 		if err := o.Cached.List(ctx, &pods, client.MatchingFields{indexNodeName: node.Name}, client.UnsafeDisableDeepCopy); err != nil {
 			return nil, fmt.Errorf("list the pods on node %s: %w", node.Name, err)
 		}
-		group.Machines[i].Node = nodeOf(node, pods.Items)
+		machine.Node = nodeOf(node, pods.Items)
+		// What the record will say in a moment.
+		machine.Node.Reserved = machine.Node.Reserved || machine.Purpose == v1alpha1.PurposeReservation
 	}
 	return group, nil
 }
 
-// Machines is what is known of a pool without its nodes and reservations, which is all that most requests
-// of Cluster Autoscaler need.
-func (o *Observer) Machines(ctx context.Context, pool *v1alpha1.NodePool, freshness machines.Freshness) (*nodegroup.Group, error) {
+// Machines is what is known of a pool without its reservations and what is on its nodes, which is all that most requests of Cluster
+// Autoscaler need.
+func (o *Observer) Machines(ctx context.Context, pool *v1alpha1.NodePool, freshness record.Freshness) (*nodegroup.Group, error) {
 	group := GroupOf(pool)
 	var err error
-	if group.Machines, err = o.Backend.List(ctx, pool.Name, freshness); err != nil {
+	if group.Machines, err = o.Store.List(ctx, pool.Name, freshness); err != nil {
 		return nil, err
 	}
-	// Names are claimed before they are used, so a machine beyond the claim means that the claim is not known yet.
 	for i := range group.Machines {
-		group.Ordered = max(group.Ordered, nodegroup.Number(pool.Name, group.Machines[i].Name)+1)
+		machine := &group.Machines[i]
+		// Names are claimed before they are used, so a machine beyond the claim means that the claim is not known yet.
+		group.Ordered = max(group.Ordered, nodegroup.Number(pool.Name, machine.Name)+1)
+		if freshness == record.Live && !machine.Registered {
+			// The record tells of a node a moment after it came, and that moment counts where a target is lowered.
+			node, err := o.Store.NodeOf(machine)
+			if err != nil {
+				return nil, err
+			}
+			machine.Registered = node != nil
+		}
 	}
 	return group, nil
 }
 
-// Reservations adds the reservations to what Machines knows.
-func (o *Observer) Reservations(ctx context.Context, group *nodegroup.Group) (err error) {
-	group.Reservations, err = o.cachedReservations(ctx, group.Name)
+// Reservations adds the reservations to what Machines knows. Live ones are needed before a node goes.
+func (o *Observer) Reservations(ctx context.Context, group *nodegroup.Group, freshness record.Freshness) (err error) {
+	if group.Reservations, err = o.cachedReservations(ctx, group.Name); err != nil || freshness == record.Cached {
+		return err
+	}
+	live, err := o.liveReservations(ctx, group.Name)
+	group.Reservations = merge(group.Reservations, live)
 	return err
+}
+
+// merge is what is cached with what is live in its place: a member that the API server does not name, because it is not marked with
+// the pool yet or has just given up its claim, keeps what the cache says until that has caught up.
+func merge(cached, live []nodegroup.Reservation) []nodegroup.Reservation {
+	known := make(map[string]bool, len(live))
+	for i := range live {
+		known[live[i].Member] = true
+	}
+	out := slices.Clone(live)
+	for i := range cached {
+		if !known[cached[i].Member] {
+			out = append(out, cached[i])
+		}
+	}
+	return out
+}
+
+// liveReservations are the claims on a pool as the API server itself has them: of the members that are marked with the pool.
+func (o *Observer) liveReservations(ctx context.Context, pool string) ([]nodegroup.Reservation, error) {
+	return reservations(ctx, o.Live, pool, client.HasLabels{v1alpha1.MemberPoolLabel(pool)})
 }
 
 // GroupOf is what the NodePool object itself says.
@@ -134,10 +174,7 @@ func reservations(ctx context.Context, reader client.Reader, pool string, option
 		for j := range member.Status.Reservations {
 			r := &member.Status.Reservations[j]
 			if r.NodePool == pool {
-				out = append(out, nodegroup.Reservation{
-					Member: client.ObjectKeyFromObject(member).String(),
-					Nodes:  r.Nodes, Occupied: r.Occupied, Held: r.Held,
-				})
+				out = append(out, reservationOf(member, r))
 			}
 		}
 	}
@@ -145,24 +182,42 @@ func reservations(ctx context.Context, reader client.Reader, pool string, option
 	return out, nil
 }
 
+// reservationOf is the claim of a member on a pool.
+func reservationOf(member *v1alpha1.EnsembleMember, r *v1alpha1.Reservation) nodegroup.Reservation {
+	out := nodegroup.Reservation{
+		Member: client.ObjectKeyFromObject(member).String(),
+		Nodes:  r.Nodes, Occupied: r.Occupied, Held: r.Held,
+		AllOrNothing: member.Spec.GrowthPolicy != v1alpha1.GrowthBestEffort && member.Spec.GrowthPolicy != v1alpha1.GrowthGreedy,
+		Domain:       member.Status.TopologyDomain,
+		Since:        member.CreationTimestamp.Time,
+	}
+	if growth := member.Status.Growth; growth != nil {
+		out.Since = growth.Since.Time
+		out.Claim = string(member.UID) + "-" + strconv.FormatInt(growth.Since.UnixMicro(), 10)
+	}
+	return out
+}
+
 // StillReleasable are those of the named machines that the API server itself, not a cache, says may go:
 // their nodes carry our taint, so that no pod has come since, hold no pod, and are held by nobody.
-func (o *Observer) StillReleasable(ctx context.Context, pool string, names []string, registered map[string]bool) ([]string, error) {
-	reservations, err := reservations(ctx, o.Live, pool)
+func (o *Observer) StillReleasable(ctx context.Context, group *nodegroup.Group, names []string) ([]string, error) {
+	live, err := o.liveReservations(ctx, group.Name)
 	if err != nil {
 		return nil, err
 	}
 	held := map[string]bool{}
-	for i := range reservations {
-		for _, name := range reservations[i].Held {
-			held[name] = true
+	for _, reservation := range merge(group.Reservations, live) {
+		for _, node := range reservation.Held {
+			held[node] = true
 		}
+	}
+	machines := make(map[string]*nodegroup.Machine, len(group.Machines))
+	for i := range group.Machines {
+		machines[group.Machines[i].Name] = &group.Machines[i]
 	}
 	free := make([]bool, len(names))
 	failures := atOnce(len(names), func(i int) (err error) {
-		if !held[names[i]] {
-			free[i], err = o.free(ctx, names[i], registered[names[i]])
-		}
+		free[i], err = o.free(ctx, machines[names[i]], held)
 		return err
 	})
 	if err := errors.Join(failures...); err != nil {
@@ -177,21 +232,31 @@ func (o *Observer) StillReleasable(ctx context.Context, pool string, names []str
 	return out, nil
 }
 
-func (o *Observer) free(ctx context.Context, name string, registered bool) (bool, error) {
-	var node corev1.Node
-	err := o.Live.Get(ctx, client.ObjectKey{Name: name}, &node)
+// free reports whether the API server itself says that nobody uses the node of a machine. Of one that has not registered the
+// record says so: a node that comes all the same is looked at before its machine is ended. What is unknown is not free: a node that
+// was seen and is not there now is no proof of anything.
+func (o *Observer) free(ctx context.Context, m *nodegroup.Machine, held map[string]bool) (bool, error) {
 	switch {
-	case apierrors.IsNotFound(err):
-		return true, nil
-	case err != nil:
-		return false, fmt.Errorf("get Node %s: %w", name, err)
-	case !registered:
-		// It has registered in the meantime and is looked at anew.
+	case m == nil:
 		return false, nil
-	case !releasing(&node):
+	case m.Node == nil && (m.Registered || m.NodeName != ""):
+		return false, nil
+	case m.Node == nil:
+		node, err := o.Store.NodeOf(m)
+		return node == nil, err
+	case held[m.Node.Name]:
 		return false, nil
 	}
-	used, err := o.used(ctx, name)
+	var node corev1.Node
+	switch err := o.Live.Get(ctx, client.ObjectKey{Name: m.Node.Name}, &node); {
+	case apierrors.IsNotFound(err):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("get Node %s: %w", m.Node.Name, err)
+	case node.Spec.ProviderID != m.ProviderID, !record.Releasing(&node):
+		return false, nil
+	}
+	used, err := o.used(ctx, node.Name)
 	return !used, err
 }
 
@@ -201,7 +266,7 @@ func (o *Observer) used(ctx context.Context, node string) (bool, error) {
 	if err := o.Live.List(ctx, &pods, client.MatchingFieldsSelector{Selector: fields.OneTermEqualSelector(indexNodeName, node)}); err != nil {
 		return false, fmt.Errorf("list the pods on node %s: %w", node, err)
 	}
-	return countPods(pods.Items) > 0, nil
+	return record.CountPods(pods.Items) > 0, nil
 }
 
 func nodeOf(node *corev1.Node, pods []corev1.Pod) *nodegroup.Node {
@@ -209,10 +274,10 @@ func nodeOf(node *corev1.Node, pods []corev1.Pod) *nodegroup.Node {
 		Name:      node.Name,
 		CreatedAt: node.CreationTimestamp.Time,
 		Cordoned:  node.Spec.Unschedulable,
-		Releasing: releasing(node),
+		Releasing: record.Releasing(node),
 		Reserved:  node.Annotations[v1alpha1.AnnotationReserved] == "true",
 		HeldBy:    node.Annotations[v1alpha1.AnnotationHeldBy],
-		Pods:      countPods(pods),
+		Pods:      record.CountPods(pods),
 	}
 	out.Untainted = node.Annotations[v1alpha1.AnnotationReleasing] != "" && !out.Releasing
 	if said := node.Annotations[v1alpha1.AnnotationGivenUp]; said != "" {
@@ -234,44 +299,6 @@ func nodeOf(node *corev1.Node, pods []corev1.Pod) *nodegroup.Node {
 	if !out.Ready {
 		out.NotReadySince = since.Time
 	}
-	out.Leaving = node.DeletionTimestamp != nil || (toBeDeleted(node) && !out.Releasing)
+	out.Leaving = record.Leaving(node)
 	return out
-}
-
-// releasing reports whether the provider has tainted a node for release. A Cluster Autoscaler that has just
-// started removes such taints; the annotation then stands alone and does not count. Nor does it for a taint that was put
-// there at another time, which is Cluster Autoscaler's own.
-func releasing(node *corev1.Node) bool {
-	said := node.Annotations[v1alpha1.AnnotationReleasing]
-	if said == "" {
-		return false
-	}
-	at, err := time.Parse(time.RFC3339, said)
-	return err == nil && slices.ContainsFunc(node.Spec.Taints, func(t corev1.Taint) bool {
-		return t.Key == v1alpha1.TaintToBeDeleted && t.Value == toBeDeletedValue(at)
-	})
-}
-
-// toBeDeletedValue is the value of the taint that is put on a node at a time, the seconds since 1970, as Cluster Autoscaler
-// writes it.
-func toBeDeletedValue(at time.Time) string { return strconv.FormatInt(at.Unix(), 10) }
-
-func toBeDeleted(node *corev1.Node) bool {
-	return slices.ContainsFunc(node.Spec.Taints, func(t corev1.Taint) bool { return t.Key == v1alpha1.TaintToBeDeleted })
-}
-
-// countPods counts the pods that keep a node from being empty.
-func countPods(pods []corev1.Pod) int {
-	count := 0
-	for i := range pods {
-		pod := &pods[i]
-		ended := pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
-		_, mirror := pod.Annotations[corev1.MirrorPodAnnotationKey]
-		owner := metav1.GetControllerOf(pod)
-		daemon := owner != nil && owner.Kind == "DaemonSet"
-		if !ended && !mirror && !daemon {
-			count++
-		}
-	}
-	return count
 }

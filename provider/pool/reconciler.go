@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -19,8 +19,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/machines"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/nodegroup"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/record"
 )
 
 // errStale ends a pass that was planned from a cache which is behind.
@@ -33,11 +33,18 @@ const restFactor = 9
 // staleRetry is how long a pass that found the cache behind waits if no event comes first.
 const staleRetry = 100 * time.Millisecond
 
-// Reconciler brings the machines of pools to what their specs and reservations say.
+// poolsAtOnce is how many pools are looked at at a time. Each waits for the API server most of its time.
+const poolsAtOnce = 8
+
+// togetherWithin is how long what only people read of a status is held back, so that the nodes of a growth, which come one after
+// the other, are not told one by one.
+const togetherWithin = 500 * time.Millisecond
+
+// Reconciler brings the records of machines to what the specs of pools and the reservations say. It calls no cloud: package machine
+// brings to pass what the records say.
 type Reconciler struct {
 	Client   client.Client
 	Observer *Observer
-	Backend  machines.Backend
 	Events   events.EventRecorder
 	Clock    clock.PassiveClock
 	// AnnounceTimeout is how long a release waits for Cluster Autoscaler to ask for the least size.
@@ -45,23 +52,21 @@ type Reconciler struct {
 	// Metrics may be nil.
 	Metrics *Metrics
 
-	// written has the resource version of each NodePool that this process has written and not yet seen in its cache. There
-	// is one pass at a time.
-	written map[string]string
-	// rested is when the next pass of each pool may begin.
-	rested map[string]time.Time
+	written record.Written
+	mu      sync.Mutex
+	// rested is when the next pass of each pool may begin, told when its status was written last.
+	rested, told map[string]time.Time
 }
 
-// SetupWithManager starts the reconciler with a manager. machine is an object of the backend's kind, whose
-// events concern the pool that their label names.
-func (r *Reconciler) SetupWithManager(mgr ctrl.Manager, machine client.Object) error {
-	r.written, r.rested = map[string]string{}, map[string]time.Time{}
+// SetupWithManager starts the reconciler with a manager.
+func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
+	r.rested, r.told = map[string]time.Time{}, map[string]time.Time{}
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("nodepool").
-		WithOptions(controller.Options{MaxConcurrentReconciles: 1}).
+		WithOptions(controller.Options{MaxConcurrentReconciles: poolsAtOnce}).
 		For(&v1alpha1.NodePool{}).
-		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(poolOfLabel)).
-		Watches(machine, handler.EnqueueRequestsFromMapFunc(poolOfLabel)).
+		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(r.poolOfNode)).
+		Watches(&v1alpha1.PoolMachine{}, handler.EnqueueRequestsFromMapFunc(poolOfLabel)).
 		Watches(&v1alpha1.EnsembleMember{}, handler.EnqueueRequestsFromMapFunc(poolsOfMember)).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(r.poolOfPod)).
 		Complete(r)
@@ -72,18 +77,16 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	var pool v1alpha1.NodePool
 	if err := r.Client.Get(ctx, request.NamespacedName, &pool); err != nil {
 		if apierrors.IsNotFound(err) {
-			r.Metrics.forget(request.Name)
-			delete(r.written, request.Name)
-			delete(r.rested, request.Name)
+			r.forget(request)
 		}
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	if r.behind(&pool) {
+	if r.written.Behind(&pool) {
 		// What would be planned from it the API server would refuse. The event of the write brings the next pass.
 		return ctrl.Result{RequeueAfter: staleRetry}, nil
 	}
 	begun := r.Clock.Now()
-	if wait := r.rested[pool.Name].Sub(begun); wait > 0 {
+	if wait := r.rests(pool.Name).Sub(begun); wait > 0 {
 		return ctrl.Result{RequeueAfter: wait}, nil
 	}
 	group, err := r.Observer.Observe(ctx, &pool)
@@ -94,32 +97,48 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	r.Metrics.Observe(group, now)
 	decisions := nodegroup.Plan(group, r.AnnounceTimeout, now)
 	planned := r.Clock.Now()
-	r.rested[pool.Name] = planned.Add(restFactor * planned.Sub(begun))
-	switch err := r.apply(ctx, &pool, group, &decisions); {
+	r.restUntil(pool.Name, planned.Add(restFactor*planned.Sub(begun)))
+	later, err := r.apply(ctx, &pool, group, &decisions)
+	switch {
 	case errors.Is(err, errStale), apierrors.IsConflict(err):
 		return ctrl.Result{RequeueAfter: staleRetry}, nil
 	case err != nil:
 		return ctrl.Result{}, err
-	case !decisions.Next.IsZero():
-		return ctrl.Result{RequeueAfter: decisions.Next.Sub(now)}, nil
+	}
+	if next := earlier(decisions.Next, later); !next.IsZero() {
+		return ctrl.Result{RequeueAfter: max(next.Sub(now), time.Millisecond)}, nil
 	}
 	return ctrl.Result{}, nil
 }
 
-// wrote remembers a write of the NodePool.
-func (r *Reconciler) wrote(pool *v1alpha1.NodePool) { r.written[pool.Name] = pool.ResourceVersion }
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || (!b.IsZero() && b.Before(a)) {
+		return b
+	}
+	return a
+}
 
-// behind reports whether the cache has an older version of the NodePool than this process has written.
-func (r *Reconciler) behind(pool *v1alpha1.NodePool) bool {
-	version, has := r.written[pool.Name]
-	if !has {
-		return false
-	}
-	if order, err := resourceversion.CompareResourceVersion(pool.ResourceVersion, version); err == nil && order < 0 {
-		return true
-	}
-	delete(r.written, pool.Name)
-	return false
+// rests is when the next pass of a pool may begin, restUntil sets it.
+func (r *Reconciler) rests(pool string) time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.rested[pool]
+}
+
+func (r *Reconciler) restUntil(pool string, until time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.rested[pool] = until
+}
+
+// forget drops a pool that is gone.
+func (r *Reconciler) forget(request ctrl.Request) {
+	r.Metrics.forget(request.Name)
+	r.written.Forget(request.NamespacedName)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.rested, request.Name)
+	delete(r.told, request.Name)
 }
 
 // tell logs what happened to a pool and makes an event of it.
@@ -141,17 +160,30 @@ func poolsOfMember(_ context.Context, object client.Object) []reconcile.Request 
 	return requests
 }
 
+// poolOfNode is the pool of the machine whose node that is.
+func (r *Reconciler) poolOfNode(_ context.Context, object client.Object) []reconcile.Request {
+	node, ok := object.(*corev1.Node)
+	if !ok {
+		return nil
+	}
+	machine, err := r.Observer.Store.OfNode(node.Spec.ProviderID, node.Name)
+	if err != nil || machine == nil {
+		return nil
+	}
+	return requestFor(machine.Spec.NodePool)
+}
+
 // poolOfPod is the pool of the node that the pod is on.
 func (r *Reconciler) poolOfPod(ctx context.Context, object client.Object) []reconcile.Request {
 	pod, ok := object.(*corev1.Pod)
 	if !ok || pod.Spec.NodeName == "" {
 		return nil
 	}
-	var node corev1.Node
-	if err := r.Client.Get(ctx, client.ObjectKey{Name: pod.Spec.NodeName}, &node); err != nil {
+	node, err := r.Observer.Store.NodeNamed(pod.Spec.NodeName)
+	if err != nil || node == nil {
 		return nil
 	}
-	return poolOfLabel(ctx, &node)
+	return r.poolOfNode(ctx, node)
 }
 
 func requestFor(pool string) []reconcile.Request {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -20,7 +21,10 @@ import (
 type announcer struct {
 	client client.Client
 	log    logr.Logger
-	queue  workqueue.TypedRateLimitingInterface[announcement]
+	// queue has the pools that something has to be recorded of; newest is what, so that no older size is ever recorded after it.
+	queue  workqueue.TypedRateLimitingInterface[string]
+	mu     sync.Mutex
+	newest map[string]int32
 }
 
 type announcement struct {
@@ -29,14 +33,35 @@ type announcement struct {
 }
 
 func newAnnouncer(c client.Client, log logr.Logger) *announcer {
-	return &announcer{client: c, log: log, queue: workqueue.NewTypedRateLimitingQueue(
-		workqueue.NewTypedItemExponentialFailureRateLimiter[announcement](50*time.Millisecond, 5*time.Second))}
+	return &announcer{client: c, log: log, newest: map[string]int32{}, queue: workqueue.NewTypedRateLimitingQueue(
+		workqueue.NewTypedItemExponentialFailureRateLimiter[string](50*time.Millisecond, 5*time.Second))}
 }
 
 // told notes the least sizes that Cluster Autoscaler was told and that are not recorded.
 func (a *announcer) told(sizes []announcement) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	for _, size := range sizes {
-		a.queue.Add(size)
+		a.newest[size.pool] = size.size
+		a.queue.Add(size.pool)
+	}
+}
+
+// take is what is to be recorded of a pool.
+func (a *announcer) take(pool string) (announcement, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	size, is := a.newest[pool]
+	delete(a.newest, pool)
+	return announcement{pool, size}, is
+}
+
+// putBack notes what could not be recorded, unless something newer was told meanwhile.
+func (a *announcer) putBack(item announcement) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if _, newer := a.newest[item.pool]; !newer {
+		a.newest[item.pool] = item.size
 	}
 }
 
@@ -48,17 +73,20 @@ func (s *CloudProvider) Announce(ctx context.Context) error {
 		a.queue.ShutDown()
 	}()
 	for {
-		item, shutdown := a.queue.Get()
+		pool, shutdown := a.queue.Get()
 		if shutdown {
 			return nil
 		}
-		if err := a.write(ctx, item); err != nil && ctx.Err() == nil {
-			a.log.Error(err, "Cannot record the least size that Cluster Autoscaler was told", "nodePool", item.pool)
-			a.queue.AddRateLimited(item)
-		} else {
-			a.queue.Forget(item)
+		if item, is := a.take(pool); is {
+			if err := a.write(ctx, item); err != nil && ctx.Err() == nil {
+				a.log.Error(err, "Cannot record the least size that Cluster Autoscaler was told", "nodePool", pool)
+				a.putBack(item)
+				a.queue.AddRateLimited(pool)
+			} else {
+				a.queue.Forget(pool)
+			}
 		}
-		a.queue.Done(item)
+		a.queue.Done(pool)
 	}
 }
 

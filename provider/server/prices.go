@@ -19,8 +19,8 @@ import (
 )
 
 // PricingNodePrice is the pool's price per hour for the time asked for.
-func (s *CloudProvider) PricingNodePrice(ctx context.Context, request *externalgrpc.PricingNodePriceRequest) (*externalgrpc.PricingNodePriceResponse, error) {
-	_, name, err := s.backend.Find(ctx, request.GetNode().GetProviderID())
+func (s *CloudProvider) PricingNodePrice(_ context.Context, request *externalgrpc.PricingNodePriceRequest) (*externalgrpc.PricingNodePriceResponse, error) {
+	_, name, err := s.store.Find(request.GetNode().GetProviderID())
 	if err != nil {
 		return nil, internal(err)
 	}

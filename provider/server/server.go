@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -24,9 +25,9 @@ import (
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/externalgrpc"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/machines"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/nodegroup"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/pool"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/record"
 )
 
 // gpuLabel is the node label that marks a node with an accelerator. Pools that have accelerators carry it
@@ -40,7 +41,7 @@ type CloudProvider struct {
 	client   client.Client
 	live     client.Reader
 	observer *pool.Observer
-	backend  machines.Backend
+	store    *record.Store
 	events   events.EventRecorder
 	log      logr.Logger
 	clock    clock.PassiveClock
@@ -49,8 +50,10 @@ type CloudProvider struct {
 	pools    *recentPools
 	announce *announcer
 	// told is what NodeGroups has answered last, nil before its first answer.
-	told  atomic.Pointer[allPools]
-	trust func() error
+	told atomic.Pointer[allPools]
+	// targets are the target sizes that Cluster Autoscaler was told last.
+	targets targets
+	trust   func() error
 	// begun is when the last Refresh was answered, nil since one was refused.
 	begun atomic.Pointer[time.Time]
 }
@@ -63,9 +66,8 @@ type Options struct {
 	Client client.Client
 	Live   client.Reader
 	Cache  cache.Cache
-	// Observer and Backend are those of the NodePool reconciler.
+	// Observer is that of the NodePool reconciler.
 	Observer *pool.Observer
-	Backend  machines.Backend
 	Events   events.EventRecorder
 	Log      logr.Logger
 	Clock    clock.PassiveClock
@@ -82,7 +84,7 @@ func New(ctx context.Context, o Options) (*CloudProvider, error) {
 		return nil, err
 	}
 	return &CloudProvider{
-		client: o.Client, live: o.Live, observer: o.Observer, backend: o.Backend, events: o.Events, log: o.Log, clock: o.Clock, metrics: o.Metrics, trust: o.Trust,
+		client: o.Client, live: o.Live, observer: o.Observer, store: o.Observer.Store, events: o.Events, log: o.Log, clock: o.Clock, metrics: o.Metrics, trust: o.Trust,
 		pools:    pools,
 		announce: newAnnouncer(o.Client, o.Log),
 	}, nil
@@ -101,6 +103,25 @@ func (s *CloudProvider) Refresh(context.Context, *externalgrpc.RefreshRequest) (
 	now := s.clock.Now()
 	s.begun.Store(&now)
 	return &externalgrpc.RefreshResponse{}, nil
+}
+
+// targets are the target sizes that Cluster Autoscaler was told last, by pool: it computes by them what it asks for.
+type targets struct{ byPool sync.Map }
+
+func (t *targets) tell(pool string, target int32) {
+	if known, is := t.byPool.Load(pool); !is || known != target {
+		t.byPool.Store(pool, target)
+	}
+}
+
+// told is -1 where this process has told none.
+func (t *targets) told(pool string) int32 {
+	if known, is := t.byPool.Load(pool); is {
+		if target, ok := known.(int32); ok {
+			return target
+		}
+	}
+	return -1
 }
 
 // begins reports whether a loop has just begun, which is then not told that there are no groups.
@@ -133,14 +154,14 @@ func (s *CloudProvider) NodeGroupForNode(ctx context.Context, request *externalg
 	if id == "" {
 		return none, nil
 	}
-	machine, name, err := s.backend.Find(ctx, id)
+	machine, name, err := s.store.Find(id)
 	if err != nil {
 		return nil, internal(err)
 	}
 	ordered := ""
 	if machine == nil {
 		var ours bool
-		if name, ordered, ours = s.backend.Parse(id); !ours {
+		if name, ordered, ours = nodegroup.ParsePlaceholder(id); !ours {
 			return none, nil
 		}
 	}
@@ -154,7 +175,7 @@ func (s *CloudProvider) NodeGroupForNode(ctx context.Context, request *externalg
 		return none, nil
 	}
 	if machine == nil {
-		group, err := s.observer.Machines(ctx, p, machines.Cached)
+		group, err := s.observer.Machines(ctx, p, record.Cached)
 		if err != nil {
 			return nil, internal(err)
 		}
@@ -187,6 +208,7 @@ func (s *CloudProvider) NodeGroupTargetSize(_ context.Context, request *external
 	if err != nil {
 		return nil, err
 	}
+	s.targets.tell(p.Name, p.Spec.Replicas)
 	return &externalgrpc.NodeGroupTargetSizeResponse{TargetSize: p.Spec.Replicas}, nil
 }
 
@@ -197,12 +219,12 @@ func (s *CloudProvider) NodeGroupNodes(ctx context.Context, request *externalgrp
 	if err != nil {
 		return nil, err
 	}
-	group, err := s.observer.Machines(ctx, p, machines.Cached)
+	group, err := s.observer.Machines(ctx, p, record.Cached)
 	if err != nil {
 		return nil, internal(err)
 	}
 	response := &externalgrpc.NodeGroupNodesResponse{}
-	for _, i := range group.Instances(s.clock.Now(), func(n int64) string { return s.backend.ProviderID(p.Name, nodegroup.MachineName(p.Name, n)) }) {
+	for _, i := range group.Instances(s.clock.Now()) {
 		response.Instances = append(response.Instances, instance(i))
 	}
 	return response, nil

@@ -12,20 +12,21 @@ import (
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/externalgrpc"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/machines"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/nodegroup"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/pool"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/record"
 )
 
 // NodeGroupIncreaseSize records a higher target. The machines follow; nothing here waits for them.
 func (s *CloudProvider) NodeGroupIncreaseSize(ctx context.Context, request *externalgrpc.NodeGroupIncreaseSizeRequest) (*externalgrpc.NodeGroupIncreaseSizeResponse, error) {
-	err := s.change(ctx, request.GetId(), machines.Cached, func(p *v1alpha1.NodePool, group *nodegroup.Group) (string, error) {
+	err := s.change(ctx, request.GetId(), record.Cached, func(p *v1alpha1.NodePool, group *nodegroup.Group) (string, error) {
 		if all := s.told.Load(); all != nil && all.byPool[group.Name].group != nil {
 			// What Cluster Autoscaler was told in this loop may not be recorded yet.
 			group.AnnouncedFloor = all.byPool[group.Name].group.GetMinSize()
 		}
-		target, forMembers, err := group.IncreaseSize(request.GetDelta())
-		if err != nil {
+		target, forMembers, err := group.IncreaseSize(request.GetDelta(), s.targets.told(group.Name))
+		if err != nil || target == p.Spec.Replicas {
+			// What it asks for was ordered since it was told the target, through another replica.
 			return "", err
 		}
 		said := fmt.Sprintf("IncreaseSize: target %d -> %d", p.Spec.Replicas, target)
@@ -40,7 +41,7 @@ func (s *CloudProvider) NodeGroupIncreaseSize(ctx context.Context, request *exte
 
 // NodeGroupDecreaseTargetSize records a lower target, never lower than the machines that have registered.
 func (s *CloudProvider) NodeGroupDecreaseTargetSize(ctx context.Context, request *externalgrpc.NodeGroupDecreaseTargetSizeRequest) (*externalgrpc.NodeGroupDecreaseTargetSizeResponse, error) {
-	err := s.change(ctx, request.GetId(), machines.Live, func(p *v1alpha1.NodePool, group *nodegroup.Group) (string, error) {
+	err := s.change(ctx, request.GetId(), record.Live, func(p *v1alpha1.NodePool, group *nodegroup.Group) (string, error) {
 		target, err := group.DecreaseTargetSize(request.GetDelta())
 		if err != nil || target == p.Spec.Replicas {
 			return "", err
@@ -58,13 +59,13 @@ func (s *CloudProvider) NodeGroupDecreaseTargetSize(ctx context.Context, request
 // NodeGroupDeleteNodes records the machines that are to go together with the target that is lower by their number.
 func (s *CloudProvider) NodeGroupDeleteNodes(ctx context.Context, request *externalgrpc.NodeGroupDeleteNodesRequest) (*externalgrpc.NodeGroupDeleteNodesResponse, error) {
 	deleted := 0
-	err := s.change(ctx, request.GetId(), machines.Live, func(p *v1alpha1.NodePool, group *nodegroup.Group) (string, error) {
+	err := s.change(ctx, request.GetId(), record.Live, func(p *v1alpha1.NodePool, group *nodegroup.Group) (string, error) {
 		deleted = 0
-		names, err := s.machineNames(ctx, group, request.GetNodes())
+		asked, err := s.asked(group, request.GetNodes())
 		if err != nil {
 			return "", err
 		}
-		victims, target, err := group.DeleteNodes(names)
+		victims, target, err := group.DeleteNodes(asked)
 		if err != nil || len(victims) == 0 {
 			return "", err
 		}
@@ -88,42 +89,53 @@ func lowerTarget(p *v1alpha1.NodePool, target int32) {
 	p.Spec.Replicas, p.Spec.ReplicasForMembers = target, min(p.Spec.ReplicasForMembers, target)
 }
 
-// machineNames are the machines that Cluster Autoscaler means. It names a machine that never registered
-// by its provider id. One that is gone already has a name too, which nothing is done for; one of another pool, or of
-// nobody, is refused.
-func (s *CloudProvider) machineNames(ctx context.Context, group *nodegroup.Group, nodes []*externalgrpc.ExternalGrpcNode) ([]string, error) {
+// asked are the machines that Cluster Autoscaler means. It names a machine that never registered by its provider id, which is a
+// placeholder while the cloud has given none. One that is gone already has a name too, which nothing is done for; one of another
+// pool, or of nobody, is refused.
+func (s *CloudProvider) asked(group *nodegroup.Group, nodes []*externalgrpc.ExternalGrpcNode) ([]nodegroup.Asked, error) {
 	byID := make(map[string]string, len(group.Machines))
 	for i := range group.Machines {
-		byID[group.Machines[i].ProviderID] = group.Machines[i].Name
+		if id := group.Machines[i].ProviderID; id != "" {
+			byID[id] = group.Machines[i].Name
+		}
 	}
-	names := make([]string, 0, len(nodes))
+	out := make([]nodegroup.Asked, 0, len(nodes))
 	for _, node := range nodes {
 		id := node.GetProviderID()
 		name, known := byID[id]
-		if !known {
-			var pool string
-			switch machine, owner, err := s.backend.Find(ctx, id); {
-			case err != nil:
+		owner, ordered, placeholder := nodegroup.ParsePlaceholder(id)
+		switch {
+		case known:
+		case placeholder:
+			name = ordered
+		default:
+			machine, of, err := s.store.Find(id)
+			if err != nil {
 				return nil, err
-			case machine != nil:
-				pool, name = owner, machine.Name
-			default:
-				pool, name, _ = s.backend.Parse(id)
 			}
-			switch pool {
+			if owner = of; machine != nil {
+				name = machine.Name
+			}
+		}
+		if !known {
+			switch owner {
 			case group.Name:
 			case "":
+				if node.GetLabels()[v1alpha1.LabelNodePool] == group.Name {
+					// It was ours, and its record is gone with it.
+					continue
+				}
 				return nil, malformed("node %q with the provider id %q is of no NodePool, and not of %s", node.GetName(), id, group.Name)
 			default:
-				return nil, malformed("node %q with the provider id %q belongs to NodePool %s, not to %s", node.GetName(), id, pool, group.Name)
+				return nil, malformed("node %q with the provider id %q belongs to NodePool %s, not to %s", node.GetName(), id, owner, group.Name)
 			}
 		}
 		if label := node.GetLabels()[v1alpha1.LabelNodePool]; label != "" && label != group.Name {
 			return nil, malformed("node %q belongs to NodePool %s by its label, not to %s", node.GetName(), label, group.Name)
 		}
-		names = append(names, name)
+		out = append(out, nodegroup.Asked{Machine: name, ByPlaceholder: placeholder})
 	}
-	return names, nil
+	return out, nil
 }
 
 func malformed(format string, args ...any) error {
@@ -136,9 +148,9 @@ var conflictBackoff = wait.Backoff{Duration: 10 * time.Millisecond, Factor: 1.5,
 
 // change updates the spec of a pool with what edit makes of it, and repeats that from the API server's
 // newest version when somebody else wrote in between. edit returns what it did in words, or an empty text
-// when there is nothing to write. A target is lowered by the machines that there are (machines.Live): the cache may not
+// when there is nothing to write. A target is lowered by the machines that there are (record.Live): the cache may not
 // know yet that one has registered, or that the replica that leads has deleted one already.
-func (s *CloudProvider) change(ctx context.Context, name string, freshness machines.Freshness, edit func(*v1alpha1.NodePool, *nodegroup.Group) (string, error)) error {
+func (s *CloudProvider) change(ctx context.Context, name string, freshness record.Freshness, edit func(*v1alpha1.NodePool, *nodegroup.Group) (string, error)) error {
 	// A name that the cache has not is none that Cluster Autoscaler was told; it may not even be one.
 	if _, err := s.pools.get(name); err != nil {
 		return err
@@ -156,13 +168,15 @@ func (s *CloudProvider) change(ctx context.Context, name string, freshness machi
 		if err != nil {
 			return err
 		}
-		if err := s.observer.Reservations(ctx, group); err != nil {
+		if err := s.observer.Reservations(ctx, group, freshness); err != nil {
 			return err
 		}
+		before := p.DeepCopy()
 		if said, err = edit(p, group); err != nil || said == "" {
 			return err
 		}
-		return s.client.Update(ctx, p)
+		// Of what a newer version has written nothing is lost.
+		return s.client.Patch(ctx, p, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
 	})
 	switch {
 	case err != nil:

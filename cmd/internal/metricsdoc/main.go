@@ -37,9 +37,9 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/ensemble"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/expander"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/externalgrpc"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/machines"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/nodegroup"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/pool"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/record"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/server"
 )
 
@@ -84,7 +84,7 @@ var binaries = []struct {
 }
 
 func provider(registerer prometheus.Registerer) error {
-	if err := registerer.Register(&pool.Collector{Pools: one{}, Backend: noMachines{}, Log: logr.Discard()}); err != nil {
+	if err := registerer.Register(&pool.Collector{Pools: one{}, Machines: noMachines{}, Log: logr.Discard(), Clock: clock.RealClock{}}); err != nil {
 		return err
 	}
 	m, err := pool.NewMetrics(registerer)
@@ -168,11 +168,11 @@ func (one) List(_ context.Context, list client.ObjectList, _ ...client.ListOptio
 	return nil
 }
 
-// noMachines is a backend without machines.
-type noMachines struct{ machines.Backend }
+// noMachines is a store without machines.
+type noMachines struct{}
 
-// List implements machines.Backend.
-func (noMachines) List(context.Context, string, machines.Freshness) ([]nodegroup.Machine, error) {
+// List implements pool.Machines.
+func (noMachines) List(context.Context, string, record.Freshness) ([]nodegroup.Machine, error) {
 	return nil, nil
 }
 
