@@ -33,6 +33,9 @@ func recorded(g *nodegroup.Group) *nodegroup.Group {
 
 func machineName(n int) string { return fmt.Sprintf("hpc-%d", n) }
 
+// nodeName is that of the n-th machine's node: another one than the machine's.
+func nodeName(n int) string { return fmt.Sprintf("node-%d", n) }
+
 // booting is the n-th machine, ordered for members and without a node.
 func booting(n int) nodegroup.Machine {
 	name := machineName(n)
@@ -45,8 +48,8 @@ func booting(n int) nodegroup.Machine {
 // up is the n-th machine with a Ready node that has the mark of members.
 func up(n int, changes ...func(*nodegroup.Node)) nodegroup.Machine {
 	m := booting(n)
-	m.Registered = true
-	m.Node = &nodegroup.Node{Name: m.Name, CreatedAt: noon.Add(-30 * time.Second), Ready: true, Reserved: true}
+	m.Registered, m.NodeName, m.Asked = true, nodeName(n), true
+	m.Node = &nodegroup.Node{Name: m.NodeName, CreatedAt: noon.Add(-30 * time.Second), Ready: true, Reserved: true}
 	for _, change := range changes {
 		change(m.Node)
 	}
@@ -115,7 +118,7 @@ func autoscalers(m nodegroup.Machine) nodegroup.Machine {
 func claim(member string, nodes int32, held ...int) nodegroup.Reservation {
 	r := nodegroup.Reservation{Member: member, Nodes: nodes}
 	for _, n := range held {
-		r.Held = append(r.Held, machineName(n))
+		r.Held = append(r.Held, nodeName(n))
 	}
 	return r
 }

@@ -1,7 +1,10 @@
 package nodegroup
 
 import (
+	"cmp"
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
@@ -45,7 +48,8 @@ type Group struct {
 	TemplateHash string
 	// CanBeAtomic is set where the cloud can be asked for all machines of an order or none.
 	CanBeAtomic bool
-	// ReplaceAfter is how long after its order a machine that has failed is replaced at the earliest, where no autoscaler decides.
+	// ReplaceAfter is how long after its order a machine that has failed is replaced at the earliest, where no autoscaler decides;
+	// a minute where it is zero.
 	ReplaceAfter time.Duration
 
 	// Machines are those of the pool, in any order.
@@ -146,95 +150,6 @@ type Reservation struct {
 	Domain string
 }
 
-// Reserved is the number of nodes that members claim.
-func (g *Group) Reserved() int32 {
-	var sum int32
-	for i := range g.Reservations {
-		sum += g.Reservations[i].Nodes
-	}
-	return sum
-}
-
-// WantedFloor is the number of machines that the claims call for. It is a count and cannot say which
-// machines stay, so nodes that are of no use to a member are added while its claim is unmet.
-func (g *Group) WantedFloor() int32 {
-	var occupied int32
-	for i := range g.Reservations {
-		occupied = max(occupied, g.Reservations[i].Occupied)
-	}
-	return min(g.Reserved()+occupied, g.MaxSize)
-}
-
-// leastSize is the number of machines that minSize and a floor call for.
-func (g *Group) leastSize(floor int32) int32 {
-	return min(max(g.MinSize, floor), g.MaxSize)
-}
-
-// most is the number of machines above which some go that nobody uses. Where Cluster Autoscaler decides, those above a
-// lowered maxSize are its to remove.
-func (g *Group) most() int32 {
-	if g.FollowsFloor {
-		return min(g.Target, g.MaxSize)
-	}
-	return g.Target
-}
-
-// MinSizeToTell is the least size that Cluster Autoscaler is told. A paused group has no room in either direction.
-func (g *Group) MinSizeToTell() int32 {
-	if g.Paused {
-		return g.Target
-	}
-	return g.leastSize(g.Floor)
-}
-
-// MaxSizeToTell is the greatest size that Cluster Autoscaler is told.
-func (g *Group) MaxSizeToTell() int32 {
-	if g.Paused {
-		return g.Target
-	}
-	return g.MaxSize
-}
-
-// failure says why a machine will not come up: because it has failed, or has not registered in time.
-func (g *Group) failure(m *Machine, now time.Time) *Failure {
-	if m.Failure != nil || m.Registered || m.Node != nil || g.ProvisionTimeout <= 0 {
-		return m.Failure
-	}
-	deadline := m.OrderedAt.Add(g.ProvisionTimeout)
-	if now.Before(deadline) {
-		return nil
-	}
-	return &Failure{At: deadline, Class: v1alpha1.FailureOther, Code: CodeProvisionTimeout,
-		Message: "the node did not register within the provisionTimeout of " + g.ProvisionTimeout.String()}
-}
-
-// asOf is the group in which every machine says that it has failed that is late.
-func (g *Group) asOf(now time.Time) *Group {
-	out := g
-	for i := range g.Machines {
-		failure := g.failure(&g.Machines[i], now)
-		if failure == g.Machines[i].Failure {
-			continue
-		}
-		if out == g {
-			changed := *g
-			changed.Machines = slices.Clone(g.Machines)
-			out = &changed
-		}
-		out.Machines[i].Failure = failure
-	}
-	return out
-}
-
-// unmet is the number of nodes that are claimed and not held yet.
-func (g *Group) unmet() int {
-	sum := 0
-	for i := range g.Reservations {
-		sum += max(0, int(g.Reservations[i].Nodes)-len(g.Reservations[i].Held))
-	}
-	return sum
-}
-
 // holders has the member that holds a node, by the node's name.
 func (g *Group) holders() map[string]string {
 	holders := map[string]string{}
@@ -259,13 +174,39 @@ func (g *Group) live() []*Machine {
 	return live
 }
 
-// names has the names of the machines.
-func (g *Group) names() map[string]bool {
-	names := make(map[string]bool, len(g.Machines))
-	for i := range g.Machines {
-		names[g.Machines[i].Name] = true
+// countLive is the number of machines that are not to go.
+func (g *Group) countLive() int {
+	if len(g.ToDelete) == 0 {
+		return len(g.Machines)
 	}
-	return names
+	going, live := setOf(g.ToDelete), 0
+	for i := range g.Machines {
+		if !going[g.Machines[i].Name] {
+			live++
+		}
+	}
+	return live
+}
+
+// after is the group when the named machines are in ToDelete, and the target is lower by so many.
+func (g *Group) after(names []string, fewer int) *Group {
+	if len(names) == 0 {
+		return g
+	}
+	out := *g
+	out.ToDelete = slices.Concat(g.ToDelete, names)
+	out.Target -= int32(fewer) //nolint:gosec // At most Target.
+	out.ForMembers = min(out.ForMembers, out.Target)
+	return &out
+}
+
+// most is the number of machines above which some go that nobody uses. Where Cluster Autoscaler decides, those above a
+// lowered maxSize are its to remove.
+func (g *Group) most() int32 {
+	if g.FollowsFloor {
+		return min(g.Target, g.MaxSize)
+	}
+	return g.Target
 }
 
 func setOf(names []string) map[string]bool {
@@ -276,30 +217,24 @@ func setOf(names []string) map[string]bool {
 	return set
 }
 
-// marked reports whether a machine is ours to release: it was ordered for a member, or has been held by one.
-func (m *Machine) marked() bool {
-	if m.Node != nil {
-		return m.Node.Reserved
-	}
-	return m.Purpose == v1alpha1.PurposeReservation
+// newestFirst orders machines by their time of order, then by name, of which the longer is the newer one.
+func newestFirst(a, b *Machine) int {
+	return -cmp.Or(a.OrderedAt.Compare(b.OrderedAt), cmp.Compare(len(a.Name), len(b.Name)), strings.Compare(a.Name, b.Name))
 }
 
-// taken reports whether pods are on a machine's node, or may come to it, that nobody but us takes away. Cluster Autoscaler taints
-// the nodes that it wants deleted, and has moved their pods where they had to be moved.
-func (m *Machine) taken() bool {
-	return m.Node != nil && !m.Node.Leaving && (m.Node.Pods > 0 || !m.Node.Releasing)
+// earlier is the earlier of two times, of which a zero one means never.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || (!b.IsZero() && b.Before(a)) {
+		return b
+	}
+	return a
 }
 
-// usable reports whether a machine may still become, or is, a node that a member can hold.
-func (m *Machine) usable(now time.Time, timeout time.Duration) bool {
-	switch {
-	case m.Failure != nil:
-		return false
-	case m.Node == nil:
-		return !m.Registered && now.Sub(m.OrderedAt) < timeout
-	case m.Node.Cordoned || m.Node.Leaving:
-		return false
-	default:
-		return m.Node.Ready || now.Sub(m.Node.CreatedAt) < timeout
+// Listed names the first few of a list and counts the rest: a message has to stay readable.
+func Listed(names []string) string {
+	const most = 8
+	if len(names) <= most {
+		return strings.Join(names, ", ")
 	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
 }

@@ -14,24 +14,39 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/nodegroup"
 )
 
-const (
-	reservation = v1alpha1.PurposeReservation
-	autoscaler  = v1alpha1.PurposeAutoscaler
-)
+// orderFloor are machines that the floor calls for, and that are for no claim of their own.
+func orderFloor(count int) nodegroup.Order {
+	return nodegroup.Order{ID: "floor", Purpose: v1alpha1.PurposeReservation, Count: count}
+}
+
+// orderAutoscaler are machines that Cluster Autoscaler, or a person, asks for.
+func orderAutoscaler(count int) nodegroup.Order {
+	return nodegroup.Order{ID: "autoscaler", Purpose: v1alpha1.PurposeAutoscaler, Count: count}
+}
+
+// orderFor are machines for a claim.
+func orderFor(claim string, count int, changes ...func(*nodegroup.Order)) nodegroup.Order {
+	o := nodegroup.Order{ID: claim, Purpose: v1alpha1.PurposeReservation, Count: count}
+	for _, change := range changes {
+		change(&o)
+	}
+	return o
+}
 
 // steps is the part of the decisions that changes anything. Machines are by number in names.
 type steps struct {
-	Floor, Raise, GiveUp                       int32
-	Release, Retire, Delete, Gone, Cancel, Say []string
-	Order                                      []v1alpha1.MachinePurpose
-	Next                                       time.Time
-	Finish                                     bool
+	Floor, Raise, GiveUp               int32
+	Release, Retire, Lost, Leave       []string
+	Delete, Gone, Cancel, Abandon, Say []string
+	Order                              []nodegroup.Order
+	Next                               time.Time
+	Finish                             bool
 }
 
 func stepsOf(d *nodegroup.Decisions) steps {
 	s := steps{
-		Floor: d.Floor, Raise: d.Raise, GiveUp: d.GiveUp, Release: d.Release, Retire: d.Retire, Delete: d.Delete, Gone: d.Gone, Cancel: d.Cancel,
-		Order: d.Order, Next: d.Next, Finish: d.Finish,
+		Floor: d.Floor, Raise: d.Raise, GiveUp: d.GiveUp, Release: d.Release, Retire: d.Retire, Lost: d.Lost, Leave: d.Leave,
+		Delete: d.Delete, Gone: d.Gone, Cancel: d.Cancel, Abandon: d.Abandon, Order: d.Order, Next: d.Next, Finish: d.Finish,
 	}
 	for i := range d.Marks {
 		m := &d.Marks[i]
@@ -76,31 +91,31 @@ func TestPlan(t *testing.T) {
 		},
 		"machines for claims are ordered for members, the others for Cluster Autoscaler": {
 			recorded(with(group(5, up(0, heldBy("ns/a"))), claim("ns/a", 3, 0))),
-			steps{Floor: 3, Order: []v1alpha1.MachinePurpose{reservation, reservation, autoscaler, autoscaler}},
+			steps{Floor: 3, Order: []nodegroup.Order{orderFloor(2), orderAutoscaler(2)}},
 		},
 		"a marked node that waits to be held is not ordered again": {
 			recorded(with(group(3, up(0)), claim("ns/a", 2))),
-			steps{Floor: 2, Order: []v1alpha1.MachinePurpose{reservation, autoscaler}},
+			steps{Floor: 2, Order: []nodegroup.Order{orderFloor(1), orderAutoscaler(1)}},
 		},
 		"a node that a member holds says so": {
 			recorded(with(group(1, autoscalers(up(0))), claim("ns/a", 1, 0))),
-			steps{Floor: 1, Say: []string{"hpc-0: the node is held for ns/a"}},
+			steps{Floor: 1, Say: []string{"node-0: the node is held for ns/a"}},
 		},
 		"a node that is held no longer is tainted before anything else": {
 			recorded(with(group(2, up(0, heldBy("ns/a")), up(1, heldBy("ns/a"))), claim("ns/a", 1, 0))),
-			steps{Floor: 1, Say: []string{"hpc-1: no member holds the node and no pod uses it; it is released [releasing]"}},
+			steps{Floor: 1, Say: []string{"node-1: no member holds the node and no pod uses it; it is released [releasing]"}},
 		},
 		"a node that is given up stays for the next growth where the pool says so": {
 			delayed(time.Minute, recorded(with(group(2, up(0, heldBy("ns/a")), up(1, heldBy("ns/a"))), claim("ns/a", 1, 0)))),
-			steps{Floor: 1, Say: []string{"hpc-1: the node is no longer held for ns/a and stays for the next growth"}, Next: noon.Add(time.Minute)},
+			steps{Floor: 1, Say: []string{"node-1: the node is no longer held for ns/a and stays for the next growth"}, Next: noon.Add(time.Minute)},
 		},
 		"so does one that a claim is about to take, which may take another": {
 			delayed(time.Minute, recorded(with(group(2, up(0, heldBy("ns/a")), up(1, heldBy("ns/b"))), claim("ns/a", 2, 0)))),
-			steps{Floor: 2, Say: []string{"hpc-1: the node is no longer held for ns/b and stays for the next growth"}},
+			steps{Floor: 2, Say: []string{"node-1: the node is no longer held for ns/b and stays for the next growth"}},
 		},
 		"and one whose pods are seen to leave later": {
 			delayed(time.Minute, recorded(with(group(2, up(0, heldBy("ns/a")), up(1, heldBy("ns/b"), pods(1))), claim("ns/a", 1, 0)))),
-			steps{Floor: 1, Say: []string{"hpc-1: the node is no longer held for ns/b and stays for the next growth"}},
+			steps{Floor: 1, Say: []string{"node-1: the node is no longer held for ns/b and stays for the next growth"}},
 		},
 		"and is not released before its time": {
 			delayed(time.Minute, recorded(with(group(2, up(0, heldBy("ns/a")), up(1, givenUp(20*time.Second))), claim("ns/a", 1, 0)))),
@@ -108,19 +123,19 @@ func TestPlan(t *testing.T) {
 		},
 		"then it goes": {
 			delayed(time.Minute, recorded(with(group(2, up(0, heldBy("ns/a")), up(1, givenUp(time.Minute))), claim("ns/a", 1, 0)))),
-			steps{Floor: 1, Say: []string{"hpc-1: no member holds the node and no pod uses it; it is released [releasing]"}},
+			steps{Floor: 1, Say: []string{"node-1: no member holds the node and no pod uses it; it is released [releasing]"}},
 		},
 		"and is not kept from Cluster Autoscaler any more where it may not go": {
 			minSize(2, delayed(time.Minute, recorded(with(group(2, up(0, heldBy("ns/a")), up(1, givenUp(time.Minute))), claim("ns/a", 1, 0))))),
-			steps{Floor: 1, Say: []string{"hpc-1: the node does not stay for the next growth any more"}},
+			steps{Floor: 1, Say: []string{"node-1: the node does not stay for the next growth any more"}},
 		},
 		"nor when somebody else's pod has come to it": {
 			delayed(time.Minute, recorded(with(group(2, up(0, heldBy("ns/a")), up(1, givenUp(time.Second), pods(1))), claim("ns/a", 1, 0)))),
-			steps{Floor: 1, Say: []string{"hpc-1: the node does not stay for the next growth any more"}},
+			steps{Floor: 1, Say: []string{"node-1: the node does not stay for the next growth any more"}},
 		},
 		"nor when the pool does not say so any more": {
 			minSize(2, recorded(with(group(2, up(0, heldBy("ns/a")), up(1, givenUp(time.Second))), claim("ns/a", 1, 0)))),
-			steps{Floor: 1, Say: []string{"hpc-1: the node does not stay for the next growth any more"}},
+			steps{Floor: 1, Say: []string{"node-1: the node does not stay for the next growth any more"}},
 		},
 		"but while a claim is about to take it, it is": {
 			recorded(with(group(2, up(0, heldBy("ns/a")), up(1, givenUp(time.Hour))), claim("ns/a", 2, 0))),
@@ -128,11 +143,11 @@ func TestPlan(t *testing.T) {
 		},
 		"one that is not Ready does not stay": {
 			delayed(time.Minute, recorded(with(group(2, up(0, heldBy("ns/a")), up(1, givenUp(time.Second), notReady)), claim("ns/a", 1, 0)))),
-			steps{Floor: 1, Say: []string{"hpc-1: no member holds the node and no pod uses it; it is released [releasing]"}},
+			steps{Floor: 1, Say: []string{"node-1: no member holds the node and no pod uses it; it is released [releasing]"}},
 		},
 		"nor one that nobody has held": {
 			delayed(time.Minute, recorded(with(group(2, up(0, heldBy("ns/a")), up(1)), claim("ns/a", 1, 0)))),
-			steps{Floor: 1, Say: []string{"hpc-1: no member holds the node and no pod uses it; it is released [releasing]"}},
+			steps{Floor: 1, Say: []string{"node-1: no member holds the node and no pod uses it; it is released [releasing]"}},
 		},
 		"a tainted node goes in the next pass": {
 			recorded(with(group(2, up(0, heldBy("ns/a")), up(1, releasing)), claim("ns/a", 1, 0))),
@@ -160,7 +175,7 @@ func TestPlan(t *testing.T) {
 		},
 		"a tainted node on which a pod has settled is kept": {
 			recorded(group(1, up(0, releasing, pods(1)))),
-			steps{Say: []string{"hpc-0: the node is needed after all"}},
+			steps{Say: []string{"node-0: the node is needed after all"}},
 		},
 		"a node without the mark is Cluster Autoscaler's, empty or not": {
 			recorded(group(1, up(0, unmarked))),
@@ -168,15 +183,15 @@ func TestPlan(t *testing.T) {
 		},
 		"nor does a node say that it is tainted when Cluster Autoscaler has taken the taint off and it is not released now": {
 			recorded(group(1, up(0, untainted, pods(1)))),
-			steps{Say: []string{"hpc-0: the taint for release was taken off the node, which is not released now"}},
+			steps{Say: []string{"node-0: the taint for release was taken off the node, which is not released now"}},
 		},
 		"one that is released all the same is tainted again": {
 			recorded(group(1, up(0, untainted))),
-			steps{Say: []string{"hpc-0: no member holds the node and no pod uses it; it is released [releasing]"}},
+			steps{Say: []string{"node-0: no member holds the node and no pod uses it; it is released [releasing]"}},
 		},
 		"a node that another claim can use is handed over": {
 			recorded(with(group(2, up(0, releasing), up(1, heldBy("ns/b"))), claim("ns/b", 2, 1))),
-			steps{Floor: 2, Say: []string{"hpc-0: the node is needed after all"}},
+			steps{Floor: 2, Say: []string{"node-0: the node is needed after all"}},
 		},
 		"a Ready node is handed over rather than one that boots": {
 			recorded(with(group(3, up(0), booting(1), up(2, heldBy("ns/b"))), claim("ns/b", 2, 2))),
@@ -184,11 +199,11 @@ func TestPlan(t *testing.T) {
 		},
 		"a cordoned node is of no use to a claim": {
 			recorded(with(group(2, up(0, cordonedOff), up(1)), claim("ns/b", 1))),
-			steps{Floor: 1, Say: []string{"hpc-0: no member holds the node and no pod uses it; it is released [releasing]"}},
+			steps{Floor: 1, Say: []string{"node-0: no member holds the node and no pod uses it; it is released [releasing]"}},
 		},
 		"a node that never became Ready in time is of no use to a claim": {
 			recorded(with(group(2, up(0, notReady, func(n *nodegroup.Node) { n.CreatedAt = noon.Add(-provisionTimeout) }), up(1)), claim("ns/b", 1))),
-			steps{Floor: 1, Say: []string{"hpc-0: no member holds the node and no pod uses it; it is released [releasing]"}},
+			steps{Floor: 1, Say: []string{"node-0: no member holds the node and no pod uses it; it is released [releasing]"}},
 		},
 		"machines that boot for a claim that is gone go without a taint": {
 			recorded(group(2, booting(0), booting(1))),
@@ -208,15 +223,15 @@ func TestPlan(t *testing.T) {
 		},
 		"orders that Cluster Autoscaler made for itself are made": {
 			forMembers(2, recorded(with(group(4, up(0, heldBy("ns/a")), up(1, heldBy("ns/a"))), claim("ns/a", 2, 0, 1)))),
-			steps{Floor: 2, Order: []v1alpha1.MachinePurpose{autoscaler, autoscaler}},
+			steps{Floor: 2, Order: []nodegroup.Order{orderAutoscaler(2)}},
 		},
 		"orders that the floor calls for are for members, though the nodes that were of no use to one are free by now": {
 			forMembers(5, recorded(with(group(5, up(0), up(1), up(2)), occupied(claim("ns/a", 2), 3)))),
-			steps{Floor: 5, Order: []v1alpha1.MachinePurpose{reservation, reservation}},
+			steps{Floor: 5, Order: []nodegroup.Order{orderFloor(2)}},
 		},
 		"and those beyond it Cluster Autoscaler's": {
 			forMembers(4, recorded(with(group(5, up(0), up(1), autoscalers(up(2, pods(1)))), occupied(claim("ns/a", 2), 2)))),
-			steps{Floor: 4, Order: []v1alpha1.MachinePurpose{reservation, autoscaler}},
+			steps{Floor: 4, Order: []nodegroup.Order{orderFloor(1), orderAutoscaler(1)}},
 		},
 		"machines that are to go are deleted, and forgotten when they are gone": {
 			toDelete(recorded(group(0, up(0, releasing))), "hpc-0", "hpc-7"),
@@ -228,7 +243,7 @@ func TestPlan(t *testing.T) {
 		},
 		"but as far as maxSize": {
 			maxSize(2, recorded(group(4, autoscalers(up(0))))),
-			steps{GiveUp: 2, Order: []v1alpha1.MachinePurpose{autoscaler}},
+			steps{GiveUp: 2, Order: []nodegroup.Order{orderAutoscaler(1)}},
 		},
 		"orders above a maxSize that was lowered and those for a claim that is gone are given up once": {
 			maxSize(4, forMembers(6, recorded(with(group(6, up(0, heldBy("ns/a")), up(1, heldBy("ns/a"))), claim("ns/a", 2, 0, 1))))),
@@ -241,7 +256,7 @@ func TestPlan(t *testing.T) {
 		"machines that boot go first": {
 			maxSize(1, recorded(following(group(3, autoscalers(up(0)), autoscalers(up(1)), autoscalers(booting(2)))))),
 			steps{Cancel: []string{"hpc-2"}, Next: late(2), Say: []string{
-				"hpc-1: no pod uses the node and the target does not count it any more; it is released [releasing]",
+				"node-1: no pod uses the node and the target does not count it any more; it is released [releasing]",
 			}},
 		},
 		"and the target follows them": {
@@ -266,7 +281,7 @@ func TestPlan(t *testing.T) {
 		},
 		"without an autoscaler a node that does not become Ready is tainted first": {
 			recorded(following(with(group(1, up(0, notReady, notReadyFor(provisionTimeout))), claim("ns/a", 1)))),
-			steps{Floor: 1, Say: []string{"hpc-0: the node has not been Ready for the provisionTimeout and is replaced [releasing]"}},
+			steps{Floor: 1, Say: []string{"node-0: the node has not been Ready for the provisionTimeout and is replaced [releasing]"}},
 		},
 		"and replaced then": {
 			recorded(following(with(group(1, up(0, notReady, notReadyFor(provisionTimeout), releasing)), claim("ns/a", 1)))),
@@ -283,8 +298,8 @@ func TestPlan(t *testing.T) {
 		"without an autoscaler a target that a user has lowered empties nodes, the newest first, none with pods or a holder": {
 			recorded(following(with(group(2, autoscalers(up(0)), autoscalers(up(1)), autoscalers(up(2, pods(1))), up(3, heldBy("ns/a"))), claim("ns/a", 1, 3)))),
 			steps{Floor: 1, Say: []string{
-				"hpc-1: no pod uses the node and the target does not count it any more; it is released [releasing]",
-				"hpc-0: no pod uses the node and the target does not count it any more; it is released [releasing]",
+				"node-1: no pod uses the node and the target does not count it any more; it is released [releasing]",
+				"node-0: no pod uses the node and the target does not count it any more; it is released [releasing]",
 			}},
 		},
 		"and deletes them once they are tainted": {
@@ -309,7 +324,7 @@ func TestPlan(t *testing.T) {
 		},
 		"a name that was never claimed is passed over by the next order": {
 			toDelete(group(3, autoscalers(up(0)), autoscalers(up(1))), "hpc-2"),
-			steps{Order: []v1alpha1.MachinePurpose{autoscaler}},
+			steps{Order: []nodegroup.Order{orderAutoscaler(1)}},
 		},
 		"and forgotten when there is nothing to order": {
 			toDelete(group(2, autoscalers(up(0)), autoscalers(up(1))), "hpc-2"),
@@ -322,8 +337,8 @@ func TestPlan(t *testing.T) {
 		"a pool that is being deleted takes all its nodes out of use, whoever is on them": {
 			deleting(recorded(group(2, up(0, unmarked, pods(1)), up(1)))),
 			steps{Say: []string{
-				"hpc-1: the NodePool is being deleted; no pod may come to the node any more [releasing]",
-				"hpc-0: the NodePool is being deleted; no pod may come to the node any more [releasing]",
+				"node-1: the NodePool is being deleted; no pod may come to the node any more [releasing]",
+				"node-0: the NodePool is being deleted; no pod may come to the node any more [releasing]",
 			}},
 		},
 		"a pool that is being deleted gives up what is not there yet, and nodes when they are empty, minSize or not": {
@@ -344,7 +359,7 @@ func TestPlan(t *testing.T) {
 		},
 		"a machine that has vanished is ordered again": {
 			recorded(with(group(2, up(0, heldBy("ns/a"))), claim("ns/a", 2, 0))),
-			steps{Floor: 2, Order: []v1alpha1.MachinePurpose{reservation}},
+			steps{Floor: 2, Order: []nodegroup.Order{orderFloor(1)}},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -548,7 +563,7 @@ func TestManyFail(t *testing.T) {
 		g.Machines = slices.DeleteFunc(slices.Clone(g.Machines), func(m nodegroup.Machine) bool { return slices.Contains(d.Delete, m.Name) })
 		g.ToDelete = nil
 		// Cluster Autoscaler deletes some of those that it was told of, whether they are noted or not.
-		for _, i := range g.Instances(noon, func(n int64) string { return machineName(int(n)) }) {
+		for _, i := range g.Instances(noon) {
 			if i.Failure != nil && len(g.ToDelete) < 700 {
 				g.ToDelete = append(g.ToDelete, i.ProviderID[len("test://"):])
 			}
@@ -603,7 +618,7 @@ func TestConditions(t *testing.T) {
 		"being deleted, with pods": {
 			deleting(recorded(group(2, up(0, pods(2)), up(1)))),
 			metav1.Condition{Type: "FloorMet", Status: "True", Reason: "FloorMet", Message: "the target size 2 is at or above the floor 0"},
-			metav1.Condition{Type: "MachinesReady", Status: "False", Reason: "Deleting", Message: "the NodePool is being deleted; it waits until no pod is on hpc-0"},
+			metav1.Condition{Type: "MachinesReady", Status: "False", Reason: "Deleting", Message: "the NodePool is being deleted; it waits until no pod is on node-0"},
 			nil,
 		},
 		"being deleted": {
@@ -663,6 +678,7 @@ func TestConditions(t *testing.T) {
 				{Type: "WithinBounds", Status: "True", Reason: "WithinBounds", Message: fmt.Sprintf("the target size %d is at most maxSize 10", row.group.Target)},
 				{Type: "MachinesUpToDate", Status: "True", Reason: "UpToDate", Message: "every machine was ordered with the template of now"},
 				{Type: "Paused", Status: "False", Reason: "NotPaused", Message: "spec.paused is not set"},
+				{Type: "Throttled", Status: "False", Reason: "NotThrottled", Message: "the cloud takes what it is asked"},
 			}
 			for i := range want {
 				if other, is := row.others[want[i].Type]; is {
@@ -687,7 +703,7 @@ func TestGivenUpBeforeItRegistered(t *testing.T) {
 	for count := range 2 {
 		g.Machines[1].Node.Pods = count
 		d = nodegroup.Plan(g, announceTimeout, noon)
-		if len(d.Delete) > 0 || len(d.Gone) > 0 || len(d.Marks) != 1 || !d.Marks[0].Releasing || d.Marks[0].Node != machineName(1) {
+		if len(d.Delete) > 0 || len(d.Gone) > 0 || len(d.Marks) != 1 || !d.Marks[0].Releasing || d.Marks[0].Node != nodeName(1) {
 			t.Errorf("with %d pods: deletes %v, takes %v to be gone and marks %+v; want the node tainted and nothing deleted", count, d.Delete, d.Gone, d.Marks)
 		}
 	}

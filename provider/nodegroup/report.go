@@ -13,61 +13,115 @@ import (
 // report fills in what the status says.
 func (g *Group) report(d *Decisions) {
 	d.Replicas = int32(len(g.Machines)) //nolint:gosec // At most MaxSize and the machines on their way out.
-	live, ready := g.live(), int32(0)
-	var failed *Machine
 	for i := range g.Machines {
 		if g.Machines[i].Node != nil && g.Machines[i].Node.Ready {
 			d.Ready++
 		}
 	}
+	machines := g.machinesCondition(d)
+	d.Conditions = []metav1.Condition{g.floorCondition(d), machines, g.boundsCondition()}
+	d.Notes = []metav1.Condition{g.templateCondition(), g.pauseCondition(), g.throttledCondition()}
+	d.WhenReady = machines.Message
+	if g.Paused {
+		d.WhenReady = "paused; " + machines.Message
+	}
+}
+
+// machinesCondition says whether there are as many machines as the target calls for, each with a Ready node.
+func (g *Group) machinesCondition(d *Decisions) metav1.Condition {
+	live, ready := g.live(), int32(0)
+	var failed *Machine
 	for _, m := range live {
-		if m.Node != nil && m.Node.Ready {
+		if m.Node != nil && m.Node.Ready && !m.lost() {
 			ready++
 		}
 		if m.Failure != nil && (failed == nil || m.Failure.At.After(failed.Failure.At)) {
 			failed = m
 		}
 	}
-
-	machines := metav1.Condition{Type: v1alpha1.ConditionMachinesReady, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonMachinesReady,
+	out := metav1.Condition{Type: v1alpha1.ConditionMachinesReady, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonMachinesReady,
 		Message: fmt.Sprintf("%d of %d nodes are Ready", ready, g.Target)}
 	switch {
 	case g.Deleting:
-		machines.Status, machines.Reason = metav1.ConditionFalse, v1alpha1.ReasonDeleting
-		machines.Message = g.waitsFor()
+		out.Status, out.Reason = metav1.ConditionFalse, v1alpha1.ReasonDeleting
+		out.Message = g.waitsFor()
 	case failed != nil:
-		machines.Status, machines.Reason = metav1.ConditionFalse, v1alpha1.ReasonMachineFailed
-		machines.Message = fmt.Sprintf("machine %s failed: %s", failed.Name, failed.Failure)
+		out.Status, out.Reason = metav1.ConditionFalse, v1alpha1.ReasonMachineFailed
+		out.Message = failed.whatFailed()
 	case ready < g.Target:
-		machines.Status, machines.Reason = metav1.ConditionFalse, v1alpha1.ReasonProvisioning
+		out.Status, out.Reason = metav1.ConditionFalse, v1alpha1.ReasonProvisioning
 	case len(g.ToDelete) > 0:
-		machines.Status, machines.Reason = metav1.ConditionFalse, v1alpha1.ReasonReleasing
-		machines.Message = fmt.Sprintf("%d machines are on their way out: %s", len(g.ToDelete), Listed(g.ToDelete))
+		out.Status, out.Reason = metav1.ConditionFalse, v1alpha1.ReasonReleasing
+		out.Message = fmt.Sprintf("%d machines are on their way out: %s", len(g.ToDelete), Listed(g.ToDelete))
 	case len(live) > int(g.Target):
-		machines.Status, machines.Reason = metav1.ConditionFalse, v1alpha1.ReasonReleasing
-		machines.Message = fmt.Sprintf("there are %d machines and the target is %d; nodes go when no pod and no member uses them", len(live), g.Target)
+		out.Status, out.Reason = metav1.ConditionFalse, v1alpha1.ReasonReleasing
+		out.Message = fmt.Sprintf("there are %d machines and the target is %d; nodes go when no pod and no member uses them",
+			len(live), g.Target)
 	}
-	if n := len(d.warm); n > 0 {
-		last := time.Time{}
-		for _, until := range d.warm {
-			if until.After(last) {
-				last = until
-			}
+	out.Message += g.leavingMessage(d) + warmMessage(d.warm)
+	return out
+}
+
+// whatFailed says what has become of a machine that has failed.
+func (m *Machine) whatFailed() string {
+	if m.lost() {
+		return fmt.Sprintf("machine %s is no more: %s", m.Name, m.Failure)
+	}
+	return fmt.Sprintf("machine %s failed: %s", m.Name, m.Failure)
+}
+
+// leavingMessage tells of the machines that the cloud takes away: of the first to go, and how many there are.
+func (g *Group) leavingMessage(d *Decisions) string {
+	goes, leave := setOf(g.ToDelete), setOf(d.Leave)
+	var first *Machine
+	count := 0
+	for i := range g.Machines {
+		m := &g.Machines[i]
+		if m.LeavingAt.IsZero() || m.lost() {
+			continue
 		}
-		machines.Message += fmt.Sprintf("; %d nodes that members have given up stay for the next growth, the last until %s", n, last.UTC().Format(time.RFC3339))
+		count++
+		if first == nil || m.LeavingAt.Before(first.LeavingAt) {
+			first = m
+		}
 	}
-	bounds := metav1.Condition{Type: v1alpha1.ConditionWithinBounds, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonWithinBounds,
+	if first == nil {
+		return ""
+	}
+	message := fmt.Sprintf("; the cloud takes machine %s away at %s", first.Name, formatTime(first.LeavingAt))
+	if inUse := first.Node != nil && (first.Node.Pods > 0 || first.Node.HeldBy != ""); leave[first.Name] || (goes[first.Name] && inUse) {
+		message += "; its replacement is ordered first"
+	}
+	if count > 1 {
+		message += fmt.Sprintf("; and %d more machines later", count-1)
+	}
+	return message
+}
+
+// warmMessage tells of the nodes that stay for the next growth.
+func warmMessage(warm map[string]time.Time) string {
+	if len(warm) == 0 {
+		return ""
+	}
+	last := time.Time{}
+	for _, until := range warm {
+		if until.After(last) {
+			last = until
+		}
+	}
+	return fmt.Sprintf("; %d nodes that members have given up stay for the next growth, the last until %s", len(warm), formatTime(last))
+}
+
+// boundsCondition says whether the target is within maxSize.
+func (g *Group) boundsCondition() metav1.Condition {
+	out := metav1.Condition{Type: v1alpha1.ConditionWithinBounds, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonWithinBounds,
 		Message: fmt.Sprintf("the target size %d is at most maxSize %d", g.Target, g.MaxSize)}
 	if g.Target > g.MaxSize {
-		bounds.Status, bounds.Reason = metav1.ConditionFalse, v1alpha1.ReasonAboveMaxSize
-		bounds.Message = fmt.Sprintf("the target size %d is above maxSize %d: nothing is ordered or granted beyond it, and nodes go when nobody uses them", g.Target, g.MaxSize)
+		out.Status, out.Reason = metav1.ConditionFalse, v1alpha1.ReasonAboveMaxSize
+		out.Message = fmt.Sprintf("the target size %d is above maxSize %d: nothing is ordered or granted beyond it, "+
+			"and nodes go when nobody uses them", g.Target, g.MaxSize)
 	}
-	d.Conditions = []metav1.Condition{g.floorCondition(d), machines, bounds}
-	d.Notes = []metav1.Condition{g.templateCondition(), g.pauseCondition()}
-	d.WhenReady = machines.Message
-	if g.Paused {
-		d.WhenReady = "paused; " + machines.Message
-	}
+	return out
 }
 
 // floorCondition says whether the target is at the least size.
@@ -102,9 +156,6 @@ func (g *Group) floorCondition(d *Decisions) metav1.Condition {
 	return out
 }
 
-// String is the failure in words.
-func (f *Failure) String() string { return f.Code + ": " + f.Message }
-
 // templateCondition says whether all machines were ordered with the template of now.
 func (g *Group) templateCondition() metav1.Condition {
 	var old []string
@@ -115,12 +166,14 @@ func (g *Group) templateCondition() metav1.Condition {
 		}
 	}
 	if len(old) == 0 {
-		return metav1.Condition{Type: v1alpha1.ConditionMachinesUpToDate, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonUpToDate,
-			Message: "every machine was ordered with the template of now"}
+		return metav1.Condition{Type: v1alpha1.ConditionMachinesUpToDate, Status: metav1.ConditionTrue,
+			Reason: v1alpha1.ReasonUpToDate, Message: "every machine was ordered with the template of now"}
 	}
 	slices.Reverse(old)
-	return metav1.Condition{Type: v1alpha1.ConditionMachinesUpToDate, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonTemplateChanged,
-		Message: fmt.Sprintf("%d of %d machines were ordered with a template from before its last edit and keep it: %s", len(old), len(live), Listed(old))}
+	return metav1.Condition{Type: v1alpha1.ConditionMachinesUpToDate, Status: metav1.ConditionFalse,
+		Reason: v1alpha1.ReasonTemplateChanged,
+		Message: fmt.Sprintf("%d of %d machines were ordered with a template from before its last edit and keep it: %s",
+			len(old), len(live), Listed(old))}
 }
 
 // pauseCondition says whether the group is paused.
@@ -129,7 +182,24 @@ func (g *Group) pauseCondition() metav1.Condition {
 		return metav1.Condition{Type: v1alpha1.ConditionPaused, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonPaused,
 			Message: "spec.paused is true: no machine is ordered, deleted or released, and no member is granted more nodes"}
 	}
-	return metav1.Condition{Type: v1alpha1.ConditionPaused, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonNotPaused, Message: "spec.paused is not set"}
+	return metav1.Condition{Type: v1alpha1.ConditionPaused, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonNotPaused,
+		Message: "spec.paused is not set"}
+}
+
+// throttledCondition says whether the cloud asks to be asked later.
+func (g *Group) throttledCondition() metav1.Condition {
+	waiting, said := 0, ""
+	for _, m := range g.live() {
+		if m.Throttled != "" && m.Failure == nil && !m.arrived() && m.Going.IsZero() {
+			waiting, said = waiting+1, m.Throttled
+		}
+	}
+	if waiting > 0 {
+		return metav1.Condition{Type: v1alpha1.ConditionThrottled, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonThrottled,
+			Message: fmt.Sprintf("%d machines wait because the cloud asks to be asked later: %s", waiting, said)}
+	}
+	return metav1.Condition{Type: v1alpha1.ConditionThrottled, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonNotThrottled,
+		Message: "the cloud takes what it is asked"}
 }
 
 // waitsFor says what keeps a pool that is being deleted.
@@ -148,7 +218,7 @@ func (g *Group) waitsFor() string {
 	var used []string
 	for _, m := range g.live() {
 		if m.Node != nil && m.Node.Pods > 0 {
-			used = append(used, m.Name)
+			used = append(used, m.Node.Name)
 		}
 	}
 	if len(used) > 0 {

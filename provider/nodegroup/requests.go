@@ -35,8 +35,9 @@ func (g *Group) paused() *Refusal {
 }
 
 // IncreaseSize is the target after Cluster Autoscaler has ordered delta machines, and the part of it that the
-// floor calls for. The error is a *Refusal.
-func (g *Group) IncreaseSize(delta int32) (target, forMembers int32, err error) {
+// floor calls for. told is the target that it was last told, and from which it has computed delta; -1 where that is not known. What
+// the target has grown by since is not added once more: where nothing is lacking, the target stays. The error is a *Refusal.
+func (g *Group) IncreaseSize(delta, told int32) (target, forMembers int32, err error) {
 	if g.Deleting {
 		return 0, 0, refuse(Forbidden, "%s is being deleted", g.Name)
 	}
@@ -46,11 +47,18 @@ func (g *Group) IncreaseSize(delta int32) (target, forMembers int32, err error) 
 	if g.Paused {
 		return 0, 0, g.paused()
 	}
-	if int64(g.Target)+int64(delta) > int64(g.MaxSize) {
-		return 0, 0, refuse(OutOfRange, "the target size %d of %s plus %d is %d, above its maxSize %d",
-			g.Target, g.Name, delta, int64(g.Target)+int64(delta), g.MaxSize)
+	lacking := int64(delta)
+	if told >= 0 {
+		lacking = max(0, lacking-max(0, int64(g.Target)-int64(told)))
 	}
-	target, floor := g.Target+delta, g.Floor
+	if lacking == 0 {
+		return g.Target, g.ForMembers, nil
+	}
+	if int64(g.Target)+lacking > int64(g.MaxSize) {
+		return 0, 0, refuse(OutOfRange, "the target size %d of %s plus %d is %d, above its maxSize %d",
+			g.Target, g.Name, lacking, int64(g.Target)+lacking, g.MaxSize)
+	}
+	target, floor := g.Target+int32(lacking), g.Floor //nolint:gosec // At most MaxSize.
 	if target == g.AnnouncedFloor {
 		// It asks for the least size that it was told at the start of its loop. Members may have given up a part of that since,
 		// and then these orders are to be given up too: nobody else has asked for them.
@@ -59,18 +67,8 @@ func (g *Group) IncreaseSize(delta int32) (target, forMembers int32, err error) 
 	return target, g.raisedForMembers(target, floor), nil
 }
 
-// raisedForMembers is the part of a target that a floor calls for, when the target is raised to it. What
-// was raised for members before and does not exist yet stays a part of it.
-func (g *Group) raisedForMembers(target, floor int32) int32 {
-	forMembers := min(floor, target)
-	if int(g.Target) > len(g.live()) {
-		forMembers = max(forMembers, min(g.ForMembers, g.Target))
-	}
-	return forMembers
-}
-
 // DecreaseTargetSize is the target after Cluster Autoscaler has cancelled -delta orders. It never goes
-// below the number of machines that have registered: since 1.36 a scale-up that timed out asks for its
+// below the number of machines that have registered and still exist: since 1.36 a scale-up that timed out asks for its
 // whole delta back even if a part of it has arrived. The error is a *Refusal.
 func (g *Group) DecreaseTargetSize(delta int32) (target int32, err error) {
 	if delta >= 0 {
@@ -81,7 +79,7 @@ func (g *Group) DecreaseTargetSize(delta int32) (target int32, err error) {
 	}
 	var registered int32
 	for _, m := range g.live() {
-		if m.Registered || m.Node != nil {
+		if m.arrived() && !m.lost() {
 			registered++
 		}
 	}
@@ -90,32 +88,47 @@ func (g *Group) DecreaseTargetSize(delta int32) (target int32, err error) {
 
 func int64Clamp(n int64) int32 { return int32(max(0, n)) } //nolint:gosec // Below an int32 by construction.
 
-// DeleteNodes are the machines that are newly to go when Cluster Autoscaler deletes the named ones, and
+// Asked is a machine that Cluster Autoscaler wants deleted.
+type Asked struct {
+	// Machine is the machine's name.
+	Machine string
+	// ByPlaceholder is set when it was named by its Placeholder. Who does that believes that it never came.
+	ByPlaceholder bool
+}
+
+// DeleteNodes are the machines that are newly to go when Cluster Autoscaler deletes those that it asks for, and
 // the target after that. One that is on order and not known yet counts: its name is kept from being ordered, or is
 // deleted when it turns up. Machines that are already going, or gone, are none of them, so that the request
-// can be repeated. names are machine names. Of those that have no node only as many go as there is room for in the list:
-// Cluster Autoscaler asks once a loop for all that have failed. The error is a *Refusal.
-func (g *Group) DeleteNodes(names []string) (victims []string, target int32, err error) {
+// can be repeated; nor are those that were named by their placeholder and have come since. Of those that have no node only as many go
+// as there is room for in the list: Cluster Autoscaler asks once a loop for all that have failed. The error is a *Refusal.
+func (g *Group) DeleteNodes(asked []Asked) (victims []string, target int32, err error) {
 	if g.Paused {
 		return nil, 0, g.paused()
 	}
-	holders, named := g.holders(), setOf(names)
+	// By the name of the machine: whether it was named by the id of its node.
+	named := make(map[string]bool, len(asked))
+	for _, a := range asked {
+		named[a.Machine] = named[a.Machine] || !a.ByPlaceholder
+	}
+	holders := g.holders()
 	var orders []string
 	for _, m := range g.live() {
-		if !named[m.Name] {
+		byNode, is := named[m.Name]
+		if !is || (m.arrived() && !byNode) {
 			continue
 		}
-		if holder := holders[m.Name]; holder != "" {
-			return nil, 0, refuse(Forbidden, "node %s of %s is held for the ensemble member %s", m.Name, g.Name, holder)
+		if holder := holders[m.nodeName()]; holder != "" && !m.lost() {
+			return nil, 0, refuse(Forbidden, "node %s of %s is held for the ensemble member %s", m.nodeName(), g.Name, holder)
 		}
-		if m.Registered {
+		if m.arrived() {
 			victims = append(victims, m.Name)
 		} else {
 			orders = append(orders, m.Name)
 		}
 	}
 	for _, n := range g.Pending() {
-		if name := MachineName(g.Name, n); named[name] {
+		name := MachineName(g.Name, n)
+		if _, is := named[name]; is {
 			orders = append(orders, name)
 		}
 	}

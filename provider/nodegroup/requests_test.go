@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -49,12 +50,20 @@ func TestIncreaseSize(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
-			target, part, err := row.group.IncreaseSize(row.delta)
+			target, part, err := row.group.IncreaseSize(row.delta, -1)
 			if got := answer(target, err); got != row.want || part != row.forMembers {
 				t.Errorf("got %s, %d for members; want %s, %d for members", got, part, row.want, row.forMembers)
 			}
 		})
 	}
+}
+
+// byNode are machines that are named by the id of their node.
+func byNode(names ...string) (asked []nodegroup.Asked) {
+	for _, name := range names {
+		asked = append(asked, nodegroup.Asked{Machine: name})
+	}
+	return asked
 }
 
 // announced is a pool of which Cluster Autoscaler was told a least size.
@@ -68,9 +77,9 @@ func announced(size int32, g *nodegroup.Group) *nodegroup.Group {
 func TestIncreaseToFormerFloor(t *testing.T) {
 	t.Parallel()
 	g := announced(4, floor(2, group(2, up(0, heldBy("ns/m")), up(1, heldBy("ns/m")))))
-	g.Reservations = []nodegroup.Reservation{{Member: "ns/m", Nodes: 2, Held: []string{machineName(0), machineName(1)}}}
+	g.Reservations = []nodegroup.Reservation{{Member: "ns/m", Nodes: 2, Held: []string{nodeName(0), nodeName(1)}}}
 	var err error
-	if g.Target, g.ForMembers, err = g.IncreaseSize(2); err != nil {
+	if g.Target, g.ForMembers, err = g.IncreaseSize(2, -1); err != nil {
 		t.Fatal(err)
 	}
 	if d := nodegroup.Plan(g, announceTimeout, noon); len(d.Order) > 0 {
@@ -168,11 +177,11 @@ func TestDeleteNodes(t *testing.T) {
 		{"one that is on order and going already", toDelete(group(2, up(0)), "hpc-1"), []string{"hpc-1"}, nil, "target 2"},
 		{"one of a paused pool", paused(group(1, up(0))), []string{"hpc-0"}, nil, "refused 2: hpc is paused: its spec.paused is true"},
 		{"one that a member holds", with(group(2, up(0), up(1)), claim("ns/a", 1, 1)), []string{"hpc-0", "hpc-1"}, nil,
-			"refused 2: node hpc-1 of hpc is held for the ensemble member ns/a"},
+			"refused 2: node node-1 of hpc is held for the ensemble member ns/a"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
-			victims, target, err := row.group.DeleteNodes(row.names)
+			victims, target, err := row.group.DeleteNodes(byNode(row.names...))
 			if got := answer(target, err); got != row.want || !slices.Equal(victims, row.victims) {
 				t.Errorf("got %s, victims %v; want %s, victims %v", got, victims, row.want, row.victims)
 			}
@@ -206,7 +215,7 @@ func TestDeleteManyNodes(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
-			victims, target, err := row.group.DeleteNodes(names)
+			victims, target, err := row.group.DeleteNodes(byNode(names...))
 			if got := answer(target, err); got != row.want || len(victims) != row.victims {
 				t.Errorf("got %s, %d victims; want %s, %d victims", got, len(victims), row.want, row.victims)
 			}
@@ -228,10 +237,10 @@ func TestInstances(t *testing.T) {
 		want  []string
 	}{
 		{"machines in all states", toDelete(group(2, up(0), failed, up(2)), "hpc-2"), []string{"hpc-0 running", "hpc-1 creating, failed", "hpc-2 deleting"}},
-		{"machines that are about to be ordered", group(4, up(0), up(1)), []string{"hpc-0 running", "hpc-1 running", "hpc-2 creating", "hpc-3 creating"}},
+		{"machines that are about to be ordered", group(4, up(0), up(1)), []string{"hpc-0 running", "hpc-1 running", "ensemble://hpc/hpc-2 creating", "ensemble://hpc/hpc-3 creating"}},
 		{"an order that is being made", lastOrder(1, 5, group(5, up(0), booting(2))),
-			[]string{"hpc-0 running", "hpc-2 creating", "hpc-1 creating", "hpc-3 creating", "hpc-4 creating"}},
-		{"more than the last order", lastOrder(1, 2, group(3, up(0))), []string{"hpc-0 running", "hpc-1 creating", "hpc-2 creating"}},
+			[]string{"hpc-0 running", "hpc-2 creating", "ensemble://hpc/hpc-1 creating", "ensemble://hpc/hpc-3 creating", "ensemble://hpc/hpc-4 creating"}},
+		{"more than the last order", lastOrder(1, 2, group(3, up(0))), []string{"hpc-0 running", "ensemble://hpc/hpc-1 creating", "ensemble://hpc/hpc-2 creating"}},
 		{"more machines than the target", group(0, up(0)), []string{"hpc-0 running"}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -240,8 +249,8 @@ func TestInstances(t *testing.T) {
 				nodegroup.InstanceRunning: "running", nodegroup.InstanceCreating: "creating", nodegroup.InstanceDeleting: "deleting",
 			}
 			var got []string
-			for _, i := range row.group.Instances(noon, func(n int64) string { return fmt.Sprintf("test://hpc-%d", n) }) {
-				text := i.ProviderID[len("test://"):] + " " + states[i.State]
+			for _, i := range row.group.Instances(noon) {
+				text := strings.TrimPrefix(i.ProviderID, "test://") + " " + states[i.State]
 				if i.Failure != nil {
 					text += ", failed"
 				}
