@@ -68,7 +68,8 @@ func watchedKinds() []schema.GroupVersionKind {
 	return []schema.GroupVersionKind{
 		{Group: "autoscaling.flux-framework.org", Version: "v1alpha1", Kind: "NodePool"},
 		{Group: "autoscaling.flux-framework.org", Version: "v1alpha1", Kind: "EnsembleMember"},
-		{Group: "autoscaling.flux-framework.org", Version: "v1alpha1", Kind: "KwokMachine"},
+		{Group: "autoscaling.flux-framework.org", Version: "v1alpha1", Kind: "PoolMachine"},
+		{Group: "autoscaling.flux-framework.org", Version: "v1alpha1", Kind: "KwokInstance"},
 		{Group: "flux-framework.org", Version: "v1alpha2", Kind: "MiniCluster"},
 		{Version: "v1", Kind: "Pod"},
 		{Version: "v1", Kind: "Node"},

@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
@@ -51,7 +52,14 @@ func (x *tenant) tell(b *strings.Builder, s *history.State) {
 			p.Spec.ReplicasForMembers, p.Status.Floor, p.Status.AnnouncedFloor, p.Status.Reserved, p.Spec.ScaleDown.Delay.Duration)
 		for _, machine := range slices.Sorted(maps.Keys(s.Machines)) {
 			if m := s.Machines[machine]; m.Spec.NodePool == name {
-				fmt.Fprintf(b, "  KwokMachine %s: %s, ordered %s, registered %t\n", machine, m.Spec.Purpose, clockTime(m.Spec.OrderedAt.Time), m.Status.RegisteredAt != nil)
+				fmt.Fprintf(b, "  PoolMachine %s: %s, ordered %s for %s, node %q%s: %s\n", machine, m.Spec.Purpose, clockTime(m.Spec.OrderedAt.Time), m.Spec.Order.ID,
+					m.Status.NodeName, goingSince(m), stateOf(m))
+			}
+		}
+		for _, instance := range slices.Sorted(maps.Keys(s.Instances)) {
+			if i := s.Instances[instance]; i.Spec.NodePool == name {
+				fmt.Fprintf(b, "  KwokInstance %s of %q: %s, launched %s, registered %t, failure %v\n", instance, i.Spec.Machine, i.Spec.Fate,
+					clockTime(i.Spec.LaunchedAt.Time), i.Status.RegisteredAt != nil, i.Status.Failure)
 			}
 		}
 		for _, node := range s.NodesOf(name) {
@@ -64,6 +72,22 @@ func (x *tenant) tell(b *strings.Builder, s *history.State) {
 			fmt.Fprintf(b, "  EnsembleMember %s: size %d, %d reserved: %s\n", key.Name, s.Size(key), m.Status.Reserved, readyMessage(m))
 		}
 	}
+}
+
+// stateOf is how far a machine is, as its record says.
+func stateOf(m *v1alpha1.PoolMachine) string {
+	if ready := meta.FindStatusCondition(m.Status.Conditions, v1alpha1.ConditionReady); ready != nil {
+		return ready.Reason + ": " + ready.Message
+	}
+	return "nothing is recorded yet"
+}
+
+// goingSince says since when a machine is to go, and nothing where it is not.
+func goingSince(m *v1alpha1.PoolMachine) string {
+	if m.DeletionTimestamp == nil {
+		return ""
+	}
+	return ", to go since " + clockTime(m.DeletionTimestamp.Time)
 }
 
 func clockTime(t time.Time) string { return t.UTC().Format("15:04:05.000") }

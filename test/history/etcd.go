@@ -39,7 +39,7 @@ func StartAtEtcd(ctx context.Context, url string) (*Recorder, error) {
 			revision = at
 		}
 		for _, object := range found {
-			r.record(object, false)
+			r.listed(object)
 		}
 	}
 	for _, k := range storedKinds() {
@@ -66,7 +66,8 @@ func storedKinds() []storedKind {
 		{"/registry/minions/", nil}, // The nodes: the name is from before Kubernetes 1.0.
 		{"/registry/pods/", nil},
 		{ours + "nodepools/", nil},
-		{ours + "kwokmachines/", nil},
+		{ours + "poolmachines/", nil},
+		{ours + "kwokinstances/", nil},
 		{ours + "ensemblemembers/", nil},
 		{"/registry/" + minicluster.GroupVersionKind.Group + "/miniclusters/", decodeMiniCluster},
 	}

@@ -39,7 +39,14 @@ func TestStartAtEtcd(t *testing.T) {
 	cluster.SetNamespace(metav1.NamespaceDefault)
 	cluster.SetName("m")
 	cluster.Object["spec"] = map[string]any{"size": int64(1), "containers": []any{map[string]any{"image": "i"}}}
-	objects := []client.Object{&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n"}}, pool, cluster}
+	record := machine("x")
+	record.Spec = v1alpha1.PoolMachineSpec{
+		NodePool: "hpc", Purpose: v1alpha1.PurposeReservation, Order: v1alpha1.MachineOrder{ID: "floor", Size: 1},
+		OrderedAt: metav1.NewMicroTime(noon), Template: pool.Spec.Template, Machines: pool.Spec.Machines,
+	}
+	made := instance("a")
+	made.Spec.LaunchedAt, made.Spec.Template = record.Spec.OrderedAt, pool.Spec.Template
+	objects := []client.Object{&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n"}}, pool, record, made, cluster}
 	var want []string
 	stored := func(object client.Object, deleted bool) {
 		version := object.GetResourceVersion()
@@ -79,7 +86,7 @@ func TestStartAtEtcd(t *testing.T) {
 	waiting, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
 	err = recorder.Until(waiting, func(s *history.State) string {
-		if left := len(s.Nodes) + len(s.Pools) + len(s.MiniClusters); left > 0 {
+		if left := len(s.Nodes) + len(s.Pools) + len(s.Machines) + len(s.Instances) + len(s.MiniClusters); left > 0 {
 			return fmt.Sprintf("%d objects are left", left)
 		}
 		return ""

@@ -30,13 +30,15 @@ type Event struct {
 	// Version is the resource version, At the time when it was heard of.
 	Version uint64
 	At      time.Time
-	// Object is a *corev1.Node, *corev1.Pod, *v1alpha1.NodePool, *v1alpha1.KwokMachine, *v1alpha1.EnsembleMember
-	// or a MiniCluster as *unstructured.Unstructured; of a deletion it is the last version.
+	// Object is a *corev1.Node, *corev1.Pod, *v1alpha1.NodePool, *v1alpha1.PoolMachine, *v1alpha1.KwokInstance,
+	// *v1alpha1.EnsembleMember or a MiniCluster as *unstructured.Unstructured; of a deletion it is the last version.
 	Object client.Object
 	// Before is the version before, nil of a new object.
 	Before client.Object
 	// Deleted is set when the object is gone.
 	Deleted bool
+	// Listed is set of what was there when the record began: its version may be younger than that of what came after it.
+	Listed bool
 }
 
 // Recorder records versions until it is stopped.
@@ -63,7 +65,8 @@ func kinds() []kind {
 		{"Node", func() client.ObjectList { return &corev1.NodeList{} }},
 		{"Pod", func() client.ObjectList { return &corev1.PodList{} }},
 		{"NodePool", func() client.ObjectList { return &v1alpha1.NodePoolList{} }},
-		{"KwokMachine", func() client.ObjectList { return &v1alpha1.KwokMachineList{} }},
+		{"PoolMachine", func() client.ObjectList { return &v1alpha1.PoolMachineList{} }},
+		{"KwokInstance", func() client.ObjectList { return &v1alpha1.KwokInstanceList{} }},
 		{"EnsembleMember", func() client.ObjectList { return &v1alpha1.EnsembleMemberList{} }},
 		{"MiniCluster", func() client.ObjectList { return minicluster.NewList() }},
 	}
@@ -83,7 +86,7 @@ func Start(ctx context.Context, c client.WithWatch, notify func(Event)) (*Record
 			return nil, errors.Join(err, r.Stop())
 		}
 		for _, object := range objects {
-			r.record(object, false)
+			r.listed(object)
 		}
 		watcher, err := watchtools.NewRetryWatcherWithContext(ctx, list.GetResourceVersion(), &listWatch{c, k})
 		if err != nil {
@@ -128,7 +131,16 @@ func (r *Recorder) fail(err error) {
 	r.errs = append(r.errs, err)
 }
 
+// record records a version that was heard of, or the end of an object.
 func (r *Recorder) record(object client.Object, deleted bool) {
+	r.add(Event{Object: object, Deleted: deleted})
+}
+
+// listed records what was there when the record began.
+func (r *Recorder) listed(object client.Object) { r.add(Event{Object: object, Listed: true}) }
+
+func (r *Recorder) add(event Event) {
+	object := event.Object
 	version, err := strconv.ParseUint(object.GetResourceVersion(), 10, 64)
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -137,7 +149,7 @@ func (r *Recorder) record(object client.Object, deleted bool) {
 		return
 	}
 	object.SetManagedFields(nil)
-	event := Event{Version: version, At: time.Now(), Object: object, Deleted: deleted, Before: r.state.put(object, deleted)}
+	event.Version, event.At, event.Before = version, time.Now(), r.state.put(object, event.Deleted)
 	r.events = append(r.events, event)
 	if r.notify != nil {
 		r.notify(event)

@@ -16,15 +16,18 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 )
 
-// AnnotationTaken on a node, with any value, says that the test takes it away, whatever pods are on it. A cloud does so
-// too, and breaks no promise of ours.
+// AnnotationTaken on a Node or a KwokInstance, with any value, says that the test takes it away, whatever pods are on it. A cloud
+// does so too, and breaks no promise of ours.
 const AnnotationTaken = "test.ensemble-autoscaler/taken"
+
+// AnnotationPlanted on a KwokInstance, with any value, says that the test has put it there: nobody has ordered it.
+const AnnotationPlanted = "test.ensemble-autoscaler/planted"
 
 // Broken replays events and returns the promises that were broken, each with the moment.
 func Broken(events []Event) []string {
 	c := &checker{
 		state: newState(), given: map[types.NamespacedName]int64{}, ordered: map[string]bool{}, claimedFor: map[string]int32{},
-		bereft: map[rank]bool{},
+		bereft: map[rank]bool{}, vanished: map[string]bool{},
 	}
 	for i := range events {
 		c.look(&events[i])
@@ -41,6 +44,8 @@ type checker struct {
 	// of machines were last claimed.
 	ordered    map[string]bool
 	claimedFor map[string]int32
+	// vanished has the provider ids of nodes whose instance the cloud has taken away under them.
+	vanished map[string]bool
 	// bereft are the ranks whose node was taken away. Their Job makes their pods anew at once, node or not.
 	bereft map[rank]bool
 	broken []string
@@ -77,12 +82,19 @@ func (c *checker) look(event *Event) {
 			old, _ := before.(*v1alpha1.NodePool)
 			c.pool(object, old)
 		}
-	case *v1alpha1.KwokMachine:
+	case *v1alpha1.PoolMachine:
 		switch {
 		case event.Deleted:
 			c.machineGone(object)
 		case before == nil:
 			c.machineOrdered(object)
+		}
+	case *v1alpha1.KwokInstance:
+		switch {
+		case event.Deleted:
+			c.instanceGone(object)
+		case before == nil && !event.Listed:
+			c.instanceMade(object)
 		}
 	case *corev1.Node:
 		if event.Deleted {
@@ -162,12 +174,12 @@ func (c *checker) member(member *v1alpha1.EnsembleMember) {
 }
 
 // machineOrdered checks that no machine is ordered twice, and none beyond the target. A target that is lowered between
-// the claim of the names and the orders does not count: what is too much is cancelled.
-func (c *checker) machineOrdered(machine *v1alpha1.KwokMachine) {
+// the claim of the names and the orders does not count: what is too much is cancelled. A machine that was found was not ordered.
+func (c *checker) machineOrdered(machine *v1alpha1.PoolMachine) {
 	c.promise(!c.ordered[machine.Name], "machine %s was ordered twice", machine.Name)
 	c.ordered[machine.Name] = true
 	pool := c.state.Pools[machine.Spec.NodePool]
-	if pool == nil {
+	if _, found := machine.Annotations[v1alpha1.AnnotationAdopted]; found || pool == nil {
 		return
 	}
 	called := max(pool.Spec.Replicas, c.claimedFor[pool.Name])
@@ -175,34 +187,85 @@ func (c *checker) machineOrdered(machine *v1alpha1.KwokMachine) {
 	c.promise(live <= int(called), "machine %s was ordered: %s has %d machines and its target is %d", machine.Name, pool.Name, live, called)
 }
 
-// machineGone checks that a machine that has registered goes after its node: without it the node would be nobody's. One
-// that is cancelled at the moment when it registers is not meant; the node goes after it.
-func (c *checker) machineGone(machine *v1alpha1.KwokMachine) {
-	node := c.state.Nodes[machine.Name]
-	c.promise(node == nil || machine.Status.RegisteredAt == nil || node.Spec.ProviderID != machine.Spec.ProviderID, "machine %s has gone and left its node", machine.Name)
+// machineGone checks that the record of a machine goes last. A node that it leaves would be nobody's; one that is cancelled at
+// the moment when it registers is not meant, the node of which goes after it. What it leaves in the cloud would be paid for by
+// nobody's order.
+func (c *checker) machineGone(machine *v1alpha1.PoolMachine) {
+	node := c.state.Nodes[machine.Status.NodeName]
+	c.promise(node == nil || node.Spec.ProviderID != machine.Status.ProviderID, "machine %s has gone and left its node", machine.Name)
+	if instance := c.state.InstanceOf(machine.Name); instance != nil && !planted(instance) {
+		c.promise(false, "the record of machine %s has gone, and the cloud has instance %s of it", machine.Name, instance.Name)
+	}
+}
+
+// instanceMade checks that the cloud makes no machine that nobody has written down. What it makes of its own accord bears the name
+// of no machine.
+func (c *checker) instanceMade(instance *v1alpha1.KwokInstance) {
+	if instance.Spec.Machine == "" || planted(instance) {
+		return
+	}
+	c.promise(c.state.Machines[instance.Spec.Machine] != nil, "the cloud has made instance %s of machine %s, which there is no record of",
+		instance.Name, instance.Spec.Machine)
+}
+
+// instanceGone checks that no instance is ended while a pod is on its node, unless the cloud takes it away.
+func (c *checker) instanceGone(instance *v1alpha1.KwokInstance) {
+	node := c.state.Nodes[instance.Spec.NodeName]
+	if node == nil || node.Spec.ProviderID != instance.Spec.ProviderID {
+		return
+	}
+	if takenAway(instance) {
+		c.vanished[node.Spec.ProviderID] = true
+		return
+	}
+	c.noPods("its instance was ended", node.Name)
+}
+
+// takenAway reports whether the cloud, or the test in its place, takes an instance away whatever pods are on its node.
+func takenAway(instance *v1alpha1.KwokInstance) bool {
+	_, taken := instance.Annotations[AnnotationTaken]
+	return taken || instance.Status.Failure != nil
+}
+
+func planted(instance *v1alpha1.KwokInstance) bool {
+	_, planted := instance.Annotations[AnnotationPlanted]
+	return planted
 }
 
 // Lost replays events and returns the nodes of pools that went though their machines were there and nobody had told them
-// to go. It is for records in which only the provider deletes nodes.
+// to go: neither us nor the cloud. It is for records in which only the provider deletes nodes.
 func Lost(events []Event) []string {
 	state := newState()
+	// cancelled are the machines that were told to go before they had a node, vanished the provider ids of those that the cloud has
+	// taken away.
+	cancelled, vanished := map[string]bool{}, map[string]bool{}
 	var lost []string
 	for i := range events {
 		event := &events[i]
 		state.put(event.Object, event.Deleted)
-		node, ok := event.Object.(*corev1.Node)
-		if !ok || !event.Deleted {
-			continue
-		}
-		pool := state.Pools[node.Labels[v1alpha1.LabelNodePool]]
-		if pool != nil && state.Machines[node.Name] != nil && !slices.Contains(pool.Spec.MachinesToDelete, node.Name) {
-			lost = append(lost, fmt.Sprintf("node %s of %s was deleted, and of the machines to go, %v, it was none", node.Name, pool.Name, pool.Spec.MachinesToDelete))
+		switch object := event.Object.(type) {
+		case *v1alpha1.PoolMachine:
+			if object.DeletionTimestamp != nil && object.Status.NodeName == "" {
+				cancelled[object.Name] = true
+			}
+		case *v1alpha1.KwokInstance:
+			if takenAway(object) {
+				vanished[object.Spec.ProviderID] = true
+			}
+		case *corev1.Node:
+			pool, machine := state.Pools[object.Labels[v1alpha1.LabelNodePool]], state.MachineOf(object)
+			if !event.Deleted || pool == nil || machine == nil || cancelled[machine.Name] || vanished[object.Spec.ProviderID] ||
+				slices.Contains(pool.Spec.MachinesToDelete, machine.Name) {
+				continue
+			}
+			lost = append(lost, fmt.Sprintf("node %s of %s was deleted, and of the machines to go, %v, its machine %s was none",
+				object.Name, pool.Name, pool.Spec.MachinesToDelete, machine.Name))
 		}
 	}
 	return lost
 }
 
-// pool checks that no machine is told to go while a pod is on its node.
+// pool checks that no machine is told to go while a pod is on its node, unless the cloud takes it away or has done so.
 func (c *checker) pool(pool, before *v1alpha1.NodePool) {
 	c.promise(pool.Spec.Replicas <= pool.Spec.MaxSize, "the target of %s is %d, above its maxSize %d", pool.Name, pool.Spec.Replicas, pool.Spec.MaxSize)
 	if before == nil || pool.Status.MachinesOrdered > before.Status.MachinesOrdered {
@@ -212,15 +275,29 @@ func (c *checker) pool(pool, before *v1alpha1.NodePool) {
 		return
 	}
 	for _, machine := range pool.Spec.MachinesToDelete {
-		if !slices.Contains(before.Spec.MachinesToDelete, machine) {
-			c.noPods("the machine was told to go", machine)
+		if node := c.state.NodeOf(machine); node != nil && !slices.Contains(before.Spec.MachinesToDelete, machine) && !c.leaves(machine, node) {
+			c.noPods("the machine was told to go", node.Name)
 		}
 	}
 }
 
-// nodeGone checks that nobody but the test deletes a node while a pod is on it.
+// leaves reports whether the cloud takes a machine away, or has announced that it does. What is recorded of the machine does not
+// count without that.
+func (c *checker) leaves(machine string, node *corev1.Node) bool {
+	instance := c.state.InstanceOf(machine)
+	if instance == nil {
+		return c.vanished[node.Spec.ProviderID]
+	}
+	return takenAway(instance) || instance.Status.LeavingAt != nil
+}
+
+// nodeGone checks that nobody but the cloud, and the test in its place, deletes a node while a pod is on it.
 func (c *checker) nodeGone(node *corev1.Node) {
-	if _, taken := node.Annotations[AnnotationTaken]; !taken {
+	_, taken := node.Annotations[AnnotationTaken]
+	if instance := c.state.instanceUnder(node); instance != nil {
+		taken = taken || takenAway(instance)
+	}
+	if !taken && !c.vanished[node.Spec.ProviderID] {
 		c.noPods("the node was deleted", node.Name)
 		return
 	}

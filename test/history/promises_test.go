@@ -33,6 +33,13 @@ func (s story) then(objects ...client.Object) story {
 	return s
 }
 
+// thenListed is for what was there when the record began.
+func (s story) thenListed(o client.Object) story {
+	s = s.then(o)
+	s[len(s)-1].Listed = true
+	return s
+}
+
 func (s story) gone(o client.Object) story {
 	s = s.then(o)
 	s[len(s)-1].Deleted = true
@@ -46,6 +53,7 @@ func node(name string, ready bool) *corev1.Node {
 	}
 	return &corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{v1alpha1.LabelNodePool: "hpc"}},
+		Spec:       corev1.NodeSpec{ProviderID: "cloud://" + name},
 		Status:     corev1.NodeStatus{Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: status}}},
 	}
 }
@@ -131,7 +139,8 @@ func ofDaemonSet(p *corev1.Pod) {
 // TestBroken: each promise that is broken is noticed, and what is allowed is not taken for a breach.
 func TestBroken(t *testing.T) {
 	t.Parallel()
-	begin := story{}.then(pool(0), node("a", true), node("b", true), cluster(1, 1), member("m", 1, "a"))
+	begin := story{}.then(pool(2), registered("a"), instance("a"), registered("b"), instance("b"),
+		node("a", true), node("b", true), cluster(1, 1), member("m", 1, "a"))
 	for name, row := range map[string]struct {
 		events story
 		says   string // nothing when no promise is broken
@@ -147,9 +156,9 @@ func TestBroken(t *testing.T) {
 		"more reserved than the pool can have":          {begin.then(member("n", 4)), "5 nodes are reserved in hpc, above its maxSize 4"},
 		"a node held twice":                             {begin.then(member("n", 1, "a")), "node a is held for"},
 		"a target above the maximum":                    {begin.then(pool(5)), "the target of hpc is 5, above its maxSize 4"},
-		"an empty machine told to go":                   {begin.then(pool(1, "b")), ""},
-		"a machine told to go under a pod":              {begin.then(pod(0, "a"), pool(1, "a")), "node a: the machine was told to go while pod ns/m-0 was on it"},
-		"a machine told to go after its pod":            {begin.then(pod(0, "a"), pod(0, "a", succeeded), pool(1, "a")), ""},
+		"an empty machine told to go":                   {begin.then(pool(1, "of-b")), ""},
+		"a machine told to go under a pod":              {begin.then(pod(0, "a"), pool(1, "of-a")), "node a: the machine was told to go while pod ns/m-0 was on it"},
+		"a machine told to go after its pod":            {begin.then(pod(0, "a"), pod(0, "a", succeeded), pool(1, "of-a")), ""},
 		"a node deleted under a pod":                    {begin.then(pod(1, "b")).gone(node("b", true)), "node b: the node was deleted while pod ns/m-1 was on it"},
 		"a node deleted under a DaemonSet's pod":        {begin.then(pod(1, "b", ofDaemonSet)).gone(node("b", true)), ""},
 		"a node that is taken under a pod":              {begin.then(pod(1, "b")).gone(taken("b")), ""},
@@ -166,14 +175,33 @@ func TestBroken(t *testing.T) {
 		"a pod released for a node held":                {begin.then(pod(0, "", gated), pod(0, "", releasedFor("a"))), ""},
 		"a pod released for a node of nobody":           {begin.then(pod(0, "", gated), pod(0, "", releasedFor("b"))), "pod ns/m-0 was released for node b, which is not held for ns/m"},
 		"a pod of a MiniCluster that is unmanaged":      {story{}.then(pod(7, "", starved)), ""},
-		"machines up to the target":                     {begin.then(pool(2), machine("x"), machine("y")), ""},
-		"a machine beyond the target":                   {begin.then(pool(1), machine("x"), machine("y")), "machine y was ordered: hpc has 2 machines and its target is 1"},
-		"a machine beside one on its way out":           {begin.then(pool(1), machine("x"), pool(1, "x"), machine("y")), ""},
-		"a machine claimed for a higher target":         {begin.then(claimed(2), claimed(1), machine("x"), machine("y")), ""},
-		"a machine ordered twice":                       {begin.then(pool(2), machine("x")).gone(machine("x")).then(machine("x")), "machine x was ordered twice"},
-		"a machine that is gone before its node":        {begin.then(pool(1), registered("a")).gone(registered("a")), "machine a has gone and left its node"},
-		"a machine cancelled as it registers":           {begin.then(pool(1), machine("a")).gone(machine("a")), ""},
-		"a machine that is gone after its node":         {begin.then(pool(1), registered("a")).gone(node("a", true)).gone(registered("a")), ""},
+		"a machine told to go that has crashed":         {begin.then(pod(0, "a"), instance("a", crashed), pool(1, "of-a")), ""},
+		"a machine told to go that is taken away":       {begin.then(pod(0, "a"), instance("a", leavingSoon), pool(1, "of-a")), ""},
+		"a machine told to go that is said to be gone":  {begin.then(pod(0, "a"), failed("a"), pool(1, "of-a")), "node a: the machine was told to go while pod ns/m-0 was on it"},
+		"a machine told to go before it is recorded":    {story{}.then(pool(1), machine("of-c"), instance("c"), node("c", true), pod(0, "c"), pool(0, "of-c")), "node c: the machine was told to go while pod ns/m-0 was on it"},
+		"a machine told to go whose node is gone":       {begin.then(pod(1, "b")).gone(taken("b")).then(pool(1, "of-b")), ""},
+		"a node of a machine that has crashed":          {begin.then(pod(1, "b"), instance("b", crashed)).gone(node("b", true)).then(pod(1, "", starved)), ""},
+		"a node of a machine that is said to be gone":   {begin.then(pod(1, "b"), failed("b")).gone(node("b", true)), "node b: the node was deleted while pod ns/m-1 was on it"},
+		"an instance ended under a pod":                 {begin.then(pod(1, "b")).gone(instance("b")), "node b: its instance was ended while pod ns/m-1 was on it"},
+		"an instance ended that has crashed":            {begin.then(pod(1, "b")).gone(instance("b", crashed)).gone(node("b", true)), ""},
+		"an instance that the test takes":               {begin.then(pod(1, "b")).gone(instance("b", annotated(history.AnnotationTaken))).then(pool(1, "of-b")).gone(node("b", true)), ""},
+		"an instance ended after its node":              {begin.gone(node("b", true)).gone(instance("b")), ""},
+		"machines up to the target":                     {begin.then(pool(4), machine("x"), machine("y")), ""},
+		"a machine beyond the target":                   {begin.then(pool(3), machine("x"), machine("y")), "machine y was ordered: hpc has 4 machines and its target is 3"},
+		"a machine beside one on its way out":           {begin.then(pool(3), machine("x"), pool(3, "x"), machine("y")), ""},
+		"a machine beside one that is cancelled":        {begin.then(pool(3), machine("x"), cancelled(machine("x")), machine("y")), ""},
+		"a machine claimed for a higher target":         {begin.then(claimed(4), claimed(1), machine("x"), machine("y")), ""},
+		"a machine that was found":                      {begin.then(found("x")), ""},
+		"a machine ordered twice":                       {begin.then(pool(4), machine("x")).gone(machine("x")).then(machine("x")), "machine x was ordered twice"},
+		"a machine that is gone before its node":        {begin.gone(instance("b")).gone(registered("b")), "machine of-b has gone and left its node"},
+		"a machine cancelled as it registers":           {begin.then(pool(3), machine("of-c"), node("c", true)).gone(machine("of-c")), ""},
+		"a machine that is gone after its node":         {begin.gone(node("b", true)).gone(instance("b")).gone(registered("b")), ""},
+		"a record that goes before the machine":         {begin.gone(node("b", true)).gone(registered("b")), "the record of machine of-b has gone, and the cloud has instance i-b of it"},
+		"an instance without a record":                  {begin.then(instance("c")), "the cloud has made instance i-c of machine of-c, which there is no record of"},
+		"an instance before its record":                 {begin.then(instance("c"), machine("of-c")), "the cloud has made instance i-c of machine of-c, which there is no record of"},
+		"an instance that the cloud makes besides":      {begin.then(instance("c", ofNobody)), ""},
+		"an instance that the test has made":            {begin.then(instance("c", annotated(history.AnnotationPlanted))), ""},
+		"an instance that was there before":             {begin.thenListed(instance("c")), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -185,8 +213,53 @@ func TestBroken(t *testing.T) {
 	}
 }
 
-func machine(name string) *v1alpha1.KwokMachine {
-	return &v1alpha1.KwokMachine{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: v1alpha1.KwokMachineSpec{NodePool: "hpc"}}
+// machine is the record of one that boots.
+func machine(name string) *v1alpha1.PoolMachine {
+	return &v1alpha1.PoolMachine{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: v1alpha1.PoolMachineSpec{NodePool: "hpc"}}
+}
+
+// registered is the record of the machine of a node, which has another name.
+func registered(node string) *v1alpha1.PoolMachine {
+	m := machine("of-" + node)
+	m.Status.ProviderID, m.Status.NodeName = "cloud://"+node, node
+	return m
+}
+
+// failed is such a record that says that the machine is no more.
+func failed(node string) *v1alpha1.PoolMachine {
+	m := registered(node)
+	m.Status.Failure = &v1alpha1.MachineFailure{Code: "Vanished"}
+	return m
+}
+
+// cancelled is such a record that is being deleted.
+func cancelled(m *v1alpha1.PoolMachine) *v1alpha1.PoolMachine {
+	m.DeletionTimestamp = new(metav1.NewTime(noon))
+	return m
+}
+
+// instance is what the cloud has of the machine of a node.
+func instance(node string, change ...func(*v1alpha1.KwokInstance)) *v1alpha1.KwokInstance {
+	i := &v1alpha1.KwokInstance{
+		ObjectMeta: metav1.ObjectMeta{Name: "i-" + node},
+		Spec:       v1alpha1.KwokInstanceSpec{NodePool: "hpc", Machine: "of-" + node, NodeName: node, ProviderID: "cloud://" + node},
+	}
+	for _, c := range change {
+		c(i)
+	}
+	return i
+}
+
+func crashed(i *v1alpha1.KwokInstance) {
+	i.Status.Failure = &v1alpha1.MachineFailure{Code: "Crashed"}
+}
+
+func leavingSoon(i *v1alpha1.KwokInstance) { i.Status.LeavingAt = new(metav1.NewMicroTime(noon)) }
+
+func ofNobody(i *v1alpha1.KwokInstance) { i.Spec.Machine = "" }
+
+func annotated(key string) func(*v1alpha1.KwokInstance) {
+	return func(i *v1alpha1.KwokInstance) { i.Annotations = map[string]string{key: "true"} }
 }
 
 // taken is a node that the test takes away.
@@ -196,9 +269,10 @@ func taken(name string) *corev1.Node {
 	return n
 }
 
-func registered(name string) *v1alpha1.KwokMachine {
+// found is the record of a machine that nobody has ordered.
+func found(name string) *v1alpha1.PoolMachine {
 	m := machine(name)
-	m.Status.RegisteredAt = new(metav1.NewTime(noon))
+	m.Annotations = map[string]string{v1alpha1.AnnotationAdopted: "cloud://" + name}
 	return m
 }
 
@@ -209,18 +283,30 @@ func claimed(target int32) *v1alpha1.NodePool {
 	return p
 }
 
-// TestLost: a node that goes is lost unless its machine was told to go before.
+// TestLost: a node that goes is lost unless its machine was told to go before, or the cloud takes it away.
 func TestLost(t *testing.T) {
 	t.Parallel()
-	begin := story{}.then(pool(1), machine("a"), node("a", true))
-	if lost := history.Lost(begin.then(pool(0, "a")).gone(node("a", true))); len(lost) > 0 {
-		t.Errorf("a node whose machine was told to go: %v", lost)
-	}
-	if lost := history.Lost(story{}.then(pool(1), node("a", true)).gone(node("a", true))); len(lost) > 0 {
-		t.Errorf("a node without a machine: %v", lost)
-	}
-	if lost := history.Lost(begin.gone(node("a", true))); len(lost) != 1 || !strings.Contains(lost[0], "node a of hpc was deleted") {
-		t.Errorf("a node whose machine was not told to go: %v", lost)
+	begin := story{}.then(pool(1), registered("a"), instance("a"), node("a", true))
+	for name, row := range map[string]struct {
+		events story
+		says   string
+	}{
+		"a node whose machine was told to go":                          {begin.then(pool(0, "of-a")).gone(node("a", true)), ""},
+		"a node without a machine":                                     {story{}.then(pool(1), node("a", true)).gone(node("a", true)), ""},
+		"a node whose machine has crashed":                             {begin.then(instance("a", crashed)).gone(node("a", true)), ""},
+		"a node whose machine was cancelled before it came":            {story{}.then(pool(1), cancelled(machine("of-a")), node("a", true), cancelled(registered("a"))).gone(node("a", true)), ""},
+		"a node whose machine was not told to go":                      {begin.gone(node("a", true)), "node a of hpc was deleted"},
+		"a node whose machine is said to be gone":                      {begin.then(failed("a")).gone(node("a", true)), "node a of hpc was deleted"},
+		"a node whose record was deleted":                              {begin.then(cancelled(registered("a"))).gone(node("a", true)), "node a of hpc was deleted"},
+		"a node whose machine was told to go only when it was deleted": {begin.gone(node("a", true)).then(pool(0, "of-a")), "node a of hpc was deleted"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			lost := strings.Join(history.Lost(row.events), "\n")
+			if (row.says == "") != (lost == "") || !strings.Contains(lost, row.says) {
+				t.Errorf("got %q, want %q", lost, row.says)
+			}
+		})
 	}
 }
 

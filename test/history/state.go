@@ -19,7 +19,8 @@ type State struct {
 	Nodes        map[string]*corev1.Node
 	Pods         map[types.NamespacedName]*corev1.Pod
 	Pools        map[string]*v1alpha1.NodePool
-	Machines     map[string]*v1alpha1.KwokMachine
+	Machines     map[string]*v1alpha1.PoolMachine
+	Instances    map[string]*v1alpha1.KwokInstance
 	Members      map[types.NamespacedName]*v1alpha1.EnsembleMember
 	MiniClusters map[types.NamespacedName]*unstructured.Unstructured
 
@@ -32,7 +33,8 @@ func newState() *State {
 		Nodes:        map[string]*corev1.Node{},
 		Pods:         map[types.NamespacedName]*corev1.Pod{},
 		Pools:        map[string]*v1alpha1.NodePool{},
-		Machines:     map[string]*v1alpha1.KwokMachine{},
+		Machines:     map[string]*v1alpha1.PoolMachine{},
+		Instances:    map[string]*v1alpha1.KwokInstance{},
 		Members:      map[types.NamespacedName]*v1alpha1.EnsembleMember{},
 		MiniClusters: map[types.NamespacedName]*unstructured.Unstructured{},
 		podsOn:       map[string]map[types.NamespacedName]bool{},
@@ -57,8 +59,10 @@ func (s *State) put(object client.Object, deleted bool) (before client.Object) {
 		return put(s.Pods, key, o, deleted)
 	case *v1alpha1.NodePool:
 		return put(s.Pools, key.Name, o, deleted)
-	case *v1alpha1.KwokMachine:
+	case *v1alpha1.PoolMachine:
 		return put(s.Machines, key.Name, o, deleted)
+	case *v1alpha1.KwokInstance:
+		return put(s.Instances, key.Name, o, deleted)
 	case *v1alpha1.EnsembleMember:
 		return put(s.Members, key, o, deleted)
 	case *unstructured.Unstructured:
@@ -128,11 +132,55 @@ func (s *State) NodesOf(pool string) []string {
 	return names
 }
 
-// Live counts the machines of a pool that are not on their way out.
+// MachineOf is the record of the machine whose node that is, nil where there is none: its name and its provider id agree.
+func (s *State) MachineOf(node *corev1.Node) *v1alpha1.PoolMachine {
+	for _, machine := range s.Machines {
+		if machine.Status.NodeName == node.Name && machine.Status.ProviderID == node.Spec.ProviderID {
+			return machine
+		}
+	}
+	return nil
+}
+
+// InstanceOf is what the simulated cloud has for a machine, nil where it has nothing.
+func (s *State) InstanceOf(machine string) *v1alpha1.KwokInstance {
+	for _, instance := range s.Instances {
+		if instance.Spec.Machine == machine {
+			return instance
+		}
+	}
+	return nil
+}
+
+// instanceUnder is what the simulated cloud has under a node, nil where it has nothing.
+func (s *State) instanceUnder(node *corev1.Node) *v1alpha1.KwokInstance {
+	for _, instance := range s.Instances {
+		if instance.Spec.NodeName == node.Name && instance.Spec.ProviderID == node.Spec.ProviderID {
+			return instance
+		}
+	}
+	return nil
+}
+
+// NodeOf is the node of a machine, nil where there is none: by what the cloud knows, else by what is recorded.
+func (s *State) NodeOf(machine string) *corev1.Node {
+	name, id := "", ""
+	if instance := s.InstanceOf(machine); instance != nil {
+		name, id = instance.Spec.NodeName, instance.Spec.ProviderID
+	} else if record := s.Machines[machine]; record != nil {
+		name, id = record.Status.NodeName, record.Status.ProviderID
+	}
+	if node := s.Nodes[name]; node != nil && node.Spec.ProviderID == id {
+		return node
+	}
+	return nil
+}
+
+// Live counts the machines of a pool that are not on their way out: those that are to go, and those that are cancelled.
 func (s *State) Live(pool *v1alpha1.NodePool) int {
 	count := 0
 	for name, machine := range s.Machines {
-		if machine.Spec.NodePool == pool.Name && !slices.Contains(pool.Spec.MachinesToDelete, name) {
+		if machine.Spec.NodePool == pool.Name && machine.DeletionTimestamp == nil && !slices.Contains(pool.Spec.MachinesToDelete, name) {
 			count++
 		}
 	}

@@ -68,8 +68,13 @@ func (w *world) unrest(s *history.State) string {
 		}
 	}
 	for name, machine := range s.Machines {
-		if s.Nodes[name] == nil || machine.Status.Failure != nil {
-			return fmt.Sprintf("machine %s has no node", name)
+		if s.NodeOf(name) == nil || machine.Status.NodeName != s.NodeOf(name).Name || machine.Status.Failure != nil || machine.DeletionTimestamp != nil {
+			return fmt.Sprintf("machine %s has no node, or is going: %+v", name, machine.Status)
+		}
+	}
+	for name, instance := range s.Instances {
+		if s.Machines[instance.Spec.Machine] == nil {
+			return fmt.Sprintf("instance %s is of machine %q, which there is no record of", name, instance.Spec.Machine)
 		}
 	}
 	if len(s.Members) != len(w.members) || len(s.MiniClusters) != len(w.members) {
@@ -126,7 +131,7 @@ func poolUnrest(s *history.State, pool *v1alpha1.NodePool, reserved int) string 
 
 // nodeUnrest says what a node bears that it should not, or lacks: it is held, and nothing else.
 func nodeUnrest(s *history.State, node *corev1.Node, holder string) string {
-	machine := s.Machines[node.Name]
+	machine := s.MachineOf(node)
 	leaving := slices.ContainsFunc(node.Spec.Taints, func(t corev1.Taint) bool { return t.Key == v1alpha1.TaintToBeDeleted })
 	_, releasing := node.Annotations[v1alpha1.AnnotationReleasing]
 	_, givenUp := node.Annotations[v1alpha1.AnnotationGivenUp]
