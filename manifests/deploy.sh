@@ -17,6 +17,22 @@ say() { printf '==> %s\n' "$*"; }
 
 all=$(k kustomize "$MANIFESTS")
 
+# What versions before PoolMachines called the machines that they simulated. Nothing real stands behind one, so that there is
+# nothing to take over; it owns its node, which would go with it.
+former=kwokmachines.autoscaling.flux-framework.org
+refuse_former() {
+	defined=$(k get customresourcedefinition "$former" --ignore-not-found -o name)
+	[ -n "$defined" ] || return 0
+	machines=$(k get "$former" -o name)
+	[ -n "$machines" ] || return 0
+	printf '%s\n' "There are $(printf '%s\n' "$machines" | grep -c .) KwokMachines, the simulated machines of an earlier version, and this version does not take them over.
+Run make undeploy of the version that is installed, or delete the NodePools while it runs; then run this again.
+$1" >&2
+	exit 1
+}
+
+refuse_former "This run has changed nothing."
+
 # only prints the objects of one step. The controller serves its webhooks, and takes away the gates that the policy gives
 # to pods, so these wait until it runs.
 only() {
@@ -57,3 +73,10 @@ case "$all" in *"kind: MutatingAdmissionPolicy"*)
 	[ -z "$webhook" ] || { sleep 5 && k delete "$webhook" --ignore-not-found; }
 	;;
 esac
+
+# Nobody makes any more of them: the provider that did is gone.
+refuse_former "The new provider does not run beside them; everything else is installed."
+if [ -n "$defined" ]; then
+	say "the definition of KwokMachines, which PoolMachines have taken the place of"
+	k delete customresourcedefinition "$former" --ignore-not-found --timeout="${TIMEOUT}s"
+fi

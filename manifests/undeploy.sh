@@ -14,6 +14,7 @@ cd "$(dirname "$0")/.."
 namespace=ensemble-autoscaler-system
 group=autoscaling.flux-framework.org
 ensembles=ensembles.ensemble.flux-framework.org
+registering=startup-taint.cluster-autoscaler.kubernetes.io/ensemble-autoscaler
 
 # shellcheck disable=SC2086 # It may be several words.
 k() { $KUBECTL "$@"; }
@@ -54,6 +55,9 @@ running() {
 		$1 == "node" { pool[$2] = $3 }
 		$1 == "pod" && ($2 in pool) && $4 !~ /^(mirror|DaemonSet)/ { print pool[$2], $2, $3 }'
 }
+
+# machines lists the records of machines, a name in each line. The provider lets one go when its machine is gone.
+machines() { ! defined "poolmachines.$group" || k get "poolmachines.$group" -o name; }
 
 # refuse_work fails when there are pods that would keep the pools.
 refuse_work() {
@@ -141,8 +145,9 @@ is not given, it is built, which needs Go. This run has changed nothing."
 	refuse_paused
 	refuse_work "This run has changed nothing."
 	pools=$(pools)
+	machines=$(machines)
 	members=$(members)
-	printf '%s NodePools, %s EnsembleMembers\n' "$(count "$pools")" "$(count "$members")"
+	printf '%s NodePools, %s PoolMachines, %s EnsembleMembers\n' "$(count "$pools")" "$(count "$machines")" "$(count "$members")"
 }
 
 # Without the webhooks nothing is refused for want of the controller, and without the policy no new pod gets a gate.
@@ -198,14 +203,30 @@ going() {
 	k get "nodepools.$group" -o go-template='{{range .items}}NodePool {{.metadata.name}}: {{range .status.conditions}}{{if eq .type "Ready"}}{{.message}}{{end}}{{end}}{{"\n"}}{{end}}'
 }
 
+# ending lists the machines that are being ended, each with how far it is.
+ending() {
+	k get "poolmachines.$group" -o go-template='{{range .items}}PoolMachine {{.metadata.name}}: {{range .status.conditions}}{{if eq .type "Ready"}}{{.message}}{{end}}{{end}}{{"\n"}}{{end}}'
+}
+
 node_pools() {
-	say "6/8 NodePools"
+	say "6/8 NodePools and their machines"
 	list=$(pools)
-	[ -n "$list" ] || return 0
+	records=$(machines)
+	[ -n "$list$records" ] || return 0
 	if [ "$KEEP_NODES" = 1 ]; then
 		keep_nodes
 		return 0
 	fi
+	[ -z "$list" ] || end_pools
+	# A pool goes after its machines. A record that is left is of a pool that somebody has deleted by force.
+	records=$(machines)
+	[ -n "$records" ] || return 0
+	k delete "poolmachines.$group" --all --wait=false
+	wait_until ending || fail "The machines above are not gone after $TIMEOUT seconds. The provider has to run for it; its log says more:
+kubectl -n $namespace logs deployment/provider. Then run it again, or with KEEP_NODES=1, which leaves their nodes."
+}
+
+end_pools() {
 	refuse_work "The controller is gone and all pods may be scheduled; pods have come to the nodes meanwhile, or were there."
 	k delete "nodepools.$group" --all --wait=false
 	wait_until going || fail "The NodePools above are not gone after $TIMEOUT seconds. The provider has to run for it; its log says more:
@@ -223,31 +244,50 @@ keep_nodes() {
 		TIMEOUT=$patience
 		stop provider
 	fi
-	nodes=$(k get nodes -l "$group/node-pool" -o go-template='{{range .items}}{{.metadata.name}}{{with .metadata.annotations}}{{with index . "'"$group"'/releasing"}} releasing{{end}}{{with index . "'"$group"'/held-by"}} held{{end}}{{with index . "'"$group"'/given-up"}} held{{end}}{{end}}{{"\n"}}{{end}}')
+	nodes=$(k get nodes -l "$group/node-pool" -o go-template='{{range .items}}{{.metadata.name}}{{with .metadata.annotations}}{{with index . "'"$group"'/releasing"}} releasing{{end}}{{with index . "'"$group"'/held-by"}} held{{end}}{{with index . "'"$group"'/given-up"}} held{{end}}{{end}}{{range .spec.taints}}{{if eq .key "'"$registering"'"}} registering{{end}}{{end}}{{"\n"}}{{end}}')
 	printf '%s\n' "$nodes" | while read -r node marks; do
 		# What the provider put there it would have taken away.
 		case "$marks" in *releasing*) k taint node "$node" ToBeDeletedByClusterAutoscaler- || true ;; esac
+		case "$marks" in *registering*) k taint node "$node" "$registering-" || true ;; esac
 		case "$marks" in *held*) k annotate node "$node" cluster-autoscaler.kubernetes.io/scale-down-disabled- ;; esac
 		[ -z "$node" ] || k annotate node "$node" "$group/reserved-" "$group/held-by-" "$group/given-up-" "$group/releasing-"
 	done
-	k delete "nodepools.$group" --all --wait=false
 	list=$(pools)
-	for pool in $list; do
-		k patch "$pool" --type=merge --patch='{"metadata":{"finalizers":null}}'
-	done
+	if [ -n "$list" ]; then
+		k delete "nodepools.$group" --all --wait=false
+		list=$(pools)
+		for pool in $list; do
+			k patch "$pool" --type=merge --patch='{"metadata":{"finalizers":null}}'
+		done
+	fi
+	forget_machines
 	echo "the nodes stay, with their label $group/node-pool; nobody removes them or their machines any more:"
 	printf '%s\n' "$nodes" | cut -d ' ' -f 1
+}
+
+# forget_machines deletes what is written down of machines and leaves their nodes. The provider, which lets records go when their
+# machines are gone, has to be gone itself. A simulated machine owns its node, which would go with it: one that is left is one
+# that was kept.
+forget_machines() {
+	for kind in poolmachines:PoolMachine kwokinstances:KwokInstance kwokmachines:KwokMachine; do
+		resource=${kind%:*}.$group
+		defined "$resource" || continue
+		[ "${kind#*:}" = PoolMachine ] || disown nodes '' "${kind#*:}" "$group/v1alpha1"
+		kept=$(k get "$resource" -o go-template='{{range .items}}{{if .metadata.finalizers}}{{.metadata.name}}{{"\n"}}{{end}}{{end}}')
+		for name in $kept; do
+			k patch "$resource" "$name" --type=merge --patch='{"metadata":{"finalizers":null}}'
+		done
+		k delete "$resource" --all --cascade=orphan --timeout="${TIMEOUT}s"
+	done
 }
 
 # Everything that is left but the namespace, which may hold something else.
 rest() {
 	say "7/8 the provider, rights, policies and definitions"
 	stop provider
-	# A simulated machine owns its node, which would go with it and with the kind. One that is left is one that was kept.
-	if defined "kwokmachines.$group"; then
-		disown nodes "$group/node-pool" KwokMachine "$group/v1alpha1"
-		k delete "kwokmachines.$group" --all --cascade=orphan --timeout="${TIMEOUT}s"
-	fi
+	forget_machines
+	# Of a version before PoolMachines.
+	k delete customresourcedefinition "kwokmachines.$group" --ignore-not-found --timeout="${TIMEOUT}s"
 	printf '%s\n' "$all" | awk '
 		function end() { if (kind != "Namespace" && kind !~ /^MutatingAdmissionPolicy/) printf "---\n%s", text; text = kind = "" }
 		/^---$/ { end(); next }

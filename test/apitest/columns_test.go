@@ -5,11 +5,16 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os/exec"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/controlplane"
 )
 
 // table asks for an object the way kubectl does and returns what it prints by default: the columns but
@@ -52,6 +57,42 @@ func table(t *testing.T, path string) (columns []string, cells []any) {
 	return columns, cells
 }
 
+// kubectl runs it as the administrator does.
+func kubectl(t *testing.T, arguments ...string) (string, error) {
+	t.Helper()
+	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
+	if err := controlplane.WriteKubeconfig(kubeconfig, server.config); err != nil {
+		t.Fatal(err)
+	}
+	output, err := exec.CommandContext(t.Context(), server.kubectl, append([]string{"--kubeconfig=" + kubeconfig}, arguments...)...).CombinedOutput()
+	return string(output), err
+}
+
+// TestNames: what is asked for often has a short name, and all of it has one name together.
+func TestNames(t *testing.T) {
+	create(t, edit(t, parse(t, validNodePool), `metadata: {name: named}`))
+	create(t, edit(t, parse(t, validMachine), `metadata: {name: named}`))
+	create(t, edit(t, parse(t, validInstance), `metadata: {name: named}`))
+	create(t, edit(t, parse(t, validMember), `metadata: {name: named}`))
+	const group = ".autoscaling.flux-framework.org/named"
+	pool, machine, instance, member := "nodepool"+group, "poolmachine"+group, "kwokinstance"+group, "ensemblemember"+group
+	for resource, want := range map[string][]string{
+		"enp": {pool}, "pm": {machine}, "poolmachines": {machine}, "kwokinstances": {instance},
+		"ensemble-autoscaler": {member, instance, pool, machine},
+	} {
+		output, err := kubectl(t, "get", resource, "--namespace=default", "-o", "name")
+		if err != nil {
+			t.Errorf("kubectl get %s: %v: %s", resource, err, output)
+			continue
+		}
+		got := strings.Fields(output)
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Errorf("kubectl get %s prints %v, want %v", resource, got, want)
+		}
+	}
+}
+
 func TestColumnsTellTheStory(t *testing.T) {
 	const api = "/apis/autoscaling.flux-framework.org/v1alpha1"
 	for name, test := range map[string]struct {
@@ -89,16 +130,40 @@ status:
 			columns: []string{"Name", "WANTS", "HAS", "RESERVED", "NODES", "POOLS", "READY", "WHY"},
 			cells:   []any{"columns", 4, nil, nil, nil, nil, nil, nil},
 		},
-		"a KwokMachine that boots": {
-			object: validMachine, path: api + "/kwokmachines/columns",
-			columns: []string{"Name", "POOL", "PURPOSE", "BOOT", "FAILURE", "REGISTERED"},
-			cells:   []any{"columns", "hpc-a", "Reservation", "5s", nil, nil},
+		"a PoolMachine that is new": {
+			object: validMachine, path: api + "/poolmachines/columns",
+			columns: []string{"Name", "POOL", "STATE", "NODE", "PURPOSE", "PROVIDER-ID"},
+			cells:   []any{"columns", "hpc-a", nil, nil, "Reservation", nil},
 		},
-		"a KwokMachine that failed": {
-			object: validMachine, path: api + "/kwokmachines/columns",
-			status:  `status: {failure: {machine: columns, time: "2026-11-23T10:00:05.000000Z", class: OutOfResources, code: OutOfStock, message: none is left}}`,
-			columns: []string{"Name", "POOL", "PURPOSE", "BOOT", "FAILURE", "REGISTERED"},
-			cells:   []any{"columns", "hpc-a", "Reservation", "5s", "OutOfStock", nil},
+		"a PoolMachine that boots": {
+			object: validMachine, path: api + "/poolmachines/columns",
+			status: `
+status:
+  providerID: kwok://hpc-a/i-1
+  conditions: [{type: Ready, status: "False", reason: Booting, message: its node does not exist yet, lastTransitionTime: "2026-01-02T03:04:05Z"}]`,
+			columns: []string{"Name", "POOL", "STATE", "NODE", "PURPOSE", "PROVIDER-ID"},
+			cells:   []any{"columns", "hpc-a", "Booting", nil, "Reservation", "kwok://hpc-a/i-1"},
+		},
+		"a PoolMachine that is Ready": {
+			object: validMachine, path: api + "/poolmachines/columns",
+			status: `
+status:
+  providerID: kwok://hpc-a/i-1
+  nodeName: ip-10-0-0-1.internal
+  conditions: [{type: Ready, status: "True", reason: Ready, message: its node is Ready, lastTransitionTime: "2026-01-02T03:04:05Z"}]`,
+			columns: []string{"Name", "POOL", "STATE", "NODE", "PURPOSE", "PROVIDER-ID"},
+			cells:   []any{"columns", "hpc-a", "Ready", "ip-10-0-0-1.internal", "Reservation", "kwok://hpc-a/i-1"},
+		},
+		"a KwokInstance that boots": {
+			object: validInstance, path: api + "/kwokinstances/columns",
+			columns: []string{"Name", "POOL", "MACHINE", "BOOT", "FATE", "NODE", "FAILURE", "REGISTERED"},
+			cells:   []any{"columns", "hpc-a", "hpc-a-0", "5s", "Ready", "hpc-a-0", nil, nil},
+		},
+		"a KwokInstance that has failed": {
+			object: validInstance, path: api + "/kwokinstances/columns",
+			status:  `status: {failure: {machine: hpc-a-0, time: "2026-11-23T10:00:05.000000Z", class: Other, code: Crashed, message: it is no more}}`,
+			columns: []string{"Name", "POOL", "MACHINE", "BOOT", "FATE", "NODE", "FAILURE", "REGISTERED"},
+			cells:   []any{"columns", "hpc-a", "hpc-a-0", "5s", "Ready", "hpc-a-0", "Crashed", nil},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

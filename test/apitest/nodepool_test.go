@@ -19,6 +19,9 @@ spec:
   machines: {kwok: {bootDelay: 5s}}
 `
 
+// fates is what is said of simulated machines more than all of which come to an end.
+const fates = "failurePercent, neverReadyPercent, crashPercent and spotPercent must not exceed 100 together"
+
 func TestNodePoolRules(t *testing.T) {
 	check(t, validNodePool, map[string]row{
 		"as it is":                  {change: `{}`},
@@ -74,11 +77,35 @@ func TestNodePoolRules(t *testing.T) {
 		"a stock of 0":         {change: `spec: {machines: {kwok: {stock: 0}}}`},
 		"a negative stock":     {change: `spec: {machines: {kwok: {stock: -1}}}`, refused: []string{"spec.machines.kwok.stock", "-1", "greater than or equal to 0"}},
 		"failures":             {change: `spec: {machines: {kwok: {failurePercent: 30, neverReadyPercent: 70, seed: 7}}}`},
-		"too many failures":    {change: `spec: {machines: {kwok: {failurePercent: 31, neverReadyPercent: 70}}}`, refused: []string{"spec.machines.kwok.failurePercent", "failurePercent (31) and neverReadyPercent (70) must not exceed 100 together"}},
+		"too many failures":    {change: `spec: {machines: {kwok: {failurePercent: 31, neverReadyPercent: 70}}}`, refused: []string{"spec.machines.kwok.failurePercent", fates}},
+		"all fates at 100":     {change: `spec: {machines: {kwok: {failurePercent: 25, neverReadyPercent: 25, crashPercent: 25, spotPercent: 25, fateWithin: 1h, spotNotice: 2m}}}`},
+		"fates above 100":      {change: `spec: {machines: {kwok: {failurePercent: 25, neverReadyPercent: 25, crashPercent: 25, spotPercent: 26}}}`, refused: []string{fates}},
+		"crashes above 100":    {change: `spec: {machines: {kwok: {crashPercent: 101}}}`, refused: []string{"spec.machines.kwok.crashPercent", "101", "less than or equal to 100"}},
+		"negative crashes":     {change: `spec: {machines: {kwok: {crashPercent: -1}}}`, refused: []string{"spec.machines.kwok.crashPercent", "-1", "greater than or equal to 0"}},
+		"spot above 100":       {change: `spec: {machines: {kwok: {spotPercent: 101}}}`, refused: []string{"spec.machines.kwok.spotPercent", "101", "less than or equal to 100"}},
 		"more than all fail":   {change: `spec: {machines: {kwok: {failurePercent: 101}}}`, refused: []string{"spec.machines.kwok.failurePercent", "101", "less than or equal to 100"}},
-		"paused":               {change: `spec: {paused: true}`},
-		"a misspelt field":     {change: `spec: {minsize: 1}`, refused: []string{`unknown field "spec.minsize"`}},
-		"no spec":              {change: `spec: null`, refused: []string{"spec", "Required value"}},
+
+		"all roles of the cloud": {change: `spec: {machines: {kwok: {nodeNames: Own, providerIDs: AtRegistration, stockout: Vanish, orders: Atomic, registration: Bare, callDelay: 30s, listingLag: 1m, listingFailurePercent: 100, throttlePercent: 90, lostReplyPercent: 90, terminationDelay: 5m, orphanPercent: 100}}}`},
+		"the defaults in words":  {change: `spec: {machines: {kwok: {nodeNames: Machine, providerIDs: AtLaunch, stockout: Reply, orders: Single, registration: Tainted}}}`},
+		"unknown node names":     {change: `spec: {machines: {kwok: {nodeNames: Any}}}`, refused: []string{"spec.machines.kwok.nodeNames", "Any", `"Machine", "Own"`}},
+		"unknown provider IDs":   {change: `spec: {machines: {kwok: {providerIDs: Never}}}`, refused: []string{"spec.machines.kwok.providerIDs", "Never", `"AtLaunch", "AtRegistration"`}},
+		"an unknown stockout":    {change: `spec: {machines: {kwok: {stockout: Silence}}}`, refused: []string{"spec.machines.kwok.stockout", "Silence", `"Reply", "Vanish"`}},
+		"unknown orders":         {change: `spec: {machines: {kwok: {orders: Double}}}`, refused: []string{"spec.machines.kwok.orders", "Double", `"Single", "Atomic"`}},
+		"unknown registration":   {change: `spec: {machines: {kwok: {registration: None}}}`, refused: []string{"spec.machines.kwok.registration", "None", `"Tainted", "Bare"`}},
+		"a negative call":        {change: `spec: {machines: {kwok: {callDelay: -1s}}}`, refused: []string{"spec.machines.kwok.callDelay", "callDelay (-1s) must be a duration that is not negative, for example 500ms or 30s"}},
+		"a negative lag":         {change: `spec: {machines: {kwok: {listingLag: -1s}}}`, refused: []string{"spec.machines.kwok.listingLag", "listingLag (-1s) must be a duration that is not negative"}},
+		"a lag in words":         {change: `spec: {machines: {kwok: {listingLag: short}}}`, refused: []string{"spec.machines.kwok.listingLag", "listingLag (short) must be a duration that is not negative"}},
+		"a negative termination": {change: `spec: {machines: {kwok: {terminationDelay: -1s}}}`, refused: []string{"spec.machines.kwok.terminationDelay", "terminationDelay (-1s) must be a duration that is not negative, for example 30s or 5m"}},
+		"a negative fateWithin":  {change: `spec: {machines: {kwok: {fateWithin: -1s}}}`, refused: []string{"spec.machines.kwok.fateWithin", "fateWithin (-1s) must be a duration that is not negative, for example 30s or 1h"}},
+		"a notice in words":      {change: `spec: {machines: {kwok: {spotNotice: soon}}}`, refused: []string{"spec.machines.kwok.spotNotice", "spotNotice (soon) must be a duration that is not negative, for example 30s or 2m"}},
+		"all listings fail":      {change: `spec: {machines: {kwok: {listingFailurePercent: 101}}}`, refused: []string{"spec.machines.kwok.listingFailurePercent", "101", "less than or equal to 100"}},
+		"every call throttled":   {change: `spec: {machines: {kwok: {throttlePercent: 91}}}`, refused: []string{"spec.machines.kwok.throttlePercent", "91", "less than or equal to 90"}},
+		"every reply lost":       {change: `spec: {machines: {kwok: {lostReplyPercent: 91}}}`, refused: []string{"spec.machines.kwok.lostReplyPercent", "91", "less than or equal to 90"}},
+		"negative orphans":       {change: `spec: {machines: {kwok: {orphanPercent: -1}}}`, refused: []string{"spec.machines.kwok.orphanPercent", "-1", "greater than or equal to 0"}},
+
+		"paused":           {change: `spec: {paused: true}`},
+		"a misspelt field": {change: `spec: {minsize: 1}`, refused: []string{`unknown field "spec.minsize"`}},
+		"no spec":          {change: `spec: null`, refused: []string{"spec", "Required value"}},
 	})
 }
 
@@ -87,12 +114,18 @@ func TestNodePoolDefaults(t *testing.T) {
 metadata: {name: defaults}
 spec: {minSize: null, machines: {kwok: {bootDelay: null}}}`))
 	for path, want := range map[string]any{
-		"spec.minSize":                 int64(0),
-		"spec.replicas":                int64(0),
-		"spec.provisionTimeout":        "15m",
-		"spec.autoscaler":              "ClusterAutoscaler",
-		"spec.machines.kwok.bootDelay": "0s",
-		"spec.pricePerHour":            nil,
+		"spec.minSize":                    int64(0),
+		"spec.replicas":                   int64(0),
+		"spec.provisionTimeout":           "15m",
+		"spec.autoscaler":                 "ClusterAutoscaler",
+		"spec.machines.kwok.bootDelay":    "0s",
+		"spec.machines.kwok.nodeNames":    "Machine",
+		"spec.machines.kwok.providerIDs":  "AtLaunch",
+		"spec.machines.kwok.stockout":     "Reply",
+		"spec.machines.kwok.orders":       "Single",
+		"spec.machines.kwok.registration": "Tainted",
+		"spec.machines.kwok.callDelay":    nil,
+		"spec.pricePerHour":               nil,
 	} {
 		if got := field(t, pool, path); got != want {
 			t.Errorf("%s is %v, want %v", path, got, want)

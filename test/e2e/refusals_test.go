@@ -217,9 +217,9 @@ func TestCloudProviderRefuses(t *testing.T) {
 		}
 	}
 
-	node := func(id string) *externalgrpc.ExternalGrpcNode {
-		return &externalgrpc.ExternalGrpcNode{Name: id, ProviderID: "kwok://" + pool + "/" + id}
-	}
+	providerID := ""
+	x.look(func(s *history.State) { providerID = s.Nodes[held[0]].Spec.ProviderID })
+	node := &externalgrpc.ExternalGrpcNode{Name: held[0], ProviderID: providerID}
 	for name, row := range map[string]struct {
 		ask  func(context.Context, externalgrpc.CloudProviderClient) error
 		code codes.Code
@@ -242,7 +242,7 @@ func TestCloudProviderRefuses(t *testing.T) {
 			return err
 		}, codes.InvalidArgument, "below 0"},
 		"deletion of a member's node": {func(ctx context.Context, c externalgrpc.CloudProviderClient) error {
-			_, err := c.NodeGroupDeleteNodes(ctx, &externalgrpc.NodeGroupDeleteNodesRequest{Id: pool, Nodes: []*externalgrpc.ExternalGrpcNode{node(held[0])}})
+			_, err := c.NodeGroupDeleteNodes(ctx, &externalgrpc.NodeGroupDeleteNodesRequest{Id: pool, Nodes: []*externalgrpc.ExternalGrpcNode{node}})
 			return err
 		}, codes.FailedPrecondition, cluster.String()},
 	} {

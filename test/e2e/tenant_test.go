@@ -214,8 +214,21 @@ func (x *tenant) nodes(pool string, count int) {
 			return fmt.Sprintf("%s has the nodes %v and target %d, status %d machines, %d Ready, %v to delete; %d are expected",
 				pool, nodes, p.Spec.Replicas, p.Status.Replicas, p.Status.Ready, p.Spec.MachinesToDelete, count)
 		}
+		if machines, instances := machinesOf(s, pool), instancesOf(s, pool); len(machines) != count || len(instances) != count {
+			return fmt.Sprintf("%s has the machines %v and the instances %v; %d are expected", pool, machines, instances, count)
+		}
 		return ""
 	})
+}
+
+// instancesOf are the machines that the simulated cloud has for a pool.
+func instancesOf(s *history.State, pool string) (names []string) {
+	for name, instance := range s.Instances {
+		if instance.Spec.NodePool == pool {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // floor waits until a pool has a floor.
@@ -472,12 +485,15 @@ func (x *tenant) removePool(name string) {
 	}
 }
 
-// poolGone waits until a NodePool is gone, and its nodes with it.
+// poolGone waits until a NodePool is gone, and its nodes and machines with it.
 func (x *tenant) poolGone(name string) {
 	x.Helper()
 	x.until(func(s *history.State) string {
 		if s.Pools[name] != nil || len(s.NodesOf(name)) > 0 {
 			return fmt.Sprintf("NodePool %s (%v) or its nodes %v are still there", name, s.Pools[name] != nil, s.NodesOf(name))
+		}
+		if machines, instances := machinesOf(s, name), instancesOf(s, name); len(machines)+len(instances) > 0 {
+			return fmt.Sprintf("of NodePool %s the machines %v and the instances %v are still there", name, machines, instances)
 		}
 		return ""
 	})

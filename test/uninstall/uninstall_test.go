@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/sets"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
@@ -27,7 +28,8 @@ import (
 )
 
 // TestDeployAndUndeploy: what make deploy brings make undeploy takes away, all of it and nothing else. Both may be repeated. A
-// cluster that gets to Kubernetes 1.36 has the policy that gives pods their gate from the next make deploy on, and no webhook.
+// cluster that gets to Kubernetes 1.36 has the policy that gives pods their gate from the next make deploy on, and no webhook. Where
+// an earlier version has left KwokMachines nothing is deployed; where it has left their definition alone, that goes.
 func TestDeployAndUndeploy(t *testing.T) {
 	t.Parallel()
 	plane := controlplanetest.Start(t, controlplane.Options{Parts: controlplane.All})
@@ -50,6 +52,7 @@ func TestDeployAndUndeploy(t *testing.T) {
 	}
 	c.addNode(t)
 	before := c.everythingOfNew(t)
+	c.former(t)
 
 	const (
 		overlay = "MANIFESTS=manifests/overlays/pod-webhook"
@@ -57,6 +60,9 @@ func TestDeployAndUndeploy(t *testing.T) {
 		policy  = "MutatingAdmissionPolicy.admissionregistration.k8s.io /ensemble-autoscaler-gates"
 	)
 	c.must(t, "deploy", overlay)
+	if _, err := c.formerMachines(t); !apierrors.IsNotFound(err) {
+		t.Errorf("the definition of KwokMachines is there (%v)", err)
+	}
 	if installed := c.everything(t); !installed.Has(webhook) || installed.Has(policy) {
 		t.Errorf("with the overlay the webhook is there: %t, the policy: %t", installed.Has(webhook), installed.Has(policy))
 	}
@@ -93,6 +99,68 @@ func TestDeployAndUndeploy(t *testing.T) {
 	c.must(t, "undeploy")
 }
 
+// former leaves the definition of KwokMachines behind, after it has seen that with one of them nothing is deployed.
+func (c *cluster) former(t *testing.T) {
+	t.Helper()
+	c.apply(t, "crd/autoscaling.flux-framework.org_kwokmachines.yaml", 1)
+	c.apply(t, "objects/kwokmachine.yaml", 2)
+	before := c.everything(t)
+	said, err := c.run(t, "deploy")
+	if err == nil {
+		t.Error("there are KwokMachines, and make deploy went on")
+	}
+	for _, part := range []string{
+		"There are 2 KwokMachines, the simulated machines of an earlier version, and this version does not take them over.",
+		"make undeploy of the version that is installed", "delete the NodePools", "This run has changed nothing.",
+	} {
+		if !strings.Contains(said, part) {
+			t.Errorf("it does not say %q", part)
+		}
+	}
+	if changed := c.everything(t).SymmetricDifference(before); changed.Len() > 0 {
+		t.Errorf("it was refused, and these have come or gone:\n  %s", strings.Join(sets.List(changed), "\n  "))
+	}
+	machines, err := c.formerMachines(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range machines {
+		if err := c.client.Delete(t.Context(), &machines[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// apply creates the objects of a file of an earlier version. Its definitions may take a moment.
+func (c *cluster) apply(t *testing.T, path string, count int) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("..", "upgrade", "testdata", "v1alpha1-2026-11", filepath.FromSlash(path)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	objects, err := system.Objects(text)
+	if err != nil || len(objects) != count {
+		t.Fatalf("%s has %d objects, not %d (%v)", path, len(objects), count, err)
+	}
+	for _, object := range objects {
+		until(t, func(ctx context.Context) (string, error) { return reason(c.client.Create(ctx, object.DeepCopy())), nil })
+	}
+}
+
+// formerMachines are the KwokMachines that there are.
+func (c *cluster) formerMachines(t *testing.T) ([]metav1.PartialObjectMetadata, error) {
+	t.Helper()
+	definition := &metav1.PartialObjectMetadata{}
+	definition.SetGroupVersionKind(schema.GroupVersionKind{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"})
+	if err := c.client.Get(t.Context(), client.ObjectKey{Name: "kwokmachines." + v1alpha1.Group}, definition); err != nil {
+		return nil, err
+	}
+	list := &metav1.PartialObjectMetadataList{}
+	list.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("KwokMachineList"))
+	err := c.client.List(t.Context(), list)
+	return list.Items, err
+}
+
 // work are MiniClusters, the one of an Ensemble among them.
 var work = []string{"demo", "hello-world-0"}
 
@@ -115,6 +183,7 @@ func TestUndeployWithRunningWork(t *testing.T) {
 		return "", nil
 	})
 	waiting := d.waitingPod(t)
+	d.lingeringInstance(t)
 	before, err := d.podsOf(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -234,6 +303,11 @@ func TestUndeployAfterWork(t *testing.T) {
 			t.Errorf("it does not say %q", part)
 		}
 	}
+	for _, kind := range []string{"poolmachine", "kwokinstance"} {
+		if strings.Contains(said, kind+"."+v1alpha1.Group+"/") && strings.Contains(said, "patched") {
+			t.Errorf("the provider ended before it had ended the machines: a %s was deleted by force", kind)
+		}
+	}
 	var nodes corev1.NodeList
 	if err := d.Client.List(t.Context(), &nodes, client.HasLabels{v1alpha1.LabelNodePool}); err != nil || len(nodes.Items) > 0 {
 		t.Errorf("%d nodes of pools are left (%v)", len(nodes.Items), err)
@@ -295,6 +369,21 @@ func (d *deployed) waitingPod(t *testing.T) *corev1.Pod {
 		t.Fatal(err)
 	}
 	return pod
+}
+
+// lingeringInstance creates a machine of the simulated cloud that nobody asks to be let go of: only a finalizer keeps it.
+func (d *deployed) lingeringInstance(t *testing.T) {
+	t.Helper()
+	instance := &v1alpha1.KwokInstance{
+		ObjectMeta: metav1.ObjectMeta{Name: "lingering", Finalizers: []string{v1alpha1.Group + "/kwok-instance"}},
+		Spec: v1alpha1.KwokInstanceSpec{
+			NodePool: "hpc-a", ProviderID: "kwok://hpc-a/lingering", NodeName: "lingering", LaunchedAt: metav1.NowMicro(), Fate: v1alpha1.FateOutOfStock,
+			Template: v1alpha1.NodeTemplate{Capacity: corev1.ResourceList{corev1.ResourceCPU: {}, corev1.ResourceMemory: {}, corev1.ResourcePods: {}}},
+		},
+	}
+	if err := d.Client.Create(t.Context(), instance); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // restricted is a pod as the namespace's label wants it.

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 )
@@ -180,6 +181,8 @@ func sample(s *schema) any {
 		return decoded(s.Enum[len(s.Enum)-1].Raw)
 	case s.Format == "date-time":
 		return "2026-11-25T10:00:00.000000Z"
+	case s.Type == "string" && slices.ContainsFunc(s.XValidations, func(r apiextensionsv1.ValidationRule) bool { return strings.Contains(r.Rule, "(ns|us|ms|s|m|h)") }):
+		return "90s"
 	case s.Type == "string":
 		return "example"
 	case s.Type == "integer":

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -43,12 +44,13 @@ func TestMain(m *testing.M) {
 // strict refuses a field that the definition does not know, which is dropped otherwise.
 const strict = client.FieldValidation("Strict")
 
-// edits are what is usually changed in objects of a kind, in spec and in status, as merge patches. A KwokMachine's spec never
-// is.
+// former is the kind that PoolMachine has taken the place of: who has objects of it is not upgraded (former_test.go).
+const former = "KwokMachine"
+
+// edits are what is usually changed in objects of a kind, in spec and in status, as merge patches.
 var edits = map[string]struct{ spec, status string }{
 	"NodePool":       {`{"spec":{"maxSize":20,"paused":false}}`, `{"status":{"floor":2,"reserved":2,"replicas":3,"ready":3}}`},
 	"EnsembleMember": {`{"spec":{"size":2,"growthPolicy":"AllOrNothing"}}`, `{"status":{"size":2,"reserved":2,"nodes":2,"growth":null,"reservations":[{"nodePool":"hpc-a","nodes":2}]}}`},
-	"KwokMachine":    {`{}`, `{"status":{"registeredAt":"2026-11-25T10:00:00Z"}}`},
 	"Ensemble":       {`{"spec":{"sidecar":null}}`, `{"status":{"size":3,"wants":3,"nodes":3,"membersReady":"2/2"}}`},
 }
 
@@ -78,7 +80,7 @@ func upgrade(t *testing.T, release string) {
 
 	before, now := definitions(t, filepath.Join(release, "crd")), definitions(t, filepath.Join("..", "..", "manifests", "crd"))
 	install(t, c, transport, plane.URL(), before)
-	objects := read(t, filepath.Join(release, "objects"), before, now)
+	objects := slices.DeleteFunc(read(t, filepath.Join(release, "objects"), before, now), func(g *golden) bool { return g.GetKind() == former })
 	for _, object := range objects {
 		status := object.Object["status"]
 		if err := c.Create(t.Context(), object.Unstructured, strict); err != nil {
@@ -179,8 +181,6 @@ func (g *golden) editWith(t *testing.T, c client.Client, added addition) {
 		write = func(object *unstructured.Unstructured, _ ...client.UpdateOption) error {
 			return c.Status().Update(t.Context(), object)
 		}
-	} else if g.GetKind() == "KwokMachine" {
-		t.Skip("no program changes the spec of a KwokMachine")
 	}
 	if err := write(is); err != nil {
 		t.Fatalf("sample has to make a value that may be there: %v", err)
@@ -323,10 +323,13 @@ func read(t *testing.T, directory string, before, now map[string]*apiextensionsv
 		}
 		for _, object := range objects {
 			kind := object.GetKind()
-			if before[kind] == nil || now[kind] == nil {
+			if before[kind] == nil || now[kind] == nil && kind != former {
 				t.Fatalf("%s: there is no definition of the kind %s", file, kind)
 			}
-			g := &golden{Unstructured: object, before: schemaOf(before[kind]), now: schemaOf(now[kind])}
+			g := &golden{Unstructured: object, before: schemaOf(before[kind])}
+			if now[kind] != nil {
+				g.now = schemaOf(now[kind])
+			}
 			found = append(found, g)
 			if strings.HasPrefix(object.GetName(), "whole") {
 				whole[kind] = true
