@@ -102,7 +102,8 @@ func template() v1alpha1.NodeTemplate {
 		Labels: map[string]string{"example.com/kind": "fast"},
 		Taints: []corev1.Taint{{Key: "example.com/dedicated", Value: "hpc", Effect: corev1.TaintEffectNoSchedule}},
 		Capacity: corev1.ResourceList{
-			corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourceMemory: resource.MustParse("16Gi"), corev1.ResourcePods: resource.MustParse("110"),
+			corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourceMemory: resource.MustParse("16Gi"),
+			corev1.ResourcePods: resource.MustParse("110"),
 		},
 		Allocatable: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("3800m")},
 	}

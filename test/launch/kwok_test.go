@@ -12,6 +12,7 @@ import (
 
 // TestKwok runs the suite on the simulated cloud, as it behaves by default and in each of its roles.
 func TestKwok(t *testing.T) {
+	t.Parallel()
 	c := startCloud(t)
 	for _, test := range []struct {
 		name   string

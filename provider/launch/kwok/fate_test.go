@@ -14,7 +14,8 @@ import (
 func TestDrawByShares(t *testing.T) {
 	t.Parallel()
 	config := &v1alpha1.KwokMachines{
-		Seed: 11, FailurePercent: 10, NeverReadyPercent: 20, CrashPercent: 15, SpotPercent: 25, FateWithin: &metav1.Duration{Duration: time.Minute},
+		Seed: 11, FailurePercent: 10, NeverReadyPercent: 20, CrashPercent: 15, SpotPercent: 25,
+		FateWithin: &metav1.Duration{Duration: time.Minute},
 	}
 	const machines = 10000
 	seen := map[v1alpha1.MachineFate]int{}

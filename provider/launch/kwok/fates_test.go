@@ -52,7 +52,8 @@ func TestBootFailure(t *testing.T) {
 	w.launch(t)
 	w.pass(time.Minute)
 	w.reconcile(t)
-	if told := seen(w.instance(t)); told.Failure == nil || told.Failure.Code != codeBootFailure || told.Failure.Machine != "hpc-0" || len(w.nodes(t)) != 0 {
+	told := seen(w.instance(t))
+	if told.Failure == nil || told.Failure.Code != codeBootFailure || told.Failure.Machine != "hpc-0" || len(w.nodes(t)) != 0 {
 		t.Errorf("it is %+v with the nodes %v", told, w.nodes(t))
 	}
 	w.terminate(t)

@@ -40,7 +40,8 @@ func (l *Launcher) Launch(ctx context.Context, pool *launch.Pool, order *launch.
 	config, err := l.begin(ctx, pool)
 	if throttled, ok := errors.AsType[*launch.ThrottledError](err); ok {
 		return forAll(order, launch.Outcome{
-			Kind: launch.Throttled, After: throttled.After, Code: codeThrottled, Message: "the simulated cloud asks to be asked later (spec.machines.kwok.throttlePercent)",
+			Kind: launch.Throttled, After: throttled.After, Code: codeThrottled,
+			Message: "the simulated cloud asks to be asked later (spec.machines.kwok.throttlePercent)",
 		}), nil
 	}
 	if err != nil {
@@ -73,7 +74,9 @@ func forAll(order *launch.Order, outcome launch.Outcome) []launch.Outcome {
 }
 
 // makeAll makes what there is stock for, and says which instances were made now.
-func (l *Launcher) makeAll(ctx context.Context, pool *launch.Pool, order *launch.Order, short map[string]bool) ([]launch.Outcome, []bool, error) {
+func (l *Launcher) makeAll(
+	ctx context.Context, pool *launch.Pool, order *launch.Order, short map[string]bool,
+) ([]launch.Outcome, []bool, error) {
 	outcomes, made := make([]launch.Outcome, len(order.Machines)), make([]bool, len(order.Machines))
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(inParallel)
@@ -99,7 +102,8 @@ func (l *Launcher) makeOne(
 	instance, ok := l.instanceOf(pool, order, machine)
 	if !ok {
 		return launch.Outcome{
-			Kind: launch.Invalid, Code: codeDomain, Message: fmt.Sprintf("the machines of NodePool %s are not in %s, by its template", pool.Name, order.Domain),
+			Kind: launch.Invalid, Code: codeDomain,
+			Message: fmt.Sprintf("the machines of NodePool %s are not in %s, by its template", pool.Name, order.Domain),
 		}, false, nil
 	}
 	if short {

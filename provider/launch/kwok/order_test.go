@@ -88,7 +88,7 @@ func kinds(outcomes []launch.Outcome) string {
 	for _, outcome := range outcomes {
 		out = append(out, []string{"Accepted", "OutOfResources", "Throttled", "Invalid"}[outcome.Kind]+outcome.Code)
 	}
-	return strings.Join(out, " ")
+	return strings.Join(out, ",")
 }
 
 // TestLaunchAfterAKill: an order that was killed before any of its writes comes to the same end when it is repeated, also when
@@ -102,11 +102,11 @@ func TestLaunchAfterAKill(t *testing.T) {
 		want string
 		left []string
 	}{
-		{"each for itself", poolOf(2), "Accepted Accepted OutOfResourcesOutOfStock", names[:2]},
-		{"vanishing", poolOf(2, vanishing), "Accepted Accepted Accepted", names},
-		{"all or none, enough", poolOf(3, allOrNone), "Accepted Accepted Accepted", names},
-		{"all or none, too few", poolOf(2, allOrNone), strings.TrimSpace(strings.Repeat("OutOfResourcesOutOfStock ", 3)), nil},
-		{"with names of their own", poolOf(-1, func(k *v1alpha1.KwokMachines) { k.NodeNames = v1alpha1.KwokNodeNamesOwn }), "Accepted Accepted Accepted", nil},
+		{"each for itself", poolOf(2), "Accepted,Accepted,OutOfResourcesOutOfStock", names[:2]},
+		{"vanishing", poolOf(2, vanishing), "Accepted,Accepted,Accepted", names},
+		{"all or none, enough", poolOf(3, allOrNone), "Accepted,Accepted,Accepted", names},
+		{"all or none, too few", poolOf(2, allOrNone), strings.TrimSuffix(strings.Repeat("OutOfResourcesOutOfStock,", 3), ","), nil},
+		{"with names of their own", poolOf(-1, ownNames), "Accepted,Accepted,Accepted", nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -143,7 +143,7 @@ func TestLaunchTwiceKeepsWhatThereIs(t *testing.T) {
 		t.Fatalf("the outcome is %+v, %v", first, err)
 	}
 	again, err := l.Launch(t.Context(), pool, orderOf(pool, "t", "hpc-0", "hpc-1"))
-	if err != nil || kinds(again) != "Accepted Accepted" || again[0] != first[0] {
+	if err != nil || kinds(again) != "Accepted,Accepted" || again[0] != first[0] {
 		t.Errorf("the outcomes are %+v, %v", again, err)
 	}
 	other := *pool
@@ -178,7 +178,7 @@ func TestReplyIsLostOnce(t *testing.T) {
 		} else if err != nil {
 			t.Fatal(err)
 		}
-		if outcomes, err := l.Launch(t.Context(), pool, order); err != nil || kinds(outcomes) != "Accepted Accepted" || len(l.names(t)) != 2 {
+		if outcomes, err := l.Launch(t.Context(), pool, order); err != nil || kinds(outcomes) != "Accepted,Accepted" || len(l.names(t)) != 2 {
 			t.Errorf("repeated: %s, %v", kinds(outcomes), err)
 		}
 	}
@@ -196,7 +196,7 @@ func TestDomain(t *testing.T) {
 	order.Domain = "example.com/rack=r1"
 	order.Machines[1].Spec.Template.Labels = map[string]string{"example.com/rack": "r2"}
 	outcomes, err := l.Launch(t.Context(), pool, order)
-	if err != nil || kinds(outcomes) != "Accepted InvalidDomainUnknown" || outcomes[0].Domain != order.Domain {
+	if err != nil || kinds(outcomes) != "Accepted,InvalidDomainUnknown" || outcomes[0].Domain != order.Domain {
 		t.Fatalf("the outcomes are %+v, %v", outcomes, err)
 	}
 	var instance v1alpha1.KwokInstance

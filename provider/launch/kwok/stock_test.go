@@ -4,8 +4,6 @@ import (
 	"slices"
 	"testing"
 
-	"k8s.io/utils/ptr"
-
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/launch"
 )
@@ -14,7 +12,7 @@ import (
 func poolOf(stock int32, change ...func(*v1alpha1.KwokMachines)) *launch.Pool {
 	config := &v1alpha1.KwokMachines{}
 	if stock >= 0 {
-		config.Stock = ptr.To(stock)
+		config.Stock = new(stock)
 	}
 	for _, c := range change {
 		c(config)
@@ -23,6 +21,7 @@ func poolOf(stock int32, change ...func(*v1alpha1.KwokMachines)) *launch.Pool {
 }
 
 func allOrNone(k *v1alpha1.KwokMachines) { k.Orders = v1alpha1.KwokOrdersAtomic }
+func ownNames(k *v1alpha1.KwokMachines)  { k.NodeNames = v1alpha1.KwokNodeNamesOwn }
 func vanishing(k *v1alpha1.KwokMachines) { k.Stockout = v1alpha1.KwokStockoutVanish }
 
 func orderOf(pool *launch.Pool, token string, machines ...string) *launch.Order {
@@ -49,7 +48,7 @@ func there(machine, token string, change ...func(*v1alpha1.KwokInstance)) v1alph
 func failed(i *v1alpha1.KwokInstance)     { i.Status.Failure = &v1alpha1.MachineFailure{} }
 func outOfAny(i *v1alpha1.KwokInstance)   { i.Spec.Fate = v1alpha1.FateOutOfStock }
 func foreignOne(i *v1alpha1.KwokInstance) { i.Spec.Cluster = "elsewhere" }
-func going(i *v1alpha1.KwokInstance)      { i.Status.TerminatingAt = ptr.To(i.Spec.LaunchedAt) }
+func going(i *v1alpha1.KwokInstance)      { i.Status.TerminatingAt = new(i.Spec.LaunchedAt) }
 
 // TestStockGoesByNumber: what is left of the stock is for the first machines of an order, which are for members, and what was
 // decided of an order for all or none stays so.
@@ -65,7 +64,8 @@ func TestStockGoesByNumber(t *testing.T) {
 		taken string
 	}{
 		{"no stock is no limit", poolOf(-1), instances{there("hpc-0", "a")}, []string{"hpc-1", "hpc-2"}, nil, ""},
-		{"the first come first", poolOf(3), instances{there("hpc-0", "a")}, []string{"hpc-1", "hpc-2", "hpc-3", "hpc-4"}, []string{"hpc-3", "hpc-4"}, ""},
+		{"the first come first", poolOf(3), instances{there("hpc-0", "a")},
+			[]string{"hpc-1", "hpc-2", "hpc-3", "hpc-4"}, []string{"hpc-3", "hpc-4"}, ""},
 		{"the failed and those out of stock do not count", poolOf(2), instances{there("hpc-0", "a", failed), there("hpc-1", "a", outOfAny)},
 			[]string{"hpc-2", "hpc-3", "hpc-4"}, []string{"hpc-4"}, ""},
 		{"those that go count until they are gone", poolOf(1), instances{there("hpc-0", "a", going)}, []string{"hpc-1"}, []string{"hpc-1"}, ""},
@@ -80,9 +80,12 @@ func TestStockGoesByNumber(t *testing.T) {
 			[]string{"hpc-0", "hpc-1", "hpc-2"}, nil, ""},
 		{"all or none: half refused, and there is stock since", poolOf(9, allOrNone, vanishing), instances{there("hpc-0", "t", outOfAny)},
 			[]string{"hpc-0", "hpc-1"}, []string{"hpc-1"}, ""},
-		{"all or none: fewer are asked for again", poolOf(2, allOrNone), instances{there("hpc-0", "t"), there("hpc-1", "t")}, []string{"hpc-2"}, nil, ""},
-		{"all or none: a name is taken", poolOf(-1, allOrNone), instances{there("hpc-1", "t", foreignOne)}, []string{"hpc-0", "hpc-1"}, nil, "hpc-1"},
-		{"all or none: a name is taken by another order", poolOf(-1, allOrNone), instances{there("hpc-1", "a")}, []string{"hpc-0", "hpc-1"}, nil, "hpc-1"},
+		{"all or none: fewer are asked for again", poolOf(2, allOrNone), instances{there("hpc-0", "t"), there("hpc-1", "t")},
+			[]string{"hpc-2"}, nil, ""},
+		{"all or none: a name is taken", poolOf(-1, allOrNone), instances{there("hpc-1", "t", foreignOne)},
+			[]string{"hpc-0", "hpc-1"}, nil, "hpc-1"},
+		{"all or none: a name is taken by another order", poolOf(-1, allOrNone), instances{there("hpc-1", "a")},
+			[]string{"hpc-0", "hpc-1"}, nil, "hpc-1"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

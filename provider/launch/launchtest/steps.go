@@ -48,13 +48,18 @@ func (s *Subject) records(t *testing.T, pool *launch.Pool, first, last int64) []
 	if err != nil {
 		t.Fatal(err)
 	}
+	together := v1alpha1.MachineOrder{
+		ID: "floor", Size: int32(last - first + 1), First: first, Last: last, //nolint:gosec // A few.
+		Atomic: s.Launcher.Traits(pool).Atomic,
+	}
 	var out []*v1alpha1.PoolMachine
 	for number := first; number <= last; number++ {
 		out = append(out, &v1alpha1.PoolMachine{
-			ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("%s-%d", pool.Name, number), UID: uuid.NewUUID(), Labels: map[string]string{v1alpha1.LabelNodePool: pool.Name}},
+			ObjectMeta: metav1.ObjectMeta{
+				Name: fmt.Sprintf("%s-%d", pool.Name, number), UID: uuid.NewUUID(), Labels: map[string]string{v1alpha1.LabelNodePool: pool.Name},
+			},
 			Spec: v1alpha1.PoolMachineSpec{
-				NodePool: pool.Name, Purpose: v1alpha1.PurposeReservation,
-				Order:     v1alpha1.MachineOrder{ID: "floor", Size: int32(last - first + 1), First: first, Last: last, Atomic: s.Launcher.Traits(pool).Atomic}, //nolint:gosec // A few.
+				NodePool: pool.Name, Purpose: v1alpha1.PurposeReservation, Order: together,
 				OrderedAt: metav1.NowMicro(), TemplateHash: hash, Template: *s.Template.DeepCopy(), Machines: *pool.Machines.DeepCopy(),
 			},
 		})
