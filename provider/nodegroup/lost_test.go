@@ -138,6 +138,26 @@ func TestLostAndLeaving(t *testing.T) {
 			recorded(group(1, beingDeleted(autoscalers(booting(0))), autoscalers(booting(1)))),
 			steps{Next: late(0)},
 		},
+		"one that is nobody's any more is not replaced": {
+			recorded(group(2, autoscalers(up(0)), beingDeleted(up(1, releasing)))),
+			steps{Release: []string{"hpc-1"}},
+		},
+		"one that was cancelled and is not gone yet lowers the target no more": {
+			recorded(group(1, autoscalers(up(0)), beingDeleted(asked(booting(1))))),
+			steps{Leave: []string{"hpc-1"}},
+		},
+		"nor does it keep one that is no more in the target": {
+			recorded(group(2, autoscalers(up(0)), crashed(autoscalers(up(1))), beingDeleted(asked(autoscalers(booting(2)))))),
+			steps{Lost: []string{"hpc-1"}, Leave: []string{"hpc-2"}},
+		},
+		"a machine that was to be taken away and has crashed is replaced no sooner than others": {
+			replaceAfter(3*time.Minute, recorded(following(group(1, spot(crashed(ago(2*time.Minute, autoscalers(up(0))))))))),
+			steps{Next: noon.Add(time.Minute)},
+		},
+		"without an autoscaler a node that is not Ready and held stays": {
+			recorded(following(with(group(1, up(0, heldBy("ns/a"), notReady, notReadyFor(provisionTimeout))), claim("ns/a", 1, 0)))),
+			steps{Floor: 1},
+		},
 		"a paused pool does nothing about any of them": {
 			paused(recorded(group(3, crashed(up(0)), spot(up(1)), beingDeleted(up(2))))),
 			steps{},

@@ -34,7 +34,7 @@ func ParsePlaceholder(id string) (pool, name string, ok bool) {
 		return "", "", false
 	}
 	pool, name, ok = strings.Cut(rest, "/")
-	if !ok || Number(pool, name) < 0 {
+	if !ok || pool == "" || Number(pool, name) < 0 {
 		return "", "", false
 	}
 	return pool, name, true

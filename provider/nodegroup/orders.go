@@ -104,7 +104,9 @@ func (g *Group) claims() []*Reservation {
 	for i := range g.Reservations {
 		claims = append(claims, &g.Reservations[i])
 	}
-	slices.SortFunc(claims, func(a, b *Reservation) int { return cmp.Or(a.Since.Compare(b.Since), strings.Compare(a.Member, b.Member)) })
+	slices.SortFunc(claims, func(a, b *Reservation) int {
+		return cmp.Or(a.Since.Compare(b.Since), strings.Compare(a.Member, b.Member))
+	})
 	return claims
 }
 

@@ -7,11 +7,13 @@ import (
 )
 
 // divide finds the marked machines that nobody holds and no pod uses. As many of them as claims are unmet
-// are kept, to be held next; the others are surplus, the least useful first. A machine whose record is being deleted is neither: it
-// goes anyway.
+// are kept, to be held next; the others are surplus, the least useful first. What goes anyway, and the target does not count, is
+// neither: one that was cancelled and is not gone yet.
 func (g *Group) divide(holders map[string]string, now time.Time) (surplus []*Machine, kept map[string]*Machine) {
-	free := slices.DeleteFunc(g.live(), func(m *Machine) bool {
-		return !m.marked() || !m.Going.IsZero() || holders[m.nodeName()] != "" || (m.Node != nil && m.Node.Pods > 0)
+	live := g.live()
+	uncounted := len(live) > int(g.Target)
+	free := slices.DeleteFunc(live, func(m *Machine) bool {
+		return !m.marked() || (uncounted && !m.Going.IsZero()) || holders[m.nodeName()] != "" || (m.Node != nil && m.Node.Pods > 0)
 	})
 	rank := func(m *Machine) int {
 		switch {

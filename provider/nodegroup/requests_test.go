@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -58,6 +59,36 @@ func TestIncreaseSize(t *testing.T) {
 	}
 }
 
+// TestIncreaseWhatIsLacking: Cluster Autoscaler computes what it asks for from the target that it was told, which may have grown since.
+func TestIncreaseWhatIsLacking(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		name              string
+		live, delta, told int32
+		want              string
+		forMembers        int32
+	}{
+		{"told what is", 2, 6, 2, "target 8", 8},
+		{"it has asked already, of another replica", 8, 6, 2, "target 8", 3},
+		{"a part of it has been asked for", 5, 6, 2, "target 8", 8},
+		{"more than that has been asked for", 9, 6, 2, "target 9", 3},
+		{"some were released since", 5, 2, 8, "target 7", 7},
+		{"not known what it was told", 2, 6, -1, "target 8", 8},
+		{"only what is lacking has to be within the maximum", 9, 6, 4, "target 10", 8},
+		{"what is lacking is above the maximum", 9, 6, 8, "refused 1: the target size 9 of hpc plus 5 is 14, above its maxSize 10", 0},
+		{"nothing is lacking above a maximum that was lowered", 12, 6, 2, "target 12", 3},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			g := forMembers(3, floor(8, group(row.live, up(0), up(1), up(2), up(3), up(4), up(5), up(6), up(7), up(8))))
+			target, part, err := g.IncreaseSize(row.delta, row.told)
+			if got := answer(target, err); got != row.want || part != row.forMembers {
+				t.Errorf("got %s, %d for members; want %s, %d for members", got, part, row.want, row.forMembers)
+			}
+		})
+	}
+}
+
 // byNode are machines that are named by the id of their node.
 func byNode(names ...string) (asked []nodegroup.Asked) {
 	for _, name := range names {
@@ -103,6 +134,7 @@ func TestDecreaseTargetSize(t *testing.T) {
 		{"a whole scale-up of which a part has come", group(4, up(0), up(1), up(2), booting(3)), -3, "target 3"},
 		{"machines that exist", group(2, up(0), up(1)), -1, "target 2"},
 		{"more than there is", group(2), -5, "target 0"},
+		{"machines that are no more", group(3, up(0), up(1), crashed(up(2))), -1, "target 2"},
 		{"of a paused pool", paused(group(2)), -1, "refused 2: hpc is paused: its spec.paused is true"},
 		{"upwards", group(2), 1, "refused 0: delta is 1; DecreaseTargetSize of hpc takes a number below 0"},
 		{"by nothing", group(2), 0, "refused 0: delta is 0; DecreaseTargetSize of hpc takes a number below 0"},
@@ -176,6 +208,7 @@ func TestDeleteNodes(t *testing.T) {
 		{"one that would be the next after those on order", group(3, up(0)), []string{"hpc-3"}, nil, "target 3"},
 		{"one that is on order and going already", toDelete(group(2, up(0)), "hpc-1"), []string{"hpc-1"}, nil, "target 2"},
 		{"one of a paused pool", paused(group(1, up(0))), []string{"hpc-0"}, nil, "refused 2: hpc is paused: its spec.paused is true"},
+		{"one that is no more and that a member holds", with(group(2, up(0), crashed(up(1))), claim("ns/a", 1, 1)), []string{"hpc-1"}, []string{"hpc-1"}, "target 1"},
 		{"one that a member holds", with(group(2, up(0), up(1)), claim("ns/a", 1, 1)), []string{"hpc-0", "hpc-1"}, nil,
 			"refused 2: node node-1 of hpc is held for the ensemble member ns/a"},
 	} {
@@ -186,6 +219,51 @@ func TestDeleteNodes(t *testing.T) {
 				t.Errorf("got %s, victims %v; want %s, victims %v", got, victims, row.want, row.victims)
 			}
 		})
+	}
+}
+
+// TestDeleteByPlaceholder: Cluster Autoscaler names by its placeholder what it believes has not come.
+func TestDeleteByPlaceholder(t *testing.T) {
+	t.Parallel()
+	lateToRegister := booting(1)
+	lateToRegister.Registered = true
+	for _, row := range []struct {
+		name    string
+		group   *nodegroup.Group
+		asked   []nodegroup.Asked
+		victims []string
+		want    string
+	}{
+		{"one that has not come", group(2, up(0), booting(1)), []nodegroup.Asked{{Machine: "hpc-1", ByPlaceholder: true}}, []string{"hpc-1"}, "target 1"},
+		{"one that is on order", group(2, up(0)), []nodegroup.Asked{{Machine: "hpc-1", ByPlaceholder: true}}, []string{"hpc-1"}, "target 1"},
+		{"one that has come since", group(2, up(0), up(1)), []nodegroup.Asked{{Machine: "hpc-1", ByPlaceholder: true}}, nil, "target 2"},
+		{"one that has come since and whose node is not seen", group(2, up(0), lateToRegister), []nodegroup.Asked{{Machine: "hpc-1", ByPlaceholder: true}}, nil, "target 2"},
+		{"one that has come since and is held", with(group(2, up(0), up(1)), claim("ns/a", 1, 1)), []nodegroup.Asked{{Machine: "hpc-1", ByPlaceholder: true}}, nil, "target 2"},
+		{"one that is named by its node too", group(2, up(0), up(1)), []nodegroup.Asked{{Machine: "hpc-1"}, {Machine: "hpc-1", ByPlaceholder: true}}, []string{"hpc-1"}, "target 1"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			victims, target, err := row.group.DeleteNodes(row.asked)
+			if got := answer(target, err); got != row.want || !slices.Equal(victims, row.victims) {
+				t.Errorf("got %s, victims %v; want %s, victims %v", got, victims, row.want, row.victims)
+			}
+		})
+	}
+}
+
+func TestPlaceholder(t *testing.T) {
+	t.Parallel()
+	if got := nodegroup.Placeholder("hpc-a", "hpc-a-7"); got != "ensemble://hpc-a/hpc-a-7" {
+		t.Errorf("the placeholder is %s", got)
+	}
+	for id, want := range map[string]string{
+		"ensemble://hpc/hpc-0": "hpc hpc-0", "ensemble://hpc-a/hpc-a-17": "hpc-a hpc-a-17", "ensemble://hpc/other-0": "", "ensemble://hpc/hpc-00": "",
+		"ensemble://hpc": "", "ensemble://hpc/": "", "ensemble:///-0": "", "ensemble://hpc/hpc-0/": "", "kwok://hpc/hpc-0": "", "": "",
+	} {
+		pool, name, ok := nodegroup.ParsePlaceholder(id)
+		if got := strings.TrimSpace(pool + " " + name); got != want || ok != (want != "") {
+			t.Errorf("%q is %q, %t; want %q", id, got, ok, want)
+		}
 	}
 }
 
@@ -223,6 +301,12 @@ func TestDeleteManyNodes(t *testing.T) {
 	}
 }
 
+// withoutID is a machine whose provider id is not known yet.
+func withoutID(m nodegroup.Machine) nodegroup.Machine {
+	m.ProviderID = ""
+	return m
+}
+
 func TestInstances(t *testing.T) {
 	t.Parallel()
 	failed := booting(1)
@@ -236,6 +320,12 @@ func TestInstances(t *testing.T) {
 		group *nodegroup.Group
 		want  []string
 	}{
+		{"machines whose id is not known yet", group(3, up(0), withoutID(booting(1))), []string{"hpc-0 running", "ensemble://hpc/hpc-1 creating", "ensemble://hpc/hpc-2 creating"}},
+		{"machines that are no more", group(2, crashed(up(0)), nodeless(crashed(up(1)))), []string{"hpc-0 deleting", "hpc-1 deleting"}},
+		{"machines that are late", group(1, ago(time.Hour, booting(0))), []string{"hpc-0 creating, failed"}},
+		{"machines that leave", group(2, spot(up(0)), beingDeleted(up(1))), []string{"hpc-0 running", "hpc-1 running"}},
+		{"machines of a paused group", paused(toDelete(group(5, up(0), failed, crashed(up(2)), ago(time.Hour, booting(3)), up(4)), "hpc-4")),
+			[]string{"hpc-0 running", "hpc-1 creating", "hpc-2 creating", "hpc-3 creating", "hpc-4 deleting", "ensemble://hpc/hpc-5 creating"}},
 		{"machines in all states", toDelete(group(2, up(0), failed, up(2)), "hpc-2"), []string{"hpc-0 running", "hpc-1 creating, failed", "hpc-2 deleting"}},
 		{"machines that are about to be ordered", group(4, up(0), up(1)), []string{"hpc-0 running", "hpc-1 running", "ensemble://hpc/hpc-2 creating", "ensemble://hpc/hpc-3 creating"}},
 		{"an order that is being made", lastOrder(1, 5, group(5, up(0), booting(2))),
