@@ -8,7 +8,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
@@ -24,7 +26,7 @@ const progressPeriod = 2 * time.Second
 // fill creates the pools, the machines and their nodes as if they had been there for long: the provider, which
 // starts afterwards, finds nothing to do but to write its status.
 func (c *cluster) fill(ctx context.Context) error {
-	pools := make([]*v1alpha1.NodePool, c.size.Groups)
+	pools, hashes := make([]*v1alpha1.NodePool, c.size.Groups), make([]string, c.size.Groups)
 	err := c.each(ctx, "node groups", len(pools), func(ctx context.Context, group int) error {
 		p := nodePool(c.size, group)
 		if err := c.client.Create(ctx, p); err != nil {
@@ -34,8 +36,9 @@ func (c *cluster) fill(ctx context.Context) error {
 		if err := c.client.Status().Update(ctx, p); err != nil {
 			return fmt.Errorf("write the status of NodePool %s: %w", p.Name, err)
 		}
-		pools[group] = p
-		return nil
+		hash, err := p.Spec.Template.Hash()
+		pools[group], hashes[group] = p, hash
+		return err
 	})
 	if err != nil {
 		return err
@@ -47,29 +50,38 @@ func (c *cluster) fill(ctx context.Context) error {
 			places = append(places, place{group, n})
 		}
 	}
+	// By its UID the simulated cloud tells the machines of this cluster from those of others.
+	var system corev1.Namespace
+	if err := c.client.Get(ctx, client.ObjectKey{Name: metav1.NamespaceSystem}, &system); err != nil {
+		return fmt.Errorf("get the namespace %s: %w", metav1.NamespaceSystem, err)
+	}
 	ordered := time.Now()
 	return c.each(ctx, "nodes", len(places), func(ctx context.Context, i int) error {
-		return c.register(ctx, machineOf(pools[places[i].group], places[i].n, ordered))
+		group := places[i].group
+		m := machineOf(pools[group], places[i].n, ordered, string(system.UID))
+		m.record.Spec.TemplateHash = hashes[group]
+		return c.register(ctx, m)
 	})
 }
 
 // register creates a machine and its node.
-func (c *cluster) register(ctx context.Context, machine *v1alpha1.KwokMachine) error {
-	node := nodeOf(machine)
-	if err := c.client.Create(ctx, machine); err != nil {
-		return fmt.Errorf("create KwokMachine %s: %w", machine.Name, err)
+func (c *cluster) register(ctx context.Context, m *registered) error {
+	node := nodeOf(m)
+	// What has been created has no status yet.
+	recorded, instance := m.record.Status.DeepCopy(), m.instance.Status.DeepCopy()
+	if err := errors.Join(c.client.Create(ctx, m.record), c.client.Create(ctx, m.instance)); err != nil {
+		return fmt.Errorf("create machine %s: %w", m.record.Name, err)
 	}
-	// The provider takes a node for the machine's own by this reference.
-	if err := controllerutil.SetControllerReference(machine, node, c.client.Scheme()); err != nil {
+	// The simulated cloud takes a node for the instance's own by this reference.
+	if err := controllerutil.SetControllerReference(m.instance, node, c.client.Scheme()); err != nil {
 		return fmt.Errorf("own Node %s: %w", node.Name, err)
 	}
 	if err := c.client.Create(ctx, node); err != nil {
 		return fmt.Errorf("create Node %s: %w", node.Name, err)
 	}
-	registered := metav1.NewTime(machine.Spec.OrderedAt.Time)
-	machine.Status.RegisteredAt = &registered
-	if err := c.client.Status().Update(ctx, machine); err != nil {
-		return fmt.Errorf("write the status of KwokMachine %s: %w", machine.Name, err)
+	m.record.Status, m.instance.Status = *recorded, *instance
+	if err := errors.Join(c.client.Status().Update(ctx, m.record), c.client.Status().Update(ctx, m.instance)); err != nil {
+		return fmt.Errorf("write the status of machine %s: %w", m.record.Name, err)
 	}
 	return nil
 }

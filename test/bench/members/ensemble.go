@@ -25,8 +25,8 @@ import (
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/ensemble"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/nodegroup"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/bench/harness"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/controlplane"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/system"
 )
 
@@ -58,22 +58,24 @@ func (e *ensembles) say(format string, arguments ...any) {
 
 func memberName(i int) string { return fmt.Sprintf("m-%04d", i) }
 
-// settle creates nodes and members and waits until each has the node that its pod is on.
+// settle has nodes made, creates members and waits until each has the node that its pod is on.
 func settle(ctx context.Context, s *system.System, o *options, progress io.Writer) (*ensembles, error) {
 	e := &ensembles{options: o, system: s, progress: progress}
 	pool := &v1alpha1.NodePool{
 		ObjectMeta: metav1.ObjectMeta{Name: poolName},
 		Spec: v1alpha1.NodePoolSpec{
-			MaxSize: int32(3 * o.members), ProvisionTimeout: metav1.Duration{Duration: patience},
-			Template: v1alpha1.NodeTemplate{Capacity: capacity()},
-			Machines: v1alpha1.MachinesSpec{Kwok: &v1alpha1.KwokMachines{}},
+			// The pool follows its minimum, in place of Cluster Autoscaler, so that no node goes while this lasts.
+			MinSize: int32(2 * o.members), MaxSize: int32(3 * o.members), Autoscaler: v1alpha1.AutoscalerNone,
+			ProvisionTimeout: metav1.Duration{Duration: patience},
+			Template:         v1alpha1.NodeTemplate{Capacity: capacity()},
+			Machines:         v1alpha1.MachinesSpec{Kwok: &v1alpha1.KwokMachines{}},
 		},
 	}
 	if err := s.Client.Create(ctx, pool); err != nil {
 		return nil, err
 	}
-	e.say("creating %d nodes", 2*o.members)
-	if err := e.each(ctx, 2*o.members, e.node); err != nil {
+	e.say("waiting for %d nodes", 2*o.members)
+	if err := e.nodes(ctx); err != nil {
 		return nil, err
 	}
 	e.say("creating %d MiniClusters, each with a Job and a pod", o.members)
@@ -130,23 +132,28 @@ func miniCluster(name string) *unstructured.Unstructured {
 	}}
 }
 
-func nodeName(i int) string { return fmt.Sprintf("bench-%04d", i) }
+func nodeName(i int) string { return nodegroup.MachineName(poolName, int64(i)) }
 
-// node makes a node that a machine of the pool might have registered, and that nobody uses yet.
-func (e *ensembles) node(ctx context.Context, i int) error {
-	node := &corev1.Node{
-		ObjectMeta: metav1.ObjectMeta{
-			Name:        nodeName(i),
-			Labels:      map[string]string{v1alpha1.LabelNodePool: poolName, corev1.LabelHostname: nodeName(i)},
-			Annotations: map[string]string{controlplane.NodeAnnotation: controlplane.NodeAnnotationValue},
-		},
-		Status: corev1.NodeStatus{Capacity: capacity(), Allocatable: capacity()},
-	}
-	if err := e.system.Client.Create(ctx, node); err != nil {
+// nodes waits until the machines of the pool have registered nodes, which nobody uses yet.
+func (e *ensembles) nodes(ctx context.Context) error {
+	err := harness.Poll(ctx, time.Second, patience, func() string {
+		var pool v1alpha1.NodePool
+		if err := e.system.Client.Get(ctx, client.ObjectKey{Name: poolName}, &pool); err != nil {
+			return err.Error()
+		}
+		if ready := int(pool.Status.Ready); ready < 2*e.options.members {
+			return fmt.Sprintf("%d of %d nodes are Ready", ready, 2*e.options.members)
+		}
+		return ""
+	})
+	if err != nil {
 		return err
 	}
-	// A controller that is not here takes away the taint of a node that is not Ready yet.
-	return e.system.Client.Patch(ctx, node, client.RawPatch(types.MergePatchType, []byte(`{"spec":{"taints":null}}`)))
+	// A controller that is not here takes away the taint of a node that was not Ready.
+	return e.each(ctx, 2*e.options.members, func(ctx context.Context, i int) error {
+		node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: nodeName(i)}}
+		return e.system.Client.Patch(ctx, node, client.RawPatch(types.MergePatchType, []byte(`{"spec":{"taints":null}}`)))
+	})
 }
 
 func capacity() corev1.ResourceList {
