@@ -176,6 +176,16 @@ func TestAbandoned(t *testing.T) {
 	}
 }
 
+// TestNoneIsCancelledForOneThatIsAbandoned: what is abandoned makes room for the others.
+func TestNoneIsCancelledForOneThatIsAbandoned(t *testing.T) {
+	t.Parallel()
+	g := recorded(group(1, part("autoscaler", 2, 0, autoscalers(booting(0))), autoscalers(booting(1))))
+	d := nodegroup.Plan(g, announceTimeout, noon)
+	if len(d.Cancel) > 0 || fmt.Sprint(d.Abandon) != "[hpc-0]" {
+		t.Errorf("cancels %v and abandons %v, want hpc-0 abandoned", d.Cancel, d.Abandon)
+	}
+}
+
 // TestCancelFailedFirst: of those that a lower target does not count the ones go first that do not come anyway.
 func TestCancelFailedFirst(t *testing.T) {
 	t.Parallel()
