@@ -44,11 +44,13 @@ func departure(pool string, nodes []*nodeCapacity, replaced bool) string {
 	case first.Departure.Failure != "" && one:
 		message = fmt.Sprintf("the machine of node %s of %s has failed: %s", first.Name, pool, shortened(first.Departure.Failure))
 	case first.Departure.Failure != "":
-		message = fmt.Sprintf("the machines of %d nodes of %s have failed: %s; one of them: %s", len(nodes), pool, listed(namesOf(nodes)), shortened(first.Departure.Failure))
+		message = fmt.Sprintf("the machines of %d nodes of %s have failed: %s; one of them: %s",
+			len(nodes), pool, listed(namesOf(nodes)), shortened(first.Departure.Failure))
 	case one:
 		message = fmt.Sprintf("node %s of %s leaves at %s: the cloud takes it away", first.Name, pool, clock(first.Departure.At))
 	default:
-		message = fmt.Sprintf("%d nodes of %s leave, the first at %s: the cloud takes them away: %s", len(nodes), pool, clock(first.Departure.At), listed(namesOf(nodes)))
+		message = fmt.Sprintf("%d nodes of %s leave, the first at %s: the cloud takes them away: %s",
+			len(nodes), pool, clock(first.Departure.At), listed(namesOf(nodes)))
 	}
 	switch {
 	case !replaced:

@@ -54,6 +54,10 @@ func full(list []plan.Node) []plan.Node {
 func TestDepartures(t *testing.T) {
 	t.Parallel()
 	two := func() *memberBuilder { return member("m", 2, 2, "p").holds("p", 2, "p-0", "p-1").podsOn("p-0", "p-1") }
+	three := func(held ...string) *memberBuilder {
+		m := member("m", 2, 3, "p").holds("p", 3, held...).podsOn("p-0", "p-1")
+		return m.grows(3, time.Minute, time.Hour).granted("p", time.Minute)
+	}
 	for name, row := range map[string]struct {
 		member *memberBuilder
 		nodes  []plan.Node
@@ -99,7 +103,7 @@ func TestDepartures(t *testing.T) {
 			want: "p: 2 reserved, 2 held, 1 occupied; WaitingForNodes",
 		},
 		"a node without a pod is given up at once": {
-			member: member("m", 2, 3, "p").holds("p", 3, "p-0", "p-1", "p-2").podsOn("p-0", "p-1").grows(3, time.Minute, time.Hour).granted("p", time.Minute),
+			member: three("p-0", "p-1", "p-2"),
 			nodes:  append(full(nodes("p", 0, 2)), leaves(nodes("p", 2, 3), "p-2")...),
 			want:   "p: 3 reserved, 2 held; WaitingForNodes",
 			told: []string{
@@ -107,25 +111,27 @@ func TestDepartures(t *testing.T) {
 			},
 		},
 		"a growth waits for the replacement": {
-			member: member("m", 2, 3, "p").holds("p", 3, "p-0", "p-1").podsOn("p-0", "p-1").grows(3, time.Minute, time.Hour).granted("p", time.Minute),
+			member: three("p-0", "p-1"),
 			nodes:  append(told(leaves(full(nodes("p", 0, 2)), "p-1")), nodes("p", 2, 3)...),
 			want:   "p: 3 reserved, 3 held; WaitingForNodes",
 		},
 		"a growth goes on with the replacement": {
-			member: member("m", 2, 3, "p").holds("p", 3, "p-0", "p-1").podsOn("p-0", "p-1").grows(3, time.Minute, time.Hour).granted("p", time.Minute),
+			member: three("p-0", "p-1"),
 			nodes:  append(told(leaves(full(nodes("p", 0, 2)), "p-1")), nodes("p", 2, 4)...),
 			want:   "p: 3 reserved, 4 held; resize to 3; Resizing",
 			told:   []string{"resizing the MiniCluster from 2 to 3; 3 nodes are Ready"},
 		},
 		"the rank that leaves with a shrink": {
-			member: member("m", 1, 1, "p").holds("p", 1, "p-0", "p-1").podsOn("p-0", "p-1"), nodes: leaves(full(nodes("p", 0, 2)), "p-1"),
-			want: "p: 1 reserved, 2 held; PodsLeaving",
-			told: []string{"node p-1 of p leaves at 2026-11-23T12:05:00Z: the cloud takes it away"},
+			member: member("m", 1, 1, "p").holds("p", 1, "p-0", "p-1").podsOn("p-0", "p-1"),
+			nodes:  leaves(full(nodes("p", 0, 2)), "p-1"),
+			want:   "p: 1 reserved, 2 held; PodsLeaving",
+			told:   []string{"node p-1 of p leaves at 2026-11-23T12:05:00Z: the cloud takes it away"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			d := plan.Plan(plan.Observed{Members: []plan.Member{row.member.Member}, Pools: []plan.Pool{pool("p", 8)}, Nodes: row.nodes}, noon).Members[0]
+			observed := plan.Observed{Members: []plan.Member{row.member.Member}, Pools: []plan.Pool{pool("p", 8)}, Nodes: row.nodes}
+			d := plan.Plan(observed, noon).Members[0]
 			if got := summary(d); got != row.want {
 				t.Errorf("%s, want %s", got, row.want)
 			}
@@ -145,7 +151,8 @@ func TestDepartureOfReleased(t *testing.T) {
 	t.Parallel()
 	m := member("m", 2, 2, "p").holds("p", 2, "p-0", "p-1").podsOn("p-0", "p-1")
 	m.Pods[1].Released = true
-	d := plan.Plan(plan.Observed{Members: []plan.Member{m.Member}, Pools: []plan.Pool{pool("p", 8)}, Nodes: leaves(full(nodes("p", 0, 2)), "p-1")}, noon).Members[0]
+	observed := plan.Observed{Members: []plan.Member{m.Member}, Pools: []plan.Pool{pool("p", 8)}, Nodes: leaves(full(nodes("p", 0, 2)), "p-1")}
+	d := plan.Plan(observed, noon).Members[0]
 	if len(d.Recreate) != 1 || d.Recreate[0].Index != 1 || d.Reserved() != 2 {
 		t.Errorf("recreates %v and claims %d nodes, want rank 1 and 2", d.Recreate, d.Reserved())
 	}

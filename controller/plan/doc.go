@@ -17,6 +17,8 @@
 //     the member's pod, or when a pod of the member is on it. No node is held for two members.
 //   - A MiniCluster is given its larger size when all nodes of the reservation are held and usable, and its
 //     smaller size at once. A node is held until the pod that leaves has left it.
+//   - A node that is about to go stays held until the pods there have left it, and serves nobody else. The claim stays as it is,
+//     and another node is held in its place as soon as there is one.
 //   - A gang is asked of the first pool of the member's list that has room for all of it, or else, where its nodes may
 //     span pools, of several together. When a pool is out of stock, or its nodes are not all there by the deadline, what
 //     is missing is asked of the pools that have not failed: the nodes that are there stay (Span), or the whole gang

@@ -135,7 +135,10 @@ func (p *pass) updateGrowth(m *candidate) {
 	}
 }
 
-// begin is a gang that begins now.
+// begin is a gang that begins now. By the member's UID and Since the provider knows for which claim an order is. Since stays the
+// same while the gang falls back to other pools and when its size is lowered. It is another one when the gang is enlarged, and for
+// each attempt after one that has failed in all pools: those are new claims, and what the old one had ordered is given back. The
+// node that a complete member lost is replaced without a gang, so there is no Since for it.
 func (p *pass) begin(m *candidate, size int32) *v1alpha1.Growth {
 	return &v1alpha1.Growth{From: m.growsFrom(), Size: size, Since: microTime(p.now), Served: m.served()}
 }

@@ -28,7 +28,9 @@ func (r *Reconciler) apply(ctx context.Context, seen *seen, e *entry, d *plan.De
 	r.fillStatus(member, e, d)
 	before, after := &e.member.Status, &member.Status
 	resizes := d.Resize != 0 && e.cluster != nil
-	recorded := equality.Semantic.DeepEqual(before.Reservations, after.Reservations) && equality.Semantic.DeepEqual(before.Growth, after.Growth) &&
+	// A departure is told once and never decided again, so its record cannot wait.
+	recorded := len(d.Departing) == 0 &&
+		equality.Semantic.DeepEqual(before.Reservations, after.Reservations) && equality.Semantic.DeepEqual(before.Growth, after.Growth) &&
 		before.TopologyDomain == after.TopologyDomain && equality.Semantic.DeepEqual(before.Avoided, after.Avoided)
 	if !equality.Semantic.DeepEqual(before, after) && (!resizes || !recorded) {
 		if e.due = r.pace.due(e, after, d, awaited, r.Clock.Now()); !e.due.IsZero() {

@@ -92,3 +92,25 @@ func TestFailedMachine(t *testing.T) {
 		t.Errorf("told %q, want %q", got, want)
 	}
 }
+
+// TestSpotNoticeWithShrink: a pass that also resizes the MiniCluster records the notice, which no later one would.
+func TestSpotNoticeWithShrink(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, 3)
+	s.run(3)
+	s.machine(1, func(m *v1alpha1.PoolMachine) {
+		at := metav1.NewMicroTime(noon.Add(2 * time.Minute))
+		m.Status.LeavingAt = &at
+	})
+	s.wish(2)
+	s.settle()
+	recorded := 0
+	for _, d := range s.member().Status.Decisions {
+		if d.Reason == v1alpha1.ReasonMachineLeaves {
+			recorded++
+		}
+	}
+	if told := s.toldOf(v1alpha1.ReasonMachineLeaves); recorded != 1 || len(told) != 1 || s.size() != 2 {
+		t.Errorf("recorded %d times and told %q at size %d", recorded, told, s.size())
+	}
+}

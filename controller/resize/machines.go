@@ -54,7 +54,8 @@ func (m *machines) of(node *corev1.Node) (machine *v1alpha1.PoolMachine, why str
 	consider := func(other *v1alpha1.PoolMachine) {
 		switch pool := node.Labels[v1alpha1.LabelNodePool]; {
 		case other.Status.ProviderID != node.Spec.ProviderID:
-			why = fmt.Sprintf("PoolMachine %s has a node of this name with the provider id %q, and this one has %q", other.Name, other.Status.ProviderID, node.Spec.ProviderID)
+			why = fmt.Sprintf("PoolMachine %s has a node of this name with the provider id %q, and this one has %q",
+				other.Name, other.Status.ProviderID, node.Spec.ProviderID)
 		case other.Spec.NodePool != pool:
 			why = fmt.Sprintf("PoolMachine %s is this node and belongs to NodePool %s", other.Name, other.Spec.NodePool)
 		case machine == nil || leaves(machine):
@@ -99,7 +100,8 @@ func StripMachine(object any) (any, error) {
 		},
 		Spec: v1alpha1.PoolMachineSpec{NodePool: machine.Spec.NodePool},
 		Status: v1alpha1.PoolMachineStatus{
-			ProviderID: machine.Status.ProviderID, NodeName: machine.Status.NodeName, LeavingAt: machine.Status.LeavingAt, Failure: machine.Status.Failure,
+			ProviderID: machine.Status.ProviderID, NodeName: machine.Status.NodeName,
+			LeavingAt: machine.Status.LeavingAt, Failure: machine.Status.Failure,
 		},
 	}
 	return stripped, nil

@@ -108,7 +108,8 @@ func (s *scene) counting() interceptor.Funcs {
 }
 
 func containers() []corev1.Container {
-	return []corev1.Container{{Name: "c", Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("3")}}}}
+	requests := corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("3")}
+	return []corev1.Container{{Name: "c", Resources: corev1.ResourceRequirements{Requests: requests}}}
 }
 
 func (s *scene) create(o client.Object) {

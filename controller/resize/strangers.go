@@ -59,11 +59,12 @@ func (r *Reconciler) tellStrangers(ctx context.Context, seen *seen, now time.Tim
 }
 
 func (r *Reconciler) tellStranger(ctx context.Context, s *stranger, pool types.UID) {
-	message := fmt.Sprintf("node %s carries the label of NodePool %s, and no machine of %s is that node (%s): it is held for nobody; take the label off, or delete the node",
-		s.name, s.pool, s.pool, s.why)
+	message := fmt.Sprintf("node %s carries the label of NodePool %s, and no machine of %s is that node (%s): "+
+		"it is held for nobody; take the label off, or delete the node", s.name, s.pool, s.pool, s.why)
 	log.FromContext(ctx).Info(message, "nodePool", s.pool, "node", s.name, "reason", v1alpha1.ReasonStrangeNode)
 	regarding := &v1alpha1.NodePool{ObjectMeta: metav1.ObjectMeta{Name: s.pool, UID: pool}}
 	// Events that differ in their note alone are taken for repetitions of the first; the node tells them apart.
 	related := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: s.name, UID: s.uid}}
-	r.Events.Eventf(regarding, related, corev1.EventTypeWarning, v1alpha1.ReasonStrangeNode, v1alpha1.ReasonStrangeNode, "%s", shortened(message, longestNote))
+	reason := v1alpha1.ReasonStrangeNode
+	r.Events.Eventf(regarding, related, corev1.EventTypeWarning, reason, reason, "%s", shortened(message, longestNote))
 }

@@ -20,26 +20,28 @@ func TestMachineOfNode(t *testing.T) {
 	node := &corev1.Node{}
 	node.Name, node.Labels, node.Spec.ProviderID = "n", map[string]string{v1alpha1.LabelNodePool: "p"}, "cloud://n"
 	machine := func(name, pool, node, id string) v1alpha1.PoolMachine {
-		m := v1alpha1.PoolMachine{Spec: v1alpha1.PoolMachineSpec{NodePool: pool}, Status: v1alpha1.PoolMachineStatus{NodeName: node, ProviderID: id}}
-		m.Name, m.UID = name, types.UID(name)
+		m := v1alpha1.PoolMachine{Spec: v1alpha1.PoolMachineSpec{NodePool: pool}}
+		m.Name, m.UID, m.Status.NodeName, m.Status.ProviderID = name, types.UID(name), node, id
 		return m
 	}
+	list := func(machines ...v1alpha1.PoolMachine) []v1alpha1.PoolMachine { return machines }
 	failed := machine("p-0", "p", "n", "cloud://n")
 	failed.Status.Failure = &v1alpha1.MachineFailure{Message: "preempted"}
+	const oldID = `PoolMachine p-0 has a node of this name with the provider id "cloud://old", and this one has "cloud://n"`
 	for name, row := range map[string]struct {
 		machines []v1alpha1.PoolMachine
 		want     string
 		why      string
 	}{
-		"its machine":                   {machines: []v1alpha1.PoolMachine{machine("p-0", "p", "n", "cloud://n")}, want: "p-0"},
+		"its machine":                   {machines: list(machine("p-0", "p", "n", "cloud://n")), want: "p-0"},
 		"no machine":                    {why: "no PoolMachine names it"},
-		"one that is booting":           {machines: []v1alpha1.PoolMachine{machine("p-0", "p", "", "cloud://n")}, why: "no PoolMachine names it"},
-		"another node of this name":     {machines: []v1alpha1.PoolMachine{machine("p-0", "p", "n", "cloud://old")}, why: `PoolMachine p-0 has a node of this name with the provider id "cloud://old", and this one has "cloud://n"`},
-		"one of another pool":           {machines: []v1alpha1.PoolMachine{machine("q-0", "q", "n", "cloud://n")}, why: "PoolMachine q-0 is this node and belongs to NodePool q"},
-		"a name that is used again":     {machines: []v1alpha1.PoolMachine{machine("p-0", "p", "n", "cloud://old"), machine("p-1", "p", "n", "cloud://n")}, want: "p-1"},
-		"a name and id that are again":  {machines: []v1alpha1.PoolMachine{failed, machine("p-1", "p", "n", "cloud://n")}, want: "p-1"},
-		"of two the one that stays":     {machines: []v1alpha1.PoolMachine{machine("p-1", "p", "n", "cloud://n"), failed}, want: "p-1"},
-		"one that has failed, and none": {machines: []v1alpha1.PoolMachine{failed}, want: "p-0"},
+		"one that is booting":           {machines: list(machine("p-0", "p", "", "cloud://n")), why: "no PoolMachine names it"},
+		"another node of this name":     {machines: list(machine("p-0", "p", "n", "cloud://old")), why: oldID},
+		"one of another pool":           {machines: list(machine("q-0", "q", "n", "cloud://n")), why: "PoolMachine q-0 is this node and belongs to NodePool q"},
+		"a name that is used again":     {machines: list(machine("p-0", "p", "n", "cloud://old"), machine("p-1", "p", "n", "cloud://n")), want: "p-1"},
+		"a name and id that are again":  {machines: list(failed, machine("p-1", "p", "n", "cloud://n")), want: "p-1"},
+		"of two the one that stays":     {machines: list(machine("p-1", "p", "n", "cloud://n"), failed), want: "p-1"},
+		"one that has failed, and none": {machines: list(failed), want: "p-0"},
 	} {
 		m, err := newObserver(&lists{machines: row.machines}, atNoon()).readMachines(t.Context())
 		if err != nil {
@@ -238,5 +240,33 @@ func TestStripMachine(t *testing.T) {
 	}
 	if !leaves(machine) || departureOf(machine).Failure != "preempted" || client.Object(machine).GetUID() != whole.UID {
 		t.Errorf("it reads as %+v", machine)
+	}
+}
+
+// TestNodeOf: what the taints of a node say of it, whatever the pods of a member tolerate.
+func TestNodeOf(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		key            string
+		ready, leaving bool
+		foreign        int
+	}{
+		"none":                          {ready: true},
+		"somebody's":                    {key: "example.com/team", ready: true, foreign: 1},
+		"not seen by the provider":      {key: v1alpha1.TaintRegistration},
+		"not seen by the cloud":         {key: "node.cloudprovider.kubernetes.io/uninitialized"},
+		"not Ready":                     {key: corev1.TaintNodeNotReady},
+		"about to be deleted":           {key: v1alpha1.TaintToBeDeleted, ready: true, leaving: true},
+		"about to be deleted elsewhere": {key: "karpenter.sh/disrupted", ready: true, leaving: true},
+	} {
+		node := &corev1.Node{}
+		node.Labels = map[string]string{v1alpha1.LabelNodePool: "p"}
+		node.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}
+		if row.key != "" {
+			node.Spec.Taints = []corev1.Taint{{Key: row.key, Effect: corev1.TaintEffectNoSchedule}}
+		}
+		if got := nodeOf(node); got.Ready != row.ready || got.Leaving != row.leaving || len(got.Taints) != row.foreign {
+			t.Errorf("%s: ready %t, leaving %t, foreign taints %v", name, got.Ready, got.Leaving, got.Taints)
+		}
 	}
 }
