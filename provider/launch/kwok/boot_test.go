@@ -78,10 +78,15 @@ func (w *world) nodes(t *testing.T) []corev1.Node {
 	return list.Items
 }
 
+// terminate tells hpc-0 to end. That it is gone is said when it is, and not before.
 func (w *world) terminate(t *testing.T) {
 	t.Helper()
-	if err := errors.Join(w.Terminate(t.Context(), w.pool, []launch.Instance{{Machine: "hpc-0"}})...); err != nil {
+	err := w.Terminate(t.Context(), w.pool, []launch.Instance{{Machine: "hpc-0"}})[0]
+	if err != nil && !errors.Is(err, launch.ErrGone) {
 		t.Fatal(err)
+	}
+	if gone := w.instance(t) == nil; gone != (err != nil) {
+		t.Errorf("it is gone: %t, and the answer is %v", gone, err)
 	}
 }
 

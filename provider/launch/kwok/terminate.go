@@ -16,7 +16,7 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/launch"
 )
 
-// Terminate implements launch.Launcher.
+// Terminate implements launch.Launcher. It asks the API server, and not the cache, whether an instance is gone.
 func (l *Launcher) Terminate(ctx context.Context, pool *launch.Pool, instances []launch.Instance) []error {
 	errs := make([]error, len(instances))
 	if _, err := l.begin(ctx, pool); err != nil {
@@ -46,15 +46,21 @@ func nameOf(instance *launch.Instance) string {
 	return "the instance of machine " + instance.Machine
 }
 
-// terminate ends an instance, or has Boot end it where that takes its time.
+// terminate ends an instance, or has Boot end it where that takes its time: then the error is nil until it is gone.
 func (l *Launcher) terminate(ctx context.Context, pool *launch.Pool, wanted *launch.Instance) error {
 	instance, err := l.find(ctx, pool, wanted)
-	if err != nil || instance == nil {
+	if err != nil {
 		return err
+	}
+	if instance == nil {
+		return launch.ErrGone
 	}
 	failed := instance.Status.Failure != nil || instance.Spec.Fate == v1alpha1.FateOutOfStock
 	if failed || orZero(instance.Spec.Machines.TerminationDelay) == 0 {
-		return end(ctx, l.client, l.live, instance)
+		if err := end(ctx, l.client, l.live, instance); err != nil {
+			return err
+		}
+		return launch.ErrGone
 	}
 	if instance.Status.TerminatingAt != nil {
 		return nil

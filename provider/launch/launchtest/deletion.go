@@ -73,7 +73,7 @@ func deleteOne(t *testing.T, s *Subject) {
 	s.clear(t, pool, order)
 }
 
-// deleteTwice: what is going, or gone, is deleted without an error.
+// deleteTwice: what is going is deleted without an error, and of what is gone that is said.
 func deleteTwice(t *testing.T, s *Subject) {
 	t.Helper()
 	pool := s.Pool(t, "again", Fast)
@@ -83,8 +83,8 @@ func deleteTwice(t *testing.T, s *Subject) {
 	s.terminate(t, pool, *instance, *instance)
 	s.machineGone(t, pool, instance.Machine)
 	s.nodeGone(t, node)
-	s.terminate(t, pool, *instance)
-	s.terminate(t, pool, launch.Instance{Machine: instance.Machine}, launch.Instance{Machine: pool.Name + "-999"})
+	s.ended(t, pool, *instance)
+	s.ended(t, pool, launch.Instance{Machine: instance.Machine}, launch.Instance{Machine: pool.Name + "-999"})
 }
 
 // deleteByMachine: the machine of a record of which no more is known goes.

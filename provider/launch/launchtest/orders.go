@@ -41,7 +41,7 @@ func (s *Subject) clear(t *testing.T, pool *launch.Pool, order *launch.Order) {
 	for _, machine := range order.Machines {
 		instances = append(instances, launch.Instance{Machine: machine.Name})
 	}
-	s.terminate(t, pool, instances...)
+	s.ended(t, pool, instances...)
 	for _, machine := range order.Machines {
 		s.machineGone(t, pool, machine.Name)
 	}
@@ -55,7 +55,7 @@ func neverCalled(t *testing.T, s *Subject) {
 	if found := s.settled(t, pool); len(of(found, order.Machines[0].Name)) != 0 {
 		t.Errorf("before the order there are %+v", found)
 	}
-	s.terminate(t, pool, launch.Instance{Machine: order.Machines[0].Name})
+	s.ended(t, pool, launch.Instance{Machine: order.Machines[0].Name})
 	s.accepted(t, pool, order)
 	for _, machine := range order.Machines {
 		s.registered(t, pool, machine.Name)

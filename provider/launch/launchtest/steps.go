@@ -185,16 +185,29 @@ func (s *Subject) node(t *testing.T, providerID string) *corev1.Node {
 	return nil
 }
 
-// terminate repeats that instances are to end until that was asked for.
+// terminate repeats that instances are to end until that was asked for, or they are gone.
 func (s *Subject) terminate(t *testing.T, pool *launch.Pool, instances ...launch.Instance) {
+	t.Helper()
+	s.terminateUntil(t, pool, instances, func(err error) bool { return err == nil || errors.Is(err, launch.ErrGone) })
+}
+
+// ended repeats it until the cloud says that they are gone.
+func (s *Subject) ended(t *testing.T, pool *launch.Pool, instances ...launch.Instance) {
+	t.Helper()
+	s.terminateUntil(t, pool, instances, func(err error) bool { return errors.Is(err, launch.ErrGone) })
+}
+
+func (s *Subject) terminateUntil(t *testing.T, pool *launch.Pool, instances []launch.Instance, enough func(error) bool) {
 	t.Helper()
 	s.until(t, func(ctx context.Context) (string, error) {
 		errs := s.Launcher.Terminate(ctx, pool, instances)
 		if len(errs) != len(instances) {
 			return "", fmt.Errorf("%d instances have %d answers", len(instances), len(errs))
 		}
-		if err := errors.Join(errs...); err != nil {
-			return err.Error(), ctx.Err()
+		for i, err := range errs {
+			if !enough(err) {
+				return fmt.Sprintf("the end of %+v: %v", instances[i], err), ctx.Err()
+			}
 		}
 		return "", nil
 	})
