@@ -25,6 +25,7 @@ func TestMachineOfNode(t *testing.T) {
 		return m
 	}
 	list := func(machines ...v1alpha1.PoolMachine) []v1alpha1.PoolMachine { return machines }
+	old, others := machine("p-0", "p", "n", "cloud://old"), machine("q-0", "q", "n", "cloud://n")
 	failed := machine("p-0", "p", "n", "cloud://n")
 	failed.Status.Failure = &v1alpha1.MachineFailure{Message: "preempted"}
 	const oldID = `PoolMachine p-0 has a node of this name with the provider id "cloud://old", and this one has "cloud://n"`
@@ -36,9 +37,9 @@ func TestMachineOfNode(t *testing.T) {
 		"its machine":                   {machines: list(machine("p-0", "p", "n", "cloud://n")), want: "p-0"},
 		"no machine":                    {why: "no PoolMachine names it"},
 		"one that is booting":           {machines: list(machine("p-0", "p", "", "cloud://n")), why: "no PoolMachine names it"},
-		"another node of this name":     {machines: list(machine("p-0", "p", "n", "cloud://old")), why: oldID},
-		"one of another pool":           {machines: list(machine("q-0", "q", "n", "cloud://n")), why: "PoolMachine q-0 is this node and belongs to NodePool q"},
-		"a name that is used again":     {machines: list(machine("p-0", "p", "n", "cloud://old"), machine("p-1", "p", "n", "cloud://n")), want: "p-1"},
+		"another node of this name":     {machines: list(old), why: oldID},
+		"one of another pool":           {machines: list(others), why: "PoolMachine q-0 is this node and belongs to NodePool q"},
+		"a name that is used again":     {machines: list(old, machine("p-1", "p", "n", "cloud://n")), want: "p-1"},
 		"a name and id that are again":  {machines: list(failed, machine("p-1", "p", "n", "cloud://n")), want: "p-1"},
 		"of two the one that stays":     {machines: list(machine("p-1", "p", "n", "cloud://n"), failed), want: "p-1"},
 		"one that has failed, and none": {machines: list(failed), want: "p-0"},
