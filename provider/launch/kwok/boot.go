@@ -12,6 +12,7 @@ import (
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
@@ -38,12 +39,13 @@ type Boot struct {
 	Clock  clock.PassiveClock
 }
 
-// SetupWithManager starts Boot with a manager.
+// SetupWithManager starts Boot with a manager. Machines boot side by side.
 func (b *Boot) SetupWithManager(mgr ctrl.Manager) error {
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("kwok-boot").
 		For(&v1alpha1.KwokInstance{}).
 		Owns(&corev1.Node{}).
+		WithOptions(controller.Options{MaxConcurrentReconciles: inParallel}).
 		Complete(b)
 }
 

@@ -32,7 +32,7 @@ const (
 	throttledFor = time.Second
 	// cacheLag is how far the cache, which listings are made from, may be behind the API server.
 	cacheLag = 5 * time.Second
-	// inParallel is how many instances of one call are made or ended at a time.
+	// inParallel is how many instances of one call are made or ended at a time, and how many the cloud looks at.
 	inParallel = 16
 )
 
