@@ -10,7 +10,7 @@ import (
 
 // announce is a spot notice: the cloud will take a machine away. The provider orders another in its place.
 func (w *world) announce(n *worldNode) {
-	if n.Departure != nil || n.readyAt.After(w.now) {
+	if n == nil || n.Departure != nil || n.readyAt.After(w.now) {
 		return
 	}
 	n.Leaving, n.Departure = true, &plan.Departure{At: w.now.Add(2 * time.Minute)}

@@ -460,9 +460,7 @@ func (w *world) happen() {
 			w.evict(m)
 		}
 	case 14:
-		if n := w.anyNode(); n != nil {
-			w.announce(n)
-		}
+		w.announce(w.anyNode())
 	}
 }
 
