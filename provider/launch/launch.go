@@ -108,8 +108,8 @@ type Traits struct {
 // goroutines.
 type Launcher interface {
 	// Launch makes machines exist: one outcome for each machine of the order, in their order. The same order has the same effect
-	// and the same outcomes, also after a crash in between. An error means that the outcomes are not known, and that the order has to be
-	// repeated.
+	// and the same outcomes, also after a crash in between. An error means that the outcomes are not known, and that the order has
+	// to be repeated.
 	Launch(ctx context.Context, pool *Pool, order *Order) ([]Outcome, error)
 
 	// List is every instance that bears the pool's mark, known or not; it may lag by Traits.Lag. An empty or a failed listing
@@ -117,8 +117,8 @@ type Launcher interface {
 	List(ctx context.Context, pool *Pool) ([]Instance, error)
 
 	// Terminate ends instances, or lets go what is kept of those that have ended, and returns how that went for each: nil where
-	// it was asked for and is under way, ErrGone where there is no such instance, or no more. An instance with nothing but Machine is the one that was launched for that record,
-	// if there is one.
+	// it was asked for and is under way, ErrGone where there is no such instance, or no more. An instance with nothing but Machine
+	// is the one that was launched for that record, if there is one.
 	Terminate(ctx context.Context, pool *Pool, instances []Instance) []error
 
 	// Traits are those of a pool.
