@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
 
 	ensemblev1alpha1 "github.com/ensemble-autoscaler/ensemble-autoscaler/api/ensemble/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/mutualtls"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/process"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/serving"
@@ -42,6 +43,8 @@ func run(ctx context.Context, config *Config) error {
 		Cache: cache.Options{DefaultTransform: cache.TransformStripManagedFields(), ByObject: map[client.Object]cache.ByObject{
 			&corev1.Pod{}:  {Transform: resize.StripPod},
 			&corev1.Node{}: {Transform: resize.StripNode},
+
+			&v1alpha1.PoolMachine{}: {Transform: resize.StripMachine},
 			// Of all the ConfigMaps of a cluster only those of Ensembles are of interest.
 			&corev1.ConfigMap{}: {Label: ofEnsembles},
 		}},

@@ -268,12 +268,13 @@ func (s *Server) write(ctx context.Context, m *member, object *v1alpha1.Ensemble
 	if size < reply.Has {
 		reply.State = v1alpha1.ReasonResizing
 	}
+	before := object.DeepCopy()
 	object.Spec.Request = &v1alpha1.Request{
 		Action: map[string]v1alpha1.RequestAction{actionGrow: v1alpha1.RequestGrow, actionShrink: v1alpha1.RequestShrink}[action],
 		Amount: amount, Size: size, By: m.by, At: metav1.NewMicroTime(s.clock.Now()),
 	}
 	object.Spec.Size = size
-	return reply, s.client.Update(ctx, object)
+	return reply, s.client.Patch(ctx, object, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
 }
 
 // repeats says in words that a request of the same kind is under way and that this one counts as its repetition; it is

@@ -2,12 +2,15 @@ package resize
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
@@ -36,7 +39,11 @@ func (r *Reconciler) apply(ctx context.Context, seen *seen, e *entry, d *plan.De
 		if e.due = r.pace.due(e, after, d, awaited, r.Clock.Now()); !e.due.IsZero() {
 			return nil
 		}
-		if err := r.Client.Status().Update(ctx, member); err != nil {
+		patch, err := statusPatch(e.member, member)
+		if err != nil {
+			return err
+		}
+		if err := r.Client.Status().Patch(ctx, member, patch); err != nil {
 			return fmt.Errorf("write the status of EnsembleMember %s: %w", e.key, err)
 		}
 		r.writes.note(kindMember, member)
@@ -60,6 +67,19 @@ func (r *Reconciler) apply(ctx context.Context, seen *seen, e *entry, d *plan.De
 		failures = append(failures, r.giveUp(ctx, e, member, d.GiveUp))
 	}
 	return errors.Join(failures...)
+}
+
+// statusPatch is what differs between two versions of a member's status, with the version that it was decided on: what a newer
+// version of the controller has written stays. Where there is no status yet it is the whole of it.
+func statusPatch(before, after *v1alpha1.EnsembleMember) (client.Patch, error) {
+	if before.Status.ObservedGeneration != 0 {
+		return client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}), nil
+	}
+	whole, err := json.Marshal(map[string]any{"metadata": map[string]any{"resourceVersion": before.ResourceVersion}, "status": after.Status})
+	if err != nil {
+		return nil, fmt.Errorf("encode the status of EnsembleMember %s/%s: %w", before.Namespace, before.Name, err)
+	}
+	return client.RawPatch(types.MergePatchType, whole), nil
 }
 
 // resize gives the MiniCluster its new size.
@@ -95,12 +115,13 @@ func (r *Reconciler) tellNotes(ctx context.Context, e *entry, d *plan.Decision, 
 // giveUp sets the wish of a member back. member is the version that the decision was made on, or the one that was written
 // since, so a wish that came in between stays.
 func (r *Reconciler) giveUp(ctx context.Context, e *entry, member *v1alpha1.EnsembleMember, d *plan.GiveUp) error {
+	before := member.DeepCopy()
 	member.Spec.Request = &v1alpha1.Request{
 		Action: v1alpha1.RequestGiveUp, Amount: member.Spec.Size - d.Size, Size: d.Size,
 		By: shortened("the controller: "+d.Why, 512), At: metav1.NewMicroTime(r.Clock.Now()),
 	}
 	member.Spec.Size = d.Size
-	if err := r.Client.Update(ctx, member); err != nil {
+	if err := r.Client.Patch(ctx, member, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
 		return fmt.Errorf("set back the wish of EnsembleMember %s: %w", e.key, err)
 	}
 	r.writes.note(kindMember, member)

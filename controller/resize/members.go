@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -81,6 +82,7 @@ func (r *Reconciler) createMember(ctx context.Context, e *entry) error {
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace:   e.key.Namespace,
 			Name:        e.key.Name,
+			Labels:      poolLabels(nil, e.cluster.NodePools, nil),
 			Annotations: map[string]string{v1alpha1.AnnotationAdoptedGeneration: generation(e.cluster)},
 			OwnerReferences: []metav1.OwnerReference{
 				*metav1.NewControllerRef(&metav1.ObjectMeta{Name: e.cluster.Key.Name, UID: e.cluster.UID}, minicluster.GroupVersionKind),
@@ -155,11 +157,14 @@ func (r *Reconciler) updateMember(ctx context.Context, e *entry) error {
 			member.Spec.MinSize, member.Spec.MaxSize, bound, size)
 		r.adopt(member, bound, "an edit of the bounds of the MiniCluster")
 	}
-	if equality.Semantic.DeepEqual(e.member.Spec, member.Spec) && equality.Semantic.DeepEqual(e.member.Annotations, member.Annotations) {
+	member.Labels = poolLabels(e.member.Labels, member.Spec.NodePools, e.member.Status.Reservations)
+	if equality.Semantic.DeepEqual(e.member.Spec, member.Spec) && equality.Semantic.DeepEqual(e.member.Annotations, member.Annotations) &&
+		maps.Equal(e.member.Labels, member.Labels) {
 		return nil
 	}
 	e.skip = true
-	if err := r.Client.Update(ctx, member); err != nil {
+	// A patch, so that what a newer version has written stays.
+	if err := r.Client.Patch(ctx, member, client.MergeFromWithOptions(e.member, client.MergeFromWithOptimisticLock{})); err != nil {
 		return fmt.Errorf("update EnsembleMember %s: %w", e.key, err)
 	}
 	r.writes.note(kindMember, member)
@@ -167,6 +172,23 @@ func (r *Reconciler) updateMember(ctx context.Context, e *entry) error {
 		r.tell(ctx, e, corev1.EventTypeNormal, v1alpha1.ReasonAdopted, said)
 	}
 	return nil
+}
+
+// poolLabels marks a member with the pools in which it may have reservations, beside the labels that it has: the pools that it names,
+// and those in which it has some still. They are written before a claim is: nothing is decided for the member in this pass.
+func poolLabels(labels map[string]string, pools []string, reservations []v1alpha1.Reservation) map[string]string {
+	out := maps.Clone(labels)
+	maps.DeleteFunc(out, func(key, _ string) bool { return strings.HasPrefix(key, v1alpha1.LabelMemberPoolPrefix) })
+	if out == nil {
+		out = map[string]string{}
+	}
+	for _, pool := range pools {
+		out[v1alpha1.MemberPoolLabel(pool)] = ""
+	}
+	for i := range reservations {
+		out[v1alpha1.MemberPoolLabel(reservations[i].NodePool)] = ""
+	}
+	return out
 }
 
 func (r *Reconciler) adopt(member *v1alpha1.EnsembleMember, size int32, by string) {

@@ -99,10 +99,12 @@ func (s *scene) counting() interceptor.Funcs {
 			s.writes.Add(1)
 			return c.Patch(ctx, o, p, opts...)
 		},
-		SubResourceUpdate: func(ctx context.Context, c client.Client, sub string, o client.Object, opts ...client.SubResourceUpdateOption) error {
+		SubResourcePatch: func(
+			ctx context.Context, c client.Client, sub string, o client.Object, p client.Patch, opts ...client.SubResourcePatchOption,
+		) error {
 			s.writes.Add(1)
 			s.status.Add(1)
-			return c.SubResource(sub).Update(ctx, o, opts...)
+			return c.SubResource(sub).Patch(ctx, o, p, opts...)
 		},
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"sigs.k8s.io/controller-runtime/pkg/event"
 )
 
 // callsPerPool is how many calls of launchers may be under way for one pool.
@@ -41,6 +43,20 @@ func (c *calls) Start(ctx context.Context) error {
 	<-ctx.Done()
 	c.wait.Wait()
 	return nil
+}
+
+// wake tells a loop to look at something again, unless the process ends.
+func (c *calls) wake(loop chan<- event.GenericEvent, what event.GenericEvent) {
+	c.mu.Lock()
+	ctx := c.ctx
+	c.mu.Unlock()
+	if ctx == nil {
+		return // Nothing has begun; each loop looks at everything then.
+	}
+	select {
+	case loop <- what:
+	case <-ctx.Done():
+	}
 }
 
 // underWay reports whether the call with that key is being made, or waits for its turn.

@@ -50,7 +50,7 @@ func (r *Reconciler) end(ctx context.Context, m *v1alpha1.PoolMachine, seen *see
 	}
 	state := *e
 	r.mu.Unlock()
-	if state.gone {
+	if state.gone || foreign(m) {
 		return ctrl.Result{}, r.finish(ctx, m, seen)
 	}
 	r.alarm(ctx, m, &state)

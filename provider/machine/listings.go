@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"k8s.io/apimachinery/pkg/api/equality"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
@@ -107,7 +106,7 @@ func (l *listings) put(pool string, begun time.Time, instances []launch.Instance
 			continue
 		}
 		of.instances[name] = instances[i]
-		if known, is := before[name]; !is || !equality.Semantic.DeepEqual(known, instances[i]) {
+		if known, is := before[name]; !is || !same(&known, &instances[i]) {
 			changed = append(changed, name)
 		}
 	}
@@ -130,6 +129,14 @@ func (l *listings) put(pool string, begun time.Time, instances []launch.Instance
 	}
 	of.absent = absent
 	return changed
+}
+
+// same reports whether two listings say the same of an instance.
+func same(a, b *launch.Instance) bool {
+	one, other := *a, *b
+	one.Failure, other.Failure = nil, nil
+	one.CreatedAt, other.CreatedAt, one.LeavingAt, other.LeavingAt = time.Time{}, time.Time{}, time.Time{}, time.Time{}
+	return one == other && a.CreatedAt.Equal(b.CreatedAt) && a.LeavingAt.Equal(b.LeavingAt) && (a.Failure == nil) == (b.Failure == nil)
 }
 
 // restFactor is how many times longer than a listing took its pool is left alone after it: an event of each of a thousand

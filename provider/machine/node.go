@@ -21,20 +21,22 @@ func (r *Reconciler) adopt(ctx context.Context, m *v1alpha1.PoolMachine, seen *s
 	if node == nil || node.DeletionTimestamp != nil || m.DeletionTimestamp != nil || m.Status.Failure != nil {
 		return nil
 	}
-	if m.Status.NodeName != "" && m.Status.NodeName != node.Name {
+	if (m.Status.NodeName != "" && m.Status.NodeName != node.Name) || r.adopted.Behind(node) {
 		return nil
 	}
 	patch, err := record.NodePatch(node, adopted(m, node))
 	if err != nil || patch == nil {
 		return err
 	}
-	err = r.Client.Patch(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: node.Name}}, patch)
+	written := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: node.Name}}
+	err = r.Client.Patch(ctx, written, patch)
 	if apierrors.IsNotFound(err) || apierrors.IsInvalid(err) || apierrors.IsConflict(err) {
 		return nil // The node has changed; its event brings the next look.
 	}
 	if err != nil {
 		return fmt.Errorf("adopt node %s: %w", node.Name, err)
 	}
+	r.adopted.Wrote(written)
 	return nil
 }
 

@@ -91,6 +91,7 @@ type Reconciler struct {
 	listings  listings
 	nodes     freshNodes
 	written   record.Written
+	adopted   record.Written
 	machines  chan event.GenericEvent
 	pools     chan event.GenericEvent
 	orders    chan event.GenericEvent
@@ -201,6 +202,9 @@ type seen struct {
 
 func (r *Reconciler) observe(ctx context.Context, m *v1alpha1.PoolMachine) (*seen, error) {
 	out := &seen{sighting: r.listings.see(m.Spec.NodePool, m.Name)}
+	if foreign(m) {
+		out.instance = nil
+	}
 	if launcher, err := r.Launchers.For(&m.Spec.Machines); err == nil {
 		out.lag = launcher.Traits(r.poolOf(m)).Lag
 	}
@@ -243,6 +247,11 @@ func (r *Reconciler) observe(ctx context.Context, m *v1alpha1.PoolMachine) (*see
 	return out, nil
 }
 
+// foreign reports whether what the cloud has by the name of a machine is not that machine.
+func foreign(m *v1alpha1.PoolMachine) bool {
+	return m.Status.Failure != nil && m.Status.Failure.Code == launch.CodeNameTaken
+}
+
 // write writes a status, and tells what people have to hear of.
 func (r *Reconciler) write(ctx context.Context, m *v1alpha1.PoolMachine, status *v1alpha1.PoolMachineStatus, seen *seen) error {
 	updated := m.DeepCopy()
@@ -257,7 +266,6 @@ func (r *Reconciler) write(ctx context.Context, m *v1alpha1.PoolMachine, status 
 	}
 	r.written.Wrote(updated)
 	r.tellOf(ctx, m, status)
-	r.wakeMachine(m.Name)
 	if status.Failure == nil && m.DeletionTimestamp == nil {
 		return r.adopt(ctx, updated, seen)
 	}
@@ -322,9 +330,10 @@ func named(name string) event.GenericEvent {
 	return event.GenericEvent{Object: object}
 }
 
-func (r *Reconciler) wakeMachine(name string) { r.machines <- named(name) }
-func (r *Reconciler) wakePool(name string)    { r.pools <- named(name) }
-func (r *Reconciler) wakeOrder(key string)    { r.orders <- named(key) }
+// What wakes a loop is a call that has ended, or another loop. When the process ends nobody listens.
+func (r *Reconciler) wakeMachine(name string) { r.calls.wake(r.machines, named(name)) }
+func (r *Reconciler) wakePool(name string)    { r.calls.wake(r.pools, named(name)) }
+func (r *Reconciler) wakeOrder(key string)    { r.calls.wake(r.orders, named(key)) }
 
 func (r *Reconciler) machineOfNode(_ context.Context, object client.Object) []reconcile.Request {
 	node, ok := object.(*corev1.Node)

@@ -2,6 +2,7 @@ package pool
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
@@ -54,6 +56,14 @@ func (r *Reconciler) apply(ctx context.Context, pool *v1alpha1.NodePool, group *
 // patched writes what differs between two versions of a NodePool, of the object or of its status.
 func (r *Reconciler) patched(ctx context.Context, writer client.SubResourceWriter, before, after *v1alpha1.NodePool) error {
 	patch := client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
+	if before.Status.ObservedGeneration == 0 && writer != nil {
+		// There is no status yet: what differs from nothing would lack the numbers that are zero.
+		whole, err := json.Marshal(map[string]any{"metadata": map[string]any{"resourceVersion": before.ResourceVersion}, "status": after.Status})
+		if err != nil {
+			return fmt.Errorf("encode the status: %w", err)
+		}
+		patch = client.RawPatch(types.MergePatchType, whole)
+	}
 	var err error
 	if writer != nil {
 		err = writer.Patch(ctx, after, patch)
@@ -228,7 +238,8 @@ func firstOf(failures []error) error {
 
 func (r *Reconciler) markNode(ctx context.Context, mark *nodegroup.Mark) error {
 	node, err := r.Observer.Store.NodeNamed(mark.Node)
-	if err != nil || node == nil {
+	if err != nil || node == nil || r.nodes.Behind(node) {
+		// The event of what this process has written last brings the next pass.
 		return err
 	}
 	changed := &corev1.Node{ObjectMeta: *node.ObjectMeta.DeepCopy()}
@@ -238,13 +249,17 @@ func (r *Reconciler) markNode(ctx context.Context, mark *nodegroup.Mark) error {
 	if err != nil || patch == nil {
 		return err
 	}
-	switch err := client.IgnoreNotFound(r.Client.Patch(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: node.Name}}, patch)); {
+	written := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: node.Name}}
+	switch err := r.Client.Patch(ctx, written, patch); {
+	case apierrors.IsNotFound(err):
+		return nil
 	case apierrors.IsInvalid(err):
 		// The node has changed meanwhile.
 		return errStale
 	case err != nil:
 		return fmt.Errorf("mark node %s: %w", mark.Node, err)
 	}
+	r.nodes.Wrote(written)
 	log.FromContext(ctx).Info("Marked node", "node", mark.Node, "heldBy", mark.HeldBy, "releasing", mark.Releasing, "why", mark.Why)
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/nodegroup"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/record"
 )
 
 // TestMarkReleasing: taint and annotation of a release come and go together, a taint of Cluster Autoscaler stays, and nothing
@@ -17,7 +18,7 @@ import (
 func TestMarkReleasing(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
-	none, ours, others := "", toBeDeletedValue(at), toBeDeletedValue(at.Add(time.Minute))
+	none, ours, others := "", record.ToBeDeletedValue(at), record.ToBeDeletedValue(at.Add(time.Minute))
 	for _, row := range []struct {
 		name                       string
 		annotated                  bool
@@ -48,7 +49,7 @@ func TestMarkReleasing(t *testing.T) {
 				t.Errorf("it is seen as %+v", seen)
 			}
 			markObject(node, &row.mark, time.Now())
-			if _, annotated := node.Annotations[v1alpha1.AnnotationReleasing]; annotated != row.wantAnnotated || toBeDeleted(node) != row.wantTainted {
+			if _, annotated := node.Annotations[v1alpha1.AnnotationReleasing]; annotated != row.wantAnnotated || len(node.Spec.Taints) > 0 != row.wantTainted {
 				t.Errorf("the node bears %v and the taints %v", node.Annotations, node.Spec.Taints)
 			}
 		})
@@ -67,6 +68,12 @@ func TestMarkWarm(t *testing.T) {
 		return map[string]string{v1alpha1.AnnotationGivenUp: since, v1alpha1.AnnotationScaleDownDisabled: "true", v1alpha1.AnnotationReserved: "true"}
 	}
 	others := map[string]string{v1alpha1.AnnotationScaleDownDisabled: "true"}
+	// A user's own annotation, on a node that a member holds, and after that.
+	users := map[string]string{
+		v1alpha1.AnnotationHeldBy: "ns/m", v1alpha1.AnnotationScaleDownDisabled: "true", v1alpha1.AnnotationReserved: "true",
+		v1alpha1.AnnotationScaleDownDisabledByUser: "true",
+	}
+	usersFree := map[string]string{v1alpha1.AnnotationReserved: "true", v1alpha1.AnnotationScaleDownDisabled: "true"}
 	for _, row := range []struct {
 		name   string
 		before map[string]string
@@ -80,6 +87,8 @@ func TestMarkWarm(t *testing.T) {
 		{"one that has stayed and is taken", warm(before), nodegroup.Mark{HeldBy: "ns/m", Reserved: true}, held},
 		{"one that has stayed and does not any more", warm(before), nodegroup.Mark{Reserved: true}, free},
 		{"one that somebody else wants to stay", others, nodegroup.Mark{}, others},
+		{"such a one that a member takes", others, nodegroup.Mark{HeldBy: "ns/m", Reserved: true}, users},
+		{"such a one that a member gives up", users, nodegroup.Mark{Reserved: true}, usersFree},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()

@@ -52,8 +52,8 @@ type Reconciler struct {
 	// Metrics may be nil.
 	Metrics *Metrics
 
-	written record.Written
-	mu      sync.Mutex
+	written, nodes record.Written
+	mu             sync.Mutex
 	// rested is when the next pass of each pool may begin, told when its status was written last.
 	rested, told map[string]time.Time
 }

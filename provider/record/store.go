@@ -43,22 +43,33 @@ type Store struct {
 // New returns a store of a manager that has not been started yet. It reads the indexes of the manager's caches directly, because
 // Cluster Autoscaler asks thousands of times.
 func New(ctx context.Context, mgr manager.Manager) (*Store, error) {
-	machines, err := indexed(ctx, mgr, &v1alpha1.PoolMachine{}, toolscache.Indexers{
-		indexPool:       by(func(m *v1alpha1.PoolMachine) string { return m.Spec.NodePool }),
-		indexProviderID: by(func(m *v1alpha1.PoolMachine) string { return m.Status.ProviderID }),
-		indexOrder:      by(OrderKey),
-		indexNodeName:   by(func(m *v1alpha1.PoolMachine) string { return m.Status.NodeName }),
-	})
+	ofMachines, ofNodes := Indexers()
+	machines, err := indexed(ctx, mgr, &v1alpha1.PoolMachine{}, ofMachines)
 	if err != nil {
 		return nil, err
 	}
-	nodes, err := indexed(ctx, mgr, &corev1.Node{}, toolscache.Indexers{
-		indexProviderID: by(func(n *corev1.Node) string { return n.Spec.ProviderID }),
-	})
+	nodes, err := indexed(ctx, mgr, &corev1.Node{}, ofNodes)
 	if err != nil {
 		return nil, err
 	}
-	return &Store{machines: machines, nodes: nodes, live: mgr.GetAPIReader()}, nil
+	return Over(machines, nodes, mgr.GetAPIReader()), nil
+}
+
+// Indexers are the indexes that a store needs of PoolMachines and of nodes.
+func Indexers() (machines, nodes toolscache.Indexers) {
+	return toolscache.Indexers{
+			indexPool:       by(func(m *v1alpha1.PoolMachine) string { return m.Spec.NodePool }),
+			indexProviderID: by(func(m *v1alpha1.PoolMachine) string { return m.Status.ProviderID }),
+			indexOrder:      by(OrderKey),
+			indexNodeName:   by(func(m *v1alpha1.PoolMachine) string { return m.Status.NodeName }),
+		}, toolscache.Indexers{
+			indexProviderID: by(func(n *corev1.Node) string { return n.Spec.ProviderID }),
+		}
+}
+
+// Over is a store over memory that has the indexes of Indexers, and an API server.
+func Over(machines, nodes toolscache.Indexer, live client.Reader) *Store {
+	return &Store{machines: machines, nodes: nodes, live: live}
 }
 
 func indexed(ctx context.Context, mgr manager.Manager, kind client.Object, indexers toolscache.Indexers) (toolscache.Indexer, error) {

@@ -1,7 +1,9 @@
 package record
 
 import (
+	"maps"
 	"sync"
+	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
@@ -12,17 +14,34 @@ import (
 // planned from an older one the API server would refuse. Its zero value is ready.
 type Written struct {
 	mu       sync.Mutex
-	versions map[types.NamespacedName]string
+	versions map[types.NamespacedName]version
 }
+
+// version is one that was written, and when.
+type version struct {
+	resource string
+	at       time.Time
+}
+
+const (
+	// mostWritten is how many objects are remembered before those are looked for that nobody will ask for again, since they are gone.
+	mostWritten = 1024
+	// writtenFor is how long a write is remembered at least: a cache that is further behind is not used at all.
+	writtenFor = 5 * time.Minute
+)
 
 // Wrote remembers a write. The object is as the API server returned it.
 func (w *Written) Wrote(object client.Object) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.versions == nil {
-		w.versions = map[types.NamespacedName]string{}
+	now := time.Now()
+	if len(w.versions) >= mostWritten {
+		maps.DeleteFunc(w.versions, func(_ types.NamespacedName, v version) bool { return now.Sub(v.at) > writtenFor })
 	}
-	w.versions[client.ObjectKeyFromObject(object)] = object.GetResourceVersion()
+	if w.versions == nil {
+		w.versions = map[types.NamespacedName]version{}
+	}
+	w.versions[client.ObjectKeyFromObject(object)] = version{object.GetResourceVersion(), now}
 }
 
 // Behind reports whether an object from the cache is older than what this process has written. The event of the write
@@ -31,11 +50,11 @@ func (w *Written) Behind(object client.Object) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	key := client.ObjectKeyFromObject(object)
-	version, has := w.versions[key]
+	written, has := w.versions[key]
 	if !has {
 		return false
 	}
-	if order, err := resourceversion.CompareResourceVersion(object.GetResourceVersion(), version); err == nil && order < 0 {
+	if order, err := resourceversion.CompareResourceVersion(object.GetResourceVersion(), written.resource); err == nil && order < 0 {
 		return true
 	}
 	delete(w.versions, key)

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -51,7 +50,7 @@ type CloudProvider struct {
 	announce *announcer
 	// told is what NodeGroups has answered last, nil before its first answer.
 	told atomic.Pointer[allPools]
-	// targets are the target sizes that Cluster Autoscaler was told last.
+	// targets are the target sizes that Cluster Autoscaler believes in.
 	targets targets
 	trust   func() error
 	// begun is when the last Refresh was answered, nil since one was refused.
@@ -103,25 +102,6 @@ func (s *CloudProvider) Refresh(context.Context, *externalgrpc.RefreshRequest) (
 	now := s.clock.Now()
 	s.begun.Store(&now)
 	return &externalgrpc.RefreshResponse{}, nil
-}
-
-// targets are the target sizes that Cluster Autoscaler was told last, by pool: it computes by them what it asks for.
-type targets struct{ byPool sync.Map }
-
-func (t *targets) tell(pool string, target int32) {
-	if known, is := t.byPool.Load(pool); !is || known != target {
-		t.byPool.Store(pool, target)
-	}
-}
-
-// told is -1 where this process has told none.
-func (t *targets) told(pool string) int32 {
-	if known, is := t.byPool.Load(pool); is {
-		if target, ok := known.(int32); ok {
-			return target
-		}
-	}
-	return -1
 }
 
 // begins reports whether a loop has just begun, which is then not told that there are no groups.
@@ -208,7 +188,7 @@ func (s *CloudProvider) NodeGroupTargetSize(_ context.Context, request *external
 	if err != nil {
 		return nil, err
 	}
-	s.targets.tell(p.Name, p.Spec.Replicas)
+	s.targets.of(p.Name).tell(p.Spec.Replicas)
 	return &externalgrpc.NodeGroupTargetSizeResponse{TargetSize: p.Spec.Replicas}, nil
 }
 

@@ -19,12 +19,15 @@ import (
 
 // NodeGroupIncreaseSize records a higher target. The machines follow; nothing here waits for them.
 func (s *CloudProvider) NodeGroupIncreaseSize(ctx context.Context, request *externalgrpc.NodeGroupIncreaseSizeRequest) (*externalgrpc.NodeGroupIncreaseSizeResponse, error) {
+	believed := s.targets.of(request.GetId())
+	believed.ordering.Lock()
+	defer believed.ordering.Unlock()
 	err := s.change(ctx, request.GetId(), record.Cached, func(p *v1alpha1.NodePool, group *nodegroup.Group) (string, error) {
 		if all := s.told.Load(); all != nil && all.byPool[group.Name].group != nil {
 			// What Cluster Autoscaler was told in this loop may not be recorded yet.
 			group.AnnouncedFloor = all.byPool[group.Name].group.GetMinSize()
 		}
-		target, forMembers, err := group.IncreaseSize(request.GetDelta(), s.targets.told(group.Name))
+		target, forMembers, err := group.IncreaseSize(request.GetDelta(), believed.told())
 		if err != nil || target == p.Spec.Replicas {
 			// What it asks for was ordered since it was told the target, through another replica.
 			return "", err
@@ -36,6 +39,7 @@ func (s *CloudProvider) NodeGroupIncreaseSize(ctx context.Context, request *exte
 	if err != nil {
 		return nil, statusOf(err)
 	}
+	believed.ordered(request.GetDelta())
 	return &externalgrpc.NodeGroupIncreaseSizeResponse{}, nil
 }
 

@@ -62,7 +62,7 @@ func newVictim(t testing.TB, group string) *victim {
 	t.Helper()
 	b := backends["kwok"]
 	newPool(t, group, b.slow)
-	provider := start(t, b)
+	provider := start(t)
 	serverKeys, clientKeys := mutual(t)
 	address := serve(t, serverKeys, func(r grpc.ServiceRegistrar) { externalgrpc.RegisterCloudProviderServer(r, provider) })
 	v := &victim{conn: dial(t, address, clientKeys), group: group}

@@ -2,26 +2,19 @@ package conformance_test
 
 import (
 	"context"
-	"errors"
 	"testing"
 	"time"
 
-	"github.com/go-logr/logr"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/clock"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/externalgrpc"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/machines"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/machines/kwok"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/pool"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/server"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/conformance"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/inprocess"
@@ -29,25 +22,23 @@ import (
 
 // backend is one way for our server to get machines.
 type backend struct {
-	// machine is an object of the backend's kind.
-	machine client.Object
-	// start adds the backend to a manager.
-	start func(context.Context, manager.Manager) (machines.Backend, error)
 	// fast and slow are machines that run at once, and not before the cases have ended.
 	fast, slow v1alpha1.MachinesSpec
 }
 
-// backends are all of them, by name.
+// backends are all of them, by name: the simulated cloud as it is by default, and as one whose names, ids and replies are its own.
 var backends = map[string]backend{
 	"kwok": {
-		machine: &v1alpha1.KwokMachine{},
-		start: func(ctx context.Context, mgr manager.Manager) (machines.Backend, error) {
-			boot := &kwok.Boot{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Events: mgr.GetEventRecorder("kwok-boot"), Clock: clock.RealClock{}}
-			made, err := kwok.New(ctx, mgr)
-			return made, errors.Join(err, boot.SetupWithManager(mgr))
-		},
 		fast: v1alpha1.MachinesSpec{Kwok: &v1alpha1.KwokMachines{}},
 		slow: v1alpha1.MachinesSpec{Kwok: &v1alpha1.KwokMachines{BootDelay: metav1.Duration{Duration: time.Hour}}},
+	},
+	"strange": {
+		fast: v1alpha1.MachinesSpec{Kwok: &v1alpha1.KwokMachines{
+			NodeNames: v1alpha1.KwokNodeNamesOwn, ProviderIDs: v1alpha1.KwokProviderIDsAtRegistration, Registration: v1alpha1.KwokRegistrationBare,
+		}},
+		slow: v1alpha1.MachinesSpec{Kwok: &v1alpha1.KwokMachines{
+			BootDelay: metav1.Duration{Duration: time.Hour}, NodeNames: v1alpha1.KwokNodeNamesOwn, ProviderIDs: v1alpha1.KwokProviderIDsAtRegistration,
+		}},
 	},
 }
 
@@ -62,7 +53,7 @@ func TestOurs(t *testing.T) {
 			target := &conformance.Target{Group: name + "-fast", Second: name + "-slow", Patience: inprocess.Patience}
 			newPool(t, target.Group, b.fast)
 			newPool(t, target.Second, b.slow)
-			provider := start(t, b)
+			provider := start(t)
 			serverKeys, clientKeys := mutual(t)
 			address := serve(t, serverKeys, func(r grpc.ServiceRegistrar) { externalgrpc.RegisterCloudProviderServer(r, provider) })
 			target.Conn = dial(t, address, clientKeys)
@@ -79,30 +70,12 @@ func TestOurs(t *testing.T) {
 }
 
 // start starts our provider in this process, until the test ends.
-func start(t testing.TB, b backend) *server.CloudProvider {
+func start(t testing.TB) *server.CloudProvider {
 	t.Helper()
 	mgr := cluster.NewMortal(t, -1, manager.Options{})
-	source, err := b.start(t.Context(), mgr)
-	if err := errors.Join(err, pool.AddIndexes(t.Context(), mgr.GetFieldIndexer())); err != nil {
-		t.Fatal(err)
-	}
-	observer := &pool.Observer{Cached: mgr.GetClient(), Live: mgr.GetAPIReader(), Backend: source}
-	recorder := mgr.GetEventRecorder("conformance-test")
-	reconciler := &pool.Reconciler{
-		Client: mgr.GetClient(), Observer: observer, Backend: source, Events: recorder, Clock: clock.RealClock{}, AnnounceTimeout: time.Hour,
-	}
-	if err := reconciler.SetupWithManager(mgr, b.machine); err != nil {
-		t.Fatal(err)
-	}
-	provider, err := server.New(t.Context(), server.Options{
-		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Cache: mgr.GetCache(), Observer: observer, Backend: source, Events: recorder, Log: logr.Discard(), Clock: clock.RealClock{},
-		Trust: func() error { return nil },
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	mgr.Run(t, provider.Announce)
-	return provider
+	provider := inprocess.AddProvider(t, mgr, inprocess.ProviderOptions{})
+	mgr.Run(t, provider.Server.Announce)
+	return provider.Server
 }
 
 // newPool declares a NodePool of at most 5 machines, with a price.

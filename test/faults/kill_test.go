@@ -263,7 +263,7 @@ func (s *story) end() {
 		return fmt.Sprintf("the NodePool is still there, with %d machines", len(seen.machines)), nil
 	})
 	var nodes corev1.NodeList
-	var machines v1alpha1.KwokMachineList
+	var machines v1alpha1.PoolMachineList
 	ofPool := client.MatchingLabels{v1alpha1.LabelNodePool: s.name}
 	if err := errors.Join(cluster.Client.List(t.Context(), &nodes, ofPool), cluster.Client.List(t.Context(), &machines, ofPool)); err != nil {
 		t.Fatal(err)

@@ -23,7 +23,7 @@ import (
 
 // everything are the resources that a provider watches.
 func everything() []string {
-	return []string{"nodepools", "kwokmachines", "nodes", "pods", "ensemblemembers"}
+	return []string{"nodepools", "poolmachines", "kwokinstances", "nodes", "pods", "ensemblemembers"}
 }
 
 // TestLagRepliesAreTrue: what a reply has promised is true for the next calls on the same replica while its caches see
@@ -102,7 +102,7 @@ func TestLagNothingIsOrderedTwice(t *testing.T) {
 	network := newLag()
 	p := start(t, name, settings{network: network})
 	defer p.Stop()
-	network.hold("kwokmachines")
+	network.hold("poolmachines")
 	if err := p.increase(t.Context(), name, 3); err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +133,7 @@ func TestLagNothingIsOrderedTwice(t *testing.T) {
 	if going := seen.pool.Spec.MachinesToDelete; !slices.Equal(going, []string{name + "-0"}) {
 		t.Errorf("to delete are %v, of which one should be left: it is there", going)
 	}
-	network.letGo("kwokmachines")
+	network.letGo("poolmachines")
 	if ready := settled(t, cluster.Client, name, 2).ready; !slices.Equal(ready, []string{name + "-1", name + "-2"}) {
 		t.Errorf("left are %v, and %s-0 was to be deleted", ready, name)
 	}
@@ -154,7 +154,7 @@ func TestLagNoNodeWithoutMachine(t *testing.T) {
 			return
 		}
 		network.interpose(nil)
-		network.hold("kwokmachines")
+		network.hold("poolmachines")
 		if err := provider.deleteNodes(t.Context(), name, machine); err != nil {
 			t.Error(err)
 		}
@@ -173,7 +173,7 @@ func TestLagNoNodeWithoutMachine(t *testing.T) {
 		}
 		return fmt.Sprintf("there are %d machines and %d nodes; a node without a machine is to come", len(seen.machines), len(seen.nodes)), nil
 	})
-	network.letGo("kwokmachines")
+	network.letGo("poolmachines")
 	settled(t, cluster.Client, name, 0)
 }
 
@@ -201,7 +201,7 @@ func TestLagNodeGoesFirst(t *testing.T) {
 				close(deleting)
 				_ = wait.PollUntilContextTimeout(request.Context(), poll, inprocess.Patience, true, func(ctx context.Context) (bool, error) { // What is left shows below.
 					seen, err := look(ctx, cluster.Client, name)
-					return err == nil && seen.machines[machine] != nil && seen.machines[machine].Status.RegisteredAt != nil, nil
+					return err == nil && seen.machines[machine] != nil && seen.machines[machine].Status.NodeName != "", nil
 				})
 			})
 		}
@@ -247,17 +247,17 @@ func TestLagNoSecondNode(t *testing.T) {
 	provider := start(t, name, settings{network: network})
 	defer provider.Stop()
 	inprocess.Until(t, func(ctx context.Context) (string, error) {
-		var known v1alpha1.KwokMachine
+		var known v1alpha1.PoolMachine
 		err := provider.GetClient().Get(ctx, client.ObjectKey{Name: machine}, &known)
 		if apierrors.IsNotFound(err) {
 			return "the provider does not know the machine yet", nil
 		}
 		return "", err
 	})
-	network.hold("kwokmachines")
+	network.hold("poolmachines")
 	inprocess.Until(t, func(ctx context.Context) (string, error) {
 		seen, err := look(ctx, cluster.Client, name)
-		if err != nil || (seen.machines[machine] != nil && seen.machines[machine].Status.RegisteredAt != nil && len(seen.ready) == 1) {
+		if err != nil || (seen.machines[machine] != nil && seen.machines[machine].Status.NodeName != "" && len(seen.ready) == 1) {
 			return "", err
 		}
 		return "the machine has not registered yet", nil
@@ -275,7 +275,7 @@ func TestLagNoSecondNode(t *testing.T) {
 	if seen, err := look(t.Context(), cluster.Client, name); err != nil || len(seen.nodes) > 0 {
 		t.Errorf("the machine is gone, and has left a node (%v)", err)
 	}
-	network.letGo("kwokmachines")
+	network.letGo("poolmachines")
 	settled(t, cluster.Client, name, 0)
 }
 
@@ -464,7 +464,7 @@ func TestLagOfAnotherReplica(t *testing.T) {
 	other := start(t, name, settings{network: network, follower: true})
 	defer other.Stop()
 
-	network.hold("kwokmachines")
+	network.hold("poolmachines")
 	if err := leader.deleteNodes(ctx, name, nodes[0]); err != nil {
 		t.Fatal(err)
 	}
@@ -484,5 +484,5 @@ func TestLagOfAnotherReplica(t *testing.T) {
 		t.Errorf("DecreaseTargetSize: %v", err)
 	}
 	settled(t, cluster.Client, name, 4)
-	network.letGo("kwokmachines")
+	network.letGo("poolmachines")
 }

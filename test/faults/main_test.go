@@ -26,7 +26,7 @@ import (
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/externalgrpc"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/machines/kwok"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/nodegroup"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/pool"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/server"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/controlplane"
@@ -80,37 +80,17 @@ func start(t *testing.T, name string, s settings) *provider {
 	}
 	ofPool := labels.SelectorFromSet(labels.Set{v1alpha1.LabelNodePool: name})
 	mgr := c.NewMortal(t, most, manager.Options{Cache: cache.Options{ByObject: map[client.Object]cache.ByObject{
-		&v1alpha1.NodePool{}:    {Field: fields.OneTermEqualSelector("metadata.name", name)},
-		&v1alpha1.KwokMachine{}: {Label: ofPool},
-		&corev1.Node{}:          {Label: ofPool},
+		&v1alpha1.NodePool{}:     {Field: fields.OneTermEqualSelector("metadata.name", name)},
+		&v1alpha1.PoolMachine{}:  {Label: ofPool},
+		&v1alpha1.KwokInstance{}: {Label: ofPool},
+		&corev1.Node{}:           {Label: ofPool},
 		// What uses the pool is in the namespace of its name.
 		&corev1.Pod{}:              {Namespaces: map[string]cache.Config{name: {}}},
 		&v1alpha1.EnsembleMember{}: {Namespaces: map[string]cache.Config{name: {}}},
 	}}})
-	backend, err := kwok.New(t.Context(), mgr)
-	if err := errors.Join(err, pool.AddIndexes(t.Context(), mgr.GetFieldIndexer())); err != nil {
-		t.Fatal(err)
-	}
-	observer := &pool.Observer{Cached: mgr.GetClient(), Live: mgr.GetAPIReader(), Backend: backend}
-	recorder := mgr.GetEventRecorder("provider-test")
-	if !s.follower {
-		reconciler := &pool.Reconciler{
-			Client: mgr.GetClient(), Observer: observer, Backend: backend, Events: recorder, Clock: clock.RealClock{}, AnnounceTimeout: time.Hour,
-		}
-		boot := &kwok.Boot{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Events: recorder, Clock: clock.RealClock{}}
-		if err := errors.Join(reconciler.SetupWithManager(mgr, &v1alpha1.KwokMachine{}), boot.SetupWithManager(mgr)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	served, err := server.New(t.Context(), server.Options{
-		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Cache: mgr.GetCache(), Observer: observer, Backend: backend, Events: recorder, Log: logr.Discard(), Clock: clock.RealClock{},
-		Trust: func() error { return nil },
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	mgr.Run(t, served.Announce, &v1alpha1.NodePool{}, &v1alpha1.KwokMachine{}, &v1alpha1.EnsembleMember{}, &corev1.Node{}, &corev1.Pod{})
-	return &provider{Mortal: mgr, server: served}
+	made := inprocess.AddProvider(t, mgr, inprocess.ProviderOptions{ServesAlone: s.follower})
+	mgr.Run(t, made.Server.Announce, &v1alpha1.NodePool{}, &v1alpha1.PoolMachine{}, &v1alpha1.KwokInstance{}, &v1alpha1.EnsembleMember{}, &corev1.Node{}, &corev1.Pod{})
+	return &provider{Mortal: mgr, server: made.Server}
 }
 
 // target is the target size that the provider tells Cluster Autoscaler.
@@ -130,7 +110,19 @@ func (p *provider) decrease(ctx context.Context, name string, delta int32) error
 }
 
 func (p *provider) deleteNodes(ctx context.Context, name string, nodes ...string) error {
-	_, err := p.server.NodeGroupDeleteNodes(ctx, deletionOf(name, nodes...))
+	request := deletionOf(name, nodes...)
+	// It names what never registered as it was listed: by a placeholder, while nothing else is known.
+	answer, err := p.server.NodeGroupNodes(ctx, &externalgrpc.NodeGroupNodesRequest{Id: name})
+	if err != nil {
+		return err
+	}
+	for _, node := range request.GetNodes() {
+		placeholder := nodegroup.Placeholder(name, node.GetName())
+		if slices.ContainsFunc(answer.GetInstances(), func(i *externalgrpc.Instance) bool { return i.GetId() == placeholder }) {
+			node.ProviderID = placeholder
+		}
+	}
+	_, err = p.server.NodeGroupDeleteNodes(ctx, request)
 	return err
 }
 
@@ -190,7 +182,8 @@ func create(t *testing.T, object client.Object) {
 func newMember(t *testing.T, nodePool, name string) *v1alpha1.EnsembleMember {
 	t.Helper()
 	m := &v1alpha1.EnsembleMember{
-		ObjectMeta: metav1.ObjectMeta{Namespace: nodePool, Name: name},
+		// The controller marks a member with its pools.
+		ObjectMeta: metav1.ObjectMeta{Namespace: nodePool, Name: name, Labels: map[string]string{v1alpha1.MemberPoolLabel(nodePool): ""}},
 		Spec:       v1alpha1.EnsembleMemberSpec{Size: 1, MinSize: 1, MaxSize: 10, NodePools: []string{nodePool}},
 	}
 	create(t, m)
@@ -239,17 +232,17 @@ func edit(ctx context.Context, c client.Client, name string, change func(*v1alph
 // sight is what a user sees of a pool.
 type sight struct {
 	pool     v1alpha1.NodePool
-	machines map[string]*v1alpha1.KwokMachine
+	machines map[string]*v1alpha1.PoolMachine
 	nodes    map[string]*corev1.Node
 	ready    []string
 }
 
 func look(ctx context.Context, c client.Client, name string) (*sight, error) {
-	s := &sight{machines: map[string]*v1alpha1.KwokMachine{}, nodes: map[string]*corev1.Node{}}
+	s := &sight{machines: map[string]*v1alpha1.PoolMachine{}, nodes: map[string]*corev1.Node{}}
 	if err := c.Get(ctx, client.ObjectKey{Name: name}, &s.pool); err != nil {
 		return nil, err
 	}
-	var machines v1alpha1.KwokMachineList
+	var machines v1alpha1.PoolMachineList
 	var nodes corev1.NodeList
 	ofPool := client.MatchingLabels{v1alpha1.LabelNodePool: name}
 	if err := errors.Join(c.List(ctx, &machines, ofPool), c.List(ctx, &nodes, ofPool)); err != nil {

@@ -111,8 +111,15 @@ func definitions() (string, error) {
 	}
 }
 
-// Patience is how long anything may take on a busy machine.
-const Patience = 5 * time.Minute
+// Patience is how long anything may take on a busy machine. TEST_PATIENCE makes it shorter, for looking into a failure.
+var Patience = patience()
+
+func patience() time.Duration {
+	if given, err := time.ParseDuration(os.Getenv("TEST_PATIENCE")); err == nil {
+		return given
+	}
+	return 5 * time.Minute
+}
 
 // Until waits until nothing is missing, and says what is when it has waited long enough.
 func Until(t testing.TB, missing func(context.Context) (string, error)) {

@@ -3,11 +3,14 @@ package inprocess
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
 
 	"github.com/go-logr/logr"
+	"github.com/go-logr/logr/funcr"
 	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -33,12 +36,20 @@ type Mortal struct {
 	held atomic.Pointer[chan struct{}]
 }
 
+// Log is where parts of the product log to that run in a test: nowhere, unless TEST_LOG is set, which is for looking into a failure.
+func Log() logr.Logger {
+	if os.Getenv("TEST_LOG") == "" {
+		return logr.Discard()
+	}
+	return funcr.New(func(prefix, arguments string) { fmt.Fprintln(os.Stderr, prefix, arguments) }, funcr.Options{Verbosity: 1, LogTimestamp: true})
+}
+
 // NewMortal returns a manager that makes at most so many writes; a negative number is no bound.
 func (c *Cluster) NewMortal(t testing.TB, most int64, options manager.Options) *Mortal {
 	t.Helper()
 	m := &Mortal{most: most, dead: make(chan struct{})}
 	options.Scheme = c.Scheme
-	options.Logger = logr.Discard()
+	options.Logger = Log()
 	options.Metrics = metricsserver.Options{BindAddress: "0"}
 	options.Controller = config.Controller{SkipNameValidation: new(true)}
 	options.NewClient = func(config *rest.Config, options client.Options) (client.Client, error) {

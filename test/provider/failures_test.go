@@ -16,6 +16,8 @@ import (
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/externalgrpc"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/launch"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/launch/kwok"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/inprocess"
 )
 
@@ -73,7 +75,11 @@ func (p *process) instances(t *testing.T, pool string, want map[string]string) {
 			if info := i.GetStatus().GetErrorInfo(); info != nil {
 				text += fmt.Sprintf(" %s %d", info.GetErrorCode(), info.GetInstanceErrorClass())
 			}
-			got[strings.TrimPrefix(i.GetId(), "kwok://"+pool+"/")] = text
+			name := i.GetId()[strings.LastIndex(i.GetId(), "/")+1:]
+			if placeholder := strings.HasPrefix(i.GetId(), "ensemble://"); placeholder != (name != "" && strings.HasPrefix(text, "Creating OutOf")) {
+				return fmt.Sprintf("%s is %s; what the cloud has never made has a placeholder for its provider id", i.GetId(), text), nil
+			}
+			got[name] = text
 		}
 		if fmt.Sprint(got) != fmt.Sprint(want) {
 			return fmt.Sprintf("the instances are %v, want %v", got, want), nil
@@ -125,7 +131,7 @@ func TestOutOfStock(t *testing.T) {
 	says(t, name, v1alpha1.ConditionMachinesReady, metav1.ConditionFalse, "OutOfStock: the simulated cloud has no machine left for NodePool stock")
 	// By providerID and name, as Cluster Autoscaler names what never registered.
 	failed := []*externalgrpc.ExternalGrpcNode{}
-	for _, id := range []string{"kwok://stock/stock-2", "kwok://stock/stock-3"} {
+	for _, id := range []string{"ensemble://stock/stock-2", "ensemble://stock/stock-3"} {
 		failed = append(failed, &externalgrpc.ExternalGrpcNode{ProviderID: id, Name: id})
 	}
 	if _, err := p.server.NodeGroupDeleteNodes(t.Context(), &externalgrpc.NodeGroupDeleteNodesRequest{Id: name, Nodes: failed}); err != nil {
@@ -205,12 +211,22 @@ func TestFailedMachinesAreReplaced(t *testing.T) {
 	saw(t, name, "Retired", "replaced")
 }
 
-// TestVanishedMachine: somebody deletes a node. Its machine is gone with it, which is told, and another one comes.
+// impatient is a cloud that may be asked for a replacement at once.
+type impatient struct{ launch.Launcher }
+
+// Traits implements launch.Launcher.
+func (i impatient) Traits(pool *launch.Pool) launch.Traits {
+	traits := i.Launcher.Traits(pool)
+	traits.ReplaceAfter = time.Second
+	return traits
+}
+
+// TestVanishedMachine: somebody deletes a node. Its machine is ended, which is told, and another one comes.
 // It is not parallel: two providers would do each other's work.
 func TestVanishedMachine(t *testing.T) {
 	const name = "vanished"
 	newPool(t, name, v1alpha1.AutoscalerNone, func(p *v1alpha1.NodePool) { p.Spec.MinSize = 1 })
-	p := start(t, -1)
+	p := startParts(t, -1, inprocess.ProviderOptions{Launcher: func(k *kwok.Launcher) launch.Launcher { return impatient{k} }})
 	defer p.Stop()
 	s := settled(t, name, 1)
 	if err := cluster.Client.Delete(t.Context(), s.nodes[s.ready[0]]); err != nil {
@@ -314,51 +330,5 @@ func TestTemplateEdit(t *testing.T) {
 	}
 	if c := meta.FindStatusCondition(s.pool.Status.Conditions, v1alpha1.ConditionReady); c == nil || c.Status != metav1.ConditionTrue {
 		t.Errorf("Ready is %+v", c)
-	}
-}
-
-// TestSeededFates: the same seed gives the same machines the same luck, and about as many of each as was asked for.
-// It is not parallel: two providers would do each other's work.
-func TestSeededFates(t *testing.T) {
-	p := startParts(t, -1, false)
-	defer p.Stop()
-	fates := func(name string, seed int64) (counts map[v1alpha1.MachineFate]int, delays map[string]time.Duration) {
-		pool := newPool(t, name, v1alpha1.AutoscalerClusterAutoscaler, func(p *v1alpha1.NodePool) {
-			*p.Spec.Machines.Kwok = v1alpha1.KwokMachines{
-				BootDelay: metav1.Duration{Duration: time.Hour}, BootJitter: metav1.Duration{Duration: time.Minute},
-				FailurePercent: 30, NeverReadyPercent: 20, Seed: seed,
-			}
-		})
-		counts, delays = map[v1alpha1.MachineFate]int{}, map[string]time.Duration{}
-		for i := range 100 {
-			machine := fmt.Sprintf("seeded-%d", i)
-			if err := p.backend.Order(t.Context(), pool, machine, v1alpha1.PurposeAutoscaler); err != nil {
-				t.Fatal(err)
-			}
-			var m v1alpha1.KwokMachine
-			if err := cluster.Client.Get(t.Context(), client.ObjectKey{Name: machine}, &m); err != nil {
-				t.Fatal(err)
-			}
-			counts[m.Spec.Fate]++
-			delays[machine] = m.Spec.BootDelay.Duration
-			if m.Spec.BootDelay.Duration < time.Hour || m.Spec.BootDelay.Duration > time.Hour+time.Minute {
-				t.Errorf("%s boots in %s", machine, m.Spec.BootDelay.Duration)
-			}
-			if err := cluster.Client.Delete(t.Context(), &m); err != nil {
-				t.Fatal(err)
-			}
-		}
-		return counts, delays
-	}
-	counts, delays := fates("seeded-a", 1)
-	again, same := fates("seeded-b", 1)
-	if fmt.Sprint(counts, delays) != fmt.Sprint(again, same) {
-		t.Errorf("seed 1 gave %v and then %v", counts, again)
-	}
-	if f, n := counts[v1alpha1.FateBootFailure], counts[v1alpha1.FateNeverReady]; f < 15 || f > 45 || n < 8 || n > 35 {
-		t.Errorf("of 100 machines, 30 of which are to fail and 20 never to be Ready, the fates are %v", counts)
-	}
-	if _, others := fates("seeded-c", 2); fmt.Sprint(others) == fmt.Sprint(delays) {
-		t.Errorf("seeds 1 and 2 both give the boot delays %v", delays)
 	}
 }

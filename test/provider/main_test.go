@@ -2,21 +2,16 @@ package provider
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"testing"
 	"time"
 
-	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/machines/kwok"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/pool"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/server"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/controlplane"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/inprocess"
@@ -30,47 +25,23 @@ func TestMain(m *testing.M) { inprocess.Main(m, &cluster, controlplane.Kwok) }
 // process is a provider that runs in this process.
 type process struct {
 	*inprocess.Mortal
-	server  *server.CloudProvider
-	backend *kwok.Backend
+	*inprocess.Provider
+	server *server.CloudProvider
 }
 
 // start starts a provider that dies when it is about to make the write after so many; a negative number is none.
 func start(t *testing.T, most int64) *process {
 	t.Helper()
-	return startParts(t, most, true)
+	return startParts(t, most, inprocess.ProviderOptions{})
 }
 
-// startParts is start with or without the reconciler of pools.
-func startParts(t *testing.T, most int64, reconciles bool) *process {
+// startParts is start with options.
+func startParts(t *testing.T, most int64, options inprocess.ProviderOptions) *process {
 	t.Helper()
 	mgr := cluster.NewMortal(t, most, manager.Options{})
-	backend, err := kwok.New(t.Context(), mgr)
-	if err := errors.Join(err, pool.AddIndexes(t.Context(), mgr.GetFieldIndexer())); err != nil {
-		t.Fatal(err)
-	}
-	observer := &pool.Observer{Cached: mgr.GetClient(), Live: mgr.GetAPIReader(), Backend: backend}
-	recorder := mgr.GetEventRecorder("provider-test")
-	if reconciles {
-		reconciler := &pool.Reconciler{
-			Client: mgr.GetClient(), Observer: observer, Backend: backend, Events: recorder, Clock: clock.RealClock{}, AnnounceTimeout: time.Hour,
-		}
-		if err := reconciler.SetupWithManager(mgr, &v1alpha1.KwokMachine{}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	boot := &kwok.Boot{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Events: mgr.GetEventRecorder("kwok-boot"), Clock: clock.RealClock{}}
-	if err := boot.SetupWithManager(mgr); err != nil {
-		t.Fatal(err)
-	}
-	provider, err := server.New(t.Context(), server.Options{
-		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Cache: mgr.GetCache(), Observer: observer, Backend: backend, Events: recorder, Log: logr.Discard(), Clock: clock.RealClock{},
-		Trust: func() error { return nil },
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	mgr.Run(t, provider.Announce)
-	return &process{Mortal: mgr, server: provider, backend: backend}
+	provider := inprocess.AddProvider(t, mgr, options)
+	mgr.Run(t, provider.Server.Announce)
+	return &process{Mortal: mgr, Provider: provider, server: provider.Server}
 }
 
 // newPool declares a NodePool of at most 5 machines that boot at once.
@@ -97,7 +68,8 @@ func newPool(t *testing.T, name string, autoscaler v1alpha1.Autoscaler, change .
 func newMember(t *testing.T, name string) *v1alpha1.EnsembleMember {
 	t.Helper()
 	m := &v1alpha1.EnsembleMember{
-		ObjectMeta: metav1.ObjectMeta{Namespace: corev1.NamespaceDefault, Name: name},
+		// The controller marks a member with its pools.
+		ObjectMeta: metav1.ObjectMeta{Namespace: corev1.NamespaceDefault, Name: name, Labels: map[string]string{v1alpha1.MemberPoolLabel(name): ""}},
 		Spec:       v1alpha1.EnsembleMemberSpec{Size: 1, MinSize: 1, MaxSize: 10, NodePools: []string{name}},
 	}
 	if err := cluster.Client.Create(t.Context(), m); err != nil {
@@ -149,7 +121,7 @@ func look(ctx context.Context, name string) (*state, error) {
 		return nil, err
 	}
 	labels := client.MatchingLabels{v1alpha1.LabelNodePool: name}
-	var machines v1alpha1.KwokMachineList
+	var machines v1alpha1.PoolMachineList
 	if err := cluster.Client.List(ctx, &machines, labels); err != nil {
 		return nil, err
 	}

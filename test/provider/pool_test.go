@@ -106,7 +106,7 @@ func killed(t *testing.T, most int64) (survived bool) {
 		return fmt.Sprintf("the NodePool is still there, with %v", s.machines), nil
 	})
 	var left corev1.NodeList
-	var machines v1alpha1.KwokMachineList
+	var machines v1alpha1.PoolMachineList
 	labels := client.MatchingLabels{v1alpha1.LabelNodePool: name}
 	if err := errors.Join(cluster.Client.List(t.Context(), &left, labels), cluster.Client.List(t.Context(), &machines, labels)); err != nil {
 		t.Fatal(err)

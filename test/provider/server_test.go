@@ -18,12 +18,14 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/externalgrpc"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/nodegroup"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/pool"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/inprocess"
 )
@@ -157,7 +159,7 @@ func TestAnswers(t *testing.T) {
 
 	// The same numbers, as Prometheus sees them.
 	registry := prometheus.NewPedanticRegistry()
-	registry.MustRegister(&pool.Collector{Pools: p.GetClient(), Backend: p.backend, Log: logr.Discard()})
+	registry.MustRegister(&pool.Collector{Pools: p.GetClient(), Machines: p.Observer.Store, Log: logr.Discard(), Alarm: time.Minute, Clock: clock.RealClock{}})
 	if problems, err := testutil.GatherAndLint(registry); err != nil || len(problems) > 0 {
 		t.Errorf("the metrics are %v, %v", problems, err)
 	}
@@ -179,7 +181,7 @@ func TestAnswers(t *testing.T) {
 	}
 	if diff := cmp.Diff(map[string]float64{
 		"target_nodes": 2, "min_nodes": 1, "max_nodes": 5, "floor_nodes": 0, "reserved_nodes": 0, "ready_nodes": 2,
-		"machines ordered": 0, "machines booting": 0, "machines running": 2, "machines failed": 0, "machines deleting": 0,
+		"machines ordered": 0, "machines booting": 0, "machines running": 2, "machines failed": 0, "machines deleting": 0, "machines_hanging": 0,
 	}, measured); diff != "" {
 		t.Errorf("wrong metrics (-want +got):\n%s", diff)
 	}
@@ -327,7 +329,8 @@ func TestWrites(t *testing.T) {
 	})
 
 	// A machine that never registered is named by its provider id. Asked twice, it is deleted once.
-	victim := &externalgrpc.ExternalGrpcNode{Name: "kwok://" + name + "/" + left[0], ProviderID: "kwok://" + name + "/" + left[0]}
+	placeholder := nodegroup.Placeholder(name, left[0])
+	victim := &externalgrpc.ExternalGrpcNode{Name: placeholder, ProviderID: placeholder}
 	for range 2 {
 		if _, err := p.server.NodeGroupDeleteNodes(ctx, &externalgrpc.NodeGroupDeleteNodesRequest{Id: name, Nodes: []*externalgrpc.ExternalGrpcNode{victim}}); err != nil {
 			t.Errorf("DeleteNodes: %v", err)
@@ -400,7 +403,7 @@ func TestToldOnce(t *testing.T) {
 func TestToldAndNotRecorded(t *testing.T) {
 	const name = "unrecorded"
 	ctx := t.Context()
-	p := startParts(t, -1, false)
+	p := startParts(t, -1, inprocess.ProviderOptions{ServesAlone: true})
 	defer p.Stop()
 	declared := newPool(t, name, v1alpha1.AutoscalerClusterAutoscaler)
 	record := func(floor, announced int32) {
