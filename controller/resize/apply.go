@@ -72,7 +72,7 @@ func (r *Reconciler) apply(ctx context.Context, seen *seen, e *entry, d *plan.De
 // statusPatch is what differs between two versions of a member's status, with the version that it was decided on: what a newer
 // version of the controller has written stays. Where there is no status yet it is the whole of it.
 func statusPatch(before, after *v1alpha1.EnsembleMember) (client.Patch, error) {
-	if before.Status.ObservedGeneration != 0 {
+	if len(before.Status.Conditions) > 0 {
 		return client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}), nil
 	}
 	whole, err := json.Marshal(map[string]any{"metadata": map[string]any{"resourceVersion": before.ResourceVersion}, "status": after.Status})

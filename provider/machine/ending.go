@@ -229,6 +229,7 @@ func (r *Reconciler) finish(ctx context.Context, m *v1alpha1.PoolMachine, seen *
 		}
 		return fmt.Errorf("let the record of machine %s go: %w", m.Name, err)
 	}
+	r.written.Wrote(updated)
 	log.FromContext(ctx).Info("Machine is gone", "nodePool", m.Spec.NodePool, "node", name)
 	return nil
 }

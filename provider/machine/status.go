@@ -25,6 +25,9 @@ const (
 // Ready are mostly one write. Nobody waits for that: a node that is not Ready is of no use.
 const registersWithin = 2 * time.Second
 
+// orderedIsTold is how long after its order the status of a machine says that the cloud has not answered: most answer at once.
+const orderedIsTold = 5 * time.Second
+
 // goingIsTold is how long after a machine was told to go its status says so.
 const goingIsTold = 10 * time.Second
 
@@ -61,7 +64,16 @@ func next(m *v1alpha1.PoolMachine, seen *seen, consistency time.Duration, now ti
 			fmt.Sprintf("node %s was deleted, and not by the provider; the machine is ended", m.Status.NodeName))
 	}
 	setConditions(m, status, seen, now)
+	if told := m.Spec.OrderedAt.Add(orderedIsTold); len(m.Status.Conditions) == 0 && now.Before(told) && nothingKnown(status) {
+		return m.Status.DeepCopy(), told
+	}
 	return status, due
+}
+
+// nothingKnown reports whether a status says nothing but that the cloud has not answered.
+func nothingKnown(status *v1alpha1.PoolMachineStatus) bool {
+	c := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionLaunched)
+	return status.Failure == nil && c != nil && c.Reason == v1alpha1.ReasonMachineOrdered
 }
 
 // takeOutcome writes down what the cloud has answered.

@@ -56,7 +56,7 @@ func (r *Reconciler) apply(ctx context.Context, pool *v1alpha1.NodePool, group *
 // patched writes what differs between two versions of a NodePool, of the object or of its status.
 func (r *Reconciler) patched(ctx context.Context, writer client.SubResourceWriter, before, after *v1alpha1.NodePool) error {
 	patch := client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
-	if before.Status.ObservedGeneration == 0 && writer != nil {
+	if len(before.Status.Conditions) == 0 && writer != nil {
 		// There is no status yet: what differs from nothing would lack the numbers that are zero.
 		whole, err := json.Marshal(map[string]any{"metadata": map[string]any{"resourceVersion": before.ResourceVersion}, "status": after.Status})
 		if err != nil {
@@ -118,9 +118,9 @@ func (r *Reconciler) recordStatus(ctx context.Context, pool *v1alpha1.NodePool, 
 		return later, nil
 	}
 	reached := allReady(before.Status.Ready, d.Ready, pool.Spec.Replicas)
-	if !reached && onlyProgress(&before.Status, &pool.Status) {
+	if wait := heldBack(&before.Status, &pool.Status); !reached && wait > 0 {
 		r.mu.Lock()
-		due := r.told[pool.Name].Add(togetherWithin)
+		due := r.told[pool.Name].Add(wait)
 		r.mu.Unlock()
 		if now.Before(due) {
 			before.DeepCopyInto(pool)
@@ -175,19 +175,27 @@ func setStatus(pool *v1alpha1.NodePool, d *nodegroup.Decisions, numbers []int64,
 	}
 }
 
-// onlyProgress reports whether two statuses differ in nothing but how many machines there are and what is said of them: nobody
-// decides by that.
-func onlyProgress(before, after *v1alpha1.NodePoolStatus) bool {
+// heldBack is how long after the last one a write of the status may wait for more to come: zero for one that somebody waits for. How
+// many machines there are and what is said of them decides nothing; a floor that sinks releases nodes, of which more may follow.
+func heldBack(before, after *v1alpha1.NodePoolStatus) time.Duration {
 	same := after.DeepCopy()
 	same.Replicas, same.Ready, same.Conditions, same.OrderedFrom = before.Replicas, before.Ready, before.Conditions, before.OrderedFrom
+	wait := progressWithin
+	if after.Floor < before.Floor {
+		same.Floor, same.FloorChangedAt, same.Reserved = before.Floor, before.FloorChangedAt, before.Reserved
+		wait = lowerWithin
+	}
 	if !equality.Semantic.DeepEqual(before, same) {
-		return false
+		return 0
 	}
 	// That something has become true or ceased to be is told at once.
-	return !slices.ContainsFunc(after.Conditions, func(c metav1.Condition) bool {
+	if slices.ContainsFunc(after.Conditions, func(c metav1.Condition) bool {
 		was := meta.FindStatusCondition(before.Conditions, c.Type)
-		return was == nil || was.Status != c.Status || was.Reason != c.Reason
-	})
+		return was == nil || was.Status != c.Status || (was.Reason != c.Reason && wait == progressWithin)
+	}) {
+		return 0
+	}
+	return wait
 }
 
 // allReady reports whether the number of Ready nodes has risen to the target. A pool that shrinks has at least as many
@@ -204,9 +212,13 @@ func (r *Reconciler) mark(ctx context.Context, pool *v1alpha1.NodePool, _ *nodeg
 			r.tell(ctx, pool, corev1.EventTypeNormal, "ReleasingNodes", "%s are tainted so that no pod comes any more: %s", nodegroup.Listed(releasing), why)
 		}
 	}()
-	failures := atOnce(len(d.Marks), func(i int) error { return r.markNode(ctx, &d.Marks[i]) })
+	marked := make([]bool, len(d.Marks))
+	failures := atOnce(len(d.Marks), func(i int) (err error) {
+		marked[i], err = r.markNode(ctx, &d.Marks[i])
+		return err
+	})
 	for i := range d.Marks {
-		if mark := &d.Marks[i]; mark.Releasing && failures[i] == nil {
+		if mark := &d.Marks[i]; mark.Releasing && marked[i] {
 			releasing, why = append(releasing, mark.Node), mark.Why
 		}
 	}
@@ -236,32 +248,33 @@ func firstOf(failures []error) error {
 	return nil
 }
 
-func (r *Reconciler) markNode(ctx context.Context, mark *nodegroup.Mark) error {
+// markNode makes a node say what it is to say, and reports whether it had to be changed.
+func (r *Reconciler) markNode(ctx context.Context, mark *nodegroup.Mark) (bool, error) {
 	node, err := r.Observer.Store.NodeNamed(mark.Node)
 	if err != nil || node == nil || r.nodes.Behind(node) {
 		// The event of what this process has written last brings the next pass.
-		return err
+		return false, err
 	}
 	changed := &corev1.Node{ObjectMeta: *node.ObjectMeta.DeepCopy()}
 	changed.Spec.Taints = slices.Clone(node.Spec.Taints)
 	markObject(changed, mark, r.Clock.Now())
 	patch, err := record.NodePatch(node, changed)
 	if err != nil || patch == nil {
-		return err
+		return false, err
 	}
 	written := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: node.Name}}
 	switch err := r.Client.Patch(ctx, written, patch); {
 	case apierrors.IsNotFound(err):
-		return nil
+		return false, nil
 	case apierrors.IsInvalid(err):
 		// The node has changed meanwhile.
-		return errStale
+		return false, errStale
 	case err != nil:
-		return fmt.Errorf("mark node %s: %w", mark.Node, err)
+		return false, fmt.Errorf("mark node %s: %w", mark.Node, err)
 	}
 	r.nodes.Wrote(written)
 	log.FromContext(ctx).Info("Marked node", "node", mark.Node, "heldBy", mark.HeldBy, "releasing", mark.Releasing, "why", mark.Why)
-	return nil
+	return true, nil
 }
 
 // markObject changes a node so that it says what the mark says.

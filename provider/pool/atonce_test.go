@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/events"
@@ -94,7 +95,7 @@ func newEstate(t *testing.T, count int) *estate {
 		e.names = append(e.names, name)
 		node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-of-" + name}, Spec: corev1.NodeSpec{ProviderID: "cloud://" + name}}
 		markObject(node, &nodegroup.Mark{Reserved: true, Releasing: true}, at)
-		machine := &v1alpha1.PoolMachine{ObjectMeta: metav1.ObjectMeta{Name: name, UID: "u", ResourceVersion: "999", Labels: map[string]string{v1alpha1.LabelNodePool: "hpc"}}}
+		machine := &v1alpha1.PoolMachine{ObjectMeta: metav1.ObjectMeta{Name: name, UID: types.UID(name), ResourceVersion: "999", Labels: map[string]string{v1alpha1.LabelNodePool: "hpc"}}}
 		machine.Spec.NodePool, machine.Status.ProviderID, machine.Status.NodeName = "hpc", node.Spec.ProviderID, node.Name
 		if err := errors.Join(machines.Add(machine), nodes.Add(node)); err != nil {
 			t.Fatal(err)

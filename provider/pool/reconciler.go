@@ -36,9 +36,14 @@ const staleRetry = 100 * time.Millisecond
 // poolsAtOnce is how many pools are looked at at a time. Each waits for the API server most of its time.
 const poolsAtOnce = 8
 
-// togetherWithin is how long what only people read of a status is held back, so that the nodes of a growth, which come one after
-// the other, are not told one by one.
-const togetherWithin = 500 * time.Millisecond
+const (
+	// progressWithin is how long what only people read of a status is held back, so that the nodes of a growth, which come one after
+	// the other, are not told one by one.
+	progressWithin = time.Second
+	// lowerWithin is how long a floor that sinks is held back, so that the nodes that a member gives up one after the other are
+	// released together.
+	lowerWithin = 250 * time.Millisecond
+)
 
 // Reconciler brings the records of machines to what the specs of pools and the reservations say. It calls no cloud: package machine
 // brings to pass what the records say.
@@ -53,6 +58,7 @@ type Reconciler struct {
 	Metrics *Metrics
 
 	written, nodes record.Written
+	deleted        record.Asked
 	mu             sync.Mutex
 	// rested is when the next pass of each pool may begin, told when its status was written last.
 	rested, told map[string]time.Time

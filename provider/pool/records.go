@@ -93,14 +93,18 @@ func (r *Reconciler) deleteMachines(ctx context.Context, pool *v1alpha1.NodePool
 // conflict.
 func (r *Reconciler) deleteRecord(ctx context.Context, name string, asSeen bool) error {
 	m, err := r.Observer.Store.Named(name)
-	if err != nil || m == nil || m.DeletionTimestamp != nil {
+	if err != nil || m == nil || m.DeletionTimestamp != nil || r.deleted.Lately(string(m.UID)) {
 		return err
 	}
 	preconditions := client.Preconditions{UID: &m.UID}
 	if asSeen {
 		preconditions.ResourceVersion = &m.ResourceVersion
 	}
-	return client.IgnoreNotFound(r.Client.Delete(ctx, m, preconditions))
+	if err := client.IgnoreNotFound(r.Client.Delete(ctx, m, preconditions)); err != nil {
+		return err
+	}
+	r.deleted.Note(string(m.UID))
+	return nil
 }
 
 // knowsFailures makes sure that the failures of machines that are about to be deleted have been observed, and so

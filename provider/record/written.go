@@ -67,3 +67,34 @@ func (w *Written) Forget(key types.NamespacedName) {
 	defer w.mu.Unlock()
 	delete(w.versions, key)
 }
+
+// Asked remembers what was asked of the API server and cannot be seen in the cache yet, by any key. Its zero value is ready.
+type Asked struct {
+	mu sync.Mutex
+	at map[string]time.Time
+}
+
+// askedFor is how long something counts as asked: a deletion that is not to be seen by then is asked for again.
+const askedFor = 10 * time.Second
+
+// Note remembers that something was asked.
+func (a *Asked) Note(key string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := time.Now()
+	if len(a.at) >= mostWritten {
+		maps.DeleteFunc(a.at, func(_ string, at time.Time) bool { return now.Sub(at) > askedFor })
+	}
+	if a.at == nil {
+		a.at = map[string]time.Time{}
+	}
+	a.at[key] = now
+}
+
+// Lately reports whether something was asked a moment ago.
+func (a *Asked) Lately(key string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	at, is := a.at[key]
+	return is && time.Since(at) <= askedFor
+}
