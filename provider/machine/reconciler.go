@@ -175,7 +175,12 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	}
 	// 5. Its end.
 	if m.DeletionTimestamp != nil {
-		return r.end(ctx, m, seen)
+		result, err := r.end(ctx, m, seen)
+		if wait := due.Sub(now); !due.IsZero() && result.RequeueAfter > wait {
+			// Its status is due before that.
+			result.RequeueAfter = max(wait, staleRetry)
+		}
+		return result, err
 	}
 	// 6. Its node.
 	if err := r.adopt(ctx, m, seen); err != nil {

@@ -31,6 +31,9 @@ const orderedIsTold = 5 * time.Second
 // goingIsTold is how long after a machine was told to go its status says so.
 const goingIsTold = 10 * time.Second
 
+// listAgainWithin is how long a machine that seems to have vanished waits for a listing which says so once more.
+const listAgainWithin = 5 * time.Second
+
 // next is the status of a machine as of now, from what its record says and what is seen of it; due is when to look again though
 // nothing is heard, zero for never. A failure is final, and so are a provider id and a node once known.
 func next(m *v1alpha1.PoolMachine, seen *seen, consistency time.Duration, now time.Time) (status *v1alpha1.PoolMachineStatus, due time.Time) {
@@ -53,9 +56,13 @@ func next(m *v1alpha1.PoolMachine, seen *seen, consistency time.Duration, now ti
 	}
 	if since := absence(status, seen); !since.IsZero() && status.Failure == nil {
 		until := since.Add(consistency + seen.lag)
-		if now.Before(until) {
+		switch {
+		case now.Before(until):
 			due = until
-		} else {
+		case seen.listed.Before(until):
+			// That it was missed once, and that the cloud cannot be asked since, says nothing.
+			due = now.Add(listAgainWithin)
+		default:
 			status.Failure = failed(m, v1alpha1.FailureOther, CodeVanished, now, "the cloud has not listed the machine for "+now.Sub(since).Round(time.Second).String())
 		}
 	}

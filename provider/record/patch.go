@@ -25,8 +25,8 @@ type operation struct {
 // API server answers Invalid, and the node is to be looked at anew.
 func NodePatch(before, after *corev1.Node) (client.Patch, error) {
 	operations := slices.Concat(
-		entries("/metadata/labels", before.Labels, after.Labels),
-		entries("/metadata/annotations", before.Annotations, after.Annotations),
+		entries("/metadata/labels", before.ResourceVersion, before.Labels, after.Labels),
+		entries("/metadata/annotations", before.ResourceVersion, before.Annotations, after.Annotations),
 		taints(before, after),
 	)
 	if len(operations) == 0 {
@@ -39,13 +39,17 @@ func NodePatch(before, after *corev1.Node) (client.Patch, error) {
 	return client.RawPatch(types.JSONPatchType, patch), nil
 }
 
+// same tests that a node is the one that was looked at.
+func same(version string) operation { return operation{"test", "/metadata/resourceVersion", version} }
+
 // entries are the operations between two maps.
-func entries(path string, before, after map[string]string) []operation {
+func entries(path, version string, before, after map[string]string) []operation {
 	if len(before) == 0 {
 		if len(after) == 0 {
 			return nil
 		}
-		return []operation{{"add", path, after}}
+		// Somebody else's first one must not be replaced.
+		return []operation{same(version), {"add", path, after}}
 	}
 	escape := strings.NewReplacer("~", "~0", "/", "~1")
 	var out []operation
@@ -85,7 +89,7 @@ func taints(before, after *corev1.Node) []operation {
 		case has(before.Spec.Taints, taint):
 		case left == 0 && len(before.Spec.Taints) == 0:
 			// Somebody else's first taint must not be replaced.
-			out = append(out, operation{"test", "/metadata/resourceVersion", before.ResourceVersion}, operation{"add", "/spec/taints", []corev1.Taint{*taint}})
+			out = append(out, same(before.ResourceVersion), operation{"add", "/spec/taints", []corev1.Taint{*taint}})
 			left++
 		default:
 			out = append(out, operation{"add", "/spec/taints/-", taint})

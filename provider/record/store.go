@@ -38,6 +38,7 @@ const (
 type Store struct {
 	machines, nodes toolscache.Indexer
 	live            client.Reader
+	gone            gone
 }
 
 // New returns a store of a manager that has not been started yet. It reads the indexes of the manager's caches directly, because
@@ -52,7 +53,8 @@ func New(ctx context.Context, mgr manager.Manager) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return Over(machines, nodes, mgr.GetAPIReader()), nil
+	store := Over(machines, nodes, mgr.GetAPIReader())
+	return store, store.gone.watch(ctx, mgr)
 }
 
 // Indexers are the indexes that a store needs of PoolMachines and of nodes.
@@ -185,7 +187,7 @@ func (s *Store) List(ctx context.Context, pool string, freshness Freshness) ([]n
 }
 
 // Find is the machine that Cluster Autoscaler means by a provider id or by a placeholder, with the name of its pool, from
-// memory. A machine that is nil is none of ours; of one that is on order and has no record yet the placeholder is understood
+// memory. Where the machine is nil and the pool is not empty, it was one of the pool and is gone. One that is none of ours has neither. Of one that is on order and has no record yet the placeholder is understood
 // by nodegroup.ParsePlaceholder.
 func (s *Store) Find(id string) (machine *nodegroup.Machine, pool string, err error) {
 	if _, name, is := nodegroup.ParsePlaceholder(id); is {
@@ -197,8 +199,11 @@ func (s *Store) Find(id string) (machine *nodegroup.Machine, pool string, err er
 		return &found, record.Spec.NodePool, nil
 	}
 	found, err := lookUp[*v1alpha1.PoolMachine](s.machines, indexProviderID, id)
-	if err != nil || len(found) == 0 {
+	if err != nil {
 		return nil, "", err
+	}
+	if len(found) == 0 {
+		return nil, s.gone.pool(id), nil
 	}
 	out := Of(found[0])
 	return &out, found[0].Spec.NodePool, nil
