@@ -33,12 +33,12 @@ func (r *Reconciler) apply(ctx context.Context, pool *v1alpha1.NodePool, group *
 	if err := r.keep(ctx, pool); err != nil {
 		return later, err
 	}
-	numbers, err := r.claim(ctx, group, d)
-	if err != nil {
-		return later, err
-	}
+	numbers, unclaimed := r.claim(ctx, group, d)
 	if later, err = r.recordStatus(ctx, pool, group, d, numbers); err != nil {
 		return later, err
+	}
+	if unclaimed != nil {
+		return later, unclaimed
 	}
 	for _, step := range []func(context.Context, *v1alpha1.NodePool, *nodegroup.Group, *nodegroup.Decisions) error{
 		r.mark, r.setTarget, r.deleteMachines, r.cancelMachines,

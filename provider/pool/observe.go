@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/fields"
@@ -98,14 +99,27 @@ func (o *Observer) Machines(ctx context.Context, pool *v1alpha1.NodePool, freshn
 	return group, nil
 }
 
-// Reservations adds the reservations to what Machines knows. Live ones are needed before a node goes.
-func (o *Observer) Reservations(ctx context.Context, group *nodegroup.Group, freshness record.Freshness) (err error) {
-	if group.Reservations, err = o.cachedReservations(ctx, group.Name); err != nil || freshness == record.Cached {
-		return err
+// Look is what is known of a pool but for what is on its nodes. Live, the machines are those of the API server itself, and so are
+// the claims, as a node needs it that is to go; both are asked for at a time, since somebody else may write the pool meanwhile.
+func (o *Observer) Look(ctx context.Context, pool *v1alpha1.NodePool, freshness record.Freshness) (*nodegroup.Group, error) {
+	var live []nodegroup.Reservation
+	var asking errgroup.Group
+	if freshness == record.Live {
+		asking.Go(func() (err error) {
+			live, err = o.liveReservations(ctx, pool.Name)
+			return err
+		})
 	}
-	live, err := o.liveReservations(ctx, group.Name)
-	group.Reservations = merge(group.Reservations, live)
-	return err
+	group, err := o.Machines(ctx, pool, freshness)
+	if err := errors.Join(err, asking.Wait()); err != nil {
+		return nil, err
+	}
+	cached, err := o.cachedReservations(ctx, pool.Name)
+	if err != nil {
+		return nil, err
+	}
+	group.Reservations = merge(cached, live)
+	return group, nil
 }
 
 // merge is what is cached with what is live in its place: a member that the API server does not name, because it is not marked with

@@ -119,6 +119,8 @@ func (s *CloudProvider) asked(group *nodegroup.Group, nodes []*externalgrpc.Exte
 			}
 			if owner = of; machine != nil {
 				name = machine.Name
+			} else if owner == group.Name {
+				continue // It is gone.
 			}
 		}
 		if !known {
@@ -168,11 +170,8 @@ func (s *CloudProvider) change(ctx context.Context, name string, freshness recor
 		if err := s.live.Get(ctx, client.ObjectKey{Name: name}, p); err != nil {
 			return err
 		}
-		group, err := s.observer.Machines(ctx, p, freshness)
+		group, err := s.observer.Look(ctx, p, freshness)
 		if err != nil {
-			return err
-		}
-		if err := s.observer.Reservations(ctx, group, freshness); err != nil {
 			return err
 		}
 		before := p.DeepCopy()

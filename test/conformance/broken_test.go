@@ -107,6 +107,19 @@ func on[Q, R any](answer func(ctx context.Context, m *memory, request *Q, good f
 	}
 }
 
+// chain is several faults together, of which the first that concerns a method breaks it.
+func chain(faults ...fault) fault {
+	return func(m *memory) grpc.UnaryServerInterceptor {
+		return func(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+			for _, f := range slices.Backward(faults) {
+				next := handler
+				handler = func(ctx context.Context, request any) (any, error) { return f(m)(ctx, request, info, next) }
+			}
+			return handler(ctx, request)
+		}
+	}
+}
+
 // fails is a fault by which the method that takes Q fails.
 func fails[Q any](code codes.Code) fault {
 	return on(func(context.Context, *memory, *Q, func() (*struct{}, error)) (*struct{}, error) {
@@ -595,6 +608,35 @@ func variants() map[string]variant {
 				return good()
 			}),
 			must: must{"DecreaseTargetSize is clamped at the machines that run": "FailedPrecondition"},
+		},
+
+		// What Cluster Autoscaler repairs.
+		"a failed machine counts, and can neither be deleted nor given up": {
+			broken: chain(
+				listed(func(_ *memory, _ string, r *externalgrpc.NodeGroupNodesResponse) {
+					for _, i := range r.GetInstances() {
+						if i.GetStatus().GetInstanceState() == creating {
+							i.Status.ErrorInfo = &externalgrpc.InstanceErrorInfo{ErrorCode: "OutOfStock", InstanceErrorClass: 1}
+						}
+					}
+				}),
+				fails[externalgrpc.NodeGroupDeleteNodesRequest](codes.FailedPrecondition),
+				fails[externalgrpc.NodeGroupDecreaseTargetSizeRequest](codes.FailedPrecondition),
+			),
+			must: must{"no group freezes Cluster Autoscaler": "cannot be deleted"},
+		},
+		"a machine counts that is listed as deleting, and its target is lowered in words alone": {
+			broken: chain(
+				listed(func(_ *memory, _ string, r *externalgrpc.NodeGroupNodesResponse) {
+					for _, i := range r.GetInstances() {
+						i.Status.InstanceState = deleting
+					}
+				}),
+				on(func(context.Context, *memory, *externalgrpc.NodeGroupDecreaseTargetSizeRequest, decreased) (*externalgrpc.NodeGroupDecreaseTargetSizeResponse, error) {
+					return grantDecrease()
+				}),
+			),
+			must: must{"no group freezes Cluster Autoscaler": "and it lacks 2 still"},
 		},
 
 		// Deletion.

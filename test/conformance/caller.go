@@ -265,6 +265,19 @@ func (c *caller) recorded(ctx context.Context, group string) (id string, err err
 	return id, err
 }
 
+// knows reports whether an id is that of a machine of a group which lives: it is listed, or it is a former id of one that is listed
+// by another one now, and NodeGroupForNode still has its group.
+func (c *caller) knows(ctx context.Context, group string, l *listing, id string) (bool, error) {
+	if slices.Contains(l.alive(), id) {
+		return true, nil
+	}
+	if id == "" {
+		return false, nil
+	}
+	of, err := c.groupOf(ctx, unregistered(id))
+	return of.GetId() == group, err
+}
+
 // gone waits until machines are listed no more.
 func (c *caller) gone(ctx context.Context, group string, ids []string) error {
 	return c.until(ctx, fmt.Sprintf("%v is listed no more", ids), func(ctx context.Context) (string, error) {

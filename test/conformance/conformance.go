@@ -45,7 +45,7 @@ type Case struct {
 
 // Cases are all cases, in the order in which they are best read.
 func Cases() []Case {
-	return slices.Concat(readingCases(), sizeCases(), deletionCases(), messageCases())
+	return slices.Concat(readingCases(), sizeCases(), deletionCases(), mendingCases(), messageCases())
 }
 
 // Run runs each case as a subtest.

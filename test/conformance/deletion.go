@@ -173,7 +173,10 @@ func (c *caller) refusesForeign(ctx context.Context, named func(id string) (*ext
 		if err != nil {
 			return err
 		}
-		if !slices.Contains(l.alive(), own) {
+		if known, err := c.knows(ctx, c.second, l, own); err != nil || !known {
+			if err != nil {
+				return err
+			}
 			return errors.New(what + " was refused, and yet " + own + " is not there any more")
 		}
 	}

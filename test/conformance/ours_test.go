@@ -2,6 +2,7 @@ package conformance_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -11,6 +12,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
@@ -54,6 +58,7 @@ func TestOurs(t *testing.T) {
 			newPool(t, target.Group, b.fast)
 			newPool(t, target.Second, b.slow)
 			provider := start(t)
+			troubled(t, provider, name, b.fast)
 			serverKeys, clientKeys := mutual(t)
 			address := serve(t, serverKeys, func(r grpc.ServiceRegistrar) { externalgrpc.RegisterCloudProviderServer(r, provider) })
 			target.Conn = dial(t, address, clientKeys)
@@ -66,6 +71,41 @@ func TestOurs(t *testing.T) {
 				})
 			}
 		})
+	}
+}
+
+// troubled declares two groups of which two of four machines cannot be had, and pauses one of them: what is listed of them must not
+// freeze Cluster Autoscaler either.
+func troubled(t testing.TB, provider *server.CloudProvider, prefix string, machines v1alpha1.MachinesSpec) {
+	t.Helper()
+	machines = *machines.DeepCopy()
+	machines.Kwok.Stock = ptr.To[int32](2)
+	for _, name := range []string{prefix + "-short", prefix + "-paused"} {
+		newPool(t, name, machines)
+		known(t, provider, name)
+		if _, err := provider.NodeGroupIncreaseSize(t.Context(), &externalgrpc.NodeGroupIncreaseSizeRequest{Id: name, Delta: 4}); err != nil {
+			t.Fatal(err)
+		}
+		inprocess.Until(t, func(ctx context.Context) (string, error) {
+			answer, err := provider.NodeGroupNodes(ctx, &externalgrpc.NodeGroupNodesRequest{Id: name})
+			failed, runs := 0, 0
+			for _, i := range answer.GetInstances() {
+				if i.GetStatus().GetErrorInfo() != nil {
+					failed++
+				}
+				if i.GetStatus().GetInstanceState() == externalgrpc.InstanceStatus_instanceRunning {
+					runs++
+				}
+			}
+			if err != nil || (failed == 2 && runs == 2) {
+				return "", err
+			}
+			return fmt.Sprintf("of %s 2 machines are to run and 2 to fail: %v", name, answer.GetInstances()), nil
+		})
+	}
+	paused := &v1alpha1.NodePool{ObjectMeta: metav1.ObjectMeta{Name: prefix + "-paused"}}
+	if err := cluster.Client.Patch(t.Context(), paused, client.RawPatch(types.MergePatchType, []byte(`{"spec":{"paused":true}}`))); err != nil {
+		t.Fatal(err)
 	}
 }
 

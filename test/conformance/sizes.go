@@ -47,7 +47,8 @@ func sizeCases() []Case {
 			"The id of a machine is its node's provider id, so it is the same in every answer for as long as the machine exists.",
 			stableIDs),
 		changing("an order keeps its id when it runs",
-			"The id that an ordered machine is listed with at once is the provider id that its node gets.",
+			"The id that an ordered machine is listed with at once is understood for the life of the machine, also when its node has another "+
+				"provider id: Cluster Autoscaler deletes a machine by the id that it has seen last.",
 			ordersKeepIDs),
 		changing("DecreaseTargetSize by nothing or more is refused",
 			"DecreaseTargetSize by 0 or more is InvalidArgument and changes nothing.",
@@ -182,8 +183,15 @@ func ordersKeepIDs(ctx context.Context, c *caller) error {
 			if err != nil {
 				return "", err
 			}
+			if len(l.alive()) != len(first.alive()) {
+				return "", fmt.Errorf("%d machines were on order or running, and %d are: %s", len(first.alive()), len(l.alive()), l)
+			}
 			for _, id := range first.alive() {
-				if !slices.Contains(l.alive(), id) {
+				known, err := c.knows(ctx, c.group, l, id)
+				if err != nil {
+					return "", err
+				}
+				if !known {
 					return "", fmt.Errorf("%s was on order and is listed no more: %s", id, l)
 				}
 			}

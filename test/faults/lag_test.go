@@ -154,7 +154,7 @@ func TestLagNoNodeWithoutMachine(t *testing.T) {
 			return
 		}
 		network.interpose(nil)
-		network.hold("poolmachines")
+		network.hold("kwokinstances")
 		if err := provider.deleteNodes(t.Context(), name, machine); err != nil {
 			t.Error(err)
 		}
@@ -173,7 +173,7 @@ func TestLagNoNodeWithoutMachine(t *testing.T) {
 		}
 		return fmt.Sprintf("there are %d machines and %d nodes; a node without a machine is to come", len(seen.machines), len(seen.nodes)), nil
 	})
-	network.letGo("poolmachines")
+	network.letGo("kwokinstances")
 	settled(t, cluster.Client, name, 0)
 }
 
@@ -254,7 +254,7 @@ func TestLagNoSecondNode(t *testing.T) {
 		}
 		return "", err
 	})
-	network.hold("poolmachines")
+	network.hold("kwokinstances")
 	inprocess.Until(t, func(ctx context.Context) (string, error) {
 		seen, err := look(ctx, cluster.Client, name)
 		if err != nil || (seen.machines[machine] != nil && seen.machines[machine].Status.NodeName != "" && len(seen.ready) == 1) {
@@ -275,7 +275,7 @@ func TestLagNoSecondNode(t *testing.T) {
 	if seen, err := look(t.Context(), cluster.Client, name); err != nil || len(seen.nodes) > 0 {
 		t.Errorf("the machine is gone, and has left a node (%v)", err)
 	}
-	network.letGo("poolmachines")
+	network.letGo("kwokinstances")
 	settled(t, cluster.Client, name, 0)
 }
 

@@ -131,7 +131,7 @@ func TestWriterAlwaysFirst(t *testing.T) {
 
 	var tries atomic.Int32
 	network.interpose(func(request *http.Request) {
-		if request.Method != http.MethodPut || path.Base(request.URL.Path) != name {
+		if request.Method != http.MethodPatch || path.Base(request.URL.Path) != name {
 			return
 		}
 		// One request, which no version is asked for: it takes as little of the provider's time as can be.
