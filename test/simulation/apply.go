@@ -49,13 +49,14 @@ func (a *application) prepare(c *chore) {
 	}
 	d := c.decision
 	resizes := d.Resize != 0 && c.cluster != nil
-	recorded := sameReservations(c.member.reservations, d.Reservations) && sameGrowth(c.member.growth, d.Growth) && c.member.domain == d.TopologyDomain && slices.Equal(c.member.avoided, d.Avoided)
+	recorded := sameReservations(c.member.reservations, d.Reservations) && sameGrowth(c.member.growth, d.Growth) &&
+		c.member.domain == d.TopologyDomain && slices.Equal(c.member.avoided, d.Avoided)
 	size := c.member.size
 	if c.cluster != nil {
 		size = c.cluster.size
 	}
-	said := recorded && c.member.size == size && sameConditions(c.member.conditions, d.Conditions)
-	if !said && (!resizes || !recorded) {
+	said := recorded && c.member.size == size && sameConditions(c.member.conditions, d.Conditions) && len(d.Departing) == 0
+	if !said && (!resizes || !recorded || len(d.Departing) > 0) {
 		c.writes = append(c.writes, func() bool { return a.writeStatus(c, size) })
 	}
 	c.writes = append(c.writes, a.releases(c)...)
@@ -96,6 +97,7 @@ func (a *application) writeStatus(c *chore, size int32) bool {
 	written := a.world.members.updateFrom(c.member, func(m *memberObject) {
 		m.reservations, m.growth, m.conditions, m.size = d.Reservations, d.Growth, d.Conditions, size
 		m.domain, m.avoided = d.TopologyDomain, d.Avoided
+		m.departing = slices.Concat(m.departing, d.Departing)
 	})
 	if written == nil {
 		return false

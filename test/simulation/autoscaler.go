@@ -22,10 +22,11 @@ type autoscaler struct {
 	failed    map[string]bool
 	unneeded  map[string]time.Time
 	deletions map[string]time.Time
-	lateSince map[string]time.Time
-	lastAdd   time.Time
-	// least has the least sizes that the provider told in this loop.
-	least map[string]int32
+	// unregistered is since when instances are known that have no node, wrong since when a group counts less than its target.
+	unregistered, wrong map[string]time.Time
+	lastAdd             time.Time
+	// least, most and targets have the sizes that the provider told in this loop.
+	least, most, targets map[string]int32
 }
 
 // scaleUp is a request for machines that have not all come.
@@ -47,7 +48,8 @@ func (a *autoscaler) start() {
 	a.life++
 	a.scaleUps, a.backoffs = map[string]*scaleUp{}, map[string]*backoff{}
 	a.failed, a.unneeded, a.deletions = map[string]bool{}, map[string]time.Time{}, map[string]time.Time{}
-	a.lateSince, a.least, a.lastAdd = map[string]time.Time{}, map[string]int32{}, time.Time{}
+	a.unregistered, a.wrong, a.lastAdd = map[string]time.Time{}, map[string]time.Time{}, time.Time{}
+	a.least, a.most, a.targets = map[string]int32{}, map[string]int32{}, map[string]int32{}
 	life := a.life
 	var loop func()
 	loop = func() {
@@ -73,11 +75,17 @@ func (a *autoscaler) loop() {
 		a.started = true
 		a.takeTaintsOff()
 	}
-	a.askLeastSizes()
+	a.askSizes()
 	for _, pool := range a.world.pools.caches[providerCache].items {
 		a.noteFailures(pool.name)
 		a.reviewScaleUp(pool.name)
 		a.removeLate(pool.name)
+	}
+	for _, pool := range a.world.pools.caches[providerCache].items {
+		a.askTarget(pool.name)
+	}
+	if !a.sizesRight() {
+		return
 	}
 	if !a.scaleUpForPods() {
 		a.scaleDown()
@@ -103,12 +111,14 @@ func (a *autoscaler) setTaint(node string, tainted bool) {
 	a.world.editNode(node, func(n *nodeObject) { n.tainted, n.ours = tainted, false })
 }
 
-// askLeastSizes asks the provider, which notes what it has told a little later.
-func (a *autoscaler) askLeastSizes() {
+// askSizes asks the provider, which notes what it has told a little later.
+func (a *autoscaler) askSizes() {
 	w := a.world
 	for _, pool := range w.pools.caches[providerCache].items {
-		least := groupOf(pool).MinSizeToTell()
-		a.least[pool.name], w.provider.told[pool.name] = least, least
+		group := groupOf(w.provider.recent(pool.name))
+		least := group.MinSizeToTell()
+		a.least[pool.name], a.most[pool.name], w.provider.told[pool.name] = least, group.MaxSizeToTell(), least
+		a.askTarget(pool.name)
 		if pool.announced == least {
 			continue
 		}
@@ -119,6 +129,12 @@ func (a *autoscaler) askLeastSizes() {
 			}
 		})
 	}
+}
+
+// askTarget asks for the target size of a group. The provider notes what it has told.
+func (a *autoscaler) askTarget(pool string) {
+	a.targets[pool] = a.world.provider.recent(pool).target
+	a.world.provider.believed[pool] = a.targets[pool]
 }
 
 // change writes what a request leads to into the newest NodePool, as the provider does: it repeats a write that is refused.
@@ -132,7 +148,7 @@ func (a *autoscaler) change(pool string, live bool, edit func(*nodegroup.Group, 
 		return err
 	}
 	if changed.target != now.target || len(changed.toDelete) != len(now.toDelete) {
-		w.pools.write(&changed)
+		w.provider.answers[pool] = w.pools.write(&changed)
 	}
 	return nil
 }
@@ -140,21 +156,31 @@ func (a *autoscaler) change(pool string, live bool, edit func(*nodegroup.Group, 
 // increase orders machines.
 func (a *autoscaler) increase(pool string, delta int32, why string) {
 	w := a.world
+	believed, is := w.provider.believed[pool]
+	if !is {
+		believed = -1
+	}
 	err := a.change(pool, false, func(g *nodegroup.Group, p *poolObject) (err error) {
 		before := p.target
 		if least, told := w.provider.told[pool]; told {
 			g.AnnouncedFloor = least
 		}
-		p.target, p.forMembers, err = g.IncreaseSize(delta)
-		if err == nil {
-			w.tell("CA", "IncreaseSize of %s by %d: target %d -> %d, %s", pool, delta, before, p.target, why)
+		target, forMembers, err := g.IncreaseSize(delta, believed)
+		if err != nil || target == before {
+			return err
 		}
-		return err
+		p.target, p.forMembers = target, forMembers
+		w.tell("CA", "IncreaseSize of %s by %d: target %d -> %d, %s", pool, delta, before, p.target, why)
+		w.promise(target <= max(before, a.targets[pool]+delta), "Cluster Autoscaler believed that %s has %d, asked for %d more, and %d became %d",
+			pool, a.targets[pool], delta, before, target)
+		return nil
 	})
 	if err != nil {
 		a.backOff(pool)
 		return
 	}
+	a.targets[pool] += delta
+	w.provider.believed[pool] += delta
 	s := a.scaleUps[pool]
 	if s == nil {
 		s = &scaleUp{}
@@ -163,13 +189,16 @@ func (a *autoscaler) increase(pool string, delta int32, why string) {
 	s.increase += delta
 	s.expected = w.now.Add(w.settings.autoscaler.provisionTime)
 	a.lastAdd = w.now
+	if w.replicas && w.chance(50) {
+		a.askTarget(pool)
+	}
 }
 
-// deleteNodes deletes machines, and reports whether the provider did not refuse.
-func (a *autoscaler) deleteNodes(pool, why string, names ...string) bool {
+// deleteNodes deletes machines by the ids that it was told, and reports whether the provider did not refuse.
+func (a *autoscaler) deleteNodes(pool, why string, ids ...string) bool {
 	w := a.world
 	return a.change(pool, true, func(g *nodegroup.Group, p *poolObject) error {
-		victims, target, err := g.DeleteNodes(names)
+		victims, target, err := g.DeleteNodes(w.provider.asked(g, ids))
 		if err != nil || len(victims) == 0 {
 			return err
 		}
@@ -200,105 +229,4 @@ func (a *autoscaler) backOff(pool string) {
 func (a *autoscaler) backedOff(pool string) bool {
 	b := a.backoffs[pool]
 	return b != nil && b.until.After(a.world.now)
-}
-
-// noteFailures backs a group off for machines that newly failed while it is scaled up, and deletes all that have.
-func (a *autoscaler) noteFailures(pool string) {
-	w := a.world
-	group := w.provider.bare(w.pools.caches[providerCache].get(pool), false)
-	var names []string
-	news := int32(0)
-	for _, i := range group.Instances(w.now, idOf(pool)) {
-		if i.Failure == nil || i.State != nodegroup.InstanceCreating {
-			continue
-		}
-		name := nameOf(i.ProviderID)
-		names = append(names, name)
-		if !a.failed[name] {
-			a.failed[name] = true
-			news++
-		}
-	}
-	if len(names) == 0 {
-		return
-	}
-	if s := a.scaleUps[pool]; s != nil && news > 0 {
-		s.increase -= news
-		if s.increase <= 0 {
-			delete(a.scaleUps, pool)
-		}
-		a.backOff(pool)
-	}
-	a.deleteNodes(pool, "which failed", names...)
-}
-
-// readiness counts the nodes of a group: those that are Ready, and those that were and are not.
-func (a *autoscaler) readiness(pool string) (ready, unready int32) {
-	for _, n := range a.world.nodes.live.items {
-		switch {
-		case n.pool != pool || n.tainted:
-		case n.ready:
-			ready++
-		case a.world.now.Sub(n.createdAt) > a.world.settings.autoscaler.provisionTime:
-			unready++
-		}
-	}
-	return ready, unready
-}
-
-// upcoming is how many nodes of a group are yet to become Ready.
-func (a *autoscaler) upcoming(pool string) int32 {
-	ready, unready := a.readiness(pool)
-	return max(0, a.world.pools.get(pool).target-ready-unready)
-}
-
-// reviewScaleUp ends a request whose machines have come, or asks all of it back when they take too long.
-func (a *autoscaler) reviewScaleUp(pool string) {
-	s := a.scaleUps[pool]
-	switch {
-	case s == nil:
-	case a.upcoming(pool) == 0:
-		delete(a.scaleUps, pool)
-	case a.world.now.After(s.expected):
-		a.world.tell("CA", "the scale-up of %s took too long", pool)
-		a.backOff(pool)
-		a.decrease(pool, s.increase)
-		delete(a.scaleUps, pool)
-	}
-}
-
-func (a *autoscaler) decrease(pool string, delta int32) {
-	_ = a.change(pool, true, func(g *nodegroup.Group, p *poolObject) error {
-		target, err := g.DecreaseTargetSize(-delta)
-		if err != nil {
-			return err
-		}
-		a.world.tell("CA", "DecreaseTargetSize of %s by %d: target %d -> %d", pool, delta, p.target, target)
-		p.target, p.forMembers = target, min(p.forMembers, target)
-		return nil
-	})
-}
-
-// removeLate deletes machines that have not registered in time, and not those that the least size calls for.
-func (a *autoscaler) removeLate(pool string) {
-	w := a.world
-	var late []string
-	for _, m := range w.machines.caches[providerCache].items {
-		if m.pool == pool && !m.registered && m.failure == nil && !m.going && w.now.Sub(m.orderedAt) > w.settings.autoscaler.provisionTime {
-			late = append(late, m.name)
-		}
-	}
-	possible := int(w.pools.get(pool).target - a.least[pool])
-	if late = late[:max(0, min(len(late), possible))]; len(late) > 0 {
-		a.deleteNodes(pool, "which never registered", late...)
-	}
-}
-
-// enforceLeastSizes raises each group to the least size that the provider told in this loop.
-func (a *autoscaler) enforceLeastSizes() {
-	for _, pool := range a.world.pools.live.items {
-		if least := a.least[pool.name]; pool.target < least && !a.backedOff(pool.name) {
-			a.increase(pool.name, least-pool.target, "to the floor")
-		}
-	}
 }

@@ -27,7 +27,7 @@ func (a *autoscaler) scaleUpForPods() bool {
 		if a.scaleUps[pool.name] != nil {
 			nodes -= a.upcoming(pool.name)
 		}
-		if nodes = min(nodes, pool.maxSize-pool.target); nodes > 0 {
+		if nodes = min(nodes, a.most[pool.name]-a.targets[pool.name]); nodes > 0 {
 			w.ledger.forPods[pool.name] = true
 			a.increase(pool.name, nodes, "for pods without a node")
 			return true
@@ -43,7 +43,7 @@ func nodesWorth(cpu int64) int64 { return 60 / max(1, nodeCPU/cpu) }
 func (a *autoscaler) choose(p *podObject) string {
 	for _, name := range p.pools {
 		pool := a.world.pools.get(name)
-		if pool != nil && !a.backedOff(name) && (pool.target < pool.maxSize || a.upcoming(name) > 0) {
+		if pool != nil && !a.backedOff(name) && (a.targets[name] < a.most[name] || a.upcoming(name) > 0) {
 			return name
 		}
 	}
@@ -77,14 +77,18 @@ func (a *autoscaler) scaleDown() {
 		if !is || w.now.Sub(since) < s.unneededTime {
 			continue
 		}
-		pool := w.pools.get(n.pool)
-		if pool.target-a.going(n.pool) <= max(pool.minSize, a.least[n.pool]) {
+		if a.targets[n.pool]-a.going(n.pool) <= a.least[n.pool] || !a.knows(n) {
 			continue
 		}
 		w.tell("CA", "%s is not needed since %s; it is tainted", n.name, relative(since))
 		a.setTaint(n.name, true)
 		a.deletions[n.name] = w.now.Add(s.deleteDelayAfterTaint)
 	}
+}
+
+// knows reports whether the provider says that a node is of a group.
+func (a *autoscaler) knows(n *nodeObject) bool {
+	return slices.ContainsFunc(a.world.machines.caches[providerCache].items, func(m *machineObject) bool { return m.providerID == n.providerID })
 }
 
 // going is the number of nodes of a group that it is about to delete.
@@ -107,7 +111,7 @@ func (a *autoscaler) finishDeletions() {
 			continue
 		}
 		delete(a.deletions, n.name)
-		if w.podsOn(n.name) > 0 || !a.deleteNodes(n.pool, "which nobody needs", n.name) {
+		if w.podsOn(n.name) > 0 || !a.deleteNodes(n.pool, "which nobody needs", n.providerID) {
 			a.setTaint(n.name, false)
 		}
 	}

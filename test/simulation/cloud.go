@@ -2,24 +2,45 @@ package simulation
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/nodegroup"
 )
 
-// cloud makes machines and takes them away.
+// cloud makes machines and takes them away. What it has are instances, which it lists, and of which only the machine loop hears.
 type cloud struct {
 	world *world
 	// perfect is set when no order fails any more.
-	perfect bool
-	// ever has the machines that there have been; a name is not used twice.
-	ever map[string]bool
+	perfect   bool
+	instances list[instance, *instance]
+	// made counts the instances; tokens has how many each token has made, ever those machines that had an instance.
+	made   int
+	tokens map[string]int
+	ever   map[string]bool
+	// answers are those to orders, by token and machine: the same order has the same answer.
+	answers map[string]outcome
 	// paid is the time of all machines that are gone, from their order to their end.
 	paid time.Duration
 }
 
-func newCloud(w *world) *cloud { return &cloud{world: w, ever: map[string]bool{}} }
+// instance is a machine as the cloud has it. Its name is what the cloud knows it by.
+type instance struct {
+	meta
+	pool, machine string
+	// providerID is empty while it is not known, node until the machine registers.
+	providerID, node string
+	createdAt        time.Time
+	going            bool
+	leavingAt        time.Time
+	failure          *nodegroup.Failure
+	domain           string
+}
+
+func newCloud(w *world) *cloud {
+	return &cloud{world: w, tokens: map[string]int{}, ever: map[string]bool{}, answers: map[string]outcome{}}
+}
 
 func (c *cloud) settings(pool string) *poolSettings {
 	for i := range c.world.settings.pools {
@@ -30,31 +51,40 @@ func (c *cloud) settings(pool string) *poolSettings {
 	return nil
 }
 
-// inStock reports whether the cloud has one more machine.
-func (c *cloud) inStock(pool string) bool {
+// stock is how many machines more the cloud has.
+func (c *cloud) stock(pool string) int {
 	s := c.settings(pool)
 	if s.stock < 0 {
-		return true
+		return 1 << 20
 	}
 	used := 0
-	for _, m := range c.world.machines.live.items {
-		if m.pool == pool && m.failure == nil {
+	for _, i := range c.instances.items {
+		if i.pool == pool && i.failure == nil {
 			used++
 		}
 	}
-	return used < s.stock
+	return max(0, s.stock-used)
 }
 
-// order makes a machine, whose luck is drawn at once.
-func (c *cloud) order(pool, name string, purpose v1alpha1.MachinePurpose) {
+// make makes an instance, whose luck is drawn at once. stocked is not set for one that was accepted and will fail.
+func (c *cloud) make(pool, machine, domain string, stocked bool) *instance {
 	w, s := c.world, c.settings(pool)
-	w.promise(!c.ever[name], "machine %s is ordered a second time", name)
-	c.ever[name] = true
-	// Nobody but Cluster Autoscaler releases what is not for members, and it takes its time.
-	w.promise(purpose == v1alpha1.PurposeReservation || w.ledger.forPods[pool] || w.pools.get(pool).minSize > 0,
-		"machine %s is ordered for pods of which Cluster Autoscaler has found none", name)
-	stocked := c.inStock(pool)
-	w.machines.create(&machineObject{meta: meta{name: name}, pool: pool, purpose: purpose, orderedAt: w.now})
+	c.made++
+	i := &instance{meta: meta{name: machine}, pool: pool, machine: machine, createdAt: w.now, domain: domain}
+	if s.ownNames || machine == "" {
+		i.name = fmt.Sprintf("i-%04d", c.made)
+	}
+	if !s.lateIDs {
+		i.providerID = idPrefix + i.name
+	}
+	c.instances.set(i)
+	c.boot(i, stocked)
+	c.changed(pool)
+	return i
+}
+
+func (c *cloud) boot(i *instance, stocked bool) {
+	w, s, name := c.world, c.settings(i.pool), i.name
 	luck := w.rand.IntN(100)
 	if c.perfect {
 		luck = 100
@@ -62,68 +92,153 @@ func (c *cloud) order(pool, name string, purpose v1alpha1.MachinePurpose) {
 	boot := w.draw(s.boot)
 	switch {
 	case !stocked:
-		w.tell("cloud", "%s: no machine is in stock", name)
-		w.after(w.draw(span{20 * time.Millisecond, time.Second}), func() {
-			c.fail(name, v1alpha1.FailureOutOfResources, "OutOfStock", fmt.Sprintf("the cloud has %d machines for %s", s.stock, pool))
+		w.tell("cloud", "%s: accepted, and is not in stock", name)
+		forgets := w.chance(30)
+		w.after(w.draw(span{time.Second, 20 * time.Second}), func() {
+			if forgets {
+				w.ledger.counts["failures forgotten"]++
+				c.remove(name)
+				return
+			}
+			c.fail(name, v1alpha1.FailureOutOfResources, "OutOfStock", c.outOfStock(i.pool))
 		})
 	case luck < s.failPercent:
 		w.after(boot, func() { c.fail(name, v1alpha1.FailureOther, "BootFailure", "the machine did not boot") })
 	case luck < s.failPercent+s.silentPercent:
-		w.tell("cloud", "%s: ordered, and will never register", name)
+		w.tell("cloud", "%s: launched, and will never register", name)
 	default:
-		w.tell("cloud", "%s: ordered", name)
+		w.tell("cloud", "%s: launched", name)
 		never := luck < s.failPercent+s.silentPercent+s.neverReadyPercent
 		w.after(boot, func() { c.register(name, never) })
 	}
 }
 
+func (c *cloud) outOfStock(pool string) string {
+	return fmt.Sprintf("the cloud has %d machines for %s", c.settings(pool).stock, pool)
+}
+
 func (c *cloud) fail(name string, class v1alpha1.FailureClass, code, message string) {
-	c.world.machines.update(name, func(m *machineObject) {
-		m.failure = &nodegroup.Failure{At: c.world.now, Class: class, Code: code, Message: message}
+	c.edit(name, func(i *instance) {
+		if i.failure == nil {
+			i.failure = &nodegroup.Failure{At: c.world.now, Class: class, Code: code, Message: message}
+		}
 	})
 }
 
-// register makes the node of a machine, which is Ready a little later.
+// edit changes an instance, of which the machine loop may hear.
+func (c *cloud) edit(name string, edit func(*instance)) {
+	if old := c.instances.get(name); old != nil {
+		changed := *old
+		edit(&changed)
+		c.instances.set(&changed)
+		c.changed(changed.pool)
+	}
+}
+
+// changed lets the machine loop list the instances of a plain pool at once. Others are polled.
+func (c *cloud) changed(pool string) {
+	c.world.changed = true
+	if c.settings(pool).lag == 0 {
+		c.world.loop.listSoon(pool)
+	}
+}
+
+// register makes the node of an instance, which is Ready a little later.
 func (c *cloud) register(name string, neverReady bool) {
-	w := c.world
-	m := w.machines.get(name)
-	if m == nil || m.going {
+	w, i := c.world, c.instances.get(name)
+	if i == nil || i.going || i.failure != nil {
 		return
 	}
-	w.machines.update(name, func(m *machineObject) { m.registered = true })
+	s := c.settings(i.pool)
+	node := name
+	if s.ownNames {
+		node = "ip-10-0-" + name[len("i-"):]
+	}
+	c.edit(name, func(i *instance) { i.node, i.providerID = node, idPrefix+i.name })
 	w.nodes.create(&nodeObject{
-		meta: meta{name: name}, pool: m.pool, labels: c.labels(m.pool), createdAt: w.now, notReadySince: w.now, since: w.now,
-		reserved: m.purpose == v1alpha1.PurposeReservation,
+		meta: meta{name: node}, providerID: idPrefix + name, pool: i.pool, labels: c.labels(i), createdAt: w.now, notReadySince: w.now, since: w.now,
+		starting: !s.bare, machine: i.machine,
 	})
 	if neverReady {
 		w.tell("cloud", "%s: registered, and will never be Ready", name)
 		return
 	}
-	w.after(w.draw(span{500 * time.Millisecond, 4 * time.Second}), func() { w.setReady(name, true) })
-}
-
-// remove deletes a machine and its node.
-func (c *cloud) remove(name string) {
-	w := c.world
-	m := w.machines.get(name)
-	if m == nil || m.going {
-		return
-	}
-	w.checkDeletion(name)
-	w.machines.update(name, func(m *machineObject) { m.going = true })
-	w.after(w.draw(span{100 * time.Millisecond, 2 * time.Second}), func() {
-		w.tell("cloud", "%s: deleted", name)
-		c.gone(name)
+	w.after(w.draw(span{500 * time.Millisecond, 4 * time.Second}), func() {
+		if now := c.instances.get(name); now != nil && now.failure == nil {
+			w.setReady(node, true)
+		}
 	})
 }
 
-// gone takes a machine and its node away.
-func (c *cloud) gone(name string) {
+// terminate ends the instance of a machine, and reports whether there is one.
+func (c *cloud) terminate(machine, providerID string) bool {
 	w := c.world
-	if m := w.machines.get(name); m != nil && m.failure == nil {
-		c.paid += w.now.Sub(m.orderedAt)
+	i := c.of(machine, providerID)
+	if i == nil {
+		return false
 	}
-	w.machines.remove(name)
+	if i.failure != nil {
+		c.remove(i.name)
+		return true
+	}
+	if !i.going {
+		w.checkDeletion(i)
+		c.edit(i.name, func(i *instance) { i.going = true })
+		ending := c.settings(i.pool).ending
+		if ending.most == 0 || c.perfect {
+			ending = span{100 * time.Millisecond, 2 * time.Second}
+		}
+		w.after(w.draw(ending), func() {
+			w.tell("cloud", "%s: deleted", i.name)
+			c.remove(i.name)
+		})
+	}
+	return true
+}
+
+// of is the instance with a provider id, or that was made for a machine.
+func (c *cloud) of(machine, providerID string) *instance {
+	at := slices.IndexFunc(c.instances.items, func(i *instance) bool {
+		return (providerID != "" && i.providerID == providerID) || (providerID == "" && i.machine == machine)
+	})
+	if at < 0 {
+		return nil
+	}
+	return c.instances.items[at]
+}
+
+// remove takes an instance away, and its node unless that is left to others.
+func (c *cloud) remove(name string) {
+	i := c.instances.get(name)
+	if i == nil {
+		return
+	}
+	if i.failure == nil {
+		c.paid += c.world.now.Sub(i.createdAt)
+	}
+	c.instances.remove(name)
+	c.changed(i.pool)
+	if !c.settings(i.pool).leavesNodes {
+		c.world.removeNode(i.node)
+	}
+}
+
+// gone takes a node and its instance away.
+func (c *cloud) gone(node string) {
+	w := c.world
+	n := w.nodes.get(node)
+	if n == nil {
+		return
+	}
+	w.ledger.taken[w.machineOf(n)] = true
+	if i := c.of("", n.providerID); i != nil {
+		c.remove(i.name)
+	}
+	w.removeNode(node)
+}
+
+// removeNode deletes a node.
+func (w *world) removeNode(name string) {
 	if w.nodes.get(name) != nil {
 		w.ledger.lost(name)
 		w.nodes.remove(name)
@@ -131,12 +246,32 @@ func (c *cloud) gone(name string) {
 	}
 }
 
-// nodeSeconds is what has been paid so far: each machine from its order to its end, failed ones apart.
+// machineOf is the machine of a node: that of the record with its provider id, else the one that it was made for.
+func (w *world) machineOf(n *nodeObject) string {
+	for _, m := range w.machines.live.items {
+		if m.providerID == n.providerID {
+			return m.name
+		}
+	}
+	return n.machine
+}
+
+// nodeOf is the node of a machine, nil while there is none.
+func (w *world) nodeOf(machine string) *nodeObject {
+	for _, n := range w.nodes.live.items {
+		if n.pool != "" && w.machineOf(n) == machine {
+			return n
+		}
+	}
+	return nil
+}
+
+// nodeSeconds is what has been paid so far: each machine from its launch to its end, failed ones apart.
 func (c *cloud) nodeSeconds() float64 {
 	sum := c.paid
-	for _, m := range c.world.machines.live.items {
-		if m.failure == nil {
-			sum += c.world.now.Sub(m.orderedAt)
+	for _, i := range c.instances.items {
+		if i.failure == nil {
+			sum += c.world.now.Sub(i.createdAt)
 		}
 	}
 	return sum.Seconds()

@@ -23,6 +23,8 @@ type controller struct {
 	busy, again bool
 	// members and clusters have the versions of its own writes that its cache may not have.
 	members, clusters, pods map[string]int64
+	// next is when a node that no machine vouches for is a stranger.
+	next time.Time
 	// recorded is called after each write of a status, nil for nobody.
 	recorded func(*memberObject)
 	// released is called after each release of a pod, nil for nobody.
@@ -53,6 +55,7 @@ func (c *controller) start() {
 	w.clusters.fill(controllerCache)
 	w.pools.fill(controllerCache)
 	w.nodes.fill(controllerCache)
+	w.machines.fill(controllerCache)
 	w.pods.fill(controllerCache)
 	c.alarm.in(staleRetry)
 }
@@ -94,10 +97,11 @@ func (c *controller) pass() {
 		return
 	}
 	w := c.world
+	c.next = time.Time{}
 	observed := c.observe()
 	decisions := plan.Plan(observed, w.now)
 	w.checkPlan(&observed, &decisions)
-	a := &application{controller: c, of: c.life, planned: w.now, next: decisions.Next}
+	a := &application{controller: c, of: c.life, planned: w.now, next: sooner(c.next, decisions.Next)}
 	var givers, takers []*chore
 	for i := range decisions.Members {
 		d := &decisions.Members[i]

@@ -29,7 +29,7 @@ func (e *ensemble) arrive(m *memberObject) {
 	w := e.world
 	m.wants = max(m.wants, 1)
 	m.gated = m.gated || m.topologyKey != ""
-	m.adopted = 1
+	m.adopted, m.arrivedAt = 1, w.now
 	w.clusters.create(&clusterObject{meta: meta{name: m.name}, size: m.wants, generation: 1, applied: m.wants})
 	w.ledger.accepted(m.name, m.wants)
 	w.members.create(m)

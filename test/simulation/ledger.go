@@ -26,6 +26,8 @@ type ledger struct {
 	pending time.Duration
 	// forPods are the pools of which Cluster Autoscaler has ordered nodes for pods that it found by itself.
 	forPods map[string]bool
+	// taken are the machines that the cloud or a person has taken, or is about to, recordedEver those that had a record.
+	taken, recordedEver map[string]bool
 	// counts are how often things happened that a simulation should see.
 	counts map[string]int
 }
@@ -38,7 +40,9 @@ type wished struct {
 func newLedger(w *world) *ledger {
 	return &ledger{
 		world: w, wishes: map[string]map[int32]bool{}, wish: map[string]int32{}, wished: map[string][]wished{},
-		heldSince: map[string]time.Time{}, vanished: map[string]time.Time{}, former: map[string]int32{}, unregistered: map[string]bool{}, complete: map[string]int32{},
+		heldSince: map[string]time.Time{}, vanished: map[string]time.Time{},
+		former: map[string]int32{}, unregistered: map[string]bool{}, complete: map[string]int32{},
+		taken: map[string]bool{}, recordedEver: map[string]bool{},
 		forPods: map[string]bool{}, counts: map[string]int{},
 	}
 }
@@ -84,7 +88,7 @@ func (l *ledger) recorded(m *memberObject) {
 // released notes machines whose release is written.
 func (l *ledger) released(machines []string) {
 	for _, name := range machines {
-		if l.world.nodes.get(name) == nil {
+		if l.world.nodeOf(name) == nil {
 			l.unregistered[name] = true
 		}
 	}
@@ -92,8 +96,8 @@ func (l *ledger) released(machines []string) {
 
 // exposed notes a node that Cluster Autoscaler has taken the taint off, if its release is written.
 func (l *ledger) exposed(n *nodeObject) {
-	if p := l.world.pools.get(n.pool); p != nil && slices.Contains(p.toDelete, n.name) {
-		l.unregistered[n.name] = true
+	if p, machine := l.world.pools.get(n.pool), l.world.machineOf(n); p != nil && slices.Contains(p.toDelete, machine) {
+		l.unregistered[machine] = true
 	}
 }
 

@@ -29,6 +29,8 @@ type memberObject struct {
 
 	// gated is set when its pods are created behind the scheduling gate. It is the MiniCluster that says so.
 	gated bool
+	// arrivedAt is when it was created.
+	arrivedAt time.Time
 
 	// Of the status.
 	size         int32
@@ -38,6 +40,8 @@ type memberObject struct {
 	// domain is topologyDomain.
 	domain  string
 	avoided []v1alpha1.AvoidedNode
+	// departing are the nodes that it was told go.
+	departing []string
 }
 
 // clusterObject is a MiniCluster and its Job.
@@ -62,6 +66,7 @@ type poolObject struct {
 	target, forMembers int32
 	toDelete           []string
 	provisionTimeout   time.Duration
+	paused             bool
 
 	// Of the status.
 	floor                int32
@@ -72,20 +77,33 @@ type poolObject struct {
 	lastFailure          *nodegroup.Failure
 }
 
-// machineObject is what the backend knows of a machine.
+// machineObject is a PoolMachine. It is under a finalizer: one that is deleted stays until the machine loop lets it go.
 type machineObject struct {
 	meta
-	pool       string
-	purpose    v1alpha1.MachinePurpose
-	orderedAt  time.Time
-	registered bool
-	failure    *nodegroup.Failure
-	going      bool
+
+	// Of the spec.
+	pool      string
+	purpose   v1alpha1.MachinePurpose
+	order     v1alpha1.MachineOrder
+	orderedAt time.Time
+	// adopted is the provider id of an instance that was found and not ordered.
+	adopted string
+
+	// Of the status. launching stands for launchingAt, launched and throttled for the condition Launched.
+	providerID, nodeName string
+	launching, launched  bool
+	throttled            string
+	failure              *nodegroup.Failure
+	leavingAt            time.Time
+
+	// going is the deletion timestamp.
+	going time.Time
 }
 
 // nodeObject is a Node.
 type nodeObject struct {
 	meta
+	providerID    string
 	pool          string
 	labels        map[string]string
 	createdAt     time.Time
@@ -95,16 +113,20 @@ type nodeObject struct {
 	// tainted is the taint for deletion, ours is set when it is the one that the provider's annotation tells of, and releasing
 	// is that annotation, which Cluster Autoscaler leaves when it takes the taint off.
 	tainted, ours, releasing bool
-	reserved                 bool
-	heldBy                   string
-	scaleDownDisabled        bool
+	// starting is the taint that a node registers with, until the provider has seen it.
+	starting          bool
+	reserved          bool
+	heldBy            string
+	scaleDownDisabled bool
 
 	// since is when the node last began or ceased to be usable. No API object has it; the promises need it.
 	since time.Time
+	// machine is the one that its instance was made for. The promises need it.
+	machine string
 }
 
 // usable reports whether the scheduler would put a pod on the node that has room for it.
-func (n *nodeObject) usable() bool { return n.ready && !n.cordoned && !n.tainted }
+func (n *nodeObject) usable() bool { return n.ready && !n.cordoned && !n.tainted && !n.starting }
 
 // podObject is a Pod that has not ended, of a member or of another tenant.
 type podObject struct {

@@ -31,11 +31,14 @@ func (c *controller) observe() plan.Observed {
 		}
 	}
 	for _, n := range w.nodes.caches[controllerCache].items {
-		o.Nodes = append(o.Nodes, plan.Node{
-			Name: n.name, Pool: n.pool, Ready: n.ready, Cordoned: n.cordoned, Leaving: n.tainted, Reserved: n.reserved,
+		node := plan.Node{
+			Name: n.name, Pool: n.pool, Ready: n.ready && !n.starting, Cordoned: n.cordoned, Leaving: n.tainted, Reserved: n.reserved,
 			CreatedAt: n.createdAt, Allocatable: offered, Labels: n.labels,
 			Requested: plan.Resources{corev1.ResourceCPU: cpu[n.name], corev1.ResourcePods: count[n.name]},
-		})
+		}
+		if n.pool == "" || c.place(n, &node) {
+			o.Nodes = append(o.Nodes, node)
+		}
 	}
 	for _, m := range w.members.caches[controllerCache].items {
 		value := planMember(m, w.clusters.caches[controllerCache].get(m.name))
@@ -46,7 +49,7 @@ func (c *controller) observe() plan.Observed {
 }
 
 func planPool(p *poolObject) plan.Pool {
-	out := plan.Pool{Name: p.name, MaxSize: p.maxSize, ProvisionTimeout: p.provisionTimeout, Allocatable: offered, Labels: p.labels}
+	out := plan.Pool{Name: p.name, Paused: p.paused, MaxSize: p.maxSize, ProvisionTimeout: p.provisionTimeout, Allocatable: offered, Labels: p.labels}
 	if p.lastFailure != nil && p.lastFailure.Class == v1alpha1.FailureOutOfResources {
 		out.OutOfStock = plan.Stockout{At: p.lastFailure.At, Message: p.lastFailure.Message}
 	}

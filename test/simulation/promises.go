@@ -8,6 +8,7 @@ import (
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/nodegroup"
 )
 
 // overdue is how long after its time something may be done at the latest, by a controller that runs.
@@ -28,6 +29,7 @@ func (w *world) check() {
 	w.checkTimes()
 	w.checkSizes()
 	w.checkPools()
+	w.checkCounted()
 }
 
 // checkHeld: no node is held for two members, and no pool is promised beyond its greatest size.
@@ -180,11 +182,12 @@ func (w *world) slots(m *memberObject, node string, size int32, since time.Time)
 }
 
 // checkTaint: the provider taints no node for release that a pod had come to before it could know, but one whose machine it had
-// given up before it registered: no other pod is to come there.
+// given up before it registered, or that somebody else takes away: no other pod is to come there.
 func (w *world) checkTaint(node string, planned time.Time) {
 	w.ledger.counts["nodes tainted"]++
+	machine := w.machineOf(w.nodes.get(node))
 	for _, p := range w.pods.live.items {
-		w.promise(p.node != node || w.ledger.unregistered[node] || p.boundAt.After(w.since(planned)), "%s is tainted for release and pod %s has been on it since %s", node, p.name, relative(p.boundAt))
+		w.promise(p.node != node || w.ledger.unregistered[machine] || w.ledger.taken[machine] || p.boundAt.After(w.since(planned)), "%s is tainted for release and pod %s has been on it since %s", node, p.name, relative(p.boundAt))
 	}
 }
 
@@ -192,24 +195,59 @@ func (w *world) checkTaint(node string, planned time.Time) {
 // themselves, one write earlier.
 func (w *world) checkRelease(names []string) {
 	looked := w.now.Add(-w.write.most)
-	for _, name := range names {
+	for _, machine := range names {
 		w.ledger.counts["nodes released"]++
-		n := w.nodes.get(name)
+		n := w.nodeOf(machine)
+		if n == nil {
+			continue
+		}
 		for _, p := range w.pods.live.items {
-			w.promise(n == nil || p.node != name || p.boundAt.After(looked), "%s is released and pod %s is on it", name, p.name)
+			w.promise(p.node != n.name || p.boundAt.After(looked), "%s is released and pod %s is on it", n.name, p.name)
 		}
 		for _, m := range w.members.live.items {
-			w.promise(!holds(m, name) || w.ledger.heldSince[name+" "+m.name].After(looked), "%s is released and %s holds it", name, m.name)
+			w.promise(!holds(m, n.name) || w.ledger.heldSince[n.name+" "+m.name].After(looked), "%s is released and %s holds it", n.name, m.name)
 		}
-		w.promise(n == nil || n.reserved, "%s is released, and no member has had it", name)
+		w.promise(n.reserved || n.starting, "%s is released, and no member has had it", n.name)
 	}
 }
 
-// checkDeletion: no machine is deleted under a pod of a member, whoever asked for that.
-func (w *world) checkDeletion(machine string) {
+// checkDeletion: no machine is deleted under a pod of a member, whoever asked for that, but one that the cloud or a person has taken.
+func (w *world) checkDeletion(i *instance) {
 	w.ledger.counts["machines deleted"]++
+	n := w.nodes.get(i.node)
+	if n == nil || w.ledger.taken[w.machineOf(n)] {
+		return
+	}
 	for _, p := range w.pods.live.items {
-		w.promise(p.node != machine || p.member == "" || p.deleting, "%s is deleted under pod %s", machine, p.name)
+		w.promise(p.node != n.name || p.member == "" || p.deleting, "%s is deleted under pod %s", n.name, p.name)
+	}
+}
+
+// checkCounted is what Cluster Autoscaler's life depends on: of each group it counts as many machines as the target says, or the
+// request with which it mends that succeeds and changes something. Otherwise it does nothing any more, for no group.
+func (w *world) checkCounted() {
+	for _, p := range w.pools.live.items {
+		g := w.provider.bare(p, true)
+		instances := g.Instances(w.now)
+		count := counted(w, instances)
+		if count >= g.Target {
+			continue
+		}
+		var failed []string
+		for _, i := range instances {
+			if i.Failure != nil && i.State == nodegroup.InstanceCreating {
+				failed = append(failed, i.ProviderID)
+			}
+		}
+		if len(failed) > 0 {
+			_, target, err := g.DeleteNodes(w.provider.asked(g, failed))
+			w.promise(err == nil && target < g.Target, "%d of %d machines of %s are counted, and DeleteNodes of %v makes the target %d: %v",
+				count, g.Target, p.name, failed, target, err)
+			continue
+		}
+		target, err := g.DecreaseTargetSize(count - g.Target)
+		w.promise(err == nil && target < g.Target, "%d of %d machines of %s are counted, and DecreaseTargetSize makes the target %d: %v",
+			count, g.Target, p.name, target, err)
 	}
 }
 

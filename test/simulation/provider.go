@@ -1,9 +1,11 @@
 package simulation
 
 import (
-	"strings"
+	"cmp"
+	"fmt"
 	"time"
 
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/nodegroup"
 )
 
@@ -23,8 +25,10 @@ type provider struct {
 	timers map[string]*alarm
 	// written has the versions of the NodePools that it has written and that its cache may not have.
 	written map[string]int64
-	// told are the least sizes that it has told Cluster Autoscaler.
-	told map[string]int32
+	// told are the least sizes that it has told Cluster Autoscaler, believed the target sizes.
+	told, believed map[string]int32
+	// answers are the NodePools that it has written for Cluster Autoscaler and that its cache may not have.
+	answers map[string]*poolObject
 }
 
 func newProvider(w *world) *provider {
@@ -35,6 +39,7 @@ func newProvider(w *world) *provider {
 			p.due[w.settings.pools[i].name] = true
 		}
 		p.alarm.in(30 * time.Millisecond)
+		w.loop.alarm.in(20 * time.Millisecond)
 	}
 	w.processes[providerCache] = &p.process
 	return p
@@ -44,13 +49,15 @@ func (p *provider) start() {
 	p.up = true
 	p.life++
 	p.busy, p.due, p.timers = false, map[string]bool{}, map[string]*alarm{}
-	p.written, p.told = map[string]int64{}, map[string]int32{}
+	p.written, p.told, p.believed = map[string]int64{}, map[string]int32{}, map[string]int32{}
+	p.answers = map[string]*poolObject{}
 	w := p.world
 	w.members.fill(providerCache)
 	w.pools.fill(providerCache)
 	w.machines.fill(providerCache)
 	w.nodes.fill(providerCache)
 	w.pods.fill(providerCache)
+	w.loop.start()
 	p.noticed()
 }
 
@@ -59,6 +66,7 @@ func (p *provider) kill() {
 	p.up = false
 	p.life++
 	p.alarm.stop()
+	p.world.loop.kill()
 	for _, t := range p.timers {
 		t.stop()
 	}
@@ -105,7 +113,7 @@ func (p *provider) pass(name string) {
 	decisions := nodegroup.Plan(group, announceTimeout, w.now)
 	p.busy = true
 	a := &release{provider: p, of: p.life, pool: pool, group: group, decisions: &decisions, planned: w.now}
-	a.steps = []func() bool{a.recordStatus, a.mark, a.look, a.setTarget, a.deleteMachines, a.cancelMachines, a.claim}
+	a.steps = []func() bool{a.recordStatus, a.mark, a.look, a.setTarget, a.deleteMachines, a.cancelMachines, a.order}
 	a.proceed()
 }
 
@@ -124,6 +132,7 @@ func (p *provider) finished(name string, whole bool, next time.Time) {
 func (p *provider) group(pool *poolObject) *nodegroup.Group {
 	w := p.world
 	g := groupOf(pool)
+	g.CanBeAtomic = w.cloud.settings(pool.name).atomic
 	pods := map[string]int{}
 	for _, pod := range w.pods.caches[providerCache].items {
 		if pod.node != "" {
@@ -135,11 +144,11 @@ func (p *provider) group(pool *poolObject) *nodegroup.Group {
 			continue
 		}
 		machine := machineOf(m)
-		if n := w.nodes.caches[providerCache].get(m.name); n != nil {
+		if n := w.loop.nodeOf(machine.ProviderID, m.nodeName); n != nil {
 			machine.Node = &nodegroup.Node{
 				Name: n.name, CreatedAt: n.createdAt, Ready: n.ready, NotReadySince: n.notReadySince, Cordoned: n.cordoned,
-				Leaving: n.tainted && !n.ours, Releasing: n.ours, Untainted: n.releasing && !n.ours, Reserved: n.reserved, HeldBy: n.heldBy,
-				Pods: pods[n.name],
+				Leaving: n.tainted && !n.ours, Releasing: n.ours, Untainted: n.releasing && !n.ours, HeldBy: n.heldBy,
+				Reserved: n.reserved || m.purpose == v1alpha1.PurposeReservation, Pods: pods[n.name],
 			}
 		}
 		g.Machines = append(g.Machines, machine)
@@ -158,7 +167,11 @@ func (p *provider) bare(pool *poolObject, live bool) *nodegroup.Group {
 	}
 	for _, m := range items {
 		if m.pool == pool.name {
-			g.Machines = append(g.Machines, machineOf(m))
+			machine := machineOf(m)
+			if live && !machine.Registered {
+				machine.Registered = p.world.loop.nodeOf(machine.ProviderID, m.nodeName) != nil
+			}
+			g.Machines = append(g.Machines, machine)
 		}
 	}
 	g.Reservations = claims(pool.name, p.world.members.caches[providerCache].items)
@@ -176,6 +189,7 @@ func (p *provider) lift(g *nodegroup.Group) {
 func groupOf(p *poolObject) *nodegroup.Group {
 	return &nodegroup.Group{
 		Name: p.name, MinSize: p.minSize, MaxSize: p.maxSize, Target: p.target, ForMembers: p.forMembers, ToDelete: p.toDelete,
+		Paused:           p.paused,
 		ProvisionTimeout: p.provisionTimeout, Floor: p.floor, FloorChangedAt: p.floorChangedAt, AnnouncedFloor: p.announced,
 		Ordered: p.ordered, OrderedFrom: p.orderedFrom, KnownFailed: p.failed, LastFailure: p.lastFailure,
 	}
@@ -183,18 +197,39 @@ func groupOf(p *poolObject) *nodegroup.Group {
 
 const idPrefix = "sim://"
 
+// machineOf is what a record says of its machine. One that was found and not ordered has a node from the beginning.
 func machineOf(m *machineObject) nodegroup.Machine {
 	return nodegroup.Machine{
-		Name: m.name, ProviderID: idPrefix + m.name, Purpose: m.purpose, OrderedAt: m.orderedAt,
-		Registered: m.registered, Failure: m.failure,
+		Name: m.name, NodeName: m.nodeName, ProviderID: cmp.Or(m.providerID, m.adopted), Purpose: m.purpose, Order: m.order, OrderedAt: m.orderedAt,
+		Asked: m.asked(), Throttled: m.throttled, Registered: m.nodeName != "" || m.adopted != "", Failure: m.failure, LeavingAt: m.leavingAt, Going: m.going,
 	}
 }
 
-func idOf(pool string) func(int64) string {
-	return func(n int64) string { return idPrefix + nodegroup.MachineName(pool, n) }
+// recent is a NodePool as the provider answers: from its cache, or what it has written since. Another replica has not written it.
+func (p *provider) recent(pool string) *poolObject {
+	seen := p.world.pools.caches[providerCache].get(pool)
+	if written := p.answers[pool]; written != nil && written.version > seen.version && !p.world.replicas {
+		return written
+	}
+	return seen
 }
 
-func nameOf(providerID string) string { return strings.TrimPrefix(providerID, idPrefix) }
+// asked are the machines that Cluster Autoscaler means by provider ids and placeholders. What is gone is none.
+func (p *provider) asked(group *nodegroup.Group, ids []string) []nodegroup.Asked {
+	var out []nodegroup.Asked
+	for _, id := range ids {
+		if pool, name, is := nodegroup.ParsePlaceholder(id); is && pool == group.Name {
+			out = append(out, nodegroup.Asked{Machine: name, ByPlaceholder: true})
+			continue
+		}
+		for i := range group.Machines {
+			if group.Machines[i].ProviderID == id {
+				out = append(out, nodegroup.Asked{Machine: group.Machines[i].Name})
+			}
+		}
+	}
+	return out
+}
 
 // claims are the reservations of members in a pool.
 func claims(pool string, members []*memberObject) []nodegroup.Reservation {
@@ -202,7 +237,14 @@ func claims(pool string, members []*memberObject) []nodegroup.Reservation {
 	for _, m := range members {
 		for i := range m.reservations {
 			if r := &m.reservations[i]; r.NodePool == pool {
-				out = append(out, nodegroup.Reservation{Member: "default/" + m.name, Nodes: r.Nodes, Occupied: r.Occupied, Held: r.Held})
+				claim := nodegroup.Reservation{
+					Member: "default/" + m.name, Nodes: r.Nodes, Occupied: r.Occupied, Held: r.Held,
+					AllOrNothing: m.takesAll(), Domain: m.domain, Since: m.arrivedAt,
+				}
+				if m.growth != nil {
+					claim.Since, claim.Claim = m.growth.Since.Time, fmt.Sprintf("%s-%d", m.name, m.growth.Since.UnixMicro())
+				}
+				out = append(out, claim)
 			}
 		}
 	}

@@ -22,6 +22,8 @@ type release struct {
 	steps     []func() bool
 	// may has what the API server itself, and not the cache, says may go.
 	may, retire []string
+	// numbers are those of the machines that are ordered.
+	numbers []int64
 }
 
 // proceed makes the next step that has something to do; each takes the time of a write.
@@ -58,7 +60,8 @@ func (a *release) take(step func() bool) {
 // idle reports whether the pass has nothing left to write.
 func (a *release) idle() bool {
 	d := a.decisions
-	return a.statusStays() && len(d.Marks)+len(d.Release)+len(d.Retire)+len(d.Gone)+len(d.Delete)+len(d.Cancel)+len(d.Order) == 0 && d.GiveUp == 0
+	return a.statusStays() && len(d.Marks)+len(d.Release)+len(d.Retire)+len(d.Lost)+len(d.Leave)+len(d.Gone)+len(d.Delete) == 0 &&
+		len(d.Cancel)+len(d.Abandon)+len(d.Order) == 0 && d.GiveUp == 0
 }
 
 func (a *release) statusStays() bool {
@@ -76,17 +79,26 @@ func (a *release) write(edit func(*poolObject)) bool {
 	return true
 }
 
+// recordStatus writes the status, and with it the claim of the names of machines that are about to be ordered.
 func (a *release) recordStatus() bool {
-	if a.statusStays() {
+	d, w := a.decisions, a.world
+	if count := nodegroup.Count(d.Order); count > 0 {
+		if !a.seesAll() {
+			return false
+		}
+		a.numbers = a.group.NextNumbers(count)
+	} else if a.statusStays() {
 		return true
 	}
-	d, w := a.decisions, a.world
 	before := a.pool.floor
 	if !a.write(func(p *poolObject) {
 		if p.floor != d.Floor {
 			p.floor, p.floorChangedAt = d.Floor, w.now
 		}
 		p.orderedFrom, p.failed = d.OrderedFrom, d.Failed
+		if n := len(a.numbers); n > 0 {
+			p.orderedFrom, p.ordered = a.numbers[0], a.numbers[n-1]+1
+		}
 		if d.LastFailure != nil {
 			p.lastFailure = d.LastFailure
 		}
@@ -143,24 +155,36 @@ func (a *release) look() bool {
 	return true
 }
 
+// mayGo is Observer.StillReleasable: what is unknown is not free.
 func (a *release) mayGo(name string) bool {
-	w := a.world
-	for _, m := range w.members.live.items {
-		if holds(m, name) {
+	w, m := a.world, a.machine(name)
+	switch {
+	case m == nil, m.Node == nil && (m.Registered || m.NodeName != ""):
+		return false
+	case m.Node == nil:
+		return w.loop.nodeOf(m.ProviderID, m.NodeName) == nil
+	}
+	for _, other := range w.members.live.items {
+		if holds(other, m.Node.Name) {
 			return false
 		}
 	}
-	n := w.nodes.get(name)
-	if n == nil {
-		return true
+	n := w.nodes.get(m.Node.Name)
+	return n != nil && n.providerID == m.ProviderID && n.ours && w.podsOn(n.name) == 0
+}
+
+// machine is a machine as the pass was planned with.
+func (a *release) machine(name string) *nodegroup.Machine {
+	at := slices.IndexFunc(a.group.Machines, func(m nodegroup.Machine) bool { return m.Name == name })
+	if at < 0 {
+		return nil
 	}
-	registered := slices.ContainsFunc(a.group.Machines, func(m nodegroup.Machine) bool { return m.Name == name && m.Node != nil })
-	return registered && n.ours && w.podsOn(name) == 0
+	return &a.group.Machines[at]
 }
 
 func (a *release) setTarget() bool {
 	d := a.decisions
-	if len(a.may)+len(a.retire)+len(d.Gone) == 0 && d.Raise == 0 && d.GiveUp == 0 {
+	if len(a.may)+len(a.retire)+len(d.Lost)+len(d.Leave)+len(d.Gone) == 0 && d.Raise == 0 && d.GiveUp == 0 {
 		return true
 	}
 	if (d.GiveUp > 0 || d.LookForGone) && !a.seesAll() {
@@ -169,87 +193,122 @@ func (a *release) setTarget() bool {
 	before := a.pool.target
 	if !a.write(func(p *poolObject) {
 		p.toDelete = filter(p.toDelete, func(name string) bool { return !slices.Contains(d.Gone, name) })
-		p.toDelete = slices.Concat(p.toDelete, a.may, a.retire)
+		p.toDelete = slices.Concat(p.toDelete, a.may, a.retire, d.Lost, d.Leave)
 		if d.Raise > p.target {
 			p.target, p.forMembers = d.Raise, d.RaisedForMembers
 		}
-		p.target -= int32(len(a.may)) + d.GiveUp
+		p.target -= int32(len(a.may)+len(d.Lost)) + d.GiveUp
 		p.forMembers = min(p.forMembers, p.target)
 	}) {
 		return false
 	}
-	if len(a.may) > 0 {
-		a.world.tell("provider", "%s: target %d -> %d, released %s", a.pool.name, before, a.pool.target, strings.Join(a.may, ", "))
-	} else if before != a.pool.target {
-		a.world.tell("provider", "%s: target %d -> %d, orders that nobody wants any more", a.pool.name, before, a.pool.target)
-	}
+	a.tellOfTarget(before)
 	a.world.ledger.released(a.may)
 	a.world.checkRelease(a.may)
 	return true
 }
 
+// tellOfTarget tells why the target, or what it counts, is another one, in the words of package pool.
+func (a *release) tellOfTarget(before int32) {
+	d, w, name := a.decisions, a.world, a.pool.name
+	if len(a.may) > 0 {
+		w.tell("provider", "%s: target %d -> %d: released %s", name, before, a.pool.target, nodegroup.Listed(a.may))
+	}
+	if len(d.Lost) > 0 {
+		w.ledger.counts["machines lost"] += len(d.Lost)
+		w.tell("provider", "%s: target %d -> %d: %s are no more", name, before, a.pool.target, nodegroup.Listed(d.Lost))
+	}
+	if len(d.Leave) > 0 {
+		w.ledger.counts["machines left"] += len(d.Leave)
+		w.tell("provider", "%s: %s are on their way out and replaced: the target stays %d", name, nodegroup.Listed(d.Leave), a.pool.target)
+	}
+	if d.GiveUp > 0 {
+		w.tell("provider", "%s: target %d -> %d: %d machines were to be ordered that nobody wants any more, or that maxSize %d does not allow",
+			name, before, a.pool.target, d.GiveUp, a.pool.maxSize)
+	}
+}
+
+// deleteMachines deletes the records of what is to go. The machine loop looks at each node once more.
 func (a *release) deleteMachines() bool {
 	w := a.world
 	for _, name := range a.decisions.Delete {
-		seen := w.machines.caches[providerCache].get(name)
-		if m := w.machines.get(name); m != nil && m.failure != nil && (seen == nil || (seen.failure == nil && !seen.registered)) {
+		seen := a.machine(name)
+		if m := w.machines.get(name); m != nil && m.failure != nil && seen.Failure == nil && !seen.Registered {
 			// It has failed since, which has to be recorded before it goes.
 			return false
 		}
 	}
-	whole := true
 	for _, name := range a.decisions.Delete {
-		if !a.asSeen(name) {
-			// It is looked at again.
-			whole = false
+		w.deleteRecord(name)
+	}
+	return true
+}
+
+// deleteRecord deletes a record, which stays until its machine is gone.
+func (w *world) deleteRecord(name string) {
+	if m := w.machines.get(name); m != nil && m.going.IsZero() {
+		w.machines.update(name, func(m *machineObject) { m.going = w.now })
+	}
+}
+
+// cancelMachines deletes records of machines that have not registered, and of orders that have launched nothing, if they are as
+// they were seen.
+func (a *release) cancelMachines() bool {
+	w, d := a.world, a.decisions
+	if len(d.Abandon) > 0 && !a.seesAll() {
+		return false
+	}
+	for i, name := range slices.Concat(d.Cancel, d.Abandon) {
+		m, seen := w.machines.get(name), w.machines.caches[providerCache].get(name)
+		if m == nil || seen == nil || m.version != seen.version {
 			continue
 		}
-		w.cloud.remove(name)
+		if i < len(d.Cancel) {
+			w.tell("provider", "%s: cancelled %s, which had not registered: the target is %d", a.pool.name, name, a.pool.target)
+		} else {
+			w.ledger.counts["machines abandoned"]++
+			w.tell("provider", "%s: took back %s, whose order lacks records", a.pool.name, name)
+			w.promise(!m.asked(), "%s is abandoned, and the cloud may have been asked for it", name)
+		}
+		w.deleteRecord(name)
 	}
-	return whole
+	return true
 }
 
-// asSeen reports whether a machine has not registered since the pass was planned, and no pod is on its node that Cluster
-// Autoscaler has not dealt with.
-func (a *release) asSeen(name string) bool {
-	at := slices.IndexFunc(a.group.Machines, func(m nodegroup.Machine) bool { return m.Name == name })
-	seen, now := &a.group.Machines[at], a.world.machines.get(name)
-	if seen.Node == nil && !seen.Registered {
-		return now == nil || !now.registered
-	}
-	return seen.Node == nil || seen.Node.Leaving || a.world.podsOn(name) == 0
-}
-
-func (a *release) cancelMachines() bool {
-	for _, name := range a.decisions.Cancel {
-		if m := a.world.machines.get(name); m != nil && !m.registered {
-			a.world.tell("provider", "%s: cancelled, the target is %d", name, a.pool.target)
-			a.world.machines.remove(name)
+// order makes a record of each machine that is ordered, one write after the other.
+func (a *release) order() bool {
+	w, numbers := a.world, a.numbers
+	at := w.now
+	for i := range a.decisions.Order {
+		order := &a.decisions.Order[i]
+		of := numbers[:order.Count]
+		numbers = numbers[order.Count:]
+		if order.Atomic {
+			w.ledger.counts["orders for all or none"]++
+		}
+		for _, n := range of {
+			a.steps = append(a.steps, func() bool {
+				a.record(&machineObject{
+					meta: meta{name: nodegroup.MachineName(a.pool.name, n)}, pool: a.pool.name, purpose: order.Purpose,
+					order: order.Record(of), orderedAt: at,
+				})
+				return true
+			})
 		}
 	}
 	return true
 }
 
-// claim records names before machines of those names are ordered.
-func (a *release) claim() bool {
-	d := a.decisions
-	if len(d.Order) == 0 {
-		return true
-	}
-	if !a.seesAll() {
-		return false
-	}
-	numbers := a.group.NextNumbers(len(d.Order))
-	if !a.write(func(p *poolObject) { p.orderedFrom, p.ordered = numbers[0], numbers[len(numbers)-1]+1 }) {
-		return false
-	}
-	for i, purpose := range d.Order {
-		a.steps = append(a.steps, func() bool {
-			a.world.cloud.order(a.pool.name, nodegroup.MachineName(a.pool.name, numbers[i]), purpose)
-			return true
-		})
-	}
-	return true
+// record makes one record.
+func (a *release) record(m *machineObject) {
+	w := a.world
+	w.promise(!w.ledger.recordedEver[m.name], "machine %s is ordered a second time", m.name)
+	w.ledger.recordedEver[m.name] = true
+	// Nobody but Cluster Autoscaler releases what is not for members, and it takes its time.
+	w.promise(m.purpose == v1alpha1.PurposeReservation || w.ledger.forPods[m.pool] || w.pools.get(m.pool).minSize > 0,
+		"machine %s is ordered for pods of which Cluster Autoscaler has found none", m.name)
+	w.machines.create(m)
+	w.tell("provider", "%s: ordered", m.name)
 }
 
 // seesAll reports whether every machine that there is was planned with.

@@ -60,6 +60,7 @@ func (w *world) restless() string {
 		func() (why string) { reserved, why = w.restlessMembers(); return why },
 		func() string { return w.restlessPools(reserved) },
 		w.restlessNodes,
+		w.restlessCloud,
 	} {
 		if why := check(); why != "" {
 			return why
@@ -124,7 +125,7 @@ func (w *world) restlessMember(m *memberObject, c *clusterObject, reserved map[s
 	case short && isReserved && (!w.cloud.perfect || w.allFull(m) || (c.size == m.wants && !w.couldHave(m))):
 		// It waits for nodes that the cloud has not, or that pods which nobody had room for have taken.
 		return ""
-	case w.misplaced(m):
+	case w.misplaced(m), w.lingersOn(m):
 		return ""
 	case short && isReserved:
 		return fmt.Sprintf("%s has size %d, %d pods on nodes, wants %d, and says it has what it needs: %s", m.name, c.size, running, m.wants, told(m.reservations))
@@ -226,7 +227,7 @@ func (w *world) allFull(m *memberObject) bool {
 func (w *world) full(pool string) bool {
 	p := w.pools.get(pool)
 	for _, m := range w.machines.live.items {
-		n := w.nodes.get(m.name)
+		n := w.nodeOf(m.name)
 		if m.pool == pool && (n == nil || (!n.ready && w.now.Sub(n.createdAt) < p.provisionTimeout)) {
 			return false
 		}
@@ -284,10 +285,11 @@ func (w *world) restlessPools(reserved map[string]int32) string {
 	for _, p := range w.pools.live.items {
 		machines := int32(0)
 		for _, m := range w.machines.live.items {
-			if m.pool == p.name {
+			if m.pool == p.name && m.adopted == "" {
 				machines++
 			}
 		}
+		machines = max(machines, min(p.target, w.recordsOf(p.name)))
 		least := max(p.minSize, p.floor)
 		switch {
 		case trying && !w.cloud.perfect:
@@ -326,13 +328,13 @@ func (w *world) restlessNodes() string {
 		case n.pool == "" && (n.reserved || n.tainted || n.heldBy != ""):
 			return fmt.Sprintf("%s is of no pool and was touched", n.name)
 		case n.pool == "":
-		case n.tainted && w.cloud.perfect && !w.lingers(n.name):
+		case n.tainted && w.cloud.perfect && !w.lingers(w.machineOf(n)):
 			return fmt.Sprintf("%s is tainted for deletion", n.name)
 		case n.releasing && !n.ours:
 			return fmt.Sprintf("%s says that it was tainted for release, and the taint is gone", n.name)
 		case n.heldBy != holder[n.name]:
 			return fmt.Sprintf("%s says that %q holds it, and %q does", n.name, n.heldBy, holder[n.name])
-		case holder[n.name] != "" && !n.usable() && !w.lingers(n.name):
+		case holder[n.name] != "" && !n.usable() && !w.lingers(w.machineOf(n)):
 			return fmt.Sprintf("%s is held for %s and of no use", n.name, holder[n.name])
 		}
 	}
@@ -365,5 +367,6 @@ func (w *world) inUseToDelete(p *poolObject) int32 {
 
 // lingers reports whether a machine is one of those.
 func (w *world) lingers(machine string) bool {
-	return w.ledger.unregistered[machine] && w.podsOn(machine) > 0
+	n := w.nodeOf(machine)
+	return n != nil && (w.ledger.unregistered[machine] || w.ledger.taken[machine]) && w.podsOn(n.name) > 0
 }

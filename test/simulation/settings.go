@@ -25,6 +25,8 @@ type settings struct {
 	ignoresMembers bool
 	// lossy lets requests be lost, late or delivered twice.
 	lossy bool
+	// replicas lets another replica of the provider answer Cluster Autoscaler, which does not know what this one has just written.
+	replicas bool
 	// patchFirst is the world without a controller: a request patches the MiniCluster at once.
 	patchFirst bool
 	// telling keeps the story. A world of which nobody wants to hear does without.
@@ -46,6 +48,8 @@ type poolSettings struct {
 	// zones are where its machines are. The template of a pool with one zone says so; of one with several each machine says
 	// where it is when it registers.
 	zones []string
+	// roles are what its machines play, see roles.go.
+	roles
 }
 
 // autoscalerSettings are the flags of Cluster Autoscaler.
@@ -126,5 +130,6 @@ func stormy(seed uint64) settings {
 		p.zones = [][]string{nil, {"eu-1a"}, {"eu-1a"}, {"eu-1b"}, {"eu-1b"}, {"eu-1a", "eu-1b"}}[draw.IntN(6)]
 		s.pools = append(s.pools, p)
 	}
+	castRoles(&s, draw)
 	return s
 }

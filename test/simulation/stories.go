@@ -154,6 +154,20 @@ var tales = []tale{{
 	},
 	lasts: 4 * time.Minute,
 }, {
+	name: "spot", about: "The cloud announces that it takes a machine away. Its replacement is ordered before it is gone, and its pod goes there.",
+	happens: func(w *world) {
+		w.ensemble.arrive(user("lammps", 3, 8, "hpc-a"))
+		w.after(2*time.Minute, func() { w.cloud.notice(w.nodes.get("hpc-a-1"), 2*time.Minute) })
+	},
+	lasts: 6 * time.Minute,
+}, {
+	name: "nodedeleted", about: "Somebody deletes the node of a machine that a member uses. The machine is of no use without it: it is ended, and another one comes.",
+	happens: func(w *world) {
+		w.ensemble.arrive(user("lammps", 3, 8, "hpc-a"))
+		w.after(2*time.Minute, func() { w.deleteNode(w.nodes.get("hpc-a-1")) })
+	},
+	lasts: 4 * time.Minute,
+}, {
 	name: "restart", about: "The controller is killed after it has recorded the nodes as held and before it has written the size. The next one goes on from there.",
 	happens: func(w *world) {
 		w.ensemble.arrive(user("lammps", 1, 8, "hpc-a"))

@@ -38,7 +38,7 @@ func simulate(seed uint64, telling bool) *world {
 
 // happen lets one thing happen that no part of ours decides.
 func (w *world) happen() {
-	switch w.rand.IntN(17) {
+	switch w.rand.IntN(20) {
 	case 0:
 		w.arriveSomehow()
 	case 1, 2, 3:
@@ -95,6 +95,8 @@ func (w *world) happen() {
 				w.ensemble.edit(m.name, m.minSize+w.rand.Int32N(m.maxSize-m.minSize+1))
 			}
 		}
+	case 17, 18, 19:
+		w.mishap()
 	}
 }
 
@@ -229,6 +231,9 @@ func (w *world) calmDown() {
 	w.startController()
 	w.startProvider()
 	w.startAutoscaler()
+	for _, p := range w.pools.live.items {
+		w.pause(p.name, false)
+	}
 	for _, n := range w.nodes.live.items {
 		if n.cordoned {
 			w.cordon(n.name, false)

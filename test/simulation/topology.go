@@ -16,32 +16,20 @@ func (p *poolSettings) labels() map[string]string {
 	return map[string]string{zoneKey: p.zones[0]}
 }
 
-// labels are those of a node that registers. A cloud that is perfect has the machine where it is wanted.
-func (c *cloud) labels(pool string) map[string]string {
-	s := c.settings(pool)
+// labels are those of a node that registers. A cloud that is perfect has the machine where it was wanted.
+func (c *cloud) labels(i *instance) map[string]string {
+	s := c.settings(i.pool)
 	if len(s.zones) == 0 {
 		return nil
 	}
 	zone := s.zones[0]
 	if len(s.zones) > 1 {
 		zone = s.zones[c.world.rand.IntN(len(s.zones))]
-		if wanted := c.wanted(pool); c.perfect && wanted != "" {
-			zone = wanted
+		if c.perfect && i.domain != "" {
+			zone = i.domain[len(zoneKey+"="):]
 		}
 	}
 	return map[string]string{zoneKey: zone}
-}
-
-// wanted is the zone in which some member waits for nodes of a pool.
-func (c *cloud) wanted(pool string) string {
-	for _, m := range c.world.members.live.items {
-		for i := range m.reservations {
-			if r := &m.reservations[i]; r.NodePool == pool && len(r.Held) < int(r.Nodes) && m.domain != "" {
-				return m.domain[len(zoneKey+"="):]
-			}
-		}
-	}
-	return ""
 }
 
 // zoned reports whether the nodes of all these pools say in which zone they are.

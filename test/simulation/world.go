@@ -27,6 +27,7 @@ type world struct {
 	processes  [watchers]*process
 	controller *controller
 	provider   *provider
+	loop       *machineLoop
 	autoscaler *autoscaler
 	cloud      *cloud
 	jobs       *jobs
@@ -53,11 +54,11 @@ func newWorld(s settings) *world {
 	w.machines.world, w.nodes.world, w.pods.world = w, w, w
 	both := [watchers]bool{controllerCache: true, providerCache: true}
 	w.members.watchedBy, w.pools.watchedBy, w.nodes.watchedBy, w.pods.watchedBy = both, both, both, both
+	w.machines.watchedBy = both
 	w.clusters.watchedBy[controllerCache] = true
-	w.machines.watchedBy[providerCache] = true
 
 	w.ledger = newLedger(w)
-	w.cloud = newCloud(w)
+	w.cloud, w.loop = newCloud(w), newMachineLoop(w)
 	w.jobs, w.scheduler = newJobs(w), newScheduler(w)
 	w.controller, w.provider, w.autoscaler = newController(w), newProvider(w), newAutoscaler(w)
 	w.ensemble = newEnsemble(w)
@@ -76,7 +77,12 @@ func newWorld(s settings) *world {
 // run lets everything happen that is due until a time after the beginning. It ends early when a promise is broken.
 func (w *world) run(until time.Duration) {
 	end := noon.Add(until)
+	before, still := w.now, 0
 	for w.step(end) {
+		if still++; !w.now.Equal(before) {
+			before, still = w.now, 0
+		}
+		w.promise(still < 10000, "something happens again and again, and no time passes")
 		w.check()
 		if len(w.broken) > 0 {
 			return
