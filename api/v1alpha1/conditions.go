@@ -146,7 +146,7 @@ const (
 	ReasonProvisioning = "Provisioning"
 	// ReasonReleasing: machines are on their way out.
 	ReasonReleasing = "Releasing"
-	// ReasonMachineFailed: a machine failed, or the backend refused an order or a deletion.
+	// ReasonMachineFailed: a machine failed, a record of one could not be created or deleted, or the cloud has not answered an order.
 	ReasonMachineFailed = "MachineFailed"
 	// ReasonMachineVanished: a machine is gone that nobody asked to delete.
 	ReasonMachineVanished = "MachineVanished"

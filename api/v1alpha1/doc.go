@@ -1,7 +1,8 @@
 // Package v1alpha1 holds the objects through which the provider, the controller and their users meet:
-// NodePool, EnsembleMember and KwokMachine in the group autoscaling.flux-framework.org.
+// NodePool, PoolMachine and EnsembleMember in the group autoscaling.flux-framework.org, and KwokInstance, which only the simulated
+// cloud knows.
 //
-// The two processes never call each other. What one has to tell the other stands in these objects, so
+// Provider and controller never call each other. What one has to tell the other is in these objects, so
 // either may be killed at any moment and goes on from what is written here.
 //
 // +kubebuilder:object:generate=true

@@ -19,10 +19,10 @@ import (
 // +kubebuilder:subresource:status
 // +kubebuilder:subresource:scale:specpath=.spec.replicas,statuspath=.status.replicas,selectorpath=.status.selector
 // +kubebuilder:resource:scope=Cluster,shortName=enp,categories=ensemble-autoscaler
-// +kubebuilder:printcolumn:name="MIN",type=integer,JSONPath=`.spec.minSize`,description="Least number of machines"
-// +kubebuilder:printcolumn:name="MAX",type=integer,JSONPath=`.spec.maxSize`,description="Greatest number of machines"
+// +kubebuilder:printcolumn:name="MIN",type=integer,JSONPath=`.spec.minSize`,description="Minimum number of machines"
+// +kubebuilder:printcolumn:name="MAX",type=integer,JSONPath=`.spec.maxSize`,description="Maximum number of machines"
 // +kubebuilder:printcolumn:name="TARGET",type=integer,JSONPath=`.spec.replicas`,description="Target size, set by Cluster Autoscaler"
-// +kubebuilder:printcolumn:name="FLOOR",type=integer,JSONPath=`.status.floor`,description="Least size that the reservations call for"
+// +kubebuilder:printcolumn:name="FLOOR",type=integer,JSONPath=`.status.floor`,description="Number of machines that the reservations call for"
 // +kubebuilder:printcolumn:name="READY",type=integer,JSONPath=`.status.ready`,description="Nodes that are Ready"
 // +kubebuilder:printcolumn:name="RESERVED",type=integer,JSONPath=`.status.reserved`,description="Nodes reserved by ensemble members"
 // +kubebuilder:printcolumn:name="STATE",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].message`,description="What the pool is doing"
@@ -45,12 +45,12 @@ type NodePool struct {
 // +kubebuilder:validation:XValidation:rule="self.minSize <= self.maxSize",messageExpression="'minSize (%d) must not exceed maxSize (%d)'.format([self.minSize, self.maxSize])",fieldPath=".minSize"
 // +kubebuilder:validation:XValidation:rule="self.replicas <= self.maxSize || (oldSelf.hasValue() && self.replicas <= oldSelf.value().replicas)",messageExpression="'replicas (%d) must not be raised above maxSize (%d)'.format([self.replicas, self.maxSize])",fieldPath=".replicas",optionalOldSelf=true
 type NodePoolSpec struct {
-	// MinSize is the least number of machines, reservations or not. Set by the user.
+	// MinSize is the minimum number of machines, reservations or not. Set by the user.
 	// +kubebuilder:default=0
 	// +kubebuilder:validation:Minimum=0
 	MinSize int32 `json:"minSize"`
 
-	// MaxSize is the greatest number of machines. Set by the user.
+	// MaxSize is the maximum number of machines. A machine that leaves and its replacement may be above it together. Set by the user.
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=100000
 	MaxSize int32 `json:"maxSize"`
@@ -110,7 +110,7 @@ type NodePoolSpec struct {
 	// +optional
 	Paused bool `json:"paused,omitempty"`
 
-	// Machines says where the machines come from: exactly one backend. Set by the user.
+	// Machines says where the machines come from: exactly one launcher. Set by the user; an edit concerns machines ordered after it.
 	Machines MachinesSpec `json:"machines"`
 }
 
@@ -175,17 +175,17 @@ type NodeTemplate struct {
 //
 // +kubebuilder:validation:XValidation:rule="has(self.kwok)",message="machines must name exactly one backend: kwok"
 type MachinesSpec struct {
-	// Kwok makes simulated machines: Node objects that the kwok controller keeps Ready.
+	// Kwok makes simulated machines: Node objects that the kwok controller keeps Ready, of a cloud that behaves as is said here.
 	// +optional
 	Kwok *KwokMachines `json:"kwok,omitempty"`
 }
 
 // KwokMachines configures simulated machines, and how they fail. What becomes of a machine is drawn when it is
-// ordered, from seed and its name, so that the same pool has the same luck again.
+// launched, from seed and its name, so that the same pool has the same luck again.
 //
 // +kubebuilder:validation:XValidation:rule="self.failurePercent + self.neverReadyPercent + (has(self.crashPercent) ? self.crashPercent : 0) + (has(self.spotPercent) ? self.spotPercent : 0) <= 100",message="failurePercent, neverReadyPercent, crashPercent and spotPercent must not exceed 100 together",fieldPath=".failurePercent"
 type KwokMachines struct {
-	// BootDelay is the time from the order of a machine until its node registers.
+	// BootDelay is the time from the launch of a machine until its node registers.
 	// +kubebuilder:default="0s"
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=32
@@ -222,7 +222,7 @@ type KwokMachines struct {
 	// +optional
 	Seed int64 `json:"seed,omitempty"`
 
-	// NodeNames says how nodes are called.
+	// NodeNames says what nodes are called: after their machines, or by names of their own.
 	// +kubebuilder:default=Machine
 	NodeNames KwokNodeNames `json:"nodeNames,omitempty"`
 
@@ -250,7 +250,7 @@ type KwokMachines struct {
 	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+([.][0-9]+)?(ns|us|ms|s|m|h))+$')",messageExpression="'callDelay (%s) must be a duration that is not negative, for example 500ms or 30s'.format([self])"
 	CallDelay *metav1.Duration `json:"callDelay,omitempty"`
 
-	// ListingLag is how far a listing of the cloud is behind: instances younger than that are not in it.
+	// ListingLag is how far a listing of the cloud is behind: instances that are younger are not in it.
 	// +optional
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=32
@@ -317,13 +317,13 @@ type KwokMachines struct {
 	OrphanPercent int32 `json:"orphanPercent,omitempty"`
 }
 
-// KwokNodeNames says how the nodes of simulated machines are called.
+// KwokNodeNames says what the nodes of simulated machines are called.
 //
 // +kubebuilder:validation:Enum=Machine;Own
 type KwokNodeNames string
 
 const (
-	// KwokNodeNamesMachine calls a node as its machine.
+	// KwokNodeNamesMachine gives a node the name of its machine.
 	KwokNodeNamesMachine KwokNodeNames = "Machine"
 	// KwokNodeNamesOwn gives a node a name of its own, as most clouds do.
 	KwokNodeNamesOwn KwokNodeNames = "Own"
@@ -385,15 +385,15 @@ type NodePoolStatus struct {
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
 	// Floor is the number of machines that the reservations call for at the moment. Cluster Autoscaler is
-	// told max(spec.minSize, floor) as the least size of the group. It never exceeds spec.maxSize.
+	// told max(spec.minSize, floor) as the minimum size of the group. It never exceeds spec.maxSize.
 	Floor int32 `json:"floor"`
 
 	// FloorChangedAt is when floor last changed.
 	// +optional
 	FloorChangedAt *metav1.MicroTime `json:"floorChangedAt,omitempty"`
 
-	// AnnouncedFloor is the least size that Cluster Autoscaler was last told. A node is released only
-	// when the target stays at or above it, because Cluster Autoscaler, which asks for the least size once a
+	// AnnouncedFloor is the minimum size that Cluster Autoscaler was last told. A node is released only
+	// when the target stays at or above it, because Cluster Autoscaler, which asks for the minimum size once a
 	// loop and for the target size at its end, would order a new machine otherwise.
 	// +optional
 	AnnouncedFloor int32 `json:"announcedFloor,omitempty"`
@@ -408,12 +408,12 @@ type NodePoolStatus struct {
 	Ready int32 `json:"ready"`
 
 	// MachinesOrdered is a number that no machine has had, nor any above it. The next one is named
-	// <pool>-<machinesOrdered>, so that no name is used twice. It is raised before the order is made.
+	// <pool>-<machinesOrdered>, so that no name is used twice. It is raised before the records are created.
 	// +optional
 	MachinesOrdered int64 `json:"machinesOrdered,omitempty"`
 
-	// OrderedFrom is the first number whose order may be under way: of those up to machinesOrdered, machines may exist
-	// that not everybody sees yet. At rest it is machinesOrdered.
+	// OrderedFrom is the first number whose record may be on its way: of those below machinesOrdered, records may exist
+	// that are not in every cache yet. At rest it is machinesOrdered.
 	// +optional
 	OrderedFrom int64 `json:"orderedFrom,omitempty"`
 

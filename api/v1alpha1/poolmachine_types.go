@@ -62,7 +62,7 @@ type PoolMachineSpec struct {
 type MachineOrder struct {
 	// ID says for which claim the order is: the UID of the EnsembleMember and the time at which its growth began, in
 	// microseconds since 1970; "floor" for what the floor calls for beyond claims, "autoscaler" for what Cluster Autoscaler,
-	// or a person, asks for beyond the floor.
+	// or a person, asks for beyond the floor, "adopted" for a machine that was found and not ordered.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=80
 	ID string `json:"id"`
@@ -118,8 +118,8 @@ type PoolMachineStatus struct {
 	// +optional
 	Domain string `json:"domain,omitempty"`
 
-	// LaunchingAt is when the cloud was first asked for the machine. It is written before that where the cloud does not know
-	// the machine by its name, so that a restart knows that there may be one.
+	// LaunchingAt is written before the cloud is first asked for the machine, where the cloud does not know the machine by its
+	// name, so that a restart knows that there may be one. Unset for other clouds.
 	// +optional
 	LaunchingAt *metav1.MicroTime `json:"launchingAt,omitempty"`
 
@@ -132,7 +132,7 @@ type PoolMachineStatus struct {
 	LeavingAt *metav1.MicroTime `json:"leavingAt,omitempty"`
 
 	// Conditions: Launched (the machine exists and is paid for), Registered (its node exists), and Ready (its node is Ready),
-	// whose reason says how far the machine is.
+	// whose reason says how far the machine is. None are written in the first five seconds of an order that is not answered.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

@@ -37,7 +37,9 @@ func documents(t *testing.T, name string) []*unstructured.Unstructured {
 }
 
 func TestExamplesAreAccepted(t *testing.T) {
-	for _, name := range []string{"nodepools.yaml", "minicluster.yaml", "ensemble-hello-world.yaml", "ensemble-grow-shrink.yaml"} {
+	for _, name := range []string{
+		"nodepools.yaml", "nodepool-strange-cloud.yaml", "minicluster.yaml", "ensemble-hello-world.yaml", "ensemble-grow-shrink.yaml",
+	} {
 		for _, object := range documents(t, name) {
 			t.Run(object.GetKind()+" "+object.GetName(), func(t *testing.T) {
 				err := server.client.Create(t.Context(), object, client.DryRunAll, client.FieldValidation("Strict"))
