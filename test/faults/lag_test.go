@@ -247,10 +247,10 @@ func TestLagNoSecondNode(t *testing.T) {
 	provider := start(t, name, settings{network: network})
 	defer provider.Stop()
 	inprocess.Until(t, func(ctx context.Context) (string, error) {
-		var known v1alpha1.PoolMachine
+		var known v1alpha1.KwokInstance
 		err := provider.GetClient().Get(ctx, client.ObjectKey{Name: machine}, &known)
 		if apierrors.IsNotFound(err) {
-			return "the provider does not know the machine yet", nil
+			return "what lets machines boot does not know the machine yet", nil
 		}
 		return "", err
 	})
