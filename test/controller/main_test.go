@@ -200,8 +200,28 @@ func (x *scene) provide(ctx context.Context, s *seen) error {
 		if err := cluster.Client.Create(ctx, node); err != nil && !apierrors.IsAlreadyExists(err) {
 			return err
 		}
+		if err := x.vouch(ctx, node.Name); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// vouch makes the record of a machine whose node that is, as the provider has one for each.
+func (x *scene) vouch(ctx context.Context, node string) error {
+	machine := &v1alpha1.PoolMachine{
+		ObjectMeta: metav1.ObjectMeta{Name: node, Labels: map[string]string{v1alpha1.LabelNodePool: x.key.Name}},
+		Spec: v1alpha1.PoolMachineSpec{
+			NodePool: x.key.Name, Purpose: v1alpha1.PurposeReservation, Order: v1alpha1.MachineOrder{ID: "floor", Size: 1},
+			OrderedAt: metav1.NowMicro(), TemplateHash: "0", Template: v1alpha1.NodeTemplate{Capacity: capacity()},
+			Machines: v1alpha1.MachinesSpec{Kwok: &v1alpha1.KwokMachines{}},
+		},
+	}
+	if err := cluster.Client.Create(ctx, machine); err != nil {
+		return client.IgnoreAlreadyExists(err)
+	}
+	machine.Status.NodeName = node
+	return cluster.Client.Status().Update(ctx, machine)
 }
 
 func (x *scene) operate(ctx context.Context, s *seen) error {
