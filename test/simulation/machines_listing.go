@@ -88,8 +88,10 @@ func (l *machineLoop) sweep() {
 			continue
 		}
 		if n := w.nodeWithID(i.providerID); n != nil {
+			// One after the other: each has to see the record of the one before.
 			l.takeIn(i, n)
-			continue
+			l.later(time.Second, l.sweep)
+			return
 		}
 		w.ledger.counts["orphans ended"]++
 		w.cloud.terminate(i.machine, i.providerID)
@@ -118,7 +120,16 @@ func (w *world) nodeWithID(id string) *nodeObject {
 func (l *machineLoop) takeIn(i *instance, n *nodeObject) {
 	w := l.world
 	number := w.pools.get(i.pool).ordered
-	w.pools.update(i.pool, func(p *poolObject) { p.ordered = number + 1 })
+	w.pools.update(i.pool, func(p *poolObject) {
+		p.ordered = number + 1
+		// What the target does not count nobody takes away, once Cluster Autoscaler has brought it down to the least size.
+		if live := w.liveRecords(p); live+1 > p.target && p.target < p.maxSize {
+			p.target++
+			w.ledger.forPods[i.pool] = true
+		} else if live+1 > p.target {
+			w.ledger.beyond[i.pool] = true
+		}
+	})
 	l.later(w.draw(w.settings.write), func() {
 		name := nodegroup.MachineName(i.pool, number)
 		w.promise(w.machines.get(name) == nil && !w.ledger.recordedEver[name], "machine %s is adopted by a name that another had", name)

@@ -28,6 +28,9 @@ type release struct {
 
 // proceed makes the next step that has something to do; each takes the time of a write.
 func (a *release) proceed() {
+	if a.life != a.of {
+		return
+	}
 	if len(a.steps) == 0 {
 		a.finished(a.pool.name, true, a.decisions.Next)
 		return
@@ -309,6 +312,9 @@ func (a *release) record(m *machineObject) {
 		"machine %s is ordered for pods of which Cluster Autoscaler has found none", m.name)
 	w.machines.create(m)
 	w.tell("provider", "%s: ordered", m.name)
+	if w.lossy && !w.quiet && w.chance(3) {
+		w.killProvider()
+	}
 }
 
 // seesAll reports whether every machine that there is was planned with.

@@ -112,6 +112,9 @@ func (w *world) restlessMember(m *memberObject, c *clusterObject, reserved map[s
 			return fmt.Sprintf("pod %s is on %s, which nobody holds", p.name, p.node)
 		}
 	}
+	if slices.ContainsFunc(m.pools, w.strewn) {
+		return ""
+	}
 	if g := m.growth; g != nil && w.cloud.perfect && !w.allFull(m) && (g.Deadline != nil || g.RetryAfter != nil) {
 		return fmt.Sprintf("%s has until %s, and asks again at %s", m.name, relativeTo(g.Deadline), relativeTo(g.RetryAfter))
 	}
@@ -285,14 +288,13 @@ func (w *world) restlessPools(reserved map[string]int32) string {
 	for _, p := range w.pools.live.items {
 		machines := int32(0)
 		for _, m := range w.machines.live.items {
-			if m.pool == p.name && m.adopted == "" {
+			if m.pool == p.name {
 				machines++
 			}
 		}
-		machines = max(machines, min(p.target, w.recordsOf(p.name)))
 		least := max(p.minSize, p.floor)
 		switch {
-		case trying && !w.cloud.perfect:
+		case trying && !w.cloud.perfect, w.strewn(p.name):
 			// Attempts that fail leave their traces for a while.
 		case p.floor == p.maxSize && w.dead(p.name) > 0:
 			// Nodes that never became Ready, or that are in another zone than was wanted, fill the pool up, and the floor, which counts them, keeps them there.
@@ -302,6 +304,7 @@ func (w *world) restlessPools(reserved map[string]int32) string {
 			return fmt.Sprintf("the target of %s is %d, its least size %d", p.name, p.target, least)
 		case p.target < least:
 			return fmt.Sprintf("the target of %s is %d, its least size %d", p.name, p.target, least)
+		case machines > p.target && w.ledger.beyond[p.name]:
 		case machines != p.target+w.inUseToDelete(p):
 			return fmt.Sprintf("%s has %d machines, and its target is %d", p.name, machines, p.target)
 		case len(p.toDelete) > int(w.inUseToDelete(p)):

@@ -27,12 +27,11 @@ func (w *world) restlessCloud() string {
 	return ""
 }
 
-// recordsOf counts the records of a pool. Machines that were found and not ordered may be more than the target counts: nobody takes
-// them away, neither the provider where Cluster Autoscaler decides, nor that below its least size.
-func (w *world) recordsOf(pool string) int32 {
+// liveRecords counts the records of a pool that are not to go.
+func (w *world) liveRecords(p *poolObject) int32 {
 	count := int32(0)
 	for _, m := range w.machines.live.items {
-		if m.pool == pool {
+		if m.pool == p.name && !slices.Contains(p.toDelete, m.name) {
 			count++
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -33,12 +34,30 @@ func TestSimulation(t *testing.T) {
 			failed, strings.Join(w.broken, "\n"), failed, strings.Join(w.story, "\n"), w.state())
 	}
 	t.Logf("%d worlds: %s", *seeds, tally(counts))
-	for _, what := range []string{"growths", "shrinks", "nodes held", "nodes released", "nodes lost", "domains kept", "pods released", "kills", "answers", "passes"} {
+	for _, what := range everyWorld {
 		if counts[what] < *seeds {
 			t.Errorf("only %d %s in %d worlds: the simulation does not exercise the planner", counts[what], what, *seeds)
 		}
 	}
+	for _, what := range someWorlds {
+		if counts[what] < *seeds/100 {
+			t.Errorf("only %d %s in %d worlds: the simulation does not exercise what clouds do", counts[what], what, *seeds)
+		}
+	}
 }
+
+var (
+	// everyWorld has what happens at least once in a world, on average.
+	everyWorld = []string{
+		"growths", "shrinks", "nodes held", "nodes released", "nodes lost", "domains kept", "pods released", "kills", "answers", "passes",
+	}
+	// someWorlds has what only some roles of a cloud bring about.
+	someWorlds = []string{
+		"machines lost", "machines left", "machines abandoned", "machines crashed", "machines vanished", "spot notices", "nodes deleted",
+		"records deleted", "records lost", "pools paused", "orphans ended", "orphans adopted", "orders throttled", "orders repeated",
+		"orders for all or none", "orders refused as a whole", "replies lost", "failures forgotten",
+	}
+)
 
 // simulateMany runs worlds on all cores. It returns what happened how often, and the least seed that broke a promise.
 func simulateMany(count uint64) (counts map[string]int, failed uint64) {
@@ -75,7 +94,11 @@ func simulateMany(count uint64) (counts map[string]int, failed uint64) {
 
 func tally(counts map[string]int) string {
 	var out []string
-	for _, what := range []string{"passes", "growths", "shrinks", "nodes held", "nodes tainted", "nodes released", "nodes lost", "domains kept", "gangs moved", "pods released", "gangs released", "pods refused", "pods made anew", "sizes edited", "wishes given up", "kills", "answers"} {
+	for _, what := range slices.Concat([]string{
+		"passes", "growths", "shrinks", "nodes held", "nodes tainted", "nodes released", "nodes lost", "domains kept", "gangs moved",
+		"pods released", "gangs released", "pods refused", "pods made anew", "sizes edited", "wishes given up", "kills", "answers",
+		"strangers", "sizes fixed",
+	}, someWorlds) {
 		out = append(out, fmt.Sprintf("%d %s", counts[what], what))
 	}
 	return strings.Join(out, ", ")

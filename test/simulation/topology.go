@@ -1,6 +1,7 @@
 package simulation
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 )
@@ -16,7 +17,7 @@ func (p *poolSettings) labels() map[string]string {
 	return map[string]string{zoneKey: p.zones[0]}
 }
 
-// labels are those of a node that registers. A cloud that is perfect has the machine where it was wanted.
+// labels are those of a node that registers. A cloud that is perfect has the machine where it was wanted, or where it should be.
 func (c *cloud) labels(i *instance) map[string]string {
 	s := c.settings(i.pool)
 	if len(s.zones) == 0 {
@@ -25,11 +26,23 @@ func (c *cloud) labels(i *instance) map[string]string {
 	zone := s.zones[0]
 	if len(s.zones) > 1 {
 		zone = s.zones[c.world.rand.IntN(len(s.zones))]
-		if c.perfect && i.domain != "" {
-			zone = i.domain[len(zoneKey+"="):]
+		if wanted := cmp.Or(i.domain, c.wanted(i.pool)); c.perfect && wanted != "" {
+			zone = wanted[len(zoneKey+"="):]
 		}
 	}
 	return map[string]string{zoneKey: zone}
+}
+
+// wanted is where some member waits for nodes of a pool, empty for nowhere.
+func (c *cloud) wanted(pool string) string {
+	for _, m := range c.world.members.live.items {
+		for i := range m.reservations {
+			if r := &m.reservations[i]; r.NodePool == pool && len(r.Held) < int(r.Nodes) && m.domain != "" {
+				return m.domain
+			}
+		}
+	}
+	return ""
 }
 
 // zoned reports whether the nodes of all these pools say in which zone they are.
@@ -91,4 +104,18 @@ func (w *world) together(m *memberObject) [][]string {
 func (w *world) scattered(n *nodeObject) bool {
 	p := w.pools.get(n.pool)
 	return len(w.cloud.settings(n.pool).zones) > 1 && p.floor == p.maxSize && !w.heldByAny(n.name) && w.podsOn(n.name) == 0
+}
+
+// strewn reports whether a pool that spans zones has an idle node in another one than a member waits for. A growth that fails there
+// gives its nodes back and is granted them again before any is released, and that may go on for long.
+func (w *world) strewn(pool string) bool {
+	if len(w.cloud.settings(pool).zones) < 2 {
+		return false
+	}
+	return slices.ContainsFunc(w.members.live.items, func(m *memberObject) bool {
+		return m.topologyKey != "" && m.growth != nil && m.domain != "" && slices.Contains(m.pools, pool) &&
+			slices.ContainsFunc(w.nodes.live.items, func(n *nodeObject) bool {
+				return n.pool == pool && zoneKey+"="+n.labels[zoneKey] != m.domain && w.podsOn(n.name) == 0
+			})
+	})
 }
