@@ -154,6 +154,8 @@ const (
 	ReasonMachineLeaves = "MachineLeaves"
 	// ReasonDeletionHangs: a machine was told to go long ago and is still there, and is paid for.
 	ReasonDeletionHangs = "DeletionHangs"
+	// ReasonNoAnswer: the cloud has not answered an order, which is repeated.
+	ReasonNoAnswer = "NoAnswer"
 	// ReasonOrphan: the cloud has a machine that no record tells of.
 	ReasonOrphan = "Orphan"
 	// ReasonStrangeNode: a node says that it is one of the pool, and no machine of the pool is that node.

@@ -71,8 +71,8 @@ func (r *Reconciler) end(ctx context.Context, m *v1alpha1.PoolMachine, seen *see
 	if again := state.asked.Add(r.Waits.EndAgain); !state.asked.IsZero() && now.Before(again) && (seen.instance != nil || !seen.listed.After(state.asked)) {
 		return ctrl.Result{RequeueAfter: again.Sub(now)}, nil
 	}
-	launcher, err := r.Launchers.For(&m.Spec.Machines)
-	if err != nil {
+	launcher, unknown := r.Launchers.For(&m.Spec.Machines)
+	if unknown != nil {
 		return ctrl.Result{RequeueAfter: retryMost}, nil // The alarm tells.
 	}
 	r.calls.begin(m.Spec.NodePool, pending{
@@ -265,7 +265,7 @@ func (r *Reconciler) alarm(ctx context.Context, m *v1alpha1.PoolMachine, e *endi
 	if why == "" {
 		why = "the cloud was told to end it and still has it"
 	}
-	r.tell(ctx, m, corev1.EventTypeWarning, v1alpha1.ReasonDeletionHangs, "machine %s was told to go %s ago and is still there, and paid for: %s",
+	r.warn(ctx, m, v1alpha1.ReasonDeletionHangs, "machine %s was told to go %s ago and is still there, and paid for: %s",
 		m.Name, since.Round(time.Second), why)
 }
 

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -105,7 +104,7 @@ func (l launching) open(records []*v1alpha1.PoolMachine) (open []*v1alpha1.PoolM
 		asked = asked || of.Asked || (answered && known.final())
 		switch {
 		case m.Spec.Order.ID == AdoptedOrder, l.written.Behind(m):
-		case m.Status.Failure != nil, of.ProviderID != "", isTrue(&m.Status, v1alpha1.ConditionLaunched), answered && known.final():
+		case m.Status.Failure != nil, of.ProviderID != "", isLaunched(&m.Status), answered && known.final():
 		case m.DeletionTimestamp != nil && m.Status.LaunchingAt == nil:
 			// Nobody has asked for it, or by its name alone: it need not be learnt what came of that.
 			going++
@@ -198,7 +197,7 @@ func (l launching) refused(ctx context.Context, key string, m *v1alpha1.PoolMach
 	l.refusals[key] = refusal{times: before.times + 1, until: now.Add(wait)}
 	l.mu.Unlock()
 	if before.times == 0 && throttled == nil && ctx.Err() == nil {
-		l.tell(ctx, m, corev1.EventTypeWarning, v1alpha1.ReasonMachineFailed, "no answer to an order of %d machines, which is repeated: %v", m.Spec.Order.Size, err)
+		l.warn(ctx, m, v1alpha1.ReasonNoAnswer, "no answer to an order of %d machines, which is repeated: %v", m.Spec.Order.Size, err)
 		return
 	}
 	l.Log.V(1).Info("No answer to an order", "nodePool", m.Spec.NodePool, "order", key, "times", before.times+1, "why", err.Error())

@@ -222,8 +222,7 @@ func (r *Reconciler) list(ctx context.Context, pool string, configs map[launch.L
 		instances, err := launcher.List(ctx, &launch.Pool{Cluster: r.Cluster, Name: pool, Machines: machines})
 		if err != nil {
 			// What was listed before stands. A cloud that cannot be asked has lost nothing.
-			var throttled *launch.ThrottledError
-			if !errors.As(err, &throttled) {
+			if _, throttled := errors.AsType[*launch.ThrottledError](err); !throttled {
 				log.FromContext(ctx).Info("Cannot list the instances of a pool", "nodePool", pool, "why", err.Error())
 			}
 			return
@@ -242,7 +241,7 @@ func (r *Reconciler) list(ctx context.Context, pool string, configs map[launch.L
 	}
 	var launched []string
 	for _, m := range records {
-		if isTrue(&m.Status, v1alpha1.ConditionLaunched) && m.Status.Failure == nil {
+		if isLaunched(&m.Status) && m.Status.Failure == nil {
 			launched = append(launched, m.Name)
 		}
 	}

@@ -53,6 +53,9 @@ func (s *sweep) all(ctx context.Context) error {
 	s.swept = true
 	for i := range pools.Items {
 		pool := &pools.Items[i]
+		if pool.Spec.Paused {
+			continue // Nothing of it is ended, nor taken in.
+		}
 		s.calls.begin(pool.Name, pending{key: "sweep/" + pool.Name, done: func() {}, do: func(ctx context.Context) {
 			if err := s.one(ctx, pool, onlyTell); err != nil {
 				s.Log.Info("Cannot sweep a pool", "nodePool", pool.Name, "why", err.Error())
@@ -170,7 +173,8 @@ func (s *sweep) takeIn(ctx context.Context, pool *v1alpha1.NodePool, instance *l
 			Annotations: map[string]string{v1alpha1.AnnotationAdopted: instance.ProviderID},
 		},
 		Spec: v1alpha1.PoolMachineSpec{
-			NodePool: pool.Name, Purpose: purpose, OrderedAt: metav1.NewMicroTime(instance.CreatedAt), TemplateHash: hash,
+			// As of now: by the time of its making it would be late, and cancelled before its node is recorded.
+			NodePool: pool.Name, Purpose: purpose, OrderedAt: metav1.NewMicroTime(s.Clock.Now()), TemplateHash: hash,
 			Order:    v1alpha1.MachineOrder{ID: AdoptedOrder, Size: 1, First: number, Last: number},
 			Template: fresh.Spec.Template, Machines: fresh.Spec.Machines,
 		},

@@ -29,7 +29,7 @@ import (
 )
 
 const (
-	// workers is how many machines are looked at at a time. They wait for the API server alone.
+	// workers is how many machines are looked at side by side. They wait for the API server alone.
 	workers = 16
 	// staleRetry is how long a look that found the cache behind waits if no event comes first.
 	staleRetry = 100 * time.Millisecond
@@ -53,7 +53,7 @@ type Waits struct {
 }
 
 // withDefaults fills in what is not set.
-func (w Waits) withDefaults() Waits {
+func (w *Waits) withDefaults() {
 	for _, wait := range []struct {
 		value *time.Duration
 		is    time.Duration
@@ -65,7 +65,6 @@ func (w Waits) withDefaults() Waits {
 			*wait.value = wait.is
 		}
 	}
-	return w
 }
 
 // Shortest is the shortest of them.
@@ -108,7 +107,7 @@ const queueLength = 4096
 
 // SetupWithManager starts the loops with a manager.
 func (r *Reconciler) SetupWithManager(mgr manager.Manager) error {
-	r.Waits = r.Waits.withDefaults()
+	r.Waits.withDefaults()
 	r.calls = newCalls(r.Waits.Call)
 	r.machines, r.pools, r.orders = make(chan event.GenericEvent, queueLength), make(chan event.GenericEvent, queueLength), make(chan event.GenericEvent, queueLength)
 	r.outcomes, r.endings, r.refusals = map[string]outcome{}, map[string]*ending{}, map[string]refusal{}
@@ -203,6 +202,8 @@ type seen struct {
 	nodeGone bool
 	// lag is how far listings may be behind.
 	lag time.Duration
+	// why is what is in the way of its end, empty for nothing that is known.
+	why string
 }
 
 func (r *Reconciler) observe(ctx context.Context, m *v1alpha1.PoolMachine) (*seen, error) {
@@ -216,6 +217,9 @@ func (r *Reconciler) observe(ctx context.Context, m *v1alpha1.PoolMachine) (*see
 	r.mu.Lock()
 	if o, is := r.outcomes[m.Name]; is {
 		out.outcome = &o
+	}
+	if e := r.endings[m.Name]; e != nil {
+		out.why = e.why
 	}
 	r.mu.Unlock()
 	if id := m.Annotations[v1alpha1.AnnotationAdopted]; id != "" && m.Status.ProviderID == "" {
@@ -284,26 +288,26 @@ func (r *Reconciler) tellOf(ctx context.Context, m *v1alpha1.PoolMachine, status
 	case status.Failure != nil && m.Status.Failure == nil:
 		logger.Info("Machine failed", "code", status.Failure.Code, "why", status.Failure.Message)
 		if m.Status.NodeName != "" {
-			r.tell(ctx, m, corev1.EventTypeWarning, v1alpha1.ReasonMachineVanished, "machine %s is no more: %s: %s", m.Name, status.Failure.Code, status.Failure.Message)
+			r.warn(ctx, m, v1alpha1.ReasonMachineVanished, "machine %s is no more: %s: %s", m.Name, status.Failure.Code, status.Failure.Message)
 		}
 	case status.NodeName != "" && m.Status.NodeName == "":
 		logger.Info("Machine registered its node", "node", status.NodeName, "afterSeconds", r.Clock.Since(m.Spec.OrderedAt.Time).Seconds())
 	}
 	if status.LeavingAt != nil && m.Status.LeavingAt == nil {
-		r.tell(ctx, m, corev1.EventTypeWarning, v1alpha1.ReasonMachineLeaves, "the cloud takes machine %s, node %s, away at %s; its replacement is ordered first",
+		r.warn(ctx, m, v1alpha1.ReasonMachineLeaves, "the cloud takes machine %s, node %s, away at %s; its replacement is ordered first",
 			m.Name, status.NodeName, status.LeavingAt.UTC().Format(time.RFC3339))
 	}
 }
 
-// tell makes an event about the pool of a machine.
-func (r *Reconciler) tell(ctx context.Context, m *v1alpha1.PoolMachine, kind, reason, format string, args ...any) {
+// warn makes an event about the pool of a machine.
+func (r *Reconciler) warn(ctx context.Context, m *v1alpha1.PoolMachine, reason, format string, args ...any) {
 	message := fmt.Sprintf(format, args...)
 	log.FromContext(ctx).Info(message, "nodePool", m.Spec.NodePool, "reason", reason)
 	var pool v1alpha1.NodePool
 	if err := r.Client.Get(ctx, client.ObjectKey{Name: m.Spec.NodePool}, &pool); err != nil {
 		return // There is nobody to tell.
 	}
-	r.Events.Eventf(&pool, m, kind, reason, reason, "%s", message)
+	r.Events.Eventf(&pool, m, corev1.EventTypeWarning, reason, reason, "%s", message)
 }
 
 // settle forgets the outcome of a machine that is written.

@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -17,6 +18,8 @@ import (
 const (
 	// CodeNodeDeleted is a machine whose node somebody else has deleted.
 	CodeNodeDeleted = "NodeDeleted"
+	// CodeTakenAway is a machine that the cloud has taken away, as it had announced.
+	CodeTakenAway = "TakenAway"
 	// CodeVanished is a machine that its cloud does not list any more.
 	CodeVanished = "Vanished"
 )
@@ -66,7 +69,11 @@ func next(m *v1alpha1.PoolMachine, seen *seen, consistency time.Duration, now ti
 			status.Failure = failed(m, v1alpha1.FailureOther, CodeVanished, now, "the cloud has not listed the machine for "+now.Sub(since).Round(time.Second).String())
 		}
 	}
-	if seen.nodeGone && status.Failure == nil {
+	switch {
+	case !seen.nodeGone || status.Failure != nil:
+	case status.LeavingAt != nil:
+		status.Failure = failed(m, v1alpha1.FailureOther, CodeTakenAway, now, "the cloud has taken the machine away, as it had announced")
+	default:
 		status.Failure = failed(m, v1alpha1.FailureOther, CodeNodeDeleted, now,
 			fmt.Sprintf("node %s was deleted, and not by the provider; the machine is ended", m.Status.NodeName))
 	}
@@ -128,7 +135,7 @@ func takeInstance(m *v1alpha1.PoolMachine, status *v1alpha1.PoolMachineStatus, s
 // absence is since when a machine that was launched is in no listing, where that means anything: while its node is Ready the
 // machine is there, whatever the cloud lists.
 func absence(status *v1alpha1.PoolMachineStatus, seen *seen) time.Time {
-	if (status.ProviderID == "" && !isTrue(status, v1alpha1.ConditionLaunched)) || ready(seen.node) {
+	if (status.ProviderID == "" && !isLaunched(status)) || ready(seen.node) {
 		return time.Time{}
 	}
 	return seen.absentSince
@@ -167,7 +174,7 @@ func setConditions(m *v1alpha1.PoolMachine, status *v1alpha1.PoolMachineStatus, 
 	}
 	switch {
 	case m.DeletionTimestamp != nil:
-		set(v1alpha1.ConditionReady, false, state{v1alpha1.ReasonMachineGoing, "it was told to go"})
+		set(v1alpha1.ConditionReady, false, state{v1alpha1.ReasonMachineGoing, cmp.Or(seen.why, "it was told to go")})
 	case !registered:
 		set(v1alpha1.ConditionReady, false, before)
 	case status.LeavingAt != nil:
@@ -202,7 +209,7 @@ func launchState(status *v1alpha1.PoolMachineStatus, seen *seen) (launched bool,
 func onlyRegistration(before, after *v1alpha1.PoolMachineStatus) bool {
 	same := after.DeepCopy()
 	same.NodeName, same.Conditions, same.ProviderID = before.NodeName, before.Conditions, before.ProviderID
-	return equality.Semantic.DeepEqual(before, same) && isTrue(before, v1alpha1.ConditionLaunched)
+	return equality.Semantic.DeepEqual(before, same) && isLaunched(before)
 }
 
 func ready(node *corev1.Node) bool {
@@ -217,6 +224,6 @@ func ready(node *corev1.Node) bool {
 	return false
 }
 
-func isTrue(status *v1alpha1.PoolMachineStatus, kind string) bool {
-	return meta.IsStatusConditionTrue(status.Conditions, kind)
+func isLaunched(status *v1alpha1.PoolMachineStatus) bool {
+	return meta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionLaunched)
 }

@@ -212,13 +212,13 @@ func (r *Reconciler) mark(ctx context.Context, pool *v1alpha1.NodePool, _ *nodeg
 			r.tell(ctx, pool, corev1.EventTypeNormal, "ReleasingNodes", "%s are tainted so that no pod comes any more: %s", nodegroup.Listed(releasing), why)
 		}
 	}()
-	marked := make([]bool, len(d.Marks))
+	tainted := make([]bool, len(d.Marks))
 	failures := atOnce(len(d.Marks), func(i int) (err error) {
-		marked[i], err = r.markNode(ctx, &d.Marks[i])
+		tainted[i], err = r.markNode(ctx, &d.Marks[i])
 		return err
 	})
 	for i := range d.Marks {
-		if mark := &d.Marks[i]; mark.Releasing && marked[i] {
+		if mark := &d.Marks[i]; tainted[i] {
 			releasing, why = append(releasing, mark.Node), mark.Why
 		}
 	}
@@ -248,7 +248,7 @@ func firstOf(failures []error) error {
 	return nil
 }
 
-// markNode makes a node say what it is to say, and reports whether it had to be changed.
+// markNode makes a node say what it is to say, and reports whether it was tainted for that.
 func (r *Reconciler) markNode(ctx context.Context, mark *nodegroup.Mark) (bool, error) {
 	node, err := r.Observer.Store.NodeNamed(mark.Node)
 	if err != nil || node == nil || r.nodes.Behind(node) {
@@ -274,7 +274,7 @@ func (r *Reconciler) markNode(ctx context.Context, mark *nodegroup.Mark) (bool, 
 	}
 	r.nodes.Wrote(written)
 	log.FromContext(ctx).Info("Marked node", "node", mark.Node, "heldBy", mark.HeldBy, "releasing", mark.Releasing, "why", mark.Why)
-	return true, nil
+	return mark.Releasing && !record.Releasing(node), nil
 }
 
 // markObject changes a node so that it says what the mark says.
@@ -399,7 +399,7 @@ func (r *Reconciler) tellOfTarget(ctx context.Context, pool *v1alpha1.NodePool, 
 	}{
 		{len(retire), "Retired", "deleting %s, which the target of %d does not count or which are replaced", []any{nodegroup.Listed(retire), spec.Replicas}},
 		{len(d.Lost), "Lost", "target %d -> %d: %s are no more", []any{before, spec.Replicas, nodegroup.Listed(d.Lost)}},
-		{len(d.Leave), "Leaving", "%s are on their way out and replaced: the target stays %d", []any{nodegroup.Listed(d.Leave), spec.Replicas}},
+		{len(d.Leave), "Leaving", "%s are on their way out; the target of %d does not count them", []any{nodegroup.Listed(d.Leave), spec.Replicas}},
 		{
 			int(d.GiveUp), "GaveUpOrders", "target %d -> %d: %d machines were to be ordered that nobody wants any more, or that maxSize %d does not allow",
 			[]any{before, spec.Replicas, d.GiveUp, spec.MaxSize},

@@ -33,7 +33,7 @@ const restFactor = 9
 // staleRetry is how long a pass that found the cache behind waits if no event comes first.
 const staleRetry = 100 * time.Millisecond
 
-// poolsAtOnce is how many pools are looked at at a time. Each waits for the API server most of its time.
+// poolsAtOnce is how many pools are looked at side by side. Each waits for the API server most of its time.
 const poolsAtOnce = 8
 
 const (

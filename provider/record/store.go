@@ -61,7 +61,7 @@ func New(ctx context.Context, mgr manager.Manager) (*Store, error) {
 func Indexers() (machines, nodes toolscache.Indexers) {
 	return toolscache.Indexers{
 			indexPool:       by(func(m *v1alpha1.PoolMachine) string { return m.Spec.NodePool }),
-			indexProviderID: by(func(m *v1alpha1.PoolMachine) string { return m.Status.ProviderID }),
+			indexProviderID: by(providerID),
 			indexOrder:      by(OrderKey),
 			indexNodeName:   by(func(m *v1alpha1.PoolMachine) string { return m.Status.NodeName }),
 		}, toolscache.Indexers{
@@ -115,6 +115,15 @@ func lookUp[T any](indexer toolscache.Indexer, index, value string) ([]T, error)
 		}
 	}
 	return out, nil
+}
+
+// providerID is that of a machine. Of one that was found, and not ordered, it is known before its status is written: from the
+// first moment its node is its own, so that nobody takes it for a machine that has not come.
+func providerID(m *v1alpha1.PoolMachine) string {
+	if id := m.Status.ProviderID; id != "" {
+		return id
+	}
+	return m.Annotations[v1alpha1.AnnotationAdopted]
 }
 
 // OrderKey tells the orders of a pool apart.
@@ -187,7 +196,8 @@ func (s *Store) List(ctx context.Context, pool string, freshness Freshness) ([]n
 }
 
 // Find is the machine that Cluster Autoscaler means by a provider id or by a placeholder, with the name of its pool, from
-// memory. Where the machine is nil and the pool is not empty, it was one of the pool and is gone. One that is none of ours has neither. Of one that is on order and has no record yet the placeholder is understood
+// memory. Where the machine is nil and the pool is not empty, it was one of the pool and is gone. One that is none of ours has neither.
+// Of one that is on order and has no record yet the placeholder is understood
 // by nodegroup.ParsePlaceholder.
 func (s *Store) Find(id string) (machine *nodegroup.Machine, pool string, err error) {
 	if _, name, is := nodegroup.ParsePlaceholder(id); is {
@@ -248,13 +258,13 @@ func Of(m *v1alpha1.PoolMachine) nodegroup.Machine {
 	out := nodegroup.Machine{
 		Name:         m.Name,
 		NodeName:     m.Status.NodeName,
-		ProviderID:   m.Status.ProviderID,
+		ProviderID:   providerID(m),
 		Order:        m.Spec.Order,
 		Purpose:      m.Spec.Purpose,
 		OrderedAt:    m.Spec.OrderedAt.Time,
 		TemplateHash: m.Spec.TemplateHash,
 		Registered:   m.Status.NodeName != "",
-		Asked:        m.Status.LaunchingAt != nil || m.Status.ProviderID != "" || m.Status.Failure != nil,
+		Asked:        m.Status.LaunchingAt != nil || providerID(m) != "" || m.Status.Failure != nil,
 	}
 	if f := m.Status.Failure; f != nil {
 		out.Failure = &nodegroup.Failure{At: f.Time.Time, Class: f.Class, Code: f.Code, Message: f.Message}

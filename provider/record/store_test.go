@@ -75,9 +75,11 @@ func TestNodeOf(t *testing.T) {
 // TestFind: a machine is found by its placeholder and by its provider id for all its life, and nothing else is.
 func TestFind(t *testing.T) {
 	t.Parallel()
-	s := storeOf(t, recordOf("p-0", "", ""), recordOf("p-1", "c://1", "n"))
+	adopted := recordOf("p-3", "", "")
+	adopted.Annotations = map[string]string{v1alpha1.AnnotationAdopted: "c://3"}
+	s := storeOf(t, recordOf("p-0", "", ""), recordOf("p-1", "c://1", "n"), adopted)
 	for id, want := range map[string]string{
-		"ensemble://p/p-0": "p-0", "ensemble://p/p-1": "p-1", "c://1": "p-1",
+		"ensemble://p/p-0": "p-0", "ensemble://p/p-1": "p-1", "c://1": "p-1", "c://3": "p-3",
 		"ensemble://p/p-2": "", "ensemble://p/other": "", "c://2": "", "n": "",
 	} {
 		m, pool, err := s.Find(id)
