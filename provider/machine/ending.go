@@ -51,6 +51,9 @@ func (r *Reconciler) end(ctx context.Context, m *v1alpha1.PoolMachine, seen *see
 	state := *e
 	r.mu.Unlock()
 	if state.gone || foreign(m) {
+		if r.finished.Lately(string(m.UID)) {
+			return ctrl.Result{}, nil // The cache has yet to see that the record is gone.
+		}
 		return ctrl.Result{}, r.finish(ctx, m, seen)
 	}
 	r.alarm(ctx, m, &state)
@@ -229,7 +232,7 @@ func (r *Reconciler) finish(ctx context.Context, m *v1alpha1.PoolMachine, seen *
 		}
 		return fmt.Errorf("let the record of machine %s go: %w", m.Name, err)
 	}
-	r.written.Wrote(updated)
+	r.finished.Note(string(m.UID))
 	log.FromContext(ctx).Info("Machine is gone", "nodePool", m.Spec.NodePool, "node", name)
 	return nil
 }

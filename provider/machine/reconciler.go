@@ -91,6 +91,7 @@ type Reconciler struct {
 	nodes     freshNodes
 	written   record.Written
 	adopted   record.Written
+	finished  record.Asked
 	machines  chan event.GenericEvent
 	pools     chan event.GenericEvent
 	orders    chan event.GenericEvent

@@ -26,7 +26,7 @@ const (
 
 // registersWithin is how long after its creation a node that is not Ready yet is written down, so that this and its being
 // Ready are mostly one write. Nobody waits for that: a node that is not Ready is of no use.
-const registersWithin = 2 * time.Second
+const registersWithin = 10 * time.Second
 
 // orderedIsTold is how long after its order the status of a machine says that the cloud has not answered: most answer at once.
 const orderedIsTold = 5 * time.Second

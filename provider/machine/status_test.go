@@ -113,9 +113,9 @@ func TestNextOnTheWayUp(t *testing.T) {
 		},
 		{
 			name: "registered a moment ago and not Ready: it is held back", machine: machineOf(launched),
-			seen: seen{node: nodeOf(500*time.Millisecond, corev1.ConditionFalse)}, want: saysNotReady, due: 1500 * time.Millisecond,
+			seen: seen{node: nodeOf(500*time.Millisecond, corev1.ConditionFalse)}, want: saysNotReady, due: 9500 * time.Millisecond,
 		},
-		{name: "registered and not Ready for a while", machine: machineOf(launched), seen: seen{node: nodeOf(3*time.Second, corev1.ConditionFalse)}, want: saysNotReady},
+		{name: "registered and not Ready for a while", machine: machineOf(launched), seen: seen{node: nodeOf(12*time.Second, corev1.ConditionFalse)}, want: saysNotReady},
 		{name: "registered and Ready at once", machine: machineOf(launched), seen: seen{node: nodeOf(0, corev1.ConditionTrue)}, want: saysUp},
 		{name: "registered before the answer", machine: machineOf(), seen: seen{node: nodeOf(0, corev1.ConditionTrue)}, want: saysUp},
 		{name: "Ready", machine: machineOf(registered), seen: seen{node: nodeOf(time.Hour, corev1.ConditionTrue)}, want: saysUp},

@@ -40,6 +40,9 @@ func (r *Reconciler) apply(ctx context.Context, pool *v1alpha1.NodePool, group *
 	if unclaimed != nil {
 		return later, unclaimed
 	}
+	if tidy := r.tidies(pool, d); !tidy.IsZero() {
+		later = earlier(later, tidy)
+	}
 	for _, step := range []func(context.Context, *v1alpha1.NodePool, *nodegroup.Group, *nodegroup.Decisions) error{
 		r.mark, r.setTarget, r.deleteMachines, r.cancelMachines,
 	} {
@@ -51,6 +54,22 @@ func (r *Reconciler) apply(ctx context.Context, pool *v1alpha1.NodePool, group *
 		return later, err
 	}
 	return later, r.finish(ctx, pool, group, d)
+}
+
+// tidies leaves names of machines that are gone where they are when nothing else is to be written and something was a moment ago: then
+// more follows, mostly. It is when they are to be taken away at the latest, zero for now.
+func (r *Reconciler) tidies(pool *v1alpha1.NodePool, d *nodegroup.Decisions) time.Time {
+	if len(d.Gone) == 0 || pool.DeletionTimestamp != nil || len(d.Release)+len(d.Retire)+len(d.Lost)+len(d.Leave) > 0 || d.Raise > 0 || d.GiveUp > 0 {
+		return time.Time{}
+	}
+	r.mu.Lock()
+	due := r.aimed[pool.Name].Add(tidyWithin)
+	r.mu.Unlock()
+	if !r.Clock.Now().Before(due) {
+		return time.Time{}
+	}
+	d.Gone, d.LookForGone = nil, false
+	return due
 }
 
 // patched writes what differs between two versions of a NodePool, of the object or of its status.
@@ -134,7 +153,8 @@ func (r *Reconciler) recordStatus(ctx context.Context, pool *v1alpha1.NodePool, 
 	r.told[pool.Name] = now
 	r.mu.Unlock()
 	r.Metrics.failed(group, d)
-	if before.Status.Floor != d.Floor {
+	if before.Status.Floor < d.Floor {
+		// Of one that sinks the releases tell.
 		r.tell(ctx, pool, corev1.EventTypeNormal, "FloorChanged", "floor %d -> %d: %d nodes are reserved", before.Status.Floor, d.Floor, d.Reserved)
 	}
 	if len(d.NewlyFailed) > 0 {
@@ -377,6 +397,9 @@ func (r *Reconciler) setTarget(ctx context.Context, pool *v1alpha1.NodePool, gro
 	if err := r.patched(ctx, nil, before, pool); err != nil {
 		return fmt.Errorf("write the target of NodePool %s: %w", pool.Name, err)
 	}
+	r.mu.Lock()
+	r.aimed[pool.Name] = r.Clock.Now()
+	r.mu.Unlock()
 	r.tellOfTarget(ctx, pool, before.Spec.Replicas, d, release, retire)
 	return nil
 }

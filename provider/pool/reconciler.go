@@ -39,10 +39,12 @@ const poolsAtOnce = 8
 const (
 	// progressWithin is how long what only people read of a status is held back, so that the nodes of a growth, which come one after
 	// the other, are not told one by one.
-	progressWithin = time.Second
+	progressWithin = 2 * time.Second
 	// lowerWithin is how long a floor that sinks is held back, so that the nodes that a member gives up one after the other are
 	// released together.
-	lowerWithin = 250 * time.Millisecond
+	lowerWithin = 500 * time.Millisecond
+	// tidyWithin is how long the names of machines that are gone stay in spec.machinesToDelete for another write to take them away with.
+	tidyWithin = time.Second
 )
 
 // Reconciler brings the records of machines to what the specs of pools and the reservations say. It calls no cloud: package machine
@@ -60,13 +62,13 @@ type Reconciler struct {
 	written, nodes record.Written
 	deleted        record.Asked
 	mu             sync.Mutex
-	// rested is when the next pass of each pool may begin, told when its status was written last.
-	rested, told map[string]time.Time
+	// rested is when the next pass of each pool may begin, told when its status was written last, aimed when its target was.
+	rested, told, aimed map[string]time.Time
 }
 
 // SetupWithManager starts the reconciler with a manager.
 func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
-	r.rested, r.told = map[string]time.Time{}, map[string]time.Time{}
+	r.rested, r.told, r.aimed = map[string]time.Time{}, map[string]time.Time{}, map[string]time.Time{}
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("nodepool").
 		WithOptions(controller.Options{MaxConcurrentReconciles: poolsAtOnce}).
@@ -145,6 +147,7 @@ func (r *Reconciler) forget(request ctrl.Request) {
 	defer r.mu.Unlock()
 	delete(r.rested, request.Name)
 	delete(r.told, request.Name)
+	delete(r.aimed, request.Name)
 }
 
 // tell logs what happened to a pool and makes an event of it.
