@@ -149,7 +149,25 @@ func (w *world) allSlots(m *memberObject, size int32, since time.Time) int32 {
 			slots += w.slots(m, node, size, since)
 		}
 	}
-	return slots
+	return slots + w.elsewhere(m, size)
+}
+
+// elsewhere counts the pods of a member on nodes that are not held for it and that no record vouches for, or did until lately: they
+// count as nodes of no pool, and a pod that is there needs no other.
+func (w *world) elsewhere(m *memberObject, size int32) int32 {
+	count := int32(0)
+	for _, p := range w.pods.live.items {
+		if n := w.nodes.get(p.node); n != nil && p.member == m.name && p.index < size && n.pool != "" && !holds(m, n.name) && w.stray(n) {
+			count++
+		}
+	}
+	return count
+}
+
+// stray reports whether the record of a node's machine was lost, or is one that was made of what was found.
+func (w *world) stray(n *nodeObject) bool {
+	m := w.machines.get(w.machineOf(n))
+	return m == nil || m.adopted != ""
 }
 
 // checkServed: what the controller has recorded as a size without a growth has had its nodes. From then on each of its pods is

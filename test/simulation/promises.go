@@ -199,6 +199,9 @@ func (w *world) checkRelease(names []string) {
 		w.ledger.counts["nodes released"]++
 		n := w.nodeOf(machine)
 		if n == nil {
+			m := w.machines.get(machine)
+			w.promise(m == nil || m.nodeName == "" || m.failure != nil || w.ledger.vanished[m.nodeName].After(looked),
+				"%s is released, and what is on its node is not known", machine)
 			continue
 		}
 		for _, p := range w.pods.live.items {

@@ -308,7 +308,10 @@ func (a *release) record(m *machineObject) {
 	w.promise(!w.ledger.recordedEver[m.name], "machine %s is ordered a second time", m.name)
 	w.ledger.recordedEver[m.name] = true
 	// Nobody but Cluster Autoscaler releases what is not for members, and it takes its time.
-	w.promise(m.purpose == v1alpha1.PurposeReservation || w.ledger.forPods[m.pool] || w.pools.get(m.pool).minSize > 0,
+	// What is taken away while the target is above the floor is replaced as a machine of nobody's.
+	pool := w.pools.get(m.pool)
+	replaces := slices.ContainsFunc(pool.toDelete, func(name string) bool { return w.ledger.taken[name] })
+	w.promise(m.purpose == v1alpha1.PurposeReservation || w.ledger.forPods[m.pool] || pool.minSize > 0 || replaces,
 		"machine %s is ordered for pods of which Cluster Autoscaler has found none", m.name)
 	w.machines.create(m)
 	w.tell("provider", "%s: ordered", m.name)
