@@ -168,7 +168,7 @@ trace: ## Replay a trace of requests, CSV=path, and compare nodes first with pat
 	@go run ./test/simulation/cmd/trace -csv '$(CSV)' $(TRACE_FLAGS)
 
 .PHONY: bench
-bench: ## Run the benchmarks: the parts' own, then what Cluster Autoscaler, members and all pods see (eleven minutes).
+bench: ## Run the benchmarks: the parts' own, then what Cluster Autoscaler, members and all pods see, and what a node costs in writes (fifteen minutes).
 	@echo "compiling and running the benchmarks of the packages"
 	@go test -run '^$$' -bench . $(TEST_FLAGS) $(PACKAGES)
 	@echo "compiling and running the benchmark of the provider"
@@ -177,6 +177,8 @@ bench: ## Run the benchmarks: the parts' own, then what Cluster Autoscaler, memb
 	@go run ./test/bench/members
 	@echo "compiling and running the benchmark of pods"
 	@go run ./test/bench/pods
+	@echo "compiling and running the benchmark of writes"
+	@go run ./test/bench/writes
 
 .PHONY: presubmit
 presubmit: ## What has to pass before a change goes in: build, verify, lint, test.
