@@ -88,7 +88,8 @@ func (a *autoscaler) scaleDown() {
 
 // knows reports whether the provider says that a node is of a group.
 func (a *autoscaler) knows(n *nodeObject) bool {
-	return slices.ContainsFunc(a.world.machines.caches[providerCache].items, func(m *machineObject) bool { return m.providerID == n.providerID })
+	return slices.ContainsFunc(a.world.machines.caches[providerCache].items,
+		func(m *machineObject) bool { return m.providerID == n.providerID })
 }
 
 // going is the number of nodes of a group that it is about to delete.

@@ -113,7 +113,8 @@ func (a *autoscaler) removeLate(pool string) {
 func counted(w *world, instances []nodegroup.Instance) int32 {
 	count := int32(0)
 	for _, i := range instances {
-		if i.State == nodegroup.InstanceRunning || w.nodeWithID(i.ProviderID) != nil || (i.State == nodegroup.InstanceCreating && i.Failure == nil) {
+		comes := i.State == nodegroup.InstanceCreating && i.Failure == nil
+		if comes || i.State == nodegroup.InstanceRunning || w.nodeWithID(i.ProviderID) != nil {
 			count++
 		}
 	}

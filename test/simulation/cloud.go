@@ -156,7 +156,8 @@ func (c *cloud) register(name string, neverReady bool) {
 	}
 	c.edit(name, func(i *instance) { i.node, i.providerID = node, idPrefix+i.name })
 	w.nodes.create(&nodeObject{
-		meta: meta{name: node}, providerID: idPrefix + name, pool: i.pool, labels: c.labels(i), createdAt: w.now, notReadySince: w.now, since: w.now,
+		meta: meta{name: node}, providerID: idPrefix + name, pool: i.pool, labels: c.labels(i), createdAt: w.now, notReadySince: w.now,
+		since:    w.now,
 		starting: !s.bare, machine: i.machine,
 	})
 	if neverReady {

@@ -142,6 +142,7 @@ func (c *controller) finish(conflict bool, next time.Time) {
 func givesUp(before, after reservations) bool {
 	return slices.ContainsFunc(before, func(b reservation) bool {
 		i := slices.IndexFunc(after, func(a reservation) bool { return a.NodePool == b.NodePool })
-		return i < 0 || after[i].Nodes < b.Nodes || slices.ContainsFunc(b.Held, func(node string) bool { return !slices.Contains(after[i].Held, node) })
+		return i < 0 || after[i].Nodes < b.Nodes || slices.ContainsFunc(b.Held,
+			func(node string) bool { return !slices.Contains(after[i].Held, node) })
 	})
 }

@@ -14,6 +14,12 @@
 //     in one topology domain, and of about half of the others, are created behind the scheduling gate: the controller releases
 //     each for one node, where the scheduler may find that it does not fit any more (gates.go).
 //   - Users write sizes into MiniClusters of which the controller learns later (edits.go).
+//   - A machine is a record that the pool's pass writes and a machine loop brings to pass (machines*.go), an instance that a cloud has
+//     (cloud.go, launch.go), and a node. Each knows of the others late. In half of the worlds clouds play roles (roles.go): they name
+//     nodes as they like, tell provider ids late, throttle, lose replies, list what was a while ago, accept what they have not, take
+//     machines away with or without notice; and people delete nodes and records, and pause pools (mishaps.go).
+//
+// The machine loop is written down here once more, in the order of package machine. Where that differs, this one is what is wanted.
 //
 // One thing is not simulated: a write of a process that was killed which reaches the API server after its successor has read
 // everything. Leader election keeps a successor from starting that early.
@@ -24,7 +30,10 @@
 // all comes to rest in its place (rest.go). Where a process cannot know yet what has happened, a promise is about what it
 // could know: a size is written when every node that it counts on was usable within the longest delay of a cache before the
 // plan was made, and so it is with the pods of a gang that are released. What has one writer is exact: no node is held for
-// two members, and no pool is promised beyond its greatest size, at any moment.
+// two members, and no pool is promised beyond its greatest size, at any moment. No order makes more instances than it has machines,
+// no instance is without a record at rest, and Cluster Autoscaler counts as many machines of each group as its target says, or
+// can mend that (checkCounted): it would do nothing any more otherwise, for no group. From what the cloud or a person takes away,
+// without asking anybody, members lose pods.
 //
 // # Stories
 //

@@ -133,9 +133,11 @@ func (w *world) checkLetGo(c *chore, p *podObject, node string, planned time.Tim
 			own++
 		}
 	}
-	w.promise(w.slots(m, node, size, since) > own, "pod %s is released for %s, which is of no use or has no room beside %d others of %s", p.name, node, own, m.name)
+	w.promise(w.slots(m, node, size, since) > own, "pod %s is released for %s, which is of no use or has no room beside %d others of %s",
+		p.name, node, own, m.name)
 	if p.index >= w.ledger.complete[m.name] && m.takesAll() {
-		w.promise(w.allSlots(m, size, since) >= size, "pod %s is released with nodes for %d of %d pods, and %s takes all or nothing", p.name, w.allSlots(m, size, since), size, m.name)
+		w.promise(w.allSlots(m, size, since) >= size, "pod %s is released with nodes for %d of %d pods, and %s takes all or nothing", p.name,
+			w.allSlots(m, size, since), size, m.name)
 		w.ledger.complete[m.name] = size
 		w.ledger.counts["gangs released"]++
 	}
@@ -176,11 +178,15 @@ func (w *world) checkServed(m *memberObject, planned time.Time) {
 	l := w.ledger
 	c := w.clusters.get(m.name)
 	l.complete[m.name] = min(l.complete[m.name], m.size)
-	if !m.gated || !m.takesAll() || m.growth != nil || m.wants < m.size || l.complete[m.name] == m.size || c == nil || c.finished || c.deleting {
+	if c == nil || c.finished || c.deleting || !m.gated || !m.takesAll() {
+		return
+	}
+	if m.growth != nil || m.wants < m.size || l.complete[m.name] == m.size {
 		return
 	}
 	slots := w.allSlots(m, m.size, w.since(planned))
-	w.promise(slots >= m.size, "%s waits for nothing at size %d, of which %d have had their nodes, with nodes for %d pods", m.name, m.size, l.complete[m.name], slots)
+	w.promise(slots >= m.size, "%s waits for nothing at size %d, of which %d have had their nodes, with nodes for %d pods", m.name, m.size,
+		l.complete[m.name], slots)
 	l.complete[m.name] = m.size
 }
 
@@ -191,7 +197,8 @@ func (w *world) checkRefused() {
 		if p.node != "" || p.refusedSince.IsZero() || m == nil || c == nil || c.finished || c.deleting {
 			continue
 		}
-		w.promise(w.now.Sub(p.refusedSince) < refusedFor+overdue, "pod %s cannot go to %s since %s, and is not made anew", p.name, p.releasedFor, relative(p.refusedSince))
+		w.promise(w.now.Sub(p.refusedSince) < refusedFor+overdue, "pod %s cannot go to %s since %s, and is not made anew", p.name,
+			p.releasedFor, relative(p.refusedSince))
 	}
 }
 

@@ -49,7 +49,8 @@ func (c *controller) observe() plan.Observed {
 }
 
 func planPool(p *poolObject) plan.Pool {
-	out := plan.Pool{Name: p.name, Paused: p.paused, MaxSize: p.maxSize, ProvisionTimeout: p.provisionTimeout, Allocatable: offered, Labels: p.labels}
+	out := plan.Pool{Name: p.name, Paused: p.paused, MaxSize: p.maxSize, ProvisionTimeout: p.provisionTimeout, Allocatable: offered,
+		Labels: p.labels}
 	if p.lastFailure != nil && p.lastFailure.Class == v1alpha1.FailureOutOfResources {
 		out.OutOfStock = plan.Stockout{At: p.lastFailure.At, Message: p.lastFailure.Message}
 	}

@@ -81,7 +81,8 @@ func (w *world) checkTimes() {
 			continue
 		}
 		for _, due := range []*metav1.MicroTime{g.Deadline, g.RetryAfter} {
-			w.promise(due == nil || w.now.Sub(due.Time) < overdue, "%s: the growth to %d had until %s and nothing came of it", m.name, g.Size, relativeTo(due))
+			w.promise(due == nil || w.now.Sub(due.Time) < overdue, "%s: the growth to %d had until %s and nothing came of it", m.name, g.Size,
+				relativeTo(due))
 		}
 	}
 	w.checkRefused()
@@ -102,7 +103,8 @@ func (w *world) checkSizes() {
 	w.clusters.checked = w.clusters.version
 	for _, c := range w.clusters.live.items {
 		if m := w.members.get(c.name); m != nil {
-			w.promise(c.size >= m.minSize && c.size <= m.maxSize, "%s has size %d, out of its bounds %d and %d", c.name, c.size, m.minSize, m.maxSize)
+			w.promise(c.size >= m.minSize && c.size <= m.maxSize, "%s has size %d, out of its bounds %d and %d", c.name, c.size, m.minSize,
+				m.maxSize)
 		}
 	}
 }
@@ -146,7 +148,8 @@ func (w *world) checkResize(c *chore, before int32, planned time.Time) {
 	w.ledger.counts["growths"]++
 	slots := w.allSlots(m, before, w.since(planned))
 	w.promise(slots >= size, "%s grows from %d to %d with nodes for %d pods", name, before, size, slots)
-	w.promise(!m.takesAll() || m.podsPerNode != 0 || w.ledger.wishes[name][size], "%s takes all or nothing and grows to %d, which it did not ask for", name, size)
+	w.promise(!m.takesAll() || m.podsPerNode != 0 || w.ledger.wishes[name][size],
+		"%s takes all or nothing and grows to %d, which it did not ask for", name, size)
 	w.promise(size <= greatest, "%s grows to %d, more than it asked for", name, size)
 	w.ledger.wishes[name][size] = true
 }
@@ -187,7 +190,8 @@ func (w *world) checkTaint(node string, planned time.Time) {
 	w.ledger.counts["nodes tainted"]++
 	machine := w.machineOf(w.nodes.get(node))
 	for _, p := range w.pods.live.items {
-		w.promise(p.node != node || w.ledger.unregistered[machine] || w.ledger.taken[machine] || p.boundAt.After(w.since(planned)), "%s is tainted for release and pod %s has been on it since %s", node, p.name, relative(p.boundAt))
+		w.promise(p.node != node || w.ledger.unregistered[machine] || w.ledger.taken[machine] || p.boundAt.After(w.since(planned)),
+			"%s is tainted for release and pod %s has been on it since %s", node, p.name, relative(p.boundAt))
 	}
 }
 
@@ -258,11 +262,13 @@ func (w *world) checkCounted() {
 // a reason in words, and no gang overtakes another that asked first and waits for the same pool.
 func (w *world) checkPlan(observed *plan.Observed, decisions *plan.Decisions) {
 	w.ledger.counts["passes"]++
-	w.promise(len(decisions.Members) == len(observed.Members), "there are %d members and %d decisions", len(observed.Members), len(decisions.Members))
+	w.promise(len(decisions.Members) == len(observed.Members), "there are %d members and %d decisions", len(observed.Members),
+		len(decisions.Members))
 	for i := range decisions.Members {
 		d := &decisions.Members[i]
 		for j := range d.Conditions {
-			w.promise(d.Conditions[j].Reason != "" && d.Conditions[j].Message != "", "%s: %s is %s without a reason", d.Key.Name, d.Conditions[j].Type, d.Conditions[j].Status)
+			w.promise(d.Conditions[j].Reason != "" && d.Conditions[j].Message != "", "%s: %s is %s without a reason", d.Key.Name,
+				d.Conditions[j].Type, d.Conditions[j].Status)
 		}
 		w.checkTurn(observed, decisions, d)
 	}

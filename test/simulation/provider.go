@@ -200,8 +200,10 @@ const idPrefix = "sim://"
 // machineOf is what a record says of its machine. One that was found and not ordered has a node from the beginning.
 func machineOf(m *machineObject) nodegroup.Machine {
 	return nodegroup.Machine{
-		Name: m.name, NodeName: m.nodeName, ProviderID: cmp.Or(m.providerID, m.adopted), Purpose: m.purpose, Order: m.order, OrderedAt: m.orderedAt,
-		Asked: m.asked(), Throttled: m.throttled, Registered: m.nodeName != "" || m.adopted != "", Failure: m.failure, LeavingAt: m.leavingAt, Going: m.going,
+		Name: m.name, NodeName: m.nodeName, ProviderID: cmp.Or(m.providerID, m.adopted), Purpose: m.purpose, Order: m.order,
+		OrderedAt: m.orderedAt,
+		Asked:     m.asked(), Throttled: m.throttled, Registered: m.nodeName != "" || m.adopted != "", Failure: m.failure, LeavingAt: m.leavingAt,
+		Going: m.going,
 	}
 }
 

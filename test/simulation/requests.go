@@ -63,7 +63,8 @@ func ReadRequests(r io.Reader) ([]Request, error) {
 			return nil, err
 		}
 		if n := len(requests); n > 0 && request.At < requests[n-1].At {
-			return nil, fmt.Errorf("line %d: time is %q; it must not be before that of line %d, which is %g", line, fields[0], requests[n-1].Line, requests[n-1].At.Seconds())
+			return nil, fmt.Errorf("line %d: time is %q; it must not be before that of line %d, which is %g", line, fields[0],
+				requests[n-1].Line, requests[n-1].At.Seconds())
 		}
 		requests = append(requests, request)
 	}

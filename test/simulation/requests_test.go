@@ -70,7 +70,8 @@ func TestReplay(t *testing.T) {
 		t.Errorf("pods waited %.0f s with nodes first and %.0f s with patch first", ours.PendingSeconds, patched.PendingSeconds)
 	}
 	if ours.NodeSeconds >= patched.NodeSeconds || patched.NodeSeconds >= always.NodeSeconds {
-		t.Errorf("node-seconds are %.0f, %.0f and %.0f, want nodes first to cost least and always on most", ours.NodeSeconds, patched.NodeSeconds, always.NodeSeconds)
+		t.Errorf("node-seconds are %.0f, %.0f and %.0f, want nodes first to cost least and always on most", ours.NodeSeconds,
+			patched.NodeSeconds, always.NodeSeconds)
 	}
 	if ours.Blocked+ours.Unserved > 0 || ours.Waiting < always.Waiting {
 		t.Errorf("nodes first blocks %d, leaves %d and waits %s; always on waits %s", ours.Blocked, ours.Unserved, ours.Waiting, always.Waiting)
@@ -81,7 +82,8 @@ func TestReplay(t *testing.T) {
 // begins; nodes first serves them one after the other.
 func TestReplayOfTwoGangsOverOnePool(t *testing.T) {
 	t.Parallel()
-	requests, err := ReadRequests(strings.NewReader("time,member,action,amount,work\n0,a,grow,6,600\n1,b,grow,6,600\n2,a,shrink,6,\n3,b,shrink,6,\n"))
+	requests, err := ReadRequests(strings.NewReader("time,member,action,amount,work\n" +
+		"0,a,grow,6,600\n1,b,grow,6,600\n2,a,shrink,6,\n3,b,shrink,6,\n"))
 	if err != nil {
 		t.Fatal(err)
 	}

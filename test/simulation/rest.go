@@ -131,7 +131,8 @@ func (w *world) restlessMember(m *memberObject, c *clusterObject, reserved map[s
 	case w.misplaced(m), w.lingersOn(m):
 		return ""
 	case short && isReserved:
-		return fmt.Sprintf("%s has size %d, %d pods on nodes, wants %d, and says it has what it needs: %s", m.name, c.size, running, m.wants, told(m.reservations))
+		return fmt.Sprintf("%s has size %d, %d pods on nodes, wants %d, and says it has what it needs: %s", m.name, c.size, running, m.wants,
+			told(m.reservations))
 	case short:
 		return w.unserved(m, c, reason, reserved)
 	case !isReserved && (w.allFull(m) || !w.cloud.perfect):
@@ -142,10 +143,15 @@ func (w *world) restlessMember(m *memberObject, c *clusterObject, reserved map[s
 	case m.growth != nil:
 		return fmt.Sprintf("%s has all that it wants and still grows to %d", m.name, m.growth.Size)
 	}
+	return w.restlessNumbers(m, c.size, int32(len(used)))
+}
+
+// restlessNumbers says what is wrong with the number of nodes of a member that has all that it wants.
+func (w *world) restlessNumbers(m *memberObject, size, used int32) string {
 	// Pods that share nodes may be spread over more of them than they need.
-	least := (c.size + m.sharing() - 1) / m.sharing()
-	if n := m.reserved(); n > max(least, int32(len(used))) || n < int32(len(used)) {
-		return fmt.Sprintf("%s of size %d has reserved %d nodes, and its pods are on %d", m.name, c.size, n, len(used))
+	least := (size + m.sharing() - 1) / m.sharing()
+	if n := m.reserved(); n > max(least, used) || n < used {
+		return fmt.Sprintf("%s of size %d has reserved %d nodes, and its pods are on %d", m.name, size, n, used)
 	}
 	for i := range m.reservations {
 		if r := &m.reservations[i]; len(r.Held) != int(r.Nodes) || r.Occupied != 0 {
@@ -297,7 +303,8 @@ func (w *world) restlessPools(reserved map[string]int32) string {
 		case trying && !w.cloud.perfect, w.strewn(p.name):
 			// Attempts that fail leave their traces for a while.
 		case p.floor == p.maxSize && w.dead(p.name) > 0:
-			// Nodes that never became Ready, or that are in another zone than was wanted, fill the pool up, and the floor, which counts them, keeps them there.
+			// Nodes that never became Ready, or that are in another zone than was wanted, fill the pool up, and the floor, which counts them,
+			// keeps them there.
 		case p.floor != reserved[p.name]:
 			return fmt.Sprintf("the floor of %s is %d and %d nodes are reserved", p.name, p.floor, reserved[p.name])
 		case p.target > least && !pending:

@@ -31,7 +31,8 @@ func (s *scheduler) bind() {
 		}
 	}
 	slices.SortFunc(pending, func(a, b *podObject) int {
-		return cmp.Or(a.createdAt.Compare(b.createdAt), strings.Compare(a.member, b.member), cmp.Compare(a.index, b.index), strings.Compare(a.name, b.name))
+		return cmp.Or(a.createdAt.Compare(b.createdAt), strings.Compare(a.member, b.member), cmp.Compare(a.index, b.index),
+			strings.Compare(a.name, b.name))
 	})
 	if len(pending) == 0 {
 		return

@@ -64,7 +64,9 @@ var tales = []tale{{
 	},
 	lasts: 5 * time.Minute,
 }, {
-	name: "zones", about: "A gang that has to be in one zone begins in the first one, which runs out of machines. It moves to the next zone as a whole, and grows there.",
+	name: "zones",
+	about: "A gang that has to be in one zone begins in the first one, which runs out of machines. It moves to the next zone as a " +
+		"whole, and grows there.",
 	settings: func(s *settings) {
 		s.pools = []poolSettings{poolOf("hpc-a", 10, 30*time.Second), poolOf("hpc-b", 10, 30*time.Second), poolOf("hpc-c", 3, 30*time.Second)}
 		s.pools[0].zones, s.pools[1].zones, s.pools[2].zones = []string{"eu-1a"}, []string{"eu-1b"}, []string{"eu-1a"}
@@ -78,7 +80,9 @@ var tales = []tale{{
 	},
 	lasts: 5 * time.Minute,
 }, {
-	name: "gate", about: "A MiniCluster is created, and its pods wait behind the gate. They are released together when nodes for all of them are Ready, each for one of these.",
+	name: "gate",
+	about: "A MiniCluster is created, and its pods wait behind the gate. They are released together when nodes for all of them are " +
+		"Ready, each for one of these.",
 	happens: func(w *world) {
 		m := user("lammps", 3, 8, "hpc-a")
 		m.gated = true
@@ -86,7 +90,9 @@ var tales = []tale{{
 	},
 	lasts: time.Minute,
 }, {
-	name: "edit", about: "Somebody writes a larger size into a MiniCluster. Its new pods wait for all of their nodes. A pod that dies meanwhile goes back to its place at once, and one whose node goes away on its way there is made anew.",
+	name: "edit",
+	about: "Somebody writes a larger size into a MiniCluster. Its new pods wait for all of their nodes. A pod that dies meanwhile " +
+		"goes back to its place at once, and one whose node goes away on its way there is made anew.",
 	happens: func(w *world) {
 		m := user("lammps", 2, 8, "hpc-a")
 		m.gated = true
@@ -97,7 +103,8 @@ var tales = []tale{{
 	},
 	lasts: 5 * time.Minute,
 }, {
-	name: "timeout", about: "No pool has the nodes in time. The growth gives them back, waits, and is tried again when the cloud has machines.",
+	name:  "timeout",
+	about: "No pool has the nodes in time. The growth gives them back, waits, and is tried again when the cloud has machines.",
 	settings: func(s *settings) {
 		twoPools(s)
 		s.pools[0].silentPercent, s.pools[1].silentPercent = 100, 100
@@ -115,7 +122,8 @@ var tales = []tale{{
 	},
 	lasts: 14 * time.Minute,
 }, {
-	name: "gangs", about: "Two members want more than a small pool has together. One gets all of its nodes, the other none until there is room.",
+	name:     "gangs",
+	about:    "Two members want more than a small pool has together. One gets all of its nodes, the other none until there is room.",
 	settings: func(s *settings) { s.pools[0].maxSize = 8 },
 	happens: func(w *world) {
 		w.ensemble.arrive(user("amg", 1, 8, "hpc-a"))
@@ -136,7 +144,9 @@ var tales = []tale{{
 	},
 	lasts: 4 * time.Minute,
 }, {
-	name: "shrink", about: "A member changes its mind while its machines boot. Those that have not registered are cancelled, and it pays for none that it does not use.",
+	name: "shrink",
+	about: "A member changes its mind while its machines boot. Those that have not registered are cancelled, and it pays for none " +
+		"that it does not use.",
 	happens: func(w *world) {
 		w.ensemble.arrive(user("lammps", 1, 8, "hpc-a"))
 		w.asks(2*time.Minute, "lammps", grow, 6)
@@ -144,7 +154,9 @@ var tales = []tale{{
 	},
 	lasts: 4 * time.Minute,
 }, {
-	name: "loss", about: "A node of a member that is complete goes away. The floor still counts it, so another one comes, and the pod that was lost runs again.",
+	name: "loss",
+	about: "A node of a member that is complete goes away. The floor still counts it, so another one comes, and the pod that was lost " +
+		"runs again.",
 	happens: func(w *world) {
 		w.ensemble.arrive(user("lammps", 3, 8, "hpc-a"))
 		w.after(2*time.Minute, func() {
@@ -154,21 +166,26 @@ var tales = []tale{{
 	},
 	lasts: 4 * time.Minute,
 }, {
-	name: "spot", about: "The cloud announces that it takes a machine away. Its replacement is ordered before it is gone, and its pod goes there.",
+	name:  "spot",
+	about: "The cloud announces that it takes a machine away. Its replacement is ordered before it is gone, and its pod goes there.",
 	happens: func(w *world) {
 		w.ensemble.arrive(user("lammps", 3, 8, "hpc-a"))
 		w.after(2*time.Minute, func() { w.cloud.notice(w.nodes.get("hpc-a-1"), 2*time.Minute) })
 	},
 	lasts: 6 * time.Minute,
 }, {
-	name: "nodedeleted", about: "Somebody deletes the node of a machine that a member uses. The machine is of no use without it: it is ended, and another one comes.",
+	name: "nodedeleted",
+	about: "Somebody deletes the node of a machine that a member uses. The machine is of no use without it: it is ended, and another " +
+		"one comes.",
 	happens: func(w *world) {
 		w.ensemble.arrive(user("lammps", 3, 8, "hpc-a"))
 		w.after(2*time.Minute, func() { w.deleteNode(w.nodes.get("hpc-a-1")) })
 	},
 	lasts: 4 * time.Minute,
 }, {
-	name: "restart", about: "The controller is killed after it has recorded the nodes as held and before it has written the size. The next one goes on from there.",
+	name: "restart",
+	about: "The controller is killed after it has recorded the nodes as held and before it has written the size. The next one goes on " +
+		"from there.",
 	happens: func(w *world) {
 		w.ensemble.arrive(user("lammps", 1, 8, "hpc-a"))
 		w.asks(2*time.Minute, "lammps", grow, 2)

@@ -51,15 +51,7 @@ func (w *world) happen() {
 			w.ensemble.ask(q.member, []action{grow, shrink}[w.rand.IntN(2)], 1+w.rand.Int32N(5))
 		}
 	case 5:
-		if q := w.someQueue(); q != nil && w.chance(40) {
-			if w.chance(50) {
-				w.ensemble.finish(q.member)
-				member := q.member
-				w.after(w.draw(span{10 * time.Second, 2 * time.Minute}), func() { w.ensemble.delete(member) })
-			} else {
-				w.ensemble.delete(q.member)
-			}
-		}
+		w.memberEnds()
 	case 6, 7:
 		w.tenantArrives()
 	case 8:
@@ -97,6 +89,19 @@ func (w *world) happen() {
 		}
 	case 17, 18, 19:
 		w.mishap()
+	}
+}
+
+// memberEnds completes a Job, whose MiniCluster is deleted later, or deletes a MiniCluster.
+func (w *world) memberEnds() {
+	q := w.someQueue()
+	switch {
+	case q == nil || !w.chance(40):
+	case w.chance(50):
+		w.ensemble.finish(q.member)
+		w.after(w.draw(span{10 * time.Second, 2 * time.Minute}), func() { w.ensemble.delete(q.member) })
+	default:
+		w.ensemble.delete(q.member)
 	}
 }
 
@@ -186,14 +191,16 @@ func (w *world) arriveSomehow() {
 	size := 1 + w.rand.Int32N(3)
 	pools := [][]string{{"hpc-a"}, {"hpc-b"}, {"hpc-a", "hpc-b"}, {"hpc-b", "hpc-a"}}
 	if len(w.settings.pools) > 2 {
-		pools = append(pools, []string{"hpc-c"}, []string{"hpc-a", "hpc-b", "hpc-c"}, []string{"hpc-c", "hpc-a"}, []string{"hpc-b", "hpc-c", "hpc-a"})
+		pools = append(pools, []string{"hpc-c"}, []string{"hpc-a", "hpc-b", "hpc-c"}, []string{"hpc-c", "hpc-a"}, []string{"hpc-b", "hpc-c",
+			"hpc-a"})
 	}
 	m := &memberObject{
 		meta: meta{name: fmt.Sprintf("m%d", w.arrivals)}, wants: size, minSize: 1, maxSize: size + w.rand.Int32N(8),
 		pools:    pools[w.rand.IntN(len(pools))],
 		coalesce: w.chance(30),
 	}
-	m.policy = []v1alpha1.GrowthPolicy{v1alpha1.GrowthAllOrNothing, v1alpha1.GrowthAllOrNothing, v1alpha1.GrowthBestEffort, v1alpha1.GrowthGreedy}[w.rand.IntN(4)]
+	m.policy = []v1alpha1.GrowthPolicy{v1alpha1.GrowthAllOrNothing, v1alpha1.GrowthAllOrNothing, v1alpha1.GrowthBestEffort,
+		v1alpha1.GrowthGreedy}[w.rand.IntN(4)]
 	m.placement = []v1alpha1.Placement{v1alpha1.PlacementSpan, v1alpha1.PlacementSingle}[w.rand.IntN(2)]
 	if w.chance(25) {
 		m.podsPerNode = []int32{2, 3, plan.Auto}[w.rand.IntN(3)]

@@ -30,7 +30,8 @@ func inStory(stamp string) string {
 func (w *world) state() string {
 	var b strings.Builder
 	for _, p := range w.pools.live.items {
-		fmt.Fprintf(&b, "pool %s: sizes %d to %d, floor %d, target %d%s\n", p.name, p.minSize, p.maxSize, p.floor, p.target, listed(", to be deleted ", p.toDelete))
+		fmt.Fprintf(&b, "pool %s: sizes %d to %d, floor %d, target %d%s\n", p.name, p.minSize, p.maxSize, p.floor, p.target,
+			listed(", to be deleted ", p.toDelete))
 	}
 	for _, m := range w.members.live.items {
 		size := int32(0)
@@ -42,7 +43,8 @@ func (w *world) state() string {
 			fmt.Fprintf(&b, "    %s %s, %s: %s\n", m.conditions[i].Type, m.conditions[i].Status, m.conditions[i].Reason, m.conditions[i].Message)
 		}
 		if g := m.growth; g != nil {
-			fmt.Fprintf(&b, "    grows from %d to %d, asked for at %s, has until %s, failed %d times\n", g.From, g.Size, relative(g.Since.Time), relativeTo(g.Deadline), g.Attempts)
+			fmt.Fprintf(&b, "    grows from %d to %d, asked for at %s, has until %s, failed %d times\n", g.From, g.Size, relative(g.Since.Time),
+				relativeTo(g.Deadline), g.Attempts)
 		}
 	}
 	for _, n := range w.nodes.live.items {

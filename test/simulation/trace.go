@@ -73,17 +73,20 @@ func Replay(requests []Request, cloud Cloud) ([]Outcome, error) {
 		size := max(sizes[r.Member], 1)
 		switch {
 		case r.Grows && size+r.Amount > cloud.Nodes:
-			return nil, fmt.Errorf("line %d: amount is %d; %s has size %d then and there are %d nodes, so it must be at most %d", r.Line, r.Amount, r.Member, size, cloud.Nodes, cloud.Nodes-size)
+			return nil, fmt.Errorf("line %d: amount is %d; %s has size %d then and there are %d nodes, so it must be at most %d", r.Line,
+				r.Amount, r.Member, size, cloud.Nodes, cloud.Nodes-size)
 		case r.Grows:
 			sizes[r.Member] = size + r.Amount
 		case size-r.Amount < 1:
-			return nil, fmt.Errorf("line %d: amount is %d; %s has size %d then and keeps one pod, so it must be at most %d", r.Line, r.Amount, r.Member, size, size-1)
+			return nil, fmt.Errorf("line %d: amount is %d; %s has size %d then and keeps one pod, so it must be at most %d", r.Line, r.Amount,
+				r.Member, size, size-1)
 		default:
 			sizes[r.Member] = size - r.Amount
 		}
 	}
 	if len(sizes) > int(cloud.Nodes) {
-		return nil, fmt.Errorf("there are %d members with a pod each from the beginning on, and %d nodes; there must be as many", len(sizes), cloud.Nodes)
+		return nil, fmt.Errorf("there are %d members with a pod each from the beginning on, and %d nodes; there must be as many", len(sizes),
+			cloud.Nodes)
 	}
 	end := time.Duration(0)
 	for i := range strategies {
@@ -106,7 +109,8 @@ func WriteTable(out io.Writer, outcomes []Outcome) error {
 		if o.Unserved > 0 {
 			makespan = "never"
 		}
-		_, _ = fmt.Fprintf(table, "%s\t%s\t%.0f\t%s\t%.0f\t%d\t%d\t\n", o.Strategy, makespan, o.NodeSeconds, o.Waiting.Round(time.Second), o.PendingSeconds, o.Blocked, o.Unserved)
+		_, _ = fmt.Fprintf(table, "%s\t%s\t%.0f\t%s\t%.0f\t%d\t%d\t\n", o.Strategy, makespan, o.NodeSeconds, o.Waiting.Round(time.Second),
+			o.PendingSeconds, o.Blocked, o.Unserved)
 	}
 	if err := table.Flush(); err != nil {
 		return fmt.Errorf("write the table: %w", err)

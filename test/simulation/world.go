@@ -64,7 +64,8 @@ func newWorld(s settings) *world {
 	w.ensemble = newEnsemble(w)
 	for i := range s.pools {
 		p := &s.pools[i]
-		w.pools.create(&poolObject{meta: meta{name: p.name}, minSize: p.minSize, maxSize: p.maxSize, provisionTimeout: p.provisionTimeout, labels: p.labels()})
+		w.pools.create(&poolObject{meta: meta{name: p.name}, minSize: p.minSize, maxSize: p.maxSize, provisionTimeout: p.provisionTimeout,
+			labels: p.labels()})
 	}
 	if !s.patchFirst {
 		w.controller.start()
