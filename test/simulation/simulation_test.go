@@ -40,7 +40,7 @@ func TestSimulation(t *testing.T) {
 		}
 	}
 	for _, what := range someWorlds {
-		if counts[what] < *seeds/100 {
+		if counts[what] < *seeds/200 {
 			t.Errorf("only %d %s in %d worlds: the simulation does not exercise what clouds do", counts[what], what, *seeds)
 		}
 	}
