@@ -205,10 +205,11 @@ func launchState(status *v1alpha1.PoolMachineStatus, seen *seen) (launched bool,
 	}
 }
 
-// onlyRegistration reports whether two statuses differ in nothing but that the node exists.
+// onlyRegistration reports whether two statuses differ in nothing but that the node exists. A provider id that is new is more: by
+// what is written of it events of the node are found to be the machine's, and so that it is Ready.
 func onlyRegistration(before, after *v1alpha1.PoolMachineStatus) bool {
 	same := after.DeepCopy()
-	same.NodeName, same.Conditions, same.ProviderID = before.NodeName, before.Conditions, before.ProviderID
+	same.NodeName, same.Conditions = before.NodeName, before.Conditions
 	return equality.Semantic.DeepEqual(before, same) && isLaunched(before)
 }
 

@@ -96,7 +96,7 @@ func TestNextOnTheWayUp(t *testing.T) {
 	t.Parallel()
 	booting := fmt.Sprintf(saysBooting, "cloud://0")
 	checkNext(t, []nextRow{
-		{name: "ordered a moment ago: nothing is written yet", machine: machineOf(justOrdered), want: "id= node=", due: 4 * time.Second},
+		{name: "ordered a moment ago: nothing is written yet", machine: machineOf(justOrdered), want: "id= node=", due: orderedIsTold - time.Second},
 		{name: "ordered, and not answered for a while", machine: machineOf(), want: saysOrdered},
 		{name: "throttled", machine: machineOf(justOrdered), seen: seen{outcome: answered(launch.Throttled, "", "Busy", "later")}, want: saysThrottled},
 		{name: "throttled until something else is known", machine: machineOf(throttledBefore), want: saysThrottled},
@@ -192,7 +192,7 @@ func TestNextGoing(t *testing.T) {
 	t.Parallel()
 	checkNext(t, []nextRow{
 		{
-			name: "told a moment ago", machine: machineOf(launched, going(2*time.Second)), want: "Launched=True(Launched) id=cloud://0 node=", due: 8 * time.Second,
+			name: "told a moment ago", machine: machineOf(launched, going(2*time.Second)), want: "Launched=True(Launched) id=cloud://0 node=", due: goingIsTold - 2*time.Second,
 			seen: seen{node: nodeOf(0, corev1.ConditionTrue)},
 		},
 		{
@@ -205,4 +205,30 @@ func TestNextGoing(t *testing.T) {
 			want: "Launched=True(Launched) Registered=True(Registered) Ready=False(Going) id=cloud://0 node=n",
 		},
 	})
+}
+
+// TestHeldBack: that a node exists is written together with its being Ready, but not where the id by which its events are found
+// to be the machine's is not written yet, nor where there is other news.
+func TestHeldBack(t *testing.T) {
+	t.Parallel()
+	unready := &seen{node: nodeOf(time.Second, corev1.ConditionFalse)}
+	accepted := func(m *v1alpha1.PoolMachine) { launched(m); m.Status.ProviderID = "" }
+	for name, row := range map[string]struct {
+		machine *v1alpha1.PoolMachine
+		seen    *seen
+		held    bool
+	}{
+		"its id is known":     {machineOf(launched), unready, true},
+		"its id is not known": {machineOf(accepted), unready, false},
+		"it is not launched":  {machineOf(), unready, false},
+		"it has failed":       {machineOf(launched), &seen{outcome: answered(launch.Invalid, "", "Refused", "no")}, false},
+		"it leaves": {
+			machineOf(launched), &seen{node: unready.node, sighting: listed(&launch.Instance{LeavingAt: noon.Add(time.Minute)}, 0, 0)}, false,
+		},
+	} {
+		status, _ := next(row.machine, row.seen, consistency, noon)
+		if got := onlyRegistration(&row.machine.Status, status); got != row.held {
+			t.Errorf("%s: it is held back: %v, want %v", name, got, row.held)
+		}
+	}
 }

@@ -79,7 +79,10 @@ func testThrottled(t *testing.T, w *world) {
 func testLostReplies(t *testing.T, w *world) {
 	const name = "lost"
 	seen := watchInstances(t, name)
-	newPool(t, name, target(4), role(func(k *v1alpha1.KwokMachines) { k.LostReplyPercent, k.Seed = 90, 1 }))
+	// A listing would tell of what was made.
+	newPool(t, name, target(4), role(func(k *v1alpha1.KwokMachines) {
+		k.LostReplyPercent, k.ListingLag, k.BootDelay = 90, after(30*time.Second), *after(3 * time.Second)
+	}))
 	settled(t, name, 4)
 	if made := seen(); !slices.Equal(made, []string{"lost-0", "lost-1", "lost-2", "lost-3"}) {
 		t.Errorf("made were %v", made)

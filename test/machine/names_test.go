@@ -70,7 +70,11 @@ func testNames(t *testing.T, w *world) {
 		t.Errorf("DeleteNodes by the placeholder of a node that came: %s", wrong)
 	}
 
-	nodes := s.nodesOf(name, 0, 1, 2)
+	var nodes []string
+	await(t, name, func(s *state) string {
+		nodes = s.nodesOf(name, 0, 1, 2)
+		return missing(len(nodes) == 3 && !slices.Contains(nodes, ""), fmt.Sprintf("the nodes are %q", nodes))
+	})
 	member := newMember(t, name)
 	reserve(t, member, 2, nodes[0], nodes[1])
 	await(t, name, func(s *state) string {
