@@ -214,7 +214,8 @@ func (w *world) checkRelease(names []string) {
 		for _, m := range w.members.live.items {
 			w.promise(!holds(m, n.name) || w.ledger.heldSince[n.name+" "+m.name].After(looked), "%s is released and %s holds it", n.name, m.name)
 		}
-		w.promise(n.reserved || n.starting, "%s is released, and no member has had it", n.name)
+		m := w.machines.get(machine)
+		w.promise(n.reserved || (m != nil && m.purpose == v1alpha1.PurposeReservation), "%s is released, and no member has had it", n.name)
 	}
 }
 
