@@ -4,11 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
@@ -102,13 +103,16 @@ func (s *sweep) known(ctx context.Context, instance *launch.Instance) (bool, err
 	if instance.Machine == "" {
 		return false, nil
 	}
-	var m v1alpha1.PoolMachine
-	err := s.Live.Get(ctx, client.ObjectKey{Name: instance.Machine}, &m)
-	if apierrors.IsNotFound(err) {
-		return false, nil
+	// A list of one, so that the provider needs no right to get records.
+	var list v1alpha1.PoolMachineList
+	named := client.MatchingFieldsSelector{Selector: fields.OneTermEqualSelector("metadata.name", instance.Machine)}
+	if err := s.Live.List(ctx, &list, named); err != nil {
+		return false, fmt.Errorf("look for the record of machine %s: %w", instance.Machine, err)
 	}
 	// The record of another instance of that name is not this one's.
-	return err == nil && (m.Status.ProviderID == "" || instance.ProviderID == "" || m.Status.ProviderID == instance.ProviderID), err
+	return slices.ContainsFunc(list.Items, func(m v1alpha1.PoolMachine) bool {
+		return m.Status.ProviderID == "" || instance.ProviderID == "" || m.Status.ProviderID == instance.ProviderID
+	}), nil
 }
 
 // orphan deals with an instance that no record tells of: it is ended where no node has its provider id, and adopted where one has.

@@ -31,7 +31,7 @@ func outOfStock(x *tenant) {
 // fallBack: what the first pool of a member does not have comes from the second, and the MiniCluster is resized when all of
 // it is there.
 func fallBack(x *tenant) {
-	first := x.poolOf("first", 10, false, "{bootDelay: 1s, stock: 3}")
+	first := x.poolOf("first", 10, false, "{bootDelay: 1s, stock: 3, stockout: Vanish}")
 	second := x.pool("second", 10, "1s")
 	cluster := x.miniCluster("m", 2, first, second)
 	x.settled(cluster, 2)
