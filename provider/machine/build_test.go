@@ -44,7 +44,8 @@ func registered(m *v1alpha1.PoolMachine) {
 
 // hasFailed is a machine of which a failure is recorded.
 func hasFailed(m *v1alpha1.PoolMachine) {
-	m.Status.Failure = &v1alpha1.MachineFailure{Machine: m.Name, Time: metav1.NewMicroTime(noon), Class: v1alpha1.FailureOther, Code: "First", Message: "it was the first"}
+	m.Status.Failure = &v1alpha1.MachineFailure{Machine: m.Name, Time: metav1.NewMicroTime(noon), Class: v1alpha1.FailureOther,
+		Code: "First", Message: "it was the first"}
 }
 
 // going is a machine whose record was deleted some time ago.

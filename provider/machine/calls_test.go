@@ -39,7 +39,7 @@ func TestCallsOfAPool(t *testing.T) {
 			key := fmt.Sprint("slow/", i)
 			if !c.begin("slow", pending{key: key, do: func(context.Context) {
 				most.Store(max(most.Load(), now.Add(1)))
-				time.Sleep(time.Minute)
+				<-time.After(time.Minute)
 				now.Add(-1)
 			}, done: func() { ended.Add(1) }}) {
 				t.Errorf("%s is not made", key)
@@ -57,7 +57,7 @@ func TestCallsOfAPool(t *testing.T) {
 		if after := <-took; after > 0 {
 			t.Errorf("the call of another pool has waited for %s", after)
 		}
-		time.Sleep(3*time.Minute + time.Second)
+		<-time.After(3*time.Minute + time.Second)
 		if ended.Load() != 3*callsPerPool || most.Load() != callsPerPool {
 			t.Errorf("%d calls have ended, at most %d at a time; want %d and %d", ended.Load(), most.Load(), 3*callsPerPool, callsPerPool)
 		}

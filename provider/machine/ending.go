@@ -76,7 +76,8 @@ func (r *Reconciler) end(ctx context.Context, m *v1alpha1.PoolMachine, seen *see
 	}
 	launcher, unknown := r.Launchers.For(&m.Spec.Machines)
 	if unknown != nil {
-		return ctrl.Result{RequeueAfter: retryMost}, nil // The alarm tells.
+		r.ended(m, unknown) // The alarm tells.
+		return ctrl.Result{RequeueAfter: retryMost}, nil
 	}
 	r.calls.begin(m.Spec.NodePool, pending{
 		key: endKey(m.Name),

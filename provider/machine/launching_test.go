@@ -57,7 +57,8 @@ func TestOpen(t *testing.T) {
 		{name: "one has failed", records: each(orderOf(3, 0, 1), hasFailed), open: "p-1", whole: true},
 		{name: "one goes that nobody has asked for", records: each(orderOf(2, 0, 1), going(time.Second)), open: "p-1"},
 		{name: "all go", records: each(orderOf(1, 0), going(time.Second)), open: ""},
-		{name: "one goes of which it has to be learnt what came", records: each(orderOf(2, 0, 1), asked, going(time.Second)), open: "p-0 p-1", whole: true},
+		{name: "one goes of which it has to be learnt what came", records: each(orderOf(2, 0, 1), asked, going(time.Second)), open: "p-0 p-1",
+			whole: true},
 		{name: "one goes that is launched", records: each(orderOf(2, 0, 1), launched, going(time.Second)), open: "p-1", whole: true},
 		{
 			name: "an outcome is not written yet", records: orderOf(2, 0, 1), open: "p-1", whole: true,

@@ -9,10 +9,20 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/launch"
 )
 
-// TestListings goes through listings of a pool one after the other: of which machines each says something new, and which are
-// absent since when.
-func TestListings(t *testing.T) {
-	t.Parallel()
+// both are the machines of the listings.
+var both = []string{"a", "b"}
+
+// listingStep is a listing, of which machines it says something new, and which are absent since which step.
+type listingStep struct {
+	name      string
+	instances []launch.Instance
+	launched  []string
+	changed   []string
+	absent    map[string]int // since which step
+}
+
+// listingSteps are listings of a pool one after the other.
+func listingSteps() []listingStep {
 	a := launch.Instance{Key: "i-a", Machine: "a", ProviderID: "cloud://a"}
 	with := func(change func(*launch.Instance)) launch.Instance {
 		out := a
@@ -20,39 +30,43 @@ func TestListings(t *testing.T) {
 		return out
 	}
 	b := launch.Instance{Key: "i-b", Machine: "b"}
-	both := []string{"a", "b"}
-	var l listings
-	for i, step := range []struct {
-		name      string
-		instances []launch.Instance
-		launched  []string
-		changed   []string
-		absent    map[string]int // since which step
-	}{
+	return []listingStep{
 		{name: "the first", instances: []launch.Instance{a, b}, launched: both, changed: both},
 		{name: "the same again", instances: []launch.Instance{b, a}, launched: both},
 		{name: "unmarked ones are nobody's", instances: []launch.Instance{a, b, {Key: "i-x"}}, launched: both},
 		{
-			name: "one is going", instances: []launch.Instance{with(func(i *launch.Instance) { i.Going = true }), b}, launched: both, changed: []string{"a"},
+			name: "one is going", instances: []launch.Instance{with(func(i *launch.Instance) { i.Going = true }),
+				b}, launched: both, changed: []string{"a"},
 		},
 		{
-			name:      "one leaves",
-			instances: []launch.Instance{with(func(i *launch.Instance) { i.Going, i.LeavingAt = true, noon }), b}, launched: both, changed: []string{"a"},
+			name: "one leaves",
+			instances: []launch.Instance{with(func(i *launch.Instance) { i.Going, i.LeavingAt = true, noon }),
+				b}, launched: both, changed: []string{"a"},
 		},
 		{
-			name:      "the same in another zone",
-			instances: []launch.Instance{with(func(i *launch.Instance) { i.Going, i.LeavingAt = true, noon.In(time.FixedZone("x", 3600)) }), b}, launched: both,
+			name: "the same in another zone",
+			instances: []launch.Instance{with(func(i *launch.Instance) { i.Going, i.LeavingAt = true, noon.In(time.FixedZone("x", 3600)) }),
+				b}, launched: both,
 		},
 		{
-			name:      "one has failed",
-			instances: []launch.Instance{with(func(i *launch.Instance) { i.Failure = &v1alpha1.MachineFailure{Code: "Crashed"} }), b}, launched: both, changed: []string{"a"},
+			name: "one has failed",
+			instances: []launch.Instance{with(func(i *launch.Instance) { i.Failure = &v1alpha1.MachineFailure{Code: "Crashed"} }),
+				b}, launched: both, changed: []string{"a"},
 		},
 		{name: "one is absent", instances: []launch.Instance{a}, launched: both, changed: both, absent: map[string]int{"b": 7}},
 		{name: "it still is", instances: []launch.Instance{a}, launched: both, absent: map[string]int{"b": 7}},
 		{name: "an empty one", launched: both, changed: []string{"a"}, absent: map[string]int{"a": 9, "b": 7}},
 		{name: "both are back", instances: []launch.Instance{a, b}, launched: both, changed: both},
 		{name: "one that was never launched is not absent", instances: []launch.Instance{b}, launched: []string{"b"}, changed: []string{"a"}},
-	} {
+	}
+}
+
+// TestListings goes through listings of a pool one after the other: of which machines each says something new, and which are
+// absent since when.
+func TestListings(t *testing.T) {
+	t.Parallel()
+	var l listings
+	for i, step := range listingSteps() {
 		begun := noon.Add(time.Duration(i) * time.Minute)
 		changed := slices.Compact(slices.Sorted(slices.Values(l.put("p", begun, step.instances, step.launched))))
 		if !slices.Equal(changed, step.changed) {

@@ -51,6 +51,7 @@ func checkNext(t *testing.T, rows []nextRow) {
 	t.Helper()
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
 			row.seen.lag = lag
 			before := row.machine.DeepCopy()
 			status, due := next(row.machine, &row.seen, consistency, noon)
@@ -96,17 +97,21 @@ func TestNextOnTheWayUp(t *testing.T) {
 	t.Parallel()
 	booting := fmt.Sprintf(saysBooting, "cloud://0")
 	checkNext(t, []nextRow{
-		{name: "ordered a moment ago: nothing is written yet", machine: machineOf(justOrdered), want: "id= node=", due: orderedIsTold - time.Second},
+		{name: "ordered a moment ago: nothing is written yet", machine: machineOf(justOrdered), want: "id= node=",
+			due: orderedIsTold - time.Second},
 		{name: "ordered, and not answered for a while", machine: machineOf(), want: saysOrdered},
-		{name: "throttled", machine: machineOf(justOrdered), seen: seen{outcome: answered(launch.Throttled, "", "Busy", "later")}, want: saysThrottled},
+		{name: "throttled", machine: machineOf(justOrdered), seen: seen{outcome: answered(launch.Throttled, "", "Busy", "later")},
+			want: saysThrottled},
 		{name: "throttled until something else is known", machine: machineOf(throttledBefore), want: saysThrottled},
 		{name: "accepted", machine: machineOf(justOrdered), seen: seen{outcome: answered(launch.Accepted, "cloud://0", "", "")}, want: booting},
-		{name: "accepted after it was throttled", machine: machineOf(throttledBefore), seen: seen{outcome: answered(launch.Accepted, "cloud://0", "", "")}, want: booting},
+		{name: "accepted after it was throttled", machine: machineOf(throttledBefore),
+			seen: seen{outcome: answered(launch.Accepted, "cloud://0", "", "")}, want: booting},
 		{
 			name: "accepted without an id", machine: machineOf(), seen: seen{outcome: answered(launch.Accepted, "", "", "")},
 			want: fmt.Sprintf(saysBooting, ""),
 		},
-		{name: "the id comes with a listing", machine: machineOf(), seen: seen{sighting: listed(&launch.Instance{Machine: "p-0", ProviderID: "cloud://0"}, 0, 0)}, want: booting},
+		{name: "the id comes with a listing", machine: machineOf(),
+			seen: seen{sighting: listed(&launch.Instance{Machine: "p-0", ProviderID: "cloud://0"}, 0, 0)}, want: booting},
 		{
 			name: "the id that is known stays", machine: machineOf(launched), want: booting,
 			seen: seen{sighting: listed(&launch.Instance{Machine: "p-0", ProviderID: "cloud://1"}, 0, 0)},
@@ -115,11 +120,13 @@ func TestNextOnTheWayUp(t *testing.T) {
 			name: "registered a moment ago and not Ready: it is held back", machine: machineOf(launched),
 			seen: seen{node: nodeOf(500*time.Millisecond, corev1.ConditionFalse)}, want: saysNotReady, due: 9500 * time.Millisecond,
 		},
-		{name: "registered and not Ready for a while", machine: machineOf(launched), seen: seen{node: nodeOf(12*time.Second, corev1.ConditionFalse)}, want: saysNotReady},
+		{name: "registered and not Ready for a while", machine: machineOf(launched),
+			seen: seen{node: nodeOf(12*time.Second, corev1.ConditionFalse)}, want: saysNotReady},
 		{name: "registered and Ready at once", machine: machineOf(launched), seen: seen{node: nodeOf(0, corev1.ConditionTrue)}, want: saysUp},
 		{name: "registered before the answer", machine: machineOf(), seen: seen{node: nodeOf(0, corev1.ConditionTrue)}, want: saysUp},
 		{name: "Ready", machine: machineOf(registered), seen: seen{node: nodeOf(time.Hour, corev1.ConditionTrue)}, want: saysUp},
-		{name: "not Ready any more", machine: machineOf(registered), seen: seen{node: nodeOf(time.Hour, corev1.ConditionUnknown)}, want: saysNotReady},
+		{name: "not Ready any more", machine: machineOf(registered), seen: seen{node: nodeOf(time.Hour, corev1.ConditionUnknown)},
+			want: saysNotReady},
 		{
 			name: "leaving", machine: machineOf(registered), want: saysLeaving,
 			seen: seen{node: nodeOf(time.Hour, corev1.ConditionTrue), sighting: listed(&launch.Instance{LeavingAt: noon.Add(time.Minute)}, 0, 0)},
@@ -153,8 +160,10 @@ func TestNextFails(t *testing.T) {
 			name: "its node was deleted", machine: machineOf(registered), seen: seen{nodeGone: true},
 			want: fmt.Sprintf(saysFailed, "cloud://0", "n", "Other", CodeNodeDeleted),
 		},
-		{name: "a failure is final, whatever is answered", machine: machineOf(registered, hasFailed), seen: seen{outcome: answered(launch.OutOfResources, "", "NoStock", "none")}, want: first},
-		{name: "a failure is final, whatever is listed", machine: machineOf(registered, hasFailed), seen: seen{sighting: listed(crashed, 0, 0)}, want: first},
+		{name: "a failure is final, whatever is answered", machine: machineOf(registered, hasFailed),
+			seen: seen{outcome: answered(launch.OutOfResources, "", "NoStock", "none")}, want: first},
+		{name: "a failure is final, whatever is listed", machine: machineOf(registered, hasFailed), seen: seen{sighting: listed(crashed, 0, 0)},
+			want: first},
 		{name: "a failure is final, though the node is Ready", machine: machineOf(registered, hasFailed), seen: seen{node: up}, want: first},
 		{name: "a failure is final, though the node is gone", machine: machineOf(registered, hasFailed), seen: seen{nodeGone: true}, want: first},
 	})
@@ -168,8 +177,10 @@ func TestNextAbsent(t *testing.T) {
 	vanished := func(node string) string { return fmt.Sprintf(saysFailed, "cloud://0", node, "Other", CodeVanished) }
 	const long = consistency + lag
 	checkNext(t, []nextRow{
-		{name: "not listed for a minute", machine: machineOf(launched), seen: seen{sighting: listed(nil, time.Minute, 0)}, want: booting, due: long - time.Minute},
-		{name: "not listed for as long as may be without the lag", machine: machineOf(launched), seen: seen{sighting: listed(nil, consistency, 0)}, want: booting, due: lag},
+		{name: "not listed for a minute", machine: machineOf(launched), seen: seen{sighting: listed(nil, time.Minute, 0)}, want: booting,
+			due: long - time.Minute},
+		{name: "not listed for as long as may be without the lag", machine: machineOf(launched),
+			seen: seen{sighting: listed(nil, consistency, 0)}, want: booting, due: lag},
 		{name: "not listed for long", machine: machineOf(launched), seen: seen{sighting: listed(nil, long, 0)}, want: vanished("")},
 		{
 			name: "not listed once, and never asked about since", machine: machineOf(launched), seen: seen{sighting: listed(nil, long, long)},
@@ -192,7 +203,8 @@ func TestNextGoing(t *testing.T) {
 	t.Parallel()
 	checkNext(t, []nextRow{
 		{
-			name: "told a moment ago", machine: machineOf(launched, going(2*time.Second)), want: "Launched=True(Launched) id=cloud://0 node=", due: goingIsTold - 2*time.Second,
+			name: "told a moment ago", machine: machineOf(launched,
+				going(2*time.Second)), want: "Launched=True(Launched) id=cloud://0 node=", due: goingIsTold - 2*time.Second,
 			seen: seen{node: nodeOf(0, corev1.ConditionTrue)},
 		},
 		{

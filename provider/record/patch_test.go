@@ -47,7 +47,8 @@ func TestNodePatch(t *testing.T) {
 			nodeWith(words{"keep": "1", "change": "1", "remove": "1"}, words{"keep": "1", "change": "1", "remove": "1"}),
 			nodeWith(words{"keep": "1", "change": "2", "add": "1"}, words{"keep": "1", "change": "2", "add": ""}),
 		},
-		"keys with slashes and tildes":    {nodeWith(words{"a.io/b~c": "1", "k": "1"}, words{"a.io/b": "1", "a~1b": "1"}), nodeWith(words{"a.io/b~c": "2", "k": "1"}, words{"a~1b": "2"})},
+		"keys with slashes and tildes": {nodeWith(words{"a.io/b~c": "1", "k": "1"}, words{"a.io/b": "1", "a~1b": "1"}),
+			nodeWith(words{"a.io/b~c": "2", "k": "1"}, words{"a~1b": "2"})},
 		"the last label is removed":       {nodeWith(words{"l": "1"}, nil), nodeWith(nil, nil)},
 		"the first taint":                 {nodeWith(nil, nil), nodeWith(nil, nil, a)},
 		"the first taints":                {nodeWith(nil, nil), nodeWith(nil, nil, a, b)},
@@ -115,7 +116,8 @@ func TestNodePatchBesideOthers(t *testing.T) {
 		"the first taint is theirs, not ours":  {nodeWith(nil, nil), nodeWith(nil, nil, ours), nodeWith(nil, nil, theirs), nil},
 		"our first taint replaces their first": {nodeWith(nil, nil, ours), nodeWith(nil, nil, kept), nodeWith(nil, nil, theirs), nil},
 		"the first annotation is theirs":       {nodeWith(nil, nil), nodeWith(nil, words{"our": "1"}), nodeWith(nil, nil), nil},
-		"the first label is theirs":            {nodeWith(nil, words{"x": "1"}), nodeWith(words{"our": "1"}, words{"x": "1"}), nodeWith(words{"their": "1"}, nil), nil},
+		"the first label is theirs": {nodeWith(nil, words{"x": "1"}), nodeWith(words{"our": "1"}, words{"x": "1"}),
+			nodeWith(words{"their": "1"}, nil), nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

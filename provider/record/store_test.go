@@ -16,7 +16,8 @@ import (
 func storeOf(t *testing.T, objects ...any) *Store {
 	t.Helper()
 	ofMachines, ofNodes := Indexers()
-	machines, nodes := toolscache.NewIndexer(toolscache.MetaNamespaceKeyFunc, ofMachines), toolscache.NewIndexer(toolscache.MetaNamespaceKeyFunc, ofNodes)
+	machines, nodes := toolscache.NewIndexer(toolscache.MetaNamespaceKeyFunc,
+		ofMachines), toolscache.NewIndexer(toolscache.MetaNamespaceKeyFunc, ofNodes)
 	for _, object := range objects {
 		into := machines
 		if _, is := object.(*corev1.Node); is {
@@ -52,13 +53,18 @@ func TestNodeOf(t *testing.T) {
 		nodes   []any
 		want    string
 	}{
-		"no id is known":                          {nodegroup.Machine{NodeName: "n"}, []any{nodeNamed("n", "", 0)}, ""},
-		"there is none":                           {nodegroup.Machine{ProviderID: "c://0"}, []any{nodeNamed("n", "c://1", 0)}, ""},
-		"there is one":                            {nodegroup.Machine{ProviderID: "c://0"}, []any{nodeNamed("n", "c://0", 0), nodeNamed("o", "c://1", 0)}, "n"},
-		"the oldest":                              {nodegroup.Machine{ProviderID: "c://0"}, []any{nodeNamed("a-copy", "c://0", 5), nodeNamed("n", "c://0", 0), nodeNamed("z-copy", "c://0", 7)}, "n"},
-		"of the same second the first by name":    {nodegroup.Machine{ProviderID: "c://0"}, []any{nodeNamed("o", "c://0", 0), nodeNamed("n", "c://0", 0)}, "n"},
-		"the recorded name, though younger":       {nodegroup.Machine{ProviderID: "c://0", NodeName: "n"}, []any{nodeNamed("older", "c://0", 0), nodeNamed("n", "c://0", 5)}, "n"},
-		"the recorded one is gone":                {nodegroup.Machine{ProviderID: "c://0", NodeName: "n"}, []any{nodeNamed("copy", "c://0", 0)}, ""},
+		"no id is known": {nodegroup.Machine{NodeName: "n"}, []any{nodeNamed("n", "", 0)}, ""},
+		"there is none":  {nodegroup.Machine{ProviderID: "c://0"}, []any{nodeNamed("n", "c://1", 0)}, ""},
+		"there is one": {nodegroup.Machine{ProviderID: "c://0"},
+			[]any{nodeNamed("n", "c://0", 0), nodeNamed("o", "c://1", 0)}, "n"},
+		"the oldest": {nodegroup.Machine{ProviderID: "c://0"},
+			[]any{nodeNamed("a-copy", "c://0", 5), nodeNamed("n", "c://0", 0), nodeNamed("z-copy", "c://0", 7)}, "n"},
+		"of the same second the first by name": {nodegroup.Machine{ProviderID: "c://0"},
+			[]any{nodeNamed("o", "c://0", 0), nodeNamed("n", "c://0", 0)}, "n"},
+		"the recorded name, though younger": {nodegroup.Machine{ProviderID: "c://0", NodeName: "n"},
+			[]any{nodeNamed("older", "c://0", 0), nodeNamed("n", "c://0", 5)}, "n"},
+		"the recorded one is gone": {nodegroup.Machine{ProviderID: "c://0", NodeName: "n"}, []any{nodeNamed("copy", "c://0", 0)},
+			""},
 		"the recorded name is of another machine": {nodegroup.Machine{ProviderID: "c://0", NodeName: "n"}, []any{nodeNamed("n", "c://1", 0)}, ""},
 	} {
 		node, err := storeOf(t, row.nodes...).NodeOf(&row.machine)

@@ -50,7 +50,7 @@ func TestWrittenForgets(t *testing.T) {
 		for i := range mostWritten {
 			w.Wrote(atVersion(fmt.Sprint("old-", i), "10"))
 		}
-		time.Sleep(writtenFor + time.Second)
+		<-time.After(writtenFor + time.Second)
 		w.Wrote(atVersion("new", "10"))
 		if len(w.versions) != 1 || !w.Behind(atVersion("new", "9")) {
 			t.Errorf("%d writes are kept", len(w.versions))
@@ -70,18 +70,18 @@ func TestAsked(t *testing.T) {
 		if !a.Lately("k") || a.Lately("other") {
 			t.Error("k was asked, and nothing else")
 		}
-		time.Sleep(askedFor)
+		<-time.After(askedFor)
 		if !a.Lately("k") {
 			t.Error("it counts for as long as it may")
 		}
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		if a.Lately("k") {
 			t.Error("it was asked long ago")
 		}
 		for i := range mostWritten {
 			a.Note(fmt.Sprint(i))
 		}
-		time.Sleep(askedFor + time.Second)
+		<-time.After(askedFor + time.Second)
 		a.Note("k")
 		if len(a.at) != 1 || !a.Lately("k") {
 			t.Errorf("%d questions are kept", len(a.at))

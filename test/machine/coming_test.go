@@ -21,7 +21,7 @@ import (
 )
 
 // testSlowCloud: a cloud that takes half a minute for a call delays neither another pool's gang nor a pass over its own pool.
-func testSlowCloud(t *testing.T, w *world) {
+func testSlowCloud(t *testing.T, w *world) { //nolint:thelper // It is a test of TestTogether.
 	const slow, quick = "slow", "quick"
 	newPool(t, slow, target(3), role(func(k *v1alpha1.KwokMachines) { k.CallDelay = after(30 * time.Second) }))
 	await(t, slow, func(s *state) string { return missing(w.cloud.launches(slow) > 0, "the cloud is not asked") })
@@ -51,7 +51,7 @@ func missing(there bool, what string) string {
 }
 
 // testThrottled: that the cloud asks to be asked later is a condition and no failure, and is told once.
-func testThrottled(t *testing.T, w *world) {
+func testThrottled(t *testing.T, w *world) { //nolint:thelper // It is a test of TestTogether.
 	const name = "throttled"
 	w.cloud.throttle(name, true)
 	newPool(t, name, target(3))
@@ -76,7 +76,7 @@ func testThrottled(t *testing.T, w *world) {
 }
 
 // testLostReplies: an order whose reply is lost is repeated, and makes nothing twice; that is told once.
-func testLostReplies(t *testing.T, w *world) {
+func testLostReplies(t *testing.T, w *world) { //nolint:thelper // It is a test of TestTogether.
 	const name = "lost"
 	seen := watchInstances(t, name)
 	// A listing would tell of what was made.
@@ -104,7 +104,8 @@ func recordByHand(t *testing.T, pool *v1alpha1.NodePool, n int, size int32) *v1a
 	}
 	return create(t, &v1alpha1.PoolMachine{
 		ObjectMeta: metav1.ObjectMeta{
-			Name: machine(pool.Name, n), Labels: map[string]string{v1alpha1.LabelNodePool: pool.Name}, Finalizers: []string{v1alpha1.FinalizerMachine},
+			Name: machine(pool.Name, n), Labels: map[string]string{v1alpha1.LabelNodePool: pool.Name},
+			Finalizers: []string{v1alpha1.FinalizerMachine},
 		},
 		Spec: v1alpha1.PoolMachineSpec{
 			NodePool: pool.Name, Purpose: v1alpha1.PurposeAutoscaler, TemplateHash: hash, Template: pool.Spec.Template, Machines: pool.Spec.Machines,
@@ -123,7 +124,7 @@ func claimed(t *testing.T, pool *v1alpha1.NodePool, names int64) {
 }
 
 // testMissingRecords: of an order of which a record is missing nothing is launched; its records go, and other numbers are ordered.
-func testMissingRecords(t *testing.T, _ *world) {
+func testMissingRecords(t *testing.T, _ *world) { //nolint:thelper // It is a test of TestTogether.
 	const name = "missing"
 	seen := watchInstances(t, name)
 	pool := newPool(t, name, target(3), func(p *v1alpha1.NodePool) { p.Spec.Paused = true })
@@ -142,7 +143,7 @@ func testMissingRecords(t *testing.T, _ *world) {
 }
 
 // testNameTaken: what somebody else has made by the name of a machine is neither taken nor ended: the machine fails.
-func testNameTaken(t *testing.T, w *world) {
+func testNameTaken(t *testing.T, w *world) { //nolint:thelper // It is a test of TestTogether.
 	const name = "taken"
 	theirs := create(t, instanceOf(t, name, machine(name, 0), func(i *v1alpha1.KwokInstance) {
 		i.Spec.Cluster, i.Spec.Machine, i.Spec.BootDelay = "another", machine(name, 0), *after(100 * time.Hour)
@@ -161,14 +162,15 @@ func testNameTaken(t *testing.T, w *world) {
 		return missing(slices.Equal(s.ready, []string{"taken-1"}), "the next machine is not Ready")
 	})
 	var now v1alpha1.KwokInstance
-	if err := cluster.Client.Get(t.Context(), client.ObjectKeyFromObject(theirs), &now); err != nil || now.UID != theirs.UID || now.Status.TerminatingAt != nil {
+	if err := cluster.Client.Get(t.Context(), client.ObjectKeyFromObject(theirs), &now); err != nil || now.UID != theirs.UID ||
+		now.Status.TerminatingAt != nil {
 		t.Errorf("the instance of somebody else is %v (%v)", now.Status, err)
 	}
 }
 
 // testPaused: of a paused pool everything that is there is listed without an error, nothing more can be ordered and nothing
 // is launched; afterwards it goes on.
-func testPaused(t *testing.T, w *world) {
+func testPaused(t *testing.T, w *world) { //nolint:thelper // It is a test of TestTogether.
 	const name, held = "paused", "paused-order"
 	newPool(t, name, target(2), role(func(k *v1alpha1.KwokMachines) { k.Stock = ptr.To[int32](1) }))
 	w.lists(t, name, map[string]string{idOf(name, 0): "Running", placeholder(name, 1): "Creating OutOfStock"})

@@ -23,7 +23,7 @@ import (
 
 // testRecordDeleted: a person deletes the record of a machine that is in use. No pod comes to its node any more, it is replaced,
 // and ended when its pods have left.
-func testRecordDeleted(t *testing.T, w *world) {
+func testRecordDeleted(t *testing.T, w *world) { //nolint:thelper // It is a test of TestTogether.
 	const name = "kubectl"
 	newPool(t, name, target(2))
 	s := settled(t, name, 2)
@@ -32,10 +32,12 @@ func testRecordDeleted(t *testing.T, w *world) {
 		t.Fatal(err)
 	}
 	s = await(t, name, func(s *state) string {
-		return missing(s.isTainted("kubectl-0") && slices.Contains(s.ready, "kubectl-2"), fmt.Sprintf("kubectl-0 is not tainted, or not replaced: %v", s.ready))
+		return missing(s.isTainted("kubectl-0") && slices.Contains(s.ready, "kubectl-2"),
+			fmt.Sprintf("kubectl-0 is not tainted, or not replaced: %v", s.ready))
 	})
 	used := func(s *state) string {
-		if s.nodes["kubectl-0"] == nil || s.instances["kubectl-0"] == nil || s.instances["kubectl-0"].Status.TerminatingAt != nil || s.machines["kubectl-0"] == nil {
+		if s.nodes["kubectl-0"] == nil || s.instances["kubectl-0"] == nil || s.instances["kubectl-0"].Status.TerminatingAt != nil ||
+			s.machines["kubectl-0"] == nil {
 			return "a machine was ended with a pod on its node"
 		}
 		return ""
@@ -56,7 +58,7 @@ func testRecordDeleted(t *testing.T, w *world) {
 }
 
 // testCrash: a machine that fails after it has registered is told of at once, leaves the target, and everything of it goes.
-func testCrash(t *testing.T, w *world) {
+func testCrash(t *testing.T, w *world) { //nolint:thelper // It is a test of TestTogether.
 	const name = "crash"
 	letGo := w.cloud.hold(name)
 	defer letGo()
@@ -86,7 +88,7 @@ func testCrash(t *testing.T, w *world) {
 }
 
 // testNodeDeleted: somebody deletes a Node. That is told, and the instance, which would be paid for, is ended.
-func testNodeDeleted(t *testing.T, w *world) {
+func testNodeDeleted(t *testing.T, w *world) { //nolint:thelper // It is a test of TestTogether.
 	const name = "vanished"
 	newPool(t, name, target(2))
 	s := settled(t, name, 2)
@@ -104,7 +106,7 @@ func testNodeDeleted(t *testing.T, w *world) {
 
 // testSpot: of a machine that the cloud takes back somebody hears, no pod comes to it any more, its replacement is Ready before it
 // goes, and what its member has claimed stays as it is.
-func testSpot(t *testing.T, w *world) {
+func testSpot(t *testing.T, w *world) { //nolint:thelper // It is a test of TestTogether.
 	const name = "spot"
 	newPool(t, name, target(1), role(func(k *v1alpha1.KwokMachines) {
 		k.SpotPercent, k.SpotNotice, k.FateWithin, k.Seed = 100, after(15*time.Second), after(6*time.Second), 5
@@ -121,7 +123,8 @@ func testSpot(t *testing.T, w *world) {
 	}
 	saw(t, name, v1alpha1.ReasonMachineLeaves, "the cloud takes machine spot-0, node spot-0, away at")
 	s := await(t, name, func(s *state) string {
-		return missing(slices.Contains(s.ready, "spot-1") && s.isTainted("spot-0"), fmt.Sprintf("Ready are %v, the one that leaves is tainted: %v", s.ready, s.isTainted("spot-0")))
+		return missing(slices.Contains(s.ready, "spot-1") && s.isTainted("spot-0"),
+			fmt.Sprintf("Ready are %v, the one that leaves is tainted: %v", s.ready, s.isTainted("spot-0")))
 	})
 	if s.nodes["spot-0"] == nil || s.pool.Spec.Replicas != 1 {
 		t.Errorf("the node went before its replacement came, or the target is not 1 but %d", s.pool.Spec.Replicas)
@@ -141,12 +144,13 @@ func testSpot(t *testing.T, w *world) {
 }
 
 // testHangs: a machine that takes its time to go is told once, and again after a while; when that takes too long, somebody is told.
-func testHangs(t *testing.T, w *world) {
+func testHangs(t *testing.T, w *world) { //nolint:thelper // It is a test of TestTogether.
 	const name = "hangs"
 	newPool(t, name, target(2), role(func(k *v1alpha1.KwokMachines) { k.TerminationDelay = after(14 * time.Second) }))
 	settled(t, name, 2)
 	registry := prometheus.NewPedanticRegistry()
-	registry.MustRegister(&pool.Collector{Pools: w.GetClient(), Machines: w.Observer.Store, Log: logr.Discard(), Alarm: waits.EndAlarm, Clock: clock.RealClock{}})
+	registry.MustRegister(&pool.Collector{Pools: w.GetClient(), Machines: w.Observer.Store, Log: logr.Discard(), Alarm: waits.EndAlarm,
+		Clock: clock.RealClock{}})
 	hanging := func(want float64) {
 		t.Helper()
 		inprocess.Until(t, func(context.Context) (string, error) {
@@ -169,7 +173,8 @@ func testHangs(t *testing.T, w *world) {
 	hanging(1)
 	s := await(t, name, func(s *state) string {
 		m := s.machines["hangs-0"]
-		return missing(m == nil || slices.ContainsFunc(m.Status.Conditions, func(c metav1.Condition) bool { return c.Reason == v1alpha1.ReasonMachineGoing }), "its state is not Going")
+		return missing(m == nil || slices.ContainsFunc(m.Status.Conditions,
+			func(c metav1.Condition) bool { return c.Reason == v1alpha1.ReasonMachineGoing }), "its state is not Going")
 	})
 	if s.machines["hangs-0"] == nil {
 		t.Error("its state has never been Going")
@@ -189,20 +194,22 @@ func testHangs(t *testing.T, w *world) {
 	if len(told) < 3 || len(told) > 7 {
 		t.Errorf("the cloud was told %d times, at %v", len(told), told)
 	}
-	if hangs := slices.DeleteFunc(warnings(t, name), func(e string) bool { return !strings.Contains(e, v1alpha1.ReasonDeletionHangs) }); len(hangs) != 1 {
+	if hangs := slices.DeleteFunc(warnings(t, name),
+		func(e string) bool { return !strings.Contains(e, v1alpha1.ReasonDeletionHangs) }); len(hangs) != 1 {
 		t.Errorf("it is told of %d times: %q", len(hangs), hangs)
 	}
 }
 
 // testCopiedNode: a Node that says that it is a machine's and is not is neither taken for its node, nor deleted with it.
-func testCopiedNode(t *testing.T, w *world) {
+func testCopiedNode(t *testing.T, w *world) { //nolint:thelper // It is a test of TestTogether.
 	const name = "copied"
 	newPool(t, name, target(1))
 	s := settled(t, name, 1)
-	real := s.nodes["copied-0"]
+	original := s.nodes["copied-0"]
 	copied := create(t, &corev1.Node{
-		ObjectMeta: metav1.ObjectMeta{Name: "copied-impostor", Labels: real.Labels, Annotations: map[string]string{"example.com/is": "untouched"}},
-		Spec:       corev1.NodeSpec{ProviderID: real.Spec.ProviderID},
+		ObjectMeta: metav1.ObjectMeta{Name: "copied-impostor", Labels: original.Labels,
+			Annotations: map[string]string{"example.com/is": "untouched"}},
+		Spec: corev1.NodeSpec{ProviderID: original.Spec.ProviderID},
 	})
 	member := newMember(t, name)
 	reserve(t, member, 1, "copied-0")
@@ -215,12 +222,14 @@ func testCopiedNode(t *testing.T, w *world) {
 		if err := cluster.Client.Get(t.Context(), client.ObjectKeyFromObject(copied), &now); err != nil {
 			t.Fatalf("%s: %v", what, err)
 		}
-		if now.DeletionTimestamp != nil || now.UID != copied.UID || !cmp.Equal(now.Annotations, copied.Annotations) || len(now.Spec.Taints) > len(copied.Spec.Taints) {
+		if now.DeletionTimestamp != nil || now.UID != copied.UID || !cmp.Equal(now.Annotations, copied.Annotations) ||
+			len(now.Spec.Taints) > len(copied.Spec.Taints) {
 			t.Errorf("%s: the copy was changed: %v, %v", what, now.Annotations, now.Spec)
 		}
 	}
 	untouched("held")
-	if s := await(t, name, func(*state) string { return "" }); s.machines["copied-0"].Status.NodeName != "copied-0" || s.pool.Status.Ready != 1 {
+	if s := await(t, name, func(*state) string { return "" }); s.machines["copied-0"].Status.NodeName != "copied-0" ||
+		s.pool.Status.Ready != 1 {
 		t.Errorf("the node of the machine is %s; %d are Ready", s.machines["copied-0"].Status.NodeName, s.pool.Status.Ready)
 	}
 	w.lists(t, name, map[string]string{idOf(name, 0): "Running"})

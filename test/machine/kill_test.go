@@ -93,7 +93,8 @@ func killed(t *testing.T, name string, most int64, cloudOf func(*v1alpha1.KwokMa
 	})
 	s, err := look(t.Context(), name)
 	if !apierrors.IsNotFound(err) || len(s.instances)+len(s.machines)+len(s.nodes) > 0 {
-		t.Errorf("%s: the NodePool is gone, and %d instances, %d records and %d nodes are not (%v)", name, len(s.instances), len(s.machines), len(s.nodes), err)
+		t.Errorf("%s: the NodePool is gone, and %d instances, %d records and %d nodes are not (%v)", name, len(s.instances), len(s.machines),
+			len(s.nodes), err)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -50,7 +50,8 @@ func poolOf(name string, change ...func(*v1alpha1.NodePool)) *v1alpha1.NodePool 
 		Spec: v1alpha1.NodePoolSpec{
 			MaxSize: 8, Autoscaler: v1alpha1.AutoscalerClusterAutoscaler, ProvisionTimeout: metav1.Duration{Duration: time.Hour},
 			Template: v1alpha1.NodeTemplate{Capacity: corev1.ResourceList{
-				corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourceMemory: resource.MustParse("16Gi"), corev1.ResourcePods: resource.MustParse("110"),
+				corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourceMemory: resource.MustParse("16Gi"),
+				corev1.ResourcePods: resource.MustParse("110"),
 			}},
 			Machines: v1alpha1.MachinesSpec{Kwok: &v1alpha1.KwokMachines{}},
 		},
@@ -101,8 +102,9 @@ func newMember(t *testing.T, name string) *v1alpha1.EnsembleMember {
 	t.Helper()
 	return create(t, &v1alpha1.EnsembleMember{
 		// The controller marks a member with its pools.
-		ObjectMeta: metav1.ObjectMeta{Namespace: corev1.NamespaceDefault, Name: name, Labels: map[string]string{v1alpha1.MemberPoolLabel(name): ""}},
-		Spec:       v1alpha1.EnsembleMemberSpec{Size: 1, MinSize: 1, MaxSize: 10, NodePools: []string{name}},
+		ObjectMeta: metav1.ObjectMeta{Namespace: corev1.NamespaceDefault, Name: name,
+			Labels: map[string]string{v1alpha1.MemberPoolLabel(name): ""}},
+		Spec: v1alpha1.EnsembleMemberSpec{Size: 1, MinSize: 1, MaxSize: 10, NodePools: []string{name}},
 	})
 }
 
@@ -128,7 +130,8 @@ func occupy(t *testing.T, node string) (leave func()) {
 	p := create(t, &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: corev1.NamespaceDefault, Name: "on-" + node},
 		Spec: corev1.PodSpec{
-			NodeName: node, Containers: []corev1.Container{{Name: "c", Image: "i"}}, Tolerations: []corev1.Toleration{{Operator: corev1.TolerationOpExists}},
+			NodeName: node, Containers: []corev1.Container{{Name: "c",
+				Image: "i"}}, Tolerations: []corev1.Toleration{{Operator: corev1.TolerationOpExists}},
 		},
 	})
 	return func() {
@@ -213,7 +216,8 @@ func look(ctx context.Context, name string) (*state, error) {
 // unsettled says what keeps a pool from having so many Ready nodes, and nothing on its way.
 func (s *state) unsettled(nodes int) string {
 	spec, status := &s.pool.Spec, &s.pool.Status
-	if len(s.ready) != nodes || len(s.nodes) != nodes || len(s.machines) != nodes || len(s.instances) != nodes || int(spec.Replicas) != nodes ||
+	if len(s.ready) != nodes || len(s.nodes) != nodes || len(s.machines) != nodes || len(s.instances) != nodes ||
+		int(spec.Replicas) != nodes ||
 		len(spec.MachinesToDelete) > 0 || int(status.Ready) != nodes || int(status.Replicas) != nodes {
 		return fmt.Sprintf("%d nodes are expected: Ready %v, %d nodes, %d machines, %d instances, target %d, to delete %v, status %d Ready of %d",
 			nodes, s.ready, len(s.nodes), len(s.machines), len(s.instances), spec.Replicas, spec.MachinesToDelete, status.Ready, status.Replicas)
@@ -259,14 +263,16 @@ func purge(t *testing.T) {
 	t.Helper()
 	ctx := context.WithoutCancel(t.Context())
 	for _, list := range []client.ObjectList{
-		&v1alpha1.EnsembleMemberList{}, &corev1.PodList{}, &v1alpha1.NodePoolList{}, &v1alpha1.PoolMachineList{}, &v1alpha1.KwokInstanceList{}, &corev1.NodeList{},
+		&v1alpha1.EnsembleMemberList{}, &corev1.PodList{}, &v1alpha1.NodePoolList{},
+		&v1alpha1.PoolMachineList{}, &v1alpha1.KwokInstanceList{}, &corev1.NodeList{},
 	} {
 		if err := cluster.Client.List(ctx, list); err != nil {
 			t.Fatal(err)
 		}
 		for _, object := range objectsOf(list) {
 			err := cluster.Client.Patch(ctx, object, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`)))
-			if err = errors.Join(client.IgnoreNotFound(err), client.IgnoreNotFound(cluster.Client.Delete(ctx, object, client.GracePeriodSeconds(0)))); err != nil {
+			if err = errors.Join(client.IgnoreNotFound(err),
+				client.IgnoreNotFound(cluster.Client.Delete(ctx, object, client.GracePeriodSeconds(0)))); err != nil {
 				t.Error(err)
 			}
 		}

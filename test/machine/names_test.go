@@ -20,7 +20,8 @@ import (
 // strange is a cloud in which nothing has the name of anything else: nodes are called as it likes, what id they have is known
 // when they register, and they say nothing of their pool.
 func strange(k *v1alpha1.KwokMachines) {
-	k.NodeNames, k.ProviderIDs, k.Registration = v1alpha1.KwokNodeNamesOwn, v1alpha1.KwokProviderIDsAtRegistration, v1alpha1.KwokRegistrationBare
+	k.NodeNames, k.ProviderIDs = v1alpha1.KwokNodeNamesOwn, v1alpha1.KwokProviderIDsAtRegistration
+	k.Registration = v1alpha1.KwokRegistrationBare
 }
 
 // nodesOf are the names of the nodes of machines, by number.
@@ -36,7 +37,7 @@ func (s *state) nodesOf(pool string, numbers ...int) []string {
 
 // testNames: a pool whose nodes have names of their own grows, is held and shrinks as any other, and its machines are found by
 // both of their ids.
-func testNames(t *testing.T, w *world) {
+func testNames(t *testing.T, w *world) { //nolint:thelper // It is a test of TestTogether.
 	const name = "strange"
 	newPool(t, name, role(strange), role(func(k *v1alpha1.KwokMachines) { k.BootDelay = *after(3 * time.Second) }))
 	w.increase(t, name, 3)
@@ -44,7 +45,8 @@ func testNames(t *testing.T, w *world) {
 	belongs := func(what string, ids ...string) {
 		t.Helper()
 		for _, id := range ids {
-			answer, err := w.Server.NodeGroupForNode(t.Context(), &externalgrpc.NodeGroupForNodeRequest{Node: &externalgrpc.ExternalGrpcNode{Name: id, ProviderID: id}})
+			answer, err := w.Server.NodeGroupForNode(t.Context(),
+				&externalgrpc.NodeGroupForNodeRequest{Node: &externalgrpc.ExternalGrpcNode{Name: id, ProviderID: id}})
 			if err != nil || answer.GetNodeGroup().GetId() != name {
 				t.Errorf("%s: %s belongs to %v (%v)", what, id, answer, err)
 			}
@@ -70,8 +72,14 @@ func testNames(t *testing.T, w *world) {
 		t.Errorf("DeleteNodes by the placeholder of a node that came: %s", wrong)
 	}
 
+	heldByNode(t, w, name)
+}
+
+// heldByNode lets a member hold two of the three nodes of a pool, and give one up: that one goes, and no other.
+func heldByNode(t *testing.T, w *world, name string) {
+	t.Helper()
 	var nodes []string
-	await(t, name, func(s *state) string {
+	s := await(t, name, func(s *state) string {
 		nodes = s.nodesOf(name, 0, 1, 2)
 		return missing(len(nodes) == 3 && !slices.Contains(nodes, ""), fmt.Sprintf("the nodes are %q", nodes))
 	})
@@ -85,7 +93,8 @@ func testNames(t *testing.T, w *world) {
 		}
 		return ""
 	})
-	if err := w.deleteNodes(t.Context(), name, s.nodes[nodes[1]].Spec.ProviderID); status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "is held for the ensemble member default/"+name) {
+	if err := w.deleteNodes(t.Context(), name, s.nodes[nodes[1]].Spec.ProviderID); status.Code(err) != codes.FailedPrecondition ||
+		!strings.Contains(err.Error(), "is held for the ensemble member default/"+name) {
 		t.Errorf("DeleteNodes of a held node: %v", err)
 	}
 	reserve(t, member, 1, nodes[0])

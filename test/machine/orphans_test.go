@@ -57,8 +57,9 @@ func leaveOrphans(t *testing.T) {
 	registered := metav1.NewMicroTime(time.Now().Add(-time.Hour))
 	instance := create(t, instanceOf(t, orphanNode, "stray-node", func(i *v1alpha1.KwokInstance) { i.Status.RegisteredAt = &registered }))
 	node := &corev1.Node{
-		ObjectMeta: metav1.ObjectMeta{Name: "stray-node", Annotations: map[string]string{"kwok.x-k8s.io/node": "fake", v1alpha1.AnnotationReserved: "true"}},
-		Spec:       corev1.NodeSpec{ProviderID: instance.Spec.ProviderID},
+		ObjectMeta: metav1.ObjectMeta{Name: "stray-node",
+			Annotations: map[string]string{"kwok.x-k8s.io/node": "fake", v1alpha1.AnnotationReserved: "true"}},
+		Spec: corev1.NodeSpec{ProviderID: instance.Spec.ProviderID},
 	}
 	if err := controllerutil.SetControllerReference(instance, node, cluster.Scheme); err != nil {
 		t.Fatal(err)
@@ -69,9 +70,11 @@ func leaveOrphans(t *testing.T) {
 
 // testOrphans: the first look at the cloud after a start only tells of what no record tells of; a later one ends it, or adopts
 // it where a node is its: it is then a machine as any other.
-func testOrphans(t *testing.T, _ *world) {
-	saw(t, orphanBare, v1alpha1.ReasonOrphan, "the cloud has the machine stray-bare, which no record tells of; it is ended, since no node is its, with the next look in 5s")
-	saw(t, orphanNode, v1alpha1.ReasonOrphan, "the cloud has the machine stray-node, which no record tells of; it is adopted, since node stray-node is its, with the next look in 5s")
+func testOrphans(t *testing.T, _ *world) { //nolint:thelper // It is a test of TestTogether.
+	saw(t, orphanBare, v1alpha1.ReasonOrphan,
+		"the cloud has the machine stray-bare, which no record tells of; it is ended, since no node is its, with the next look in 5s")
+	saw(t, orphanNode, v1alpha1.ReasonOrphan,
+		"the cloud has the machine stray-node, which no record tells of; it is adopted, since node stray-node is its, with the next look in 5s")
 	await(t, orphanBare, func(s *state) string { return missing(s.instances["stray-bare"] == nil, "it is not ended") })
 	var adopted *v1alpha1.PoolMachine
 	s := await(t, orphanNode, func(s *state) string {
@@ -80,7 +83,8 @@ func testOrphans(t *testing.T, _ *world) {
 				adopted = m
 			}
 		}
-		if adopted == nil || s.nodes["stray-node"] == nil || s.nodes["stray-node"].Annotations[v1alpha1.AnnotationHeldBy] != "default/"+orphanNode {
+		if adopted == nil || s.nodes["stray-node"] == nil ||
+			s.nodes["stray-node"].Annotations[v1alpha1.AnnotationHeldBy] != "default/"+orphanNode {
 			return fmt.Sprintf("it is not adopted and held: %v, nodes %v", s.machines, s.nodes)
 		}
 		return ""

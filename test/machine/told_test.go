@@ -42,7 +42,10 @@ func saw(t *testing.T, pool, reason, words string) {
 	t.Helper()
 	inprocess.Until(t, func(ctx context.Context) (string, error) {
 		all, err := eventsOf(ctx, pool)
-		if err != nil || slices.ContainsFunc(all, func(e string) bool { return strings.Contains(e, " "+reason+": ") && strings.Contains(e, words) }) {
+		if err != nil || slices.ContainsFunc(all, func(e string) bool {
+			return strings.Contains(e, " "+reason+": ") && strings.Contains(e,
+				words)
+		}) {
 			return "", err
 		}
 		return fmt.Sprintf("no event %s of %s says %q; others do: %q", reason, pool, words, all), nil
@@ -113,7 +116,8 @@ type cloud struct {
 }
 
 func newCloud(of launch.Launcher) *cloud {
-	return &cloud{Launcher: of, ended: map[string][]time.Time{}, held: map[string]chan struct{}{}, busy: map[string]bool{}, tries: map[string]int{}}
+	return &cloud{Launcher: of, ended: map[string][]time.Time{}, held: map[string]chan struct{}{}, busy: map[string]bool{},
+		tries: map[string]int{}}
 }
 
 // hold makes the cloud wait before it ends machines of a pool.
@@ -152,7 +156,8 @@ func (c *cloud) Launch(ctx context.Context, pool *launch.Pool, order *launch.Ord
 	busy := c.busy[pool.Name]
 	c.mu.Unlock()
 	if busy {
-		return slices.Repeat([]launch.Outcome{{Kind: launch.Throttled, After: time.Second / 5, Code: "Busy", Message: "the cloud is busy"}}, len(order.Machines)), nil
+		return slices.Repeat([]launch.Outcome{{Kind: launch.Throttled, After: time.Second / 5, Code: "Busy", Message: "the cloud is busy"}},
+			len(order.Machines)), nil
 	}
 	return c.Launcher.Launch(ctx, pool, order)
 }

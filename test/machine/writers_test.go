@@ -61,7 +61,7 @@ func once(t *testing.T, pool string, kind client.ObjectList, tell func(format st
 }
 
 // testIncreasedTwice: what Cluster Autoscaler orders through a replica that has told it an older target is given once.
-func testIncreasedTwice(t *testing.T, w *world) {
+func testIncreasedTwice(t *testing.T, w *world) { //nolint:thelper // It is a test of TestTogether.
 	const name = "twice"
 	other := start(t, -1, inprocess.ProviderOptions{ServesAlone: true})
 	newPool(t, name, target(2), func(p *v1alpha1.NodePool) { p.Spec.MaxSize = 30 })
@@ -116,7 +116,7 @@ func extendDefinition(t *testing.T) {
 const unknown = "unknown-fields"
 
 // testUnknownFields: what a newer version has written of a NodePool stays, whoever writes it.
-func testUnknownFields(t *testing.T, w *world) {
+func testUnknownFields(t *testing.T, w *world) { //nolint:thelper // It is a test of TestTogether.
 	pool := &unstructured.Unstructured{}
 	pool.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("NodePool"))
 	pool.SetName(unknown)
@@ -146,8 +146,8 @@ func testUnknownFields(t *testing.T, w *world) {
 			return "", err
 		}
 		// The provider writes the status first: it has more fields that must be there.
-		if err := cluster.Client.Status().Patch(ctx, pool.DeepCopy(), patch("status")); err != nil {
-			return err.Error(), nil
+		if refused := text(cluster.Client.Status().Patch(ctx, pool.DeepCopy(), patch("status"))); refused != "" {
+			return refused, nil
 		}
 		err := fetch(ctx)
 		return missing(slices.Equal(fields, both), fmt.Sprintf("the fields are %q", fields)), err
