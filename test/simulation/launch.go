@@ -43,13 +43,16 @@ func (c *cloud) launch(o *order) []outcome {
 			fresh++
 		}
 	}
+	if _, again := c.tokens[o.token]; !again {
+		c.tokens[o.token] = 0
+		w.promise(!o.atomic || len(o.machines) == o.size, "%d of %d machines of an order for all or none are asked for", len(o.machines), o.size)
+	}
 	if fresh < len(o.machines) {
 		w.ledger.counts["orders repeated"]++
 	}
 	refused := o.atomic && c.stock(o.pool) < fresh
 	if refused {
 		w.ledger.counts["orders refused as a whole"]++
-		w.promise(fresh == o.size, "%d of %d machines of an order for all or none are asked for", fresh, o.size)
 	}
 	for i, machine := range o.machines {
 		key := c.key(o, machine)

@@ -28,6 +28,8 @@ type ledger struct {
 	forPods map[string]bool
 	// taken are the machines that the cloud or a person has taken, or is about to, recordedEver those that had a record.
 	taken, recordedEver map[string]bool
+	// short is since when an order lacks records.
+	short map[string]time.Time
 	// beyond are the pools in which a machine was found that the greatest size does not allow.
 	beyond map[string]bool
 	// counts are how often things happened that a simulation should see.
@@ -44,7 +46,7 @@ func newLedger(w *world) *ledger {
 		world: w, wishes: map[string]map[int32]bool{}, wish: map[string]int32{}, wished: map[string][]wished{},
 		heldSince: map[string]time.Time{}, vanished: map[string]time.Time{},
 		former: map[string]int32{}, unregistered: map[string]bool{}, complete: map[string]int32{},
-		taken: map[string]bool{}, beyond: map[string]bool{}, recordedEver: map[string]bool{},
+		taken: map[string]bool{}, beyond: map[string]bool{}, short: map[string]time.Time{}, recordedEver: map[string]bool{},
 		forPods: map[string]bool{}, counts: map[string]int{},
 	}
 }

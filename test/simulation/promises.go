@@ -86,6 +86,7 @@ func (w *world) checkTimes() {
 		}
 	}
 	w.checkRefused()
+	w.checkOrders()
 }
 
 func relativeTo(t *metav1.MicroTime) string {

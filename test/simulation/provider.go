@@ -18,6 +18,8 @@ type provider struct {
 	process
 	world *world
 	alarm alarm
+	// since is when it was started.
+	since time.Time
 	// due are the pools that a pass is due for, busy is set during one.
 	due  map[string]bool
 	busy bool
@@ -46,7 +48,7 @@ func newProvider(w *world) *provider {
 }
 
 func (p *provider) start() {
-	p.up = true
+	p.up, p.since = true, p.world.now
 	p.life++
 	p.busy, p.due, p.timers = false, map[string]bool{}, map[string]*alarm{}
 	p.written, p.told, p.believed = map[string]int64{}, map[string]int32{}, map[string]int32{}
