@@ -221,7 +221,11 @@ func (c *cloud) remove(name string) {
 	c.changed(i.pool)
 	if !c.settings(i.pool).leavesNodes {
 		c.world.removeNode(i.node)
+		return
 	}
+	// The provider deletes it. Where it knows nothing of it any more, the node controller does in the end.
+	c.world.setReady(i.node, false)
+	c.world.after(10*time.Minute, func() { c.world.removeNode(i.node) })
 }
 
 // gone takes a node and its instance away.

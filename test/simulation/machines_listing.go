@@ -133,7 +133,7 @@ func (l *machineLoop) takeIn(i *instance, n *nodeObject) {
 	l.later(w.draw(w.settings.write), func() {
 		name := nodegroup.MachineName(i.pool, number)
 		w.promise(w.machines.get(name) == nil && !w.ledger.recordedEver[name], "machine %s is adopted by a name that another had", name)
-		w.ledger.recordedEver[name] = true
+		w.ledger.recordedEver[name], w.ledger.taken[name] = true, true
 		w.ledger.counts["orphans adopted"]++
 		m := &machineObject{
 			meta: meta{name: name}, pool: i.pool, purpose: v1alpha1.PurposeAutoscaler, orderedAt: i.createdAt, adopted: i.providerID,

@@ -65,7 +65,8 @@ func (w *world) checkGang(m *memberObject) {
 	c := w.clusters.get(m.name)
 	if c != nil && m.takesAll() && m.podsPerNode == 0 {
 		total := m.reserved()
-		w.promise(total <= max(c.size, w.ledger.former[m.name]) || w.ledger.wishes[m.name][total],
+		asked := w.ledger.wishes[m.name]
+		w.promise(total <= max(c.size, w.ledger.former[m.name]) || asked[total] || asked[total+w.elsewhere(m, c.size)],
 			"%s has reserved %d nodes at size %d, which is no size that it asked for", m.name, total, c.size)
 	}
 }

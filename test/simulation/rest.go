@@ -154,7 +154,7 @@ func (w *world) restlessNumbers(m *memberObject, size, used int32) string {
 		return fmt.Sprintf("%s of size %d has reserved %d nodes, and its pods are on %d", m.name, size, n, used)
 	}
 	for i := range m.reservations {
-		if r := &m.reservations[i]; len(r.Held) != int(r.Nodes) || r.Occupied != 0 {
+		if r := &m.reservations[i]; (len(r.Held) != int(r.Nodes) && !w.full(r.NodePool)) || r.Occupied != 0 {
 			return fmt.Sprintf("%s has reserved %d nodes in %s, holds %v, and %d are occupied", m.name, r.Nodes, r.NodePool, r.Held, r.Occupied)
 		}
 	}
@@ -300,7 +300,7 @@ func (w *world) restlessPools(reserved map[string]int32) string {
 		}
 		least := max(p.minSize, p.floor)
 		switch {
-		case !w.cloud.perfect && (trying || w.inUseToDelete(p) > 0), w.strewn(p.name):
+		case !w.cloud.perfect && (trying || w.inUseToDelete(p) > 0), w.strewn(p.name), w.forgotten(p.name):
 			// Attempts that fail leave their traces for a while.
 		case p.floor == p.maxSize && w.dead(p.name) > 0:
 			// Nodes that never became Ready, or that are in another zone than was wanted, fill the pool up, and the floor, which counts them,
@@ -337,7 +337,7 @@ func (w *world) restlessNodes() string {
 		switch {
 		case n.pool == "" && (n.reserved || n.tainted || n.heldBy != ""):
 			return fmt.Sprintf("%s is of no pool and was touched", n.name)
-		case n.pool == "":
+		case n.pool == "" || w.forgotten(n.pool):
 		case n.tainted && w.cloud.perfect && !w.lingers(w.machineOf(n)):
 			return fmt.Sprintf("%s is tainted for deletion", n.name)
 		case n.releasing && !n.ours:

@@ -48,3 +48,11 @@ func (w *world) lingersOn(m *memberObject) bool {
 		})
 	})
 }
+
+// forgotten reports whether a pool has a node that Cluster Autoscaler has deleted, as far as it knows, while no record told of its
+// machine. It was found later, and keeps the taint until Cluster Autoscaler starts again.
+func (w *world) forgotten(pool string) bool {
+	return slices.ContainsFunc(w.nodes.live.items, func(n *nodeObject) bool {
+		return n.pool == pool && n.tainted && !n.ours && w.stray(n)
+	})
+}
