@@ -38,7 +38,11 @@ func TestCallsOfAPool(t *testing.T) {
 		for i := range 3 * callsPerPool {
 			key := fmt.Sprint("slow/", i)
 			if !c.begin("slow", pending{key: key, do: func(context.Context) {
-				most.Store(max(most.Load(), now.Add(1)))
+				for n := now.Add(1); ; {
+					if before := most.Load(); n <= before || most.CompareAndSwap(before, n) {
+						break
+					}
+				}
 				<-time.After(time.Minute)
 				now.Add(-1)
 			}, done: func() { ended.Add(1) }}) {
@@ -61,6 +65,8 @@ func TestCallsOfAPool(t *testing.T) {
 		if ended.Load() != 3*callsPerPool || most.Load() != callsPerPool {
 			t.Errorf("%d calls have ended, at most %d at a time; want %d and %d", ended.Load(), most.Load(), 3*callsPerPool, callsPerPool)
 		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
 		if len(c.under)+len(c.byPool)+len(c.waiting) > 0 {
 			t.Errorf("something of calls that have ended is kept: %v, %v, %v", c.under, c.byPool, c.waiting)
 		}
