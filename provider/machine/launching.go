@@ -12,6 +12,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -156,6 +157,14 @@ func (l launching) recordLaunching(ctx context.Context, open []*v1alpha1.PoolMac
 
 // launch asks for machines, and keeps what is answered until it is written.
 func (l launching) launch(ctx context.Context, key string, launcher launch.Launcher, open []*v1alpha1.PoolMachine) {
+	open, err := l.stillOrdered(ctx, open)
+	if err != nil {
+		l.refused(ctx, key, open[0], err)
+		return
+	}
+	if len(open) == 0 {
+		return
+	}
 	first := open[0]
 	outcomes, err := launcher.Launch(ctx, l.poolOf(first), &launch.Order{
 		Token: Token(l.Cluster, first), Atomic: first.Spec.Order.Atomic, Domain: first.Spec.Order.Domain, Machines: open,
@@ -171,6 +180,22 @@ func (l launching) launch(ctx context.Context, key string, launcher launch.Launc
 	for i, m := range open {
 		l.learn(m, &outcome{outcomes[i]})
 	}
+}
+
+// stillOrdered are those of the machines that the API server itself still has on order: a record that was deleted meanwhile may be gone
+// in a moment, and what was launched for it then would have none. One that is deleted from now on waits for this call to end. With
+// an error they are as they were.
+func (l launching) stillOrdered(ctx context.Context, open []*v1alpha1.PoolMachine) ([]*v1alpha1.PoolMachine, error) {
+	var list v1alpha1.PoolMachineList
+	if err := l.Live.List(ctx, &list, client.MatchingLabels{v1alpha1.LabelNodePool: open[0].Spec.NodePool}); err != nil {
+		return open, fmt.Errorf("list the PoolMachines of NodePool %s: %w", open[0].Spec.NodePool, err)
+	}
+	ordered := make(map[types.UID]bool, len(list.Items))
+	for i := range list.Items {
+		m := &list.Items[i]
+		ordered[m.UID] = m.DeletionTimestamp == nil || m.Status.LaunchingAt != nil
+	}
+	return slices.DeleteFunc(slices.Clone(open), func(m *v1alpha1.PoolMachine) bool { return !ordered[m.UID] }), nil
 }
 
 // learn keeps an outcome and lets it be written.

@@ -126,7 +126,7 @@ func (l *machineLoop) lookAt(m *machineObject) {
 func (l *machineLoop) write(m *machineObject, next machineObject) {
 	w := l.world
 	l.busy[m.name] = true
-	l.later(w.draw(w.settings.write), func() {
+	l.later(w.draw(w.write), func() {
 		delete(l.busy, m.name)
 		written := w.machines.updateFrom(m, func(m *machineObject) {
 			version := m.version
@@ -273,7 +273,7 @@ func (l *machineLoop) adopt(m *machineObject, s *seen) {
 	reserves := m.purpose == v1alpha1.PurposeReservation
 	if key := "adopt/" + n.name; (n.starting || (reserves && !n.reserved)) && !l.busy[key] {
 		l.busy[key] = true
-		l.later(w.draw(w.settings.write), func() {
+		l.later(w.draw(w.write), func() {
 			delete(l.busy, key)
 			if now := w.nodes.get(n.name); now != nil && now.version == n.version {
 				w.editNode(n.name, func(n *nodeObject) { n.starting, n.reserved = false, n.reserved || reserves })

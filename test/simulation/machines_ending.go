@@ -96,7 +96,7 @@ func (l *machineLoop) finish(m *machineObject, s *seen) {
 		return
 	}
 	l.busy[m.name] = true
-	l.later(w.draw(w.settings.write), func() {
+	l.later(w.draw(w.write), func() {
 		delete(l.busy, m.name)
 		if n := s.node; n != nil {
 			if now := w.nodes.get(n.name); now != nil && now.providerID == n.providerID {

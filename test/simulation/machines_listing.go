@@ -130,7 +130,7 @@ func (l *machineLoop) takeIn(i *instance, n *nodeObject) {
 			w.ledger.beyond[i.pool] = true
 		}
 	})
-	l.later(w.draw(w.settings.write), func() {
+	l.later(w.draw(w.write), func() {
 		name := nodegroup.MachineName(i.pool, number)
 		w.promise(w.machines.get(name) == nil && !w.ledger.recordedEver[name], "machine %s is adopted by a name that another had", name)
 		w.ledger.recordedEver[name], w.ledger.taken[name] = true, true
