@@ -29,6 +29,11 @@ type order struct {
 func (c *cloud) launch(o *order) []outcome {
 	w, s := c.world, c.settings(o.pool)
 	out := make([]outcome, len(o.machines))
+	// Of one that is repeated some may have been given up.
+	if _, again := c.tokens[o.token]; !again {
+		c.tokens[o.token] = 0
+		w.promise(!o.atomic || len(o.machines) == o.size, "%d of %d machines of an order for all or none are asked for", len(o.machines), o.size)
+	}
 	if !c.perfect && w.chance(s.throttlePercent) {
 		w.ledger.counts["orders throttled"]++
 		w.tell("cloud", "%s: the order of %d machines is to be repeated later", o.pool, len(o.machines))
@@ -42,10 +47,6 @@ func (c *cloud) launch(o *order) []outcome {
 		if _, known := c.answers[c.key(o, machine)]; !known {
 			fresh++
 		}
-	}
-	if _, again := c.tokens[o.token]; !again {
-		c.tokens[o.token] = 0
-		w.promise(!o.atomic || len(o.machines) == o.size, "%d of %d machines of an order for all or none are asked for", len(o.machines), o.size)
 	}
 	if fresh < len(o.machines) {
 		w.ledger.counts["orders repeated"]++
