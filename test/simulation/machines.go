@@ -258,7 +258,11 @@ func (l *machineLoop) next(m *machineObject, s *seen) (next machineObject, due t
 			failed(v1alpha1.FailureOther, "Vanished", "the cloud has not listed the machine for %s", w.now.Sub(s.absentSince).Round(time.Second))
 		}
 	}
-	if s.nodeGone {
+	switch {
+	case !s.nodeGone:
+	case !next.leavingAt.IsZero():
+		failed(v1alpha1.FailureOther, "TakenAway", "the cloud has taken the machine away, as it had announced")
+	default:
 		failed(v1alpha1.FailureOther, "NodeDeleted", "node %s was deleted, and not by the provider; the machine is ended", m.nodeName)
 	}
 	return next, due

@@ -223,7 +223,7 @@ func (a *release) tellOfTarget(before int32) {
 	}
 	if len(d.Leave) > 0 {
 		w.ledger.counts["machines left"] += len(d.Leave)
-		w.tell("provider", "%s: %s are on their way out and replaced: the target stays %d", name, nodegroup.Listed(d.Leave), a.pool.target)
+		w.tell("provider", "%s: %s are on their way out; the target of %d does not count them", name, nodegroup.Listed(d.Leave), a.pool.target)
 	}
 	if d.GiveUp > 0 {
 		w.tell("provider", "%s: target %d -> %d: %d machines were to be ordered that nobody wants any more, or that maxSize %d does not allow",
