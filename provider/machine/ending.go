@@ -62,7 +62,8 @@ func (r *Reconciler) end(ctx context.Context, m *v1alpha1.PoolMachine, seen *see
 		// What comes of that wakes this loop.
 		return ctrl.Result{RequeueAfter: r.Waits.EndAgain}, nil
 	}
-	if m.Status.LaunchingAt != nil && m.Status.ProviderID == "" && m.Status.Failure == nil && seen.outcome == nil {
+	unknown := m.Status.ProviderID == "" && m.Status.Failure == nil && !isLaunched(&m.Status) && seen.outcome == nil && seen.instance == nil
+	if m.Status.LaunchingAt != nil && unknown {
 		// The cloud may have made it and cannot be asked by its name: the order is repeated first, which tells.
 		r.wakeOrder(order)
 		return ctrl.Result{RequeueAfter: usedRetry}, nil
@@ -74,9 +75,9 @@ func (r *Reconciler) end(ctx context.Context, m *v1alpha1.PoolMachine, seen *see
 	if again := state.asked.Add(r.Waits.EndAgain); !state.asked.IsZero() && now.Before(again) && (seen.instance != nil || !seen.listed.After(state.asked)) {
 		return ctrl.Result{RequeueAfter: again.Sub(now)}, nil
 	}
-	launcher, unknown := r.Launchers.For(&m.Spec.Machines)
-	if unknown != nil {
-		r.ended(m, unknown) // The alarm tells.
+	launcher, missing := r.Launchers.For(&m.Spec.Machines)
+	if missing != nil {
+		r.ended(m, missing) // The alarm tells.
 		return ctrl.Result{RequeueAfter: retryMost}, nil
 	}
 	r.calls.begin(m.Spec.NodePool, pending{

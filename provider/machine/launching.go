@@ -54,6 +54,9 @@ func (l launching) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Re
 	if err != nil {
 		return ctrl.Result{}, err
 	}
+	if l.behind(records) {
+		return ctrl.Result{RequeueAfter: staleRetry}, nil
+	}
 	open, whole := l.open(records)
 	if len(open) == 0 {
 		l.drop(key)
@@ -93,6 +96,12 @@ func (l launching) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Re
 	return ctrl.Result{}, nil
 }
 
+// behind reports whether the cache has not what was written of a machine of an order. What is to be asked for together is not asked for
+// by those that the cache happens to have.
+func (l launching) behind(records []*v1alpha1.PoolMachine) bool {
+	return slices.ContainsFunc(records, func(m *v1alpha1.PoolMachine) bool { return l.written.Behind(m) })
+}
+
 // open are the machines of an order that have no outcome, by number; whole is set unless records of the order are missing and
 // none of its machines was asked for.
 func (l launching) open(records []*v1alpha1.PoolMachine) (open []*v1alpha1.PoolMachine, whole bool) {
@@ -104,7 +113,7 @@ func (l launching) open(records []*v1alpha1.PoolMachine) (open []*v1alpha1.PoolM
 		l.mu.Unlock()
 		asked = asked || of.Asked || (answered && known.final())
 		switch {
-		case m.Spec.Order.ID == AdoptedOrder, l.written.Behind(m):
+		case m.Spec.Order.ID == AdoptedOrder:
 		case m.Status.Failure != nil, of.ProviderID != "", isLaunched(&m.Status), answered && known.final():
 		case m.DeletionTimestamp != nil && m.Status.LaunchingAt == nil:
 			// Nobody has asked for it, or by its name alone: it need not be learnt what came of that.

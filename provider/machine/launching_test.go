@@ -86,20 +86,25 @@ func TestOpen(t *testing.T) {
 	}
 }
 
-// TestOpenAwaitsTheCache: a machine whose record this process has written since is looked at when the cache has that.
-func TestOpenAwaitsTheCache(t *testing.T) {
+// TestOrderAwaitsTheCache: while the cache has not what was written of one machine of an order, nothing of the order is asked for: on a
+// cloud that takes all or none, the others would be a whole of their own.
+func TestOrderAwaitsTheCache(t *testing.T) {
 	t.Parallel()
 	l := launching{&Reconciler{}}
-	records := orderOf(1, 0)
-	records[0].ResourceVersion = "7"
-	written := records[0].DeepCopy()
+	records := orderOf(3, 0, 1, 2)
+	records[1].ResourceVersion = "7"
+	if l.behind(records) {
+		t.Error("nothing was written, and the cache is behind")
+	}
+	written := records[1].DeepCopy()
 	written.ResourceVersion = "8"
 	l.written.Wrote(written)
-	if open, _ := l.open(records); len(open) > 0 {
-		t.Errorf("%d machines are asked for that may have been", len(open))
+	if !l.behind(records) {
+		t.Error("of an order of three, of which one was written since, the others are asked for")
 	}
-	if open, whole := l.open([]*v1alpha1.PoolMachine{written}); len(open) != 1 || !whole {
-		t.Errorf("open are %d, whole %v", len(open), whole)
+	records[1] = written
+	if l.behind(records) {
+		t.Error("the cache has what was written, and is behind")
 	}
 }
 

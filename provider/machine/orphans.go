@@ -187,5 +187,30 @@ func (s *sweep) takeIn(ctx context.Context, pool *v1alpha1.NodePool, instance *l
 	if err := s.Client.Create(ctx, m); err != nil {
 		return fmt.Errorf("make a record of the instance %s: %w", instance.Key, err)
 	}
+	return s.count(ctx, claimed)
+}
+
+// count raises the target of a pool by the machine that was found, where the target counts fewer than there are: else there would be
+// one more than it says for good, since each deletion by Cluster Autoscaler lowers it. Where no autoscaler decides, the target follows the
+// floor, and what is idle above it goes.
+func (s *sweep) count(ctx context.Context, pool *v1alpha1.NodePool) error {
+	records, err := s.Store.OfPool(pool.Name)
+	if err != nil || pool.Spec.Autoscaler == v1alpha1.AutoscalerNone {
+		return err
+	}
+	live := int32(1) // The one that was found; the cache may not have its record yet.
+	for _, m := range records {
+		if m.DeletionTimestamp == nil && !slices.Contains(pool.Spec.MachinesToDelete, m.Name) && m.Spec.Order.First != pool.Status.MachinesOrdered-1 {
+			live++
+		}
+	}
+	if live <= pool.Spec.Replicas || pool.Spec.Replicas >= pool.Spec.MaxSize {
+		return nil
+	}
+	raised := pool.DeepCopy()
+	raised.Spec.Replicas++
+	if err := s.Client.Patch(ctx, raised, client.MergeFromWithOptions(pool, client.MergeFromWithOptimisticLock{})); err != nil {
+		return fmt.Errorf("count the machine that was found in NodePool %s: %w", pool.Name, err)
+	}
 	return nil
 }

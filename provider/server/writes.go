@@ -128,7 +128,15 @@ func (s *CloudProvider) asked(group *nodegroup.Group, nodes []*externalgrpc.Exte
 			case group.Name:
 			case "":
 				if node.GetLabels()[v1alpha1.LabelNodePool] == group.Name {
-					// It was ours, and its record is gone with it.
+					// It was ours, and its record is gone. Where its node is not, that was by force: it gets a record again.
+					there, err := s.store.NodeNamed(node.GetName())
+					if err != nil {
+						return nil, err
+					}
+					if there != nil && there.DeletionTimestamp == nil && there.Spec.ProviderID == id {
+						return nil, &nodegroup.Refusal{Kind: nodegroup.Forbidden, Message: fmt.Sprintf(
+							"no record tells of the machine of node %q of %s: it is looked for, and cannot be deleted before it is found", node.GetName(), group.Name)}
+					}
 					continue
 				}
 				return nil, malformed("node %q with the provider id %q is of no NodePool, and not of %s", node.GetName(), id, group.Name)
