@@ -15,6 +15,8 @@ const callsPerPool = 8
 type calls struct {
 	// timeout bounds a call.
 	timeout time.Duration
+	// started is closed when calls are made.
+	started chan struct{}
 
 	mu      sync.Mutex
 	ctx     context.Context //nolint:containedctx // That of the process: calls outlive the passes that make them.
@@ -32,7 +34,7 @@ type pending struct {
 }
 
 func newCalls(timeout time.Duration) *calls {
-	return &calls{timeout: timeout, under: map[string]bool{}, byPool: map[string]int{}, waiting: map[string][]pending{}}
+	return &calls{timeout: timeout, started: make(chan struct{}), under: map[string]bool{}, byPool: map[string]int{}, waiting: map[string][]pending{}}
 }
 
 // Start implements manager.Runnable: calls are made until the context ends, and it waits for those under way.
@@ -40,6 +42,7 @@ func (c *calls) Start(ctx context.Context) error {
 	c.mu.Lock()
 	c.ctx = ctx
 	c.mu.Unlock()
+	close(c.started)
 	<-ctx.Done()
 	// Who has found the context open has counted its call by now; nobody after it begins one.
 	c.mu.Lock()

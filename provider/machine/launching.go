@@ -88,11 +88,14 @@ func (l launching) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Re
 			return ctrl.Result{RequeueAfter: staleRetry}, err
 		}
 	}
-	l.calls.begin(pool.Name, pending{
+	if !l.calls.begin(pool.Name, pending{
 		key:  launchKey(key),
 		do:   func(ctx context.Context) { l.launch(ctx, key, launcher, open) },
 		done: func() { l.wakeOrder(key) },
-	})
+	}) {
+		// It is being asked for already, or calls are not made yet.
+		return ctrl.Result{RequeueAfter: retryFirst}, nil
+	}
 	return ctrl.Result{}, nil
 }
 

@@ -30,6 +30,11 @@ type sweep struct {
 
 // Start implements manager.Runnable.
 func (s *sweep) Start(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-s.calls.started:
+	}
 	for {
 		if err := s.all(ctx); err != nil && ctx.Err() == nil {
 			s.Log.Error(err, "Cannot look for machines that no record tells of")
