@@ -153,9 +153,9 @@ func (r *Reconciler) recordStatus(ctx context.Context, pool *v1alpha1.NodePool, 
 	r.told[pool.Name] = now
 	r.mu.Unlock()
 	r.Metrics.failed(group, d)
-	if before.Status.Floor < d.Floor {
-		// Of one that sinks the releases tell.
-		r.tell(ctx, pool, corev1.EventTypeNormal, "FloorChanged", "floor %d -> %d: %d nodes are reserved", before.Status.Floor, d.Floor, d.Reserved)
+	if before.Status.Floor != d.Floor {
+		// No event: the members' own tell of what they reserve, and those of orders and releases of what comes of it.
+		log.FromContext(ctx).Info("Floor changed", "nodePool", pool.Name, "from", before.Status.Floor, "to", d.Floor, "reserved", d.Reserved)
 	}
 	if len(d.NewlyFailed) > 0 {
 		r.tell(ctx, pool, corev1.EventTypeWarning, v1alpha1.ReasonMachineFailed, "%d machines failed: %s; the last one, %s: %s",
@@ -200,8 +200,12 @@ func setStatus(pool *v1alpha1.NodePool, d *nodegroup.Decisions, numbers []int64,
 func heldBack(before, after *v1alpha1.NodePoolStatus) time.Duration {
 	same := after.DeepCopy()
 	same.Replicas, same.Ready, same.Conditions, same.OrderedFrom = before.Replicas, before.Ready, before.Conditions, before.OrderedFrom
-	wait := progressWithin
-	if after.Floor < before.Floor {
+	wait := growsWithin
+	if after.Ready < before.Ready || after.Replicas < before.Replicas {
+		wait = shrinksWithin
+	}
+	lowers := after.Floor < before.Floor
+	if lowers {
 		same.Floor, same.FloorChangedAt, same.Reserved = before.Floor, before.FloorChangedAt, before.Reserved
 		wait = lowerWithin
 	}
@@ -211,7 +215,7 @@ func heldBack(before, after *v1alpha1.NodePoolStatus) time.Duration {
 	// That something has become true or ceased to be is told at once.
 	if slices.ContainsFunc(after.Conditions, func(c metav1.Condition) bool {
 		was := meta.FindStatusCondition(before.Conditions, c.Type)
-		return was == nil || was.Status != c.Status || (was.Reason != c.Reason && wait == progressWithin)
+		return was == nil || was.Status != c.Status || (was.Reason != c.Reason && !lowers)
 	}) {
 		return 0
 	}

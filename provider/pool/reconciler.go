@@ -37,9 +37,10 @@ const staleRetry = 100 * time.Millisecond
 const poolsAtOnce = 8
 
 const (
-	// progressWithin is how long what only people read of a status is held back, so that the nodes of a growth, which come one after
-	// the other, are not told one by one.
-	progressWithin = 2 * time.Second
+	// growsWithin and shrinksWithin are how long what only people read of a status is held back, so that the nodes of a growth, which
+	// come one after the other, are not told one by one: that all of them are Ready is told at once.
+	growsWithin   = 5 * time.Second
+	shrinksWithin = 2 * time.Second
 	// lowerWithin is how long a floor that sinks is held back, so that the nodes that a member gives up one after the other are
 	// released together.
 	lowerWithin = 500 * time.Millisecond
