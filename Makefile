@@ -28,9 +28,12 @@ PACKAGES ?= ./...
 # BENCH_FLAGS are flags of the benchmark of the provider, for example BENCH_FLAGS=-quick.
 BENCH_FLAGS ?=
 
-# SEEDS is the number of worlds that `make sim` simulates, with each of its two simulations. CSV is the trace that
+# SEEDS is the number of worlds that `make sim` simulates, with each of its two simulations; KARPENTER_SEEDS and CLUSTER_API_SEEDS
+# are those of stories in which `make soak` kills Karpenter and Cluster API. CSV is the trace that
 # `make trace` replays; TRACE_FLAGS are more flags for it, for example TRACE_FLAGS='-nodes 32 -boot 3m'.
 SEEDS ?= 10000
+KARPENTER_SEEDS ?= 100
+CLUSTER_API_SEEDS ?= 100
 CSV ?= test/simulation/testdata/trace.csv
 TRACE_FLAGS ?=
 
@@ -42,8 +45,11 @@ MANIFESTS ?= manifests
 KEEP_NODES ?=
 
 # The demo's settings: how long a machine takes to boot; HOLD=1 leaves everything running at the end; paths of
-# real programs that are to take the place of the stand-ins.
+# real programs that are to take the place of the stand-ins; MACHINES=karpenter has the real Karpenter make the machines, and
+# MACHINES=cluster-api the real core controllers of Cluster API, which are built for that (three or four minutes the first time).
 BOOT_DELAY ?= 5s
+MACHINES ?=
+CLUSTER_API ?=
 HOLD ?=
 CLUSTER_AUTOSCALER ?=
 FLUX_OPERATOR ?=
@@ -136,10 +142,12 @@ test: ## Run all tests, those on the embedded control plane included (its first 
 
 .PHONY: demo
 demo: export BOOT_DELAY := $(BOOT_DELAY)
+demo: export MACHINES := $(MACHINES)
+demo: export CLUSTER_API := $(CLUSTER_API)
 demo: export HOLD := $(HOLD)
 demo: export CLUSTER_AUTOSCALER := $(CLUSTER_AUTOSCALER)
 demo: export FLUX_OPERATOR := $(FLUX_OPERATOR)
-demo: ## Watch an ensemble grow and shrink. Settings: BOOT_DELAY=5s HOLD=1 CLUSTER_AUTOSCALER=path FLUX_OPERATOR=path
+demo: ## Watch an ensemble grow and shrink. Settings: BOOT_DELAY=5s MACHINES=karpenter|cluster-api HOLD=1 CLUSTER_AUTOSCALER=path FLUX_OPERATOR=path
 	@echo "compiling the demo"
 	@go run ./test/demo
 
@@ -162,6 +170,18 @@ sim: ## Simulate SEEDS=10000 random worlds around the planners and check every p
 	@go test ./controller/plan -run '^TestSimulation$$' -count=1 -timeout 30m -args -plan.seeds=$(SEEDS)
 	@echo "simulating $(SEEDS) worlds of events, in which caches are late and processes are killed between their writes"
 	@go test ./test/simulation -run '^Test(Simulation|Stories)$$' -count=1 -timeout 60m -args -simulation.seeds=$(SEEDS)
+
+# What make test takes a sample of, because the whole does not fit into CI.
+.PHONY: soak
+soak: sim ## Run whole what make test runs a sample of: SEEDS=10000 worlds of each simulation, a kill before every write of the provider with each launcher (an hour), 100 stories each with Karpenter and with Cluster API (three hours).
+	@echo "simulating $(SEEDS) worlds of node groups"
+	@go test ./provider/nodegroup -run '^TestSimulation$$' -count=1 -timeout 60m -args -nodegroup.seeds=$(SEEDS)
+	@echo "killing the provider before each write of a story, with each launcher"
+	@TEST_KILLS=all go test -p 1 ./test/machine ./test/karpenter ./test/clusterapi -run '^TestKillsAtWrites$$' -count=1 -timeout 60m
+	@echo "killing the provider and Karpenter at random moments of $(KARPENTER_SEEDS) stories"
+	@go test ./test/karpenter -run '^TestKills$$' -count=1 -timeout 6h -args -karpenter.seeds=$(KARPENTER_SEEDS)
+	@echo "killing the provider and Cluster API at random moments of $(CLUSTER_API_SEEDS) stories"
+	@go test ./test/clusterapi -run '^TestKills$$' -count=1 -timeout 6h -args -clusterapi.seeds=$(CLUSTER_API_SEEDS)
 
 .PHONY: trace
 trace: ## Replay a trace of requests, CSV=path, and compare nodes first with patch first and with nodes that are always on.

@@ -279,6 +279,20 @@ forget_machines() {
 		done
 		k delete "$resource" --all --cascade=orphan --timeout="${TIMEOUT}s"
 	done
+	forget_claims
+}
+
+# forget_claims takes our finalizer off the NodeClaims of Karpenter that were made for machines: nobody would after this, and while a
+# claim that has no machine is kept by it, Karpenter makes no other. The claims are left, as their nodes are.
+forget_claims() {
+	defined nodeclaims.karpenter.sh || return 0
+	kept=$(k get nodeclaims.karpenter.sh -l "$group/node-pool" -o go-template='{{range .items}}{{$name := .metadata.name}}{{range $i, $finalizer := .metadata.finalizers}}{{if eq $finalizer "'"$group"'/nodeclaim"}}{{$name}} {{$i}}{{"\n"}}{{end}}{{end}}{{end}}')
+	[ -n "$kept" ] || return 0
+	printf '%s\n' "$kept" | while read -r name index; do
+		k patch nodeclaims.karpenter.sh "$name" --type=json --patch="[
+			{\"op\": \"test\", \"path\": \"/metadata/finalizers/$index\", \"value\": \"$group/nodeclaim\"},
+			{\"op\": \"remove\", \"path\": \"/metadata/finalizers/$index\"}]"
+	done
 }
 
 # Everything that is left but the namespace, which may hold something else.
@@ -322,4 +336,4 @@ home
 # Whoever had not yet heard of the policy's end may have given one more pod a gate.
 ungate
 say "done. MiniClusters and their pods were left alone; their annotations $group/* mean nothing any more."
-say "Cluster Autoscaler, where it is not in $namespace, still has the flags for the provider: take them out."
+say "The Cluster Autoscaler of the provider, where it is not in $namespace, is still there: delete it."

@@ -18,6 +18,8 @@ const (
 	// ConditionResized is True when the MiniCluster has the size that the member wants and no node of a
 	// former, larger size is still held.
 	ConditionResized = "Resized"
+	// ConditionPodsRunning is True when each rank of the MiniCluster's size has a pod that is Running and Ready, or has Succeeded.
+	ConditionPodsRunning = "PodsRunning"
 )
 
 // Condition types of a NodePool.
@@ -130,6 +132,22 @@ const (
 	ReasonRequested = "Requested"
 	// ReasonAdopted: a size written into the MiniCluster directly became the wish.
 	ReasonAdopted = "Adopted"
+	// ReasonPodsRunning: all pods of the size run, or have succeeded.
+	ReasonPodsRunning = "PodsRunning"
+	// ReasonPodsStarting: pods of the size are on their way: made, released, bound or starting, and nothing says that they cannot.
+	ReasonPodsStarting = "PodsStarting"
+	// ReasonPodsNotMade: pods of the size do not exist; the message has the Job's own reason.
+	ReasonPodsNotMade = "PodsNotMade"
+	// ReasonPodsNotStarted: pods of the size do not start; the message has the scheduler's or the kubelet's reason.
+	ReasonPodsNotStarted = "PodsNotStarted"
+	// ReasonSuspended: the Job of the MiniCluster is suspended, and claims no nodes.
+	ReasonSuspended = "Suspended"
+	// ReasonNodesUnusable: nodes of the pool have turned out to be of no use to the pods of the member.
+	ReasonNodesUnusable = "NodesUnusable"
+	// ReasonNotSelected: the pods select nodes by labels or names that those of the pool do not have.
+	ReasonNotSelected = "NotSelected"
+	// ReasonNamespaceNotAllowed: spec.allowedNamespaces of the pool does not select the member's namespace.
+	ReasonNamespaceNotAllowed = "NamespaceNotAllowed"
 	// ReasonInvalid: the MiniCluster asks for something that cannot be managed; the message names the field.
 	ReasonInvalid = "Invalid"
 )

@@ -16,6 +16,7 @@ import (
 // +kubebuilder:printcolumn:name="HAS",type=integer,JSONPath=`.status.size`,description="Size of the MiniCluster"
 // +kubebuilder:printcolumn:name="RESERVED",type=integer,JSONPath=`.status.reserved`,description="Nodes reserved"
 // +kubebuilder:printcolumn:name="NODES",type=integer,JSONPath=`.status.nodes`,description="Nodes held that are Ready"
+// +kubebuilder:printcolumn:name="RUNNING",type=integer,JSONPath=`.status.running`,description="Pods that run, or have succeeded"
 // +kubebuilder:printcolumn:name="POOLS",type=string,JSONPath=`.status.pools`,description="Nodes reserved in each pool"
 // +kubebuilder:printcolumn:name="READY",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="WHY",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].message`,description="What the member waits for"
@@ -233,6 +234,23 @@ type EnsembleMemberStatus struct {
 	// +kubebuilder:validation:MaxItems=32
 	Avoided []AvoidedNode `json:"avoided,omitempty"`
 
+	// Findings are what nodes that came for the member have shown about their pools, and how many were replaced. They outlast the
+	// attempts of a growth, and end when the pool's template, what DaemonSets take there, or what the pods request has changed.
+	// +optional
+	// +listType=map
+	// +listMapKey=nodePool
+	// +kubebuilder:validation:MaxItems=32
+	Findings []PoolFinding `json:"findings,omitempty"`
+
+	// PodsLacking tells since when pods of the MiniCluster's size do not exist though there are nodes for them. Unset while all do.
+	// +optional
+	PodsLacking *PodsLacking `json:"podsLacking,omitempty"`
+
+	// Running is the number of pods of the MiniCluster's size that are Running and Ready, or have Succeeded.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Running int32 `json:"running"`
+
 	// LastRequest tells the last request and what has become of it.
 	// +optional
 	LastRequest *RequestOutcome `json:"lastRequest,omitempty"`
@@ -245,7 +263,7 @@ type EnsembleMemberStatus struct {
 	// +optional
 	Selector string `json:"selector,omitempty"`
 
-	// Conditions: CapacityReserved, CapacityReady, Resized, and Ready derived from them.
+	// Conditions: CapacityReserved, CapacityReady, Resized, PodsRunning, and Ready derived from them.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -263,10 +281,17 @@ type Reservation struct {
 
 	// Occupied is the number of nodes of the pool that are Ready but of no use to this member, because
 	// other workloads fill them or they are cordoned. It raises the floor, which is a count, while the
-	// reservation is unmet; it is 0 when the reservation is met.
+	// reservation is unmet; it is 0 when the reservation is met. It never exceeds occupiedAtGrant by more than the replacements that
+	// status.findings still allows.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	Occupied int32 `json:"occupied,omitempty"`
+
+	// OccupiedAtGrant is the number of such nodes when the pool granted the claim: whatever is lost to others after that counts as
+	// a replacement.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	OccupiedAtGrant int32 `json:"occupiedAtGrant,omitempty"`
 
 	// Held names the nodes that the member has: those its pods run on and Ready ones kept for pods to come.
 	// A shrinking member holds a node until its pod has left it. A node that was held and is held by
@@ -324,19 +349,97 @@ type Growth struct {
 	// RetryAfter is when a failed growth is tried again. Unset while it is not waiting for that.
 	// +optional
 	RetryAfter *metav1.MicroTime `json:"retryAfter,omitempty"`
+
+	// Waits are the waits for room in pools that hold others back, or have.
+	// +optional
+	// +listType=map
+	// +listMapKey=nodePool
+	// +kubebuilder:validation:MaxItems=32
+	Waits []RoomWait `json:"waits,omitempty"`
+}
+
+// MaxRoomWaits is how many pools a growth can wait for.
+const MaxRoomWaits = 32
+
+// RoomWait is the wait of a growth for room in a pool that has none for it. Nodes of the pool that become free are kept for it for a
+// while, and then not for as long again.
+type RoomWait struct {
+	// NodePool is the name of the pool.
+	NodePool string `json:"nodePool"`
+	// Since is when the present turn has begun: from then on room is kept for twice the provisionTimeout of the pool, which doubles
+	// with each turn up to eight times that, and then not for as long again.
+	Since metav1.MicroTime `json:"since"`
+	// Free is the number of nodes for which there has been room all along. Others may have them.
+	// +kubebuilder:validation:Minimum=0
+	Free int32 `json:"free"`
+	// Turn counts the turns.
+	// +kubebuilder:validation:Minimum=1
+	Turn int32 `json:"turn"`
 }
 
 // PoolFailure tells how a pool failed to provide the nodes of a growth.
 type PoolFailure struct {
 	// NodePool is the name of the pool.
 	NodePool string `json:"nodePool"`
-	// Reason is ProvisionTimeout or OutOfStock.
+	// Reason is ProvisionTimeout, OutOfStock, NodesUnusable or PodsNotMade.
 	Reason string `json:"reason"`
 	// Message is a sentence for people.
 	// +kubebuilder:validation:MaxLength=1024
 	Message string `json:"message"`
 	// At is when it failed.
 	At metav1.MicroTime `json:"at"`
+}
+
+// PoolFinding is what nodes that came for a member have shown about their pool.
+type PoolFinding struct {
+	// NodePool is the name of the pool.
+	NodePool string `json:"nodePool"`
+
+	// Basis is two hashes, with a hyphen between them, of what the finding rests on: the template and machines of the pool with what
+	// DaemonSets take on its nodes, and what the pods of the member request, tolerate and select. When one of them changes the finding
+	// is forgotten; the second one is not looked at while the member has no pods.
+	// +kubebuilder:validation:MaxLength=64
+	Basis string `json:"basis"`
+
+	// Replaced is the number of nodes that were ordered in the place of others that were of no use, over all attempts. It is at
+	// most one, or a tenth of the claim where that is more.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Replaced int32 `json:"replaced,omitempty"`
+
+	// Unusable says why nodes of the pool are of no use to the member, as a sentence. While it is set the pool is not asked. Unset
+	// while nothing is known against the pool.
+	// +optional
+	// +kubebuilder:validation:MaxLength=1024
+	Unusable string `json:"unusable,omitempty"`
+
+	// Refused names the node that was empty and that the scheduler has kept a pod of the member off: a second one is the pool's
+	// failure. Unset while there is none.
+	// +optional
+	Refused string `json:"refused,omitempty"`
+
+	// At is when that was found.
+	At metav1.MicroTime `json:"at"`
+}
+
+// PodsLacking tells of pods that should be there and are not.
+type PodsLacking struct {
+	// Since is since when more pods are lacking than nodes were given back for, though all nodes are Ready. While there are no more
+	// it is the last such time.
+	Since metav1.MicroTime `json:"since"`
+	// Pods is the number of pods that were lacking when all nodes were Ready.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Pods int32 `json:"pods,omitempty"`
+	// GivenBack is the number of pods of the present size whose nodes were given back because they did not come. They get nodes when
+	// they exist.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	GivenBack int32 `json:"givenBack,omitempty"`
+	// Attempts is how often nodes were given back because pods did not come.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Attempts int32 `json:"attempts,omitempty"`
 }
 
 // PodsPerNodeAuto as podsPerNode stands for as many pods as fit an empty node.
@@ -347,6 +450,9 @@ const MaxPodsPerNode = 1024
 
 // MaxDecisions is how many decisions a status keeps.
 const MaxDecisions = 16
+
+// MaxFindings is how many findings a status keeps.
+const MaxFindings = 32
 
 // MaxAvoided is how many avoided nodes a status keeps.
 const MaxAvoided = 32

@@ -45,6 +45,14 @@ const (
 	// the same write. A spec.size that differs from it was edited by somebody else.
 	AnnotationAppliedSize = Group + "/applied-size"
 
+	// AnnotationSizeEdits on a MiniCluster says what becomes of spec.size in a file that is applied again: with the value Follow it is
+	// followed as an edit by hand is. Without it, a file that says less than the size that the member has grown to lowers nothing.
+	AnnotationSizeEdits = Group + "/size-edits"
+
+	// AnnotationFileSize on a MiniCluster is the spec.size of the file that was applied last, noted by the webhook: a file that
+	// still says the same is no edit of the size.
+	AnnotationFileSize = Group + "/file-size"
+
 	// AnnotationAdoptedGeneration on an EnsembleMember is the metadata.generation of the MiniCluster whose
 	// directly edited size was last adopted as the wish. It makes the adoption safe to repeat.
 	AnnotationAdoptedGeneration = Group + "/adopted-generation"

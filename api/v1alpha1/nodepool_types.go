@@ -44,6 +44,9 @@ type NodePool struct {
 //
 // +kubebuilder:validation:XValidation:rule="self.minSize <= self.maxSize",messageExpression="'minSize (%d) must not exceed maxSize (%d)'.format([self.minSize, self.maxSize])",fieldPath=".minSize"
 // +kubebuilder:validation:XValidation:rule="self.replicas <= self.maxSize || (oldSelf.hasValue() && self.replicas <= oldSelf.value().replicas)",messageExpression="'replicas (%d) must not be raised above maxSize (%d)'.format([self.replicas, self.maxSize])",fieldPath=".replicas",optionalOldSelf=true
+// +kubebuilder:validation:XValidation:rule="!has(self.machines.karpenter) || !has(self.provisionTimeout) || duration(self.provisionTimeout) <= duration('15m')",messageExpression="'provisionTimeout (%s) must be at most 15m with machines.karpenter: Karpenter gives up a machine that has not registered then'.format([self.provisionTimeout])",fieldPath=".provisionTimeout"
+// +kubebuilder:validation:XValidation:rule="!has(self.machines.karpenter) || !has(self.template.labels) || !('karpenter.sh/nodepool' in self.template.labels)",message="template.labels must not have karpenter.sh/nodepool with machines.karpenter: machines belong to no NodePool of Karpenter",fieldPath=".template.labels"
+// +kubebuilder:validation:XValidation:rule="!has(self.machines.clusterAPI) || !has(self.template.labels) || ['cluster-name', 'set-name', 'deployment-name', 'control-plane'].all(k, !('cluster.x-k8s.io/' + k in self.template.labels))",message="template.labels must not have cluster.x-k8s.io/cluster-name, set-name, deployment-name or control-plane with machines.clusterAPI: by them Cluster API tells its own Machines apart",fieldPath=".template.labels"
 type NodePoolSpec struct {
 	// MinSize is the minimum number of machines, reservations or not. Set by the user.
 	// +kubebuilder:default=0
@@ -89,7 +92,8 @@ type NodePoolSpec struct {
 	PricePerHour *resource.Quantity `json:"pricePerHour,omitempty"`
 
 	// ProvisionTimeout is how long a node may take from its order until it is Ready. A growth that takes
-	// longer gives back what it reserved. Set by the user.
+	// longer gives back what it reserved. With machines of Karpenter it is at most 15m, when Karpenter gives up a machine that has not
+	// registered (its nodeclaim/lifecycle/liveness.go). Set by the user.
 	// +kubebuilder:default="15m"
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=32
@@ -109,6 +113,11 @@ type NodePoolSpec struct {
 	// shrink. What members hold they keep. Set by the user.
 	// +optional
 	Paused bool `json:"paused,omitempty"`
+
+	// AllowedNamespaces selects, by their labels, the namespaces whose MiniClusters may name this pool. Unset: all. After an edit what
+	// is held stays, and nothing more is granted to namespaces that are no longer selected. Set by the user.
+	// +optional
+	AllowedNamespaces *metav1.LabelSelector `json:"allowedNamespaces,omitempty"`
 
 	// Machines says where the machines come from: exactly one launcher. Set by the user; an edit concerns machines ordered after it.
 	Machines MachinesSpec `json:"machines"`
@@ -173,11 +182,19 @@ type NodeTemplate struct {
 
 // MachinesSpec is a union: exactly one of its fields is set.
 //
-// +kubebuilder:validation:XValidation:rule="has(self.kwok)",message="machines must name exactly one backend: kwok"
+// +kubebuilder:validation:XValidation:rule="[has(self.kwok), has(self.karpenter), has(self.clusterAPI)].filter(set, set).size() == 1",message="machines must name exactly one backend: kwok, karpenter or clusterAPI"
 type MachinesSpec struct {
 	// Kwok makes simulated machines: Node objects that the kwok controller keeps Ready, of a cloud that behaves as is said here.
 	// +optional
 	Kwok *KwokMachines `json:"kwok,omitempty"`
+
+	// Karpenter makes machines by NodeClaims of Karpenter. The provider has to run with --karpenter.
+	// +optional
+	Karpenter *KarpenterMachines `json:"karpenter,omitempty"`
+
+	// ClusterAPI makes machines by Machines of Cluster API. The provider has to run with --cluster-api.
+	// +optional
+	ClusterAPI *ClusterAPIMachines `json:"clusterAPI,omitempty"`
 }
 
 // KwokMachines configures simulated machines, and how they fail. What becomes of a machine is drawn when it is
@@ -482,7 +499,8 @@ type NodePoolList struct {
 // AllocatableOrCapacity is what pods may request of a node: its allocatable amounts, and its capacity
 // where none are given.
 func (t *NodeTemplate) AllocatableOrCapacity() corev1.ResourceList {
-	out := t.Capacity.DeepCopy()
+	out := make(corev1.ResourceList, len(t.Capacity))
+	maps.Copy(out, t.Capacity.DeepCopy())
 	maps.Copy(out, t.Allocatable)
 	return out
 }

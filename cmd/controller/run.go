@@ -9,10 +9,12 @@ import (
 	"strconv"
 
 	"google.golang.org/grpc"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/selection"
+	"k8s.io/client-go/util/flowcontrol"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -30,6 +32,7 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/endpoint"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/ensemble"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/reading"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/resize"
 )
 
@@ -43,6 +46,10 @@ func run(ctx context.Context, config *Config) error {
 		Cache: cache.Options{DefaultTransform: cache.TransformStripManagedFields(), ByObject: map[client.Object]cache.ByObject{
 			&corev1.Pod{}:  {Transform: resize.StripPod},
 			&corev1.Node{}: {Transform: resize.StripNode},
+
+			&appsv1.DaemonSet{}: {Transform: reading.StripDaemonSet},
+
+			&corev1.Namespace{}: {Transform: resize.StripNamespace},
 
 			&v1alpha1.PoolMachine{}: {Transform: resize.StripMachine},
 			// Of all the ConfigMaps of a cluster only those of Ensembles are of interest.
@@ -68,7 +75,14 @@ func run(ctx context.Context, config *Config) error {
 		return err
 	}
 	recorder := mgr.GetEventRecorder(name)
-	if err := (&resize.Reconciler{Client: mgr.GetClient(), Events: recorder, Clock: clock.RealClock{}, Metrics: measures}).SetupWithManager(mgr); err != nil {
+	paths, err := process.WatchPaths(mgr, resize.Kinds()...)
+	if err != nil {
+		return err
+	}
+	if err := (&resize.Reconciler{
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Events: recorder, Clock: clock.RealClock{}, Metrics: measures,
+		Interrupted: func() error { return watches.Interrupted(paths) },
+	}).SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("set up the resize controller: %w", err)
 	}
 
@@ -134,7 +148,7 @@ func runEnsembles(ctx context.Context, mgr manager.Manager, config *Config, secu
 	if err != nil {
 		return err
 	}
-	lookup := &admission.Lookup{Cached: mgr.GetClient(), Live: mgr.GetAPIReader()}
+	lookup := &admission.Lookup{Cached: mgr.GetClient(), Live: mgr.GetAPIReader(), Budget: flowcontrol.NewTokenBucketRateLimiter(lookups.PerSecond, lookups.Burst)}
 	for path, hook := range admission.Webhooks(mgr.GetScheme(), lookup, counts) {
 		server.Register(path, hook)
 	}
@@ -144,6 +158,12 @@ func runEnsembles(ctx context.Context, mgr manager.Manager, config *Config, secu
 	}
 	return nil
 }
+
+// lookups is how often admission asks the API server for what it can do without.
+var lookups = struct {
+	PerSecond float32
+	Burst     int
+}{PerSecond: 10, Burst: 20}
 
 // refusedTokens is how often requests with a token may be refused to one address. Whoever has the right one does not need as
 // many, and each costs the API server one review or two.

@@ -33,7 +33,7 @@ make undeploy does all of that, in order. It uses the rights of whoever runs it:
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			config, err := process.RESTConfig(kubeconfig, name+"/"+version+" ungate")
+			config, err := process.RESTConfig("kubeconfig", kubeconfig, name+"/"+version+" ungate")
 			if err != nil {
 				return err
 			}

@@ -31,6 +31,7 @@ type Config struct {
 	ExpanderAddress string
 	ExpanderBytes   int
 	Tracing         tracing.Config
+	Backends        BackendsConfig
 }
 
 func main() { process.Main(command()) }
@@ -72,6 +73,7 @@ func command() *cobra.Command {
 	flags.IntVar(&config.ExpanderBytes, "max-expander-request-bytes", 256<<20,
 		"size of the largest request to the expander, which has all pods that find no node once for each node group")
 	config.Tracing.AddFlags(flags)
+	config.Backends.addFlags(flags)
 	return cmd
 }
 
@@ -87,5 +89,5 @@ func (c *Config) validate(given func(flag string) bool) error {
 	case c.ExpanderBytes < 1<<20:
 		return fmt.Errorf("--max-expander-request-bytes is %d; it must be at least %d", c.ExpanderBytes, 1<<20)
 	}
-	return errors.Join(c.TLS.validate(given), c.Limits.Validate(), c.Tracing.Validate())
+	return errors.Join(c.TLS.validate(given), c.Limits.Validate(), c.Tracing.Validate(), c.Backends.validate())
 }

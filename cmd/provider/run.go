@@ -26,8 +26,6 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/tracing"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/expander"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/externalgrpc"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/launch"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/launch/kwok"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/machine"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/pool"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/record"
@@ -39,16 +37,20 @@ import (
 const name = "ensemble-autoscaler-provider"
 
 func run(ctx context.Context, config *Config) error {
-	mgr, watches, err := process.NewManager(&config.Config, name, version, manager.Options{
+	options := manager.Options{
 		// Whoever manages which field is of no interest here, and is a large part of an object. A write without it changes
 		// nothing of it.
 		Cache: cache.Options{DefaultTransform: cache.TransformStripManagedFields(), ByObject: map[client.Object]cache.ByObject{
 			&corev1.Pod{}:  {Transform: pool.StripPod},
 			&corev1.Node{}: {Transform: pool.StripNode},
 		}},
-	})
-	if err != nil {
+	}
+	if err := config.Backends.extend(&options); err != nil {
 		return err
+	}
+	mgr, watches, err := process.NewManager(&config.Config, name, version, options)
+	if err != nil {
+		return config.Backends.missing(err)
 	}
 	if err := pool.AddIndexes(ctx, mgr.GetFieldIndexer()); err != nil {
 		return err
@@ -56,7 +58,7 @@ func run(ctx context.Context, config *Config) error {
 	if err := oldMachines(ctx, mgr.GetAPIReader()); err != nil {
 		return err
 	}
-	observer, err := observe(ctx, mgr)
+	observer, err := observe(ctx, mgr, config)
 	if err != nil {
 		return err
 	}
@@ -83,12 +85,8 @@ func run(ctx context.Context, config *Config) error {
 }
 
 // observe is what the reconcilers and the server look at.
-func observe(ctx context.Context, mgr manager.Manager) (*pool.Observer, error) {
+func observe(ctx context.Context, mgr manager.Manager, config *Config) (*pool.Observer, error) {
 	store, err := record.New(ctx, mgr)
-	if err != nil {
-		return nil, err
-	}
-	simulated, err := kwok.New(ctx, mgr)
 	if err != nil {
 		return nil, err
 	}
@@ -97,8 +95,13 @@ func observe(ctx context.Context, mgr manager.Manager) (*pool.Observer, error) {
 	if err := mgr.GetAPIReader().Get(ctx, client.ObjectKey{Name: metav1.NamespaceSystem}, &system); err != nil {
 		return nil, fmt.Errorf("get the namespace %s, whose UID tells clusters apart: %w", metav1.NamespaceSystem, err)
 	}
+	cluster := string(system.UID)
+	launchers, err := launchers(ctx, mgr, &config.Backends, cluster)
+	if err != nil {
+		return nil, err
+	}
 	return &pool.Observer{
-		Cached: mgr.GetClient(), Live: mgr.GetAPIReader(), Store: store, Launchers: &launch.Launchers{Kwok: simulated}, Cluster: string(system.UID),
+		Cached: mgr.GetClient(), Live: mgr.GetAPIReader(), Store: store, Launchers: launchers, Cluster: cluster,
 	}, nil
 }
 
@@ -116,10 +119,6 @@ func reconcile(mgr manager.Manager, config *Config, observer *pool.Observer, mea
 		Clock: clock.RealClock{}, Cluster: observer.Cluster, Waits: config.Waits, Log: mgr.GetLogger().WithName("machine"),
 	}).SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("set up the PoolMachine controller: %w", err)
-	}
-	boot := &kwok.Boot{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Events: recorder, Clock: clock.RealClock{}}
-	if err := boot.SetupWithManager(mgr); err != nil {
-		return fmt.Errorf("set up the boot of simulated machines: %w", err)
 	}
 	return nil
 }
@@ -144,7 +143,11 @@ func oldMachines(ctx context.Context, live client.Reader) error {
 // serve adds the gRPC server and the probes to the manager.
 func serve(ctx context.Context, mgr manager.Manager, watches *process.Watches, config *Config, observer *pool.Observer, measures *pool.Metrics) error {
 	log := mgr.GetLogger()
-	synced := process.NewSynced(mgr.GetCache(), &v1alpha1.NodePool{}, &v1alpha1.EnsembleMember{}, &v1alpha1.PoolMachine{}, &v1alpha1.KwokInstance{}, &corev1.Node{}, &corev1.Pod{})
+	kinds := []client.Object{&v1alpha1.NodePool{}, &v1alpha1.EnsembleMember{}, &v1alpha1.PoolMachine{}, &corev1.Node{}, &corev1.Pod{}}
+	if config.Backends.Kwok {
+		kinds = append(kinds, &v1alpha1.KwokInstance{})
+	}
+	synced := process.NewSynced(mgr.GetCache(), kinds...)
 	// Often enough that one lost answer does not count.
 	contact, err := process.NewContact(mgr, config.MaxStaleness/3, metrics.Registry)
 	if err != nil {
@@ -184,9 +187,9 @@ func serve(ctx context.Context, mgr manager.Manager, watches *process.Watches, c
 			return err
 		}
 	}
-	var options []grpc.ServerOption
+	options := []grpc.ServerOption{grpc.ForceServerCodecV2(wire.NewAnswers())}
 	if security != nil {
-		options = security.ServerOptions()
+		options = append(options, security.ServerOptions()...)
 	}
 	return process.Add(mgr, synced, contact, process.Everywhere(provider.Announce), &serving.Server{
 		Name:     "CloudProvider",

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -14,6 +15,7 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/reading"
 )
 
 // ofChange are the annotations that are about changes of the size, and of no use where it cannot change. The growth policy is
@@ -49,22 +51,25 @@ func ExamineNew(u *unstructured.Unstructured, pools *Pools, at Place) *Findings 
 		f.refuse(unreadable(err, at))
 		return f
 	}
-	member := memberOf(parsed, parsed, names)
+	f.allowed(names, pools, at)
 	f.states(names, pools, at)
-	f.room(member, draft, pools, at)
+	f.overhead(draft, at)
+	pod, added := limited(&parsed.Pod, pools.Limits)
+	f.limits(pod, pools.Limits, at)
+	if len(f.Faults) == 0 {
+		f.room(memberOf(parsed, pod, names, pools), draft, added, pools, at)
+	}
 	f.confinement(draft, names, at)
 	f.selectors(draft, names, pools, at)
 	return f
 }
 
 // memberOf is what the planner will know of a MiniCluster with such pods.
-func memberOf(parsed, pods *minicluster.MiniCluster, names []string) *plan.Member {
-	member := &plan.Member{
+func memberOf(parsed *minicluster.MiniCluster, pod *corev1.PodSpec, names []string, pools *Pools) *plan.Member {
+	return &plan.Member{
 		NodePools: names, Size: parsed.Size, Placement: parsed.Placement, PodsPerNode: plan.PodsPerNode(&parsed.PodsPerNode),
-		PodRequests: plan.ResourcesOf(pods.PodRequests), Tolerations: pods.Tolerations,
+		PodRequests: reading.Requests(pod), Tolerations: pod.Tolerations, NamespaceLabels: pools.NamespaceLabels,
 	}
-	member.PodRequests[corev1.ResourcePods] = 1
-	return member
 }
 
 // annotation judges the value of one annotation, if it is one of ours.
@@ -154,20 +159,55 @@ func (f *Findings) states(names []string, pools *Pools, at Place) {
 	}
 }
 
+// allowed judges whether MiniClusters of the namespace may name NodePools.
+func (f *Findings) allowed(names []string, pools *Pools, at Place) {
+	for _, name := range names {
+		pool := pools.Named[name]
+		if pool == nil || pool.Spec.AllowedNamespaces == nil {
+			continue
+		}
+		selector := reading.Labels(pool.Spec.AllowedNamespaces)
+		if selector.Matches(pools.Namespace, pools.NamespaceLabels) {
+			continue
+		}
+		f.refuse(field.Forbidden(at.pools(), fmt.Sprintf("NodePool %s may be named only in namespaces with the labels %s (its spec.allowedNamespaces), and namespace %s has %s",
+			name, selector, pools.Namespace, asked(pool.Spec.AllowedNamespaces, pools.NamespaceLabels))))
+	}
+}
+
+// asked are, of the labels of a namespace, those that a selector asks for.
+func asked(selector *metav1.LabelSelector, labels map[string]string) string {
+	keys := slices.Collect(maps.Keys(selector.MatchLabels))
+	for i := range selector.MatchExpressions {
+		keys = append(keys, selector.MatchExpressions[i].Key)
+	}
+	slices.Sort(keys)
+	var there []string
+	for _, key := range slices.Compact(keys) {
+		if value, has := labels[key]; has {
+			there = append(there, key+"="+value)
+		}
+	}
+	if len(there) == 0 {
+		return "none of these"
+	}
+	return strings.Join(there, ",")
+}
+
 // poolsOf is what the planner knows of NodePools that has a bearing on what fits.
 func poolsOf(names []string, pools *Pools) []plan.Pool {
 	all := make([]plan.Pool, len(names))
 	for i, name := range names {
-		pool := pools.Named[name]
-		all[i] = plan.Pool{Name: name, MaxSize: pool.Spec.MaxSize, Allocatable: plan.ResourcesOf(pool.Spec.Template.AllocatableOrCapacity())}
+		all[i] = reading.Pool(pools.Named[name], pools.DaemonSets)
 	}
 	return all
 }
 
-// room judges whether a pod fits a node, and whether there can ever be as many nodes as the first size wants.
-func (f *Findings) room(member *plan.Member, draft *minicluster.Draft, pools *Pools, at Place) {
+// room judges whether a pod fits a node, and whether there can ever be as many nodes as the first size wants. added is what the
+// namespace adds to pods.
+func (f *Findings) room(member *plan.Member, draft *minicluster.Draft, added []string, pools *Pools, at Place) {
 	all := poolsOf(member.NodePools, pools)
-	if !f.fits(member, all, "", at) {
+	if !f.fits(member, all, because(added), at) {
 		return
 	}
 	most := plan.Holds(member, all)
@@ -177,6 +217,14 @@ func (f *Findings) room(member *plan.Member, draft *minicluster.Draft, pools *Po
 	case int64(draft.MaxSize) > most:
 		f.warn(at.Spec.Child("maxSize"), "%d is more than %s: a growth above that waits until one is larger", draft.MaxSize, holding(member, all, most))
 	}
+}
+
+// because tells what the namespace adds to pods that are too large.
+func because(added []string) string {
+	if len(added) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(added, "; ") + ")"
 }
 
 // fits judges whether a pod fits a node of the NodePools that a member has, or of those of them that it gets, and reports
@@ -242,13 +290,8 @@ func (f *Findings) confinement(draft *minicluster.Draft, names []string, at Plac
 		f.confined(at.pod("nodeSelector").Key(v1alpha1.LabelNodePool), one, []string{one}, names)
 	}
 	list, has := draft.NodeAffinity[v1alpha1.LabelNodePool]
-	switch {
-	case has && !draft.AffinityDisabled:
+	if has && !draft.AffinityDisabled {
 		f.confined(at.pod("nodeAffinity").Key(v1alpha1.LabelNodePool), list, list, names)
-	case draft.AffinityDisabled && len(names) > 1:
-		if _, selected := draft.NodeSelector[v1alpha1.LabelNodePool]; !selected {
-			f.warn(at.Spec.Child("network", "disableAffinity"), "is true, so that nodeAffinity cannot confine the pods to %s", strings.Join(names, ", "))
-		}
 	}
 }
 
@@ -306,7 +349,7 @@ func selectorsOf(draft *minicluster.Draft, at Place) []selector {
 // without are the NodePools whose nodes do not have the label, by their templates, and why in words.
 func (s *selector) without(names []string, pools *Pools) (without, why []string) {
 	for _, name := range names {
-		value, has := labelOf(pools.Named[name], s.key)
+		value, has := reading.Pool(pools.Named[name], nil).Labels[s.key]
 		switch {
 		case has && slices.Contains(s.values, value):
 			continue
@@ -318,18 +361,4 @@ func (s *selector) without(names []string, pools *Pools) (without, why []string)
 		without = append(without, name)
 	}
 	return without, why
-}
-
-// labelOf is a label of the nodes of a NodePool, as the provider has it.
-func labelOf(pool *v1alpha1.NodePool, key string) (value string, has bool) {
-	if value, has = pool.Spec.Template.Labels[key]; has {
-		return value, true
-	}
-	switch key {
-	case corev1.LabelOSStable:
-		return "linux", true
-	case corev1.LabelArchStable:
-		return "amd64", true
-	}
-	return "", false
 }

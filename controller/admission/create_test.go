@@ -5,9 +5,13 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/reading"
 )
 
 // fits is the rest of a spec whose pods fit, one to a node.
@@ -37,7 +41,13 @@ func TestExamineNew(t *testing.T) {
 			list + `: Invalid value: "a,nowhere": there is no NodePool "nowhere"; those that exist are a, b, deleting, labelled, paused, small, tiny`}, nil},
 
 		// Sizes.
-		"no size": {"a", "", `{size: 0, minSize: 1, maxSize: 4, ` + fits + `}`, []string{
+		"no size at all": {"a", "", `{minSize: 1, maxSize: 4, ` + fits + `}`, nil, nil},
+		"no size at all, below minSize": {"a", "", `{minSize: 2, maxSize: 4, ` + fits + `}`, []string{
+			`spec.size: Invalid value: 1: must be at least minSize, which is 2` + ignored}, nil},
+		"size edits that are neither Follow nor unset": {"a", "autoscaling.flux-framework.org/size-edits: Ignore", good, []string{
+			`metadata.annotations[autoscaling.flux-framework.org/size-edits]: Invalid value: "Ignore": it has to be Follow, or not there`}, nil},
+		"size edits that are followed": {"a", "autoscaling.flux-framework.org/size-edits: Follow", good, nil, nil},
+		"a size of 0": {"a", "", `{size: 0, minSize: 1, maxSize: 4, ` + fits + `}`, []string{
 			`spec.size: Invalid value: 0: must be at least 1` + ignored}, nil},
 		"a size above maxSize": {"a", "", `{size: 5, minSize: 1, maxSize: 4, ` + fits + `}`, []string{
 			`spec.size: Invalid value: 5: must be at most maxSize, which is 4` + ignored}, nil},
@@ -112,8 +122,7 @@ func TestExamineNew(t *testing.T) {
 		"an affinity that is wider": {"a", "", `{size: 2, minSize: 1, maxSize: 4, ` + fits + `, pod: {nodeAffinity: {autoscaling.flux-framework.org/node-pool: [a, b]}}}`, nil, []string{
 			`spec.pod.nodeAffinity[autoscaling.flux-framework.org/node-pool]: has b, and no nodes are reserved there`}},
 		"an affinity that has no effect": {"a", "", `{size: 2, minSize: 1, maxSize: 4, ` + fits + `, network: {disableAffinity: true}, pod: {nodeAffinity: {autoscaling.flux-framework.org/node-pool: [b], zone: [x]}}}`, nil, nil},
-		"several pools without affinity": {"a,b", "", `{size: 2, minSize: 1, maxSize: 4, ` + fits + `, network: {disableAffinity: true}}`, nil, []string{
-			`spec.network.disableAffinity: is true, so that nodeAffinity cannot confine the pods to a, b`}},
+		"several pools without affinity": {"a,b", "", `{size: 2, minSize: 1, maxSize: 4, ` + fits + `, network: {disableAffinity: true}}`, nil, nil},
 		"a label that no node has": {"a,labelled", "", `{size: 2, minSize: 1, maxSize: 4, ` + fits + `, pod: {nodeSelector: {zone: west}}}`, []string{
 			`spec.pod.nodeSelector[zone]: Invalid value: "west": no node of its NodePools can match, by their templates: those of a do not have the label, nodes of labelled have "east"`}, nil},
 		"a label that some nodes have": {"a,labelled", "", `{size: 2, minSize: 1, maxSize: 4, ` + fits + `, pod: {nodeAffinity: {zone: [west, east]}}}`, nil, []string{
@@ -222,7 +231,10 @@ func TestExamineUpdate(t *testing.T) {
 			[]string{list + `: Invalid value: "b": its pods cannot go to b: spec.pod.nodeAffinity[autoscaling.flux-framework.org/node-pool] confines them to a` + fixed}, nil},
 		"a pool outside the selector": {version{"a", "", `{pod: {nodeSelector: {autoscaling.flux-framework.org/node-pool: a}}}`}, version{"b", "", `{pod: {nodeSelector: {autoscaling.flux-framework.org/node-pool: a}}}`}, 0,
 			[]string{list + `: Invalid value: "b": its pods cannot go to b: spec.pod.nodeSelector[autoscaling.flux-framework.org/node-pool] confines them to a` + fixed}, nil},
-		"a pool that a wider affinity has": {version{"a", "", `{pod: {nodeAffinity: {autoscaling.flux-framework.org/node-pool: [a, b]}}}`}, version{"a,b", "", `{pod: {nodeAffinity: {autoscaling.flux-framework.org/node-pool: [a, b]}}}`}, 0, nil, nil},
+		"a pool that a wider affinity has":                       {version{"a", "", `{pod: {nodeAffinity: {autoscaling.flux-framework.org/node-pool: [a, b]}}}`}, version{"a,b", "", `{pod: {nodeAffinity: {autoscaling.flux-framework.org/node-pool: [a, b]}}}`}, 0, nil, nil},
+		"a pool with a taint, of pods that wait for their nodes": {version{"a", "", `{pod: {labels: {autoscaling.flux-framework.org/member: m}}}`}, version{"a,tainted", "", `{}`}, 0, nil, nil},
+		"a pool with a taint, of pods of another's label": {version{"a", "", `{pod: {labels: {autoscaling.flux-framework.org/member: other}}}`}, version{"a,tainted", "", `{}`}, 0,
+			[]string{list + `: Invalid value: "a,tainted": its pods cannot go to tainted: they do not tolerate its taint example.com/dedicated=hpc:NoSchedule` + fixed}, nil},
 		"a pool with a taint": {version{"a", "", `{}`}, version{"a,tainted", "", `{}`}, 0,
 			[]string{list + `: Invalid value: "a,tainted": its pods cannot go to tainted: they do not tolerate its taint example.com/dedicated=hpc:NoSchedule` + fixed}, nil},
 
@@ -333,7 +345,12 @@ func TestExamineNodePool(t *testing.T) {
 		"a taint twice": {"", `{template: {taints: [{key: a, value: x, effect: NoSchedule}, {key: a, value: y, effect: NoSchedule}], ` + capacity + `}}`, v1alpha1.NodePoolStatus{}, []string{
 			`spec.template.taints[1]: Duplicate value: "a:NoSchedule"`}, nil},
 
-		"what was wrong before": {`{template: {labels: {a b: c}, ` + capacity + `}}`, `{maxSize: 11, template: {labels: {a b: c}, ` + capacity + `}}`, v1alpha1.NodePoolStatus{Replicas: 3}, nil, nil},
+		"namespaces that are none": {"", `{allowedNamespaces: {matchExpressions: [{key: "a b", operator: In, values: [c]}, {key: d, operator: In}]}, template: {` + capacity + `}}`, v1alpha1.NodePoolStatus{}, []string{
+			`spec.allowedNamespaces.matchExpressions[0].key: Invalid value: "a b"`,
+			`spec.allowedNamespaces.matchExpressions[1].values: Required value: must be specified when `}, nil},
+		"namespaces that were wrong before": {`{allowedNamespaces: {matchExpressions: [{key: d, operator: In}]}, template: {` + capacity + `}}`, `{maxSize: 11, allowedNamespaces: {matchExpressions: [{key: d, operator: In}]}, template: {` + capacity + `}}`, v1alpha1.NodePoolStatus{}, nil, nil},
+		"namespaces":                        {"", `{allowedNamespaces: {matchLabels: {team: hpc}}, template: {` + capacity + `}}`, v1alpha1.NodePoolStatus{}, nil, nil},
+		"what was wrong before":             {`{template: {labels: {a b: c}, ` + capacity + `}}`, `{maxSize: 11, template: {labels: {a b: c}, ` + capacity + `}}`, v1alpha1.NodePoolStatus{Replicas: 3}, nil, nil},
 		"another template": {`{template: {` + capacity + `}}`, `{template: {labels: {a: b}, ` + capacity + `}}`, v1alpha1.NodePoolStatus{Replicas: 3}, nil, []string{
 			`spec.template: concerns machines that are ordered from now on; the 3 that there are keep the template of before`}},
 		"the same template in other words": {`{template: {capacity: {cpu: 4000m, memory: 16Gi, pods: "110"}}}`, `{template: {capacity: {cpu: "4", memory: 16Gi, pods: "110"}}}`, v1alpha1.NodePoolStatus{Replicas: 3}, nil, nil},
@@ -360,5 +377,88 @@ func TestExamineNodePool(t *testing.T) {
 				t.Errorf("warnings (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestSurroundings: what the namespace adds to pods, what DaemonSets take, and who may name a pool.
+func TestSurroundings(t *testing.T) {
+	t.Parallel()
+	const list = "metadata.annotations[autoscaling.flux-framework.org/node-pools]"
+	const sizes = `size: 1, minSize: 1, maxSize: 1, `
+	for name, row := range map[string]struct {
+		pools, spec, limits string
+		faults, warnings    []string
+	}{
+		"a request that the namespace adds": {"a", `{` + sizes + `containers: [{image: i}]}`, `[{type: Container, default: {cpu: "7"}, defaultRequest: {cpu: "6"}}]`, []string{
+			`spec.containers: Invalid value: a pod requests 6 of cpu and an empty node of a offers 4: no node of its NodePools is large enough (LimitRange l has containers that say nothing of cpu request 6)`}, nil},
+		"a request that the user has": {"a", `{` + sizes + `flux: {container: {resources: {requests: {cpu: 1}}}}, ` + fits + `}`, `[{type: Container, defaultRequest: {cpu: "6"}}]`, nil, nil},
+		"a limit that is the request": {"a", `{` + sizes + `flux: {container: {resources: {limits: {cpu: 1}}}}, containers: [{image: i, resources: {limits: {cpu: 2}}}]}`, `[{type: Container, defaultRequest: {cpu: "6"}}]`, nil, nil},
+		"a minimum": {"a", `{` + sizes + fits + `}`, `[{type: Container, min: {cpu: "2"}, defaultRequest: {cpu: "1"}}]`, []string{
+			`spec.containers: Invalid value: LimitRange l wants a request of at least 2 of cpu, and the container of Flux has 1: no pod would be made`}, nil},
+		"a maximum": {"a", `{` + sizes + fits + `}`, `[{type: Container, max: {cpu: "2"}, default: {cpu: "2"}, defaultRequest: {cpu: "1"}}, {type: Pod, max: {memory: 1Gi}}, {type: PersistentVolumeClaim, max: {storage: "1"}}]`, []string{
+			`spec.containers: Invalid value: LimitRange l wants a request of at most 2 of cpu, and container 0 has 3; LimitRange l wants a limit of at most 1Gi of memory, and a pod has none: no pod would be made`}, nil},
+		"a container of Flux that is larger": {"a", `{` + sizes + `flux: {container: {resources: {requests: {cpu: "9"}}}}, ` + fits + `}`, `[]`, []string{
+			`spec.containers: Invalid value: a pod requests 9 of cpu and an empty node of a offers 4: no node of its NodePools is large enough`}, nil},
+		"an overhead": {"a", `{` + sizes + `pod: {resources: {cpu: 2}, runtimeClassName: kata}, ` + fits + `}`, `[]`, []string{
+			`spec.containers: Invalid value: a pod requests 5 of cpu and an empty node of a offers 4: no node of its NodePools is large enough`}, nil},
+		"an overhead of no RuntimeClass": {"a", `{` + sizes + `pod: {resources: {memory: 1Gi}}, ` + fits + `}`, `[]`, nil, []string{
+			`spec.pod.resources: becomes the overhead of the pods, which the API server takes only of those of a RuntimeClass that says the same (spec.pod.runtimeClassName): no pod would be made`}},
+		"a pool of other namespaces": {"closed", `{` + sizes + fits + `}`, `[]`, []string{
+			list + `: Forbidden: NodePool closed may be named only in namespaces with the labels team=hpc (its spec.allowedNamespaces), and namespace ns has team=web`}, nil},
+		"a pool of labelled namespaces": {"a,labelled", `{` + sizes + fits + `}`, `[]`, []string{
+			list + `: Forbidden: NodePool labelled may be named only in namespaces with the labels gold (its spec.allowedNamespaces), and namespace ns has none of these`}, nil},
+		"a pool of this namespace": {"open", `{` + sizes + fits + `}`, `[]`, nil, nil},
+		"a pool of none":           {"nobody", `{` + sizes + fits + `}`, `[]`, []string{list + `: Forbidden: NodePool nobody may be named only in namespaces with the labels`}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			allowing := func(name, selector string) *v1alpha1.NodePool {
+				return pool(t, name, `{allowedNamespaces: `+selector+`}`)
+			}
+			pools := found(pool(t, "a", `{}`), allowing("closed", `{matchLabels: {team: hpc}}`), allowing("open", `{matchExpressions: [{key: team, operator: In, values: [web, hpc]}]}`),
+				allowing("labelled", `{matchExpressions: [{key: gold, operator: Exists}]}`), allowing("nobody", `{matchExpressions: [{key: team, operator: In}]}`))
+			pools.Namespace, pools.NamespaceLabels = "ns", map[string]string{"team": "web", "other": "x"}
+			limits := corev1.LimitRange{ObjectMeta: metav1.ObjectMeta{Name: "l"}}
+			if err := yaml.Unmarshal([]byte(row.limits), &limits.Spec.Limits); err != nil {
+				t.Fatal(err)
+			}
+			pools.Limits = []corev1.LimitRange{limits}
+			u := cluster(t, row.pools, "", row.spec)
+			faults, warnings := said(ExamineNew(u, pools, Itself()))
+			if !cmp.Equal(row.faults, faults, cmp.Comparer(func(a, b string) bool { return strings.HasPrefix(a, b) || strings.HasPrefix(b, a) })) {
+				t.Errorf("faults are %q, not %q", faults, row.faults)
+			}
+			if diff := cmp.Diff(row.warnings, warnings); diff != "" {
+				t.Errorf("warnings (-want +got):\n%s", diff)
+			}
+			// One that names the pools later is judged alike, as far as it is about pools.
+			plain := cluster(t, "", "", row.spec)
+			later, _ := said(ExamineUpdate(plain, u, pools, Itself()))
+			if (len(later) > 0) != (len(faults) > 0) && !strings.Contains(strings.Join(faults, ""), "LimitRange l wants") {
+				t.Errorf("created with the pools it is told %q, and named later %q", faults, later)
+			}
+			if again, _ := said(ExamineUpdate(u, u, found(), Itself())); len(again) > 0 {
+				t.Errorf("nothing of it changes, and it is told %q", again)
+			}
+		})
+	}
+}
+
+// TestDaemonSets: what DaemonSets take of each node is not there for pods.
+func TestDaemonSets(t *testing.T) {
+	t.Parallel()
+	agent := appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "agent"}}
+	if err := yaml.Unmarshal([]byte(`{template: {spec: {containers: [{name: c, image: i, resources: {requests: {cpu: 1500m}}}]}}}`), &agent.Spec); err != nil {
+		t.Fatal(err)
+	}
+	pools := found(pool(t, "a", `{}`))
+	u := cluster(t, "a", "", `{size: 1, minSize: 1, maxSize: 1, `+fits+`}`)
+	if faults, _ := said(ExamineNew(u, pools, Itself())); len(faults) > 0 {
+		t.Fatal(faults)
+	}
+	pools.DaemonSets = reading.DaemonSets([]appsv1.DaemonSet{agent})
+	faults, _ := said(ExamineNew(u, pools, Itself()))
+	if len(faults) != 1 || !strings.Contains(faults[0], "kube-system/agent") {
+		t.Errorf("it is told %q", faults)
 	}
 }

@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/reading"
 )
 
 // Findings are what there is to say about an object.
@@ -52,6 +54,14 @@ type Pools struct {
 	Named map[string]*v1alpha1.NodePool
 	// Existing are the names of all NodePools, in order. They are only of interest where a named one does not exist.
 	Existing []string
+
+	// Namespace is that of the MiniCluster, NamespaceLabels are its labels: read only where a named NodePool asks for some.
+	Namespace       string
+	NamespaceLabels map[string]string
+	// Limits are the LimitRanges of the namespace, as far as they could be read.
+	Limits []corev1.LimitRange
+	// DaemonSets are those of the cluster.
+	DaemonSets []reading.DaemonSet
 }
 
 // missing says of names which NodePools do not exist, and which do. It is empty when none is missing.

@@ -9,7 +9,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/resource"
-	"k8s.io/apimachinery/pkg/util/validation"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
@@ -26,6 +28,9 @@ func ExamineNodePool(before, after *v1alpha1.NodePool) *Findings {
 			f.warn(spec.Child("template"), "concerns machines that are ordered from now on; the %d that there are keep the template of before", after.Status.Replicas)
 		}
 	}
+	if before == nil || !equality.Semantic.DeepEqual(before.Spec.AllowedNamespaces, after.Spec.AllowedNamespaces) {
+		f.selector(after.Spec.AllowedNamespaces, spec.Child("allowedNamespaces"))
+	}
 	if before == nil || after.Spec.MaxSize >= before.Spec.MaxSize {
 		return f
 	}
@@ -37,6 +42,14 @@ func ExamineNodePool(before, after *v1alpha1.NodePool) *Findings {
 		f.warn(maxSize, "%d is below spec.replicas, which is %d: no machine is deleted for that", after.Spec.MaxSize, target)
 	}
 	return f
+}
+
+// selector judges a selector of namespaces. One that means nothing would keep all of them out.
+func (f *Findings) selector(selector *metav1.LabelSelector, at *field.Path) {
+	if selector == nil {
+		return
+	}
+	f.refuse(validation.ValidateLabelSelector(selector, validation.LabelSelectorValidationOptions{}, at)...)
 }
 
 // template judges what a Node would not take, and one that can run nothing.
@@ -97,14 +110,14 @@ func (f *Findings) resources(t *v1alpha1.NodeTemplate, at *field.Path) {
 
 // qualified judges the key of a label or taint, or the name of a resource.
 func (f *Findings) qualified(at *field.Path, name string) {
-	if problems := validation.IsQualifiedName(name); len(problems) > 0 {
+	if problems := utilvalidation.IsQualifiedName(name); len(problems) > 0 {
 		f.refuse(field.Invalid(at, name, strings.Join(problems, "; ")))
 	}
 }
 
 // value judges the value of a label or taint.
 func (f *Findings) value(at *field.Path, value string) {
-	if problems := validation.IsValidLabelValue(value); len(problems) > 0 {
+	if problems := utilvalidation.IsValidLabelValue(value); len(problems) > 0 {
 		f.refuse(field.Invalid(at, value, strings.Join(problems, "; ")))
 	}
 }

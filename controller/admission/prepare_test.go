@@ -9,37 +9,20 @@ import (
 
 func TestPrepare(t *testing.T) {
 	t.Parallel()
-	const (
-		tainted = `{template: {taints: [{key: example.com/dedicated, value: hpc, effect: NoSchedule}, {key: soft, effect: PreferNoSchedule}], capacity: {cpu: "4"}}}`
-		drained = `{template: {taints: [{key: example.com/dedicated, value: hpc, effect: NoSchedule}, {key: special, effect: NoExecute}], capacity: {cpu: "4"}}}`
-		ours    = `labels: {autoscaling.flux-framework.org/member: m}, annotations: {cluster-autoscaler.kubernetes.io/safe-to-evict: "false"}`
-		toHPC   = `{key: example.com/dedicated, operator: Equal, value: hpc, effect: NoSchedule}`
-	)
+	const ours = `labels: {autoscaling.flux-framework.org/member: m}, annotations: {cluster-autoscaler.kubernetes.io/safe-to-evict: "false"}`
 	for name, row := range map[string]struct {
 		pools, spec string
 		// want is the spec that comes of it.
 		want string
 	}{
-		"nothing but a size": {"a", `{size: 2}`,
-			`{size: 2, pod: {` + ours + `, nodeAffinity: {autoscaling.flux-framework.org/node-pool: [a]}, tolerations: [` + toHPC + `]}}`},
-		"pools with taints in common": {"a,b", `{size: 2}`,
-			`{size: 2, pod: {` + ours + `, nodeAffinity: {autoscaling.flux-framework.org/node-pool: [a, b]},
-			tolerations: [` + toHPC + `, {key: special, operator: Equal, effect: NoExecute}]}}`},
+		"nothing but a size": {"a", `{size: 2}`, `{size: 2, pod: {` + ours + `}}`},
 		"what the user has said stays": {"a,b", `{pod: {other: {kept: 1.5}, labels: {mine: "1"}, annotations: {cluster-autoscaler.kubernetes.io/safe-to-evict: "true"},
 			nodeAffinity: {autoscaling.flux-framework.org/node-pool: [b], zone: [z]}, tolerations: [{operator: Exists, effect: NoSchedule, extra: 3}]}}`,
 			`{pod: {other: {kept: 1.5}, labels: {mine: "1", autoscaling.flux-framework.org/member: m}, annotations: {cluster-autoscaler.kubernetes.io/safe-to-evict: "true"},
-			nodeAffinity: {autoscaling.flux-framework.org/node-pool: [b], zone: [z]},
-			tolerations: [{operator: Exists, effect: NoSchedule, extra: 3}, {key: special, operator: Equal, effect: NoExecute}]}}`},
-		"a label of ours that says another name": {"c", `{pod: {labels: {autoscaling.flux-framework.org/member: other}}}`,
-			`{pod: {` + ours + `, nodeAffinity: {autoscaling.flux-framework.org/node-pool: [c]}}}`},
-		"a node selector of the user's own": {"c,a", `{pod: {nodeSelector: {autoscaling.flux-framework.org/node-pool: c}, tolerations: [{operator: Exists}]}}`,
-			`{pod: {` + ours + `, nodeSelector: {autoscaling.flux-framework.org/node-pool: c}, tolerations: [{operator: Exists}]}}`},
-		"no affinity, one pool": {"c", `{network: {disableAffinity: true}, pod: {nodeSelector: {zone: z}}}`,
-			`{network: {disableAffinity: true}, pod: {` + ours + `, nodeSelector: {zone: z, autoscaling.flux-framework.org/node-pool: c}}}`},
-		"no affinity, several pools": {"c,d", `{network: {disableAffinity: true}}`, `{network: {disableAffinity: true}, pod: {` + ours + `}}`},
-		"a pool that does not exist": {"c,nowhere", `{}`, `{pod: {` + ours + `, nodeAffinity: {autoscaling.flux-framework.org/node-pool: [c, nowhere]}}}`},
-		"pools that cannot be names": {"A B", `{size: 1}`, `{size: 1}`},
-		"no name yet":                {"c", `{}`, `{pod: {annotations: {cluster-autoscaler.kubernetes.io/safe-to-evict: "false"}, nodeAffinity: {autoscaling.flux-framework.org/node-pool: [c]}}}`},
+			nodeAffinity: {autoscaling.flux-framework.org/node-pool: [b], zone: [z]}, tolerations: [{operator: Exists, effect: NoSchedule, extra: 3}]}}`},
+		"a label of ours that says another name": {"c", `{pod: {labels: {autoscaling.flux-framework.org/member: other}}}`, `{pod: {` + ours + `}}`},
+		"pools that cannot be names":             {"A B", `{size: 1}`, `{size: 1}`},
+		"no name yet":                            {"c", `{}`, `{pod: {annotations: {cluster-autoscaler.kubernetes.io/safe-to-evict: "false"}}}`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -47,9 +30,8 @@ func TestPrepare(t *testing.T) {
 			if name == "no name yet" {
 				u.SetName("")
 			}
-			pools := found(pool(t, "a", tainted), pool(t, "b", drained), pool(t, "c", `{}`), pool(t, "d", `{}`))
 			for _, turn := range []string{"once", "asked again"} {
-				additions, err := Prepare(u, pools)
+				additions, err := Prepare(u)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -79,13 +61,45 @@ func TestPrepareBroken(t *testing.T) {
 			t.Parallel()
 			u := cluster(t, "a", "", row.spec)
 			// The label alone, so that it is known what is added first.
-			additions, err := Prepare(u, found(pool(t, "a", `{}`)))
+			additions, err := Prepare(u)
 			if err == nil {
 				additions.PodAnnotations = nil
 				err = additions.AddTo(u)
 			}
 			if err == nil || err.Error() != row.want {
 				t.Errorf("the error is %v, not %s", err, row.want)
+			}
+		})
+	}
+}
+
+// TestRestore: what an update takes away of the marks of pods comes back, and nothing else.
+func TestRestore(t *testing.T) {
+	t.Parallel()
+	const ours = `labels: {autoscaling.flux-framework.org/member: m}, annotations: {cluster-autoscaler.kubernetes.io/safe-to-evict: "false"}`
+	for name, row := range map[string]struct{ before, after, want string }{
+		"all of them":                     {`{pod: {` + ours + `}}`, `{size: 1}`, `{size: 1, pod: {` + ours + `}}`},
+		"one of them":                     {`{pod: {` + ours + `}}`, `{pod: {labels: {autoscaling.flux-framework.org/member: m, a: b}}}`, `{pod: {labels: {autoscaling.flux-framework.org/member: m, a: b}, annotations: {cluster-autoscaler.kubernetes.io/safe-to-evict: "false"}}}`},
+		"none":                            {`{pod: {` + ours + `}}`, `{pod: {` + ours + `}}`, `{pod: {` + ours + `}}`},
+		"another word of the user's":      {`{pod: {` + ours + `}}`, `{pod: {labels: {autoscaling.flux-framework.org/member: m}, annotations: {cluster-autoscaler.kubernetes.io/safe-to-evict: "true"}}}`, `{pod: {labels: {autoscaling.flux-framework.org/member: m}, annotations: {cluster-autoscaler.kubernetes.io/safe-to-evict: "true"}}}`},
+		"pods from before it was managed": {`{}`, `{size: 2}`, `{size: 2}`},
+		"a word of the user's that goes":  {`{pod: {annotations: {cluster-autoscaler.kubernetes.io/safe-to-evict: "true"}}}`, `{}`, `{}`},
+		"what it was cannot be read":      {`{pod: 3}`, `{size: 1}`, `{size: 1}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			before, after := cluster(t, "a", "", row.before), cluster(t, "a", "", row.after)
+			for range 2 {
+				additions, err := Restore(before, after)
+				if err == nil {
+					err = additions.AddTo(after)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				if diff := cmp.Diff(cluster(t, "a", "", row.want).Object, after.Object); diff != "" {
+					t.Errorf("(-want +got):\n%s", diff)
+				}
 			}
 		})
 	}

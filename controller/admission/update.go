@@ -96,7 +96,8 @@ func (f *Findings) joins(before, after *unstructured.Unstructured, origin *minic
 		f.refuse(field.Invalid(at.pools(), said, missing))
 		return
 	}
-	f.reach(origin, names, said, pools, at)
+	f.allowed(names, pools, at)
+	f.reach(origin, origin.PodLabels[v1alpha1.LabelMember] == after.GetName(), names, said, pools, at)
 	if len(f.Faults) > 0 {
 		return
 	}
@@ -107,8 +108,20 @@ func (f *Findings) joins(before, after *unstructured.Unstructured, origin *minic
 // fixed is what to do about pods.
 const fixed = "; what pods are made of is fixed when the MiniCluster is created, so it has to be created anew for that"
 
-// reach judges whether the pods can go to NodePools at all.
-func (f *Findings) reach(origin *minicluster.Draft, names []string, said string, pools *Pools, at Place) {
+// untolerated are the taints of a NodePool's template that keep pods with these tolerations off its nodes.
+func untolerated(tolerations []corev1.Toleration, pool *v1alpha1.NodePool) []corev1.Taint {
+	var taints []corev1.Taint
+	for i := range pool.Spec.Template.Taints {
+		taint := &pool.Spec.Template.Taints[i]
+		if taint.Effect != corev1.TaintEffectPreferNoSchedule && !v1alpha1.Tolerates(tolerations, taint) {
+			taints = append(taints, *taint)
+		}
+	}
+	return taints
+}
+
+// reach judges whether the pods can go to NodePools at all. gated is whether they wait for their nodes behind the scheduling gate.
+func (f *Findings) reach(origin *minicluster.Draft, gated bool, names []string, said string, pools *Pools, at Place) {
 	refuse := func(names []string, format string, arguments ...any) {
 		f.refuse(field.Invalid(at.pools(), said, fmt.Sprintf("its pods cannot go to %s: %s"+fixed, strings.Join(names, ", "), fmt.Sprintf(format, arguments...))))
 	}
@@ -120,6 +133,10 @@ func (f *Findings) reach(origin *minicluster.Draft, names []string, said string,
 		}
 	}
 	for _, name := range names {
+		if gated {
+			// They get tolerations for the taints of the pool with their node.
+			break
+		}
 		for _, taint := range untolerated(origin.Tolerations, pools.Named[name]) {
 			refuse([]string{name}, "they do not tolerate its taint %s", taint.ToString())
 		}
@@ -144,8 +161,9 @@ func (f *Findings) roomToJoin(before, after *unstructured.Unstructured, names []
 	if parsed == nil || pods == nil {
 		return
 	}
-	member, all := memberOf(parsed, pods, PoolsOf(after)), poolsOf(names, pools)
-	if !f.fits(member, all, fixed, at) || len(member.NodePools) > len(all) {
+	pod, added := limited(&pods.Pod, pools.Limits)
+	member, all := memberOf(parsed, pod, PoolsOf(after), pools), poolsOf(names, pools)
+	if !f.fits(member, all, because(added)+fixed, at) || len(member.NodePools) > len(all) {
 		// Of NodePools that it keeps nothing is known here.
 		return
 	}

@@ -2,8 +2,11 @@ package admission
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"net/http"
 
+	admissionv1 "k8s.io/api/admission/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -17,6 +20,7 @@ import (
 // Where the API server asks, as manifests/controller/admission.yaml has it, and for pods manifests/overlays/pod-webhook.
 const (
 	PathMutateMiniCluster   = "/mutate-minicluster"
+	PathSizeMiniCluster     = "/size-minicluster"
 	PathValidateMiniCluster = "/validate-minicluster"
 	PathValidateNodePool    = "/validate-nodepool"
 	PathGatePod             = "/gate-pod"
@@ -25,7 +29,8 @@ const (
 // Webhooks are the handlers of MiniClusters, NodePools and pods, by their paths.
 func Webhooks(scheme *runtime.Scheme, lookup *Lookup, metrics *Metrics) map[string]http.Handler {
 	return map[string]http.Handler{
-		PathMutateMiniCluster:   metrics.Record("mutate-minicluster", &webhook.Webhook{Handler: &preparer{lookup, webhook.NewDecoder(scheme)}}),
+		PathMutateMiniCluster:   metrics.Record("mutate-minicluster", &webhook.Webhook{Handler: &mutator{webhook.NewDecoder(scheme), mark}}),
+		PathSizeMiniCluster:     metrics.Record("size-minicluster", &webhook.Webhook{Handler: &mutator{webhook.NewDecoder(scheme), size}}),
 		PathValidateMiniCluster: metrics.Record("validate-minicluster", webhook.WithValidator(scheme, &clusterValidator{lookup})),
 		PathValidateNodePool:    metrics.Record("validate-nodepool", webhook.WithValidator(scheme, &poolValidator{})),
 		PathGatePod:             metrics.Record("gate-pod", &webhook.Webhook{Handler: &gater{webhook.NewDecoder(scheme)}}),
@@ -43,27 +48,27 @@ func (f *Findings) Answer(kind schema.GroupVersionKind, name string) (webhook.Wa
 	return warnings, apierrors.NewInvalid(kind.GroupKind(), name, f.Faults)
 }
 
-// preparer adds to MiniClusters what they lack. It has no other effect, so that a trial run, or being asked twice, does no
-// harm.
-type preparer struct {
-	lookup  *Lookup
+// mutator changes MiniClusters that are being written. It has no other effect, so that a trial run does no harm.
+type mutator struct {
 	decoder webhook.Decoder
+	// change changes a MiniCluster, which was nil before if it is being created, and returns what its user is to be told.
+	change func(request *webhook.Request, before, after *unstructured.Unstructured) (webhook.Warnings, error)
 }
 
 // Handle implements webhook.Handler. The object is taken as it comes, so that the fields which are not known here stay.
-func (p *preparer) Handle(ctx context.Context, request webhook.Request) webhook.Response {
+func (m *mutator) Handle(_ context.Context, request webhook.Request) webhook.Response {
 	cluster := &unstructured.Unstructured{}
-	if err := p.decoder.Decode(request, cluster); err != nil {
+	if err := m.decoder.Decode(request, cluster); err != nil {
 		return webhook.Errored(http.StatusBadRequest, err)
 	}
-	pools, err := p.lookup.Find(ctx, PoolsOf(cluster))
-	if err != nil {
-		return webhook.Errored(http.StatusInternalServerError, err)
+	var before *unstructured.Unstructured
+	if request.Operation == admissionv1.Update {
+		before = &unstructured.Unstructured{}
+		if err := m.decoder.DecodeRaw(request.OldObject, before); err != nil {
+			return webhook.Errored(http.StatusBadRequest, err)
+		}
 	}
-	additions, err := Prepare(cluster, pools)
-	if err == nil {
-		err = additions.AddTo(cluster)
-	}
+	warnings, err := m.change(&request, before, cluster)
 	if err != nil {
 		return webhook.Errored(http.StatusBadRequest, err)
 	}
@@ -71,7 +76,41 @@ func (p *preparer) Handle(ctx context.Context, request webhook.Request) webhook.
 	if err != nil {
 		return webhook.Errored(http.StatusInternalServerError, err)
 	}
-	return webhook.PatchResponseFromRaw(request.Object.Raw, changed)
+	return webhook.PatchResponseFromRaw(request.Object.Raw, changed).WithWarnings(warnings...)
+}
+
+// mark adds the marks of its pods to a MiniCluster that is created, and those that it has lost to one that is updated. Being asked twice
+// does no harm.
+func mark(_ *webhook.Request, before, after *unstructured.Unstructured) (webhook.Warnings, error) {
+	if before == nil {
+		additions, err := Prepare(after)
+		if err != nil {
+			return nil, err
+		}
+		return nil, additions.AddTo(after)
+	}
+	additions, err := Restore(before, after)
+	if err != nil {
+		return nil, err
+	}
+	return nil, additions.AddTo(after)
+}
+
+// size says what becomes of the size in a file that is applied. It must not be asked twice about one write: what it has set is not
+// what the file says.
+func size(request *webhook.Request, before, after *unstructured.Unstructured) (webhook.Warnings, error) {
+	if before == nil {
+		return SizeOfNew(after, Itself())
+	}
+	var options struct {
+		FieldManager string `json:"fieldManager"`
+	}
+	if len(request.Options.Raw) > 0 {
+		if err := json.Unmarshal(request.Options.Raw, &options); err != nil {
+			return nil, fmt.Errorf("read the options of the request: %w", err)
+		}
+	}
+	return SizeOfApplied(before, after, options.FieldManager, Itself())
 }
 
 type clusterValidator struct{ lookup *Lookup }
@@ -80,7 +119,7 @@ var _ webhook.Validator[*unstructured.Unstructured] = (*clusterValidator)(nil)
 
 // ValidateCreate implements webhook.Validator.
 func (v *clusterValidator) ValidateCreate(ctx context.Context, cluster *unstructured.Unstructured) (webhook.Warnings, error) {
-	pools, err := v.lookup.Find(ctx, PoolsOf(cluster))
+	pools, err := v.lookup.Review(cluster.GetNamespace()).Find(ctx, PoolsOf(cluster))
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +128,7 @@ func (v *clusterValidator) ValidateCreate(ctx context.Context, cluster *unstruct
 
 // ValidateUpdate implements webhook.Validator.
 func (v *clusterValidator) ValidateUpdate(ctx context.Context, before, after *unstructured.Unstructured) (webhook.Warnings, error) {
-	pools, err := v.lookup.Find(ctx, NewPoolsOf(before, after))
+	pools, err := v.lookup.Review(after.GetNamespace()).Find(ctx, NewPoolsOf(before, after))
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	admissionv1 "k8s.io/api/admission/v1"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -24,7 +25,7 @@ import (
 func reads(t *testing.T, live interceptor.Funcs, names ...string) (*runtime.Scheme, *Lookup) {
 	t.Helper()
 	scheme := runtime.NewScheme()
-	if err := errors.Join(v1alpha1.AddToScheme(scheme), corev1.AddToScheme(scheme)); err != nil {
+	if err := errors.Join(v1alpha1.AddToScheme(scheme), corev1.AddToScheme(scheme), appsv1.AddToScheme(scheme)); err != nil {
 		t.Fatal(err)
 	}
 	build := fake.NewClientBuilder().WithScheme(scheme).WithInterceptorFuncs(live)
@@ -38,7 +39,7 @@ func reads(t *testing.T, live interceptor.Funcs, names ...string) (*runtime.Sche
 func TestLateCache(t *testing.T) {
 	t.Parallel()
 	_, lookup := reads(t, interceptor.Funcs{}, "a", "b")
-	pools, err := lookup.Find(t.Context(), []string{"a", "c"})
+	pools, err := lookup.Review("ns").Find(t.Context(), []string{"a", "c"})
 	if err != nil || pools.Named["a"] == nil || len(pools.Named) != 1 {
 		t.Errorf("found are %v, %v", pools, err)
 	}
@@ -86,7 +87,7 @@ func TestAnswers(t *testing.T) {
 		t.Errorf("allowed %t (-want +got):\n%s", first.Allowed, diff)
 	}
 	u := cluster(t, "a", "", good)
-	additions, err := Prepare(u, found(pool(t, "a", `{}`)))
+	additions, err := Prepare(u)
 	if err == nil {
 		err = additions.AddTo(u)
 	}
@@ -105,7 +106,8 @@ func TestAnswers(t *testing.T) {
 		code         int32
 		says         string
 	}{
-		{PathMutateMiniCluster, written("a,out-of-reach", good), 500, "read NodePool out-of-reach: the network is down"},
+		{PathSizeMiniCluster, written("a", good), 200, ""},
+		{PathSizeMiniCluster, "{", 400, "unexpected end of JSON"},
 		{PathMutateMiniCluster, written("a", `{pod: 3}`), 400, "spec: json: cannot unmarshal number"},
 		{PathMutateMiniCluster, "{", 400, "unexpected end of JSON"},
 		{PathValidateMiniCluster, written("a", good), 200, ""},
@@ -125,18 +127,22 @@ func TestAnswers(t *testing.T) {
 # TYPE ensemble_autoscaler_admission_reviews_total counter
 ensemble_autoscaler_admission_reviews_total{answer="allowed",webhook="gate-pod"} 1
 ensemble_autoscaler_admission_reviews_total{answer="allowed",webhook="mutate-minicluster"} 2
+ensemble_autoscaler_admission_reviews_total{answer="allowed",webhook="size-minicluster"} 1
 ensemble_autoscaler_admission_reviews_total{answer="allowed",webhook="validate-minicluster"} 1
 ensemble_autoscaler_admission_reviews_total{answer="allowed",webhook="validate-nodepool"} 0
 ensemble_autoscaler_admission_reviews_total{answer="failed",webhook="gate-pod"} 0
-ensemble_autoscaler_admission_reviews_total{answer="failed",webhook="mutate-minicluster"} 1
+ensemble_autoscaler_admission_reviews_total{answer="failed",webhook="mutate-minicluster"} 0
+ensemble_autoscaler_admission_reviews_total{answer="failed",webhook="size-minicluster"} 0
 ensemble_autoscaler_admission_reviews_total{answer="failed",webhook="validate-minicluster"} 1
 ensemble_autoscaler_admission_reviews_total{answer="failed",webhook="validate-nodepool"} 0
 ensemble_autoscaler_admission_reviews_total{answer="refused",webhook="gate-pod"} 1
 ensemble_autoscaler_admission_reviews_total{answer="refused",webhook="mutate-minicluster"} 2
+ensemble_autoscaler_admission_reviews_total{answer="refused",webhook="size-minicluster"} 1
 ensemble_autoscaler_admission_reviews_total{answer="refused",webhook="validate-minicluster"} 1
 ensemble_autoscaler_admission_reviews_total{answer="refused",webhook="validate-nodepool"} 1
 ensemble_autoscaler_admission_reviews_total{answer="warned",webhook="gate-pod"} 0
 ensemble_autoscaler_admission_reviews_total{answer="warned",webhook="mutate-minicluster"} 0
+ensemble_autoscaler_admission_reviews_total{answer="warned",webhook="size-minicluster"} 0
 ensemble_autoscaler_admission_reviews_total{answer="warned",webhook="validate-minicluster"} 1
 ensemble_autoscaler_admission_reviews_total{answer="warned",webhook="validate-nodepool"} 0
 `

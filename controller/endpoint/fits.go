@@ -5,19 +5,19 @@ import (
 	"fmt"
 	"strings"
 
+	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/reading"
 )
 
-// fits denies a growth that no pool of the member can ever serve, because a pod is larger than an empty node. A pool that
-// does not exist yet may be larger, so the growth waits for that one.
+// fits denies a growth that no pool of the member can ever serve, because a pod is larger than what DaemonSets leave of an empty node.
+// A pool that does not exist yet may be larger, so the growth waits for that one.
 func (s *Server) fits(ctx context.Context, object *v1alpha1.EnsembleMember) error {
 	job := &batchv1.Job{}
 	switch err := s.client.Get(ctx, client.ObjectKeyFromObject(object), job, client.UnsafeDisableDeepCopy); {
@@ -27,9 +27,12 @@ func (s *Server) fits(ctx context.Context, object *v1alpha1.EnsembleMember) erro
 	case err != nil:
 		return fmt.Errorf("read Job %s of the MiniCluster: %w", client.ObjectKeyFromObject(object), err)
 	}
-	requests, _ := minicluster.PodNeeds(&job.Spec.Template.Spec)
-	m := &plan.Member{PodsPerNode: plan.PodsPerNode(object.Spec.PodsPerNode), PodRequests: plan.ResourcesOf(requests)}
-	m.PodRequests[corev1.ResourcePods] = 1
+	var sets appsv1.DaemonSetList
+	if err := s.client.List(ctx, &sets, client.UnsafeDisableDeepCopy); err != nil {
+		return fmt.Errorf("list DaemonSets: %w", err)
+	}
+	daemons := reading.DaemonSets(sets.Items)
+	m := &plan.Member{PodsPerNode: plan.PodsPerNode(object.Spec.PodsPerNode), PodRequests: reading.Requests(&job.Spec.Template.Spec)}
 	faults := make([]string, 0, len(object.Spec.NodePools))
 	for _, name := range object.Spec.NodePools {
 		pool := &v1alpha1.NodePool{}
@@ -40,7 +43,7 @@ func (s *Server) fits(ctx context.Context, object *v1alpha1.EnsembleMember) erro
 		if err != nil {
 			return fmt.Errorf("read NodePool %s: %w", name, err)
 		}
-		why := plan.TooLarge(m, plan.Pool{Name: name, Allocatable: plan.ResourcesOf(pool.Spec.Template.AllocatableOrCapacity())})
+		why := plan.TooLarge(m, reading.Pool(pool, daemons))
 		if why == "" {
 			return nil
 		}

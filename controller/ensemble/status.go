@@ -157,9 +157,14 @@ func listed(items []string) string {
 	return strings.Join(out, "; ")
 }
 
-// differences are the keys whose values are not the same, in order.
+// differences are the keys whose values are not the same, in order. Either map may be nil: what was applied before stands in an
+// annotation, which anybody may have set to null.
 func differences(was, is map[string]string) []string {
-	all := maps.Clone(was)
-	maps.Copy(all, is)
+	all := make(map[string]struct{}, max(len(was), len(is)))
+	for _, entries := range []map[string]string{was, is} {
+		for key := range entries {
+			all[key] = struct{}{}
+		}
+	}
 	return slices.DeleteFunc(slices.Sorted(maps.Keys(all)), func(key string) bool { return was[key] == is[key] })
 }

@@ -187,7 +187,8 @@ func changedParts(before, after *v1alpha1.Member) []string {
 }
 
 func merged(a, b map[string][]byte) map[string][]byte {
-	out := maps.Clone(a)
+	out := make(map[string][]byte, len(a)+len(b))
+	maps.Copy(out, a)
 	maps.Copy(out, b)
 	return out
 }

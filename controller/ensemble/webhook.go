@@ -71,6 +71,7 @@ func (v *validator) members(ctx context.Context, f *findings, before, after *v1a
 	if len(f.faults) > 0 {
 		return nil
 	}
+	review := v.lookup.Review(after.Namespace)
 	for i := range after.Spec.Members {
 		if before != nil && i < len(before.Spec.Members) && equality.Semantic.DeepEqual(before.Spec.Members[i], after.Spec.Members[i]) {
 			continue
@@ -89,7 +90,7 @@ func (v *validator) members(ctx context.Context, f *findings, before, after *v1a
 		case err != nil:
 			return apierrors.NewInternalError(err)
 		}
-		found, err := v.member(ctx, there, built.cluster, after, i)
+		found, err := v.member(ctx, review, there, built.cluster, after, i)
 		if err != nil {
 			return err
 		}
@@ -100,14 +101,14 @@ func (v *validator) members(ctx context.Context, f *findings, before, after *v1a
 }
 
 // member examines one. there is its MiniCluster, nil where there is none yet.
-func (v *validator) member(ctx context.Context, there, built *unstructured.Unstructured, e *v1alpha1.Ensemble, i int) (*admission.Findings, error) {
+func (*validator) member(ctx context.Context, review *admission.Review, there, built *unstructured.Unstructured, e *v1alpha1.Ensemble, i int) (*admission.Findings, error) {
 	at := placeOf(i)
 	if there == nil {
-		pools, err := v.lookup.Find(ctx, admission.PoolsOf(built))
+		pools, err := review.Find(ctx, admission.PoolsOf(built))
 		if err != nil {
 			return nil, err
 		}
-		additions, err := admission.Prepare(built, pools)
+		additions, err := admission.Prepare(built)
 		if err == nil {
 			err = additions.AddTo(built)
 		}
@@ -117,17 +118,23 @@ func (v *validator) member(ctx context.Context, there, built *unstructured.Unstr
 		return admission.ExamineNew(built, pools, at), nil
 	}
 	changed := there.DeepCopy()
-	annotations := changed.GetAnnotations()
-	for _, key := range policyAnnotations {
-		delete(annotations, key)
-	}
-	maps.Copy(annotations, built.GetAnnotations())
-	changed.SetAnnotations(annotations)
-	pools, err := v.lookup.Find(ctx, admission.NewPoolsOf(there, changed))
+	changed.SetAnnotations(annotated(there.GetAnnotations(), built.GetAnnotations()))
+	pools, err := review.Find(ctx, admission.NewPoolsOf(there, changed))
 	if err != nil {
 		return nil, err
 	}
 	return admission.ExamineUpdate(there, changed, pools, at), nil
+}
+
+// annotated are the annotations of a MiniCluster, which may have none, when those that an Ensemble sets are brought in line.
+func annotated(there, built map[string]string) map[string]string {
+	annotations := make(map[string]string, len(there)+len(built))
+	maps.Copy(annotations, there)
+	for _, key := range policyAnnotations {
+		delete(annotations, key)
+	}
+	maps.Copy(annotations, built)
+	return annotations
 }
 
 // placeOf is where a user finds the parts of the MiniCluster of a member.

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -21,7 +22,7 @@ import (
 func asked(t *testing.T, objects ...client.Object) *validator {
 	t.Helper()
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{v1alpha1.AddToScheme, autoscaling.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{v1alpha1.AddToScheme, autoscaling.AddToScheme, corev1.AddToScheme, appsv1.AddToScheme} {
 		if err := add(scheme); err != nil {
 			t.Fatal(err)
 		}
@@ -86,25 +87,20 @@ func TestMembersOfChanged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := asked(t)
-	pools, err := v.lookup.Find(t.Context(), []string{"b"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	additions, err := admission.Prepare(made.cluster, pools)
+	additions, err := admission.Prepare(made.cluster)
 	if err == nil {
 		err = additions.AddTo(made.cluster)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	v = asked(t, made.cluster)
+	v := asked(t, made.cluster)
 	for name, row := range map[string]struct {
 		members []string
 		want    []string
 	}{
 		"another policy":                {[]string{member(t, wide, ", nodePools: [b], growthPolicy: Greedy"), member(t, small, ", nodePools: [gone]")}, nil},
-		"a pool its pods cannot use":    {[]string{member(t, wide, ", nodePools: [b, a]"), member(t, small, ", nodePools: [gone]")}, []string{`spec.members[0].nodePools: Invalid value: "b,a": its pods cannot go to a: spec.members[0].minicluster.spec.pod.nodeAffinity[autoscaling.flux-framework.org/node-pool] confines them to b`}},
+		"another pool, too small":       {[]string{member(t, wide, ", nodePools: [a]"), member(t, small, ", nodePools: [gone]")}, []string{`spec.members[0].minicluster.spec.containers: Invalid value: a pod requests 3 of cpu and an empty node of a offers 1`}},
 		"an unknown pool":               {[]string{member(t, wide, ", nodePools: [b, c]"), member(t, small, ", nodePools: [gone]")}, []string{`spec.members[0].nodePools: Invalid value: "b,c": there is no NodePool "c"`}},
 		"one that has not been made":    {[]string{member(t, wide, ", nodePools: [b]"), member(t, small, ", nodePools: [a]")}, nil},
 		"one more, of unknown pools":    {[]string{member(t, wide, ", nodePools: [b]"), member(t, small, ", nodePools: [gone]"), member(t, small, ", nodePools: [c]")}, []string{`spec.members[2].nodePools: Invalid value: "c"`}},

@@ -2,8 +2,6 @@ package minicluster
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -12,7 +10,7 @@ import (
 // Draft is what a user has written into a MiniCluster of its size, of where its pods may go, and of what the Flux Operator
 // wants to be right: Parse has what the Flux Operator makes of a size, and nothing of the rest.
 type Draft struct {
-	// Size, MinSize and MaxSize are those of the spec, 0 where there is none.
+	// Size, MinSize and MaxSize are those of the spec. A size that is left out is 1; the others are 0 where there is none.
 	Size, MinSize, MaxSize int32
 	// GreatestSize is status.maximumSize, 0 while the Flux Operator has not fixed it.
 	GreatestSize int32
@@ -22,6 +20,9 @@ type Draft struct {
 	NodeSelector              map[string]string
 	NodeAffinity              map[string][]string
 	Tolerations               []corev1.Toleration
+	// Overhead is spec.pod.resources, which the Flux Operator makes the overhead of the pods; RuntimeClass is the name of theirs.
+	Overhead     corev1.ResourceList
+	RuntimeClass string
 	// AffinityDisabled is spec.network.disableAffinity, with which NodeAffinity has no effect.
 	AffinityDisabled bool
 	// HeadlessName is spec.network.headlessName, the name of the Service by which the pods find each other; empty for that of
@@ -50,9 +51,9 @@ type DraftContainer struct {
 // ReadDraft reads what a user has written.
 func ReadDraft(u *unstructured.Unstructured) (*Draft, error) {
 	var spec struct {
-		Size    int32 `json:"size"`
-		MinSize int32 `json:"minSize"`
-		MaxSize int32 `json:"maxSize"`
+		Size    *int32 `json:"size"`
+		MinSize int32  `json:"minSize"`
+		MaxSize int32  `json:"maxSize"`
 		Network struct {
 			DisableAffinity bool   `json:"disableAffinity"`
 			HeadlessName    string `json:"headlessName"`
@@ -64,6 +65,8 @@ func ReadDraft(u *unstructured.Unstructured) (*Draft, error) {
 			NodeSelector map[string]string   `json:"nodeSelector"`
 			NodeAffinity map[string][]string `json:"nodeAffinity"`
 			Tolerations  []corev1.Toleration `json:"tolerations"`
+			Resources    corev1.ResourceList `json:"resources"`
+			RuntimeClass string              `json:"runtimeClassName"`
 		} `json:"pod"`
 	}
 	if err := readField(u, "spec", &spec); err != nil {
@@ -75,60 +78,31 @@ func ReadDraft(u *unstructured.Unstructured) (*Draft, error) {
 	if err := readField(u, "status", &status); err != nil {
 		return nil, err
 	}
+	size := int32(1)
+	if spec.Size != nil {
+		size = *spec.Size
+	}
 	return &Draft{
-		Size: spec.Size, MinSize: spec.MinSize, MaxSize: spec.MaxSize, GreatestSize: status.MaximumSize,
+		Size: size, MinSize: spec.MinSize, MaxSize: spec.MaxSize, GreatestSize: status.MaximumSize,
 		PodLabels: spec.Pod.Labels, PodAnnotations: spec.Pod.Annotations,
 		NodeSelector: spec.Pod.NodeSelector, NodeAffinity: spec.Pod.NodeAffinity, Tolerations: spec.Pod.Tolerations,
+		Overhead: spec.Pod.Resources, RuntimeClass: spec.Pod.RuntimeClass,
 		AffinityDisabled: spec.Network.DisableAffinity, HeadlessName: spec.Network.HeadlessName, Containers: spec.Containers,
 	}, nil
 }
 
-// Additions are what a MiniCluster gets beside what its user has written. All of it concerns its pods.
-type Additions struct {
-	PodLabels, PodAnnotations map[string]string
-	NodeSelector              map[string]string
-	NodeAffinity              map[string][]string
-	Tolerations               []corev1.Toleration
-}
+// Additions are the labels and annotations that its pods get beside what its user has written into a MiniCluster. They are entries of
+// maps: a file that is applied again, which does not have them, does not take them away.
+type Additions struct{ PodLabels, PodAnnotations map[string]string }
 
 // AddTo writes the additions into a MiniCluster. Nothing else in it changes.
 func (a *Additions) AddTo(u *unstructured.Unstructured) error {
-	for name, entries := range map[string]map[string]string{"labels": a.PodLabels, "annotations": a.PodAnnotations, "nodeSelector": a.NodeSelector} {
+	for name, entries := range map[string]map[string]string{"labels": a.PodLabels, "annotations": a.PodAnnotations} {
 		for key, value := range entries {
 			if err := unstructured.SetNestedField(u.Object, value, "spec", "pod", name, key); err != nil {
 				return fmt.Errorf("add to spec.pod.%s: %w", name, err)
 			}
 		}
 	}
-	for _, key := range slices.Sorted(maps.Keys(a.NodeAffinity)) {
-		if err := unstructured.SetNestedStringSlice(u.Object, a.NodeAffinity[key], "spec", "pod", "nodeAffinity", key); err != nil {
-			return fmt.Errorf("add to spec.pod.nodeAffinity: %w", err)
-		}
-	}
-	if len(a.Tolerations) == 0 {
-		return nil
-	}
-	// What is there already is kept as it is, with the fields that are not known here.
-	list, _, err := unstructured.NestedSlice(u.Object, "spec", "pod", "tolerations")
-	if err != nil {
-		return fmt.Errorf("add to spec.pod.tolerations: %w", err)
-	}
-	for i := range a.Tolerations {
-		list = append(list, tolerationObject(&a.Tolerations[i]))
-	}
-	if err := unstructured.SetNestedSlice(u.Object, list, "spec", "pod", "tolerations"); err != nil {
-		return fmt.Errorf("add to spec.pod.tolerations: %w", err)
-	}
 	return nil
-}
-
-// tolerationObject is a toleration as the Flux Operator's definition has it.
-func tolerationObject(t *corev1.Toleration) map[string]any {
-	object := map[string]any{}
-	for name, value := range map[string]string{"key": t.Key, "operator": string(t.Operator), "value": t.Value, "effect": string(t.Effect)} {
-		if value != "" {
-			object[name] = value
-		}
-	}
-	return object
 }

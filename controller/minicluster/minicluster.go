@@ -7,12 +7,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -61,13 +63,19 @@ type MiniCluster struct {
 	// AppliedSize is the size that the controller last wrote, nil when it has written none.
 	AppliedSize *int32
 
-	// PodRequests and Tolerations are those of one pod, as the spec lets expect them.
+	// Pod is what one pod needs of a node, as the spec lets expect it: containers with their resources, and nothing else of them, node
+	// selector, affinity and tolerations.
+	Pod corev1.PodSpec
+	// PodRequests and Tolerations are those of that pod.
 	PodRequests corev1.ResourceList
 	Tolerations []corev1.Toleration
 }
 
 // Managed reports whether the user has asked for the MiniCluster to be managed.
 func (m *MiniCluster) Managed() bool { return m.NodePools != nil }
+
+// SizeEditsFollow is the one value of the annotation v1alpha1.AnnotationSizeEdits.
+const SizeEditsFollow = "Follow"
 
 // New returns an empty object to read a MiniCluster into.
 func New() *unstructured.Unstructured {
@@ -98,6 +106,37 @@ func Managed(o client.Object) bool {
 	return has
 }
 
+// Is reports whether a reference is to a MiniCluster.
+func Is(owner *metav1.OwnerReference) bool {
+	if owner == nil || owner.Kind != GroupVersionKind.Kind {
+		return false
+	}
+	group, err := schema.ParseGroupVersion(owner.APIVersion)
+	return err == nil && group.Group == GroupVersionKind.Group
+}
+
+// Unreadable is a MiniCluster that cannot be read, as it could be read last; and where nobody has, as its member has recorded it. Either
+// may be nil. What does not need its fields to be read is as it is now.
+func Unreadable(u *unstructured.Unstructured, last *MiniCluster, member *v1alpha1.EnsembleMember) *MiniCluster {
+	m := &MiniCluster{}
+	switch {
+	case last != nil:
+		*m = *last
+	case member != nil:
+		spec := &member.Spec
+		m.Generation = u.GetGeneration()
+		m.Size, m.MinSize, m.MaxSize = max(member.Status.Size, 1), spec.MinSize, spec.MaxSize
+		m.NodePools, m.TopologyKey, m.GiveUpAfter = spec.NodePools, spec.TopologyKey, spec.GiveUpAfter
+		m.GrowthPolicy, m.Placement, m.RequestPolicy = spec.GrowthPolicy, spec.Placement, spec.RequestPolicy
+		if spec.PodsPerNode != nil {
+			m.PodsPerNode = *spec.PodsPerNode
+		}
+	}
+	m.Key, m.UID = client.ObjectKeyFromObject(u), u.GetUID()
+	m.ResourceVersion, m.Deleting = u.GetResourceVersion(), u.GetDeletionTimestamp() != nil
+	return m
+}
+
 // Parse reads a MiniCluster. An error names the field, its value and what would be right. With an error
 // of an annotation of ours the rest is returned all the same, so that what is managed already stays so.
 func Parse(u *unstructured.Unstructured) (*MiniCluster, error) {
@@ -125,11 +164,8 @@ func Parse(u *unstructured.Unstructured) (*MiniCluster, error) {
 	if status.MaximumSize > 0 {
 		m.MaxSize = status.MaximumSize
 	}
-	var pod corev1.PodSpec
-	for i := range spec.Containers {
-		pod.Containers = append(pod.Containers, corev1.Container{Resources: spec.Containers[i].Resources})
-	}
-	m.PodRequests, _ = PodNeeds(&pod)
+	m.Pod = spec.podSpec()
+	m.PodRequests, _ = PodNeeds(&m.Pod)
 	if err := m.readAnnotations(u.GetAnnotations()); err != nil {
 		return m, err
 	}
@@ -145,15 +181,51 @@ func Parse(u *unstructured.Unstructured) (*MiniCluster, error) {
 // miniClusterSpec are the fields that matter. A container of a MiniCluster is not that of a pod, but
 // writes in the same way what it requests.
 type miniClusterSpec struct {
-	Size       int32 `json:"size"`
-	MinSize    int32 `json:"minSize"`
-	MaxSize    int32 `json:"maxSize"`
-	Containers []struct {
-		Resources corev1.ResourceRequirements `json:"resources"`
-	} `json:"containers"`
+	Size       int32       `json:"size"`
+	MinSize    int32       `json:"minSize"`
+	MaxSize    int32       `json:"maxSize"`
+	Containers []container `json:"containers"`
+	Flux       struct {
+		// Container brings Flux along, as an init container.
+		Container container `json:"container"`
+	} `json:"flux"`
 	Pod struct {
-		Tolerations []corev1.Toleration `json:"tolerations"`
+		Tolerations  []corev1.Toleration `json:"tolerations"`
+		NodeSelector map[string]string   `json:"nodeSelector"`
+		NodeAffinity map[string][]string `json:"nodeAffinity"`
+		// Resources become the overhead of the pod.
+		Resources corev1.ResourceList `json:"resources"`
 	} `json:"pod"`
+}
+
+type container struct {
+	Resources corev1.ResourceRequirements `json:"resources"`
+}
+
+// podSpec is what a pod needs of a node, as the Flux Operator makes it.
+func (s *miniClusterSpec) podSpec() corev1.PodSpec {
+	pod := corev1.PodSpec{
+		InitContainers: []corev1.Container{{Resources: s.Flux.Container.Resources}}, Overhead: s.Pod.Resources,
+		NodeSelector: s.Pod.NodeSelector, Affinity: affinity(s.Pod.NodeAffinity), Tolerations: s.Pod.Tolerations,
+	}
+	for i := range s.Containers {
+		pod.Containers = append(pod.Containers, corev1.Container{Resources: s.Containers[i].Resources})
+	}
+	return pod
+}
+
+// affinity is what the Flux Operator makes of nodeAffinity: a label has to have one of the values, for each key.
+func affinity(values map[string][]string) *corev1.Affinity {
+	if len(values) == 0 {
+		return nil
+	}
+	var term corev1.NodeSelectorTerm
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		term.MatchExpressions = append(term.MatchExpressions, corev1.NodeSelectorRequirement{Key: key, Operator: corev1.NodeSelectorOpIn, Values: values[key]})
+	}
+	return &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{
+		RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{term}},
+	}}
 }
 
 func readField(u *unstructured.Unstructured, name string, into any) error {
@@ -183,6 +255,7 @@ func (m *MiniCluster) readAnnotations(annotations map[string]string) (err error)
 	m.GrowthPolicy = v1alpha1.GrowthAllOrNothing
 	m.Placement, m.RequestPolicy = v1alpha1.PlacementSpan, v1alpha1.RequestAccumulate
 	m.PodsPerNode = intstr.FromInt32(1)
+	var sizeEdits string
 	if err := errors.Join(
 		m.readShare(annotations),
 		m.readGiveUp(annotations),
@@ -190,6 +263,8 @@ func (m *MiniCluster) readAnnotations(annotations map[string]string) (err error)
 		choose(annotations, v1alpha1.AnnotationGrowthPolicy, &m.GrowthPolicy, v1alpha1.GrowthAllOrNothing, v1alpha1.GrowthBestEffort, v1alpha1.GrowthGreedy),
 		choose(annotations, v1alpha1.AnnotationPlacement, &m.Placement, v1alpha1.PlacementSpan, v1alpha1.PlacementSingle),
 		choose(annotations, v1alpha1.AnnotationRequestPolicy, &m.RequestPolicy, v1alpha1.RequestAccumulate, v1alpha1.RequestCoalesce),
+		// Admission reads it by itself.
+		choose(annotations, v1alpha1.AnnotationSizeEdits, &sizeEdits, SizeEditsFollow),
 	); err != nil {
 		return err
 	}
@@ -264,6 +339,9 @@ func choose[T ~string](annotations map[string]string, name string, into *T, valu
 		words := make([]string, len(values))
 		for i, value := range values {
 			words[i] = string(value)
+		}
+		if len(words) == 1 {
+			return fmt.Errorf("annotation %s is %q; it has to be %s, or not there", name, text, words[0])
 		}
 		return fmt.Errorf("annotation %s is %q; it has to be one of %s", name, text, strings.Join(words, ", "))
 	}

@@ -2,6 +2,7 @@ package plan_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -70,16 +71,25 @@ func (b *memberBuilder) holds(pool string, count int32, names ...string) *member
 	return b
 }
 
-// podsOn puts one pod on each of the named nodes, with the indexes 0, 1, 2…
+// beside records how many nodes of the pool of the last reservation were of no use when it was granted.
+func (b *memberBuilder) beside(count int32) *memberBuilder {
+	b.Reservations[len(b.Reservations)-1].OccupiedAtGrant = count
+	return b
+}
+
+// podsOn puts one pod that runs on each of the named nodes, with the indexes 0, 1, 2…
 func (b *memberBuilder) podsOn(names ...string) *memberBuilder {
 	for i, name := range names {
-		b.Pods = append(b.Pods, plan.Pod{Index: int32(i), Node: name})
+		b.pod(int32(i), name)
 	}
 	return b
 }
 
-// pod puts one more pod on a node.
+// pod puts one more pod that runs on a node.
 func (b *memberBuilder) pod(rank int32, node string) *memberBuilder {
+	if rank < b.Size && !slices.ContainsFunc(b.Pods, func(p plan.Pod) bool { return p.Index == rank && !p.Released }) {
+		b.Running++
+	}
 	b.Pods = append(b.Pods, plan.Pod{Index: rank, Node: node})
 	return b
 }

@@ -30,18 +30,38 @@ type candidate struct {
 	stranded []Stranded
 	// avoided are the nodes that the scheduler has kept its pods off, until when each.
 	avoided map[string]time.Time
-	// elsewhere is the number of ranks of the member on nodes outside its pools. They need no node of ours.
-	elsewhere int32
+	// needless are, in order, the ranks of the member's size that need no node of its pools: those with a pod outside of them, those
+	// that have succeeded, and those whose nodes were given back because their pods did not come.
+	needless []int32
+	// lacking are, in order, the ranks of its size that have no pod, podsLacking what is recorded of them, nil for nothing. forgone
+	// counts those of them that need no node.
+	lacking     []int32
+	podsLacking *v1alpha1.PodsLacking
+	forgone     int32
+	// shrink is the size to go back to because the pods beyond it did not come, 0 for none.
+	shrink int32
+	// refused are the nodes that the scheduler keeps its pods off at the moment.
+	refused []refusedNode
+	// findings is what is known about pools, by pool.
+	findings map[string]*v1alpha1.PoolFinding
+	// atGrant is the number of nodes that were of no use when a pool granted the claim in this pass, by pool.
+	atGrant map[string]int32
+	// unreplaced has the pools of which more nodes are of no use than are replaced.
+	unreplaced []*poolCapacity
 
 	// current is the pool that missing nodes come from.
 	current string
 	// kept are the nodes that stay claimed of pools that have failed in this pass, by pool. Of other pools all do.
 	kept map[string]int32
+	// stillComing is what comes of pools that have failed in this pass though they do not have all.
+	stillComing map[string]int32
 	// fellBack is set when a pool has failed in this pass and others are left to be asked.
 	fellBack bool
 	// asked are the pools that had no room for the gang but may have some time.
 	asked []*poolCapacity
 
+	// unclaimed is how many nodes of each pool pods are on that stay, and which the member does not claim.
+	unclaimed map[string]int32
 	// settled is the number of nodes that the last pass had granted.
 	settled int32
 	// claims are the nodes granted in this pass, by pool.
@@ -74,6 +94,7 @@ func newCandidate(m *Member, capacity *capacity) *candidate {
 		if why := capacity.strands(&m.Pods[i], node); why != "" {
 			c.stranded = append(c.stranded, Stranded{Index: m.Pods[i].Index, Why: why})
 			c.avoid(&m.Pods[i], node, capacity.now)
+			c.refuse(&m.Pods[i], node)
 			continue
 		}
 		if node != nil {
@@ -113,11 +134,18 @@ func (c *candidate) asks() []string {
 	}
 	var names []string
 	for _, name := range c.NodePools {
-		if !slices.ContainsFunc(c.growth.Failures, func(f v1alpha1.PoolFailure) bool { return f.NodePool == name }) {
+		if !slices.ContainsFunc(c.growth.Failures, func(f v1alpha1.PoolFailure) bool {
+			return f.NodePool == name && f.Reason != v1alpha1.ReasonPodsNotMade
+		}) {
 			names = append(names, name)
 		}
 	}
 	return names
+}
+
+// canFallBack reports whether what a pool does not have is asked of another one, while what it has stays.
+func (c *candidate) canFallBack(from string) bool {
+	return c.Placement != v1alpha1.PlacementSingle && slices.ContainsFunc(c.asks(), func(name string) bool { return name != from })
 }
 
 // missesFailed reports whether the growth, of which nothing is outstanding, cannot ask pools that have failed before. That
@@ -164,13 +192,14 @@ func (c *candidate) mayHold(pool string) bool {
 // waitsOut reports whether the member waits out a failure.
 func (c *candidate) waitsOut() bool { return c.growth != nil && c.growth.RetryAfter != nil }
 
-// spread divides the nodes of a size among the pools: first those that pods are on which stay, then those that are there,
-// then those that were claimed before, of other pools of the list before the current one, and the rest of the current pool.
+// spread divides the nodes of a size among the pools: first those that pods are on which stay, unless they are about to go: what takes
+// their place is claimed where it can be had. Then those that are there, then those that were claimed before, of other pools of the list
+// before the current one, and the rest of the current pool.
 func (c *candidate) spread(size int32) map[string]int32 {
 	claims := map[string]int32{}
 	left := c.nodesFor(size)
 	for _, node := range c.held {
-		if left > 0 && node.stays > 0 {
+		if left > 0 && node.stays > 0 && !node.Leaving {
 			claims[node.Pool]++
 			left--
 		}
@@ -195,18 +224,25 @@ func (c *candidate) spread(size int32) map[string]int32 {
 
 // claimedBefore is the number of nodes of a pool that the last pass had granted.
 func (c *candidate) claimedBefore(pool string) int32 {
-	for i := range c.Reservations {
-		if c.Reservations[i].NodePool == pool {
-			return c.Reservations[i].Nodes
-		}
+	if r := c.reservation(pool); r != nil {
+		return r.Nodes
 	}
 	return 0
 }
 
+// recordedClaims are those that the last pass has left, by pool.
+func (c *candidate) recordedClaims() map[string]int32 {
+	claims := map[string]int32{}
+	for i := range c.Reservations {
+		claims[c.Reservations[i].NodePool] += c.Reservations[i].Nodes
+	}
+	return claims
+}
+
 // gang is the size that the member's next reservation has to reach: that of the MiniCluster while it
-// has not been reserved, then the wish. A wish below the size needs no nodes.
+// has not been reserved, or pods of it do not come, then the wish. A wish below the size needs no nodes.
 func (c *candidate) gang() int32 {
-	if c.settled < c.nodesFor(c.Size) {
+	if c.settled < c.nodesFor(c.Size) || c.forgone > 0 {
 		return c.Size
 	}
 	return max(c.Size, c.Wants)
@@ -228,7 +264,7 @@ func (c *candidate) growsFrom() int32 {
 // resized reports whether the growth has reached its end: the controller has given the MiniCluster its new size. What
 // becomes of its nodes after that is not the growth's concern.
 func (c *candidate) resized() bool {
-	return c.growth != nil && c.growth.From > 0 && c.Size > c.growth.From && c.Size >= c.growth.Size && !c.SizeGiven
+	return c.growth != nil && c.growth.From > 0 && c.Size > c.growth.From && c.Size >= c.growth.Size && !c.SizeGiven && !c.waitsOut()
 }
 
 // claimed is the number of nodes granted in this pass.
@@ -299,7 +335,7 @@ func (c *candidate) since() time.Time {
 }
 
 // reservations are the claims and held nodes as the member's status records them.
-func (c *candidate) reservations(capacity *capacity) []v1alpha1.Reservation {
+func (p *pass) reservations(c *candidate) []v1alpha1.Reservation {
 	held := map[string][]string{}
 	for _, node := range c.held {
 		held[node.Pool] = append(held[node.Pool], node.Name)
@@ -319,8 +355,8 @@ func (c *candidate) reservations(capacity *capacity) []v1alpha1.Reservation {
 		}
 		slices.Sort(held[name])
 		r := v1alpha1.Reservation{NodePool: name, Nodes: c.claims[name], Held: held[name]}
-		if pool := capacity.pools[name]; pool != nil && c.heldReady(name) < r.Nodes && c.allows(name) {
-			r.Occupied = min(capacity.occupiedFor(pool, c), pool.MaxSize)
+		if pool := p.capacity.pools[name]; pool != nil {
+			p.occupy(c, pool, &r)
 		}
 		out = append(out, r)
 	}
@@ -353,7 +389,7 @@ func (c *candidate) spareIn(pool string) int32 {
 func (c *candidate) stayingIn(pool string) int32 {
 	var count int32
 	for _, node := range c.held {
-		if node.Pool == pool && node.stays > 0 {
+		if node.Pool == pool && node.stays > 0 && !node.Leaving {
 			count++
 		}
 	}

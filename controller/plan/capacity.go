@@ -23,20 +23,26 @@ type capacity struct {
 // poolCapacity is one pool in a pass.
 type poolCapacity struct {
 	Pool
+	// daemons is what the pods of DaemonSets take on each new node.
+	daemons Resources
 	// nodes are those of the pool in the order in which they are handed out: those marked as reserved
 	// first, because others are Cluster Autoscaler's to remove, then those with the least cpu in use, then
 	// by name.
 	nodes []*nodeCapacity
 	// granted is the sum of the reservations that the last pass left and of what this one has added.
 	granted int32
-	// blockedBy is the first member in request order that found no room in this pass.
-	blockedBy string
+	// unclaimed is how many nodes members use without a claim, as far as this pass has not granted them one.
+	unclaimed int32
+	// kept is the room that is kept for a growth which waits.
+	kept kept
 
 	// cursors remember, by shape, up to where nodes were found to be held or of no use.
 	cursors map[string]int
 	// occupied remembers, by shape, the count that occupiedFor made, late the time that late found.
 	occupied map[string]int32
 	late     *time.Time
+	// shown remembers, by shape, what nodes show about the pool; nil while nobody has asked.
+	shown map[string]*shown
 	// free remembers, by shape, how many free nodes each domain has for members that have not chosen one;
 	// nil while nobody has asked.
 	free map[string]*freeNodes
@@ -57,6 +63,10 @@ type nodeCapacity struct {
 	recorded *candidate
 	// cpu is what pods on the node request of it.
 	cpu int64
+	// young is set while the node is within the time that its pool gives it to become of use.
+	young bool
+	// toCome is what DaemonSets request for pods that have not come to a young node yet; nil when all have.
+	toCome Resources
 	// freed is set when this pass takes the node from its holder. Nobody else gets it in the same pass: a
 	// node must be off one list before it is put on another, lest a kill between two writes leave it on both.
 	freed bool
@@ -111,7 +121,7 @@ func newCapacity(observed *Observed, now time.Time) *capacity {
 		outside: map[string]bool{},
 	}
 	for _, pool := range observed.Pools {
-		c.pools[pool.Name] = &poolCapacity{Pool: pool, cursors: map[string]int{}, occupied: map[string]int32{}}
+		c.pools[pool.Name] = &poolCapacity{Pool: pool, daemons: requestsOf(pool.Daemons), cursors: map[string]int{}, occupied: map[string]int32{}}
 	}
 	counts := make(map[string]int, len(observed.Pools))
 	for i := range observed.Nodes {
@@ -128,7 +138,10 @@ func newCapacity(observed *Observed, now time.Time) *capacity {
 			c.outside[node.Name] = true
 			continue
 		}
-		backing[i] = nodeCapacity{Node: node, pool: pool, cpu: node.Requested[corev1.ResourceCPU]}
+		backing[i] = nodeCapacity{
+			Node: node, pool: pool, cpu: node.Requested[corev1.ResourceCPU], young: now.Sub(node.CreatedAt) < pool.ProvisionTimeout,
+		}
+		backing[i].expect(pool.daemons)
 		c.nodes[node.Name] = &backing[i]
 		pool.nodes = append(pool.nodes, &backing[i])
 	}
@@ -153,6 +166,22 @@ func reservedFirst(a *nodeCapacity) int {
 	return 1
 }
 
+// expect notes what DaemonSets will take of a young node for pods that are not there yet. What has not come to an older one does
+// not come.
+func (n *nodeCapacity) expect(daemons Resources) {
+	if !n.young {
+		return
+	}
+	for name, amount := range daemons {
+		if more := amount - n.Daemons[name]; more > 0 {
+			if n.toCome == nil {
+				n.toCome = make(Resources, len(daemons))
+			}
+			n.toCome[name] = more
+		}
+	}
+}
+
 // usable reports whether a node could take a pod of the member now: in its domain, fit for its pods, and none that the
 // scheduler has kept them off.
 func (n *nodeCapacity) usable(c *candidate) bool {
@@ -160,34 +189,77 @@ func (n *nodeCapacity) usable(c *candidate) bool {
 }
 
 // takes reports whether a node could take a pod of the member, wherever it is: Ready, schedulable, not leaving, free
-// of taints that neither its pool's template has nor the pod tolerates, and with room for the requests.
+// of taints that neither its pool's template has nor the pod tolerates, selected by the pod, and with room for the requests.
 func (n *nodeCapacity) takes(m *Member) bool {
-	return n.Ready && !n.Leaving && !n.Cordoned && n.tolerated(m) && fits(m.PodRequests, n.Allocatable, n.Requested)
+	return n.Ready && !n.Leaving && !n.Cordoned && n.tolerated(m) && fits(m.PodRequests, n.Allocatable, n.Requested, n.toCome) && n.selected(m)
+}
+
+// selected reports whether pods of the member can go to the node by their node selectors and required affinity.
+func (n *nodeCapacity) selected(m *Member) bool {
+	return m.Selects == nil || m.Selects.Matches(n.Name, n.Labels)
 }
 
 func (n *nodeCapacity) tolerated(m *Member) bool {
 	for i := range n.Taints {
-		taint := &n.Taints[i]
-		ofTemplate := slices.ContainsFunc(n.pool.Taints, func(t corev1.Taint) bool { return t.MatchTaint(taint) })
-		if !ofTemplate && !v1alpha1.Tolerates(m.Tolerations, taint) {
+		if !n.accepts(m, &n.Taints[i]) {
 			return false
 		}
 	}
 	return true
 }
 
-// coming reports whether a node that is not Ready is still within its time to become so. It is then one of
-// the nodes that were ordered and not one that is lost.
-func (n *nodeCapacity) coming(now time.Time) bool {
-	return !n.Ready && now.Sub(n.CreatedAt) < n.pool.ProvisionTimeout
+// accepts reports whether a taint does not keep pods of the member off.
+func (n *nodeCapacity) accepts(m *Member, taint *corev1.Taint) bool {
+	ofTemplate := slices.ContainsFunc(n.pool.Taints, func(t corev1.Taint) bool { return t.MatchTaint(taint) })
+	return ofTemplate || v1alpha1.Tolerates(m.Tolerations, taint)
 }
 
-// late is when the next node of a pool that is coming has had its time, zero when none is coming.
+// coming reports whether a node is of no use to a member yet and still within its time to become so: it is not Ready, or has a
+// taint, misses a device or a label that is added or taken away when it has started. It is then one of the nodes that were
+// ordered, and neither one that is lost nor one that shows anything about its pool.
+func (n *nodeCapacity) coming(m *Member) bool {
+	return n.booting() || n.young && (!n.tolerated(m) || n.lacksDevice(m) || n.lacksLabel(m))
+}
+
+// booting reports whether a node is not Ready and still within its time to become so.
+func (n *nodeCapacity) booting() bool { return n.young && !n.Ready }
+
+// lacksDevice reports whether a node has nothing at all of a resource that the member's pods request and the template has: what
+// tells the kubelet of its devices has not started.
+func (n *nodeCapacity) lacksDevice(m *Member) bool {
+	for name, amount := range m.PodRequests {
+		if amount > 0 && n.Allocatable[name] == 0 && n.pool.Allocatable[name] > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// lacksLabel reports whether labels decide that a node is of no use to the member, and the node does not have all of those that
+// it is to have.
+func (n *nodeCapacity) lacksLabel(m *Member) bool {
+	if m.TopologyKey != "" && n.Labels[m.TopologyKey] == "" {
+		return true
+	}
+	if n.selected(m) {
+		return false
+	}
+	for name := range n.pool.Labels {
+		if _, there := n.Labels[name]; !there {
+			return true
+		}
+	}
+	return false
+}
+
+// late is when the next young node of a pool that nobody holds has had its time, zero when there is none: from then on it counts
+// as one that others occupy.
 func (c *capacity) late(pool *poolCapacity) time.Time {
 	if pool.late == nil {
 		pool.late = &time.Time{}
 		for _, node := range pool.nodes {
-			if due := node.CreatedAt.Add(pool.ProvisionTimeout); node.coming(c.now) && (pool.late.IsZero() || due.Before(*pool.late)) {
+			due := node.CreatedAt.Add(pool.ProvisionTimeout)
+			if node.young && (!node.Ready || node.holder == nil) && (pool.late.IsZero() || due.Before(*pool.late)) {
 				*pool.late = due
 			}
 		}
@@ -196,7 +268,7 @@ func (c *capacity) late(pool *poolCapacity) time.Time {
 }
 
 // occupiedFor counts the nodes of a pool that exist, are held by nobody and do not help the member: filled by other
-// workloads, cordoned, tainted, lost, or in another domain. Nodes that are coming or leaving do not count: the former will
+// workloads, cordoned, tainted, lost, in another domain, or of no use for what they are. Nodes that are coming or leaving do not count: the former will
 // help, and the target does not count the latter. Nor do nodes that change hands between members in this pass: the next one
 // finds them held.
 func (c *capacity) occupiedFor(pool *poolCapacity, m *candidate) int32 {
@@ -205,7 +277,7 @@ func (c *capacity) occupiedFor(pool *poolCapacity, m *candidate) int32 {
 	}
 	var count int32
 	for _, node := range pool.nodes {
-		if node.holder == nil && !node.changesHands && !node.Leaving && !node.coming(c.now) && !node.usable(m) {
+		if node.wasted(m) {
 			count++
 		}
 	}
@@ -214,6 +286,19 @@ func (c *capacity) occupiedFor(pool *poolCapacity, m *candidate) int32 {
 	}
 	pool.occupied[m.shapeKey] = count
 	return count
+}
+
+// countAnew forgets what was counted before nodes were held.
+func (p *poolCapacity) countAnew() {
+	clear(p.occupied)
+	for _, s := range p.shown {
+		s.wasted, s.unfinished = nil, nil
+	}
+}
+
+// wasted reports whether a node that nobody holds is there and of no use to the member.
+func (n *nodeCapacity) wasted(m *candidate) bool {
+	return n.holder == nil && !n.changesHands && !n.Leaving && !n.usable(m) && !n.coming(m.Member)
 }
 
 // take holds up to want more usable nodes of a pool for the member.

@@ -15,14 +15,14 @@ func (p *pass) decide() Decisions {
 		if m.ended != nil && m.ready() < m.claimed() {
 			m.growth = m.ended
 		}
-		if m.growth != nil && m.growth.Deadline != nil && m.ready() >= m.claimed() {
+		if m.growth != nil && m.growth.Deadline != nil && m.Invalid == "" && m.ready() >= m.claimed() {
 			// Nothing is outstanding.
 			m.growth.Deadline = nil
 		}
 		p.bound(m)
 		d := Decision{
 			Key:          m.Key,
-			Reservations: m.reservations(p.capacity),
+			Reservations: p.reservations(m),
 			Growth:       m.growth,
 			Nodes:        m.ready(),
 			Idle:         m.idle(),
@@ -30,18 +30,20 @@ func (p *pass) decide() Decisions {
 			Release:      p.release(m),
 			Recreate:     m.stranded,
 		}
-		if m.growth != nil && m.readySize() >= m.Size {
+		if m.growth != nil && m.Invalid == "" && m.shrink == 0 && m.readySize() >= m.Size {
 			// Whatever more it waits for: from the next pass on each pod of the present size is on its own. Those beyond a smaller
 			// wish are about to leave.
 			m.growth.Served = min(m.Size, m.Wants)
 		}
-		if d.Resize == 0 {
+		if d.Resize == 0 || m.shrink > 0 {
 			d.GiveUp = p.giveUp(m)
 		}
 		d.Departing = m.noteDepartures()
 		p.noteGivenBack(m)
 		d.Conditions, d.WhenReady = p.conditions(m)
-		d.Notes, d.TopologyDomain, d.Avoided = m.notes, m.topologyDomain(), m.avoids()
+		d.Notes, d.TopologyDomain, d.Avoided, d.Findings = m.notes, m.topologyDomain(), m.avoids(), m.found()
+		d.PodsLacking = m.podsLacking
+		d.Running, _ = m.runningPods()
 		out.Members = append(out.Members, d)
 		p.wakeFor(m)
 	}
@@ -67,8 +69,12 @@ func (p *pass) bound(m *candidate) {
 // resize is the size to give the MiniCluster now, or 0. A larger size needs every node of the reservation,
 // held and usable; a smaller one needs nothing.
 func (p *pass) resize(m *candidate) int32 {
-	if m.Lifecycle != Running {
+	if m.Lifecycle != Running || m.Invalid != "" {
 		return 0
+	}
+	if m.shrink > 0 {
+		m.note(v1alpha1.ReasonResizing, fmt.Sprintf("resizing the MiniCluster from %d to %d, which has pods", m.Size, m.shrink))
+		return m.shrink
 	}
 	if m.Wants < m.Size {
 		m.note(v1alpha1.ReasonResizing, fmt.Sprintf("resizing the MiniCluster from %d to %d; the highest ranks leave", m.Size, m.Wants))
@@ -86,7 +92,8 @@ func (p *pass) resize(m *candidate) int32 {
 		// Nodes have turned out to have less room than an empty one. The next pass asks for more.
 		return 0
 	}
-	if size <= m.Size {
+	if size <= m.Size || m.forgone > 0 || m.waitsForPods() {
+		// Where pods do not come there may be room for more of them.
 		return 0
 	}
 	// Of nodes that are Ready as soon as they are reserved one sentence tells.
@@ -98,7 +105,10 @@ func (p *pass) resize(m *candidate) int32 {
 // giveUp sets the wish of a member back to its size when its growth has failed as often as it may.
 func (p *pass) giveUp(m *candidate) *GiveUp {
 	size := max(m.Size, m.MinSize)
-	if m.Lifecycle != Running || !m.waitsOut() || m.GiveUpAfter == 0 || m.growth.Attempts < m.GiveUpAfter || m.Wants <= size {
+	if m.shrink > 0 {
+		size = max(m.shrink, m.MinSize)
+	}
+	if m.Lifecycle != Running || m.Invalid != "" || !m.waitsOut() || m.GiveUpAfter == 0 || m.growth.Attempts < m.GiveUpAfter || m.Wants <= size {
 		return nil
 	}
 	why := fmt.Sprintf("the growth to size %d has failed %s: %s", m.Wants, counted(m.growth.Attempts, "time", "times"), told(m.growth.Failures))
@@ -144,7 +154,7 @@ func (p *pass) wakeFor(m *candidate) {
 	for _, until := range m.avoided {
 		p.wake(until)
 	}
-	if m.growth == nil {
+	if m.growth == nil || m.Invalid != "" {
 		return
 	}
 	if m.growth.Deadline != nil && p.now.Before(m.growth.Deadline.Time) {

@@ -28,7 +28,11 @@ func (c *capacity) strands(pod *Pod, node *nodeCapacity) string {
 	case node.Cordoned:
 		return fmt.Sprintf("node %s, which it was to go to, is cordoned", pod.Node)
 	case !pod.RefusedSince.IsZero() && c.now.Sub(pod.RefusedSince) >= refusedFor:
-		return fmt.Sprintf("the scheduler has kept it off node %s, which it was to go to, since %s", pod.Node, clock(pod.RefusedSince))
+		why := fmt.Sprintf("the scheduler has kept it off node %s, which it was to go to, since %s", pod.Node, clock(pod.RefusedSince))
+		if pod.Refusal != "" {
+			why += ": " + shortened(pod.Refusal)
+		}
+		return why
 	}
 	return ""
 }
@@ -58,6 +62,13 @@ func (c *candidate) avoid(pod *Pod, node *nodeCapacity, now time.Time) {
 		c.avoided = map[string]time.Time{}
 	}
 	c.avoided[node.Name] = microTime(now.Add(avoidFor)).Time
+}
+
+// refuse notes that the scheduler has kept a pod of the member off a node that was fit for it.
+func (c *candidate) refuse(pod *Pod, node *nodeCapacity) {
+	if node != nil && node.Ready && !node.Leaving && !node.Cordoned && !pod.RefusedSince.IsZero() {
+		c.refused = append(c.refused, refusedNode{node: node, words: pod.Refusal})
+	}
 }
 
 // avoids are the avoided nodes as the member's status records them, those that were avoided last where there are too many.
@@ -111,7 +122,7 @@ func (p *pass) release(m *candidate) []Assignment {
 		return nil
 	}
 	may := m.complete()
-	if m.partial() || m.readySize() >= m.Size {
+	if m.Invalid == "" && (m.partial() || m.readySize() >= m.Size) {
 		may = m.Size
 	}
 	// The ranks beyond a smaller wish are about to leave.

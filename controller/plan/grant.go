@@ -16,6 +16,7 @@ import (
 // Room that one member gives up in this pass is given to another in the next: the two are recorded in two
 // writes, and a kill between them must not leave a pool promised twice.
 func (p *pass) grant() {
+	p.noteUnclaimed()
 	var asking []*candidate
 	for _, m := range p.members {
 		for i := range m.Reservations {
@@ -24,6 +25,10 @@ func (p *pass) grant() {
 			}
 		}
 		if m.Lifecycle != Running {
+			continue
+		}
+		if m.Invalid != "" {
+			m.claims = m.recordedClaims()
 			continue
 		}
 		m.claims = m.spread(p.target(m))
@@ -35,6 +40,7 @@ func (p *pass) grant() {
 		}
 	}
 	slices.SortFunc(asking, byRequest)
+	waiting := map[*candidate]bool{}
 	for _, m := range asking {
 		m.verdict = p.grantGang(m)
 		if m.verdict != nil && (m.fellBack || m.missesFailed()) {
@@ -44,7 +50,7 @@ func (p *pass) grant() {
 		}
 		if m.verdict != nil {
 			// What is granted already, or in use, stays; a part of the gang is not added to it.
-			size := m.sizeOf(max(m.settled, m.inUse()))
+			size := m.grantedSize()
 			if m.waitsOut() {
 				size = p.target(m)
 			}
@@ -52,20 +58,22 @@ func (p *pass) grant() {
 		}
 		for name, nodes := range m.claims {
 			if pool := p.capacity.pools[name]; pool != nil {
-				pool.granted += max(0, nodes-m.claimedBefore(name))
+				pool.noteClaimed(m, max(0, nodes-m.claimedBefore(name)))
 			}
 		}
 		if m.verdict != nil && !m.verdict.hopeless && !m.waitsOut() {
-			for _, pool := range m.asked {
-				pool.blockedBy = cmp.Or(pool.blockedBy, m.Key.String())
-			}
+			p.keepRoom(m)
+			waiting[m] = true
+		}
+	}
+	p.shareRoom()
+	for _, m := range p.members {
+		if m.growth != nil && m.growth.Waits != nil && !waiting[m] {
+			m.growth.Waits = nil
 		}
 	}
 	for _, m := range p.members {
-		if m.waitsOut() {
-			m.verdict = &verdict{v1alpha1.ReasonBackingOff, fmt.Sprintf("attempt %d for size %d failed in %s; the next is at %s",
-				m.growth.Attempts, m.growth.Size, failedPools(m), clock(m.growth.RetryAfter.Time)), true}
-		}
+		m.verdict = cmp.Or(m.waits(), m.verdict)
 	}
 }
 
@@ -75,6 +83,8 @@ func (p *pass) target(m *candidate) int32 {
 	case m.growth == nil && m.Wants < m.Size:
 		// Its higher ranks are about to leave: what they lack is asked for no more.
 		return min(m.gang(), m.sizeOf(max(m.settled, m.inUse())))
+	case m.waitsForPods():
+		return min(m.Size, m.growth.From)
 	case !m.waitsOut():
 		return m.gang()
 	case m.partial():
@@ -193,11 +203,19 @@ func (p *pass) refuses(m *candidate, name string) *verdict {
 	case pool.Paused:
 		return &verdict{v1alpha1.ReasonPoolPaused, fmt.Sprintf("NodePool %q is paused", name), true}
 	}
-	if why := TooLarge(m.Member, pool.Pool); why != "" {
-		return &verdict{v1alpha1.ReasonPodTooLarge, why, true}
+	if reason, why := refusal(m.Member, &pool.Pool, pool.selectedBy(m)); why != "" {
+		return &verdict{reason, why, true}
 	}
 	if why := m.isElsewhere(pool.Name); why != "" {
 		return &verdict{v1alpha1.ReasonOtherDomain, why, true}
+	}
+	why := m.unusable(name)
+	if why == "" {
+		// Nodes that came for others are not bought once more to see.
+		why = p.capacity.shownAgainst(pool, m)
+	}
+	if why != "" {
+		return &verdict{v1alpha1.ReasonNodesUnusable, why, true}
 	}
 	return nil
 }
@@ -220,13 +238,14 @@ func (p *pass) grantFrom(m *candidate) *verdict {
 		return &verdict{v1alpha1.ReasonPoolTooSmall, fmt.Sprintf(
 			"%s needed and %s has maxSize %d", counted(want, "node is", "nodes are"), name, pool.MaxSize), true}
 	}
-	if pool.blockedBy != "" {
-		return &verdict{v1alpha1.ReasonQueued, fmt.Sprintf("%s needed; %s asked first and waits for room in %s",
-			counted(more, "more node is", "more nodes are"), pool.blockedBy, name), false}
-	}
-	occupied := p.capacity.occupiedFor(pool, m) + m.leaving(name)
+	occupied := p.capacity.occupiedFor(pool, m) + m.leaving(name) + pool.unclaimedBeside(m)
 	placed := max(0, claims[name]-m.claimedBefore(name))
-	if room := pool.MaxSize - pool.granted - placed - occupied; more > room {
+	room := pool.MaxSize - pool.granted - placed - occupied
+	if more <= room && more > room-pool.kept.nodes {
+		needs := counted(more, "more node is", "more nodes are")
+		return &verdict{v1alpha1.ReasonQueued, fmt.Sprintf("%s needed; %s", needs, pool.kept.words(name)), false}
+	}
+	if more > room {
 		return &verdict{v1alpha1.ReasonPoolFull, fmt.Sprintf(
 			"%s needed and %s has room for %d: maxSize %d, %d reserved, %d %s",
 			counted(more, "more node is", "more nodes are"), name, max(room, 0), pool.MaxSize, pool.granted, occupied, m.occupiers()), false}
@@ -256,11 +275,9 @@ func (p *pass) grantAcross(m *candidate, asks []string) *verdict {
 		pool := p.capacity.pools[name]
 		could = append(could, pool)
 		missing -= pool.MaxSize
-		if pool.blockedBy != "" {
-			continue
-		}
 		placed := max(0, claims[name]-m.claimedBefore(name))
-		take := min(more, pool.MaxSize-pool.granted-placed-p.capacity.occupiedFor(pool, m)-m.leaving(name))
+		occupied := p.capacity.occupiedFor(pool, m) + m.leaving(name) + pool.unclaimedBeside(m)
+		take := min(more, pool.MaxSize-pool.granted-placed-occupied-pool.kept.nodes)
 		if take <= 0 {
 			continue
 		}
@@ -289,6 +306,7 @@ func (p *pass) grantAcross(m *candidate, asks []string) *verdict {
 
 // granted records that the missing nodes were granted.
 func (p *pass) granted(m *candidate, claims map[string]int32, timeout time.Duration, what string) {
+	p.granting(m, claims)
 	m.claims = claims
 	now, deadline := microTime(p.now), microTime(p.now.Add(timeout))
 	said := fmt.Sprintf("reserved %s for size %d; they have until %s to be Ready", what+m.where(), p.target(m), clock(deadline.Time))

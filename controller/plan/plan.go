@@ -25,9 +25,12 @@ func Plan(observed Observed, now time.Time) Decisions {
 	slices.SortFunc(p.members, byKey)
 
 	p.keepNodes()
+	p.learn()
 	for _, m := range p.members {
+		p.lookForPods(m)
 		p.updateGrowth(m)
 	}
+	p.failClaims()
 	p.grant()
 	for _, m := range p.members {
 		p.giveBack(m)
@@ -42,6 +45,8 @@ type pass struct {
 	capacity *capacity
 	// members are in order of their keys.
 	members []*candidate
+	// retries says when those try again that fail in this pass; nil while nobody has.
+	retries *retries
 	// next is when a pass is due though nothing has changed; zero when none is.
 	next time.Time
 }
@@ -71,13 +76,13 @@ func (p *pass) keepNodes() {
 				node.freed, node.changesHands = true, true
 			}
 		}
-		m.elsewhere = m.ranksElsewhere(elsewhere)
+		m.needless = m.ranksWithoutNeed(elsewhere)
 	}
 	for _, m := range p.members {
 		for _, node := range m.recorded {
 			switch {
 			case node == nil || node.recorded != m || node.holder != nil || node.freed:
-			case m.Lifecycle == Running && node.usable(m):
+			case m.Lifecycle == Running && (node.usable(m) || (m.Invalid != "" && !node.Leaving)):
 				p.capacity.hold(node, m)
 			default:
 				node.freed = true
@@ -86,8 +91,12 @@ func (p *pass) keepNodes() {
 	}
 }
 
-// updateGrowth brings the record of the member's gang up to date with the wish and the time.
+// updateGrowth brings the record of the member's gang up to date with the wish and the time. What cannot be read stays as it is, and
+// what goes back is up to date.
 func (p *pass) updateGrowth(m *candidate) {
+	if m.Lifecycle == Running && (m.Invalid != "" || m.shrink > 0) {
+		return
+	}
 	gang := m.gang()
 	granted := m.settled >= m.nodesFor(gang)
 	if g := m.growth; g != nil {
@@ -115,6 +124,9 @@ func (p *pass) updateGrowth(m *candidate) {
 		// without a gang and without a deadline.
 	case m.growth == nil:
 		m.growth = p.begin(m, gang)
+	case m.waitsForPods():
+		// More pods do not come either, and fewer may: in their time.
+		m.growth.Size = gang
 	case gang > m.growth.Size:
 		m.enlarge(gang, microTime(p.now))
 	case gang < m.growth.Size:
@@ -124,9 +136,6 @@ func (p *pass) updateGrowth(m *candidate) {
 	}
 	if m.growth == nil {
 		return
-	}
-	if failures := p.failures(m); len(failures) > 0 {
-		p.fail(m, failures)
 	}
 	if retry := m.growth.RetryAfter; retry != nil && !p.now.Before(retry.Time) {
 		// It asks anew, behind those that did not fail.
@@ -143,39 +152,13 @@ func (p *pass) begin(m *candidate, size int32) *v1alpha1.Growth {
 	return &v1alpha1.Growth{From: m.growsFrom(), Size: size, Since: microTime(p.now), Served: m.served()}
 }
 
-// failures are those of the pools that have nodes missing: they have had their time, or there are no machines.
-func (p *pass) failures(m *candidate) []v1alpha1.PoolFailure {
-	if m.growth.Deadline == nil || m.ready() >= m.settled {
-		return nil
-	}
-	late := !p.now.Before(m.growth.Deadline.Time)
-	var out []v1alpha1.PoolFailure
-	for i := range m.Reservations {
-		r := &m.Reservations[i]
-		usable := m.usableIn(r.NodePool)
-		if usable >= r.Nodes {
-			continue
-		}
-		failure := v1alpha1.PoolFailure{NodePool: r.NodePool, At: microTime(p.now)}
-		pool := p.capacity.pools[r.NodePool]
-		switch {
-		case pool != nil && m.growth.GrantedAt != nil && pool.OutOfStock.At.After(m.growth.GrantedAt.Time):
-			failure.Reason = v1alpha1.ReasonOutOfStock
-			failure.Message = fmt.Sprintf("%d of %d nodes were Ready in %s, which is out of stock: %s", usable, r.Nodes, r.NodePool+m.where(), shortened(pool.OutOfStock.Message))
-		case late:
-			failure.Reason = v1alpha1.ReasonProvisionTimeout
-			failure.Message = fmt.Sprintf("%d of %d nodes were Ready in %s within its provisionTimeout", usable, r.Nodes, r.NodePool+m.where())
-		default:
-			continue
-		}
-		out = append(out, failure)
-	}
-	return out
-}
-
 // fail records which pools have failed. What is missing is asked of the others, or the attempt is over.
 func (p *pass) fail(m *candidate, failures []v1alpha1.PoolFailure) {
-	m.growth.Failures = append(m.growth.Failures, failures...)
+	for _, f := range failures {
+		// One that fails again, for what was on its nodes, tells its last failure: the list does not grow with attempts.
+		again := func(before v1alpha1.PoolFailure) bool { return before.NodePool == f.NodePool }
+		m.growth.Failures = append(slices.DeleteFunc(m.growth.Failures, again), f)
+	}
 	m.growth.Deadline, m.growth.GrantedAt, m.growth.NodePool = nil, nil, ""
 	asks := m.asks()
 	if len(asks) == 0 {
@@ -191,7 +174,7 @@ func (p *pass) fail(m *candidate, failures []v1alpha1.PoolFailure) {
 		return
 	}
 	for i := range failures {
-		m.kept[failures[i].NodePool] = m.usableIn(failures[i].NodePool)
+		m.kept[failures[i].NodePool] = m.usableIn(failures[i].NodePool) + m.stillComing[failures[i].NodePool]
 	}
 }
 
@@ -199,7 +182,10 @@ func (p *pass) fail(m *candidate, failures []v1alpha1.PoolFailure) {
 // what there is; what is missing is asked for again after a while. refused says why no other pool was of use.
 func (p *pass) exhaust(m *candidate, refused string) {
 	m.growth.Attempts++
-	retry := microTime(p.now.Add(backoff(m.growth.Attempts)))
+	if p.retries == nil {
+		p.retries = newRetries(p.members, 1)
+	}
+	retry := microTime(p.retries.after(p.now, m.growth))
 	m.growth.Deadline, m.growth.GrantedAt, m.growth.NodePool, m.growth.RetryAfter = nil, nil, "", &retry
 	m.fellBack, m.kept = false, nil
 	m.current = m.first()
@@ -287,6 +273,6 @@ func (p *pass) takeNodes() {
 	}
 	for _, pool := range p.capacity.pools {
 		// Counts made before the nodes were held no longer hold.
-		clear(pool.occupied)
+		pool.countAnew()
 	}
 }

@@ -133,7 +133,7 @@ func TestPlan(t *testing.T) {
 		},
 		says: []string{"5 more nodes are needed and a has room for 3: maxSize 10, 7 reserved, 0 occupied by other workloads"},
 	}, {
-		name: "a small gang does not overtake a large one that waits for room",
+		name: "a small gang has the room that is of no use to a large one which waits for more",
 		members: []*memberBuilder{
 			member("large", 1, 9, "a").holds("a", 1, "a-0").podsOn("a-0").grows(9, time.Hour, 0),
 			member("other", 4, 4, "a").holds("a", 4, names("a", 1, 5)...).podsOn(names("a", 1, 5)...),
@@ -144,7 +144,7 @@ func TestPlan(t *testing.T) {
 		want: []string{
 			"a: 1 reserved, 1 held; PoolFull",
 			"a: 4 reserved, 4 held; Ready",
-			"a: 1 reserved, 1 held; Queued",
+			"a: 2 reserved, 1 held; WaitingForNodes",
 		},
 	}, {
 		name: "a gang that can never be served holds nobody back",
@@ -189,7 +189,7 @@ func TestPlan(t *testing.T) {
 		says:  []string{"a pod requests 6 of cpu and an empty node of a offers 4"},
 	}, {
 		name:    "Ready nodes that other workloads fill do not count and raise the floor",
-		members: []*memberBuilder{member("m", 2, 6, "a").holds("a", 6, two...).podsOn(two...).grows(6, time.Minute, time.Minute)},
+		members: []*memberBuilder{member("m", 2, 6, "a").holds("a", 6, two...).beside(2).podsOn(two...).grows(6, time.Minute, time.Minute)},
 		pools:   []plan.Pool{pool("a", 10)},
 		nodes:   occupy(nodes("a", 0, 6), "a-2", "a-3"),
 		want:    []string{"a: 6 reserved, 4 held, 2 occupied; WaitingForNodes"},
@@ -242,7 +242,7 @@ func TestPlan(t *testing.T) {
 			list[0].Taints = []corev1.Taint{{Key: "ensemble", Value: "only", Effect: corev1.TaintEffectNoSchedule}}
 			return list
 		}(),
-		want: []string{"a: 1 reserved, 1 held; Ready"},
+		want: []string{"a: 1 reserved, 1 held; PodsStarting"},
 	}, {
 		name:    "past its deadline a growth gives back every node that no pod uses",
 		members: []*memberBuilder{member("m", 2, 8, "a").holds("a", 8, names("a", 0, 7)...).podsOn(two...).grows(8, time.Hour, -time.Second)},

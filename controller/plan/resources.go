@@ -3,6 +3,7 @@ package plan
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,11 +28,39 @@ func ResourcesOf(list corev1.ResourceList) Resources {
 	return r
 }
 
-// Add adds other to r.
+// Add adds other to r. A sum too large for an int64 becomes the largest one.
 func (r Resources) Add(other Resources) {
 	for name, amount := range other {
-		r[name] += amount
+		r[name] = plus(r[name], amount)
 	}
+}
+
+// plus is a sum of amounts, at most the largest one.
+func plus(a, b int64) int64 {
+	if b > 0 && a > math.MaxInt64-b {
+		return math.MaxInt64
+	}
+	return a + b
+}
+
+// times is so many times an amount, at most the largest one.
+func times(amount, n int64) int64 {
+	if amount > 0 && n > math.MaxInt64/amount {
+		return math.MaxInt64
+	}
+	return amount * n
+}
+
+// requestsOf is what the pods of all these DaemonSets request together; nil when there are none.
+func requestsOf(daemons []Daemon) Resources {
+	if len(daemons) == 0 {
+		return nil
+	}
+	sum := Resources{}
+	for i := range daemons {
+		sum.Add(daemons[i].Requests)
+	}
+	return sum
 }
 
 // Lacking returns the first resource, by name, of which requests wants more than what is left of
@@ -48,27 +77,51 @@ func Lacking(requests, allocatable, requested Resources) (name corev1.ResourceNa
 }
 
 // TooLarge says which resource an empty node of the pool has not enough of for the pods of the member that are to share it,
-// and both amounts. It is empty when they fit.
+// both amounts, and which DaemonSets take some of it. It is empty when they fit.
 func TooLarge(m *Member, pool Pool) string {
 	requests, who := m.PodRequests, "a pod requests"
 	if m.PodsPerNode > 1 {
 		requests = make(Resources, len(m.PodRequests))
 		for name, one := range m.PodRequests {
-			requests[name] = one * int64(m.PodsPerNode)
+			requests[name] = times(one, int64(m.PodsPerNode))
 		}
 		who = fmt.Sprintf("%d pods that share a node request", m.PodsPerNode)
 	}
-	resource, asked, offered := Lacking(requests, pool.Allocatable, nil)
+	resource, asked, offered := Lacking(requests, pool.Allocatable, requestsOf(pool.Daemons))
 	if resource == "" {
 		return ""
 	}
-	return fmt.Sprintf("%s %s of %s and an empty node of %s offers %s", who, amount(resource, asked), resource, pool.Name, amount(resource, offered))
+	why := fmt.Sprintf("%s %s of %s and an empty node of %s offers %s", who, amount(resource, asked), resource, pool.Name, amount(resource, max(0, offered)))
+	if taken := takenBy(pool.Daemons, resource); taken != "" {
+		why += ": " + taken
+	}
+	return why
 }
 
-// fits is Lacking without the reason. It does not allocate.
-func fits(requests, allocatable, requested Resources) bool {
+// takenBy says which DaemonSets take how much of a resource on each node; empty when none does.
+func takenBy(daemons []Daemon, resource corev1.ResourceName) string {
+	var parts []string
+	var sum int64
+	for i := range daemons {
+		if takes := daemons[i].Requests[resource]; takes > 0 {
+			parts = append(parts, fmt.Sprintf("%s takes %s", daemons[i].Name, amount(resource, takes)))
+			sum = plus(sum, takes)
+		}
+	}
+	switch len(parts) {
+	case 0:
+		return ""
+	case 1:
+		return "DaemonSet " + parts[0]
+	default:
+		return fmt.Sprintf("DaemonSets take %s: %s", amount(resource, sum), listed(parts))
+	}
+}
+
+// fits is Lacking without the reason, beside what is requested and what is to come. It does not allocate.
+func fits(requests, allocatable, requested, coming Resources) bool {
 	for n, amount := range requests {
-		if amount > 0 && amount > allocatable[n]-requested[n] {
+		if amount > 0 && amount > allocatable[n]-plus(requested[n], coming[n]) {
 			return false
 		}
 	}
@@ -86,6 +139,11 @@ func (m *Member) shape() string {
 	}
 	for _, t := range m.Tolerations {
 		b.WriteString(t.String())
+		b.WriteByte(';')
+	}
+	if m.Selects != nil {
+		b.WriteString("on ")
+		b.WriteString(m.Selects.String())
 		b.WriteByte(';')
 	}
 	return b.String()

@@ -28,7 +28,7 @@ func podsPerNode(m *Member, capacity *capacity) int32 {
 	least := int64(math.MaxInt64)
 	for _, name := range m.NodePools {
 		if pool := capacity.pools[name]; pool != nil {
-			if fit := room(m.PodRequests, pool.Allocatable, nil); fit > 0 {
+			if fit := room(m.PodRequests, pool.Allocatable, pool.daemons, nil); fit > 0 {
 				least = min(least, fit)
 			}
 		}
@@ -39,12 +39,12 @@ func podsPerNode(m *Member, capacity *capacity) int32 {
 	return int32(min(least, math.MaxInt32))
 }
 
-// room is how many times requests fits into what is left of allocatable beside requested.
-func room(requests, allocatable, requested Resources) int64 {
+// room is how many times requests fits into what is left of allocatable beside what is requested and what is to come.
+func room(requests, allocatable, requested, coming Resources) int64 {
 	least := int64(math.MaxInt64)
 	for name, amount := range requests {
 		if amount > 0 {
-			least = min(least, max(0, allocatable[name]-requested[name])/amount)
+			least = min(least, max(0, allocatable[name]-plus(requested[name], coming[name]))/amount)
 		}
 	}
 	return least
@@ -62,15 +62,17 @@ func (c *candidate) slots(node *nodeCapacity) int32 {
 	if own == c.perNode || !node.usable(c) {
 		return own
 	}
-	more := room(c.PodRequests, node.Allocatable, node.Requested)
+	more := room(c.PodRequests, node.Allocatable, node.Requested, node.toCome)
 	return own + int32(min(more, int64(c.perNode-own))) //nolint:gosec // Not more than perNode.
 }
 
-// ranksElsewhere counts, of the ranks of pods outside the pools of the member, those that need no node of its pools for as long
-// as the member has its size. One that has a pod in a pool too is not among them: the pod outside is about to leave.
-func (c *candidate) ranksElsewhere(ranks []int32) int32 {
+// ranksWithoutNeed are, in order, the ranks that need no node of the member's pools for as long as it has its size: those of pods
+// outside its pools, and those that have succeeded. One that has a pod in a pool too is not among them: the pod outside is about to
+// leave.
+func (c *candidate) ranksWithoutNeed(outside []int32) []int32 {
+	ranks := slices.Concat(outside, c.Succeeded)
 	if len(ranks) == 0 {
-		return 0
+		return nil
 	}
 	inside := map[int32]bool{}
 	for i, node := range c.places {
@@ -79,19 +81,30 @@ func (c *candidate) ranksElsewhere(ranks []int32) int32 {
 		}
 	}
 	slices.Sort(ranks)
-	var count int32
-	for _, rank := range slices.Compact(ranks) {
-		if rank < c.Size && !inside[rank] {
-			count++
+	return slices.DeleteFunc(slices.Compact(ranks), func(rank int32) bool { return rank >= c.Size || inside[rank] })
+}
+
+// withoutNeed counts the ranks of a size that need no node.
+func (c *candidate) withoutNeed(size int32) int32 {
+	below, _ := slices.BinarySearch(c.needless, size)
+	return int32(below) //nolint:gosec // Bounded by the size of the MiniCluster.
+}
+
+// sizeWith is the greatest size of which each rank that needs a node gets one of a number of places.
+func (c *candidate) sizeWith(places int64) int32 {
+	for _, rank := range c.needless {
+		if int64(rank) > places {
+			break
 		}
+		places++
 	}
-	return count
+	return int32(min(places, math.MaxInt32)) //nolint:gosec // Within the bounds of an int32.
 }
 
 // nodesFor is the number of nodes of its pools that the member needs for a size: those that pods are on which stay, held
 // ones with what they have room for, and others that are taken to be empty.
 func (c *candidate) nodesFor(size int32) int32 {
-	left := max(0, size-c.elsewhere)
+	left := max(0, size-c.withoutNeed(size))
 	if c.perNode == 1 {
 		return left
 	}
@@ -113,31 +126,41 @@ func (c *candidate) nodesFor(size int32) int32 {
 // sizeOf is the size that a number of nodes is enough for: nodesFor the other way round.
 func (c *candidate) sizeOf(nodes int32) int32 {
 	if c.perNode == 1 {
-		return nodes + c.elsewhere
+		return c.sizeWith(int64(nodes))
 	}
-	size := int64(c.elsewhere)
+	var places int64
 	c.eachSlots(func(slots int32, _ bool) bool {
 		if nodes <= 0 {
 			return false
 		}
 		nodes--
-		size += int64(slots)
+		places += int64(slots)
 		return true
 	})
-	size += int64(max(0, nodes)) * int64(c.perNode)
-	return int32(min(size, math.MaxInt32)) //nolint:gosec // Within the bounds of an int32.
+	return c.sizeWith(places + int64(max(0, nodes))*int64(c.perNode))
+}
+
+// grantedSize is the size that the nodes are enough for which are granted or in use already. Without a growth that was granted some
+// it is not more than the present one, nor is it where only ranks that have ended since have made room for more.
+func (c *candidate) grantedSize() int32 {
+	size := c.sizeOf(max(c.settled, c.inUse()))
+	_, ended := c.runningPods()
+	if c.growth == nil || (c.growth.Deadline == nil && c.growth.GrantedAt == nil) || size-ended <= c.Size {
+		size = min(size, max(c.Size, c.sizeOf(c.inUse())))
+	}
+	return size
 }
 
 // readySize is the size that the held nodes which are Ready are enough for. Pods on one that is not do not make up for
 // room that the others have not.
 func (c *candidate) readySize() int32 {
-	size := int64(c.elsewhere)
+	var places int64
 	for _, node := range c.held {
 		if c.serves(node) {
-			size += int64(c.slots(node))
+			places += int64(c.slots(node))
 		}
 	}
-	return int32(min(size, math.MaxInt32)) //nolint:gosec // Within the bounds of an int32.
+	return c.sizeWith(places)
 }
 
 // eachSlots tells the slots of the held nodes that have some, those in use first, until it is told to end. A node in use that is

@@ -9,6 +9,7 @@ import (
 
 var (
 	seeds    = flag.Int("plan.seeds", 300, "number of worlds to simulate")
+	first    = flag.Uint64("plan.first", 1, "the first of their seeds")
 	onlySeed = flag.Uint64("plan.seed", 0, "simulate this one world and print its story")
 )
 
@@ -26,7 +27,7 @@ func TestSimulation(t *testing.T) {
 		return
 	}
 	resizes := 0
-	for seed := uint64(1); seed <= uint64(*seeds); seed++ {
+	for seed := *first; seed < *first+uint64(*seeds); seed++ {
 		w := simulate(seed)
 		resizes += strings.Count(strings.Join(w.story, "\n"), "resizing the MiniCluster")
 		if len(w.broken) > 0 {
@@ -65,6 +66,7 @@ func simulate(seed uint64) *world {
 	}
 	w.quiet = true
 	w.tell("nothing happens any more")
+	w.settle()
 	for range 200 {
 		w.now = w.now.Add(10 * time.Second)
 		w.takeAway()

@@ -119,12 +119,27 @@ func (c *candidate) first() string {
 }
 
 // mayKeep is the number of nodes of a pool that the member may claim because it has claimed them before. Of a pool in another
-// domain those are left that its pods are on.
+// domain those are left that its pods are on, of one whose new nodes are of no use those that are there.
 func (c *candidate) mayKeep(pool string) int32 {
-	if c.allows(pool) {
+	switch {
+	case !c.allows(pool):
+		return min(c.claimedBefore(pool), c.stayingIn(pool))
+	case c.unusable(pool) != "":
+		return min(c.claimedBefore(pool), c.servingOrStaying(pool))
+	default:
 		return c.claimedBefore(pool)
 	}
-	return min(c.claimedBefore(pool), c.stayingIn(pool))
+}
+
+// servingOrStaying counts the held nodes of one pool that are of use to the member or have pods that stay.
+func (c *candidate) servingOrStaying(pool string) int32 {
+	var count int32
+	for _, node := range c.held {
+		if node.Pool == pool && (node.stays > 0 || c.serves(node)) {
+			count++
+		}
+	}
+	return count
 }
 
 // inDomain reports whether a node is in the domain of a member, or in any while that is open.

@@ -140,19 +140,19 @@ func TestPlanInOneDomain(t *testing.T) {
 		says:    []string{"0 of 4 nodes are Ready in s, in one topology.kubernetes.io/zone"},
 	}, {
 		name:    "then it is the one with most usable nodes, and those of others are occupied",
-		members: []*memberBuilder{member("m", 4, 4, "s").inOne(zoneKey, "").holds("s", 4).grows(4, time.Minute, time.Minute).granted("s", time.Minute).begins()},
+		members: []*memberBuilder{member("m", 4, 4, "s").inOne(zoneKey, "").holds("s", 4).beside(2).grows(4, time.Minute, time.Minute).granted("s", time.Minute).begins()},
 		pools:   []plan.Pool{pool("s", 10)},
 		nodes:   mixed(2, 3),
 		want:    []string{"y: s: 4 reserved, 3 held, 2 occupied; WaitingForNodes"},
 	}, {
 		name:    "of two with as many the first by name",
-		members: []*memberBuilder{member("m", 4, 4, "s").inOne(zoneKey, "").holds("s", 4).grows(4, time.Minute, time.Minute).granted("s", time.Minute).begins()},
+		members: []*memberBuilder{member("m", 4, 4, "s").inOne(zoneKey, "").holds("s", 4).beside(2).grows(4, time.Minute, time.Minute).granted("s", time.Minute).begins()},
 		pools:   []plan.Pool{pool("s", 10)},
 		nodes:   mixed(2, 2),
 		want:    []string{"x: s: 4 reserved, 2 held, 2 occupied; WaitingForNodes"},
 	}, {
 		name:    "and it is kept, though another one has more by now",
-		members: []*memberBuilder{member("m", 4, 4, "s").inOne(zoneKey, "x").holds("s", 4, "s-0").grows(4, time.Minute, time.Minute).granted("s", time.Minute).begins()},
+		members: []*memberBuilder{member("m", 4, 4, "s").inOne(zoneKey, "x").holds("s", 4, "s-0").beside(5).grows(4, time.Minute, time.Minute).granted("s", time.Minute).begins()},
 		pools:   []plan.Pool{pool("s", 10)},
 		nodes:   mixed(2, 5),
 		want:    []string{"x: s: 4 reserved, 2 held, 5 occupied; WaitingForNodes"},
@@ -194,7 +194,7 @@ func TestPlanInOneDomain(t *testing.T) {
 		want:    []string{"x: a: 4 reserved, 0 held; s: 2 reserved, 0 held; WaitingForNodes"},
 	}, {
 		name: "greedy takes the nodes of its domain as they come, and no others",
-		members: []*memberBuilder{member("m", 2, 8, "s").inOne(zoneKey, "x").holds("s", 8, "s-0", "s-1").podsOn("s-0", "s-1").grows(8, time.Minute, time.Minute).
+		members: []*memberBuilder{member("m", 2, 8, "s").inOne(zoneKey, "x").holds("s", 8, "s-0", "s-1").beside(3).podsOn("s-0", "s-1").grows(8, time.Minute, time.Minute).
 			granted("s", time.Minute).takes(v1alpha1.GrowthGreedy, v1alpha1.PlacementSpan)},
 		pools: []plan.Pool{pool("s", 10)},
 		nodes: mixed(4, 3),
@@ -212,7 +212,7 @@ func TestPlanInOneDomain(t *testing.T) {
 		pools:   zoned,
 		want:    []string{"x: a: 2 reserved, 0 held; WaitingForNodes"},
 	}, {
-		name: "a gang that waits for room in two domains holds back those behind it in both",
+		name: "a gang that waits for room in two domains keeps nothing that was free before in either",
 		members: []*memberBuilder{
 			member("first", 8, 8, "a", "b").inOne(zoneKey, "").grows(8, time.Hour, 0),
 			member("second", 1, 2, "b").holds("b", 1, "b-0").podsOn("b-0").grows(2, time.Minute, 0),
@@ -222,7 +222,7 @@ func TestPlanInOneDomain(t *testing.T) {
 		pools: zoned,
 		nodes: slices.Concat(at(nodes("a", 0, 4), "x"), at(nodes("b", 0, 5), "y")),
 		want: []string{
-			"PoolFull", "b: 1 reserved, 1 held; Queued", "a: 4 reserved, 4 held; Ready", "b: 4 reserved, 4 held; Ready",
+			"PoolFull", "b: 2 reserved, 1 held; WaitingForNodes", "a: 4 reserved, 4 held; Ready", "b: 4 reserved, 4 held; Ready",
 		},
 	}}
 	for _, tc := range cases {

@@ -32,8 +32,10 @@ const (
 	Running Lifecycle = iota
 	// Finished is a MiniCluster whose Job is complete or has failed.
 	Finished
-	// Deleting is a MiniCluster that is being deleted.
+	// Deleting is a MiniCluster that is being deleted, or whose namespace is.
 	Deleting
+	// Suspended is a MiniCluster whose Job is suspended: it has no pods and claims no nodes until it is resumed.
+	Suspended
 )
 
 // Member is one managed MiniCluster and its resize record.
@@ -68,20 +70,53 @@ type Member struct {
 	// TopologyKey is the label of which all nodes of the member have the same value; empty where they may be anywhere.
 	TopologyKey string
 
-	// PodRequests is what one pod of the member requests.
+	// Invalid says why the MiniCluster cannot be read, empty while it can. What the member has stays as it is: Size and the rest are
+	// those that were read last.
+	Invalid string
+	// NamespaceLabels are those of the member's namespace. They are shared: nobody may change them.
+	NamespaceLabels map[string]string
+
+	// PodRequests is what one pod of the member requests: of its template and of the pods that exist the most, of each resource.
 	PodRequests Resources
+	// Selects are the nodes that its pods can go to by their node selectors and required affinity; nil for all.
+	Selects Selector
 	// Tolerations are those of the member's pods.
 	Tolerations []corev1.Toleration
 	// Pods are the pods of the member that are bound to a node, or were released for one, and have not ended.
 	Pods []Pod
 	// Gated are the ranks of its pods that wait behind the scheduling gate, in any order.
 	Gated []int32
+	// Succeeded are the ranks that have a pod which has Succeeded and none that has not ended, in any order. They need no node.
+	Succeeded []int32
+	// Lacking are the ranks below Size that have no pod at all: none that waits, is bound or has Succeeded. In any order.
+	Lacking []int32
+	// Running is the number of ranks below Size with a pod that is Running and Ready; those that have Succeeded are not among them.
+	Running int32
+	// NotMade says why pods are not made, in the words of the Job; empty where nobody knows.
+	NotMade string
+	// NotStarted says why pods that exist do not start, in the words of the scheduler or the kubelet, and how many they are; empty
+	// while nothing says that they cannot.
+	NotStarted string
 
-	// Reservations, Growth, TopologyDomain and Avoided are what the last pass recorded in the member's status.
+	// Claim is the id that orders of machines for the growth that is under way have; empty for none.
+	Claim string
+
+	// Reservations, Growth, TopologyDomain, Avoided, Findings and PodsLacking are what the last pass recorded in the member's status.
 	Reservations   []v1alpha1.Reservation
 	Growth         *v1alpha1.Growth
 	TopologyDomain string
 	Avoided        []v1alpha1.AvoidedNode
+	Findings       []v1alpha1.PoolFinding
+	PodsLacking    *v1alpha1.PodsLacking
+}
+
+// Selector selects things by their labels. It is a value: the same selector always answers the same.
+type Selector interface {
+	// Matches reports whether it selects what has a name and labels. Of a template of nodes, which has no name yet, the name is
+	// empty: a selector of names does not match it.
+	Matches(name string, labels map[string]string) bool
+	// String is the selector in the notation of Kubernetes; two that differ have different ones.
+	String() string
 }
 
 // Pod is a pod of a member that is bound to a node, or was released for one, and has not ended.
@@ -94,6 +129,8 @@ type Pod struct {
 	Released bool
 	// RefusedSince is since when the scheduler finds that a released pod cannot go there; zero while it does not.
 	RefusedSince time.Time
+	// Refusal is what the scheduler says of that.
+	Refusal string
 }
 
 // Pool is one NodePool.
@@ -113,9 +150,26 @@ type Pool struct {
 	ProvisionTimeout time.Duration
 	// Allocatable is what an empty node of the pool offers.
 	Allocatable Resources
-	// Taints and Labels are those of the pool's template. The labels are shared: nobody may change them.
+	// Taints and Labels are those of the pool's template, with the labels that the provider and the kubelet add to each node of the
+	// pool. The labels are shared: nobody may change them.
 	Taints []corev1.Taint
 	Labels map[string]string
+	// Daemons are the DaemonSets whose pods come to a new node of the pool, by its template.
+	Daemons []Daemon
+	// Basis is a hash of the template, the machines and the daemons.
+	Basis string
+	// AllowedNamespaces selects, by their labels, the namespaces whose members may have nodes; nil for all.
+	AllowedNamespaces Selector
+	// Coming counts the machines that were ordered, have not failed, do not go, and have no node yet, by the id of their orders.
+	Coming map[string]int32
+}
+
+// Daemon is a DaemonSet that has a pod on each node of a pool.
+type Daemon struct {
+	// Name is namespace/name.
+	Name string
+	// Requests is what its pod requests.
+	Requests Resources
 }
 
 // Stockout is a failure of a pool for which there were no machines.
@@ -124,6 +178,8 @@ type Stockout struct {
 	At time.Time
 	// Message is what the cloud said.
 	Message string
+	// Machine is the PoolMachine that failed last; empty when it is gone.
+	Machine string
 }
 
 // Stall is a pool whose target has not been raised to its floor.
@@ -146,6 +202,8 @@ type Node struct {
 	Cordoned bool
 	// Leaving is set when the node is being deleted, is tainted for deletion, or its machine goes or is gone.
 	Leaving bool
+	// Releasing is set when it is Leaving for nothing but the provider's mark, which is taken off again while a claim lacks a node.
+	Releasing bool
 	// Departure tells that its machine goes without anybody here having asked for it; nil while it does not.
 	Departure *Departure
 	// Reserved is set when the node carries the mark of a machine that was ordered for a member or has
@@ -156,8 +214,11 @@ type Node struct {
 
 	// Taints are those of the node with an effect that keeps pods away, the taint for deletion excepted.
 	Taints []corev1.Taint
-	// Allocatable is what the node offers, Requested what the pods on it that have not ended request.
-	Allocatable, Requested Resources
+	// Allocatable is what the node offers, Requested what the pods on it that have not ended request, those of DaemonSets too, and
+	// Daemons what these alone request.
+	Allocatable, Requested, Daemons Resources
+	// Order is the id of the order that its machine came with; empty where that is not known.
+	Order string
 	// Labels are those of the node. They are shared: nobody may change them.
 	Labels map[string]string
 }
@@ -184,12 +245,16 @@ type Decisions struct {
 type Decision struct {
 	Key types.NamespacedName
 
-	// Reservations, Growth, TopologyDomain, Avoided and Nodes are the wanted content of the member's status.
+	// Reservations, Growth, TopologyDomain, Avoided, Findings, PodsLacking, Nodes and Running are the wanted content of the member's
+	// status.
 	Reservations   []v1alpha1.Reservation
 	Growth         *v1alpha1.Growth
 	TopologyDomain string
 	Avoided        []v1alpha1.AvoidedNode
+	Findings       []v1alpha1.PoolFinding
+	PodsLacking    *v1alpha1.PodsLacking
 	Nodes          int32
+	Running        int32
 
 	// Resize is the size to give the MiniCluster, or 0 to leave it.
 	Resize int32

@@ -15,7 +15,7 @@ import (
 // conditions says how far the member is. The texts name points in time, never spans, so that they stay the
 // same from pass to pass.
 func (p *pass) conditions(m *candidate) (conditions []metav1.Condition, whenReady string) {
-	if m.Lifecycle != Running {
+	if m.Lifecycle != Running || m.Invalid != "" {
 		return p.endConditions(m)
 	}
 	claimed, ready := m.claimed(), m.ready()
@@ -33,7 +33,7 @@ func (p *pass) conditions(m *candidate) (conditions []metav1.Condition, whenRead
 		if m.growth != nil && m.growth.Deadline != nil {
 			message += "; the others have until " + clock(m.growth.Deadline.Time)
 		}
-		message += m.departures() + p.stall(m)
+		message += m.departures() + p.stall(m) + p.filled(m)
 		if m.growth != nil && len(m.growth.Failures) > 0 {
 			message += "; before, " + told(m.growth.Failures)
 		}
@@ -52,7 +52,7 @@ func (p *pass) conditions(m *candidate) (conditions []metav1.Condition, whenRead
 		resized = unmet(resized, v1alpha1.ReasonPodsLeaving, fmt.Sprintf(
 			"at size %d; pods of the former size have still to leave %s", m.Size, counted(leaving, "node", "nodes")))
 	}
-	return []metav1.Condition{reserved, capacity, resized}, resized.Message
+	return []metav1.Condition{reserved, capacity, resized, p.podsRunning(m)}, resized.Message
 }
 
 // silence is how long a floor may go unanswered before it is told: a few scan intervals of Cluster Autoscaler, which are ten
@@ -75,22 +75,31 @@ func (p *pass) stall(m *candidate) string {
 	return ""
 }
 
-// endConditions are those of a member whose MiniCluster has finished or is being deleted.
+// endConditions are those of a member whose MiniCluster has finished, is being deleted, is suspended, or cannot be read.
 func (p *pass) endConditions(m *candidate) (conditions []metav1.Condition, whenReady string) {
 	reason, message := v1alpha1.ReasonFinished, "the MiniCluster has finished; its nodes are given back"
-	if m.Lifecycle == Deleting {
+	status := metav1.ConditionTrue
+	switch m.Lifecycle {
+	case Finished:
+	case Deleting:
 		reason, message = v1alpha1.ReasonDeleting, "the MiniCluster is being deleted; its nodes are given back"
+	case Suspended:
+		reason, message = v1alpha1.ReasonSuspended, "the Job of the MiniCluster is suspended; it claims no nodes until it is resumed"
+		status = metav1.ConditionFalse
+	case Running:
+		reason, message = v1alpha1.ReasonInvalid, "what the member has stays as it is: "+m.Invalid
+		status = metav1.ConditionFalse
 	}
-	resized := condition(v1alpha1.ConditionResized, reason, message)
-	if held := int32(len(m.held)); held > 0 { //nolint:gosec // Bounded by the size of the MiniCluster.
-		resized = unmet(resized, v1alpha1.ReasonPodsLeaving, fmt.Sprintf(
-			"%s; pods have still to leave %s", message, counted(held, "node", "nodes")))
+	kinds := []string{v1alpha1.ConditionCapacityReserved, v1alpha1.ConditionCapacityReady, v1alpha1.ConditionResized, v1alpha1.ConditionPodsRunning}
+	for _, kind := range kinds {
+		c := condition(kind, reason, message)
+		c.Status = status
+		if held := int32(len(m.held)); kind == v1alpha1.ConditionResized && m.Lifecycle != Running && held > 0 { //nolint:gosec // Bounded by the size of the MiniCluster.
+			c = unmet(c, v1alpha1.ReasonPodsLeaving, fmt.Sprintf("%s; pods have still to leave %s", message, counted(held, "node", "nodes")))
+		}
+		conditions = append(conditions, c)
 	}
-	return []metav1.Condition{
-		condition(v1alpha1.ConditionCapacityReserved, reason, message),
-		condition(v1alpha1.ConditionCapacityReady, reason, message),
-		resized,
-	}, message
+	return conditions, message
 }
 
 func condition(kind, reason, message string) metav1.Condition {
@@ -178,6 +187,9 @@ func amount(name corev1.ResourceName, n int64) string {
 	case corev1.ResourceMemory, corev1.ResourceEphemeralStorage:
 		return resource.NewQuantity(n, resource.BinarySI).String()
 	default:
+		if strings.HasPrefix(string(name), corev1.ResourceHugePagesPrefix) {
+			return resource.NewQuantity(n, resource.BinarySI).String()
+		}
 		return resource.NewQuantity(n, resource.DecimalSI).String()
 	}
 }

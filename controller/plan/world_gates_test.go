@@ -45,7 +45,7 @@ func (w *world) admit(m *worldMember, index int32) {
 		return
 	}
 	n := w.node(node)
-	if n == nil || !n.Ready || n.readyAt.After(w.now) || n.Cordoned || n.foreign > 0 || w.free(n) < m.PodRequests[corev1.ResourceCPU] {
+	if n == nil || !n.Ready || n.readyAt.After(w.now) || n.Cordoned || n.foreign > 0 || w.keepsOff(n) || w.free(n) < m.PodRequests[corev1.ResourceCPU] {
 		if m.gates.refused[index].IsZero() {
 			m.gates.refused[index] = w.now
 		}
@@ -137,7 +137,7 @@ func (w *world) checkRelease(m *worldMember, d plan.Decision) {
 			"%d pods of %s are to be on %s", m.on(a.Node)+more[a.Node], m.Key.Name, a.Node)
 	}
 	if last := d.Release[len(d.Release)-1].Index; last >= m.gates.complete && m.GrowthPolicy == v1alpha1.GrowthAllOrNothing {
-		w.promise(w.slots(m, m.Reservations) >= int(m.Size), "rank %d of %s is released with Ready nodes for %d of %d", last, m.Key.Name, w.slots(m, m.Reservations), m.Size)
+		w.promise(w.slots(m, m.Reservations)+w.needless(m) >= int(m.Size), "rank %d of %s is released with Ready nodes for %d of %d", last, m.Key.Name, w.slots(m, m.Reservations), m.Size)
 		m.gates.complete = m.Size
 	}
 }

@@ -28,15 +28,21 @@ type world struct {
 	// wishes are all sizes that a member has ever wanted or had, which are those that a gang may have.
 	wishes map[string]map[int32]bool
 	// quiet is set when nothing happens any more that nobody asked for.
-	quiet  bool
-	story  []string
-	broken []string
+	quiet bool
+	// launches is set where machines are asked of the cloud a while after they were ordered, and come or fail then.
+	launches bool
+	// useless is what is wrong with the nodes of a world of which many are of no use; nil in others.
+	useless *useless
+	story   []string
+	broken  []string
 }
 
 type worldPool struct {
 	plan.Pool
 	target  int
 	ordered int
+	// stock is how many machines the cloud has.
+	stock int
 	// daemons is the CPU that DaemonSets take of each node.
 	daemons int64
 	nodes   map[string]*worldNode
@@ -47,6 +53,10 @@ type worldNode struct {
 	// readyAt is when a machine that was ordered becomes a Ready node; registeredAt comes a little before.
 	registeredAt, readyAt time.Time
 	foreign               int
+	// launchAt is when the cloud is asked for the machine, launched is set when it has it.
+	launchAt time.Time
+	launched bool
+	flaws    flaws
 }
 
 type worldMember struct {
@@ -56,6 +66,7 @@ type worldMember struct {
 	// leaving counts the pods that are being deleted by their nodes.
 	leaving map[string]int
 	gates   gates
+	podsOf  podsOf
 	gone    bool
 	// came is set for a member that ran outside the pools before it was managed. Its sizes are others than those asked for while
 	// ranks of it move into the pools.
@@ -77,7 +88,7 @@ func newWorld(seed uint64) *world {
 		if zone := []string{"x", "x", "y", ""}[w.rand.IntN(4)]; zone != "" {
 			p.Labels = map[string]string{zoneKey: zone}
 		}
-		w.pools[name] = &worldPool{Pool: p, nodes: map[string]*worldNode{}, daemons: int64(200 * w.rand.IntN(2))}
+		w.pools[name] = &worldPool{Pool: p, nodes: map[string]*worldNode{}, daemons: int64(200 * w.rand.IntN(2)), stock: w.drawStock()}
 	}
 	return w
 }
@@ -98,6 +109,7 @@ func (w *world) observe() plan.Observed {
 	var o plan.Observed
 	for _, name := range slices.Sorted(maps.Keys(w.pools)) {
 		p := w.pools[name]
+		p.Coming = w.coming(p)
 		o.Pools = append(o.Pools, p.Pool)
 		for _, n := range slices.Sorted(maps.Keys(p.nodes)) {
 			node := p.nodes[n]
@@ -107,10 +119,13 @@ func (w *world) observe() plan.Observed {
 			seen := node.Node
 			seen.Ready = seen.Ready && !node.readyAt.After(w.now)
 			seen.CreatedAt = node.registeredAt
-			seen.Requested = plan.Resources{corev1.ResourceCPU: int64(4000*min(node.foreign, 1)) + p.daemons}
+			seen.Requested = plan.Resources{corev1.ResourceCPU: int64(4000*min(node.foreign, 1)) + p.daemons, corev1.ResourcePods: int64(1 + node.foreign)}
+			seen.Daemons = plan.Resources{corev1.ResourceCPU: p.daemons, corev1.ResourcePods: 1}
 			for _, m := range w.members {
+				seen.Requested[corev1.ResourcePods] += int64(m.on(n))
 				seen.Requested[corev1.ResourceCPU] += m.PodRequests[corev1.ResourceCPU] * int64(m.on(n))
 			}
+			w.show(node, &seen)
 			o.Nodes = append(o.Nodes, seen)
 		}
 	}
@@ -135,6 +150,9 @@ func (w *world) observe() plan.Observed {
 			}
 		}
 		m.seeGates(&seen)
+		w.seePods(m, &seen)
+		seen.Claim = m.claim()
+		w.identify(&seen)
 		o.Members = append(o.Members, seen)
 	}
 	return o
@@ -173,6 +191,7 @@ func (w *world) reconcile(writes int) plan.Decisions {
 		for _, n := range d.Notes {
 			w.tell("%s: %s: %s", d.Key.Name, n.Reason, n.Message)
 		}
+		w.checkReady(byName(d), d)
 	}
 	// Resizes come first here, on what was recorded before this pass: the order in which the real
 	// controller must never rely on an unrecorded reservation.
@@ -183,7 +202,7 @@ func (w *world) reconcile(writes int) plan.Decisions {
 			}
 			if d.Resize > m.Size {
 				w.checkNodesFirst(m, d)
-				w.promise(m.GrowthPolicy != v1alpha1.GrowthAllOrNothing || w.wishes[d.Key.Name][d.Resize] || (m.sharing() && d.Resize <= m.Wants) || m.gates.bypassed || m.came,
+				w.promise(m.GrowthPolicy != v1alpha1.GrowthAllOrNothing || w.wishes[d.Key.Name][d.Resize] || (m.sharing() && d.Resize <= m.Wants) || m.gates.bypassed || m.came || m.countSucceeded(m.Size) > 0,
 					"%s takes all or nothing and is resized to %d, which it did not ask for", d.Key.Name, d.Resize)
 			}
 			// One that takes what there is may have had any size on its way.
@@ -197,12 +216,16 @@ func (w *world) reconcile(writes int) plan.Decisions {
 			return decisions
 		}
 		m := byName(d)
-		m.Reservations, m.Growth, m.TopologyDomain = d.Reservations, d.Growth, d.TopologyDomain
-		m.FormerSize, m.Avoided = m.Size, d.Avoided
+		w.noteGrants(m, d)
+		m.Reservations, m.Growth, m.TopologyDomain, m.Findings = d.Reservations, d.Growth, d.TopologyDomain, d.Findings
+		m.FormerSize, m.Avoided, m.PodsLacking = m.Size, d.Avoided, d.PodsLacking
 		w.hear(m, d)
-		if (d.Growth == nil || d.Growth.Served >= m.Size) && w.slots(m, d.Reservations) >= int(m.Size) {
+		if (d.Growth == nil || d.Growth.Served >= m.Size) && w.slots(m, d.Reservations)+w.needless(m) >= int(m.Size) {
 			// What is lost from now on is lost to pods that had their nodes.
 			m.gates.complete = m.Size
+		}
+		if m.Lifecycle == plan.Suspended {
+			m.gates.complete = 0
 		}
 		if !w.letGo(m, d, write) {
 			return decisions
@@ -220,7 +243,7 @@ func (w *world) reconcile(writes int) plan.Decisions {
 // checkNodesFirst is the first promise: Ready nodes are held for as many pods as the member will have, and no room is
 // counted that a pod of its former size has yet to leave.
 func (w *world) checkNodesFirst(m *worldMember, d plan.Decision) {
-	slots := w.slots(m, d.Reservations) + w.countOutside(m)
+	slots := w.slots(m, d.Reservations) + w.countOutside(m) + m.countSucceeded(m.Size)
 	w.promise(slots >= int(d.Resize), "%s is resized to %d with Ready nodes for %d", m.Key.Name, d.Resize, slots)
 }
 
@@ -267,13 +290,14 @@ func (w *world) clusterAutoscaler() {
 		p := w.pools[name]
 		p.target = max(p.target, w.floor(name))
 		for p.lasting() < p.target {
-			if !w.quiet && w.rand.IntN(30) == 0 {
+			if w.useless == nil && ((!w.launches && p.lasting() >= p.stock) || (!w.quiet && w.rand.IntN(30) == 0)) {
 				p.OutOfStock = plan.Stockout{At: w.now, Message: "no machine is left"}
 				p.target = p.lasting()
 				w.tell("%s is out of stock", name)
 				break
 			}
 			node := nodes(name, p.ordered, p.ordered+1)[0]
+			node.Order = w.nextOrder(p)
 			if node.Labels = p.Labels; node.Labels == nil && w.rand.IntN(12) > 0 {
 				node.Labels = map[string]string{zoneKey: []string{"x", "x", "y"}[w.rand.IntN(3)]}
 			}
@@ -281,9 +305,17 @@ func (w *world) clusterAutoscaler() {
 			if !w.quiet && w.rand.IntN(20) == 0 {
 				boot = time.Hour // It never comes in time.
 			}
-			p.nodes[node.Name] = &worldNode{Node: node, registeredAt: w.now.Add(boot), readyAt: w.now.Add(boot + time.Second)}
+			n := &worldNode{Node: node, registeredAt: w.now.Add(boot), readyAt: w.now.Add(boot + time.Second)}
+			if w.launches {
+				n.launchAt = w.now.Add(time.Duration(w.rand.Int64N(int64(launching))))
+				n.readyAt = n.launchAt.Add(stockBoot/2 + time.Duration(w.rand.Int64N(int64(stockBoot/2))))
+				n.registeredAt = n.readyAt.Add(-time.Second)
+			}
+			p.nodes[node.Name] = n
 			p.ordered++
 			w.tell("CA orders %s", node.Name)
+			w.dress(p, p.nodes[node.Name])
+			w.noteOrder(p)
 		}
 	}
 }
@@ -351,14 +383,15 @@ func (w *world) jobs() {
 		if m.gone || m.Lifecycle != plan.Running {
 			size = 0
 		}
-		for _, index := range slices.Sorted(maps.Keys(m.pods)) {
+		m.followPods(size)
+		for _, index := range m.ranksOf() {
 			if node := m.pods[index]; index >= size {
 				delete(m.pods, index)
 				if node != "" {
 					m.leaving[node]++
 				}
 			} else if node != "" && w.node(node) == nil && !w.outside[node] {
-				m.pods[index] = "" // Its node is lost; the Job makes a new pod.
+				m.dropPod(index) // Its node is lost; the Job makes a new pod.
 			}
 		}
 		for _, node := range slices.Sorted(maps.Keys(m.leaving)) {
@@ -374,8 +407,9 @@ func (w *world) jobs() {
 			}
 		}
 		for index := range size {
+			_, exists := m.pods[index]
 			switch {
-			case m.pods[index] != "":
+			case m.pods[index] != "" || m.podsOf.succeeded[index] || (!exists && !m.mayMake()):
 			case m.gates.on:
 				m.pods[index] = ""
 				w.admit(m, index)
@@ -412,7 +446,7 @@ func (w *world) happen() {
 		}
 		return w.members[live[w.rand.IntN(len(live))]]
 	}
-	switch m := some(); w.rand.IntN(15) {
+	switch m := some(); w.rand.IntN(20) {
 	case 0:
 		if len(live) < 4 {
 			w.arrive()
@@ -431,7 +465,7 @@ func (w *world) happen() {
 			w.tell("%s ends", m.Key.Name)
 		}
 	case 7:
-		if m != nil && m.Lifecycle != plan.Running {
+		if m != nil && (m.Lifecycle == plan.Finished || m.Lifecycle == plan.Deleting) {
 			m.gone = true
 			w.tell("%s is gone", m.Key.Name)
 		}
@@ -452,7 +486,7 @@ func (w *world) happen() {
 			w.tell("%s cordoned: %v", n.Name, n.Cordoned)
 		}
 	case 12:
-		if m != nil && m.Lifecycle == plan.Running && w.rand.IntN(2) == 0 {
+		if m != nil && m.Lifecycle == plan.Running && m.Invalid == "" && w.rand.IntN(2) == 0 {
 			w.edit(m, int32(w.rand.IntN(8))+1)
 		}
 	case 13:
@@ -461,6 +495,16 @@ func (w *world) happen() {
 		}
 	case 14:
 		w.announce(w.anyNode())
+	case 15, 16, 17:
+		if m != nil && (m.Lifecycle == plan.Running || m.Lifecycle == plan.Suspended) {
+			w.happenToPods(m)
+		}
+	case 18:
+		w.restock()
+	case 19:
+		if w.rand.IntN(20) == 0 {
+			w.deleteNamespace()
+		}
 	}
 }
 
@@ -520,7 +564,7 @@ func (w *world) arrive() {
 	// The pods of members that have to be in one zone are gated and so go to the nodes held for them alone.
 	gated := b.TopologyKey != "" || w.rand.IntN(2) == 0
 	b.SizeGiven = true
-	w.members[name] = &worldMember{Member: b.Member, pods: map[int32]string{}, leaving: map[string]int{}, gates: newGates(gated)}
+	w.members[name] = &worldMember{Member: b.Member, pods: map[int32]string{}, leaving: map[string]int{}, gates: newGates(gated), podsOf: newPods()}
 	if m := w.members[name]; !gated && w.rand.IntN(3) == 0 {
 		m.came, m.SizeGiven = true, false
 		for index := range size {
@@ -559,7 +603,8 @@ func (w *world) check() {
 		}
 		w.checkDomain(m)
 		w.checkNothingIdle(m)
-		w.promise(total <= max(m.Size, m.formerSize) || m.came || w.wishes[name][total] || m.GrowthPolicy != v1alpha1.GrowthAllOrNothing || m.sharing(),
+		w.checkLacking(m)
+		w.promise(total <= max(m.Size, m.formerSize) || m.came || w.needless(m) > 0 || m.PodsLacking != nil || m.Invalid != "" || w.wishes[name][total] || m.GrowthPolicy != v1alpha1.GrowthAllOrNothing || m.sharing(),
 			"%s has reserved %d (%+v, size %d, wants %d, %+v), which is no size that it asked for", name, total, m.Reservations, m.Size, m.Wants, m.Growth)
 	}
 	for name, p := range w.pools {
@@ -588,9 +633,11 @@ func conditionOf(d plan.Decision, kind string) (reason string, isTrue bool) {
 // checkRest asserts what must hold when nothing happens any more.
 func (w *world) checkRest() {
 	decisions := w.reconcile(-1)
+	// An attempt may have failed just now.
+	w.release()
 	for _, d := range decisions.Members {
 		m := w.members[d.Key.Name]
-		if w.unlucky(m) {
+		if w.unlucky(m) || m.restless() {
 			continue
 		}
 		w.promise(len(d.Notes) == 0, "at rest a pass still does something for %s: %v", d.Key.Name, d.Notes)
@@ -601,7 +648,7 @@ func (w *world) checkRest() {
 		}
 		if !reserved {
 			w.promise(reason == v1alpha1.ReasonPoolFull || reason == v1alpha1.ReasonPoolTooSmall ||
-				reason == v1alpha1.ReasonQueued || reason == v1alpha1.ReasonBackingOff, "at rest %s waits for %s", d.Key.Name, reason)
+				reason == v1alpha1.ReasonQueued || reason == v1alpha1.ReasonBackingOff || (m.Lifecycle == plan.Suspended && reason == v1alpha1.ReasonSuspended), "at rest %s waits for %s", d.Key.Name, reason)
 		}
 		if m.Lifecycle == plan.Running && reserved && m.Size == m.Wants {
 			// Pods that share nodes may be spread over more of them than they need.
@@ -620,7 +667,7 @@ func (w *world) checkRest() {
 			}
 			share := min(w.perNode(m, m.NodePools[0]), w.perNode(m, m.NodePools[len(m.NodePools)-1]))
 			maps.DeleteFunc(used, func(node string, is bool) bool { return node == "" || !is })
-			least := (int(m.Size) - w.countOutside(m) + share - 1) / share
+			least := (int(m.Size) - w.countOutside(m) - m.countSucceeded(m.Size) + share - 1) / share
 			w.promise(int(d.Reserved()) <= max(least, len(used)+waiting) && int(d.Reserved()) >= len(used),
 				"at rest %s of size %d has reserved %d nodes; its pods are on %d", d.Key.Name, m.Size, d.Reserved(), len(used))
 		}
@@ -633,12 +680,22 @@ func (w *world) checkRest() {
 		}
 	}
 	for name, p := range w.pools {
-		held := map[string]bool{}
+		held, kept := map[string]bool{}, 0
 		for _, m := range w.members {
 			for _, r := range m.Reservations {
 				for _, n := range r.Held {
 					held[n] = held[n] || !m.gone
 				}
+				if r.NodePool == name && !m.gone {
+					// The provider keeps as many nodes as claims lack, and does not know that one is of no use to its member.
+					kept += max(0, int(r.Nodes)-len(r.Held))
+				}
+			}
+		}
+		for _, n := range slices.Sorted(maps.Keys(p.nodes)) {
+			if node := p.nodes[n]; kept > 0 && !held[n] && node.foreign == 0 && !w.used(n) && !node.Cordoned && !node.readyAt.After(w.now) {
+				kept--
+				held[n] = true
 			}
 		}
 		for n, node := range p.nodes {

@@ -34,7 +34,8 @@ func (r *Reconciler) apply(ctx context.Context, seen *seen, e *entry, d *plan.De
 	// A departure is told once and never decided again, so its record cannot wait.
 	recorded := len(d.Departing) == 0 &&
 		equality.Semantic.DeepEqual(before.Reservations, after.Reservations) && equality.Semantic.DeepEqual(before.Growth, after.Growth) &&
-		before.TopologyDomain == after.TopologyDomain && equality.Semantic.DeepEqual(before.Avoided, after.Avoided)
+		before.TopologyDomain == after.TopologyDomain && equality.Semantic.DeepEqual(before.Avoided, after.Avoided) &&
+		equality.Semantic.DeepEqual(before.Findings, after.Findings) && equality.Semantic.DeepEqual(before.PodsLacking, after.PodsLacking)
 	if !equality.Semantic.DeepEqual(before, after) && (!resizes || !recorded) {
 		if e.due = r.pace.due(e, after, d, awaited, r.Clock.Now()); !e.due.IsZero() {
 			return nil
@@ -55,7 +56,7 @@ func (r *Reconciler) apply(ctx context.Context, seen *seen, e *entry, d *plan.De
 	})
 	r.observer.told.note(d.Departing, seen.departing)
 
-	released := r.release(ctx, e, seen.hosts, d.Release)
+	released := r.release(ctx, e, seen, d.Release)
 	if released == nil {
 		r.tellNotes(ctx, e, d, func(reason string) bool { return reason == v1alpha1.ReasonPodsReleased })
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -17,20 +18,17 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
 )
 
-// strayAfter is how old a gated pod that seems to belong to no member has to be before it is let go: its Job and MiniCluster
-// may be known a little later than the pod.
-const strayAfter = 10 * time.Second
-
-// await remembers a pod that waits.
-func (e *entry) await(rank int32, pod *corev1.Pod) {
-	if e.waiting == nil {
-		e.waiting = map[int32]*corev1.Pod{}
-	}
-	e.waiting[rank] = pod
-}
+const (
+	// strayAfter is how old a gated pod that seems to belong to no member has to be before anything is asked about it: its Job and
+	// MiniCluster may be known a little later than the pod.
+	strayAfter = 10 * time.Second
+	// askOwnerAgain is how long the answer for the pods of a Job that were not let go stands.
+	askOwnerAgain = 10 * time.Second
+)
 
 // unmanageable reports whether nobody plans for the pods of a MiniCluster: it has no member and will not get one.
 func (e *entry) unmanageable() bool {
@@ -39,12 +37,20 @@ func (e *entry) unmanageable() bool {
 
 // release takes the gates of pods away, each with the node that it may go to. The lead broker comes first: the others look for
 // it. What is cut off here goes on in the next pass.
-func (r *Reconciler) release(ctx context.Context, e *entry, hosts map[string]string, assignments []plan.Assignment) error {
+func (r *Reconciler) release(ctx context.Context, e *entry, seen *seen, assignments []plan.Assignment) error {
 	if len(assignments) == 0 {
 		return nil
 	}
 	one := func(a plan.Assignment) error {
-		err := r.ungate(ctx, e.waiting[a.Index], a.Node, hosts[a.Node])
+		pod, to := e.ranks.behindGate(a.Index), seen.hosts[a.Node]
+		if pod == nil {
+			return nil
+		}
+		place := &place{node: a.Node, host: to.name}
+		if pool := seen.byName[to.pool]; pool != nil {
+			place.tolerations = lackingTolerations(pod.Spec.Tolerations, pool.Taints)
+		}
+		err := r.ungate(ctx, pod, place)
 		if apierrors.IsNotFound(err) {
 			// It was deleted; the cache has yet to hear of that, and of the one that its Job makes in its place.
 			return nil
@@ -52,7 +58,7 @@ func (r *Reconciler) release(ctx context.Context, e *entry, hosts map[string]str
 		if err != nil {
 			return err
 		}
-		log.FromContext(ctx).V(1).Info("Released a pod", "namespace", e.key.Namespace, "member", e.key.Name, "pod", e.waiting[a.Index].Name, "rank", a.Index, "node", a.Node)
+		log.FromContext(ctx).V(1).Info("Released a pod", "namespace", e.key.Namespace, "member", e.key.Name, "pod", pod.Name, "rank", a.Index, "node", a.Node)
 		return nil
 	}
 	if assignments[0].Index == 0 {
@@ -69,15 +75,62 @@ func (r *Reconciler) release(ctx context.Context, e *entry, hosts map[string]str
 	return nil
 }
 
-// ungate takes our gate away from a pod, and no other gate. With a node the pod can go there alone: a node selector can be
-// added to for as long as a pod is gated.
-func (r *Reconciler) ungate(ctx context.Context, pod *corev1.Pod, node, host string) error {
+// place is where a pod may go.
+type place struct {
+	node, host string
+	// tolerations are those that it needs to stay there and does not have.
+	tolerations []corev1.Toleration
+}
+
+// tolerationOf is what a pod needs for one taint, and no other.
+func tolerationOf(taint *corev1.Taint) corev1.Toleration {
+	return corev1.Toleration{Key: taint.Key, Operator: corev1.TolerationOpEqual, Value: taint.Value, Effect: taint.Effect}
+}
+
+// lackingTolerations are those that a pod does not have for the taints of a template.
+func lackingTolerations(tolerations []corev1.Toleration, taints []corev1.Taint) []corev1.Toleration {
+	var out []corev1.Toleration
+	for i := range taints {
+		if taints[i].Effect != corev1.TaintEffectPreferNoSchedule && !v1alpha1.Tolerates(tolerations, &taints[i]) {
+			out = append(out, tolerationOf(&taints[i]))
+		}
+	}
+	return out
+}
+
+// withoutAdded leaves those tolerations of pods out that their release has added: they have them for one pool, and what comes of the
+// same template may go to another. Which taints the templates of pools have is known without them.
+func withoutAdded(tolerations, template []corev1.Toleration, member *v1alpha1.EnsembleMember, pools map[string]*plan.Pool) []corev1.Toleration {
+	var added []corev1.Toleration
+	add := func(name string) {
+		if pool := pools[name]; pool != nil {
+			added = append(added, lackingTolerations(template, pool.Taints)...)
+		}
+	}
+	for _, name := range member.Spec.NodePools {
+		add(name)
+	}
+	for i := range member.Status.Reservations {
+		add(member.Status.Reservations[i].NodePool)
+	}
+	return slices.DeleteFunc(slices.Clone(tolerations), func(t corev1.Toleration) bool {
+		return slices.ContainsFunc(added, func(a corev1.Toleration) bool { return a.MatchToleration(&t) })
+	})
+}
+
+// ungate takes our gate away from a pod, and no other gate. With a place the pod can go there alone, and tolerates what is on all nodes
+// there: a node selector and tolerations can be added to for as long as a pod is gated.
+func (r *Reconciler) ungate(ctx context.Context, pod *corev1.Pod, to *place) error {
 	spec := map[string]any{"schedulingGates": []any{map[string]any{"$patch": "delete", "name": v1alpha1.SchedulingGate}}}
 	metadata := map[string]any{"uid": pod.UID}
-	if node != "" && host != "" && pod.Spec.NodeSelector[corev1.LabelHostname] == "" {
-		spec["nodeSelector"] = map[string]any{corev1.LabelHostname: host}
+	if to != nil && len(to.tolerations) > 0 {
+		// The list is replaced as a whole. One that was added to meanwhile must not lose anything, and the API server sees to that.
+		spec["tolerations"] = slices.Concat(pod.Spec.Tolerations, to.tolerations)
+	}
+	if to != nil && to.node != "" && to.host != "" && pod.Spec.NodeSelector[corev1.LabelHostname] == "" {
+		spec["nodeSelector"] = map[string]any{corev1.LabelHostname: to.host}
 		metadata["annotations"] = map[string]any{
-			v1alpha1.AnnotationNode: node, v1alpha1.AnnotationReleasedAt: r.Clock.Now().UTC().Format(time.RFC3339),
+			v1alpha1.AnnotationNode: to.node, v1alpha1.AnnotationReleasedAt: r.Clock.Now().UTC().Format(time.RFC3339),
 		}
 	}
 	patch, err := json.Marshal(map[string]any{"metadata": metadata, "spec": spec})
@@ -97,7 +150,7 @@ func (r *Reconciler) recreate(ctx context.Context, e *entry, stranded []plan.Str
 	var told []string
 	var failure error
 	for _, s := range stranded {
-		pod := e.waiting[s.Index]
+		pod := e.ranks.onItsWay(s.Index)
 		if pod == nil {
 			continue
 		}
@@ -121,24 +174,81 @@ func (r *Reconciler) recreate(ctx context.Context, e *entry, stranded []plan.Str
 	return failure
 }
 
-// letGo takes the gates of pods away that belong to no member, as when the annotation of their MiniCluster was removed: nobody
-// would ever do so otherwise. next is when the first of those that are too young is due; zero for none.
+// letGo takes the gates of pods away that belong to no member, as when the annotation of their MiniCluster was removed: nobody would
+// ever do so otherwise. That is so only if the API server itself says so: caches that are behind show the pods of a new MiniCluster
+// just so, and those of one that is being deleted.
+//
+// next is when to come again because of pods that are too young, or that were not let go; zero for not at all.
 func (r *Reconciler) letGo(ctx context.Context, strays []*corev1.Pod, now time.Time) (failures []error, next time.Time) {
-	due := slices.DeleteFunc(slices.Clone(strays), func(pod *corev1.Pod) bool {
-		at := pod.CreationTimestamp.Add(strayAfter)
-		young := now.Before(at)
-		if young && (next.IsZero() || at.Before(next)) {
-			next = at
+	due := map[jobKey][]*corev1.Pod{}
+	present := map[jobKey]bool{}
+	for _, pod := range strays {
+		// Without our label it is somebody else's pod with our gate: only its owner can know why. So is one that no Job has made.
+		job, of := jobOf(pod)
+		if !of || pod.Labels[v1alpha1.LabelMember] == "" {
+			continue
 		}
-		// Without our label it is somebody else's pod with our gate: only its owner can know why.
-		return young || pod.Labels[v1alpha1.LabelMember] == ""
-	})
-	return atOnce(len(due), func(i int) error {
-		pod := due[i]
-		if err := r.ungate(ctx, pod, "", ""); err != nil {
+		present[job] = true
+		if at := pod.CreationTimestamp.Add(strayAfter); now.Before(at) {
+			next = soonest(next, at)
+			continue
+		}
+		due[job] = append(due[job], pod)
+	}
+	var pods []*corev1.Pod
+	for job, of := range due {
+		may, _, again := r.owners.allow(job, now)
+		if !may {
+			next = soonest(next, again)
+			continue
+		}
+		switch belongs, err := r.belongs(ctx, of[0]); {
+		case err != nil:
+			failures = append(failures, err)
+		case belongs:
+			next = soonest(next, again)
+		default:
+			pods = append(pods, of...)
+			// Those that cannot be patched are tried again at once.
+			delete(r.owners.asked, job)
+		}
+	}
+	r.owners.keep(present)
+	return append(failures, atOnce(len(pods), func(i int) error {
+		pod := pods[i]
+		if err := r.ungate(ctx, pod, nil); client.IgnoreNotFound(err) != nil {
 			return err
 		}
 		log.FromContext(ctx).Info("Let go of a pod that was gated for a member and belongs to none", "namespace", pod.Namespace, "pod", pod.Name)
 		return nil
-	}), next
+	})...), next
+}
+
+// belongs reports whether the pods of a Job are to go on waiting, as the API server itself says. They are let go where their Job is
+// there and no MiniCluster controls it, and where the MiniCluster that does is there and is not managed. What is being deleted, or is
+// gone, takes its pods with it.
+func (r *Reconciler) belongs(ctx context.Context, pod *corev1.Pod) (bool, error) {
+	of := metav1.GetControllerOfNoCopy(pod)
+	var job batchv1.Job
+	switch err := r.Live.Get(ctx, types.NamespacedName{Namespace: pod.Namespace, Name: of.Name}, &job); {
+	case apierrors.IsNotFound(err):
+		return true, nil
+	case err != nil:
+		return true, fmt.Errorf("read Job %s/%s of a pod that waits: %w", pod.Namespace, of.Name, err)
+	case job.UID != of.UID || job.DeletionTimestamp != nil:
+		return true, nil
+	}
+	owner := metav1.GetControllerOfNoCopy(&job)
+	if !minicluster.Is(owner) {
+		return false, nil
+	}
+	cluster := minicluster.New()
+	switch err := r.Live.Get(ctx, types.NamespacedName{Namespace: pod.Namespace, Name: owner.Name}, cluster); {
+	case apierrors.IsNotFound(err):
+		return true, nil
+	case err != nil:
+		return true, fmt.Errorf("read MiniCluster %s/%s of a pod that waits: %w", pod.Namespace, owner.Name, err)
+	default:
+		return cluster.GetUID() != owner.UID || cluster.GetDeletionTimestamp() != nil || minicluster.Managed(cluster), nil
+	}
 }

@@ -21,22 +21,44 @@ import (
 // which node a machine has when it has seen the node, and its write may be seen later than the node.
 const vouchAfter = 30 * time.Second
 
-// machines are the PoolMachines that have a node. Anybody can put the label of a pool on a node; the provider alone writes these.
+// machines are the PoolMachines. Anybody can put the label of a pool on a node; the provider alone writes these.
 type machines struct {
 	byNode map[string]*v1alpha1.PoolMachine
 	// others name a node that another one names too: a cloud may use the name of a node again, and a record keeps its own.
 	others map[string][]*v1alpha1.PoolMachine
+	// coming counts those of each pool that are well and whose node is not there yet, or not seen yet, by the id of their orders.
+	coming map[string]map[string]int32
+	// failed are the names of those that have failed or go.
+	failed map[string]bool
 }
 
-func (o *observer) readMachines(ctx context.Context) (*machines, error) {
+// readMachines reads the PoolMachines, beside the nodes that are seen.
+func (o *observer) readMachines(ctx context.Context, nodes []corev1.Node) (*machines, error) {
 	var list v1alpha1.PoolMachineList
 	if err := o.reader.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, fmt.Errorf("list PoolMachines: %w", err)
 	}
-	m := &machines{byNode: make(map[string]*v1alpha1.PoolMachine, len(list.Items)), others: map[string][]*v1alpha1.PoolMachine{}}
+	m := &machines{byNode: make(map[string]*v1alpha1.PoolMachine, len(list.Items)), others: map[string][]*v1alpha1.PoolMachine{}, coming: map[string]map[string]int32{}, failed: map[string]bool{}}
+	seen := make(map[string]bool, len(nodes))
+	for i := range nodes {
+		seen[nodes[i].Name] = true
+	}
 	for i := range list.Items {
 		machine := &list.Items[i]
-		switch name := machine.Status.NodeName; {
+		name := machine.Status.NodeName
+		if !seen[name] && !leaves(machine) {
+			// The record may be seen before the node that it names.
+			of := m.coming[machine.Spec.NodePool]
+			if of == nil {
+				of = map[string]int32{}
+				m.coming[machine.Spec.NodePool] = of
+			}
+			of[machine.Spec.Order.ID]++
+		}
+		if leaves(machine) {
+			m.failed[machine.Name] = true
+		}
+		switch {
 		case name == "":
 		case m.byNode[name] == nil:
 			m.byNode[name] = machine
@@ -45,6 +67,19 @@ func (o *observer) readMachines(ctx context.Context) (*machines, error) {
 		}
 	}
 	return m, nil
+}
+
+// recordsAfter is how long after a machine has failed its pool is believed without its record: the records may be seen later.
+const recordsAfter = 30 * time.Second
+
+// toldUntil is until when the failure of a pool is not believed because the record of its machine has not been seen to say so; zero
+// when it is. Without the records that were written before it nobody knows what is still coming, and the failure would be charged
+// to all who lack machines.
+func (m *machines) toldUntil(failure *plan.Stockout) time.Time {
+	if failure.Machine == "" || m.failed[failure.Machine] {
+		return time.Time{}
+	}
+	return failure.At.Add(recordsAfter)
 }
 
 // of is the machine of a pool that is a node: one that has the node's name, its provider id and the pool of its label. Of several
@@ -98,7 +133,7 @@ func StripMachine(object any) (any, error) {
 		ObjectMeta: metav1.ObjectMeta{
 			Name: machine.Name, UID: machine.UID, ResourceVersion: machine.ResourceVersion, DeletionTimestamp: machine.DeletionTimestamp,
 		},
-		Spec: v1alpha1.PoolMachineSpec{NodePool: machine.Spec.NodePool},
+		Spec: v1alpha1.PoolMachineSpec{NodePool: machine.Spec.NodePool, Order: v1alpha1.MachineOrder{ID: machine.Spec.Order.ID}},
 		Status: v1alpha1.PoolMachineStatus{
 			ProviderID: machine.Status.ProviderID, NodeName: machine.Status.NodeName,
 			LeavingAt: machine.Status.LeavingAt, Failure: machine.Status.Failure,
@@ -110,7 +145,6 @@ func StripMachine(object any) (any, error) {
 // machineChanged lets those events of PoolMachines through by which a pass would see something else: how far a machine is in its
 // boot is told by its node.
 var machineChanged = predicate.Funcs{
-	CreateFunc: func(e event.CreateEvent) bool { return named(e.Object) },
 	UpdateFunc: func(e event.UpdateEvent) bool {
 		before, isBefore := e.ObjectOld.(*v1alpha1.PoolMachine)
 		after, isAfter := e.ObjectNew.(*v1alpha1.PoolMachine)
@@ -121,11 +155,4 @@ var machineChanged = predicate.Funcs{
 		return a.ProviderID != b.ProviderID || a.NodeName != b.NodeName || leaves(before) != leaves(after) ||
 			!equality.Semantic.DeepEqual(a.LeavingAt, b.LeavingAt) || !equality.Semantic.DeepEqual(a.Failure, b.Failure)
 	},
-	DeleteFunc: func(e event.DeleteEvent) bool { return named(e.Object) },
-}
-
-// named reports whether a machine has a node; of others a pass sees nothing.
-func named(object client.Object) bool {
-	machine, is := object.(*v1alpha1.PoolMachine)
-	return !is || machine.Status.NodeName != ""
 }

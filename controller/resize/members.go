@@ -17,7 +17,6 @@ import (
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
 )
 
 // syncMembers creates, updates and deletes members so that they match their MiniClusters. What fails for
@@ -55,7 +54,7 @@ func (r *Reconciler) syncMember(ctx context.Context, e *entry) error {
 		// The MiniCluster was deleted and made again under its name. The old member's end is near.
 		e.skip = true
 		return nil
-	case e.lifecycle() != plan.Running:
+	case !e.lives():
 		return nil
 	case e.member == nil && e.cluster.Managed():
 		return r.createMember(ctx, e)

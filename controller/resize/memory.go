@@ -8,17 +8,17 @@ import (
 // memory keeps what was read off an object for as long as the object stays as it is, so that a pass reads what has changed
 // and nothing else. What it gives out is shared by all passes: nobody may change it.
 type memory[T any] struct {
-	read map[types.UID]*reading[T]
+	read map[types.UID]*remembered[T]
 	pass uint64
 }
 
-type reading[T any] struct {
+type remembered[T any] struct {
 	resourceVersion string
 	pass            uint64
 	value           T
 }
 
-func newMemory[T any]() *memory[T] { return &memory[T]{read: map[types.UID]*reading[T]{}} }
+func newMemory[T any]() *memory[T] { return &memory[T]{read: map[types.UID]*remembered[T]{}} }
 
 // of is what read makes of an object.
 func (m *memory[T]) of(object client.Object, read func() T) T {
@@ -26,7 +26,7 @@ func (m *memory[T]) of(object client.Object, read func() T) T {
 	known := m.read[uid]
 	switch {
 	case known == nil:
-		known = &reading[T]{resourceVersion: version, value: read()}
+		known = &remembered[T]{resourceVersion: version, value: read()}
 		m.read[uid] = known
 	case known.resourceVersion != version:
 		known.resourceVersion, known.value = version, read()

@@ -23,6 +23,8 @@ type Metrics struct {
 	pending   *integral
 	members   *prometheus.GaugeVec
 	pods      *prometheus.GaugeVec
+	reads     *prometheus.CounterVec
+	putOff    prometheus.Counter
 }
 
 // NewMetrics registers the metrics.
@@ -56,6 +58,15 @@ func NewMetrics(registerer prometheus.Registerer, clock clock.PassiveClock) (*Me
 			Name: "ensemble_autoscaler_members_size", Help: "Sums over all ensemble members: the size they want and have, the nodes reserved and Ready for them.",
 		}, []string{"of"}),
 	}
+	m.reads = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "ensemble_autoscaler_job_event_reads_total", Help: "Times that it was to be read from the API server why a Job makes no pods: Read, Failed, or PutOff because of too many others.",
+	}, []string{"outcome"})
+	m.putOff = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "ensemble_autoscaler_resize_passes_put_off_total", Help: "Passes of the resize controller that were put off because a watch of what they read was interrupted.",
+	})
+	for _, outcome := range []string{readDone, readPutOff, readFailed} {
+		m.reads.WithLabelValues(outcome)
+	}
 	// What can be told is told from the start, as 0.
 	m.members.WithLabelValues(v1alpha1.ConditionReady)
 	for _, of := range []string{"wanted", "had", "reserved", "ready"} {
@@ -76,7 +87,7 @@ func NewMetrics(registerer prometheus.Registerer, clock clock.PassiveClock) (*Me
 	pending := prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "ensemble_autoscaler_pending_pod_seconds_total", Help: "Time that pods of managed MiniClusters waited for a node, summed over the pods, since this replica became the leader.",
 	}, m.pending.value)
-	for _, c := range []prometheus.Collector{m.passes, m.conflicts, m.resizes, m.steps, m.growths, m.members, m.pods, m.awaited, idle, pending} {
+	for _, c := range []prometheus.Collector{m.passes, m.conflicts, m.resizes, m.steps, m.growths, m.members, m.pods, m.awaited, m.reads, m.putOff, idle, pending} {
 		if err := registerer.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}
@@ -162,7 +173,7 @@ func (m *Metrics) observePass(took time.Duration, seen *seen, decisions *plan.De
 		reserved += d.Reserved()
 		ready += d.Nodes
 		idle += d.Idle
-		pending += e.pending
+		pending += e.ranks.pending
 		for j := range d.Reservations {
 			r := &d.Reservations[j]
 			awaited[r.NodePool] += max(0, r.Nodes-int32(len(r.Held))) //nolint:gosec // Bounded by the size of the MiniCluster.

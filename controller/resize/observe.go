@@ -3,23 +3,21 @@ package resize
 import (
 	"context"
 	"fmt"
-	"strconv"
-	"strings"
+	"maps"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/component-helpers/resource"
 	"k8s.io/utils/clock"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/gates"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/reading"
 )
 
 // observer reads the cluster. It remembers what it has made of each object.
@@ -28,16 +26,32 @@ type observer struct {
 	clusters *memory[clusterReading]
 	pools    *memory[plan.Pool]
 	jobs     *memory[needs]
-	pods     *memory[podReading]
 	nodes    *memory[plan.Node]
+	ledger   *ledger
+	notMade  *notMade
 	clock    clock.PassiveClock
 	told     *departures
+	// awaited are pods of which is to be known how far they were read; nil for none.
+	awaited func() []types.NamespacedName
+
+	// daemons are the DaemonSets, of the versions that the pools were read with.
+	daemons        []reading.DaemonSet
+	daemonVersions map[types.UID]daemonVersion
+
+	// good are the MiniClusters as they could be read last.
+	good map[types.UID]*minicluster.MiniCluster
 }
 
-func newObserver(reader client.Reader, clock clock.PassiveClock) *observer {
+// daemonVersion tells apart what matters of two versions of a DaemonSet: its status, which changes often, does not.
+type daemonVersion struct {
+	generation int64
+	deleting   bool
+}
+
+func newObserver(reader client.Reader, clock clock.PassiveClock, notMade *notMade) *observer {
 	return &observer{
 		reader: reader, clock: clock, told: &departures{}, clusters: newMemory[clusterReading](), pools: newMemory[plan.Pool](), jobs: newMemory[needs](),
-		pods: newMemory[podReading](), nodes: newMemory[plan.Node](),
+		nodes: newMemory[plan.Node](), ledger: newLedger(), notMade: notMade, good: map[types.UID]*minicluster.MiniCluster{},
 	}
 }
 
@@ -48,39 +62,31 @@ type clusterReading struct {
 	needs   needs
 }
 
-// needs is what one pod of a member needs of a node.
+// needs is what one pod of a member needs of a node, as its template says.
 type needs struct {
 	requests    plan.Resources
+	selects     plan.Selector
 	tolerations []corev1.Toleration
 }
 
-func needsOf(requests corev1.ResourceList, tolerations []corev1.Toleration) needs {
-	n := needs{requests: plan.ResourcesOf(requests), tolerations: tolerations}
-	n.requests[corev1.ResourcePods] = 1
-	return n
-}
-
-// podReading is what is read off a pod.
-type podReading struct {
-	index    int32
-	requests plan.Resources
-	owner    types.UID
-	// gated is set for a pod behind our gate, released for one that is not bound yet and was released for node.
-	gated, released bool
-	node            string
-	refusedSince    time.Time
+func needsOf(pod *corev1.PodSpec) needs {
+	return needs{requests: reading.Requests(pod), selects: reading.Selects(pod.NodeSelector, pod.Affinity), tolerations: pod.Tolerations}
 }
 
 // seen is what a pass has read.
 type seen struct {
 	entries map[types.NamespacedName]*entry
 	pools   []plan.Pool
+	byName  map[string]*plan.Pool
 	// poolUIDs are the UIDs of the pools by their names.
 	poolUIDs map[string]types.UID
 	nodes    []plan.Node
-	// pods are all pods of the cluster, hosts the host names of the nodes of pools.
-	pods  []corev1.Pod
-	hosts map[string]string
+	// hosts are the nodes of pools by their names.
+	hosts map[string]host
+	// namespaces are all that the cluster has.
+	namespaces map[string]namespace
+	// owners are the members that Jobs are of.
+	owners map[jobKey]*entry
 	// strangers are the nodes that carry the label of a pool and are no machine of it.
 	strangers []stranger
 	// departing are the machines that go without anybody here having asked for it, by their nodes.
@@ -91,6 +97,21 @@ type seen struct {
 	next time.Time
 	// strays are pods behind our gate that belong to no member.
 	strays []*corev1.Pod
+	// podVersions are the resource versions of the awaited pods as they were read, empty for one that is not there.
+	podVersions map[types.NamespacedName]string
+}
+
+// host is a node of a pool.
+type host struct {
+	// name is its host name, by which pods select it.
+	name string
+	pool string
+}
+
+// namespace is what matters of a namespace.
+type namespace struct {
+	labels   map[string]string
+	deleting bool
 }
 
 // entry is what a pass has read of one MiniCluster and its member; either may be missing.
@@ -102,14 +123,16 @@ type entry struct {
 	member  *v1alpha1.EnsembleMember
 	// job is the Job of the MiniCluster, nil when there is none.
 	job *batchv1.Job
-	// needs are those of the Job's pods, or of the MiniCluster's while there is none.
+	// unreadable says why the MiniCluster cannot be read; cluster is then what was read last.
+	unreadable string
+	// needs are those of the template of the Job, or of the MiniCluster while there is none.
 	needs needs
-	pods  []plan.Pod
-	// waiting are its pods that are behind the gate, or on their way to the node that they were released for, by rank.
-	waiting map[int32]*corev1.Pod
-	gated   []int32
-	// pending is the number of its pods that no node was found for.
-	pending int32
+	// ranks are what the pods of the Job come to.
+	ranks *ranks
+	// notMade is why its Job does not make the pods that are lacking, as far as that is known.
+	notMade string
+	// namespace is that of the member.
+	namespace namespace
 	// wants is the member's wish.
 	wants int32
 	// skip is set when this pass has changed or failed to change the member's spec: what is planned for it
@@ -122,28 +145,18 @@ type entry struct {
 // observe reads everything from the caches. Nothing that it returns may be changed.
 func (o *observer) observe(ctx context.Context) (*seen, error) {
 	s := &seen{
-		entries: map[types.NamespacedName]*entry{}, poolUIDs: map[string]types.UID{}, hosts: map[string]string{}, departing: map[string]types.UID{},
+		entries: map[types.NamespacedName]*entry{}, poolUIDs: map[string]types.UID{}, hosts: map[string]host{}, departing: map[string]types.UID{},
+		namespaces: map[string]namespace{}, owners: map[jobKey]*entry{}, byName: map[string]*plan.Pool{},
 	}
-	for _, read := range []func(context.Context, *seen) error{o.readMembers, o.readMiniClusters, o.readPools} {
+	for _, read := range []func(context.Context, *seen) error{o.readMembers, o.readMiniClusters, o.readNamespaces, o.readPools, o.readJobs, o.readPodsAndNodes} {
 		if err := read(ctx, s); err != nil {
 			return nil, err
 		}
 	}
-	owners, err := o.readJobs(ctx, s)
-	if err != nil {
-		return nil, err
-	}
-	requested, err := o.readPods(ctx, s, owners)
-	if err != nil {
-		return nil, err
-	}
-	if err := o.readNodes(ctx, s, requested); err != nil {
-		return nil, err
-	}
+	o.notMade.read(ctx, s, o.clock.Now())
 	o.clusters.forget()
 	o.pools.forget()
 	o.jobs.forget()
-	o.pods.forget()
 	o.nodes.forget()
 	return s, nil
 }
@@ -174,20 +187,46 @@ func (o *observer) readMiniClusters(ctx context.Context, s *seen) error {
 	if err := o.reader.List(ctx, clusters, client.UnsafeDisableDeepCopy); err != nil {
 		return fmt.Errorf("list MiniClusters: %w", err)
 	}
+	good := make(map[types.UID]*minicluster.MiniCluster, len(s.entries))
 	for i := range clusters.Items {
-		key := client.ObjectKeyFromObject(&clusters.Items[i])
-		if s.entries[key] == nil && !minicluster.Managed(&clusters.Items[i]) {
+		object := &clusters.Items[i]
+		key := client.ObjectKeyFromObject(object)
+		if s.entries[key] == nil && !minicluster.Managed(object) {
 			continue
 		}
 		e := s.entry(key)
-		read := o.clusters.of(&clusters.Items[i], func() clusterReading {
+		read := o.clusters.of(object, func() clusterReading {
 			read := clusterReading{}
-			if read.cluster, read.invalid = minicluster.Parse(&clusters.Items[i]); read.cluster != nil {
-				read.needs = needsOf(read.cluster.PodRequests, read.cluster.Tolerations)
+			if read.cluster, read.invalid = minicluster.Parse(object); read.cluster != nil {
+				read.needs = needsOf(&read.cluster.Pod)
 			}
 			return read
 		})
 		e.cluster, e.invalid, e.needs = read.cluster, read.invalid, read.needs
+		if e.cluster != nil {
+			good[object.GetUID()] = e.cluster
+			continue
+		}
+		// What cannot be read is there all the same: it is as it was.
+		e.unreadable = e.invalid.Error()
+		e.cluster = minicluster.Unreadable(object, o.good[object.GetUID()], e.member)
+		good[object.GetUID()], e.needs = e.cluster, needsOf(&e.cluster.Pod)
+	}
+	o.good = good
+	return nil
+}
+
+// readNamespaces reads the labels of namespaces.
+func (o *observer) readNamespaces(ctx context.Context, s *seen) error {
+	var list corev1.NamespaceList
+	if err := o.reader.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
+		return fmt.Errorf("list namespaces: %w", err)
+	}
+	for i := range list.Items {
+		s.namespaces[list.Items[i].Name] = namespace{list.Items[i].Labels, list.Items[i].DeletionTimestamp != nil}
+	}
+	for _, e := range s.entries {
+		e.namespace = s.namespaces[e.key.Namespace]
 	}
 	return nil
 }
@@ -197,80 +236,53 @@ func (o *observer) readPools(ctx context.Context, s *seen) error {
 	if err := o.reader.List(ctx, &pools, client.UnsafeDisableDeepCopy); err != nil {
 		return fmt.Errorf("list NodePools: %w", err)
 	}
+	if err := o.readDaemonSets(ctx); err != nil {
+		return err
+	}
 	for i := range pools.Items {
 		s.poolUIDs[pools.Items[i].Name] = pools.Items[i].UID
-		s.pools = append(s.pools, o.pools.of(&pools.Items[i], func() plan.Pool { return poolOf(&pools.Items[i]) }))
+		s.pools = append(s.pools, o.pools.of(&pools.Items[i], func() plan.Pool { return reading.Pool(&pools.Items[i], o.daemons) }))
 	}
 	return nil
 }
 
-func poolOf(pool *v1alpha1.NodePool) plan.Pool {
-	spec := &pool.Spec
-	return plan.Pool{
-		Name:             pool.Name,
-		MaxSize:          spec.MaxSize,
-		Deleting:         pool.DeletionTimestamp != nil,
-		Paused:           spec.Paused,
-		OutOfStock:       outOfStock(pool),
-		Stall:            stall(pool),
-		ProvisionTimeout: spec.ProvisionTimeout.Duration,
-		Allocatable:      plan.ResourcesOf(spec.Template.AllocatableOrCapacity()),
-		Taints:           spec.Template.Taints,
-		Labels:           spec.Template.Labels,
+// readDaemonSets reads the DaemonSets. When one of them has changed, what is known of the pools is no longer so.
+func (o *observer) readDaemonSets(ctx context.Context) error {
+	var sets appsv1.DaemonSetList
+	if err := o.reader.List(ctx, &sets, client.UnsafeDisableDeepCopy); err != nil {
+		return fmt.Errorf("list DaemonSets: %w", err)
 	}
+	versions := make(map[types.UID]daemonVersion, len(sets.Items))
+	for i := range sets.Items {
+		versions[sets.Items[i].UID] = daemonVersion{sets.Items[i].Generation, sets.Items[i].DeletionTimestamp != nil}
+	}
+	if o.daemonVersions == nil || !maps.Equal(versions, o.daemonVersions) {
+		o.daemons, o.daemonVersions, o.pools = reading.DaemonSets(sets.Items), versions, newMemory[plan.Pool]()
+	}
+	return nil
 }
 
-// outOfStock is the latest failure of a pool where that says that the cloud had no machine.
-func outOfStock(pool *v1alpha1.NodePool) plan.Stockout {
-	failure := pool.Status.LastFailure
-	if failure == nil || failure.Class != v1alpha1.FailureOutOfResources {
-		return plan.Stockout{}
-	}
-	return plan.Stockout{At: failure.Time.Time, Message: failure.Message}
-}
-
-// stall says why the target of a pool may be below its floor.
-func stall(pool *v1alpha1.NodePool) plan.Stall {
-	status := &pool.Status
-	if status.Floor <= pool.Spec.Replicas || status.FloorChangedAt == nil {
-		return plan.Stall{}
-	}
-	out := plan.Stall{Since: status.FloorChangedAt.Time}
-	switch {
-	case pool.Spec.Paused:
-		out.Cause = "the NodePool is paused"
-	case pool.Spec.Autoscaler == v1alpha1.AutoscalerNone:
-		out.Cause = "the provider, which does that itself for a NodePool with spec.autoscaler None, does not run"
-	case status.AnnouncedFloor < status.Floor:
-		out.Cause = "Cluster Autoscaler has not asked for the least size; it does not run, or does not reach the provider"
-	default:
-		out.Cause = "Cluster Autoscaler knows the least size; it has to run with --enforce-node-group-min-size, and leaves a group alone for a while after a failure"
-	}
-	return out
-}
-
-// readJobs finds the Job of each MiniCluster and returns whose each Job is.
-func (o *observer) readJobs(ctx context.Context, s *seen) (map[types.UID]*entry, error) {
+// readJobs finds the Job of each MiniCluster.
+func (o *observer) readJobs(ctx context.Context, s *seen) error {
 	var jobs batchv1.JobList
 	if err := o.reader.List(ctx, &jobs, client.UnsafeDisableDeepCopy); err != nil {
-		return nil, fmt.Errorf("list Jobs: %w", err)
+		return fmt.Errorf("list Jobs: %w", err)
 	}
-	owners := map[types.UID]*entry{}
 	for i := range jobs.Items {
 		job := &jobs.Items[i]
-		owner := metav1.GetControllerOf(job)
-		if owner == nil || owner.Kind != minicluster.GroupVersionKind.Kind || owner.Name != job.Name {
+		owner := metav1.GetControllerOfNoCopy(job)
+		if !minicluster.Is(owner) || owner.Name != job.Name {
 			// The Flux Operator calls the Job as the MiniCluster is called.
 			continue
 		}
 		if e := s.entries[types.NamespacedName{Namespace: job.Namespace, Name: owner.Name}]; e != nil && e.uid() == owner.UID {
 			e.job = job
 			// The Flux Operator adds containers of its own; the Job has them all.
-			e.needs = o.jobs.of(job, func() needs { return needsOf(minicluster.PodNeeds(&job.Spec.Template.Spec)) })
-			owners[job.UID] = e
+			e.needs = o.jobs.of(job, func() needs { return needsOf(&job.Spec.Template.Spec) })
+			s.owners[jobKey{job.Namespace, job.UID}] = e
 		}
 	}
-	return owners, nil
+	return nil
 }
 
 // uid is that of the MiniCluster, known from its member when the MiniCluster itself is gone.
@@ -286,180 +298,62 @@ func (e *entry) uid() types.UID {
 	return ""
 }
 
-// readPods gives each member its pods and returns what the pods on each node request. One that was released for a node counts
-// as one that is on it.
-func (o *observer) readPods(ctx context.Context, s *seen, owners map[types.UID]*entry) (map[string]plan.Resources, error) {
-	var pods corev1.PodList
-	if err := o.reader.List(ctx, &pods, client.UnsafeDisableDeepCopy); err != nil {
-		return nil, fmt.Errorf("list Pods: %w", err)
-	}
-	s.pods = pods.Items
-	requested := map[string]plan.Resources{}
-	for i := range pods.Items {
-		pod := &pods.Items[i]
-		if ended(pod) {
-			continue
-		}
-		read := o.pods.of(pod, func() podReading { return podOf(pod) })
-		e := owners[read.owner]
-		if read.node == "" || read.released {
-			switch {
-			case pod.DeletionTimestamp != nil:
-				// It ends without ever having been on a node.
-				continue
-			case read.gated && (e == nil || e.unmanageable()):
-				s.strays = append(s.strays, pod)
-				continue
-			case read.gated:
-				e.await(read.index, pod)
-				e.gated = append(e.gated, read.index)
-				continue
-			case e != nil && read.released:
-				e.await(read.index, pod)
-			case e != nil:
-				e.pending++
-				continue
-			default:
-				continue
-			}
-		}
-		on := requested[read.node]
-		if on == nil {
-			on = make(plan.Resources, len(read.requests))
-			requested[read.node] = on
-		}
-		on.Add(read.requests)
-		if e != nil {
-			e.pods = append(e.pods, plan.Pod{Index: read.index, Node: read.node, Released: read.released, RefusedSince: read.refusedSince})
-		}
-	}
-	return requested, nil
-}
-
-func podOf(pod *corev1.Pod) podReading {
-	read := podReading{
-		index: indexOf(pod), requests: plan.ResourcesOf(resource.PodRequests(pod, resource.PodResourcesOptions{})),
-		node: pod.Spec.NodeName, gated: gates.Has(pod),
-	}
-	read.requests[corev1.ResourcePods]++
-	if owner := metav1.GetControllerOf(pod); owner != nil {
-		read.owner = owner.UID
-	}
-	if read.node == "" && !read.gated {
-		read.node = pod.Annotations[v1alpha1.AnnotationNode]
-		read.released = read.node != ""
-	}
-	if read.released {
-		read.refusedSince = refusedSince(pod)
-	}
-	return read
-}
-
-// refusedSince is since when the scheduler finds no place for a pod that was released; zero while it does not. The condition is
-// False from the creation of a gated pod on, with another reason, so the time of the release counts where it is later.
-func refusedSince(pod *corev1.Pod) time.Time {
-	for i := range pod.Status.Conditions {
-		c := &pod.Status.Conditions[i]
-		if c.Type != corev1.PodScheduled || c.Reason != corev1.PodReasonUnschedulable {
-			continue
-		}
-		since := c.LastTransitionTime.Time
-		if released, err := time.Parse(time.RFC3339, pod.Annotations[v1alpha1.AnnotationReleasedAt]); err == nil && released.After(since) {
-			since = released
-		}
-		return since
-	}
-	return time.Time{}
-}
-
-func ended(pod *corev1.Pod) bool {
-	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
-}
-
-// indexOf is the completion index of a pod, which is the rank of its broker. A pod without one is taken
-// for the lead broker: its node is the last to be given back.
-func indexOf(pod *corev1.Pod) int32 {
-	index, err := strconv.ParseInt(pod.Labels[batchv1.JobCompletionIndexAnnotation], 10, 32)
-	if err != nil {
-		return 0
-	}
-	return int32(index)
-}
-
-func (o *observer) readNodes(ctx context.Context, s *seen, requested map[string]plan.Resources) error {
+// readPodsAndNodes gives each member its pods, and says of each node what the pods on it request. A pod of a member that was released
+// for a node counts as one that is on it.
+func (o *observer) readPodsAndNodes(ctx context.Context, s *seen) error {
 	var nodes corev1.NodeList
 	if err := o.reader.List(ctx, &nodes, client.UnsafeDisableDeepCopy); err != nil {
 		return fmt.Errorf("list Nodes: %w", err)
 	}
-	machines, err := o.readMachines(ctx)
+	machines, err := o.readMachines(ctx, nodes.Items)
 	if err != nil {
 		return err
 	}
-	now := o.clock.Now()
-	for i := range nodes.Items {
-		node := o.nodes.of(&nodes.Items[i], func() plan.Node { return nodeOf(&nodes.Items[i]) })
-		if node.Pool != "" {
-			if !o.place(s, &node, &nodes.Items[i], machines, now) {
-				continue
-			}
-			if node.Pool != "" {
-				s.hosts[node.Name] = nodes.Items[i].Labels[corev1.LabelHostname]
-			}
+	for i := range s.pools {
+		pool := &s.pools[i]
+		s.byName[pool.Name], pool.Coming = pool, machines.coming[pool.Name]
+		if until := machines.toldUntil(&pool.OutOfStock); o.clock.Now().Before(until) {
+			s.wake(until)
+			pool.OutOfStock = plan.Stockout{}
 		}
-		node.Requested = requested[node.Name]
-		s.nodes = append(s.nodes, node)
 	}
-	o.told.forget(s.departing)
+	o.ledger.mu.Lock()
+	defer o.ledger.mu.Unlock()
+	s.podVersions = map[types.NamespacedName]string{}
+	if o.awaited != nil {
+		for _, key := range o.awaited() {
+			s.podVersions[key] = o.ledger.version(key)
+		}
+	}
+	expected := o.readPods(s)
+	o.readNodes(s, nodes.Items, machines, expected)
 	return nil
 }
 
-// place says what a node with the label of a pool counts as: a node of that pool where a machine of the pool is that node, and else
-// one of no pool. Until the provider had the time to say so, false is returned, and the node counts as one that is not there.
-//
-// A node that is held already, and that no machine vouches for any more, is on its way out: its member keeps it until the pod there
-// has left, and nobody gets it.
-func (o *observer) place(s *seen, node *plan.Node, object *corev1.Node, machines *machines, now time.Time) bool {
-	machine, why := machines.of(object)
-	if machine != nil {
-		node.Leaving = node.Leaving || leaves(machine)
-		if node.Departure = departureOf(machine); node.Departure != nil {
-			s.departing[node.Name] = machine.UID
-			node.Departure.Told = o.told.has(node.Name, machine.UID) || s.recordsDeparture(node.Name, node.Pool)
-		}
-		return true
-	}
-	if s.holder(node.Name, node.Pool) != nil {
-		node.Leaving = true
-		return true
-	}
-	due := node.CreatedAt.Add(vouchAfter)
-	old := !now.Before(due)
-	s.strangers = append(s.strangers, stranger{name: node.Name, uid: object.UID, pool: node.Pool, why: why, told: old && node.Ready && !node.Leaving})
-	if !old {
-		s.wake(due)
-		return false
-	}
-	node.Pool = ""
-	return true
-}
-
-// holder is the member whose status lists a node as one of a pool that is held for it, nil for none.
-func (s *seen) holder(node, pool string) *entry {
-	if s.holders == nil {
-		s.holders = map[string]*entry{}
-		for _, e := range s.entries {
-			if e.member == nil {
-				continue
-			}
-			for i := range e.member.Status.Reservations {
-				r := &e.member.Status.Reservations[i]
-				for _, name := range r.Held {
-					s.holders[r.NodePool+"/"+name] = e
-				}
-			}
+// readPods gives each member its pods, and returns what is on its way to each node.
+func (o *observer) readPods(s *seen) (expected map[string]plan.Resources) {
+	expected = map[string]plan.Resources{}
+	for _, e := range s.entries {
+		if e.job == nil {
+			e.ranks = ranksOf(nil, e.size())
 		}
 	}
-	return s.holders[pool+"/"+node]
+	for key, e := range s.owners {
+		e.ranks = o.ledger.of(key, e.size())
+		for _, p := range e.ranks.released {
+			if expected[p.node] == nil {
+				expected[p.node] = plan.Resources{}
+			}
+			expected[p.node].Add(p.requests)
+		}
+	}
+	for _, pod := range o.ledger.gated {
+		job, _ := jobOf(pod)
+		if e := s.owners[job]; e == nil || e.unmanageable() {
+			s.strays = append(s.strays, pod)
+		}
+	}
+	return expected
 }
 
 // wake makes sure that a pass comes when time alone changes what is seen.
@@ -467,130 +361,4 @@ func (s *seen) wake(at time.Time) {
 	if s.next.IsZero() || at.Before(s.next) {
 		s.next = at
 	}
-}
-
-// lifecyclePrefix is that of the taints by which Kubernetes itself says that a node is not Ready.
-const lifecyclePrefix = "node.kubernetes.io/"
-
-// isStartup reports whether a taint is one that a node registers with and that is taken off when the node is ready for pods: by
-// the provider when it has seen the node, by a cloud's controller manager, by Cluster API, or by Karpenter.
-func isStartup(taint *corev1.Taint) bool {
-	switch taint.Key {
-	case v1alpha1.TaintRegistration, "node.cloudprovider.kubernetes.io/uninitialized", "node.cluster.x-k8s.io/uninitialized", "karpenter.sh/unregistered":
-		return true
-	default:
-		return false
-	}
-}
-
-// taintDisrupted is how Karpenter marks a node that it is about to delete.
-const taintDisrupted = "karpenter.sh/disrupted"
-
-func nodeOf(node *corev1.Node) plan.Node {
-	out := plan.Node{
-		Name:      node.Name,
-		Pool:      node.Labels[v1alpha1.LabelNodePool],
-		Cordoned:  node.Spec.Unschedulable,
-		Leaving:   node.DeletionTimestamp != nil,
-		Reserved:  node.Annotations[v1alpha1.AnnotationReserved] == "true",
-		CreatedAt: node.CreationTimestamp.Time,
-	}
-	if out.Pool == "" {
-		return out
-	}
-	out.Labels, out.Allocatable = node.Labels, plan.ResourcesOf(node.Status.Allocatable)
-	for i := range node.Status.Conditions {
-		if c := &node.Status.Conditions[i]; c.Type == corev1.NodeReady {
-			out.Ready = c.Status == corev1.ConditionTrue
-		}
-	}
-	for i := range node.Spec.Taints {
-		taint := node.Spec.Taints[i]
-		switch {
-		case taint.Key == v1alpha1.TaintToBeDeleted, taint.Key == taintDisrupted:
-			out.Leaving = true
-		case isStartup(&taint):
-			// It is a node that is coming, whatever the pods tolerate, and no evidence about the nodes of its pool.
-			out.Ready = false
-		case strings.HasPrefix(taint.Key, lifecyclePrefix):
-			// A node with such a taint does not take pods yet, whatever its condition says. Cordoning has
-			// a field of its own.
-			out.Ready = out.Ready && taint.Key == corev1.TaintNodeUnschedulable
-		case taint.Effect != corev1.TaintEffectPreferNoSchedule:
-			out.Taints = append(out.Taints, taint)
-		}
-	}
-	return out
-}
-
-// values are the plain values that the planner works with.
-func (s *seen) values() plan.Observed {
-	observed := plan.Observed{Pools: s.pools, Nodes: s.nodes}
-	for _, e := range s.entries {
-		if e.member != nil {
-			observed.Members = append(observed.Members, e.value())
-		}
-	}
-	return observed
-}
-
-func (e *entry) value() plan.Member {
-	m := plan.Member{
-		Key:          e.key,
-		Lifecycle:    e.lifecycle(),
-		Wants:        e.wants,
-		MinSize:      e.member.Spec.MinSize,
-		Size:         e.size(),
-		FormerSize:   e.member.Status.Size,
-		NodePools:    e.member.Spec.NodePools,
-		GrowthPolicy: e.member.Spec.GrowthPolicy,
-		Placement:    e.member.Spec.Placement,
-		PodsPerNode:  plan.PodsPerNode(e.member.Spec.PodsPerNode),
-		GiveUpAfter:  ptr.Deref(e.member.Spec.GiveUpAfter, 0),
-		TopologyKey:  e.member.Spec.TopologyKey,
-		Pods:         e.pods,
-		Gated:        e.gated,
-		Reservations: e.member.Status.Reservations,
-		Growth:       e.member.Status.Growth,
-
-		TopologyDomain: e.member.Status.TopologyDomain,
-		Avoided:        e.member.Status.Avoided,
-	}
-	if e.cluster == nil {
-		return m
-	}
-	m.SizeGiven = e.member.Annotations[v1alpha1.AnnotationAdoptedGeneration] == generation(e.cluster)
-	m.PodRequests, m.Tolerations = e.needs.requests, e.needs.tolerations
-	return m
-}
-
-// size is that of the MiniCluster. One that is out of bounds is not followed, neither by the Flux Operator
-// nor here, so the last one that was in bounds still counts.
-func (e *entry) size() int32 {
-	if e.cluster == nil || (e.cluster.Size > e.cluster.MaxSize && e.member.Status.Size > 0) {
-		return e.member.Status.Size
-	}
-	return e.cluster.Size
-}
-
-func (e *entry) lifecycle() plan.Lifecycle {
-	switch {
-	case e.cluster == nil || e.cluster.Deleting:
-		return plan.Deleting
-	case e.job != nil && finished(e.job):
-		return plan.Finished
-	default:
-		return plan.Running
-	}
-}
-
-// finished reads the Job's own conditions; those of the MiniCluster are not dependable.
-func finished(job *batchv1.Job) bool {
-	for i := range job.Status.Conditions {
-		c := &job.Status.Conditions[i]
-		if (c.Type == batchv1.JobComplete || c.Type == batchv1.JobFailed) && c.Status == corev1.ConditionTrue {
-			return true
-		}
-	}
-	return false
 }

@@ -3,12 +3,15 @@ package resize
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -33,6 +36,31 @@ type lists struct {
 	pods     []corev1.Pod
 	nodes    []corev1.Node
 	machines []v1alpha1.PoolMachine
+	daemons  []appsv1.DaemonSet
+
+	namespaces []corev1.Namespace
+}
+
+// observer is a new one that has heard of all pods.
+func (l *lists) observer() *observer {
+	o := newObserver(l, atNoon(), newNotMade(nil, func(string) {}))
+	catchUp(o.ledger, l.pods)
+	return o
+}
+
+// catchUp tells a ledger of all pods that there are, as the informer does: stripped, and of those that are gone.
+func catchUp(l *ledger, pods []corev1.Pod) {
+	known := maps.Clone(l.pods)
+	for i := range pods {
+		delete(known, client.ObjectKeyFromObject(&pods[i]))
+		stripped, _ := StripPod(&pods[i])
+		if pod, is := stripped.(*corev1.Pod); is {
+			l.note(pod)
+		}
+	}
+	for key := range known {
+		l.gone(key)
+	}
 }
 
 func (l *lists) List(_ context.Context, into client.ObjectList, _ ...client.ListOption) error {
@@ -49,6 +77,10 @@ func (l *lists) List(_ context.Context, into client.ObjectList, _ ...client.List
 		into.Items = append(into.Items, l.pods...)
 	case *corev1.NodeList:
 		into.Items = append(into.Items, l.nodes...)
+	case *corev1.NamespaceList:
+		into.Items = append(into.Items, l.namespaces...)
+	case *appsv1.DaemonSetList:
+		into.Items = append(into.Items, l.daemons...)
 	case *v1alpha1.PoolMachineList:
 		into.Items = append(into.Items, l.machines...)
 	default:
@@ -133,14 +165,15 @@ func atNoon() *clocktesting.FakePassiveClock { return clocktesting.NewFakePassiv
 func TestObserveAgain(t *testing.T) {
 	t.Parallel()
 	l := cluster(3, 2, 20)
-	o := newObserver(l, atNoon())
+	o := l.observer()
 	same := func(what string) {
 		t.Helper()
+		catchUp(o.ledger, l.pods)
 		again, err := o.observe(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		anew, err := newObserver(l, atNoon()).observe(t.Context())
+		anew, err := l.observer().observe(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -162,7 +195,7 @@ func TestObserveAgain(t *testing.T) {
 	same("a change of each kind")
 	l.nodes, l.pods = l.nodes[1:], l.pods[2:]
 	same("nodes and pods that are gone")
-	if kept := len(o.nodes.read) + len(o.pods.read); kept != len(l.nodes)+len(l.pods) {
+	if kept := len(o.nodes.read) + len(o.ledger.pods); kept != len(l.nodes)+len(l.pods) {
 		t.Errorf("%d nodes and pods are remembered, and there are %d", kept, len(l.nodes)+len(l.pods))
 	}
 }
@@ -178,19 +211,21 @@ func BenchmarkObserve(b *testing.B) {
 		b.Run(name+"/first", func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := newObserver(l, atNoon()).observe(b.Context()); err != nil {
+				if _, err := l.observer().observe(b.Context()); err != nil {
 					b.Fatal(err)
 				}
 			}
 		})
 		b.Run(name+"/again", func(b *testing.B) {
-			o := newObserver(l, atNoon())
+			o := l.observer()
 			if _, err := o.observe(b.Context()); err != nil {
 				b.Fatal(err)
 			}
 			b.ReportAllocs()
 			for n := 0; b.Loop(); n++ {
-				l.pods[n%len(l.pods)].ResourceVersion += "1"
+				pod := &l.pods[n%len(l.pods)]
+				pod.ResourceVersion = strconv.Itoa(n + 2)
+				o.ledger.note(pod.DeepCopy())
 				if _, err := o.observe(b.Context()); err != nil {
 					b.Fatal(err)
 				}
@@ -212,6 +247,7 @@ func TestRefusedSince(t *testing.T) {
 	released := noon.Add(time.Hour)
 	pod := func(reason string, since time.Time) *corev1.Pod {
 		p := &corev1.Pod{}
+		p.Labels = map[string]string{v1alpha1.LabelMember: "m"}
 		p.Annotations = map[string]string{v1alpha1.AnnotationNode: "n", v1alpha1.AnnotationReleasedAt: released.Format(time.RFC3339)}
 		p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: reason, LastTransitionTime: metav1.NewTime(since)}}
 		return p

@@ -76,7 +76,7 @@ func (p *pace) forget(seen *seen) time.Time {
 	return first
 }
 
-// progress reports whether a decision changes nothing but which nodes are held, and what is said about their number. Claims, the
+// progress reports whether a decision changes nothing but which nodes are held and how many pods run, and what is said about their numbers. Claims, the
 // growth, the size, the answer to a request, and whether and why something is outstanding are all more than that, and so is what
 // has to be recorded before a pod is released.
 func progress(before, after *v1alpha1.EnsembleMemberStatus, d *plan.Decision) bool {
@@ -92,7 +92,7 @@ func progress(before, after *v1alpha1.EnsembleMemberStatus, d *plan.Decision) bo
 // promised is a status without what progress changes.
 func promised(status *v1alpha1.EnsembleMemberStatus) *v1alpha1.EnsembleMemberStatus {
 	out := *status
-	out.Nodes, out.Decisions = 0, nil
+	out.Nodes, out.Running, out.Decisions = 0, 0, nil
 	out.Reservations = slices.Clone(status.Reservations)
 	for i := range out.Reservations {
 		out.Reservations[i].Held = nil

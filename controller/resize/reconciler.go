@@ -8,10 +8,12 @@ package resize
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -23,8 +25,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
@@ -57,11 +61,14 @@ var everything = reconcile.Request{NamespacedName: types.NamespacedName{Name: "e
 
 // Reconciler gives managed MiniClusters their sizes.
 type Reconciler struct {
-	// Client reads from caches, of unstructured objects too, and writes to the API server.
+	// Client reads from caches, of unstructured objects too, and writes to the API server. Live reads from the API server itself.
 	Client  client.Client
+	Live    client.Reader
 	Events  events.EventRecorder
 	Clock   clock.PassiveClock
 	Metrics *Metrics
+	// Interrupted is an error while a watch of one of Kinds is interrupted, so that what is known of the cluster may be old.
+	Interrupted func() error
 
 	observer *observer
 	// pace says when progress was last written.
@@ -70,6 +77,10 @@ type Reconciler struct {
 	strangers strangers
 	// writes are what this process has written and its caches may not have seen.
 	writes *writes
+	// owners bounds how often the owners of pods that seem to belong to no member are read.
+	owners *budget[jobKey]
+	// blind is set while passes are put off because of a watch that was interrupted.
+	blind bool
 	// faults are what was last said to be wrong with a MiniCluster, by its key.
 	faults sync.Map
 }
@@ -88,30 +99,52 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 			RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](retryAfter, retryAfterMost),
 		})
 	for _, kind := range Kinds() {
+		by := all
 		var which []builder.WatchesOption
-		if _, is := kind.(*v1alpha1.PoolMachine); is {
+		switch kind.(type) {
+		case *corev1.Pod:
+			by = r.observer.ledger.follow()
+		case *v1alpha1.PoolMachine:
 			which = append(which, builder.WithPredicates(machineChanged))
+		case *appsv1.DaemonSet:
+			// Its status changes with each of its pods.
+			which = append(which, builder.WithPredicates(predicate.GenerationChangedPredicate{}))
+		case *corev1.Namespace:
+			which = append(which, builder.WithPredicates(namespaceChanged))
 		}
-		build = build.Watches(kind, all, which...)
+		build = build.Watches(kind, by, which...)
 	}
 	return build.Complete(r)
 }
 
+// namespaceChanged lets those events of namespaces through by which a pass would see something else.
+var namespaceChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+	return !maps.Equal(e.ObjectOld.GetLabels(), e.ObjectNew.GetLabels()) || e.ObjectOld.GetDeletionTimestamp().IsZero() != e.ObjectNew.GetDeletionTimestamp().IsZero()
+}}
+
 // begin makes the reconciler one that remembers nothing.
 func (r *Reconciler) begin() {
-	r.observer, r.writes, r.pace, r.strangers = newObserver(r.Client, r.Clock), newWrites(), newPace(), strangers{}
+	reasons := newNotMade(r.Live, func(outcome string) { r.Metrics.reads.WithLabelValues(outcome).Inc() })
+	r.observer, r.writes, r.pace, r.strangers = newObserver(r.Client, r.Clock, reasons), newWrites(), newPace(), strangers{}
+	r.observer.awaited = r.writes.pods
+	r.owners = newBudget[jobKey](askOwnerAgain)
 }
 
 // Kinds are the kinds of objects that a pass reads.
 func Kinds() []client.Object {
 	return []client.Object{
 		minicluster.New(), &v1alpha1.EnsembleMember{}, &v1alpha1.NodePool{}, &v1alpha1.PoolMachine{}, &batchv1.Job{}, &corev1.Pod{}, &corev1.Node{},
+		&appsv1.DaemonSet{}, &corev1.Namespace{},
 	}
 }
 
 // Reconcile implements reconcile.Reconciler: one pass over everything.
 func (r *Reconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
 	started := r.Clock.Now()
+	if r.interrupted(ctx) {
+		// A decision made of what is half old and half new could let pods go that are to wait.
+		return reconcile.Result{RequeueAfter: interruptedAfter}, nil
+	}
 	// 1. Observe.
 	seen, err := r.observer.observe(ctx)
 	if err != nil {
@@ -161,6 +194,27 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconc
 		return reconcile.Result{RequeueAfter: max(next.Sub(r.Clock.Now()), time.Millisecond)}, nil
 	}
 	return reconcile.Result{}, nil
+}
+
+// interruptedAfter is how soon it is seen that watches go on again.
+const interruptedAfter = time.Second
+
+// interrupted reports whether what is known of the cluster may be old. It is logged once for each interruption.
+func (r *Reconciler) interrupted(ctx context.Context) bool {
+	var err error
+	if r.Interrupted != nil {
+		err = r.Interrupted()
+	}
+	switch {
+	case err != nil && !r.blind:
+		log.FromContext(ctx).Info("Deciding nothing until all watches of the API server go on", "because", err.Error())
+	case err == nil && r.blind:
+		log.FromContext(ctx).Info("All watches of the API server go on; deciding again")
+	}
+	if r.blind = err != nil; r.blind {
+		r.Metrics.putOff.Inc()
+	}
+	return r.blind
 }
 
 // soonest is the first of some points in time of which a zero one is none.

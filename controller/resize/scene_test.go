@@ -27,6 +27,7 @@ import (
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
 )
 
 // scene is a MiniCluster m with a NodePool p, the reconciler, and what everybody else does, by hand.
@@ -58,13 +59,24 @@ func newScene(t *testing.T, size int) *scene {
 	scheme.AddKnownTypeWithName(kind, &unstructured.Unstructured{})
 	scheme.AddKnownTypeWithName(kind.GroupVersion().WithKind(kind.Kind+"List"), &unstructured.UnstructuredList{})
 	s := &scene{T: t, clock: atNoon(), events: events.NewFakeRecorder(1000)}
-	world := fake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(&v1alpha1.EnsembleMember{}).Build()
+	field := func(of func(*corev1.Event) string) client.IndexerFunc {
+		return func(o client.Object) []string {
+			e, is := o.(*corev1.Event)
+			if !is {
+				return nil
+			}
+			return []string{of(e)}
+		}
+	}
+	world := fake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(&v1alpha1.EnsembleMember{}).
+		WithIndex(&corev1.Event{}, "involvedObject.uid", field(func(e *corev1.Event) string { return string(e.InvolvedObject.UID) })).
+		WithIndex(&corev1.Event{}, "reason", field(func(e *corev1.Event) string { return e.Reason })).Build()
 	s.world = world
 	metrics, err := NewMetrics(prometheus.NewRegistry(), s.clock)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Reconciler = &Reconciler{Client: interceptor.NewClient(world, s.counting()), Events: s.events, Clock: s.clock, Metrics: metrics}
+	s.Reconciler = &Reconciler{Client: interceptor.NewClient(world, s.counting()), Live: world, Events: s.events, Clock: s.clock, Metrics: metrics}
 	s.begin()
 
 	capacity := corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourcePods: resource.MustParse("110")}
@@ -122,9 +134,38 @@ func (s *scene) create(o client.Object) {
 	}
 }
 
+// hear lets the reconciler hear of all pods.
+func (s *scene) hear() {
+	s.Helper()
+	var pods corev1.PodList
+	if err := s.world.List(s.Context(), &pods); err != nil {
+		s.Fatal(err)
+	}
+	catchUp(s.observer.ledger, pods.Items)
+}
+
+// sees is what a pass would plan with for the member.
+func (s *scene) sees() *plan.Member {
+	s.Helper()
+	s.hear()
+	seen, err := s.observer.observe(s.Context())
+	if err != nil {
+		s.Fatal(err)
+	}
+	observed := seen.values()
+	for i := range observed.Members {
+		if observed.Members[i].Key == mine {
+			return &observed.Members[i]
+		}
+	}
+	s.Fatal("there is no member")
+	return nil
+}
+
 // pass lets the reconciler run once.
 func (s *scene) pass() {
 	s.Helper()
+	s.hear()
 	result, err := s.Reconcile(s.Context(), everything)
 	if err != nil {
 		s.Fatal(err)
@@ -231,12 +272,27 @@ func (s *scene) bind() int {
 			continue
 		}
 		pod.Spec.NodeName, pod.Status.Phase = pod.Annotations[v1alpha1.AnnotationNode], corev1.PodRunning
-		if err := s.world.Update(s.Context(), pod); err != nil {
-			s.Fatal(err)
-		}
+		pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
+		s.update(pod)
 		bound++
 	}
 	return bound
+}
+
+// update writes an object and its status.
+func (s *scene) update(o client.Object) {
+	s.Helper()
+	status, is := o.DeepCopyObject().(client.Object)
+	if !is {
+		s.Fatalf("%T is no object", o)
+	}
+	if err := s.world.Update(s.Context(), o); err != nil {
+		s.Fatal(err)
+	}
+	status.SetResourceVersion(o.GetResourceVersion())
+	if err := s.world.Status().Update(s.Context(), status); err != nil {
+		s.Fatal(err)
+	}
 }
 
 func (s *scene) remove(o client.Object) {

@@ -21,6 +21,7 @@ func (r *Reconciler) fillStatus(member *v1alpha1.EnsembleMember, e *entry, d *pl
 	status.Reserved, status.Nodes = d.Reserved(), d.Nodes
 	status.Reservations, status.Growth = d.Reservations, d.Growth
 	status.Pools, status.TopologyDomain, status.Avoided = inWords(d.Reservations), d.TopologyDomain, d.Avoided
+	status.Findings, status.PodsLacking, status.Running = d.Findings, d.PodsLacking, d.Running
 	status.Selector = minicluster.LabelJobName + "=" + member.Name
 	v1alpha1.SetConditions(&status.Conditions, member.Generation, metav1.NewTime(r.Clock.Now()), d.WhenReady, d.Conditions...)
 	if request := member.Spec.Request; request != nil {

@@ -44,7 +44,7 @@ func TestMachineOfNode(t *testing.T) {
 		"of two the one that stays":     {machines: list(machine("p-1", "p", "n", "cloud://n"), failed), want: "p-1"},
 		"one that has failed, and none": {machines: list(failed), want: "p-0"},
 	} {
-		m, err := newObserver(&lists{machines: row.machines}, atNoon()).readMachines(t.Context())
+		m, err := (&lists{machines: row.machines}).observer().readMachines(t.Context(), nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -16,7 +16,7 @@ func TestObserveTopology(t *testing.T) {
 	l.members[0].Spec.TopologyKey, l.members[0].Status.TopologyDomain = corev1.LabelTopologyZone, corev1.LabelTopologyZone+"=eu-1a"
 	l.pools[0].Spec.Template.Labels = map[string]string{corev1.LabelTopologyZone: "eu-1a"}
 	l.nodes[0].Labels[corev1.LabelTopologyZone] = "eu-1b"
-	seen, err := newObserver(l, atNoon()).observe(t.Context())
+	seen, err := l.observer().observe(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

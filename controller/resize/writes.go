@@ -3,7 +3,6 @@ package resize
 import (
 	"sync"
 
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -40,7 +39,7 @@ func (w *writes) note(kind string, object client.Object) {
 func (w *writes) behind(seen *seen) string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if pod := w.behindPods(seen.pods); pod != "" {
+	if pod := w.behindPods(seen.podVersions); pod != "" {
 		return pod
 	}
 	for object, version := range w.versions {
@@ -69,28 +68,29 @@ func (w *writes) behind(seen *seen) string {
 	return ""
 }
 
-// behindPods is behind for pods. Only while some of them were written does it look at all.
-func (w *writes) behindPods(pods []corev1.Pod) string {
-	waits := false
+// pods are those that were written and may not be seen yet.
+func (w *writes) pods() []types.NamespacedName {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var keys []types.NamespacedName
 	for object := range w.versions {
-		waits = waits || object.kind == kindPod
-	}
-	if !waits {
-		return ""
-	}
-	cached := map[written]string{}
-	for i := range pods {
-		object := written{kindPod, client.ObjectKeyFromObject(&pods[i])}
-		if _, wrote := w.versions[object]; wrote {
-			cached[object] = pods[i].ResourceVersion
+		if object.kind == kindPod {
+			keys = append(keys, object.key)
 		}
 	}
-	for object, version := range w.versions {
+	return keys
+}
+
+// behindPods is behind for pods, of which it is the ledger that has to have caught up: when it was read, and not by now. A pass that
+// has not seen which node a pod was released for would give that node to another one.
+func (w *writes) behindPods(seen map[types.NamespacedName]string) string {
+	for object, written := range w.versions {
 		if object.kind != kindPod {
 			continue
 		}
 		// A pod that is not there was there when it was written: it is gone.
-		if order, err := resourceversion.CompareResourceVersion(cached[object], version); err == nil && order < 0 {
+		version, was := seen[object.key]
+		if order, err := resourceversion.CompareResourceVersion(version, written); !was || (err == nil && order < 0) {
 			return object.kind + " " + object.key.String()
 		}
 		delete(w.versions, object)

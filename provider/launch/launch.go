@@ -8,6 +8,7 @@ import (
 	"context"
 	"time"
 
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
@@ -84,14 +85,19 @@ type Instance struct {
 	LeavingAt time.Time
 	// Failure is set when it will not come up or is no more. What the cloud keeps of it is let go with Terminate.
 	Failure *v1alpha1.MachineFailure
+	// LookAgain is when something else may have to be said of it though nothing is heard, zero for never: the pool is listed then.
+	LookAgain time.Time
 }
 
 // Traits are what differs from one kind of cloud, or one pool of it, to the next.
 type Traits struct {
 	// Atomic is set where an order can be for all machines or none.
 	Atomic bool
-	// ByName is set where the cloud knows a machine by its name, so that asking again is harmless without a token. Where it does
-	// not, that a machine is being asked for is recorded first.
+	// ByName is set where the cloud knows a machine by the name of its record, and promises two things. Launch makes nothing twice
+	// whoever repeats it, so that nobody has to record first that a machine is being asked for. Terminate with nothing but Machine
+	// answers for what was launched for that record, also where the outcome of the launch is not known: it is ended, or ErrGone. It is no
+	// promise about an instance that was found and not ordered, which the cloud knows by another name than its record has. That one is
+	// named by Key where a listing has told it, and else by the ProviderID that is recorded, by which every launcher finds it.
 	ByName bool
 	// Tainted is set where nodes register with v1alpha1.TaintRegistration.
 	Tainted bool
@@ -117,8 +123,9 @@ type Launcher interface {
 	List(ctx context.Context, pool *Pool) ([]Instance, error)
 
 	// Terminate ends instances, or lets go what is kept of those that have ended, and returns how that went for each: nil where
-	// it was asked for and is under way, ErrGone where there is no such instance, or no more. An instance with nothing but Machine
-	// is the one that was launched for that record, if there is one.
+	// it was asked for and is under way, ErrGone where there is no such instance, or no more. An instance is named by Key; without that
+	// by Machine, as the one that was launched for that record, if there is one; and where none is called so, by ProviderID. Where nodes may register without the taint, one that has come to
+	// have an id or a node which the caller does not name may be in use: an error is returned, and the caller looks again.
 	Terminate(ctx context.Context, pool *Pool, instances []Instance) []error
 
 	// Traits are those of a pool.
@@ -127,4 +134,19 @@ type Launcher interface {
 	// Objects are the kinds whose events concern its machines, with the labels LabelNodePool and LabelMachine; none for a cloud
 	// which is polled.
 	Objects() []client.Object
+}
+
+// Finder is a Launcher that can tell of which pools there are instances, also where there is no NodePool any more to ask with.
+type Finder interface {
+	Launcher
+	// Pools are the pools of a cluster whose marks any instance bears, one for each place where there are some. What they say of
+	// Machines is enough for List and Terminate, and not for Launch. It may lag as a listing does.
+	Pools(ctx context.Context, cluster string) ([]Pool, error)
+}
+
+// Cached is a Launcher whose Objects are not watched by the manager's cache but by one of its own: they may be in another cluster.
+type Cached interface {
+	Launcher
+	// Cache watches its Objects. The manager starts it.
+	Cache() cache.Cache
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -54,7 +55,13 @@ func (r *Reconciler) end(ctx context.Context, m *v1alpha1.PoolMachine, seen *see
 		if r.finished.Lately(string(m.UID)) {
 			return ctrl.Result{}, nil // The cache has yet to see that the record is gone.
 		}
-		return ctrl.Result{}, r.finish(ctx, m, seen)
+		waits, err := r.finish(ctx, m, seen)
+		if err != nil || waits == "" {
+			return ctrl.Result{}, err
+		}
+		state.why = waits
+		r.alarm(ctx, m, &state)
+		return ctrl.Result{RequeueAfter: usedRetry}, nil
 	}
 	r.alarm(ctx, m, &state)
 	order := record.OrderKey(m)
@@ -83,7 +90,12 @@ func (r *Reconciler) end(ctx context.Context, m *v1alpha1.PoolMachine, seen *see
 	r.calls.begin(m.Spec.NodePool, pending{
 		key: endKey(m.Name),
 		do: func(ctx context.Context) {
-			r.ended(m, r.terminate(ctx, launcher, m, seen))
+			// The call may have waited for its turn: what a listing has told since counts.
+			now := *seen
+			if newest := r.see(m); newest.instance != nil {
+				now.instance = newest.instance
+			}
+			r.ended(m, r.terminate(ctx, launcher, m, &now))
 		},
 		done: func() { r.wakeMachine(m.Name) },
 	})
@@ -143,10 +155,15 @@ func (r *Reconciler) liveNode(ctx context.Context, m *v1alpha1.PoolMachine, seen
 		}
 		return node, nil
 	}
-	if traits.Tainted || m.Status.ProviderID == "" {
+	id := m.Status.ProviderID
+	if id == "" && seen.instance != nil {
+		// Of a record that is being deleted nothing new is written.
+		id = seen.instance.ProviderID
+	}
+	if traits.Tainted || id == "" {
 		return nil, nil
 	}
-	return r.nodes.withProviderID(ctx, r.Live, m.Status.ProviderID)
+	return r.nodes.withProviderID(ctx, r.Live, id)
 }
 
 // freshNodes lists all nodes from the API server for those who have to know of one by its provider id, which the API server
@@ -208,8 +225,9 @@ func (r *Reconciler) ended(m *v1alpha1.PoolMachine, err error) {
 	}
 }
 
-// finish deletes the node where its cloud leaves it, and lets the record go.
-func (r *Reconciler) finish(ctx context.Context, m *v1alpha1.PoolMachine, seen *seen) error {
+// finish deletes the node where its cloud leaves it, and lets the record go when the node is no more. It says what it waits for: a
+// finalizer, such as Karpenter's, keeps a node until whoever has put it there takes it off.
+func (r *Reconciler) finish(ctx context.Context, m *v1alpha1.PoolMachine, seen *seen) (waits string, err error) {
 	name := m.Status.NodeName
 	if name == "" && seen.node != nil {
 		name = seen.node.Name
@@ -219,10 +237,15 @@ func (r *Reconciler) finish(ctx context.Context, m *v1alpha1.PoolMachine, seen *
 		switch err := r.Live.Get(ctx, client.ObjectKey{Name: name}, &node); {
 		case apierrors.IsNotFound(err):
 		case err != nil:
-			return fmt.Errorf("get Node %s: %w", name, err)
-		case node.Spec.ProviderID == seen.node.Spec.ProviderID && node.DeletionTimestamp == nil:
-			if err := client.IgnoreNotFound(r.Client.Delete(ctx, &node, client.Preconditions{UID: &node.UID})); err != nil {
-				return fmt.Errorf("delete Node %s, whose machine is gone: %w", name, err)
+			return "", fmt.Errorf("get Node %s: %w", name, err)
+		case node.Spec.ProviderID == seen.node.Spec.ProviderID:
+			if node.DeletionTimestamp == nil {
+				if err := client.IgnoreNotFound(r.Client.Delete(ctx, &node, client.Preconditions{UID: &node.UID})); err != nil {
+					return "", fmt.Errorf("delete Node %s, whose machine is gone: %w", name, err)
+				}
+			}
+			if len(node.Finalizers) > 0 {
+				return fmt.Sprintf("its node %s is being deleted, and kept by %s", name, strings.Join(node.Finalizers, ", ")), nil
 			}
 		}
 	}
@@ -230,20 +253,24 @@ func (r *Reconciler) finish(ctx context.Context, m *v1alpha1.PoolMachine, seen *
 	controllerutil.RemoveFinalizer(updated, v1alpha1.FinalizerMachine)
 	if err := r.Client.Patch(ctx, updated, client.MergeFromWithOptions(m, client.MergeFromWithOptimisticLock{})); err != nil {
 		if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
-			return nil
+			return "", nil
 		}
-		return fmt.Errorf("let the record of machine %s go: %w", m.Name, err)
+		return "", fmt.Errorf("let the record of machine %s go: %w", m.Name, err)
 	}
 	r.finished.Note(string(m.UID))
 	log.FromContext(ctx).Info("Machine is gone", "nodePool", m.Spec.NodePool, "node", name)
-	return nil
+	return "", nil
 }
 
-// letGo lets go what the cloud keeps of a machine that has failed: for some, nothing else is made while it is there.
-func (r *Reconciler) letGo(m *v1alpha1.PoolMachine, seen *seen) {
+// letGo lets go what the cloud keeps of a machine whose failure is written: for some, nothing else is made while it is there. It reports
+// whether there is anything.
+func (r *Reconciler) letGo(m *v1alpha1.PoolMachine, seen *seen) bool {
+	if m.DeletionTimestamp != nil || m.Status.Failure == nil || seen.instance == nil || seen.instance.Failure == nil {
+		return false
+	}
 	launcher, err := r.Launchers.For(&m.Spec.Machines)
 	if err != nil {
-		return
+		return false
 	}
 	instance := *seen.instance
 	r.calls.begin(m.Spec.NodePool, pending{key: endKey(m.Name), done: func() {}, do: func(ctx context.Context) {
@@ -251,6 +278,7 @@ func (r *Reconciler) letGo(m *v1alpha1.PoolMachine, seen *seen) {
 			r.Log.Info("Cannot let go what the cloud keeps of a failed machine", "nodePool", m.Spec.NodePool, "machine", m.Name, "why", err.Error())
 		}
 	}})
+	return true
 }
 
 // alarm tells of a machine that was told to go long ago and is still there.

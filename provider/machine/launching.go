@@ -89,9 +89,15 @@ func (l launching) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Re
 		}
 	}
 	if !l.calls.begin(pool.Name, pending{
-		key:  launchKey(key),
-		do:   func(ctx context.Context) { l.launch(ctx, key, launcher, open) },
-		done: func() { l.wakeOrder(key) },
+		key: launchKey(key),
+		do:  func(ctx context.Context) { l.launch(ctx, key, launcher, open) },
+		done: func() {
+			l.wakeOrder(key)
+			// One that was deleted meanwhile waits for the end of this call.
+			for _, m := range open {
+				l.wakeMachine(m.Name)
+			}
+		},
 	}) {
 		// It is being asked for already, or calls are not made yet.
 		return ctrl.Result{RequeueAfter: retryFirst}, nil
@@ -194,9 +200,9 @@ func (l launching) launch(ctx context.Context, key string, launcher launch.Launc
 	}
 }
 
-// stillOrdered are those of the machines that the API server itself still has on order: a record that was deleted meanwhile may be gone
-// in a moment, and what was launched for it then would have none. One that is deleted from now on waits for this call to end. With
-// an error they are as they were.
+// stillOrdered are those of the machines that the API server itself still has on order, without an outcome: a record that was deleted
+// meanwhile may be gone in a moment, and what was launched for it then would have none; one that has failed would be made all the same.
+// One that is deleted from now on waits for this call to end. With an error they are as they were.
 func (l launching) stillOrdered(ctx context.Context, open []*v1alpha1.PoolMachine) ([]*v1alpha1.PoolMachine, error) {
 	var list v1alpha1.PoolMachineList
 	if err := l.Live.List(ctx, &list, client.MatchingLabels{v1alpha1.LabelNodePool: open[0].Spec.NodePool}); err != nil {
@@ -205,7 +211,9 @@ func (l launching) stillOrdered(ctx context.Context, open []*v1alpha1.PoolMachin
 	ordered := make(map[types.UID]bool, len(list.Items))
 	for i := range list.Items {
 		m := &list.Items[i]
-		ordered[m.UID] = m.DeletionTimestamp == nil || m.Status.LaunchingAt != nil
+		// What another process has written meanwhile, which the cache may not have: it has its outcome.
+		answered := m.Status.Failure != nil || m.Status.ProviderID != "" || isLaunched(&m.Status)
+		ordered[m.UID] = !answered && (m.DeletionTimestamp == nil || m.Status.LaunchingAt != nil)
 	}
 	return slices.DeleteFunc(slices.Clone(open), func(m *v1alpha1.PoolMachine) bool { return !ordered[m.UID] }), nil
 }
@@ -234,7 +242,8 @@ func (l launching) refused(ctx context.Context, key string, m *v1alpha1.PoolMach
 	l.refusals[key] = refusal{times: before.times + 1, until: now.Add(wait)}
 	l.mu.Unlock()
 	if before.times == 0 && throttled == nil && ctx.Err() == nil {
-		l.warn(ctx, m, v1alpha1.ReasonNoAnswer, "no answer to an order of %d machines, which is repeated: %v", m.Spec.Order.Size, err)
+		l.warn(ctx, m, v1alpha1.ReasonNoAnswer, "no answer to an order of %s, which is repeated: %v",
+			nodegroup.Pluralize(int(m.Spec.Order.Size), "%d machine", "%d machines"), err)
 		return
 	}
 	l.Log.V(1).Info("No answer to an order", "nodePool", m.Spec.NodePool, "order", key, "times", before.times+1, "why", err.Error())

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	clocktesting "k8s.io/utils/clock/testing"
+
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/launch"
 )
@@ -68,12 +70,12 @@ func TestListings(t *testing.T) {
 	var l listings
 	for i, step := range listingSteps() {
 		begun := noon.Add(time.Duration(i) * time.Minute)
-		changed := slices.Compact(slices.Sorted(slices.Values(l.put("p", begun, step.instances, step.launched))))
+		changed := slices.Compact(slices.Sorted(slices.Values(l.put("p", launch.Place{}, begun, step.instances, step.launched))))
 		if !slices.Equal(changed, step.changed) {
 			t.Errorf("%s: news of %v, want %v", step.name, changed, step.changed)
 		}
 		for _, name := range both {
-			sight, want := l.see("p", name), time.Time{}
+			sight, want := l.see("p", launch.Place{}, name), time.Time{}
 			if since, is := step.absent[name]; is {
 				want = noon.Add(time.Duration(since) * time.Minute)
 			}
@@ -83,11 +85,11 @@ func TestListings(t *testing.T) {
 			}
 		}
 	}
-	if sight := l.see("other", "a"); sight != (sighting{}) {
+	if sight := l.see("other", launch.Place{}, "a"); sight != (sighting{}) {
 		t.Errorf("of a pool that was never listed is said %+v", sight)
 	}
 	l.forget("p")
-	if sight := l.see("p", "a"); sight != (sighting{}) {
+	if sight := l.see("p", launch.Place{}, "a"); sight != (sighting{}) {
 		t.Errorf("of a pool that is forgotten is said %+v", sight)
 	}
 }
@@ -110,4 +112,49 @@ func TestListingsRest(t *testing.T) {
 	if !l.takeAgain("p") || l.takeAgain("p") {
 		t.Error("what is to be listed again is so once")
 	}
+}
+
+// TestOnePlaceFails: where one place of a pool cannot be listed, what the others list is used, and what was listed there before stands.
+func TestOnePlaceFails(t *testing.T) {
+	t.Parallel()
+	of := func(name string, machines v1alpha1.MachinesSpec) *v1alpha1.PoolMachine {
+		return machineOf(launched, func(m *v1alpha1.PoolMachine) {
+			m.Name, m.Spec.Machines, m.Status.ProviderID = name, machines, "cloud://"+name
+		})
+	}
+	here, there := &cloud{}, &cloud{}
+	listed, unlisted, other, lost := of("p-0", byKarpenter), of("p-1", byKarpenter), of("p-2", byClusterAPI), of("p-3", byClusterAPI)
+	s, _ := sweepOf(t, here, there, listed, unlisted, other, lost)
+	configs, err := s.configs(t.Context(), "p")
+	if err != nil || len(configs) != 2 {
+		t.Fatalf("the places are %v, error %v", configs, err)
+	}
+	here.instances = map[string][]launch.Instance{"p": {old("p-0")}}
+	there.instances = map[string][]launch.Instance{"p": {old("p-2")}}
+	s.list(t.Context(), "p", configs)
+
+	later := noon.Add(time.Minute)
+	s.Clock = clocktesting.NewFakePassiveClock(later)
+	here.instances, here.errs = nil, map[string]error{"p": &launch.ThrottledError{After: time.Hour}}
+	there.instances = map[string][]launch.Instance{"p": {old("p-3")}}
+	s.list(t.Context(), "p", configs)
+	for m, want := range map[*v1alpha1.PoolMachine]struct {
+		is     bool
+		absent time.Time
+		listed time.Time
+	}{
+		listed: {is: true, listed: noon}, unlisted: {absent: noon, listed: noon},
+		other: {absent: later, listed: later}, lost: {is: true, listed: later},
+	} {
+		if sight := s.see(m); (sight.instance != nil) != want.is || !sight.absentSince.Equal(want.absent) || !sight.listed.Equal(want.listed) {
+			t.Errorf("%s is %+v", m.Name, sight)
+		}
+	}
+	s.listings.mu.Lock()
+	defer s.listings.mu.Unlock()
+	p := s.listings.pools["p"]
+	if p.timer == nil || p.due.Before(later.Add(time.Hour)) {
+		t.Errorf("it is listed again at %s", p.due)
+	}
+	p.timer.Stop()
 }

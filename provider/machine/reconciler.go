@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -106,6 +107,12 @@ type Reconciler struct {
 // queueLength is how many keys may wait to be looked at again. Calls that end wait for room.
 const queueLength = 4096
 
+// newLimiter says how soon what has failed is tried again. A failure that could not be written during an outage is written soon after
+// it: until then nothing lets go what the cloud keeps of the machine.
+func newLimiter() workqueue.TypedRateLimiter[ctrl.Request] {
+	return workqueue.NewTypedItemExponentialFailureRateLimiter[ctrl.Request](20*time.Millisecond, 10*time.Second)
+}
+
 // SetupWithManager starts the loops with a manager.
 func (r *Reconciler) SetupWithManager(mgr manager.Manager) error {
 	r.Waits.withDefaults()
@@ -116,24 +123,28 @@ func (r *Reconciler) SetupWithManager(mgr manager.Manager) error {
 	err := errors.Join(mgr.Add(r.calls), mgr.Add(&sweep{Reconciler: r}))
 	err = errors.Join(err, ctrl.NewControllerManagedBy(mgr).
 		Named("poolmachine").
-		WithOptions(controller.Options{MaxConcurrentReconciles: workers}).
+		WithOptions(controller.Options{MaxConcurrentReconciles: workers, RateLimiter: newLimiter()}).
 		For(&v1alpha1.PoolMachine{}).
 		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(r.machineOfNode)).
 		WatchesRawSource(source.Channel(r.machines, &handler.EnqueueRequestForObject{})).
 		Complete(r))
 	err = errors.Join(err, ctrl.NewControllerManagedBy(mgr).
 		Named("machineorder").
-		WithOptions(controller.Options{MaxConcurrentReconciles: workers}).
+		WithOptions(controller.Options{MaxConcurrentReconciles: workers, RateLimiter: newLimiter()}).
 		Watches(&v1alpha1.PoolMachine{}, handler.EnqueueRequestsFromMapFunc(openOrder)).
 		Watches(&v1alpha1.NodePool{}, handler.EnqueueRequestsFromMapFunc(r.ordersOfPool)).
 		WatchesRawSource(source.Channel(r.orders, &handler.EnqueueRequestForObject{})).
 		Complete(launching{r}))
 	listing := ctrl.NewControllerManagedBy(mgr).
 		Named("machinelisting").
+		WithOptions(controller.Options{RateLimiter: newLimiter()}).
 		Watches(&v1alpha1.PoolMachine{}, handler.EnqueueRequestsFromMapFunc(poolOfNew)).
 		WatchesRawSource(source.Channel(r.pools, &handler.EnqueueRequestForObject{}))
-	for _, object := range r.Launchers.Objects() {
-		listing = listing.Watches(object, handler.EnqueueRequestsFromMapFunc(poolOfLabel))
+	for _, watch := range r.Launchers.Watches() {
+		if watch.Cache == nil {
+			watch.Cache = mgr.GetCache()
+		}
+		listing = listing.WatchesRawSource(source.Kind(watch.Cache, watch.Object, handler.EnqueueRequestsFromMapFunc(poolOfLabel)))
 	}
 	return errors.Join(err, listing.Complete(lister{r}))
 }
@@ -168,9 +179,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		return ctrl.Result{}, r.write(ctx, m, status, seen)
 	}
 	r.settle(m)
-	// 4. What the cloud keeps of one that has failed.
-	if m.DeletionTimestamp == nil && m.Status.Failure != nil && seen.instance != nil && seen.instance.Failure != nil {
-		r.letGo(m, seen)
+	// 4. What the cloud keeps of one that has failed. Mostly write has begun that.
+	if r.letGo(m, seen) {
 		due = now.Add(letGoAgain)
 	}
 	// 5. Its end.
@@ -208,7 +218,7 @@ type seen struct {
 }
 
 func (r *Reconciler) observe(ctx context.Context, m *v1alpha1.PoolMachine) (*seen, error) {
-	out := &seen{sighting: r.listings.see(m.Spec.NodePool, m.Name)}
+	out := &seen{sighting: r.see(m)}
 	if foreign(m) {
 		out.instance = nil
 	}
@@ -275,6 +285,8 @@ func (r *Reconciler) write(ctx context.Context, m *v1alpha1.PoolMachine, status 
 		return fmt.Errorf("write the status of PoolMachine %s: %w", m.Name, err)
 	}
 	r.written.Wrote(updated)
+	// At once: some clouds make nothing else while they keep it.
+	r.letGo(updated, seen)
 	r.tellOf(ctx, m, status)
 	if status.Failure == nil && m.DeletionTimestamp == nil {
 		return r.adopt(ctx, updated, seen)

@@ -3,6 +3,7 @@ package machine
 import (
 	"cmp"
 	"fmt"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -126,9 +127,7 @@ func takeInstance(m *v1alpha1.PoolMachine, status *v1alpha1.PoolMachineStatus, s
 		status.LeavingAt = &at
 	}
 	if f := instance.Failure; f != nil {
-		failure := *f
-		failure.Machine = m.Name
-		status.Failure = &failure
+		status.Failure = failed(m, f.Class, f.Code, f.Time.Time, f.Message)
 	}
 }
 
@@ -141,9 +140,19 @@ func absence(status *v1alpha1.PoolMachineStatus, seen *seen) time.Time {
 	return seen.absentSince
 }
 
+// failed is a failure as it can be written. What a cloud says is cut: a status that the API server refuses for its length would never tell
+// of the failure, and never let go what the cloud keeps of the machine.
 func failed(m *v1alpha1.PoolMachine, class v1alpha1.FailureClass, code string, at time.Time, message string) *v1alpha1.MachineFailure {
-	const longest = 4096
-	return &v1alpha1.MachineFailure{Machine: m.Name, Time: metav1.NewMicroTime(at), Class: class, Code: code, Message: message[:min(len(message), longest)]}
+	const longest, longestCode = 4096, 256
+	return &v1alpha1.MachineFailure{Machine: m.Name, Time: metav1.NewMicroTime(at), Class: class, Code: cut(code, longestCode), Message: cut(message, longest)}
+}
+
+// cut is the beginning of a text, of at most so many bytes, that ends with a whole character.
+func cut(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "")
 }
 
 // state is a reason with its message.

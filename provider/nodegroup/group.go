@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -228,6 +229,15 @@ func earlier(a, b time.Time) time.Time {
 		return b
 	}
 	return a
+}
+
+// Pluralize chooses the words for a count; a %d in them is the count.
+func Pluralize(count int, one, many string) string {
+	words := many
+	if count == 1 {
+		words = one
+	}
+	return strings.ReplaceAll(words, "%d", strconv.Itoa(count))
 }
 
 // Listed names the first few of a list and counts the rest: a message has to stay readable.

@@ -220,11 +220,11 @@ func TestMessagesOfLostAndLeaving(t *testing.T) {
 		},
 		"one that was to go, with pods": {
 			toDelete(recorded(group(1, autoscalers(up(0)), spot(autoscalers(up(1, releasing, pods(1)))))), "hpc-1"),
-			"1 machines are on their way out: hpc-1; the cloud takes machine hpc-1 away at 2026-11-23T12:02:00Z; its replacement is ordered first",
+			"1 machine is on its way out: hpc-1; the cloud takes machine hpc-1 away at 2026-11-23T12:02:00Z; its replacement is ordered first",
 		},
 		"two that are taken away and that nobody uses": {
 			recorded(group(2, spot(up(0)), spot(up(1)))),
-			"2 of 2 nodes are Ready; the cloud takes machine hpc-0 away at 2026-11-23T12:02:00Z; and 1 more machines later",
+			"2 of 2 nodes are Ready; the cloud takes machine hpc-0 away at 2026-11-23T12:02:00Z; and 1 more machine later",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -630,7 +630,7 @@ func TestConditions(t *testing.T) {
 		"with machines on their way out": {
 			toDelete(recorded(group(1, autoscalers(up(0)), up(1))), "hpc-1"),
 			metav1.Condition{Type: "FloorMet", Status: "True", Reason: "FloorMet", Message: "the target size 1 is at or above the floor 0"},
-			metav1.Condition{Type: "MachinesReady", Status: "False", Reason: "Releasing", Message: "1 machines are on their way out: hpc-1"},
+			metav1.Condition{Type: "MachinesReady", Status: "False", Reason: "Releasing", Message: "1 machine is on its way out: hpc-1"},
 			nil,
 		},
 		"late, which Cluster Autoscaler backs off from": {

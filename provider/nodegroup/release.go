@@ -7,7 +7,8 @@ import (
 )
 
 // divide finds the marked machines that nobody holds and no pod uses. As many of them as claims are unmet
-// are kept, to be held next; the others are surplus, the least useful first. What goes anyway, and the target does not count, is
+// are kept, to be held next, of several that are as far along those first that were ordered for one of these claims; the others are
+// surplus, the least useful first. What goes anyway, and the target does not count, is
 // neither: one that was cancelled and is not gone yet.
 func (g *Group) divide(holders map[string]string, now time.Time) (surplus []*Machine, kept map[string]*Machine) {
 	live := g.live()
@@ -29,7 +30,19 @@ func (g *Group) divide(holders map[string]string, now time.Time) (surplus []*Mac
 			return 4
 		}
 	}
-	slices.SortStableFunc(free, func(a, b *Machine) int { return cmp.Compare(rank(a), rank(b)) })
+	claims := map[string]bool{}
+	for i := range g.Reservations {
+		claims[g.Reservations[i].Claim] = g.Reservations[i].Claim != ""
+	}
+	slices.SortStableFunc(free, func(a, b *Machine) int {
+		if by := cmp.Compare(rank(a), rank(b)); by != 0 || claims[a.Order.ID] == claims[b.Order.ID] {
+			return by
+		}
+		if claims[a.Order.ID] {
+			return 1
+		}
+		return -1
+	})
 	kept = map[string]*Machine{}
 	for unmet := g.unmet(); len(kept) < unmet && len(free) > 0; {
 		last := free[len(free)-1]

@@ -52,11 +52,11 @@ func (g *Group) machinesCondition(d *Decisions) metav1.Condition {
 		out.Status, out.Reason = metav1.ConditionFalse, v1alpha1.ReasonProvisioning
 	case len(g.ToDelete) > 0:
 		out.Status, out.Reason = metav1.ConditionFalse, v1alpha1.ReasonReleasing
-		out.Message = fmt.Sprintf("%d machines are on their way out: %s", len(g.ToDelete), Listed(g.ToDelete))
+		out.Message = Pluralize(len(g.ToDelete), "%d machine is on its way out: ", "%d machines are on their way out: ") + Listed(g.ToDelete)
 	case len(live) > int(g.Target):
 		out.Status, out.Reason = metav1.ConditionFalse, v1alpha1.ReasonReleasing
-		out.Message = fmt.Sprintf("there are %d machines and the target is %d; nodes go when no pod and no member uses them",
-			len(live), g.Target)
+		out.Message = fmt.Sprintf("%s and the target is %d; nodes go when no pod and no member uses them",
+			Pluralize(len(live), "there is %d machine", "there are %d machines"), g.Target)
 	}
 	out.Message += g.leavingMessage(d) + warmMessage(d.warm)
 	return out
@@ -93,7 +93,7 @@ func (g *Group) leavingMessage(d *Decisions) string {
 		message += "; its replacement is ordered first"
 	}
 	if count > 1 {
-		message += fmt.Sprintf("; and %d more machines later", count-1)
+		message += Pluralize(count-1, "; and %d more machine later", "; and %d more machines later")
 	}
 	return message
 }
@@ -109,7 +109,8 @@ func warmMessage(warm map[string]time.Time) string {
 			last = until
 		}
 	}
-	return fmt.Sprintf("; %d nodes that members have given up stay for the next growth, the last until %s", len(warm), formatTime(last))
+	return Pluralize(len(warm), "; %d node that a member has given up stays for the next growth, until ",
+		"; %d nodes that members have given up stay for the next growth, the last until ") + formatTime(last)
 }
 
 // boundsCondition says whether the target is within maxSize.
@@ -172,8 +173,9 @@ func (g *Group) templateCondition() metav1.Condition {
 	slices.Reverse(old)
 	return metav1.Condition{Type: v1alpha1.ConditionMachinesUpToDate, Status: metav1.ConditionFalse,
 		Reason: v1alpha1.ReasonTemplateChanged,
-		Message: fmt.Sprintf("%d of %d machines were ordered with a template from before its last edit and keep it: %s",
-			len(old), len(live), Listed(old))}
+		Message: fmt.Sprintf("%d of %d %s: %s", len(old), len(live), Pluralize(len(old),
+			"machines was ordered with a template from before its last edit and keeps it",
+			"machines were ordered with a template from before its last edit and keep it"), Listed(old))}
 }
 
 // pauseCondition says whether the group is paused.
@@ -196,7 +198,7 @@ func (g *Group) throttledCondition() metav1.Condition {
 	}
 	if waiting > 0 {
 		return metav1.Condition{Type: v1alpha1.ConditionThrottled, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonThrottled,
-			Message: fmt.Sprintf("%d machines wait because the cloud asks to be asked later: %s", waiting, said)}
+			Message: Pluralize(waiting, "%d machine waits", "%d machines wait") + " because the cloud asks to be asked later: " + said}
 	}
 	return metav1.Condition{Type: v1alpha1.ConditionThrottled, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonNotThrottled,
 		Message: "the cloud takes what it is asked"}

@@ -8,6 +8,14 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/nodegroup"
 )
 
+const (
+	// drainRetry is how long after a drain has found something it is looked at again.
+	drainRetry = 20 * time.Second
+	// registrationTimeout is when the cloud gives up a machine that has not registered. It is Karpenter's, to the provisionTimeout
+	// of these worlds as that is to an hour.
+	registrationTimeout = provisionTimeout / 4
+)
+
 // boot lets machines be launched, register, become Ready and go.
 func (w *world) boot() {
 	for _, name := range w.names() {
@@ -17,7 +25,7 @@ func (w *world) boot() {
 		}
 		switch {
 		case !m.Going.IsZero():
-			if !m.Asked || w.quiet || w.rand.IntN(3) == 0 {
+			if drained := !w.drains || w.now.Sub(m.Going) >= drainRetry; !m.Asked || w.quiet || (drained && w.rand.IntN(3) == 0) {
 				w.forgetMachine(name, "is gone")
 			}
 		case m.Failure != nil:
@@ -29,6 +37,12 @@ func (w *world) boot() {
 			}
 		case !m.Asked:
 			w.launch(m)
+		case !m.Registered && w.never[name]:
+			if w.now.Sub(m.OrderedAt) > registrationTimeout {
+				m.Failure = &nodegroup.Failure{At: w.now, Class: v1alpha1.FailureOther, Code: "RegistrationTimeout", Message: "it has not registered"}
+				w.done["timed out"]++
+				w.tell("the cloud gives up %s", name)
+			}
 		case !m.Registered && w.now.Sub(m.OrderedAt) > 5*time.Second:
 			w.register(m)
 		case m.Node != nil && !m.Node.Ready && (w.quiet || !w.stuck[name]):
@@ -83,6 +97,7 @@ func (w *world) launch(m *nodegroup.Machine) {
 		if !w.lateIDs && w.rand.IntN(4) > 0 {
 			one.ProviderID = "test://" + one.Name
 		}
+		w.never[one.Name] = w.timesOut && !w.quiet && w.rand.IntN(8) == 0
 		w.tell("%s is launched", one.Name)
 	}
 }

@@ -48,7 +48,7 @@ func TestSimulation(t *testing.T) {
 	for what, least := range map[string]int{
 		"released": *seeds, "given up": 1, "retired": *seeds / 10, "failed": *seeds, "lost": *seeds / 2, "left": *seeds / 2,
 		"abandoned": *seeds / 10, "ordered for all or none": *seeds / 10, "ordered for a claim": *seeds, "throttled": *seeds / 4,
-		"mended": *seeds / 50, "lacking less": 1, "believed missing": *seeds / 10, "cancelled": 1,
+		"mended": *seeds / 50, "timed out": *seeds / 20, "lacking less": 1, "believed missing": *seeds / 10, "cancelled": 1,
 	} {
 		if done[what] < least {
 			t.Errorf("%d machines were %s in %d pools, fewer than %d: the simulation does not exercise the planner", done[what], what, *seeds, least)
@@ -117,6 +117,10 @@ type world struct {
 	// ownNames, lateIDs, slow and throttles say what cloud it is: whether nodes have names of their own, provider ids are known with
 	// the node only, deletion takes long, and the cloud asks to be asked later.
 	ownNames, lateIDs, slow, throttles bool
+	// drains and timesOut are what Karpenter and Cluster API are like besides: a drain is looked at again after 20 seconds, and a machine
+	// that does not register is given up by the cloud, which happens to those in never.
+	drains, timesOut bool
+	never            map[string]bool
 
 	done          map[string]int
 	story, broken []string
@@ -134,13 +138,14 @@ func newWorld(seed uint64) *world {
 	w := &world{
 		rand: rand.New(rand.NewPCG(seed, seed)), now: noon, machines: map[string]*nodegroup.Machine{},
 		claims: map[string]*worldClaim{}, foreign: map[string]int{}, stays: map[string]time.Time{}, recorded: map[string]bool{},
-		ever: map[string]bool{}, stuck: map[string]bool{}, done: map[string]int{},
+		ever: map[string]bool{}, stuck: map[string]bool{}, never: map[string]bool{}, done: map[string]int{},
 	}
 	w.group = nodegroup.Group{
 		Name: "hpc", MinSize: int32(w.rand.IntN(3)), MaxSize: int32(6 + w.rand.IntN(6)), ProvisionTimeout: provisionTimeout,
 		FollowsFloor: w.rand.IntN(4) == 0, CanBeAtomic: w.rand.IntN(2) == 0,
 	}
 	w.ownNames, w.lateIDs, w.slow, w.throttles = w.rand.IntN(2) == 0, w.rand.IntN(2) == 0, w.rand.IntN(2) == 0, w.rand.IntN(3) == 0
+	w.drains, w.timesOut = w.rand.IntN(3) == 0, w.rand.IntN(3) == 0
 	if w.rand.IntN(3) == 0 {
 		w.group.ScaleDownDelay = time.Minute
 	}

@@ -158,8 +158,8 @@ func (r *Reconciler) recordStatus(ctx context.Context, pool *v1alpha1.NodePool, 
 		log.FromContext(ctx).Info("Floor changed", "nodePool", pool.Name, "from", before.Status.Floor, "to", d.Floor, "reserved", d.Reserved)
 	}
 	if len(d.NewlyFailed) > 0 {
-		r.tell(ctx, pool, corev1.EventTypeWarning, v1alpha1.ReasonMachineFailed, "%d machines failed: %s; the last one, %s: %s",
-			len(d.NewlyFailed), nodegroup.Listed(d.NewlyFailed), d.LastFailed, d.LastFailure)
+		r.tell(ctx, pool, corev1.EventTypeWarning, v1alpha1.ReasonMachineFailed, "%s: %s", nodegroup.Pluralize(len(d.NewlyFailed),
+			"machine "+d.LastFailed+" failed", "%d machines failed: "+nodegroup.Listed(d.NewlyFailed)+"; the last one, "+d.LastFailed), d.LastFailure)
 	}
 	if reached {
 		r.tell(ctx, pool, corev1.EventTypeNormal, "NodesReady", "%d of %d nodes are Ready", d.Ready, pool.Spec.Replicas)
@@ -228,12 +228,12 @@ func allReady(before, now, target int32) bool { return before < target && now >=
 
 // mark makes nodes say who holds them, that they are ours to release, and that they are being released.
 func (r *Reconciler) mark(ctx context.Context, pool *v1alpha1.NodePool, _ *nodegroup.Group, d *nodegroup.Decisions) error {
-	// One event tells of all nodes of a pass: of several with the same reason the API shows only the first.
+	// The event Released tells of them a moment later. A second one for each step of a shrink would be a write in ten.
 	var releasing []string
 	var why string
 	defer func() {
 		if len(releasing) > 0 {
-			r.tell(ctx, pool, corev1.EventTypeNormal, "ReleasingNodes", "%s are tainted so that no pod comes any more: %s", nodegroup.Listed(releasing), why)
+			log.FromContext(ctx).Info("nodes are tainted so that no pod comes any more", "nodePool", pool.Name, "nodes", nodegroup.Listed(releasing), "why", why)
 		}
 	}()
 	tainted := make([]bool, len(d.Marks))
@@ -298,7 +298,7 @@ func (r *Reconciler) markNode(ctx context.Context, mark *nodegroup.Mark) (bool, 
 	}
 	r.nodes.Wrote(written)
 	log.FromContext(ctx).Info("Marked node", "node", mark.Node, "heldBy", mark.HeldBy, "releasing", mark.Releasing, "why", mark.Why)
-	return mark.Releasing && !record.Releasing(node), nil
+	return mark.Releasing && !v1alpha1.Releasing(node), nil
 }
 
 // markObject changes a node so that it says what the mark says.
@@ -326,7 +326,7 @@ func markObject(node *corev1.Node, mark *nodegroup.Mark, now time.Time) {
 	if mark.Reserved {
 		set(v1alpha1.AnnotationReserved, "true")
 	}
-	if record.Releasing(node) == mark.Releasing {
+	if v1alpha1.Releasing(node) == mark.Releasing {
 		if !mark.Releasing {
 			// Cluster Autoscaler takes the taint off when it starts, and leaves the annotation.
 			set(v1alpha1.AnnotationReleasing, "")
@@ -340,7 +340,7 @@ func markObject(node *corev1.Node, mark *nodegroup.Mark, now time.Time) {
 	}
 	set(v1alpha1.AnnotationReleasing, now.UTC().Format(time.RFC3339))
 	node.Spec.Taints = append(node.Spec.Taints, corev1.Taint{
-		Key: v1alpha1.TaintToBeDeleted, Value: record.ToBeDeletedValue(now), Effect: corev1.TaintEffectNoSchedule,
+		Key: v1alpha1.TaintToBeDeleted, Value: v1alpha1.ToBeDeletedValue(now), Effect: corev1.TaintEffectNoSchedule,
 	})
 }
 
@@ -393,8 +393,9 @@ func (r *Reconciler) setTarget(ctx context.Context, pool *v1alpha1.NodePool, gro
 	fewer := int32(len(release)+len(d.Lost)) + d.GiveUp //nolint:gosec // At most maxSize.
 	if fewer > spec.Replicas {
 		// The API server would refuse it, and not say why it was tried.
-		return fmt.Errorf("lower the target of NodePool %s: it is %d, and %d machines (%s) and %d orders are to go that it does not count",
-			pool.Name, spec.Replicas, len(release)+len(d.Lost), nodegroup.Listed(slices.Concat(release, d.Lost)), d.GiveUp)
+		return fmt.Errorf("lower the target of NodePool %s: it is %d, which does not count all that is to go: %s (%s) and %s",
+			pool.Name, spec.Replicas, nodegroup.Pluralize(len(release)+len(d.Lost), "%d machine", "%d machines"),
+			nodegroup.Listed(slices.Concat(release, d.Lost)), nodegroup.Pluralize(int(d.GiveUp), "%d order", "%d orders"))
 	}
 	spec.Replicas -= fewer
 	spec.ReplicasForMembers = min(spec.ReplicasForMembers, spec.Replicas)
@@ -422,22 +423,21 @@ func (r *Reconciler) tellOfTarget(ctx context.Context, pool *v1alpha1.NodePool, 
 	for _, say := range []struct {
 		count        int
 		reason, text string
-		args         []any
 	}{
-		{len(retire), "Retired", "deleting %s, which the target of %d does not count or which are replaced", []any{nodegroup.Listed(retire), spec.Replicas}},
-		{len(d.Lost), "Lost", "target %d -> %d: %s are no more", []any{before, spec.Replicas, nodegroup.Listed(d.Lost)}},
-		{len(d.Leave), "Leaving", "%s are on their way out; the target of %d does not count them", []any{nodegroup.Listed(d.Leave), spec.Replicas}},
-		{
-			int(d.GiveUp), "GaveUpOrders", "target %d -> %d: %d machines were to be ordered that nobody wants any more, or that maxSize %d does not allow",
-			[]any{before, spec.Replicas, d.GiveUp, spec.MaxSize},
-		},
-		{
-			int(d.Raise), "FollowedFloor", "target %d -> %d: minSize is %d, the floor is %d, and no autoscaler decides",
-			[]any{before, spec.Replicas, spec.MinSize, d.Floor},
-		},
+		{len(retire), "Retired", fmt.Sprintf("deleting %s, which the target of %d does not count, or which %s replaced",
+			nodegroup.Listed(retire), spec.Replicas, nodegroup.Pluralize(len(retire), "is", "are"))},
+		{len(d.Lost), "Lost", fmt.Sprintf("target %d -> %d: %s %s no more",
+			before, spec.Replicas, nodegroup.Listed(d.Lost), nodegroup.Pluralize(len(d.Lost), "is", "are"))},
+		{len(d.Leave), "Leaving", nodegroup.Listed(d.Leave) + nodegroup.Pluralize(len(d.Leave),
+			fmt.Sprintf(" is on its way out; the target of %d does not count it", spec.Replicas),
+			fmt.Sprintf(" are on their way out; the target of %d does not count them", spec.Replicas))},
+		{int(d.GiveUp), "GaveUpOrders", fmt.Sprintf("target %d -> %d: %s to be ordered that nobody wants any more, or that maxSize %d does not allow",
+			before, spec.Replicas, nodegroup.Pluralize(int(d.GiveUp), "%d machine was", "%d machines were"), spec.MaxSize)},
+		{int(d.Raise), "FollowedFloor", fmt.Sprintf("target %d -> %d: minSize is %d, the floor is %d, and no autoscaler decides",
+			before, spec.Replicas, spec.MinSize, d.Floor)},
 	} {
 		if say.count > 0 {
-			r.tell(ctx, pool, corev1.EventTypeNormal, say.reason, say.text, say.args...)
+			r.tell(ctx, pool, corev1.EventTypeNormal, say.reason, "%s", say.text)
 		}
 	}
 }

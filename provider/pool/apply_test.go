@@ -7,10 +7,10 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/events"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/nodegroup"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/record"
 )
 
 // TestMarkReleasing: taint and annotation of a release come and go together, a taint of Cluster Autoscaler stays, and nothing
@@ -18,7 +18,7 @@ import (
 func TestMarkReleasing(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
-	none, ours, others := "", record.ToBeDeletedValue(at), record.ToBeDeletedValue(at.Add(time.Minute))
+	none, ours, others := "", v1alpha1.ToBeDeletedValue(at), v1alpha1.ToBeDeletedValue(at.Add(time.Minute))
 	for _, row := range []struct {
 		name                       string
 		annotated                  bool
@@ -121,6 +121,45 @@ func TestNodesReady(t *testing.T) {
 			t.Parallel()
 			if told := allReady(row.before, row.now, row.target); told != row.told {
 				t.Errorf("with %d Ready nodes, then %d, and a target of %d it is told: %t, want %t", row.before, row.now, row.target, told, row.told)
+			}
+		})
+	}
+}
+
+// TestOneMachineIsToldOfInTheSingular: events about one machine do not speak of several.
+func TestOneMachineIsToldOfInTheSingular(t *testing.T) {
+	t.Parallel()
+	one, two := []string{"p-1"}, []string{"p-1", "p-2"}
+	for _, row := range []struct {
+		name            string
+		decisions       nodegroup.Decisions
+		release, retire []string
+		want            string
+	}{
+		{"released", nodegroup.Decisions{}, one, nil, "Normal Released target 5 -> 3: released p-1"},
+		{"retired", nodegroup.Decisions{}, nil, one, "Normal Retired deleting p-1, which the target of 3 does not count, or which is replaced"},
+		{"several retired", nodegroup.Decisions{}, nil, two, "Normal Retired deleting p-1, p-2, which the target of 3 does not count, or which are replaced"},
+		{"lost", nodegroup.Decisions{Lost: one}, nil, nil, "Normal Lost target 5 -> 3: p-1 is no more"},
+		{"several lost", nodegroup.Decisions{Lost: two}, nil, nil, "Normal Lost target 5 -> 3: p-1, p-2 are no more"},
+		{"leaving", nodegroup.Decisions{Leave: one}, nil, nil, "Normal Leaving p-1 is on its way out; the target of 3 does not count it"},
+		{"several leaving", nodegroup.Decisions{Leave: two}, nil, nil, "Normal Leaving p-1, p-2 are on their way out; the target of 3 does not count them"},
+		{
+			"an order given up", nodegroup.Decisions{GiveUp: 1}, nil, nil,
+			"Normal GaveUpOrders target 5 -> 3: 1 machine was to be ordered that nobody wants any more, or that maxSize 9 does not allow",
+		},
+		{
+			"orders given up", nodegroup.Decisions{GiveUp: 2}, nil, nil,
+			"Normal GaveUpOrders target 5 -> 3: 2 machines were to be ordered that nobody wants any more, or that maxSize 9 does not allow",
+		},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			recorder := events.NewFakeRecorder(1)
+			r := &Reconciler{Events: recorder}
+			pool := &v1alpha1.NodePool{Spec: v1alpha1.NodePoolSpec{Replicas: 3, MaxSize: 9}}
+			r.tellOfTarget(t.Context(), pool, 5, &row.decisions, row.release, row.retire)
+			if got := <-recorder.Events; got != row.want || len(recorder.Events) > 0 {
+				t.Errorf("it is told as %q, want %q, with %d more", got, row.want, len(recorder.Events))
 			}
 		})
 	}

@@ -267,7 +267,7 @@ func (o *Observer) free(ctx context.Context, m *nodegroup.Machine, held map[stri
 		return false, nil
 	case err != nil:
 		return false, fmt.Errorf("get Node %s: %w", m.Node.Name, err)
-	case node.Spec.ProviderID != m.ProviderID, !record.Releasing(&node):
+	case node.Spec.ProviderID != m.ProviderID, !v1alpha1.Releasing(&node):
 		return false, nil
 	}
 	used, err := o.used(ctx, node.Name)
@@ -288,7 +288,7 @@ func nodeOf(node *corev1.Node, pods []corev1.Pod) *nodegroup.Node {
 		Name:      node.Name,
 		CreatedAt: node.CreationTimestamp.Time,
 		Cordoned:  node.Spec.Unschedulable,
-		Releasing: record.Releasing(node),
+		Releasing: v1alpha1.Releasing(node),
 		Reserved:  node.Annotations[v1alpha1.AnnotationReserved] == "true",
 		HeldBy:    node.Annotations[v1alpha1.AnnotationHeldBy],
 		Pods:      record.CountPods(pods),

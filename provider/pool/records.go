@@ -71,7 +71,8 @@ func (r *Reconciler) orderMachines(ctx context.Context, pool *v1alpha1.NodePool,
 		r.tell(ctx, pool, corev1.EventTypeWarning, v1alpha1.ReasonMachineFailed, "cannot order a machine: %v", err)
 		return errors.Join(failures...)
 	}
-	r.tell(ctx, pool, corev1.EventTypeNormal, "Ordered", "ordered %d machines: the target is %d", len(records), pool.Spec.Replicas)
+	r.tell(ctx, pool, corev1.EventTypeNormal, "Ordered", "ordered %s: the target is %d",
+		nodegroup.Pluralize(len(records), "%d machine", "%d machines"), pool.Spec.Replicas)
 	return nil
 }
 

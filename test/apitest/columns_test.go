@@ -119,16 +119,17 @@ status:
   size: 2
   reserved: 4
   nodes: 2
+  running: 1
   reservations: [{nodePool: hpc-b, nodes: 4}]
   pools: hpc-b 4
   conditions: [{type: Ready, status: "False", reason: WaitingForNodes, message: 2 of 4 nodes are Ready, lastTransitionTime: "2026-01-02T03:04:05Z"}]`,
-			columns: []string{"Name", "WANTS", "HAS", "RESERVED", "NODES", "POOLS", "READY", "WHY"},
-			cells:   []any{"columns", 4, 2, 4, 2, "hpc-b 4", "False", "2 of 4 nodes are Ready"},
+			columns: []string{"Name", "WANTS", "HAS", "RESERVED", "NODES", "RUNNING", "POOLS", "READY", "WHY"},
+			cells:   []any{"columns", 4, 2, 4, 2, 1, "hpc-b 4", "False", "2 of 4 nodes are Ready"},
 		},
 		"an EnsembleMember that is new": {
 			object: validMember, path: api + "/namespaces/default/ensemblemembers/columns",
-			columns: []string{"Name", "WANTS", "HAS", "RESERVED", "NODES", "POOLS", "READY", "WHY"},
-			cells:   []any{"columns", 4, nil, nil, nil, nil, nil, nil},
+			columns: []string{"Name", "WANTS", "HAS", "RESERVED", "NODES", "RUNNING", "POOLS", "READY", "WHY"},
+			cells:   []any{"columns", 4, nil, nil, nil, nil, nil, nil, nil},
 		},
 		"a PoolMachine that is new": {
 			object: validMachine, path: api + "/poolmachines/columns",

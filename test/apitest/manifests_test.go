@@ -34,7 +34,7 @@ func TestManifests(t *testing.T) {
 	command := exec.CommandContext(t.Context(), server.kubectl, "--kubeconfig="+kubeconfig,
 		"apply", "--server-side", "--force-conflicts", "--validate=strict", "-k", filepath.Join("..", "..", "manifests"))
 	example := exec.CommandContext(t.Context(), server.kubectl, "--kubeconfig="+kubeconfig,
-		"apply", "--server-side", "--force-conflicts", "--validate=strict", "-f", filepath.Join("..", "..", "examples", "cluster-autoscaler"))
+		"apply", "--server-side", "--force-conflicts", "--validate=strict", "-k", filepath.Join("..", "..", "examples", "cluster-autoscaler"))
 	t.Cleanup(func() { withdrawAdmission(t) })
 	var out, problems bytes.Buffer
 	command.Stdout, command.Stderr = &out, &problems

@@ -34,7 +34,7 @@ func TestPoolMachineRules(t *testing.T) {
 		"no template":             {change: `spec: {template: null}`, refused: []string{"spec.template", "Required value"}},
 		"half a template":         {change: `spec: {template: {capacity: {memory: null}}}`, refused: []string{"spec.template.capacity", "must have cpu, memory and pods"}},
 		"no machines":             {change: `spec: {machines: null}`, refused: []string{"spec.machines", "Required value"}},
-		"machines of nobody":      {change: `spec: {machines: {kwok: null}}`, refused: []string{"spec.machines", "must name exactly one backend: kwok"}},
+		"machines of nobody":      {change: `spec: {machines: {kwok: null}}`, refused: []string{"spec.machines", "must name exactly one backend: kwok, karpenter or clusterAPI"}},
 		"a misspelt field":        {change: `spec: {nodepool: x}`, refused: []string{`unknown field "spec.nodepool"`}},
 		"the name of a node here": {change: `spec: {nodeName: x}`, refused: []string{`unknown field "spec.nodeName"`}},
 	})

@@ -82,7 +82,7 @@ func (c *cluster) install(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("install the definitions: %w", err)
 	}
-	for _, path := range []string{"manifests/namespace/namespace.yaml", "manifests/provider/rbac.yaml"} {
+	for _, path := range []string{"manifests/namespace/namespace.yaml", "manifests/provider/rbac.yaml", "manifests/components/kwok/rbac.yaml"} {
 		text, err := os.ReadFile(filepath.Join(c.root, filepath.FromSlash(path)))
 		if err != nil {
 			return err
@@ -135,7 +135,7 @@ func (c *cluster) startProvider(ctx context.Context) (err error) {
 	}
 	c.provider, err = c.plane.Run("provider", exec.CommandContext(ctx, c.bench.provider,
 		"--kubeconfig="+c.file("provider.kubeconfig"), "--grpc-address="+c.address, "--expander-address="+c.expander,
-		"--metrics-address=0", "--health-address=0", "--leader-elect=false", "--max-requests-per-second=0",
+		"--metrics-address=0", "--health-address=0", "--leader-elect=false", "--max-requests-per-second=0", "--kwok",
 		"--tls-cert-file="+server.Certificate, "--tls-key-file="+server.Key, "--client-ca-file="+server.Authority))
 	return err
 }

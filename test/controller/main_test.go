@@ -67,7 +67,7 @@ func startWith(t *testing.T, most int64, rate endpoint.Rate) *process {
 		t.Fatal(err)
 	}
 	recorder := mgr.GetEventRecorder("controller-test")
-	reconciler := &resize.Reconciler{Client: mgr.GetClient(), Events: recorder, Clock: clock.RealClock{}, Metrics: metrics}
+	reconciler := &resize.Reconciler{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Events: recorder, Clock: clock.RealClock{}, Metrics: metrics}
 	if err := reconciler.SetupWithManager(mgr); err != nil {
 		t.Fatal(err)
 	}

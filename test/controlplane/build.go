@@ -86,7 +86,7 @@ func (b *builder) build(ctx context.Context) (Binaries, error) {
 		return Binaries{directory: ready, guard: guard}, nil
 	}
 
-	directory, err := b.directory("kubernetes/go.mod", "kubernetes/go.sum", "kwok/go.mod", "kwok/go.sum")
+	directory, err := b.directory(programs(), "kubernetes/go.mod", "kubernetes/go.sum", "kwok/go.mod", "kwok/go.sum")
 	if err != nil {
 		return Binaries{}, err
 	}
@@ -104,10 +104,10 @@ func (b *builder) build(ctx context.Context) (Binaries, error) {
 	})
 }
 
-// directory is the place in the cache for what is made from the files, which are named from the source.
-func (b *builder) directory(files ...string) (string, error) {
+// directory is the place in the cache for programs that are made from the files, which are named from the source.
+func (b *builder) directory(programs []program, files ...string) (string, error) {
 	inputs := []string{b.goVersion, runtime.GOOS, runtime.GOARCH}
-	for _, program := range programs() {
+	for _, program := range programs {
 		inputs = append(inputs, program.name, program.importPath, program.linkerFlags("v0.0.0"))
 	}
 	for _, file := range files {
@@ -125,7 +125,7 @@ func (b *builder) directory(files ...string) (string, error) {
 // of it does not cost a build of everything else.
 func (b *builder) buildGuard(ctx context.Context) (string, error) {
 	const source = "guard/main.go"
-	directory, err := b.directory(source)
+	directory, err := b.directory(programs(), source)
 	if err != nil {
 		return "", err
 	}

@@ -3,8 +3,8 @@
 // it, and fails when one of the project's promises was broken.
 //
 // Settings are environment variables: BOOT_DELAY is how long a machine takes to boot (5s), HOLD=1 leaves
-// everything running at the end, and CLUSTER_AUTOSCALER and FLUX_OPERATOR name real programs that take the
-// place of the stand-ins.
+// everything running at the end, MACHINES says what makes machines (kwok, karpenter, or cluster-api), and CLUSTER_AUTOSCALER and
+// FLUX_OPERATOR name real programs that take the place of the stand-ins.
 package main
 
 import (
@@ -30,11 +30,13 @@ const logDirectory = "bin/demo-logs"
 type settings struct {
 	bootDelay time.Duration
 	hold      bool
+	// machines is the name of the backend.
+	machines string
 }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Stdout)
+	err := run(ctx, os.Stdout, logDirectory)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
@@ -43,7 +45,7 @@ func main() {
 }
 
 func readSettings() (settings, error) {
-	s := settings{bootDelay: 5 * time.Second}
+	s := settings{bootDelay: 5 * time.Second, machines: os.Getenv("MACHINES")}
 	if text := os.Getenv("BOOT_DELAY"); text != "" {
 		delay, err := time.ParseDuration(text)
 		if err != nil || delay < 0 || delay > time.Hour {
@@ -61,23 +63,31 @@ func readSettings() (settings, error) {
 	return s, nil
 }
 
-func run(ctx context.Context, out io.Writer) (err error) {
+// run performs the demo, tells it to out and leaves the logs of all programs in a directory, which it empties first.
+func run(ctx context.Context, out io.Writer, logs string) (err error) {
 	settings, err := readSettings()
 	if err != nil {
 		return err
 	}
-	if err := os.RemoveAll(logDirectory); err != nil {
+	machines, err := backendOf(settings.machines, out)
+	if err != nil {
+		return err
+	}
+	if err := os.RemoveAll(logs); err != nil {
 		return fmt.Errorf("remove the logs of the last demo: %w", err)
 	}
 	started := time.Now()
 	s, err := system.Start(ctx, system.Options{
-		LogDir: logDirectory, Progress: out, AutoscalerFlags: []string{"--scan-interval=2s"},
+		LogDir: logs, Progress: out, AutoscalerFlags: []string{"--scan-interval=2s"},
+		WithoutKwok: settings.machines != "" && settings.machines != "kwok",
+		Prepare:     machines.prepare,
 	})
+	defer func() { err = errors.Join(err, machines.stop()) }()
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Stop()) }()
-	_, _ = fmt.Fprintf(out, "everything runs after %s; the logs are in %s\n", time.Since(started).Round(100*time.Millisecond), logDirectory)
+	_, _ = fmt.Fprintf(out, "everything runs after %s; the logs are in %s\n", time.Since(started).Round(100*time.Millisecond), logs)
 
 	narrator := newNarrator(out)
 	recorder, err := history.Start(ctx, s.Client, narrator.hear)
@@ -86,7 +96,7 @@ func run(ctx context.Context, out io.Writer) (err error) {
 	}
 	defer func() { err = errors.Join(err, recorder.Stop()) }()
 
-	p := &play{system: s, recorder: recorder, narrator: narrator, settings: settings}
+	p := &play{system: s, recorder: recorder, narrator: narrator, settings: settings, backend: machines}
 	figures, err := p.perform(ctx)
 	if err != nil {
 		return err

@@ -37,6 +37,7 @@ type play struct {
 	recorder *history.Recorder
 	narrator *narrator
 	settings settings
+	backend  backend
 }
 
 // perform does it and returns what was measured.
@@ -81,8 +82,12 @@ func (p *play) apply(ctx context.Context) error {
 			if object.GetKind() != "NodePool" {
 				continue
 			}
-			if err := unstructured.SetNestedField(object.Object, p.settings.bootDelay.String(), "spec", "machines", "kwok", "bootDelay"); err != nil {
-				return fmt.Errorf("set the boot delay: %w", err)
+			machines, err := p.backend.machines(ctx, object, p.settings.bootDelay)
+			if err == nil {
+				err = unstructured.SetNestedMap(object.Object, machines, "spec", "machines")
+			}
+			if err != nil {
+				return fmt.Errorf("say what makes the machines of %s: %w", object.GetName(), err)
 			}
 		}
 		if err := p.system.Apply(ctx, objects...); err != nil {

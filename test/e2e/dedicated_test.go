@@ -30,7 +30,7 @@ func strangers(x *tenant) {
 apiVersion: v1
 kind: Node
 metadata: {name: %[1]s-common, annotations: {kwok.x-k8s.io/node: fake}, labels: {kubernetes.io/hostname: %[1]s-common}}
-status: {allocatable: {cpu: "8", memory: 8Gi, pods: "110"}, capacity: {cpu: "8", memory: 8Gi, pods: "110"}}
+status: {allocatable: {cpu: "64", memory: 8Gi, pods: "110"}, capacity: {cpu: "64", memory: 8Gi, pods: "110"}}
 `, x.namespace)
 	x.until(func(s *history.State) string {
 		node := s.Nodes[x.namespace+"-common"]

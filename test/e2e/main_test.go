@@ -15,9 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-logr/logr"
 	"go.uber.org/goleak"
-	ctrl "sigs.k8s.io/controller-runtime"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/history"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/system"
@@ -37,7 +35,6 @@ var shared struct {
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	ctrl.SetLogger(logr.Discard())
 	if err := manyAtOnce(); err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
 		os.Exit(1)

@@ -27,7 +27,7 @@ const AnnotationPlanted = "test.ensemble-autoscaler/planted"
 func Broken(events []Event) []string {
 	c := &checker{
 		state: newState(), given: map[types.NamespacedName]int64{}, ordered: map[string]bool{}, claimedFor: map[string]int32{},
-		bereft: map[rank]bool{}, vanished: map[string]bool{},
+		bereft: map[rank]bool{}, vanished: map[string]bool{}, keptOff: map[types.UID]time.Time{},
 	}
 	for i := range events {
 		c.look(&events[i])
@@ -48,7 +48,9 @@ type checker struct {
 	vanished map[string]bool
 	// bereft are the ranks whose node was taken away. Their Job makes their pods anew at once, node or not.
 	bereft map[rank]bool
-	broken []string
+	// keptOff is since when the scheduler has kept a pod off a node that is there and has room.
+	keptOff map[types.UID]time.Time
+	broken  []string
 }
 
 // rank is one rank of a MiniCluster.
@@ -286,7 +288,9 @@ func (c *checker) pool(pool, before *v1alpha1.NodePool) {
 func (c *checker) leaves(machine string, node *corev1.Node) bool {
 	instance := c.state.InstanceOf(machine)
 	if instance == nil {
-		return c.vanished[node.Spec.ProviderID]
+		// Of machines that are not simulated nothing is seen but the test.
+		_, taken := node.Annotations[AnnotationTaken]
+		return taken || c.vanished[node.Spec.ProviderID]
 	}
 	return takenAway(instance) || instance.Status.LeavingAt != nil
 }
@@ -321,7 +325,20 @@ func (c *checker) noPods(what, node string) {
 func (c *checker) pod(pod *corev1.Pod) {
 	key := MiniClusterOf(pod)
 	given := pod.Labels[v1alpha1.LabelMember] == "" && IndexOf(pod) < c.given[key]
-	if member := c.state.Members[key]; member == nil || !Starved(pod) || given || c.bereft[rank{key, IndexOf(pod)}] || c.late(member, pod) {
+	member := c.state.Members[key]
+	if member == nil || !Starved(pod) || given || c.bereft[rank{key, IndexOf(pod)}] {
+		return
+	}
+	since, kept := c.keptOff[pod.UID]
+	switch {
+	case c.late(member, pod):
+		if !kept {
+			c.keptOff[pod.UID] = c.event.At
+		}
+		return
+	case kept && c.event.At.Sub(since) >= refusedFor:
+		// It had its node. The scheduler did not want it there for a reason of its own, so the node is given back, and the pod deleted
+		// a moment later.
 		return
 	}
 	why := ""
@@ -332,6 +349,9 @@ func (c *checker) pod(pod *corev1.Pod) {
 	}
 	c.promise(false, "a pod before its node: pod %s/%s (released for %q) is Pending for want of a node: %s", pod.Namespace, pod.Name, pod.Annotations[v1alpha1.AnnotationNode], why)
 }
+
+// refusedFor is how long the scheduler may keep a pod off its node before the controller believes it.
+const refusedFor = 29 * time.Second
 
 // late reports whether a node for the pod is there and has room for it: the one that it was released for, or one that is held for
 // its member. The scheduler, which has another view of the cluster, has yet to see that: on a busy machine it may hear of a

@@ -170,6 +170,8 @@ func TestBroken(t *testing.T) {
 		"a pod of a user's edit that waits":             {begin.then(cluster(3, 1), pod(2, "", starved)), ""},
 		"a pod whose node the scheduler has yet to see": {begin.then(roomy("a"), pod(1, "", starved)), ""},
 		"a pod whose node is full":                      {begin.then(roomy("a"), pod(0, "a", starved), pod(1, "", starved)), "a pod before its node: pod ns/m-1"},
+		"a pod that was kept off its node, which went":  {refused(begin, 31), ""},
+		"a pod whose node went soon":                    {refused(begin, 3), "a pod before its node: pod ns/m-1"},
 		"a gated pod":                                   {begin.then(pod(0, "", gated)), ""},
 		"a first pod without its gate that waits":       {begin.then(pod(0, "", labelled, starved)), "a pod before its node: pod ns/m-0"},
 		"a pod released for a node held":                {begin.then(pod(0, "", gated), pod(0, "", releasedFor("a"))), ""},
@@ -323,4 +325,15 @@ func TestWaited(t *testing.T) {
 	if want := 3*time.Second + 5*time.Second; waited != want {
 		t.Errorf("the pods waited %s, not %s", waited, want)
 	}
+}
+
+// refused is a pod that the scheduler keeps off its node for some seconds, until the node goes.
+func refused(begin story, seconds int) story {
+	waits := pod(1, "", starved, releasedFor("a"))
+	waits.UID = "refused"
+	s := begin.then(roomy("a"))
+	for range seconds {
+		s = s.then(waits)
+	}
+	return s.gone(roomy("a")).then(waits)
 }

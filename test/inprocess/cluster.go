@@ -37,6 +37,8 @@ type Cluster struct {
 	Client client.WithWatch
 	// Port is a port of 127.0.0.1 that no control plane of this machine uses while the tests run.
 	Port func() (int, error)
+	// Plane is the control plane itself, for programs that run beside it.
+	Plane *controlplane.ControlPlane
 }
 
 // Main is for a TestMain: it starts a control plane, fills in the cluster, runs the tests, looks for goroutines that
@@ -62,36 +64,59 @@ func withCluster(cluster *Cluster, parts controlplane.Parts, run func() int) (co
 		return 1, err
 	}
 	defer func() { err = errors.Join(err, plane.Stop()) }()
-	cluster.Config = plane.AdminConfig()
-	cluster.Config.QPS = -1
-	cluster.Port = plane.Port
-	definition := &apiextensionsv1.CustomResourceDefinition{}
-	if err := yaml.UnmarshalStrict(crd.MiniClusters, definition); err != nil {
-		return 1, fmt.Errorf("parse the definition of the MiniCluster: %w", err)
-	}
-	definitions, err := definitions()
+	disconnect, err := cluster.connect(plane)
 	if err != nil {
 		return 1, err
 	}
-	if _, err := envtest.InstallCRDs(cluster.Config, envtest.CRDInstallOptions{
+	defer disconnect()
+	return run(), nil
+}
+
+// On is the cluster of a control plane that a test has of its own, until the test ends.
+func On(t testing.TB, plane *controlplane.ControlPlane) *Cluster {
+	t.Helper()
+	c := &Cluster{}
+	disconnect, err := c.connect(plane)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(disconnect)
+	return c
+}
+
+// connect fills in the cluster of a control plane, and installs the definitions there.
+func (c *Cluster) connect(plane *controlplane.ControlPlane) (disconnect func(), err error) {
+	c.Config = plane.AdminConfig()
+	c.Config.QPS = -1
+	c.Port, c.Plane = plane.Port, plane
+	definition := &apiextensionsv1.CustomResourceDefinition{}
+	if err := yaml.UnmarshalStrict(crd.MiniClusters, definition); err != nil {
+		return nil, fmt.Errorf("parse the definition of the MiniCluster: %w", err)
+	}
+	definitions, err := definitions()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := envtest.InstallCRDs(c.Config, envtest.CRDInstallOptions{
 		Paths: []string{definitions}, ErrorIfPathMissing: true,
 		CRDs: []*apiextensionsv1.CustomResourceDefinition{definition},
 	}); err != nil {
-		return 1, fmt.Errorf("install the definitions: %w", err)
+		return nil, fmt.Errorf("install the definitions: %w", err)
 	}
-	cluster.Scheme = runtime.NewScheme()
-	if err := errors.Join(clientgoscheme.AddToScheme(cluster.Scheme), v1alpha1.AddToScheme(cluster.Scheme), ensemblev1alpha1.AddToScheme(cluster.Scheme)); err != nil {
-		return 1, fmt.Errorf("register kinds: %w", err)
+	c.Scheme = runtime.NewScheme()
+	if err := errors.Join(
+		clientgoscheme.AddToScheme(c.Scheme), v1alpha1.AddToScheme(c.Scheme), ensemblev1alpha1.AddToScheme(c.Scheme),
+	); err != nil {
+		return nil, fmt.Errorf("register kinds: %w", err)
 	}
-	transport, err := rest.HTTPClientFor(cluster.Config)
+	transport, err := rest.HTTPClientFor(c.Config)
 	if err != nil {
-		return 1, fmt.Errorf("connect to the API server: %w", err)
+		return nil, fmt.Errorf("connect to the API server: %w", err)
 	}
-	defer transport.CloseIdleConnections()
-	if cluster.Client, err = client.NewWithWatch(cluster.Config, client.Options{Scheme: cluster.Scheme, HTTPClient: transport}); err != nil {
-		return 1, fmt.Errorf("connect to the API server: %w", err)
+	if c.Client, err = client.NewWithWatch(c.Config, client.Options{Scheme: c.Scheme, HTTPClient: transport}); err != nil {
+		return nil, fmt.Errorf("connect to the API server: %w", err)
 	}
-	return run(), nil
+	return transport.CloseIdleConnections, nil
 }
 
 // definitions is the directory of our definitions, in the repository above the directory of the tests.

@@ -52,18 +52,21 @@ func (c *Cluster) NewMortal(t testing.TB, most int64, options manager.Options) *
 	options.Logger = Log()
 	options.Metrics = metricsserver.Options{BindAddress: "0"}
 	options.Controller = config.Controller{SkipNameValidation: new(true)}
-	options.NewClient = func(config *rest.Config, options client.Options) (client.Client, error) {
-		inner, err := client.NewWithWatch(config, options)
-		if err != nil {
-			return nil, err
-		}
-		return interceptor.NewClient(inner, m.funcs()), nil
-	}
+	options.NewClient = m.NewClient
 	var err error
 	if m.Manager, err = ctrl.NewManager(c.Config, options); err != nil {
 		t.Fatal(err)
 	}
 	return m
+}
+
+// NewClient is a client whose writes are counted among the process's own, for whatever has another client than the manager's.
+func (m *Mortal) NewClient(config *rest.Config, options client.Options) (client.Client, error) {
+	inner, err := client.NewWithWatch(config, options)
+	if err != nil {
+		return nil, err
+	}
+	return interceptor.NewClient(inner, m.funcs()), nil
 }
 
 // Run starts the manager, and runs what belongs to it, until the test ends or Stop is called. It returns when the

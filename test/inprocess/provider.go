@@ -28,6 +28,8 @@ type ProviderOptions struct {
 	Waits machine.Waits
 	// Launcher takes the place of the simulated cloud's.
 	Launcher func(*kwok.Launcher) launch.Launcher
+	// Launchers adds launchers of other clouds.
+	Launchers func(*launch.Launchers) error
 	// AnnounceTimeout is an hour by default.
 	AnnounceTimeout time.Duration
 }
@@ -50,12 +52,18 @@ func AddProvider(t testing.TB, mgr manager.Manager, o ProviderOptions) *Provider
 	if o.Launcher != nil {
 		launcher = o.Launcher(simulated)
 	}
+	launchers := &launch.Launchers{Kwok: launcher}
+	if o.Launchers != nil {
+		if err := o.Launchers(launchers); err != nil {
+			t.Fatal(err)
+		}
+	}
 	var system corev1.Namespace
 	if err := mgr.GetAPIReader().Get(t.Context(), client.ObjectKey{Name: "kube-system"}, &system); err != nil {
 		t.Fatal(err)
 	}
 	p := &Provider{Observer: &pool.Observer{
-		Cached: mgr.GetClient(), Live: mgr.GetAPIReader(), Store: store, Launchers: &launch.Launchers{Kwok: launcher}, Cluster: string(system.UID),
+		Cached: mgr.GetClient(), Live: mgr.GetAPIReader(), Store: store, Launchers: launchers, Cluster: string(system.UID),
 	}}
 	recorder := mgr.GetEventRecorder("provider-test")
 	if !o.ServesAlone {

@@ -52,7 +52,7 @@ func startCloud(t *testing.T) *cloud {
 			if err != nil {
 				return nil, err
 			}
-			return interceptor.NewClient(inner, c.funcs()), nil
+			return interceptor.NewClient(inner, failingCreate(&c.failing)), nil
 		},
 	})
 	if err != nil {
@@ -80,11 +80,11 @@ func startCloud(t *testing.T) *cloud {
 	return c
 }
 
-// funcs let the next creation of an instance fail, where it is to.
-func (c *cloud) funcs() interceptor.Funcs {
+// failingCreate lets the next creation of an instance fail, where it is to: failing has how, by the name of the pool.
+func failingCreate(failing *sync.Map) interceptor.Funcs {
 	return interceptor.Funcs{
 		Create: func(ctx context.Context, inner client.WithWatch, object client.Object, options ...client.CreateOption) error {
-			when, fails := c.failing.LoadAndDelete(object.GetLabels()[v1alpha1.LabelNodePool])
+			when, fails := failing.LoadAndDelete(object.GetLabels()[v1alpha1.LabelNodePool])
 			if fails && when == launchtest.BeforeIt {
 				return errInjected
 			}

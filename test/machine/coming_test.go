@@ -27,7 +27,7 @@ func testSlowCloud(t *testing.T, w *world) { //nolint:thelper // It is a test of
 	await(t, slow, func(s *state) string { return missing(w.cloud.launches(slow) > 0, "the cloud is not asked") })
 	began := time.Now()
 	newPool(t, quick, alone)
-	reserve(t, newMember(t, quick), 4)
+	cluster.Reserve(t, cluster.NewMember(t, quick), 4)
 	settled(t, quick, 4)
 	edit(t, slow, func(p *v1alpha1.NodePool) { p.Spec.MaxSize = 7 })
 	edited := time.Now()

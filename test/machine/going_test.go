@@ -57,6 +57,39 @@ func testRecordDeleted(t *testing.T, w *world) { //nolint:thelper // It is a tes
 	}
 }
 
+// testNodeIsKept: the record of a machine whose node somebody keeps by a finalizer is there until the node is not.
+func testNodeIsKept(t *testing.T, _ *world) { //nolint:thelper // It is a test of TestTogether.
+	const name, keeper = "kept", "example.com/keeper"
+	newPool(t, name, target(1))
+	s := settled(t, name, 1)
+	node := s.nodes["kept-0"]
+	patch := client.MergeFrom(node.DeepCopy())
+	node.Finalizers = append(node.Finalizers, keeper)
+	if err := cluster.Client.Patch(t.Context(), node, patch); err != nil {
+		t.Fatal(err)
+	}
+	if err := cluster.Client.Delete(t.Context(), s.machines["kept-0"]); err != nil {
+		t.Fatal(err)
+	}
+	s = await(t, name, func(s *state) string {
+		node := s.nodes["kept-0"]
+		return missing(s.instances["kept-0"] == nil && node != nil && node.DeletionTimestamp != nil, "its machine is not gone yet")
+	})
+	saw(t, name, v1alpha1.ReasonDeletionHangs, "its node kept-0 is being deleted, and kept by "+keeper)
+	if s.machines["kept-0"] == nil {
+		t.Error("the record is gone, and the node is there")
+	}
+	node = s.nodes["kept-0"]
+	patch = client.MergeFrom(node.DeepCopy())
+	node.Finalizers = nil
+	if err := cluster.Client.Patch(t.Context(), node, patch); err != nil {
+		t.Fatal(err)
+	}
+	if s := settled(t, name, 1); !slices.Equal(s.ready, []string{"kept-1"}) {
+		t.Errorf("Ready are %v", s.ready)
+	}
+}
+
 // testCrash: a machine that fails after it has registered is told of at once, leaves the target, and everything of it goes.
 func testCrash(t *testing.T, w *world) { //nolint:thelper // It is a test of TestTogether.
 	const name = "crash"
@@ -113,8 +146,8 @@ func testSpot(t *testing.T, w *world) { //nolint:thelper // It is a test of Test
 	}))
 	await(t, name, func(s *state) string { return missing(len(s.ready) == 1, "it is not Ready") })
 	edit(t, name, func(p *v1alpha1.NodePool) { p.Spec.Machines.Kwok.SpotPercent = 0 })
-	member := newMember(t, name)
-	reserve(t, member, 1, "spot-0")
+	member := cluster.NewMember(t, name)
+	cluster.Reserve(t, member, 1, "spot-0")
 	leave := occupy(t, "spot-0")
 	defer leave()
 	var before v1alpha1.EnsembleMember
@@ -211,8 +244,8 @@ func testCopiedNode(t *testing.T, w *world) { //nolint:thelper // It is a test o
 			Annotations: map[string]string{"example.com/is": "untouched"}},
 		Spec: corev1.NodeSpec{ProviderID: original.Spec.ProviderID},
 	})
-	member := newMember(t, name)
-	reserve(t, member, 1, "copied-0")
+	member := cluster.NewMember(t, name)
+	cluster.Reserve(t, member, 1, "copied-0")
 	await(t, name, func(s *state) string {
 		return missing(s.nodes["copied-0"].Annotations[v1alpha1.AnnotationHeldBy] != "", "the node is not held")
 	})
@@ -233,7 +266,7 @@ func testCopiedNode(t *testing.T, w *world) { //nolint:thelper // It is a test o
 		t.Errorf("the node of the machine is %s; %d are Ready", s.machines["copied-0"].Status.NodeName, s.pool.Status.Ready)
 	}
 	w.lists(t, name, map[string]string{idOf(name, 0): "Running"})
-	reserve(t, member, 0)
+	cluster.Reserve(t, member, 0)
 	await(t, name, func(s *state) string {
 		return missing(s.nodes["copied-0"] == nil && len(s.machines)+len(s.instances) == 0, "the machine is there")
 	})

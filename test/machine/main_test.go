@@ -97,33 +97,6 @@ func role(change func(*v1alpha1.KwokMachines)) func(*v1alpha1.NodePool) {
 
 func after(d time.Duration) *metav1.Duration { return &metav1.Duration{Duration: d} }
 
-// newMember makes an EnsembleMember that may have reservations in the pool of its name, and has none.
-func newMember(t *testing.T, name string) *v1alpha1.EnsembleMember {
-	t.Helper()
-	return create(t, &v1alpha1.EnsembleMember{
-		// The controller marks a member with its pools.
-		ObjectMeta: metav1.ObjectMeta{Namespace: corev1.NamespaceDefault, Name: name,
-			Labels: map[string]string{v1alpha1.MemberPoolLabel(name): ""}},
-		Spec: v1alpha1.EnsembleMemberSpec{Size: 1, MinSize: 1, MaxSize: 10, NodePools: []string{name}},
-	})
-}
-
-// reserve is what the controller does: it claims nodes in the pool of the member's name, and says which ones are held.
-func reserve(t *testing.T, m *v1alpha1.EnsembleMember, nodes int32, held ...string) {
-	t.Helper()
-	fresh := &v1alpha1.EnsembleMember{}
-	if err := cluster.Client.Get(t.Context(), client.ObjectKeyFromObject(m), fresh); err != nil {
-		t.Fatal(err)
-	}
-	fresh.Status.Reservations = nil
-	if nodes > 0 {
-		fresh.Status.Reservations = []v1alpha1.Reservation{{NodePool: m.Name, Nodes: nodes, Held: held}}
-	}
-	if err := cluster.Client.Status().Update(t.Context(), fresh); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // occupy puts a pod on a node; leave takes it away.
 func occupy(t *testing.T, node string) (leave func()) {
 	t.Helper()

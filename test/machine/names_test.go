@@ -83,8 +83,8 @@ func heldByNode(t *testing.T, w *world, name string) {
 		nodes = s.nodesOf(name, 0, 1, 2)
 		return missing(len(nodes) == 3 && !slices.Contains(nodes, ""), fmt.Sprintf("the nodes are %q", nodes))
 	})
-	member := newMember(t, name)
-	reserve(t, member, 2, nodes[0], nodes[1])
+	member := cluster.NewMember(t, name)
+	cluster.Reserve(t, member, 2, nodes[0], nodes[1])
 	await(t, name, func(s *state) string {
 		for i, want := range []string{"default/" + name, "default/" + name, ""} {
 			if by := s.nodes[nodes[i]].Annotations[v1alpha1.AnnotationHeldBy]; by != want {
@@ -97,7 +97,7 @@ func heldByNode(t *testing.T, w *world, name string) {
 		!strings.Contains(err.Error(), "is held for the ensemble member default/"+name) {
 		t.Errorf("DeleteNodes of a held node: %v", err)
 	}
-	reserve(t, member, 1, nodes[0])
+	cluster.Reserve(t, member, 1, nodes[0])
 	if s := settled(t, name, 2); !slices.Equal(s.ready, slices.Sorted(slices.Values([]string{nodes[0], nodes[2]}))) {
 		t.Errorf("of %v, of which the first is held and the third nobody's, %v are left", nodes, s.ready)
 	}

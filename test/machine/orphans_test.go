@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/inprocess"
 )
 
 // instanceOf is an instance of the simulated cloud that bears the mark of a pool, and of no machine.
@@ -41,10 +43,11 @@ func instanceOf(t *testing.T, pool, name string, change ...func(*v1alpha1.KwokIn
 	return out
 }
 
-// Pools of which the cloud has a machine that no record tells of, without and with a node.
+// Pools of which the cloud has a machine that no record tells of, without and with a node, and one that is no more itself.
 const (
 	orphanBare = "orphan-bare"
 	orphanNode = "orphan-node"
+	orphanLeft = "orphan-left"
 )
 
 // leaveOrphans makes them, as they are found when etcd was restored.
@@ -52,6 +55,8 @@ func leaveOrphans(t *testing.T) {
 	t.Helper()
 	newPool(t, orphanBare, alone)
 	create(t, instanceOf(t, orphanBare, "stray-bare", func(i *v1alpha1.KwokInstance) { i.Spec.BootDelay = *after(1000 * time.Hour) }))
+
+	create(t, instanceOf(t, orphanLeft, "stray-left", func(i *v1alpha1.KwokInstance) { i.Spec.BootDelay = *after(1000 * time.Hour) }))
 
 	newPool(t, orphanNode, alone)
 	registered := metav1.NewMicroTime(time.Now().Add(-time.Hour))
@@ -65,7 +70,7 @@ func leaveOrphans(t *testing.T) {
 		t.Fatal(err)
 	}
 	create(t, node)
-	reserve(t, newMember(t, orphanNode), 1, "stray-node")
+	cluster.Reserve(t, cluster.NewMember(t, orphanNode), 1, "stray-node")
 }
 
 // testOrphans: the first look at the cloud after a start only tells of what no record tells of; a later one ends it, or adopts
@@ -76,6 +81,12 @@ func testOrphans(t *testing.T, _ *world) { //nolint:thelper // It is a test of T
 	saw(t, orphanNode, v1alpha1.ReasonOrphan,
 		"the cloud has the machine stray-node, which no record tells of; it is adopted, since node stray-node is its, with the next look in 5s")
 	await(t, orphanBare, func(s *state) string { return missing(s.instances["stray-bare"] == nil, "it is not ended") })
+	saw(t, orphanLeft, v1alpha1.ReasonOrphan, "the cloud has the machine stray-left, which no record tells of; it is ended, since no node is its "+
+		"and no NodePool orphan-left has machines there, with the next look in 5s")
+	inprocess.Until(t, func(ctx context.Context) (string, error) {
+		err := cluster.Client.Get(ctx, client.ObjectKey{Name: "stray-left"}, &v1alpha1.KwokInstance{})
+		return missing(err != nil, "that of a pool that is no more is not ended"), client.IgnoreNotFound(err)
+	})
 	var adopted *v1alpha1.PoolMachine
 	s := await(t, orphanNode, func(s *state) string {
 		for _, m := range s.machines {
@@ -100,6 +111,6 @@ func testOrphans(t *testing.T, _ *world) { //nolint:thelper // It is a test of T
 	if err := cluster.Client.Get(t.Context(), client.ObjectKey{Namespace: corev1.NamespaceDefault, Name: orphanNode}, &member); err != nil {
 		t.Fatal(err)
 	}
-	reserve(t, &member, 0)
+	cluster.Reserve(t, &member, 0)
 	settled(t, orphanNode, 0)
 }

@@ -38,7 +38,8 @@ func TestTogether(t *testing.T) {
 		for name, test := range map[string]func(*testing.T, *world){
 			"SlowCloud": testSlowCloud, "Throttled": testThrottled, "LostReplies": testLostReplies, "MissingRecords": testMissingRecords,
 			"NameTaken": testNameTaken, "Paused": testPaused,
-			"Names": testNames, "RecordDeleted": testRecordDeleted, "Crash": testCrash, "NodeDeleted": testNodeDeleted, "Spot": testSpot,
+			"Names": testNames, "RecordDeleted": testRecordDeleted, "NodeIsKept": testNodeIsKept,
+			"Crash": testCrash, "NodeDeleted": testNodeDeleted, "Spot": testSpot,
 			"Hangs": testHangs, "CopiedNode": testCopiedNode, "Orphans": testOrphans,
 			"IncreasedTwice": testIncreasedTwice, "UnknownFields": testUnknownFields,
 		} {

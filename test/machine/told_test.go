@@ -149,6 +149,15 @@ func (c *cloud) terminations(pool string) []time.Time {
 	return slices.Clone(c.ended[pool])
 }
 
+// Pools implements launch.Finder.
+func (c *cloud) Pools(ctx context.Context, cluster string) ([]launch.Pool, error) {
+	finder, is := c.Launcher.(launch.Finder)
+	if !is {
+		return nil, nil
+	}
+	return finder.Pools(ctx, cluster)
+}
+
 // Launch implements launch.Launcher.
 func (c *cloud) Launch(ctx context.Context, pool *launch.Pool, order *launch.Order) ([]launch.Outcome, error) {
 	c.mu.Lock()

@@ -3,15 +3,12 @@ package machine
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
-	"sync"
 	"testing"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
@@ -25,39 +22,7 @@ const mergePatch = types.MergePatchType
 // made twice.
 func watchInstances(t *testing.T, pool string) (seen func() []string) {
 	t.Helper()
-	return once(t, pool, &v1alpha1.KwokInstanceList{}, t.Errorf)
-}
-
-// once notes every object of a kind of a pool, until the test ends, and tells when one is made twice by the same name.
-func once(t *testing.T, pool string, kind client.ObjectList, tell func(format string, args ...any)) (seen func() []string) {
-	t.Helper()
-	watching, err := cluster.Client.Watch(context.WithoutCancel(t.Context()), kind, client.MatchingLabels{v1alpha1.LabelNodePool: pool})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var mu sync.Mutex
-	made := map[string]types.UID{}
-	var noting sync.WaitGroup
-	noting.Go(func() {
-		for e := range watching.ResultChan() {
-			object, is := e.Object.(client.Object)
-			if !is || e.Type == watch.Deleted {
-				continue
-			}
-			mu.Lock()
-			if before, has := made[object.GetName()]; has && before != object.GetUID() {
-				tell("%T %s was made twice", object, object.GetName())
-			}
-			made[object.GetName()] = object.GetUID()
-			mu.Unlock()
-		}
-	})
-	t.Cleanup(func() { watching.Stop(); noting.Wait() })
-	return func() []string {
-		mu.Lock()
-		defer mu.Unlock()
-		return slices.Sorted(maps.Keys(made))
-	}
+	return cluster.Once(t, pool, &v1alpha1.KwokInstanceList{}, client.Object.GetName, t.Errorf)
 }
 
 // testIncreasedTwice: what Cluster Autoscaler orders through a replica that has told it an older target is given once.

@@ -322,7 +322,7 @@ func TestTemplateEdit(t *testing.T) {
 		p.Spec.Replicas = 2
 	})
 	s := settled(t, name, 2)
-	says(t, name, v1alpha1.ConditionMachinesUpToDate, metav1.ConditionFalse, "1 of 2 machines were ordered with a template from before its last edit and keep it: template-0")
+	says(t, name, v1alpha1.ConditionMachinesUpToDate, metav1.ConditionFalse, "1 of 2 machines was ordered with a template from before its last edit and keeps it: template-0")
 	for node, want := range map[string]string{"template-0": "", "template-1": "two"} {
 		if got := s.nodes[node].Labels["example.com/generation"]; got != want {
 			t.Errorf("%s has the label %q, want %q", node, got, want)

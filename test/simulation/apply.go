@@ -23,7 +23,10 @@ type application struct {
 	// of is the life of the process that the pass belongs to.
 	of      int
 	planned time.Time
-	next    time.Time
+	// observed is what the pass was planned from.
+	observed plan.Observed
+	decided  []plan.Decision
+	next     time.Time
 	// chores are done now, those of each later stage when the ones before are done.
 	chores   []*chore
 	later    [][]*chore
@@ -50,12 +53,12 @@ func (a *application) prepare(c *chore) {
 	d := c.decision
 	resizes := d.Resize != 0 && c.cluster != nil
 	recorded := sameReservations(c.member.reservations, d.Reservations) && sameGrowth(c.member.growth, d.Growth) &&
-		c.member.domain == d.TopologyDomain && slices.Equal(c.member.avoided, d.Avoided)
+		c.member.domain == d.TopologyDomain && slices.Equal(c.member.avoided, d.Avoided) && sameFindings(c.member, d)
 	size := c.member.size
-	if c.cluster != nil {
+	if c.cluster != nil && c.cluster.invalid == "" {
 		size = c.cluster.size
 	}
-	said := recorded && c.member.size == size && sameConditions(c.member.conditions, d.Conditions) && len(d.Departing) == 0
+	said := recorded && c.member.size == size && c.member.running == d.Running && sameConditions(c.member.conditions, d.Conditions) && len(d.Departing) == 0
 	if !said && (!resizes || !recorded || len(d.Departing) > 0) {
 		c.writes = append(c.writes, func() bool { return a.writeStatus(c, size) })
 	}
@@ -97,6 +100,7 @@ func (a *application) writeStatus(c *chore, size int32) bool {
 	written := a.world.members.updateFrom(c.member, func(m *memberObject) {
 		m.reservations, m.growth, m.conditions, m.size = d.Reservations, d.Growth, d.Conditions, size
 		m.domain, m.avoided = d.TopologyDomain, d.Avoided
+		m.findings, m.podsLacking, m.running = d.Findings, d.PodsLacking, d.Running
 		m.departing = slices.Concat(m.departing, d.Departing)
 	})
 	if written == nil {
@@ -105,7 +109,11 @@ func (a *application) writeStatus(c *chore, size int32) bool {
 	a.tellNotes(c)
 	a.tellWait(c.member, written)
 	a.world.ledger.recorded(written)
-	a.world.checkServed(written, a.planned)
+	if d.Resize == 0 || d.Resize > size {
+		a.world.checkServed(written, a.planned)
+	}
+	a.world.checkStatus(c, written, a)
+	a.world.noteClaims(written)
 	if c.member.domain != "" && written.domain != "" && written.domain != c.member.domain {
 		a.world.ledger.counts["gangs moved"]++
 	}
@@ -169,7 +177,18 @@ func (a *application) tellWait(before, after *memberObject) {
 
 func sameReservations(a, b reservations) bool {
 	return slices.EqualFunc(a, b, func(a, b reservation) bool {
-		return a.NodePool == b.NodePool && a.Nodes == b.Nodes && a.Occupied == b.Occupied && slices.Equal(a.Held, b.Held)
+		return a.NodePool == b.NodePool && a.Nodes == b.Nodes && a.Occupied == b.Occupied && a.OccupiedAtGrant == b.OccupiedAtGrant && slices.Equal(a.Held, b.Held)
+	})
+}
+
+func sameFindings(m *memberObject, d *plan.Decision) bool {
+	lacking := m.podsLacking == nil && d.PodsLacking == nil
+	if m.podsLacking != nil && d.PodsLacking != nil {
+		lacking = *m.podsLacking == *d.PodsLacking
+	}
+	return lacking && slices.EqualFunc(m.findings, d.Findings, func(a, b v1alpha1.PoolFinding) bool {
+		return a.NodePool == b.NodePool && a.Basis == b.Basis && a.Replaced == b.Replaced && a.Unusable == b.Unusable && a.Refused == b.Refused &&
+			a.At.Equal(&b.At)
 	})
 }
 

@@ -13,7 +13,7 @@ func (a *autoscaler) scaleUpForPods() bool {
 	w := a.world
 	wanting := map[string]int64{}
 	for _, p := range w.pods.live.items {
-		if p.node != "" || p.deleting || w.now.Sub(p.createdAt) < newPodTime || (p.member != "" && w.ignoresMembers) || p.waits() {
+		if p.node != "" || p.deleting || p.succeeded || w.now.Sub(p.createdAt) < newPodTime || (p.member != "" && w.ignoresMembers) || p.waits() {
 			// No new node would have the name that a released pod is bound to.
 			continue
 		}
@@ -28,7 +28,7 @@ func (a *autoscaler) scaleUpForPods() bool {
 			nodes -= a.upcoming(pool.name)
 		}
 		if nodes = min(nodes, a.most[pool.name]-a.targets[pool.name]); nodes > 0 {
-			w.ledger.forPods[pool.name] = true
+			w.ledger.forPods[pool.name] += nodes
 			a.increase(pool.name, nodes, "for pods without a node")
 			return true
 		}
@@ -43,7 +43,7 @@ func nodesWorth(cpu int64) int64 { return 60 / max(1, nodeCPU/cpu) }
 func (a *autoscaler) choose(p *podObject) string {
 	for _, name := range p.pools {
 		pool := a.world.pools.get(name)
-		if pool != nil && !a.backedOff(name) && (a.targets[name] < a.most[name] || a.upcoming(name) > 0) {
+		if pool != nil && a.world.fitsNew(p, pool) && !a.backedOff(name) && (a.targets[name] < a.most[name] || a.upcoming(name) > 0) {
 			return name
 		}
 	}
@@ -55,7 +55,7 @@ func (a *autoscaler) scaleDown() {
 	w, s := a.world, &a.world.settings.autoscaler
 	used := map[string]bool{}
 	for _, p := range w.pods.live.items {
-		used[p.node] = true
+		used[p.node] = used[p.node] || p.daemon == ""
 	}
 	unneeded := map[string]time.Time{}
 	for _, n := range w.nodes.live.items {

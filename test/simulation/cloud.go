@@ -13,7 +13,9 @@ import (
 type cloud struct {
 	world *world
 	// perfect is set when no order fails any more.
-	perfect   bool
+	perfect bool
+	// mended is set when new nodes are what their templates say.
+	mended    bool
 	instances list[instance, *instance]
 	// made counts the instances; tokens has how many each token has made, ever those machines that had an instance.
 	made   int
@@ -78,9 +80,31 @@ func (c *cloud) make(pool, machine, domain string, stocked bool) *instance {
 		i.providerID = idPrefix + i.name
 	}
 	c.instances.set(i)
+	c.watch(i.name, s)
 	c.boot(i, stocked)
 	c.changed(pool)
 	return i
+}
+
+// watch ends a machine that does not come in time, where the cloud does that.
+func (c *cloud) watch(name string, s *poolSettings) {
+	for _, t := range []struct {
+		after   time.Duration
+		code    string
+		overdue func(*instance) bool
+	}{
+		{s.launchTimeout, "LaunchTimeout", func(i *instance) bool { return i.providerID == "" }},
+		{s.registerTimeout, "RegistrationTimeout", func(i *instance) bool { return i.node == "" }},
+	} {
+		if t.after == 0 {
+			continue
+		}
+		c.world.after(t.after, func() {
+			if i := c.instances.get(name); i != nil && !i.going && i.failure == nil && t.overdue(i) {
+				c.fail(name, v1alpha1.FailureOther, t.code, "the machine did not come in time")
+			}
+		})
+	}
 }
 
 func (c *cloud) boot(i *instance, stocked bool) {
@@ -93,7 +117,7 @@ func (c *cloud) boot(i *instance, stocked bool) {
 	switch {
 	case !stocked:
 		w.tell("cloud", "%s: accepted, and is not in stock", name)
-		forgets := w.chance(30)
+		forgets := w.chance(30) && !s.keepsFailures
 		w.after(w.draw(span{time.Second, 20 * time.Second}), func() {
 			if forgets {
 				w.ledger.counts["failures forgotten"]++
@@ -101,16 +125,47 @@ func (c *cloud) boot(i *instance, stocked bool) {
 				return
 			}
 			c.fail(name, v1alpha1.FailureOutOfResources, "OutOfStock", c.outOfStock(i.pool))
+			c.retry(name)
 		})
 	case luck < s.failPercent:
-		w.after(boot, func() { c.fail(name, v1alpha1.FailureOther, "BootFailure", "the machine did not boot") })
+		w.after(boot, func() {
+			c.fail(name, v1alpha1.FailureOther, "BootFailure", "the machine did not boot")
+			c.retry(name)
+		})
 	case luck < s.failPercent+s.silentPercent:
 		w.tell("cloud", "%s: launched, and will never register", name)
 	default:
 		w.tell("cloud", "%s: launched", name)
 		never := luck < s.failPercent+s.silentPercent+s.neverReadyPercent
-		w.after(boot, func() { c.register(name, never) })
+		known := time.Duration(0)
+		if s.idsAfter.most > 0 {
+			known = w.draw(s.idsAfter)
+			w.after(known, func() { c.edit(name, func(i *instance) { i.providerID = idPrefix + name }) })
+		}
+		w.after(max(boot, known), func() { c.register(name, never) })
 	}
+}
+
+// retry brings up a machine that has failed, where the cloud does that and nobody has told it to go.
+func (c *cloud) retry(name string) {
+	w, i := c.world, c.instances.get(name)
+	if i == nil || c.settings(i.pool).retries.most == 0 {
+		return
+	}
+	w.after(w.draw(c.settings(i.pool).retries), func() {
+		i := c.instances.get(name)
+		if i == nil || i.going || i.failure == nil || i.node != "" {
+			return
+		}
+		if stocked := i.failure.Class != v1alpha1.FailureOutOfResources || c.stock(i.pool) > 0; !stocked {
+			c.retry(name)
+			return
+		}
+		w.tell("cloud", "%s: tried again, and comes", name)
+		w.ledger.counts["machines tried again"]++
+		c.edit(name, func(i *instance) { i.failure, i.providerID = nil, idPrefix+name })
+		w.after(w.draw(c.settings(i.pool).boot), func() { c.register(name, false) })
+	})
 }
 
 func (c *cloud) outOfStock(pool string) string {
@@ -155,11 +210,14 @@ func (c *cloud) register(name string, neverReady bool) {
 		node = "ip-10-0-" + name[len("i-"):]
 	}
 	c.edit(name, func(i *instance) { i.node, i.providerID = node, idPrefix+i.name })
-	w.nodes.create(&nodeObject{
+	n := &nodeObject{
 		meta: meta{name: node}, providerID: idPrefix + name, pool: i.pool, labels: c.labels(i), createdAt: w.now, notReadySince: w.now,
 		since:    w.now,
 		starting: !s.bare, machine: i.machine,
-	})
+	}
+	c.furnish(n, s)
+	w.nodes.create(n)
+	c.furnished(n, s)
 	if neverReady {
 		w.tell("cloud", "%s: registered, and will never be Ready", name)
 		return
@@ -178,12 +236,14 @@ func (c *cloud) terminate(machine, providerID string) bool {
 	if i == nil {
 		return false
 	}
-	if i.failure != nil {
+	if i.failure != nil && c.settings(i.pool).retries.most == 0 {
 		c.remove(i.name)
 		return true
 	}
 	if !i.going {
-		w.checkDeletion(i)
+		if i.failure == nil {
+			w.checkDeletion(i)
+		}
 		c.edit(i.name, func(i *instance) { i.going = true })
 		ending := c.settings(i.pool).ending
 		if ending.most == 0 || c.perfect {

@@ -18,6 +18,11 @@
 //     (cloud.go, launch.go), and a node. Each knows of the others late. In half of the worlds clouds play roles (roles.go): they name
 //     nodes as they like, tell provider ids late, throttle, lose replies, list what was a while ago, accept what they have not, take
 //     machines away with or without notice; and people delete nodes and records, and pause pools (mishaps.go).
+//   - In half of the worlds what was written does not come about (troubles.go, storm_troubles.go): nodes are smaller than their template
+//     says, DaemonSets and passing pods take room on them, they have foreign taints and wrong labels, devices register late or never, and
+//     the scheduler refuses pods for reasons that nobody sees; pods request and select more than their MiniCluster says, are not made for
+//     want of quota, start late or never, and succeed early; Jobs are suspended, namespaces deleted or shut out of a pool, MiniClusters
+//     cannot be read; stocks come back a machine at a time, and several gangs want what there is for one of them.
 //
 // The machine loop is written down here once more, in the order of package machine. Where that differs, this one is what is wanted.
 //
@@ -34,6 +39,11 @@
 // no instance is without a record at rest, and Cluster Autoscaler counts as many machines of each group as its target says, or
 // can mend that (checkCounted): it would do nothing any more otherwise, for no group. From what the cloud or a person takes away,
 // without asking anybody, members lose pods.
+//
+// What really happens decides (promises_facts.go): what is ordered for a claim stays within the claim, what was of no use when it was
+// granted, and few replacements, over all attempts; a pool that was found to be of no use is not asked again; Ready is told only of a
+// member all of whose pods run or have succeeded; nodes of pods that do not come are given back; a member that is suspended claims
+// nothing; and of several gangs, each of which the stock would be enough for, one is served within two boots.
 //
 // # Stories
 //

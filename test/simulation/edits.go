@@ -25,7 +25,7 @@ func (c *clusterObject) edited(m *memberObject) bool {
 // sync is what brings a member in line with its MiniCluster, nil when it is. What is planned for it waits for the next pass.
 func (a *application) sync(c *chore) func() bool {
 	switch {
-	case c.cluster == nil || c.cluster.finished || c.cluster.deleting:
+	case c.cluster == nil || c.cluster.finished || c.cluster.deleting || c.cluster.invalid != "":
 		return nil
 	case c.cluster.edited(c.member):
 		return func() bool { return a.adopt(c) }

@@ -174,11 +174,11 @@ func (e *ensemble) bound(member string) {
 	}
 }
 
-// running counts the pods of a member that are on a node.
+// running counts the pods of a member that run.
 func (w *world) running(member string) int32 {
 	var count int32
 	for _, p := range w.pods.live.items {
-		if p.member == member && p.node != "" && !p.deleting {
+		if p.member == member && p.running && !p.deleting {
 			count++
 		}
 	}

@@ -90,24 +90,28 @@ func (a *application) releases(c *chore) []func() bool {
 }
 
 // seeWaiting adds to what the planner sees of its members the pods that wait.
-func seeWaiting(p *podObject, gated map[string][]int32, pods map[string][]plan.Pod) {
+func seeWaiting(p *podObject, s *podsSeen) {
 	if p.gated {
-		gated[p.member] = append(gated[p.member], p.index)
+		s.gated = append(s.gated, p.index)
 		return
 	}
-	pods[p.member] = append(pods[p.member], plan.Pod{Index: p.index, Node: p.releasedFor, Released: true, RefusedSince: p.refusedSince})
+	s.pods = append(s.pods, plan.Pod{
+		Index: p.index, Node: p.releasedFor, Released: true, RefusedSince: p.refusedSince, Refusal: p.refusal,
+	})
 }
 
 // admitted is the node that a pod was released for, if it can go there, and refuses it if not.
 func (s *scheduler) admitted(p *podObject, cpu map[string]int64) string {
 	w := s.world
-	if n := w.nodes.get(p.releasedFor); n != nil && n.usable() && cpu[n.name]+p.cpu <= nodeCPU {
+	n := w.nodes.get(p.releasedFor)
+	refusal := s.refuses(p, n, cpu)
+	if refusal == "" {
 		return n.name
 	}
 	if p.refusedSince.IsZero() {
 		w.ledger.counts["pods refused"]++
 		w.tell("scheduler", "pod %s cannot go to %s", p.name, p.releasedFor)
-		w.pods.update(p.name, func(p *podObject) { p.refusedSince = w.now })
+		w.pods.update(p.name, func(p *podObject) { p.refusedSince, p.refusal = w.now, refusal })
 	}
 	return ""
 }
@@ -136,7 +140,8 @@ func (w *world) checkLetGo(c *chore, p *podObject, node string, planned time.Tim
 	w.promise(w.slots(m, node, size, since) > own, "pod %s is released for %s, which is of no use or has no room beside %d others of %s",
 		p.name, node, own, m.name)
 	if p.index >= w.ledger.complete[m.name] && m.takesAll() {
-		w.promise(w.allSlots(m, size, since) >= size, "pod %s is released with nodes for %d of %d pods, and %s takes all or nothing", p.name,
+		had := p.index < w.ledger.factsOf(m.name).had
+		w.promise(had || w.allSlots(m, size, since) >= size, "pod %s is released with nodes for %d of %d pods, and %s takes all or nothing", p.name,
 			w.allSlots(m, size, since), size, m.name)
 		w.ledger.complete[m.name] = size
 		w.ledger.counts["gangs released"]++
@@ -151,7 +156,7 @@ func (w *world) allSlots(m *memberObject, size int32, since time.Time) int32 {
 			slots += w.slots(m, node, size, since)
 		}
 	}
-	return slots + w.elsewhere(m, size)
+	return slots + w.elsewhere(m, size) + w.needless(m, size)
 }
 
 // elsewhere counts the pods of a member on nodes that are not held for it and that no record vouches for, or did until lately: they
@@ -166,10 +171,29 @@ func (w *world) elsewhere(m *memberObject, size int32) int32 {
 	return count
 }
 
-// stray reports whether the record of a node's machine was lost, or is one that was made of what was found.
+// needless counts the ranks of a member that need no node: those that have succeeded, and those that have no pod and whose nodes were
+// given back for that reason.
+func (w *world) needless(m *memberObject, size int32) int32 {
+	succeeded, exist := int32(0), map[int32]bool{}
+	for _, p := range w.pods.live.items {
+		if p.member == m.name && p.index < size {
+			exist[p.index] = true
+			if p.succeeded {
+				succeeded++
+			}
+		}
+	}
+	if m.podsLacking == nil {
+		return succeeded
+	}
+	return succeeded + min(m.podsLacking.GivenBack, size-int32(len(exist)))
+}
+
+// stray reports whether the record of a node's machine was lost, is one that was made of what was found, or does not tell of the node
+// yet, as while the provider does not run.
 func (w *world) stray(n *nodeObject) bool {
 	m := w.machines.get(w.machineOf(n))
-	return m == nil || m.adopted != ""
+	return m == nil || m.adopted != "" || m.nodeName != n.name
 }
 
 // checkServed: what the controller has recorded as a size without a growth has had its nodes. From then on each of its pods is
@@ -178,8 +202,14 @@ func (w *world) checkServed(m *memberObject, planned time.Time) {
 	l := w.ledger
 	c := w.clusters.get(m.name)
 	l.complete[m.name] = min(l.complete[m.name], m.size)
-	if c == nil || c.finished || c.deleting || !m.gated || !m.takesAll() {
+	if c == nil || c.finished || c.deleting || !m.gated || !m.takesAll() || rests(m) {
 		return
+	}
+	if g := m.growth; g != nil && g.Served > l.complete[m.name] && g.Served <= m.size {
+		// All of it had its nodes, whatever becomes of them.
+		if w.allSlots(m, m.size, w.since(planned)) >= g.Served {
+			l.factsOf(m.name).had = g.Served
+		}
 	}
 	if m.growth != nil || m.wants < m.size || l.complete[m.name] == m.size {
 		return
@@ -188,6 +218,12 @@ func (w *world) checkServed(m *memberObject, planned time.Time) {
 	w.promise(slots >= m.size, "%s waits for nothing at size %d, of which %d have had their nodes, with nodes for %d pods", m.name, m.size,
 		l.complete[m.name], slots)
 	l.complete[m.name] = m.size
+}
+
+// rests reports whether the controller has recorded that it does nothing for a member.
+func rests(m *memberObject) bool {
+	reason, _ := reservedCondition(m)
+	return reason == v1alpha1.ReasonSuspended || reason == v1alpha1.ReasonInvalid
 }
 
 // checkRefused: a pod that the scheduler has refused for long is made anew.

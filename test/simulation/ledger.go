@@ -24,14 +24,20 @@ type ledger struct {
 	complete map[string]int32
 	// pending is the time that pods have waited for a node.
 	pending time.Duration
-	// forPods are the pools of which Cluster Autoscaler has ordered nodes for pods that it found by itself.
-	forPods map[string]bool
+	// forPods is how many nodes of each pool Cluster Autoscaler has ordered for pods that it found by itself.
+	forPods map[string]int32
 	// taken are the machines that the cloud or a person has taken, or is about to, recordedEver those that had a record.
 	taken, recordedEver map[string]bool
 	// short is since when an order lacks records.
 	short map[string]time.Time
 	// beyond are the pools in which a machine was found that the greatest size does not allow.
 	beyond map[string]bool
+	// facts are what is known of each member, noted the version that they are of.
+	facts map[string]*facts
+	noted int64
+	// claimed is how many machines each claim was for, by pool, bought how many each pool may have had for members, and when.
+	claimed map[string]int32
+	bought  map[string][]bought
 	// counts are how often things happened that a simulation should see.
 	counts map[string]int
 }
@@ -47,7 +53,8 @@ func newLedger(w *world) *ledger {
 		heldSince: map[string]time.Time{}, vanished: map[string]time.Time{},
 		former: map[string]int32{}, unregistered: map[string]bool{}, complete: map[string]int32{},
 		taken: map[string]bool{}, beyond: map[string]bool{}, short: map[string]time.Time{}, recordedEver: map[string]bool{},
-		forPods: map[string]bool{}, counts: map[string]int{},
+		facts: map[string]*facts{}, claimed: map[string]int32{}, bought: map[string][]bought{},
+		forPods: map[string]int32{}, counts: map[string]int{},
 	}
 }
 

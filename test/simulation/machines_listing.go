@@ -125,7 +125,7 @@ func (l *machineLoop) takeIn(i *instance, n *nodeObject) {
 		// What the target does not count nobody takes away, once Cluster Autoscaler has brought it down to the least size.
 		if live := w.liveRecords(p); live+1 > p.target && p.target < p.maxSize {
 			p.target++
-			w.ledger.forPods[i.pool] = true
+			w.ledger.forPods[i.pool]++
 		} else if live+1 > p.target {
 			w.ledger.beyond[i.pool] = true
 		}

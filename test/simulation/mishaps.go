@@ -58,6 +58,9 @@ func (w *world) deleteNode(n *nodeObject) {
 	w.ledger.counts["nodes deleted"]++
 	w.ledger.taken[w.machineOf(n)] = true
 	w.removeNode(n.name)
+	if i := w.cloud.of("", n.providerID); i != nil && w.cloud.settings(i.pool).follows {
+		w.after(w.draw(span{time.Second, 5 * time.Second}), func() { w.cloud.remove(i.name) })
+	}
 }
 
 // pause changes whether a pool is paused.

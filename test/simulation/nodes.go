@@ -41,11 +41,11 @@ func (w *world) cordon(name string, cordoned bool) {
 	w.editNode(name, func(n *nodeObject) { n.cordoned = cordoned })
 }
 
-// podsOn counts the pods on a node that have not ended.
+// podsOn counts the pods on a node that have not ended, but for those of DaemonSets.
 func (w *world) podsOn(node string) int {
 	count := 0
 	for _, p := range w.pods.live.items {
-		if p.node == node {
+		if p.node == node && p.daemon == "" {
 			count++
 		}
 	}

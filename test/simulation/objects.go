@@ -24,6 +24,14 @@ type memberObject struct {
 	giveUpAfter             int32
 	topologyKey             string
 	coalesce                bool
+	// namespaceLabels are those of its namespace.
+	namespaceLabels labels
+	// selects are the labels of the nodes that its pods go to, as its template says.
+	selects labels
+	// devices is set when a pod of it requests a device.
+	devices bool
+	// injected is what its pods request and select beside what the template says: a LimitRange, a webhook, a namespace's selector.
+	injected injection
 	// adopted is the generation of the MiniCluster whose size somebody else wrote, and which has become the wish.
 	adopted int64
 
@@ -41,7 +49,10 @@ type memberObject struct {
 	domain  string
 	avoided []v1alpha1.AvoidedNode
 	// departing are the nodes that it was told go.
-	departing []string
+	departing   []string
+	findings    []v1alpha1.PoolFinding
+	podsLacking *v1alpha1.PodsLacking
+	running     int32
 }
 
 // clusterObject is a MiniCluster and its Job.
@@ -54,6 +65,13 @@ type clusterObject struct {
 
 	finished bool
 	deleting bool
+	// suspended is that of the Job.
+	suspended bool
+	// invalid says why it cannot be read, empty while it can.
+	invalid string
+	// limited is set while a quota allows only so many pods.
+	limited bool
+	quota   int32
 }
 
 // poolObject is a NodePool.
@@ -61,12 +79,18 @@ type poolObject struct {
 	meta
 
 	// Of the spec.
-	labels             map[string]string
+	labels             labels
+	cpu, devices       int64
+	daemons            []plan.Daemon
 	minSize, maxSize   int32
 	target, forMembers int32
 	toDelete           []string
 	provisionTimeout   time.Duration
 	paused             bool
+	// allowed selects the namespaces whose members may have nodes, nil for all.
+	allowed labels
+	// edited counts the changes of its template.
+	edited int
 
 	// Of the status.
 	floor                int32
@@ -75,6 +99,7 @@ type poolObject struct {
 	ordered, orderedFrom int64
 	failed               []string
 	lastFailure          *nodegroup.Failure
+	lastFailed           string
 }
 
 // machineObject is a PoolMachine. It is under a finalizer: one that is deleted stays until the machine loop lets it go.
@@ -103,9 +128,12 @@ type machineObject struct {
 // nodeObject is a Node.
 type nodeObject struct {
 	meta
-	providerID    string
-	pool          string
-	labels        map[string]string
+	providerID string
+	pool       string
+	labels     labels
+	// cpu and devices are what it offers, foreign is a taint that is not of its template.
+	cpu, devices  int64
+	foreign       string
 	createdAt     time.Time
 	ready         bool
 	notReadySince time.Time
@@ -126,20 +154,29 @@ type nodeObject struct {
 }
 
 // usable reports whether the scheduler would put a pod on the node that has room for it.
-func (n *nodeObject) usable() bool { return n.ready && !n.cordoned && !n.tainted && !n.starting }
+func (n *nodeObject) usable() bool {
+	return n.ready && !n.cordoned && !n.tainted && !n.starting && n.foreign == ""
+}
 
-// podObject is a Pod that has not ended, of a member or of another tenant.
+// podObject is a Pod that has not ended, of a member or of another tenant, or one of a member that has succeeded.
 type podObject struct {
 	meta
-	// member is empty for a pod of another tenant.
-	member    string
-	index     int32
-	pools     []string
-	cpu       int64
-	node      string
-	createdAt time.Time
-	boundAt   time.Time
-	deleting  bool
+	// member is empty for a pod of another tenant, daemon for one that is of no DaemonSet.
+	member, daemon string
+	index          int32
+	pools          []string
+	cpu            int64
+	devices        int64
+	selects        labels
+	node           string
+	createdAt      time.Time
+	boundAt        time.Time
+	deleting       bool
+	// running is set when it runs, stuck says why it never will.
+	running bool
+	stuck   string
+	// succeeded is set when its work is done. It is on no node then.
+	succeeded bool
 
 	// gated is set while the pod is behind the scheduling gate.
 	gated bool
@@ -148,6 +185,8 @@ type podObject struct {
 	releasedAt  time.Time
 	// refusedSince is since when the scheduler keeps it off that node.
 	refusedSince time.Time
+	// refusal is what the scheduler says of a pod that it finds no node for.
+	refusal string
 }
 
 const (
@@ -157,7 +196,17 @@ const (
 	wholeCPU, shareCPU = 3000, 1300
 )
 
-var offered = plan.Resources{corev1.ResourceCPU: nodeCPU, corev1.ResourcePods: 110}
+// device is an extended resource, of which a node has one where its pool has them.
+const device corev1.ResourceName = "example.com/gpu"
+
+// offered is what a node or a template offers.
+func offered(cpu, devices int64) plan.Resources {
+	out := plan.Resources{corev1.ResourceCPU: cpu, corev1.ResourcePods: 110}
+	if devices > 0 {
+		out[device] = devices
+	}
+	return out
+}
 
 // podCPU is what a pod of the member requests.
 func (m *memberObject) podCPU() int64 {

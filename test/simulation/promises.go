@@ -25,6 +25,7 @@ func (w *world) check() {
 		return
 	}
 	w.changed = false
+	w.noteFacts()
 	w.checkHeld()
 	w.checkTimes()
 	w.checkSizes()
@@ -60,13 +61,13 @@ func (w *world) checkHeld() {
 }
 
 // checkGang: a member that takes all or nothing has reserved as many nodes as some size needs that it asked for or has had.
-// Where pods share nodes their number tells nothing of the size.
+// Where pods share nodes their number tells nothing of the size, and what cannot be read keeps what it had.
 func (w *world) checkGang(m *memberObject) {
 	c := w.clusters.get(m.name)
-	if c != nil && m.takesAll() && m.podsPerNode == 0 {
+	if c != nil && m.takesAll() && m.podsPerNode == 0 && w.readable(m.name) {
 		total := m.reserved()
 		asked := w.ledger.wishes[m.name]
-		w.promise(total <= max(c.size, w.ledger.former[m.name]) || asked[total] || asked[total+w.elsewhere(m, c.size)],
+		w.promise(total <= max(c.size, w.ledger.former[m.name]) || asked[total] || w.askedBeside(m, c, total),
 			"%s has reserved %d nodes at size %d, which is no size that it asked for", m.name, total, c.size)
 	}
 }
@@ -78,16 +79,18 @@ func (w *world) checkTimes() {
 	}
 	for _, m := range w.members.live.items {
 		g, c := m.growth, w.clusters.get(m.name)
-		if g == nil || c == nil || c.finished || c.deleting {
+		if g == nil || c == nil || c.finished || c.deleting || c.invalid != "" {
 			continue
 		}
+		read := w.ledger.factsOf(m.name).read
 		for _, due := range []*metav1.MicroTime{g.Deadline, g.RetryAfter} {
-			w.promise(due == nil || w.now.Sub(due.Time) < overdue, "%s: the growth to %d had until %s and nothing came of it", m.name, g.Size,
+			w.promise(due == nil || w.now.Sub(due.Time) < overdue || w.now.Sub(read) < overdue, "%s: the growth to %d had until %s and nothing came of it", m.name, g.Size,
 				relativeTo(due))
 		}
 	}
 	w.checkRefused()
 	w.checkOrders()
+	w.checkFacts()
 }
 
 func relativeTo(t *metav1.MicroTime) string {
@@ -143,15 +146,25 @@ func (w *world) checkResize(c *chore, before int32, planned time.Time) {
 	least, greatest := w.ledger.wishesSince(name, w.since(planned))
 	if size <= before {
 		w.ledger.counts["shrinks"]++
-		w.promise(size >= least, "%s shrinks to %d, which it did not ask for", name, size)
+		if size < least {
+			// Where pods of what stays do not come either, their coming and not a time lets more be asked for.
+			w.ledger.factsOf(name).wentBack = time.Time{}
+			if d := c.decision.PodsLacking; d.GivenBack == 0 {
+				w.ledger.factsOf(name).wentBack = w.now
+			}
+			w.ledger.counts["sizes gone back"]++
+		}
+		w.promise(size >= least || w.lacked(c, before, planned), "%s shrinks to %d, which it did not ask for", name, size)
 		w.ledger.wishes[name][size] = true
 		return
 	}
 	w.ledger.counts["growths"]++
+	w.checkBackOff(name, size)
 	slots := w.allSlots(m, before, w.since(planned))
 	w.promise(slots >= size, "%s grows from %d to %d with nodes for %d pods", name, before, size, slots)
 	w.promise(!m.takesAll() || m.podsPerNode != 0 || w.ledger.wishes[name][size],
 		"%s takes all or nothing and grows to %d, which it did not ask for", name, size)
+	w.promise(c.cluster.invalid == "" && !c.cluster.suspended, "%s cannot be read, or is suspended, and grows to %d", name, size)
 	w.promise(size <= greatest, "%s grows to %d, more than it asked for", name, size)
 	w.ledger.wishes[name][size] = true
 }
@@ -169,7 +182,7 @@ func (w *world) slots(m *memberObject, node string, size int32, since time.Time)
 	cpu, stay := int64(0), int32(0)
 	for _, p := range w.pods.live.items {
 		switch {
-		case p.placed() != node:
+		case p.placed() != node || p.succeeded:
 		case p.member == m.name && p.index < size:
 			stay++
 			cpu += p.cpu
@@ -183,7 +196,11 @@ func (w *world) slots(m *memberObject, node string, size int32, since time.Time)
 		}
 		return 0
 	}
-	return min(share, stay+int32(max(0, nodeCPU-cpu)/m.podCPU()))
+	needs := w.needs(m, since)
+	if !n.takes(needs) {
+		return min(share, stay)
+	}
+	return min(share, stay+int32(max(0, n.cpu-cpu)/needs.cpu))
 }
 
 // checkTaint: the provider taints no node for release that a pod had come to before it could know, but one whose machine it had
@@ -192,7 +209,7 @@ func (w *world) checkTaint(node string, planned time.Time) {
 	w.ledger.counts["nodes tainted"]++
 	machine := w.machineOf(w.nodes.get(node))
 	for _, p := range w.pods.live.items {
-		w.promise(p.node != node || w.ledger.unregistered[machine] || w.ledger.taken[machine] || p.boundAt.After(w.since(planned)),
+		w.promise(p.node != node || p.daemon != "" || w.ledger.unregistered[machine] || w.ledger.taken[machine] || p.boundAt.After(w.since(planned)),
 			"%s is tainted for release and pod %s has been on it since %s", node, p.name, relative(p.boundAt))
 	}
 }
@@ -211,7 +228,7 @@ func (w *world) checkRelease(names []string) {
 			continue
 		}
 		for _, p := range w.pods.live.items {
-			w.promise(p.node != n.name || p.boundAt.After(looked), "%s is released and pod %s is on it", n.name, p.name)
+			w.promise(p.node != n.name || p.daemon != "" || p.boundAt.After(looked), "%s is released and pod %s is on it", n.name, p.name)
 		}
 		for _, m := range w.members.live.items {
 			w.promise(!holds(m, n.name) || w.ledger.heldSince[n.name+" "+m.name].After(looked), "%s is released and %s holds it", n.name, m.name)
@@ -274,28 +291,54 @@ func (w *world) checkPlan(observed *plan.Observed, decisions *plan.Decisions) {
 				d.Conditions[j].Type, d.Conditions[j].Status)
 		}
 		w.checkTurn(observed, decisions, d)
+		w.checkAllowed(observed, d)
 	}
 }
 
-// checkTurn: a member that waits for room in its only pool is not overtaken by one that asked later for nodes of that pool.
+// checkTurn: of the room that becomes free while a growth waits for it, none is granted to those that asked later, for as long as it is
+// kept: they are granted at most what was free all along.
 func (w *world) checkTurn(observed *plan.Observed, decisions *plan.Decisions, waits *plan.Decision) {
 	m := observedMember(observed, waits)
-	isWaiting := unmetFor(waits, v1alpha1.ReasonPoolFull) || unmetFor(waits, v1alpha1.ReasonQueued)
-	if !isWaiting || waits.Growth == nil || m == nil || len(m.NodePools) != 1 {
+	if waits.Growth == nil || m == nil || m.Growth == nil {
 		return
 	}
-	pool := m.NodePools[0]
-	for i := range decisions.Members {
-		other := &decisions.Members[i]
-		o := observedMember(observed, other)
-		if other == waits || o == nil || other.Growth == nil || !waits.Growth.Since.Before(&other.Growth.Since) {
+	for i := range waits.Growth.Waits {
+		wait := &waits.Growth.Waits[i]
+		at := slices.IndexFunc(m.Growth.Waits, func(before v1alpha1.RoomWait) bool {
+			return before.NodePool == wait.NodePool && before.Since.Equal(&wait.Since)
+		})
+		if pool := w.pools.get(wait.NodePool); at < 0 || !w.now.Before(wait.Since.Add(2*pool.provisionTimeout)) {
 			continue
 		}
-		// More nodes without a need for them yet: pods that are there already are not turned out.
-		more := nodesIn(other.Reservations, pool) - nodesIn(o.Reservations, pool)
-		w.promise(more <= 0 || len(o.Pods) > 0 && o.PodsPerNode != 0 || nodesIn(o.Reservations, pool)+more <= podNodes(o),
-			"%s is granted %d more nodes of %s, and %s asked first", other.Key.Name, more, pool, waits.Key.Name)
+		granted := int32(0)
+		for j := range decisions.Members {
+			other := &decisions.Members[j]
+			o := observedMember(observed, other)
+			if other == waits || o == nil || other.Growth == nil || !waits.Growth.Since.Before(&other.Growth.Since) {
+				continue
+			}
+			// More nodes without a need for them yet: pods that are there already are not turned out.
+			more := nodesIn(other.Reservations, wait.NodePool) - nodesIn(o.Reservations, wait.NodePool)
+			if more > 0 && (len(o.Pods) == 0 || o.PodsPerNode == 0) && nodesIn(other.Reservations, wait.NodePool) > podNodes(o) {
+				// What its pods use already is no room.
+				granted += min(more, nodesIn(other.Reservations, wait.NodePool)-podNodes(o))
+			}
+		}
+		w.ledger.counts["turns kept"]++
+		// Nodes that are of no use to it are no room of its own.
+		most := m.Growth.Waits[at].Free + w.strangersBefore(observed, m, wait.NodePool)
+		w.promise(granted <= most, "%d nodes of %s are granted past %s, which asked first, and %d were free all along or of no use to it",
+			granted, wait.NodePool, waits.Key.Name, most)
 	}
+}
+
+// strangersBefore counts the nodes of a pool that nobody held before a pass and that are of no use to a member.
+func (w *world) strangersBefore(observed *plan.Observed, m *plan.Member, pool string) int32 {
+	before := application{controller: w.controller, planned: w.now, observed: *observed}
+	for i := range observed.Members {
+		before.decided = append(before.decided, plan.Decision{Reservations: observed.Members[i].Reservations})
+	}
+	return before.strangers(m, pool)
 }
 
 func observedMember(observed *plan.Observed, d *plan.Decision) *plan.Member {
@@ -305,12 +348,6 @@ func observedMember(observed *plan.Observed, d *plan.Decision) *plan.Member {
 		}
 	}
 	return nil
-}
-
-func unmetFor(d *plan.Decision, reason string) bool {
-	return slices.ContainsFunc(d.Conditions, func(c metav1.Condition) bool {
-		return c.Type == v1alpha1.ConditionCapacityReserved && c.Status != metav1.ConditionTrue && c.Reason == reason
-	})
 }
 
 func nodesIn(all reservations, pool string) int32 {

@@ -2,7 +2,6 @@ package simulation
 
 import (
 	"cmp"
-	"fmt"
 	"time"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
@@ -137,7 +136,7 @@ func (p *provider) group(pool *poolObject) *nodegroup.Group {
 	g.CanBeAtomic = w.cloud.settings(pool.name).atomic
 	pods := map[string]int{}
 	for _, pod := range w.pods.caches[providerCache].items {
-		if pod.node != "" {
+		if pod.node != "" && pod.daemon == "" {
 			pods[pod.node]++
 		}
 	}
@@ -246,7 +245,7 @@ func claims(pool string, members []*memberObject) []nodegroup.Reservation {
 					AllOrNothing: m.takesAll(), Domain: m.domain, Since: m.arrivedAt,
 				}
 				if m.growth != nil {
-					claim.Since, claim.Claim = m.growth.Since.Time, fmt.Sprintf("%s-%d", m.name, m.growth.Since.UnixMicro())
+					claim.Since, claim.Claim = m.growth.Since.Time, m.claim()
 				}
 				out = append(out, claim)
 			}

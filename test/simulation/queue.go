@@ -22,7 +22,7 @@ type job struct {
 }
 
 // open gives a member a queue.
-func (e *ensemble) open(member string, heartbeat time.Duration) *queue {
+func (e *ensemble) open(member string, heartbeat time.Duration) {
 	q := &queue{world: e.world, member: member}
 	e.queues[member] = q
 	var beat func()
@@ -33,7 +33,6 @@ func (e *ensemble) open(member string, heartbeat time.Duration) *queue {
 		}
 	}
 	e.world.after(heartbeat, beat)
-	return q
 }
 
 // submit adds a job.
@@ -91,7 +90,7 @@ func (q *queue) end(done *job) {
 // beat is what the member's rules say at a heartbeat.
 func (q *queue) beat() {
 	m := q.world.members.get(q.member)
-	if m == nil {
+	if c := q.world.clusters.get(q.member); m == nil || (c != nil && c.suspended) {
 		return
 	}
 	var waits int32

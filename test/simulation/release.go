@@ -103,7 +103,7 @@ func (a *release) recordStatus() bool {
 			p.orderedFrom, p.ordered = a.numbers[0], a.numbers[n-1]+1
 		}
 		if d.LastFailure != nil {
-			p.lastFailure = d.LastFailure
+			p.lastFailure, p.lastFailed = d.LastFailure, d.LastFailed
 		}
 	}) {
 		return false
@@ -311,11 +311,12 @@ func (a *release) record(m *machineObject) {
 	// What is taken away while the target is above the floor is replaced as a machine of nobody's.
 	pool := w.pools.get(m.pool)
 	replaces := slices.ContainsFunc(pool.toDelete, func(name string) bool { return w.ledger.taken[name] })
-	w.promise(m.purpose == v1alpha1.PurposeReservation || w.ledger.forPods[m.pool] || pool.minSize > 0 || replaces,
+	w.promise(m.purpose == v1alpha1.PurposeReservation || w.ledger.forPods[m.pool] > 0 || pool.minSize > 0 || replaces,
 		"machine %s is ordered for pods of which Cluster Autoscaler has found none", m.name)
 	w.machines.create(m)
+	w.checkOrdered(m)
 	w.tell("provider", "%s: ordered", m.name)
-	if w.lossy && !w.quiet && w.chance(3) {
+	if w.lossy && !w.quiet && !w.now.Before(w.calmUntil) && w.chance(3) {
 		w.killProvider()
 	}
 }

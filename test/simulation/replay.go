@@ -168,7 +168,7 @@ func (r *replayed) account() {
 	}
 	r.pending = r.world.ledger.pending - r.pendingBefore
 	for _, p := range r.world.pods.live.items {
-		if p.node == "" {
+		if p.node == "" && !p.succeeded {
 			r.pending += r.world.now.Sub(p.createdAt)
 		}
 	}

@@ -46,7 +46,7 @@ func (w *world) settle() {
 func (w *world) restless() string {
 	var reserved map[string]int32
 	for _, p := range w.pods.live.items {
-		if p.member == "" {
+		if p.member == "" && p.daemon == "" {
 			return p.name + " is still there"
 		}
 	}
@@ -101,6 +101,9 @@ func (w *world) restlessMember(m *memberObject, c *clusterObject, reserved map[s
 		if p.deleting {
 			return fmt.Sprintf("pod %s is leaving", p.name)
 		}
+		if p.succeeded {
+			running++
+		}
 		if p.node == "" {
 			continue
 		}
@@ -108,12 +111,16 @@ func (w *world) restlessMember(m *memberObject, c *clusterObject, reserved map[s
 		// Where pods are small, that of one member may be on a node of another.
 		if holds(m, p.node) {
 			used[p.node] = true
-		} else if !w.heldByAny(p.node) {
+		} else if node := w.nodes.get(p.node); !w.heldByAny(p.node) && (node == nil || w.controller.machineOf(node) != nil) {
+			// A node that no record vouches for is a stranger's, and a pod there needs none of the pool.
 			return fmt.Sprintf("pod %s is on %s, which nobody holds", p.name, p.node)
 		}
 	}
-	if slices.ContainsFunc(m.pools, w.strewn) {
+	if slices.ContainsFunc(m.pools, w.strewn) || exhausted(m) {
 		return ""
+	}
+	if c.suspended || w.hindered(m, c) {
+		return w.restlessTroubled(m, c)
 	}
 	if g := m.growth; g != nil && w.cloud.perfect && !w.allFull(m) && (g.Deadline != nil || g.RetryAfter != nil) {
 		return fmt.Sprintf("%s has until %s, and asks again at %s", m.name, relativeTo(g.Deadline), relativeTo(g.RetryAfter))
@@ -149,7 +156,12 @@ func (w *world) restlessMember(m *memberObject, c *clusterObject, reserved map[s
 // restlessNumbers says what is wrong with the number of nodes of a member that has all that it wants.
 func (w *world) restlessNumbers(m *memberObject, size, used int32) string {
 	// Pods that share nodes may be spread over more of them than they need.
+	size -= w.needless(m, size)
 	least := (size + m.sharing() - 1) / m.sharing()
+	if m.podsPerNode != 0 && w.daemonsOn(m.pools) {
+		// More pods may share a node than fit beside what DaemonSets take of an empty one.
+		return ""
+	}
 	if n := m.reserved(); n > max(least, used) || n < used {
 		return fmt.Sprintf("%s of size %d has reserved %d nodes, and its pods are on %d", m.name, size, n, used)
 	}
@@ -184,7 +196,7 @@ func (w *world) unserved(m *memberObject, c *clusterObject, reason string, reser
 			}
 			free = max(free, sum)
 		}
-		missing := (m.wants+m.sharing()-1)/m.sharing() - m.reserved()
+		missing := (m.wants-w.needless(m, m.wants)+m.sharing()-1)/m.sharing() - m.reserved()
 		if missing <= free && m.podsPerNode == 0 && !w.behindOther(m) {
 			return fmt.Sprintf("%s, and its pools have room for %d", state, free)
 		}
@@ -284,12 +296,12 @@ func allTrue(conditions []metav1.Condition) bool {
 func (w *world) restlessPools(reserved map[string]int32) string {
 	trying, pending := false, false
 	for _, p := range w.pods.live.items {
-		pending = pending || (p.node == "" && !p.waits() && !w.ignoresMembers)
+		pending = pending || (p.node == "" && !p.succeeded && !p.waits() && !w.ignoresMembers)
 	}
 	for _, m := range w.members.live.items {
 		_, has := reservedCondition(m)
 		c := w.clusters.get(m.name)
-		trying = trying || !has || (c != nil && w.running(m.name) < c.size)
+		trying = trying || !has || (c != nil && w.served(m.name) < c.size)
 	}
 	for _, p := range w.pools.live.items {
 		machines := int32(0)
@@ -300,7 +312,7 @@ func (w *world) restlessPools(reserved map[string]int32) string {
 		}
 		least := max(p.minSize, p.floor)
 		switch {
-		case !w.cloud.perfect && (trying || w.inUseToDelete(p) > 0), w.strewn(p.name), w.forgotten(p.name):
+		case !w.cloud.perfect && (trying || w.inUseToDelete(p) > 0), w.strewn(p.name), w.forgotten(p.name), w.troubledFor(p.name), w.exhaustedIn(p.name):
 			// Attempts that fail leave their traces for a while.
 		case p.floor == p.maxSize && w.dead(p.name) > 0:
 			// Nodes that never became Ready, or that are in another zone than was wanted, fill the pool up, and the floor, which counts them,

@@ -11,10 +11,12 @@ import (
 type scheduler struct {
 	world *world
 	alarm alarm
+	// refused are the pairs of members and nodes that do not go together.
+	refused map[string]bool
 }
 
 func newScheduler(w *world) *scheduler {
-	s := &scheduler{world: w}
+	s := &scheduler{world: w, refused: map[string]bool{}}
 	s.alarm = alarm{clock: &w.clock, ring: s.bind}
 	return s
 }
@@ -26,7 +28,7 @@ func (s *scheduler) bind() {
 	w := s.world
 	var pending []*podObject
 	for _, p := range w.pods.live.items {
-		if p.node == "" && !p.deleting && !p.gated {
+		if p.node == "" && !p.deleting && !p.gated && !p.succeeded {
 			pending = append(pending, p)
 		}
 	}
@@ -61,9 +63,12 @@ func (s *scheduler) bind() {
 				used[node]++
 			}
 			w.ledger.unscheduled(p)
-			w.pods.update(p.name, func(p *podObject) { p.node, p.boundAt = node, w.now })
+			w.pods.update(p.name, func(p *podObject) {
+				p.node, p.boundAt, p.refusal, p.running = node, w.now, "", w.starts.most == 0
+			})
 			w.tell("scheduler", "pod %s goes to %s", p.name, node)
 			w.ensemble.bound(p.member)
+			w.jobs.bound(p.name)
 		}
 	}
 }
@@ -79,7 +84,7 @@ func (s *scheduler) find(p *podObject, cpu map[string]int64, own, used map[strin
 	for _, pool := range p.pools {
 		best := ""
 		for _, n := range w.nodes.live.items {
-			if n.pool != pool || !n.usable() || cpu[n.name]+p.cpu > nodeCPU || (p.member == "" && !s.admits(n)) {
+			if n.pool != pool || s.refuses(p, n, cpu) != "" || (p.member == "" && !s.admits(n)) {
 				continue
 			}
 			mine := own[p.member+" "+n.name]

@@ -21,6 +21,15 @@ type settings struct {
 	// that is deleted.
 	followed, scheduled, grace span
 
+	// starts is how long a pod takes from its node until it runs; zero for at once.
+	starts span
+	// troubled is set when pods, nodes and objects do not do what was written.
+	troubled bool
+	// contest begins with several gangs that ask for what the stock of the first pool has for one of them.
+	contest bool
+	// Of a hundred pods so many do not start.
+	stuckPercent int
+
 	// ignoresMembers keeps Cluster Autoscaler from ordering nodes for pods of members that have none.
 	ignoresMembers bool
 	// lossy lets requests be lost, late or delivered twice.
@@ -48,6 +57,10 @@ type poolSettings struct {
 	// zones are where its machines are. The template of a pool with one zone says so; of one with several each machine says
 	// where it is when it registers.
 	zones []string
+	// classed pools have a label that members may select.
+	classed bool
+	// troubles are what is wrong with its nodes, see troubles.go.
+	troubles
 	// roles are what its machines play, see roles.go.
 	roles
 }
@@ -131,5 +144,6 @@ func stormy(seed uint64) settings {
 		s.pools = append(s.pools, p)
 	}
 	castRoles(&s, draw)
+	castTroubles(&s, newRand(seed^0x7be))
 	return s
 }

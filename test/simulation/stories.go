@@ -70,7 +70,7 @@ var tales = []tale{{
 	settings: func(s *settings) {
 		s.pools = []poolSettings{poolOf("hpc-a", 10, 30*time.Second), poolOf("hpc-b", 10, 30*time.Second), poolOf("hpc-c", 3, 30*time.Second)}
 		s.pools[0].zones, s.pools[1].zones, s.pools[2].zones = []string{"eu-1a"}, []string{"eu-1b"}, []string{"eu-1a"}
-		s.pools[0].stock = 2
+		s.pools[0].stock, s.pools[2].maxSize = 2, 1
 	},
 	happens: func(w *world) {
 		m := user("lammps", 4, 8, "hpc-a", "hpc-b", "hpc-c")
@@ -215,6 +215,85 @@ var tales = []tale{{
 		w.asks(2*time.Minute, "lammps", grow, 3)
 	},
 	lasts: 5 * time.Minute,
+}, {
+	name: "toosmall",
+	about: "The nodes of the first pool are smaller than its template says. Two of them are enough to find out: what is missing is asked " +
+		"of the next pool, and nothing more of this one.",
+	settings: func(s *settings) {
+		twoPools(s)
+		s.pools[0].smallerPercent, s.pools[0].smaller = 100, 1500
+	},
+	happens: func(w *world) {
+		m := user("lammps", 3, 8, "hpc-a", "hpc-b")
+		m.gated = true
+		w.ensemble.arrive(m)
+		w.asks(3*time.Minute, "lammps", grow, 2)
+	},
+	lasts: 5 * time.Minute,
+}, {
+	name: "daemonset",
+	about: "A DaemonSet of which the template tells nothing takes room on each new node. The member says who takes what, and asks the " +
+		"pool again when its template has changed.",
+	settings: func(s *settings) {
+		s.pools[0].daemons = []daemon{{name: "agent", cpu: 1200, unknown: true}}
+	},
+	happens: func(w *world) {
+		m := user("lammps", 2, 8, "hpc-a")
+		m.gated = true
+		w.ensemble.arrive(m)
+		w.after(4*time.Minute, func() {
+			w.tell("user", "the DaemonSet agent is deleted")
+			w.cloud.mended = true
+			w.editTemplate("hpc-a")
+		})
+	},
+	lasts: 8 * time.Minute,
+}, {
+	name: "quota",
+	about: "A quota allows two pods of five. The nodes for the others are given back after a while, and the size with them; it is tried " +
+		"again, and served when the quota allows it.",
+	settings: func(s *settings) {
+		s.pools[0].provisionTimeout = 2 * time.Minute
+	},
+	happens: func(w *world) {
+		m := user("lammps", 2, 8, "hpc-a")
+		m.gated = true
+		w.ensemble.arrive(m)
+		w.after(90*time.Second, func() { w.setQuota("lammps", 2) })
+		w.asks(2*time.Minute, "lammps", grow, 3)
+		w.after(6*time.Minute, func() { w.liftQuota("lammps") })
+	},
+	lasts: 9 * time.Minute,
+}, {
+	name: "stock",
+	about: "Two gangs ask for eight nodes each, and the cloud has twelve. One of them gets its eight in the time of one boot; the other " +
+		"waits, and gets its own when the first has gone.",
+	settings: func(s *settings) {
+		s.pools[0].maxSize, s.pools[0].stock = 20, 12
+		s.autoscaler.initialBackoff = 30 * time.Second
+	},
+	happens: func(w *world) {
+		for _, name := range []string{"amg", "lammps"} {
+			m := user(name, 8, 8, "hpc-a")
+			m.gated = true
+			w.ensemble.arrive(m)
+		}
+		w.after(3*time.Minute, func() { w.ensemble.finish("amg") })
+		w.after(4*time.Minute, func() { w.ensemble.delete("amg") })
+	},
+	lasts: 10 * time.Minute,
+}, {
+	name: "suspend",
+	about: "A Job is suspended: its member claims nothing any more, and its nodes go when its pods have. When it is resumed, it is a gang " +
+		"that waits for all of its nodes.",
+	happens: func(w *world) {
+		m := user("lammps", 3, 8, "hpc-a")
+		m.gated = true
+		w.ensemble.arrive(m)
+		w.after(2*time.Minute, func() { w.suspend("lammps", true) })
+		w.after(4*time.Minute, func() { w.suspend("lammps", false) })
+	},
+	lasts: 6 * time.Minute,
 }}
 
 // killBetweenWrites kills the controller when it has recorded so many nodes as held for a member and not resized it yet.

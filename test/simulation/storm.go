@@ -17,8 +17,14 @@ func simulate(seed uint64, telling bool) *world {
 	s.telling = telling
 	w := newWorld(s)
 	w.nodes.create(&nodeObject{meta: meta{name: "login-0"}, ready: true, createdAt: w.now, since: w.now})
-	w.arriveSomehow()
-	w.after(w.draw(span{time.Minute, 3 * time.Minute}), w.arriveSomehow)
+	calmFor := 10 * time.Second
+	if s.contest {
+		w.contest()
+		calmFor = 2*s.pools[0].boot.most + 70*time.Second
+	} else {
+		w.arriveSomehow()
+	}
+	w.after(calmFor-10*time.Second+w.draw(span{time.Minute, 3 * time.Minute}), w.arriveSomehow)
 	var next func()
 	next = func() {
 		if w.quiet {
@@ -27,7 +33,9 @@ func simulate(seed uint64, telling bool) *world {
 		w.happen()
 		w.after(w.draw(span{time.Second, 50 * time.Second}), next)
 	}
-	w.after(10*time.Second, next)
+	w.calmUntil = w.now.Add(calmFor)
+	w.after(calmFor, next)
+	w.after(calmFor, w.beginTroubles)
 	w.run(storm)
 	if len(w.broken) == 0 {
 		w.calmDown()
@@ -210,6 +218,7 @@ func (w *world) arriveSomehow() {
 		m.topologyKey = zoneKey
 	}
 	m.gated = m.topologyKey != "" || w.chance(50)
+	w.troubleMember(m)
 	w.ensemble.arrive(m)
 	w.ensemble.open(m.name, w.draw(span{15 * time.Second, time.Minute}))
 }
@@ -246,7 +255,11 @@ func (w *world) calmDown() {
 			w.cordon(n.name, false)
 		}
 	}
-	if w.rand.IntN(3) == 0 {
+	perfect := w.rand.IntN(3) != 0
+	if w.troubled {
+		w.endTroubles(perfect)
+	}
+	if !perfect {
 		return
 	}
 	w.cloud.perfect = true

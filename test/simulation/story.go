@@ -74,7 +74,7 @@ func (w *world) state() string {
 	}
 	for _, p := range w.pods.live.items {
 		switch {
-		case p.node != "":
+		case p.node != "" || p.succeeded:
 		case p.gated:
 			fmt.Fprintf(&b, "pod %s waits behind the gate\n", p.name)
 		case p.releasedFor != "":

@@ -10,15 +10,19 @@ import (
 const zoneKey = "topology.kubernetes.io/zone"
 
 // labels are those of a pool's template.
-func (p *poolSettings) labels() map[string]string {
-	if len(p.zones) != 1 {
-		return nil
+func (p *poolSettings) labels() labels {
+	var out labels
+	if len(p.zones) == 1 {
+		out = labels{zoneKey: p.zones[0]}
 	}
-	return map[string]string{zoneKey: p.zones[0]}
+	if p.classed {
+		out = out.and(labels{classKey: "hpc"})
+	}
+	return out
 }
 
 // labels are those of a node that registers. A cloud that is perfect has the machine where it was wanted, or where it should be.
-func (c *cloud) labels(i *instance) map[string]string {
+func (c *cloud) labels(i *instance) labels {
 	s := c.settings(i.pool)
 	if len(s.zones) == 0 {
 		return nil
@@ -30,7 +34,7 @@ func (c *cloud) labels(i *instance) map[string]string {
 			zone = wanted[len(zoneKey+"="):]
 		}
 	}
-	return map[string]string{zoneKey: zone}
+	return labels{zoneKey: zone}
 }
 
 // wanted is where some member waits for nodes of a pool, empty for nowhere.

@@ -16,7 +16,9 @@ const vouchAfter = 30 * time.Second
 func (c *controller) place(n *nodeObject, node *plan.Node) bool {
 	w := c.world
 	if m := c.machineOf(n); m != nil {
-		node.Leaving = node.Leaving || m.leaves()
+		if m.leaves() {
+			node.Leaving, node.Releasing = true, false
+		}
 		if node.Departure = departureOf(m); node.Departure != nil {
 			node.Departure.Told = slices.ContainsFunc(w.members.caches[controllerCache].items, func(o *memberObject) bool {
 				return holds(o, n.name) && slices.Contains(o.departing, n.name)
@@ -25,7 +27,7 @@ func (c *controller) place(n *nodeObject, node *plan.Node) bool {
 		return true
 	}
 	if slices.ContainsFunc(w.members.caches[controllerCache].items, func(o *memberObject) bool { return holds(o, n.name) }) {
-		node.Leaving = true
+		node.Leaving, node.Releasing = true, false
 		return true
 	}
 	if due := n.createdAt.Add(vouchAfter); w.now.Before(due) {

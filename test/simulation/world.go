@@ -37,6 +37,10 @@ type world struct {
 
 	// arrivals and tenants count those that have come, so that each has a name of its own.
 	arrivals, tenants int
+	// contestants are members that asked together for what the cloud has not for all of them.
+	contestants []string
+	// calmUntil is when things begin to go wrong.
+	calmUntil time.Time
 	// slow is until when caches are late with everything.
 	slow time.Time
 	// quiet is set when nothing happens any more that nobody asked for.
@@ -65,7 +69,7 @@ func newWorld(s settings) *world {
 	for i := range s.pools {
 		p := &s.pools[i]
 		w.pools.create(&poolObject{meta: meta{name: p.name}, minSize: p.minSize, maxSize: p.maxSize, provisionTimeout: p.provisionTimeout,
-			labels: p.labels()})
+			labels: p.labels(), cpu: nodeCPU, devices: p.deviceCount(), daemons: p.planDaemons()})
 	}
 	if !s.patchFirst {
 		w.controller.start()

@@ -9,9 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-logr/logr"
 	"go.uber.org/goleak"
-	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/controlplane"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/history"
@@ -23,8 +21,6 @@ var (
 )
 
 func TestMain(m *testing.M) {
-	// controller-runtime would complain that nobody reads its log.
-	ctrllog.SetLogger(logr.Discard())
 	code := m.Run()
 	if err := goleak.Find(); code == 0 && err != nil {
 		fmt.Fprintln(os.Stderr, err)

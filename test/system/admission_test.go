@@ -130,7 +130,8 @@ func TestAdmission(t *testing.T) {
 	t.Run("the controller is down", func(t *testing.T) { withoutController(t, s, u, demo) })
 }
 
-// prepared: the stored MiniCluster has what its pods need, and the pods of the Flux Operator have it too.
+// prepared: the stored MiniCluster has what marks its pods and nothing that a file could take away, and its pods have that and what they
+// need to land on their nodes.
 func prepared(t *testing.T, s *system.System, demo types.NamespacedName) {
 	t.Helper()
 	cluster := objectOf(t, clusterText, demo.Name, toHPC, "")
@@ -138,8 +139,7 @@ func prepared(t *testing.T, s *system.System, demo types.NamespacedName) {
 		t.Fatal(err)
 	}
 	pod, _, err := unstructured.NestedMap(cluster.Object, "spec", "pod")
-	if want := `map[annotations:map[cluster-autoscaler.kubernetes.io/safe-to-evict:false] labels:map[autoscaling.flux-framework.org/member:demo] ` +
-		`nodeAffinity:map[autoscaling.flux-framework.org/node-pool:[hpc]] tolerations:[map[effect:NoSchedule key:example.com/dedicated operator:Equal value:hpc]]]`; fmt.Sprint(pod) != want || err != nil {
+	if want := `map[annotations:map[cluster-autoscaler.kubernetes.io/safe-to-evict:false] labels:map[autoscaling.flux-framework.org/member:demo]]`; fmt.Sprint(pod) != want || err != nil {
 		t.Errorf("spec.pod is %v (%v), not %s", pod, err, want)
 	}
 	until(t, func(ctx context.Context) (bool, error) {
@@ -150,9 +150,9 @@ func prepared(t *testing.T, s *system.System, demo types.NamespacedName) {
 		running := 0
 		for i := range pods.Items {
 			p := &pods.Items[i]
-			if p.Labels[v1alpha1.LabelMember] != demo.Name || p.Annotations[v1alpha1.AnnotationSafeToEvict] != "false" ||
-				p.Spec.Affinity.NodeAffinity == nil || !slices.ContainsFunc(p.Spec.Tolerations, func(t corev1.Toleration) bool { return t.Key == "example.com/dedicated" }) {
-				t.Fatalf("a pod has the labels %v, annotations %v, affinity %v and tolerations %v", p.Labels, p.Annotations, p.Spec.Affinity, p.Spec.Tolerations)
+			tolerates := slices.ContainsFunc(p.Spec.Tolerations, func(t corev1.Toleration) bool { return t.Key == "example.com/dedicated" })
+			if p.Labels[v1alpha1.LabelMember] != demo.Name || p.Annotations[v1alpha1.AnnotationSafeToEvict] != "false" || (len(p.Spec.SchedulingGates) == 0 && !tolerates) {
+				t.Fatalf("a pod has the labels %v, annotations %v, gates %v and tolerations %v", p.Labels, p.Annotations, p.Spec.SchedulingGates, p.Spec.Tolerations)
 			}
 			if p.Status.Phase == corev1.PodRunning && strings.HasPrefix(p.Spec.NodeName, "hpc-") {
 				running++
@@ -165,13 +165,26 @@ func prepared(t *testing.T, s *system.System, demo types.NamespacedName) {
 // refusals: each says what is wrong with which field, in words that need no documentation, is logged once and counted.
 func refusals(t *testing.T, s *system.System, u *user) {
 	t.Helper()
+	for _, object := range []*unstructured.Unstructured{
+		objectOf(t, strings.Replace(poolOfText, "spec:", "spec:\n  allowedNamespaces: {matchLabels: {team: hpc}}", 1), "closed", 4, ""),
+		objectOf(t, "{apiVersion: v1, kind: Namespace, metadata: {name: limited, labels: {team: hpc}}}"),
+		objectOf(t, `{apiVersion: v1, kind: LimitRange, metadata: {name: large, namespace: limited}, spec: {limits: [{type: Container, default: {cpu: "6"}, defaultRequest: {cpu: "6"}}]}}`),
+	} {
+		if err := u.Create(t.Context(), object); err != nil {
+			t.Fatal(err)
+		}
+	}
+	limited := func(object *unstructured.Unstructured) *unstructured.Unstructured {
+		object.SetNamespace("limited")
+		return object
+	}
 	for name, row := range map[string]struct {
 		object   *unstructured.Unstructured
 		refused  []string
 		warnings []string
 	}{
 		"a pool that does not exist": {objectOf(t, clusterText, "x", "autoscaling.flux-framework.org/node-pools: nowhere", ""),
-			[]string{`metadata.annotations[autoscaling.flux-framework.org/node-pools]: Invalid value: "nowhere": there is no NodePool "nowhere"; those that exist are hpc`}, nil},
+			[]string{`metadata.annotations[autoscaling.flux-framework.org/node-pools]: Invalid value: "nowhere": there is no NodePool "nowhere"; those that exist are closed, hpc`}, nil},
 		"pools that cannot be names": {objectOf(t, clusterText, "x", "autoscaling.flux-framework.org/node-pools: Not A Pool", ""),
 			[]string{`"Not A Pool" cannot be the name of a NodePool`}, nil},
 		"pods that are too large": {objectOf(t, strings.Replace(clusterText, `cpu: "3"`, `cpu: "5"`, 1), "x", toHPC, ""),
@@ -191,6 +204,19 @@ func refusals(t *testing.T, s *system.System, u *user) {
 		"a name that is made up": {objectOf(t, strings.Replace(clusterText, "name: %s,", "generateName: %s-,", 1), "x", toHPC, ""),
 			[]string{"metadata.generateName: Forbidden"}, nil},
 		"one without the annotation": {objectOf(t, strings.Replace(clusterText, "size: 2", "size: 99", 1), "x", "other: a", ""), nil, nil},
+		"a pool of other namespaces": {objectOf(t, clusterText, "x", "autoscaling.flux-framework.org/node-pools: closed", ""),
+			[]string{`metadata.annotations[autoscaling.flux-framework.org/node-pools]: Forbidden: NodePool closed may be named only in namespaces with the labels team=hpc (its spec.allowedNamespaces), and namespace default has none of these`}, nil},
+		"a pool of the namespace": {limited(objectOf(t, clusterText, "x", "autoscaling.flux-framework.org/node-pools: closed", `, flux: {container: {resources: {requests: {cpu: "1"}}}}`)), nil, nil},
+		"an Ensemble of a pool of other namespaces": {objectOf(t, ensembleText, "hpc", "closed"),
+			[]string{`spec.members[1].nodePools: Forbidden: NodePool closed may be named only in namespaces with the labels team=hpc`}, nil},
+		"what the namespace adds to pods": {limited(objectOf(t, strings.Replace(clusterText, `requests: {cpu: "3", memory: 1Gi}`, `requests: {memory: 1Gi}`, 1), "x", toHPC, "")),
+			[]string{`spec.containers: Invalid value: a pod requests 6 of cpu and an empty node of hpc offers 4`, `(LimitRange large has containers that say nothing of cpu request 6)`}, nil},
+		"an Ensemble that the namespace adds to": {limited(objectOf(t, strings.Replace(ensembleText, `requests: {cpu: "3"}`, `requests: {}`, 1), "hpc", "hpc")),
+			[]string{`spec.members[0].minicluster.spec.containers: Invalid value: a pod requests 6 of cpu`}, nil},
+		"size edits that are neither Follow nor unset": {objectOf(t, clusterText, "x", toHPC+", autoscaling.flux-framework.org/size-edits: Never", ""),
+			[]string{`metadata.annotations[autoscaling.flux-framework.org/size-edits]: Invalid value: "Never": it has to be Follow, or not there`}, nil},
+		"a NodePool of namespaces that are none": {objectOf(t, strings.Replace(poolOfText, "spec:", "spec:\n  allowedNamespaces: {matchExpressions: [{key: a, operator: In}]}", 1), "x", 1, ""),
+			[]string{`spec.allowedNamespaces.matchExpressions[0].values: Required value`}, nil},
 		"a NodePool that offers more than it has": {objectOf(t, strings.Replace(poolOfText, "capacity:", "allocatable: {cpu: 4100m}\n    capacity:", 1), "x", 1, ""),
 			[]string{`spec.template.allocatable[cpu]: Invalid value: "4100m": must be at most template.capacity[cpu], which is 4`}, nil},
 		"a NodePool without a core": {objectOf(t, strings.Replace(poolOfText, `cpu: "4"`, "cpu: 0", 1), "x", 1, ""),
@@ -233,8 +259,8 @@ func refusals(t *testing.T, s *system.System, u *user) {
 		t.Fatal(err)
 	}
 	for _, line := range []string{
-		`ensemble_autoscaler_admission_reviews_total{answer="refused",webhook="validate-nodepool"} 2`,
-		`ensemble_autoscaler_admission_reviews_total{answer="refused",webhook="validate-ensemble"} 2`,
+		`ensemble_autoscaler_admission_reviews_total{answer="refused",webhook="validate-nodepool"} 3`,
+		`ensemble_autoscaler_admission_reviews_total{answer="refused",webhook="validate-ensemble"} 4`,
 		`ensemble_autoscaler_admission_reviews_total{answer="warned",webhook="validate-minicluster"} 1`,
 	} {
 		if !strings.Contains(metrics, line+"\n") {
@@ -274,7 +300,8 @@ func edits(t *testing.T, u *user, demo types.NamespacedName) {
 	for name, row := range map[string]struct{ text, refused string }{
 		"another policy":              {annotate(v1alpha1.AnnotationGrowthPolicy, "BestEffort"), ""},
 		"a policy that is none":       {annotate(v1alpha1.AnnotationGrowthPolicy, "Slowly"), `Invalid value: "Slowly": it has to be one of AllOrNothing, BestEffort, Greedy`},
-		"a pool its pods cannot use":  {annotate(v1alpha1.AnnotationNodePools, "hpc,more"), "its pods cannot go to more: spec.pod.nodeAffinity[autoscaling.flux-framework.org/node-pool] confines them to hpc"},
+		"a pool more":                 {annotate(v1alpha1.AnnotationNodePools, "hpc,more"), ""},
+		"a pool of other namespaces":  {annotate(v1alpha1.AnnotationNodePools, "hpc,closed"), "Forbidden: NodePool closed may be named only in namespaces with the labels team=hpc"},
 		"a pool that does not exist":  {annotate(v1alpha1.AnnotationNodePools, "hpc,nowhere"), `there is no NodePool "nowhere"`},
 		"a minSize above the maximum": {`{"spec":{"minSize":5}}`, "spec.minSize: Invalid value: 5: must be at most the greatest size of the MiniCluster, which is 4"},
 		"the size":                    {`{"spec":{"size":3}}`, ""},

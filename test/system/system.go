@@ -12,9 +12,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
+	"github.com/go-logr/logr"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -25,6 +28,7 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
+	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/yaml"
 
 	ensemblev1alpha1 "github.com/ensemble-autoscaler/ensemble-autoscaler/api/ensemble/v1alpha1"
@@ -67,6 +71,11 @@ type Options struct {
 	// PodWebhook has the webhook of manifests/overlays/pod-webhook give pods their gate in place of the policy, as on Kubernetes
 	// before 1.36.
 	PodWebhook bool
+	// WithoutKwok leaves out the simulated cloud, its flag of the provider and its rights: machines come from another backend.
+	WithoutKwok bool
+	// Prepare installs what else programs need, when the definitions and rights are installed and nothing runs. It returns further flags of
+	// the provider.
+	Prepare func(ctx context.Context, s *System) (providerFlags []string, err error)
 }
 
 // System is everything, running.
@@ -95,12 +104,18 @@ type System struct {
 	providerHealth, controllerHealth string
 }
 
+// quiet sets the logger of controller-runtime once: it can be set by one at a time.
+var quiet = sync.OnceFunc(func() { ctrllog.SetLogger(logr.Discard()) })
+
 // Start starts everything and returns when provider and controller are ready. The context bounds the start
 // only; the system runs until Stop.
 func Start(ctx context.Context, options Options) (*System, error) {
 	if options.Progress == nil {
 		options.Progress = io.Discard
 	}
+	// After 30 s controller-runtime would print a stack trace about a logger that nobody has set. What there is to say is said as
+	// progress, by whoever starts the system, and in the logs of the programs.
+	quiet()
 	s := &System{progress: options.Progress, options: options}
 	var err error
 	if s.root, err = moduleRoot(); err != nil {
@@ -137,6 +152,13 @@ func (s *System) start(ctx context.Context) error {
 		if err := step(ctx); err != nil {
 			return err
 		}
+	}
+	if s.options.Prepare != nil {
+		flags, err := s.options.Prepare(ctx, s)
+		if err != nil {
+			return err
+		}
+		s.options.ProviderFlags = slices.Concat(s.options.ProviderFlags, flags)
 	}
 	if s.options.ProviderOnly {
 		s.say("starting provider")
@@ -255,6 +277,11 @@ func (s *System) install(ctx context.Context) error {
 			}
 		}
 	}
+	if s.simulates() {
+		if err := s.applyPart(ctx, simulated(s.root)); err != nil {
+			return err
+		}
+	}
 	if s.options.PodWebhook {
 		return s.applyPart(ctx, "manifests/overlays/pod-webhook/webhook.yaml")
 	}
@@ -314,8 +341,23 @@ func (s *System) runProvider(ctx context.Context, name, apiServer, address, expa
 	if err != nil {
 		return nil, err
 	}
-	return s.Plane.Run(name, exec.Command(s.programs.provider, append(append(s.commonFlags(kubeconfig, address, health, metrics),
-		"--expander-address="+expander, "--namespace="+Namespace, "--tls-extra-names=127.0.0.1"), s.options.ProviderFlags...)...))
+	flags := append(s.commonFlags(kubeconfig, address, health, metrics),
+		"--expander-address="+expander, "--namespace="+Namespace, "--tls-extra-names=127.0.0.1")
+	if s.simulates() {
+		flags = append(flags, "--kwok")
+	}
+	return s.Plane.Run(name, exec.Command(s.programs.provider, append(flags, s.options.ProviderFlags...)...))
+}
+
+// simulated is the file with the rights that the provider needs for simulated machines. A release from before they were apart has none.
+func simulated(root string) string {
+	return filepath.Join(manifests(root, "provider"), "components", "kwok", "rbac.yaml")
+}
+
+// simulates reports whether the provider has the flag of the simulated cloud.
+func (s *System) simulates() bool {
+	_, err := os.Stat(simulated(s.root))
+	return !s.options.WithoutKwok && err == nil
 }
 
 // commonFlags are those of both binaries.
@@ -548,38 +590,9 @@ func (s *System) ready(ctx context.Context, name, address string) error {
 	return nil
 }
 
-func probe(ctx context.Context, address string) error {
-	_, err := fetch(ctx, "http://"+address+"/readyz")
-	return err
-}
-
 // Metrics is what a program tells Prometheus.
 func (s *System) Metrics(ctx context.Context, address string) (string, error) {
 	return fetch(ctx, "http://"+address+"/metrics")
-}
-
-// fetch is the content of a page.
-func fetch(ctx context.Context, url string) (content string, err error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
-	if err != nil {
-		return "", err
-	}
-	// A transport of its own leaves no connection behind.
-	transport := &http.Transport{DisableKeepAlives: true}
-	defer transport.CloseIdleConnections()
-	response, err := (&http.Client{Transport: transport, Timeout: 5 * time.Second}).Do(request)
-	if err != nil {
-		return "", err
-	}
-	defer func() { err = errors.Join(err, response.Body.Close()) }()
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		return "", err
-	}
-	if response.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("%s answers %s", url, response.Status)
-	}
-	return string(body), nil
 }
 
 // Stop ends everything.

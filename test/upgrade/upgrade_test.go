@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-logr/logr"
 	"go.uber.org/goleak"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -24,7 +23,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
-	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
@@ -37,7 +35,6 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	ctrl.SetLogger(logr.Discard())
 	goleak.VerifyTestMain(m)
 }
 
@@ -133,6 +130,11 @@ func (g *golden) check(t *testing.T, c client.Client) {
 	t.Run("the new release edits it", func(t *testing.T) { g.edit(t, c, g.now) })
 	t.Run("the old release edits it", func(t *testing.T) { g.edit(t, c, g.before) })
 	for _, added := range additions(g.before, g.now, g.content(is.Object), "") {
+		if added.path == ".spec.machines.karpenter" || added.path == ".spec.machines.clusterAPI" {
+			// Exactly one backend is set. One that the old release does not know takes the place of the one that it does: its whole
+			// write of such a pool leaves none, and is refused.
+			continue
+		}
 		t.Run("the old release edits it when it has "+added.path, func(t *testing.T) { g.editWith(t, c, added) })
 	}
 }

@@ -78,11 +78,13 @@ func Main(command *cobra.Command) {
 func NewManager(config *Config, name, version string, options manager.Options) (manager.Manager, *Watches, error) {
 	log := Logger(config.Verbosity)
 	ctrl.SetLogger(log)
-	restConfig, err := RESTConfig(config.Kubeconfig, name+"/"+version)
+	restConfig, err := RESTConfig("kubeconfig", config.Kubeconfig, name+"/"+version)
 	if err != nil {
 		return nil, nil, err
 	}
-	options.Scheme = runtime.NewScheme()
+	if options.Scheme == nil {
+		options.Scheme = runtime.NewScheme()
+	}
 	if err := clientgoscheme.AddToScheme(options.Scheme); err != nil {
 		return nil, nil, fmt.Errorf("register the kinds of Kubernetes: %w", err)
 	}

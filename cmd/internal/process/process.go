@@ -29,11 +29,11 @@ func Logger(verbosity int) logr.Logger {
 	)
 }
 
-// RESTConfig is how to reach the API server: by a kubeconfig, or by the pod's ServiceAccount when the path is empty.
-func RESTConfig(kubeconfig, userAgent string) (*rest.Config, error) {
+// RESTConfig is how to reach the API server: by a kubeconfig, which a flag names, or by the pod's ServiceAccount when the path is empty.
+func RESTConfig(flag, kubeconfig, userAgent string) (*rest.Config, error) {
 	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
 	if err != nil {
-		return nil, fmt.Errorf("load --kubeconfig %q: %w", kubeconfig, err)
+		return nil, fmt.Errorf("load --%s %q: %w", flag, kubeconfig, err)
 	}
 	config.UserAgent = userAgent
 	// The API server's priority and fairness limits us; limits of our own would only slow bursts down.

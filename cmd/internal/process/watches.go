@@ -11,6 +11,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
 )
 
 // Watches knows which watches of the API server are open. The caches live on them, and a watch that was interrupted is
@@ -45,6 +48,39 @@ func (w *Watches) Register(registerer prometheus.Registerer) error {
 		return fmt.Errorf("register the metric of caches: %w", err)
 	}
 	return nil
+}
+
+// Interrupted is an error while one of some watches is interrupted, those of the API server's paths of collections.
+func (w *Watches) Interrupted(paths map[string]bool) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for path, since := range w.since {
+		if paths[path] && w.open[path] <= 0 {
+			return fmt.Errorf("the watch of %s has been interrupted since %s; what is known of the cluster may be out of date", path, since.UTC().Format(time.RFC3339))
+		}
+	}
+	return nil
+}
+
+// WatchPaths are the paths of the API server by which kinds are watched in all namespaces.
+func WatchPaths(mgr manager.Manager, kinds ...client.Object) (map[string]bool, error) {
+	paths := map[string]bool{}
+	for _, kind := range kinds {
+		gvk, err := apiutil.GVKForObject(kind, mgr.GetScheme())
+		if err != nil {
+			return nil, fmt.Errorf("find the kind of %T: %w", kind, err)
+		}
+		mapping, err := mgr.GetRESTMapper().RESTMapping(gvk.GroupKind(), gvk.Version)
+		if err != nil {
+			return nil, fmt.Errorf("find the resource of %s: %w", gvk, err)
+		}
+		prefix := "/apis/" + gvk.Group + "/"
+		if gvk.Group == "" {
+			prefix = "/api/"
+		}
+		paths[prefix+gvk.Version+"/"+mapping.Resource.Resource] = true
+	}
+	return paths, nil
 }
 
 // oldest is the watch that has been interrupted for longest; the age is 0 when none is.

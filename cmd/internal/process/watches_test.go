@@ -74,6 +74,13 @@ func TestWatches(t *testing.T) {
 	if err := stream.Close(); err != nil {
 		t.Error(err)
 	}
+	nodes, pods := map[string]bool{"/api/v1/nodes": true}, map[string]bool{"/api/v1/pods": true}
+	if err := watches.Interrupted(nodes); err == nil || !strings.Contains(err.Error(), "the watch of /api/v1/nodes has been interrupted since 2026-11-23T13:00:00Z") {
+		t.Errorf("at once: %v", err)
+	}
+	if err := watches.Interrupted(pods); err != nil {
+		t.Errorf("of what was never watched: %v", err)
+	}
 	pass(time.Minute)
 	said("")
 	pass(time.Second)
@@ -95,6 +102,9 @@ func TestWatches(t *testing.T) {
 	said("the watch of /api/v1/nodes has been interrupted for 1m1s")
 	stream = get("watch=true")
 	said("")
+	if err := watches.Interrupted(nodes); err != nil {
+		t.Errorf("when it is open again: %v", err)
+	}
 	// Closed by us, it ages too.
 	pass(settled)
 	if err := stream.Close(); err != nil {

@@ -49,7 +49,7 @@ type Launcher struct {
 	calls atomic.Uint64
 }
 
-var _ launch.Launcher = (*Launcher)(nil)
+var _ launch.Finder = (*Launcher)(nil)
 
 // New returns a launcher of a manager that has not been started yet. It lists from the manager's cache, and reads from the API
 // server where it must not be mistaken.

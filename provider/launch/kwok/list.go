@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/launch"
@@ -37,6 +38,25 @@ func (l *Launcher) List(ctx context.Context, pool *launch.Pool) ([]launch.Instan
 		instance, ok := object.(*v1alpha1.KwokInstance)
 		if ok && isOfPool(pool, instance) && !instance.Spec.LaunchedAt.After(seenUntil) {
 			out = append(out, seen(instance))
+		}
+	}
+	return out, nil
+}
+
+// Pools implements launch.Finder. Nobody is left to say how the cloud of a pool without NodePool behaves: it behaves well.
+func (l *Launcher) Pools(_ context.Context, cluster string) ([]launch.Pool, error) {
+	var out []launch.Pool
+	for _, name := range l.instances.ListIndexFuncValues(indexPool) {
+		objects, err := l.instances.ByIndex(indexPool, name)
+		if err != nil {
+			return nil, fmt.Errorf("list the instances of NodePool %s: %w", name, err)
+		}
+		pool := launch.Pool{Cluster: cluster, Name: name, Machines: v1alpha1.MachinesSpec{Kwok: &v1alpha1.KwokMachines{}}}
+		if slices.ContainsFunc(objects, func(object any) bool {
+			instance, ok := object.(*v1alpha1.KwokInstance)
+			return ok && isOfPool(&pool, instance)
+		}) {
+			out = append(out, pool)
 		}
 	}
 	return out, nil

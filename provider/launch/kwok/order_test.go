@@ -166,6 +166,34 @@ func TestLaunchTwiceKeepsWhatThereIs(t *testing.T) {
 	}
 }
 
+// TestEndOfWhatWasFound: an instance that was found and not ordered is not called as its record, and is known by its provider id before it
+// is listed.
+func TestEndOfWhatWasFound(t *testing.T) {
+	t.Parallel()
+	pool := poolOf(-1)
+	l, _ := newLauncher(t, -1)
+	if _, err := l.Launch(t.Context(), pool, orderOf(pool, "t", "hpc-0", "hpc-1")); err != nil {
+		t.Fatal(err)
+	}
+	other := *pool
+	other.Cluster = "elsewhere"
+	for _, row := range []struct {
+		pool     *launch.Pool
+		instance launch.Instance
+		left     []string
+	}{
+		{pool, launch.Instance{Machine: "hpc-7"}, []string{"hpc-0", "hpc-1"}},
+		{pool, launch.Instance{Machine: "hpc-7", ProviderID: "kwok://hpc/hpc-7"}, []string{"hpc-0", "hpc-1"}},
+		{&other, launch.Instance{Machine: "hpc-7", ProviderID: "kwok://hpc/hpc-1"}, []string{"hpc-0", "hpc-1"}},
+		{pool, launch.Instance{Machine: "hpc-7", ProviderID: "kwok://hpc/hpc-1"}, []string{"hpc-0"}},
+	} {
+		err := l.Terminate(t.Context(), row.pool, []launch.Instance{row.instance})[0]
+		if !errors.Is(err, launch.ErrGone) || !slices.Equal(l.names(t), row.left) {
+			t.Errorf("the end of %+v in cluster %s: %v, and there are %v", row.instance, row.pool.Cluster, err, l.names(t))
+		}
+	}
+}
+
 // TestReplyIsLostOnce: a reply is lost when something was made, and the repetition gets through.
 func TestReplyIsLostOnce(t *testing.T) {
 	t.Parallel()

@@ -74,7 +74,8 @@ func (l *Launcher) terminate(ctx context.Context, pool *launch.Pool, wanted *lau
 	return nil
 }
 
-// find is the instance that is meant, nil where there is none, or none of the pool's.
+// find is the instance that is meant, nil where there is none, or none of the pool's. One that was found and not ordered is not called
+// as its record: it is known by its provider id where a listing has not told its name.
 func (l *Launcher) find(ctx context.Context, pool *launch.Pool, wanted *launch.Instance) (*v1alpha1.KwokInstance, error) {
 	names := []string{wanted.Key}
 	if wanted.Key == "" {
@@ -88,6 +89,18 @@ func (l *Launcher) find(ctx context.Context, pool *launch.Pool, wanted *launch.I
 		case err != nil:
 			return nil, fmt.Errorf("get KwokInstance %s: %w", name, err)
 		case isOfPool(pool, instance) && (wanted.Key != "" || instance.Spec.Machine == wanted.Machine):
+			return instance, nil
+		}
+	}
+	if wanted.ProviderID == "" {
+		return nil, nil
+	}
+	var list v1alpha1.KwokInstanceList
+	if err := l.live.List(ctx, &list, client.MatchingLabels{v1alpha1.LabelNodePool: pool.Name}); err != nil {
+		return nil, fmt.Errorf("list the instances of NodePool %s: %w", pool.Name, err)
+	}
+	for i := range list.Items {
+		if instance := &list.Items[i]; isOfPool(pool, instance) && instance.Spec.ProviderID == wanted.ProviderID {
 			return instance, nil
 		}
 	}

@@ -165,6 +165,9 @@ func (s *Subject) registered(t *testing.T, pool *launch.Pool, machine string) (*
 		if node = s.node(t, i.ProviderID); node == nil {
 			return "no node has the provider id " + i.ProviderID
 		}
+		if s.Incomplete != nil {
+			return s.Incomplete(node)
+		}
 		return ""
 	})
 	return instance, node

@@ -1,6 +1,7 @@
 package launchtest
 
 import (
+	"context"
 	"slices"
 	"testing"
 
@@ -67,9 +68,44 @@ func orphan(t *testing.T, s *Subject, withNode bool) {
 	if instance.Machine != "" {
 		t.Errorf("the orphan is %+v", instance)
 	}
-	s.terminate(t, pool, instance)
+	from := s.found(t, pool, "the orphan "+key, isIt)
+	if withNode {
+		// As a machine that was found: its record is called otherwise, and after a start nothing has been listed yet.
+		instance = launch.Instance{Machine: pool.Name + "-7", ProviderID: instance.ProviderID}
+	}
+	s.terminate(t, from, instance)
 	s.gone(t, pool, "the orphan "+key, isIt)
 	if withNode {
 		s.nodeGone(t, node)
 	}
+}
+
+// found is the pool of an instance as a launcher finds it that can tell of which pools there are instances, and the pool itself of another.
+func (s *Subject) found(t *testing.T, pool *launch.Pool, which string, is func(launch.Instance) bool) *launch.Pool {
+	t.Helper()
+	finder, can := s.Launcher.(launch.Finder)
+	if !can {
+		return pool
+	}
+	var out *launch.Pool
+	s.until(t, func(ctx context.Context) (string, error) {
+		pools, err := finder.Pools(ctx, pool.Cluster)
+		if err != nil {
+			return err.Error(), ctx.Err()
+		}
+		at := slices.IndexFunc(pools, func(p launch.Pool) bool { return p.Name == pool.Name })
+		if at < 0 {
+			return "the pool is not found by " + which, nil
+		}
+		out = &pools[at]
+		instances, missing, err := s.list(ctx, out)
+		if err == nil && missing == "" && !slices.ContainsFunc(instances, is) {
+			missing = which + " is not listed by what is found of its pool"
+		}
+		return missing, err
+	})
+	if pools, err := finder.Pools(t.Context(), "another cluster"); err != nil || len(pools) > 0 {
+		t.Errorf("of another cluster are found %v, %v", pools, err)
+	}
+	return out
 }

@@ -54,6 +54,10 @@ type Subject struct {
 	// Lag is how far listings are behind while the tests run, Traits.Lag if it is zero.
 	Lag time.Duration
 
+	// Incomplete says what a node lacks that its cloud gives it a moment after it has registered, empty for nothing; nil for a cloud whose
+	// nodes have everything from the first.
+	Incomplete func(node *corev1.Node) string
+
 	// Pool is a pool of no machines that behave as the role says. The name tells pools of the suite apart; that of the pool may
 	// be longer, and has to be one that no pool has had.
 	Pool func(t *testing.T, name string, role Role) *launch.Pool

@@ -1,6 +1,7 @@
-// Package wire reads the requests to Cluster Autoscaler's gRPC expander. They are as large as 128 MiB and more, because each
-// option has its pods whole, although most options have the same ones. Pods that an option shares with an earlier one are
-// recognised in the bytes as they were received, and of a pod only what a choice depends on is decoded.
+// Package wire is what the provider's servers know of bytes. Requests to Cluster Autoscaler's gRPC expander are as large as 128 MiB
+// and more, because each option has its pods whole, although most options have the same ones. Pods that an option shares with an
+// earlier one are recognised in the bytes as they were received, and of a pod only what a choice depends on is decoded. Of the
+// answers of the cloud provider the longest is encoded once for many questions.
 package wire
 
 import (

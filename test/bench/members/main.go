@@ -18,9 +18,6 @@ import (
 	"io"
 	"time"
 
-	"github.com/go-logr/logr"
-	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
-
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/bench/figures"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/bench/harness"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/system"
@@ -68,8 +65,6 @@ func dispatch(ctx context.Context, arguments []string, out, progress io.Writer) 
 
 func run(ctx context.Context, o *options, out, progress io.Writer) (err error) {
 	started := time.Now()
-	// controller-runtime would complain that nobody reads its log.
-	ctrllog.SetLogger(logr.Discard())
 	s, err := system.Start(ctx, system.Options{
 		Progress: progress, LogDir: o.logs, WithoutPods: true,
 	})

@@ -23,9 +23,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-logr/logr"
-	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
-
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/bench/harness"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/system"
 )
@@ -75,8 +72,6 @@ func dispatch(ctx context.Context, arguments []string, out, progress io.Writer) 
 
 func run(ctx context.Context, o *options, out, progress io.Writer) (err error) {
 	started := time.Now()
-	// controller-runtime would complain that nobody reads its log.
-	ctrllog.SetLogger(logr.Discard())
 	s, err := system.Start(ctx, system.Options{
 		Progress: progress, LogDir: o.logs,
 		// Most of the time would be spent on deleting the pods of one turn before the next.

@@ -1,0 +1,142 @@
+package resize
+
+import (
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
+)
+
+func (o *observer) readNodes(s *seen, nodes []corev1.Node, machines *machines, expected map[string]plan.Resources) {
+	now := o.clock.Now()
+	for i := range nodes {
+		node := o.nodes.of(&nodes[i], func() plan.Node { return nodeOf(&nodes[i]) })
+		if node.Pool != "" {
+			if !o.place(s, &node, &nodes[i], machines, now) {
+				continue
+			}
+			if node.Pool != "" {
+				s.hosts[node.Name] = host{name: nodes[i].Labels[corev1.LabelHostname], pool: node.Pool}
+			}
+		}
+		node.Requested, node.Daemons = o.ledger.on(node.Name)
+		if more := expected[node.Name]; more != nil {
+			// What is on the node is shared.
+			more.Add(node.Requested)
+			node.Requested = more
+		}
+		s.nodes = append(s.nodes, node)
+	}
+	o.told.forget(s.departing)
+}
+
+// place says what a node with the label of a pool counts as: a node of that pool where a machine of the pool is that node, and else
+// one of no pool. Until the provider had the time to say so, false is returned, and the node counts as one that is not there.
+//
+// A node that is held already, and that no machine vouches for any more, is on its way out: its member keeps it until the pod there
+// has left, and nobody gets it.
+func (o *observer) place(s *seen, node *plan.Node, object *corev1.Node, machines *machines, now time.Time) bool {
+	machine, why := machines.of(object)
+	if machine != nil {
+		node.Order = machine.Spec.Order.ID
+		if leaves(machine) {
+			node.Leaving, node.Releasing = true, false
+		}
+		if node.Departure = departureOf(machine); node.Departure != nil {
+			s.departing[node.Name] = machine.UID
+			node.Departure.Told = o.told.has(node.Name, machine.UID) || s.recordsDeparture(node.Name, node.Pool)
+		}
+		return true
+	}
+	if s.holder(node.Name, node.Pool) != nil {
+		node.Leaving, node.Releasing = true, false
+		return true
+	}
+	due := node.CreatedAt.Add(vouchAfter)
+	old := !now.Before(due)
+	s.strangers = append(s.strangers, stranger{name: node.Name, uid: object.UID, pool: node.Pool, why: why, told: old && node.Ready && !node.Leaving})
+	if !old {
+		s.wake(due)
+		return false
+	}
+	node.Pool = ""
+	return true
+}
+
+// holder is the member whose status lists a node as one of a pool that is held for it, nil for none.
+func (s *seen) holder(node, pool string) *entry {
+	if s.holders == nil {
+		s.holders = map[string]*entry{}
+		for _, e := range s.entries {
+			if e.member == nil {
+				continue
+			}
+			for i := range e.member.Status.Reservations {
+				r := &e.member.Status.Reservations[i]
+				for _, name := range r.Held {
+					s.holders[r.NodePool+"/"+name] = e
+				}
+			}
+		}
+	}
+	return s.holders[pool+"/"+node]
+}
+
+// lifecyclePrefix is that of the taints by which Kubernetes itself says that a node is not Ready.
+const lifecyclePrefix = "node.kubernetes.io/"
+
+// isStartup reports whether a taint is one that a node registers with and that is taken off when the node is ready for pods: by
+// the provider when it has seen the node, by a cloud's controller manager, by Cluster API, or by Karpenter.
+func isStartup(taint *corev1.Taint) bool {
+	switch taint.Key {
+	case v1alpha1.TaintRegistration, "node.cloudprovider.kubernetes.io/uninitialized", "node.cluster.x-k8s.io/uninitialized", "karpenter.sh/unregistered":
+		return true
+	default:
+		return false
+	}
+}
+
+// taintDisrupted is how Karpenter marks a node that it is about to delete.
+const taintDisrupted = "karpenter.sh/disrupted"
+
+func nodeOf(node *corev1.Node) plan.Node {
+	out := plan.Node{
+		Name:      node.Name,
+		Pool:      node.Labels[v1alpha1.LabelNodePool],
+		Cordoned:  node.Spec.Unschedulable,
+		Leaving:   node.DeletionTimestamp != nil,
+		Reserved:  node.Annotations[v1alpha1.AnnotationReserved] == "true",
+		CreatedAt: node.CreationTimestamp.Time,
+	}
+	if out.Pool == "" {
+		return out
+	}
+	out.Labels, out.Allocatable = node.Labels, plan.ResourcesOf(node.Status.Allocatable)
+	for i := range node.Status.Conditions {
+		if c := &node.Status.Conditions[i]; c.Type == corev1.NodeReady {
+			out.Ready = c.Status == corev1.ConditionTrue
+		}
+	}
+	for i := range node.Spec.Taints {
+		taint := node.Spec.Taints[i]
+		switch {
+		case taint.Key == v1alpha1.TaintToBeDeleted && !out.Leaving && v1alpha1.Releasing(node):
+			out.Leaving, out.Releasing = true, true
+		case taint.Key == v1alpha1.TaintToBeDeleted, taint.Key == taintDisrupted:
+			out.Leaving, out.Releasing = true, false
+		case isStartup(&taint):
+			// It is a node that is coming, whatever the pods tolerate, and no evidence about the nodes of its pool.
+			out.Ready = false
+		case strings.HasPrefix(taint.Key, lifecyclePrefix):
+			// A node with such a taint does not take pods yet, whatever its condition says. Cordoning has
+			// a field of its own.
+			out.Ready = out.Ready && taint.Key == corev1.TaintNodeUnschedulable
+		case taint.Effect != corev1.TaintEffectPreferNoSchedule:
+			out.Taints = append(out.Taints, taint)
+		}
+	}
+	return out
+}

@@ -1,0 +1,172 @@
+package resize
+
+import (
+	"context"
+	"regexp"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
+)
+
+const (
+	// lackingFor is how long pods have to be lacking before it is asked why: a Job makes them a moment after it was resized.
+	lackingFor = 5 * time.Second
+	// askAgain is how long an answer is good for.
+	askAgain = 30 * time.Second
+	// askFor bounds what the answer may take, for all that are asked for in a pass.
+	askFor = 2 * time.Second
+	// mostEvents bounds how many events of one Job are read.
+	mostEvents = 100
+)
+
+// failedCreate is the reason of the events in which alone a Job says why it makes no pods.
+const failedCreate = "FailedCreate"
+
+// notMade knows why Jobs make no pods. They say so in events, of which there are many, and which nobody keeps: those of one Job are
+// read from the API server while pods of it are lacking, now and then, and one sentence of them is remembered.
+type notMade struct {
+	live   client.Reader
+	budget *budget[types.UID]
+	jobs   map[types.UID]*lack
+	count  func(outcome string)
+}
+
+// lack is a Job with pods that are lacking.
+type lack struct {
+	since time.Time
+	why   string
+}
+
+// What may become of a read.
+const (
+	readDone   = "Read"
+	readPutOff = "PutOff"
+	readFailed = "Failed"
+)
+
+func newNotMade(live client.Reader, count func(outcome string)) *notMade {
+	return &notMade{live: live, count: count, budget: newBudget[types.UID](askAgain), jobs: map[types.UID]*lack{}}
+}
+
+// read says of each member why its Job does not make pods, and asks where that is due.
+func (n *notMade) read(ctx context.Context, s *seen, now time.Time) {
+	lacking := map[types.UID]bool{}
+	var ask []*entry
+	for _, e := range s.entries {
+		if !e.lacks() {
+			continue
+		}
+		uid := e.job.UID
+		lacking[uid] = true
+		of := n.jobs[uid]
+		if of == nil {
+			of = &lack{since: now}
+			if e.member.Status.PodsLacking != nil {
+				// Another process has seen that before.
+				of.since = e.member.Status.PodsLacking.Since.Time
+			}
+			n.jobs[uid] = of
+		}
+		if due := of.since.Add(lackingFor); now.Before(due) {
+			s.wake(due)
+			continue
+		}
+		may, spent, due := n.budget.allow(uid, now)
+		if s.wake(due); spent {
+			n.count(readPutOff)
+		}
+		if may {
+			ask = append(ask, e)
+		}
+	}
+	for uid := range n.jobs {
+		if !lacking[uid] {
+			delete(n.jobs, uid)
+		}
+	}
+	n.budget.keep(lacking)
+	n.ask(ctx, ask)
+	for _, e := range s.entries {
+		switch {
+		case e.lacks():
+			e.notMade = n.jobs[e.job.UID].why
+		case e.job == nil:
+			e.notMade = "the MiniCluster has no Job; the Flux Operator makes it"
+		}
+	}
+}
+
+// lacks reports whether pods of a member are lacking that its Job should have made.
+func (e *entry) lacks() bool {
+	if e.member == nil || e.job == nil || e.lifecycle() != plan.Running || len(e.ranks.lacking) == 0 {
+		return false
+	}
+	_, lacking := e.completed()
+	return len(lacking) > 0
+}
+
+func (n *notMade) ask(ctx context.Context, entries []*entry) {
+	if len(entries) == 0 || n.live == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, askFor)
+	defer cancel()
+	atOnce(len(entries), func(i int) error {
+		e := entries[i]
+		why, err := n.askOne(ctx, e.key.Namespace, e.job.UID)
+		if err != nil {
+			// What is known stays, and it is asked again in a while: nothing but a sentence depends on it.
+			log.FromContext(ctx).V(1).Info("Could not read why a Job makes no pods", "namespace", e.key.Namespace, "job", e.job.Name, "error", err.Error())
+			n.count(readFailed)
+			return nil
+		}
+		n.jobs[e.job.UID].why = why
+		n.count(readDone)
+		return nil
+	})
+}
+
+func (n *notMade) askOne(ctx context.Context, namespace string, job types.UID) (string, error) {
+	var events corev1.EventList
+	which := fields.Set{"involvedObject.uid": string(job), "reason": failedCreate}
+	if err := n.live.List(ctx, &events, client.InNamespace(namespace), client.MatchingFieldsSelector{Selector: which.AsSelector()}, client.Limit(mostEvents)); err != nil {
+		return "", err //nolint:wrapcheck // It is logged with what it is about.
+	}
+	var last *corev1.Event
+	for i := range events.Items {
+		if e := &events.Items[i]; last == nil || told(last).Before(told(e)) {
+			last = e
+		}
+	}
+	if last == nil {
+		return "", nil
+	}
+	return ofJob(last.Message), nil
+}
+
+// told is when an event was last told of.
+func told(e *corev1.Event) time.Time {
+	switch {
+	case e.Series != nil:
+		return e.Series.LastObservedTime.Time
+	case !e.LastTimestamp.IsZero():
+		return e.LastTimestamp.Time
+	default:
+		return e.EventTime.Time
+	}
+}
+
+// ofPod begins what a Job says of one pod, with a name that is another one each time.
+var ofPod = regexp.MustCompile(`pods "[^"]*" is forbidden: `)
+
+// ofJob is what a Job says without the name of the pod that it was about.
+func ofJob(message string) string {
+	return shortened(ofPod.ReplaceAllString(strings.TrimPrefix(message, "Error creating: "), ""), longestMessage)
+}
