@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
@@ -29,6 +30,7 @@ type Expander struct {
 
 	provider *CloudProvider
 	log      logr.Logger
+	now      func() time.Time
 	answers  *prometheus.CounterVec
 	vetoes   prometheus.Counter
 }
@@ -37,7 +39,7 @@ var _ expander.ExpanderServer = (*Expander)(nil)
 
 // NewExpander returns an expander that knows what the provider knows.
 func NewExpander(provider *CloudProvider, registerer prometheus.Registerer, log logr.Logger) (*Expander, error) {
-	e := &Expander{provider: provider, log: log}
+	e := &Expander{provider: provider, log: log, now: time.Now}
 	e.answers = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "ensemble_autoscaler_expander_options_total",
 		Help: "Node groups that Cluster Autoscaler could have expanded, by whether they were kept or dropped, and why.",
@@ -199,14 +201,14 @@ func (e *Expander) member(ctx context.Context, known *judged, job types.Namespac
 	}
 	var m *expand.Member
 	if err == nil {
-		m = memberOf(object)
+		m = memberOf(object, e.now())
 	}
 	known.members[job] = m
 	return m, nil
 }
 
-func memberOf(m *v1alpha1.EnsembleMember) *expand.Member {
-	out := &expand.Member{NodePools: m.Spec.NodePools, Waits: waits(m)}
+func memberOf(m *v1alpha1.EnsembleMember, now time.Time) *expand.Member {
+	out := &expand.Member{NodePools: m.Spec.NodePools, Waits: waits(m, now)}
 	if domain, is := strings.CutPrefix(m.Status.TopologyDomain, m.Spec.TopologyKey+"="); is && m.Spec.TopologyKey != "" {
 		out.TopologyKey, out.Domain = m.Spec.TopologyKey, domain
 	}
@@ -218,8 +220,14 @@ func memberOf(m *v1alpha1.EnsembleMember) *expand.Member {
 	return out
 }
 
-// waits says which nodes a member waits for, empty for none.
-func waits(m *v1alpha1.EnsembleMember) string {
+// oldestPicture is how old the cluster may be that Cluster Autoscaler decides on. It lists pods and nodes once, at the start of a
+// loop, and a loop takes seconds, with many thousand nodes tens of them. Pods that found no node then may have one by now.
+const oldestPicture = 30 * time.Second
+
+// waits says which nodes a member waits for, empty for none. A member whose nodes have just become Ready has pods that find no node
+// in an older picture of the cluster, and one whose pods all run has none that needs a node. What is true for longer is left to
+// Cluster Autoscaler. The times of conditions are those of the controller's clock: one that is far ahead keeps nobody waiting.
+func waits(m *v1alpha1.EnsembleMember, now time.Time) string {
 	if m.Status.ObservedGeneration == 0 {
 		return "its nodes are about to be reserved"
 	}
@@ -228,6 +236,14 @@ func waits(m *v1alpha1.EnsembleMember) string {
 	}
 	if m.Status.Nodes < m.Status.Reserved {
 		return fmt.Sprintf("%d of its %d nodes are on their way", m.Status.Reserved-m.Status.Nodes, m.Status.Reserved)
+	}
+	if meta.IsStatusConditionTrue(m.Status.Conditions, v1alpha1.ConditionPodsRunning) {
+		return "all its pods run"
+	}
+	if c := meta.FindStatusCondition(m.Status.Conditions, v1alpha1.ConditionCapacityReady); c != nil && c.Status == metav1.ConditionTrue {
+		if age := now.Sub(c.LastTransitionTime.Time).Abs(); age < oldestPicture {
+			return fmt.Sprintf("its %d nodes have been Ready for %d s, and its pods are about to be bound to them", m.Status.Nodes, int(age.Seconds()))
+		}
 	}
 	return ""
 }

@@ -86,6 +86,36 @@ func newExpanderOf(tb testing.TB, members []string, waiting bool, pools ...strin
 	return e
 }
 
+// TestWaits: pods of a member that find no node in a picture of the cluster which is some seconds old have one by now, or none needs
+// one. What lasts is left to Cluster Autoscaler.
+func TestWaits(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	ready := func(since time.Duration) metav1.Condition {
+		return metav1.Condition{Type: v1alpha1.ConditionCapacityReady, Status: metav1.ConditionTrue, LastTransitionTime: metav1.NewTime(now.Add(-since))}
+	}
+	running := metav1.Condition{Type: v1alpha1.ConditionPodsRunning, Status: metav1.ConditionTrue}
+	for name, row := range map[string]struct {
+		nodes      int32
+		conditions []metav1.Condition
+		want       string
+	}{
+		"nodes that are on their way":         {nodes: 3, want: "1 of its 4 nodes are on their way"},
+		"nodes that have come a moment ago":   {nodes: 4, conditions: []metav1.Condition{ready(2 * time.Second)}, want: "its 4 nodes have been Ready for 2 s, and its pods are about to be bound to them"},
+		"a controller's clock that is ahead":  {nodes: 4, conditions: []metav1.Condition{ready(-3 * time.Second)}, want: "its 4 nodes have been Ready for 3 s, and its pods are about to be bound to them"},
+		"a controller's clock that is wrong":  {nodes: 4, conditions: []metav1.Condition{ready(-time.Hour)}},
+		"pods that find no node for a minute": {nodes: 4, conditions: []metav1.Condition{ready(time.Minute)}},
+		"pods that all run":                   {nodes: 4, conditions: []metav1.Condition{ready(time.Minute), running}, want: "all its pods run"},
+	} {
+		m := &v1alpha1.EnsembleMember{Status: v1alpha1.EnsembleMemberStatus{
+			ObservedGeneration: 1, Reserved: 4, Nodes: row.nodes, Conditions: row.conditions,
+		}}
+		if got := waits(m, now); got != row.want {
+			t.Errorf("%s: %q, want %q", name, got, row.want)
+		}
+	}
+}
+
 // encoded is a pod of a Job, or of nobody.
 func encoded(tb testing.TB, name, job string) []byte {
 	tb.Helper()

@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-logr/logr"
 	"go.uber.org/goleak"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -17,7 +16,6 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
-	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/yaml"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/controlplane"
@@ -48,8 +46,6 @@ func TestMain(m *testing.M) {
 func withAPIServer(run func() int) (code int, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
 	defer cancel()
-	// After 30 s controller-runtime would print a stack trace about a logger that nobody has set.
-	ctrllog.SetLogger(logr.Discard())
 	// The zero value of Options is etcd and the API server.
 	plane, err := controlplane.Start(ctx, controlplane.Options{Progress: os.Stderr})
 	if err != nil {

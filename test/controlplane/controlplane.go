@@ -13,7 +13,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-logr/logr"
 	"k8s.io/client-go/rest"
+	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 )
 
 // Parts are the components that a control plane has besides etcd and the API server.
@@ -99,9 +101,14 @@ type ports struct {
 	etcd, apiServer, scheduler, controllerManager, kwok int
 }
 
+// quiet sets the logger of controller-runtime, which prints a stack trace after 30 s where nobody has. It can be set by one at a time,
+// and tests start control planes side by side. What there is to say is told as progress, and in the logs of the programs.
+var quiet = sync.OnceFunc(func() { ctrllog.SetLogger(logr.Discard()) })
+
 // Start starts a control plane and returns when its components serve. The context bounds the start only;
 // the control plane runs until Stop, or until this program ends.
 func Start(ctx context.Context, options Options) (*ControlPlane, error) {
+	quiet()
 	if options.Progress == nil {
 		options.Progress = io.Discard
 	}

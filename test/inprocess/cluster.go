@@ -11,14 +11,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-logr/logr"
 	"go.uber.org/goleak"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
-	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 	"sigs.k8s.io/yaml"
@@ -44,7 +42,6 @@ type Cluster struct {
 // Main is for a TestMain: it starts a control plane, fills in the cluster, runs the tests, looks for goroutines that
 // they have left, and exits.
 func Main(m *testing.M, cluster *Cluster, parts controlplane.Parts) {
-	ctrl.SetLogger(logr.Discard())
 	code, err := withCluster(cluster, parts, m.Run)
 	if err == nil && code == 0 {
 		err = goleak.Find()

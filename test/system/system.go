@@ -14,10 +14,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
-	"github.com/go-logr/logr"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -28,7 +26,6 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
-	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/yaml"
 
 	ensemblev1alpha1 "github.com/ensemble-autoscaler/ensemble-autoscaler/api/ensemble/v1alpha1"
@@ -104,18 +101,12 @@ type System struct {
 	providerHealth, controllerHealth string
 }
 
-// quiet sets the logger of controller-runtime once: it can be set by one at a time.
-var quiet = sync.OnceFunc(func() { ctrllog.SetLogger(logr.Discard()) })
-
 // Start starts everything and returns when provider and controller are ready. The context bounds the start
 // only; the system runs until Stop.
 func Start(ctx context.Context, options Options) (*System, error) {
 	if options.Progress == nil {
 		options.Progress = io.Discard
 	}
-	// After 30 s controller-runtime would print a stack trace about a logger that nobody has set. What there is to say is said as
-	// progress, by whoever starts the system, and in the logs of the programs.
-	quiet()
 	s := &System{progress: options.Progress, options: options}
 	var err error
 	if s.root, err = moduleRoot(); err != nil {

@@ -9,9 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/go-logr/logr"
-	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
-
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/controlplane"
 )
 
@@ -19,8 +16,6 @@ import (
 // programs that it ran are part of its output; `go test -artifacts` keeps all logs of all processes.
 func Start(tb testing.TB, options controlplane.Options) *controlplane.ControlPlane {
 	tb.Helper()
-	// After 30 s controller-runtime would print a stack trace about a logger that nobody has set.
-	ctrllog.SetLogger(logr.Discard())
 	if options.LogDir == "" {
 		options.LogDir = tb.ArtifactDir()
 	}
