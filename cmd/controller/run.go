@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/grpc"
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/labels"
@@ -32,6 +33,7 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/endpoint"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/ensemble"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/pods"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/reading"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/resize"
 )
@@ -44,8 +46,10 @@ func run(ctx context.Context, config *Config) error {
 		// Whoever manages which field is of no interest here, and is a large part of an object. A write without it changes
 		// nothing of it.
 		Cache: cache.Options{DefaultTransform: cache.TransformStripManagedFields(), ByObject: map[client.Object]cache.ByObject{
-			&corev1.Pod{}:  {Transform: resize.StripPod},
 			&corev1.Node{}: {Transform: resize.StripNode},
+			&batchv1.Job{}: {Transform: resize.StripJob},
+
+			minicluster.New(): {Transform: minicluster.Strip},
 
 			&appsv1.DaemonSet{}: {Transform: reading.StripDaemonSet},
 
@@ -53,7 +57,7 @@ func run(ctx context.Context, config *Config) error {
 
 			&v1alpha1.PoolMachine{}: {Transform: resize.StripMachine},
 			// Of all the ConfigMaps of a cluster only those of Ensembles are of interest.
-			&corev1.ConfigMap{}: {Label: ofEnsembles},
+			&corev1.ConfigMap{}: {Label: ofEnsembles, Transform: ensemble.StripConfigMap},
 		}},
 		Client: client.Options{Cache: &client.CacheOptions{Unstructured: true}},
 	})
@@ -67,25 +71,26 @@ func run(ctx context.Context, config *Config) error {
 	if _, err := mgr.GetRESTMapper().RESTMapping(kind.GroupKind(), kind.Version); meta.IsNoMatchError(err) {
 		return fmt.Errorf("the cluster does not know %s %s: install the Flux Operator first", kind.GroupVersion(), kind.Kind)
 	}
-	if err := endpoint.AddIndexes(ctx, mgr.GetFieldIndexer()); err != nil {
-		return err
-	}
+	store := pods.New()
 	measures, err := resize.NewMetrics(metrics.Registry, clock.RealClock{})
 	if err != nil {
 		return err
 	}
 	recorder := mgr.GetEventRecorder(name)
-	paths, err := process.WatchPaths(mgr, resize.Kinds()...)
+	paths, err := process.WatchPaths(mgr, append(resize.Kinds(), &corev1.Pod{})...)
 	if err != nil {
 		return err
 	}
 	if err := (&resize.Reconciler{
-		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Events: recorder, Clock: clock.RealClock{}, Metrics: measures,
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Events: recorder, Clock: clock.RealClock{}, Metrics: measures, Pods: store,
 		Interrupted: func() error { return watches.Interrupted(paths) },
 	}).SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("set up the resize controller: %w", err)
 	}
 
+	if err := pods.Follow(mgr, store); err != nil {
+		return err
+	}
 	log := mgr.GetLogger()
 	security, err := secure(mgr, &config.TLS, log)
 	if err != nil {
@@ -95,7 +100,8 @@ func run(ctx context.Context, config *Config) error {
 		return err
 	}
 	synced := process.NewSynced(mgr.GetCache(), slices.Concat(resize.Kinds(), ensemble.Kinds())...)
-	if err := serve(ctx, mgr, synced, config, security); err != nil {
+	synced.And(store.Filled())
+	if err := serve(ctx, mgr, synced, store, config, security); err != nil {
 		return err
 	}
 	log.Info("Starting", "version", version, "leaderElection", config.LeaderElect)
@@ -170,7 +176,7 @@ var lookups = struct {
 var refusedTokens = endpoint.Rate{PerSecond: 1, Burst: 20}
 
 // serve adds the ensemble endpoint to the manager.
-func serve(ctx context.Context, mgr manager.Manager, synced *process.Synced, config *Config, security *mutualtls.Security) error {
+func serve(ctx context.Context, mgr manager.Manager, synced *process.Synced, store *pods.Store, config *Config, security *mutualtls.Security) error {
 	log := mgr.GetLogger()
 	counts, err := endpoint.NewMetrics(metrics.Registry)
 	if err != nil {
@@ -183,7 +189,7 @@ func serve(ctx context.Context, mgr manager.Manager, synced *process.Synced, con
 		log.Info("WARNING: believing callers whom nothing identifies: whoever reaches the port may resize every member", "address", config.GRPCAddress)
 	}
 	members := endpoint.New(endpoint.Options{
-		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Events: mgr.GetEventRecorder(name), Log: log.WithName("endpoint"), Clock: clock.RealClock{},
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Pods: store, Events: mgr.GetEventRecorder(name), Log: log.WithName("endpoint"), Clock: clock.RealClock{},
 		Metrics: counts, Rate: config.Member, RefusedTokens: refusedTokens, Audience: config.TokenAudience, TrustUnknown: config.Insecure,
 	})
 	var options []grpc.ServerOption

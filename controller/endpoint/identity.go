@@ -19,32 +19,14 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/pods"
 )
-
-// indexPodIP finds the pods that have an address.
-const indexPodIP = "status.podIP"
 
 // miniClusterKind is the kind of the owner of a member's Job, miniClusterGroup its API group.
 const (
 	miniClusterKind  = "MiniCluster"
 	miniClusterGroup = payloadGroup
 )
-
-// AddIndexes prepares a cache for the server.
-func AddIndexes(ctx context.Context, indexer client.FieldIndexer) error {
-	addresses := func(object client.Object) []string {
-		pod, ok := object.(*corev1.Pod)
-		// An address that a pod has left may belong to another; on the host's network it is the host's.
-		if !ok || ended(pod) || pod.Spec.HostNetwork {
-			return nil
-		}
-		return addressesOf(pod)
-	}
-	if err := indexer.IndexField(ctx, &corev1.Pod{}, indexPodIP, addresses); err != nil {
-		return fmt.Errorf("index Pods by %s: %w", indexPodIP, err)
-	}
-	return nil
-}
 
 func addressesOf(pod *corev1.Pod) []string {
 	if pod.Status.PodIP == "" {
@@ -106,7 +88,7 @@ func (s *Server) identify(ctx context.Context, name string, to intent) (*caller,
 	if given := metadata.ValueFromIncomingContext(ctx, "authorization"); len(given) > 0 {
 		return s.identifyByToken(ctx, from, host, given, name, to)
 	}
-	pod, err := s.podAt(ctx, host)
+	pod, err := s.podAt(host)
 	if err != nil {
 		if unknown, is := errors.AsType[*denied](err); is && s.trustUnknown {
 			return s.believe(ctx, host, name, unknown)
@@ -118,7 +100,7 @@ func (s *Server) identify(ctx context.Context, name string, to intent) (*caller,
 		return nil, err
 	}
 	if name != cluster.Name {
-		return nil, deny("pod %s/%s belongs to MiniCluster %q and may speak for that one only, not for %q", pod.Namespace, pod.Name, cluster.Name, shortenText(name))
+		return nil, deny("pod %s belongs to MiniCluster %q and may speak for that one only, not for %q", pod.Key(), cluster.Name, shortenText(name))
 	}
 	// Up to here a request has cost nothing but memory. What the API server is asked, a member may make it ask only so often.
 	if err := s.limit.allow(cluster); err != nil {
@@ -129,7 +111,7 @@ func (s *Server) identify(ctx context.Context, name string, to intent) (*caller,
 			return nil, err
 		}
 	}
-	return &caller{by: "pod " + pod.Namespace + "/" + pod.Name, cluster: cluster, uid: uid}, nil
+	return &caller{by: "pod " + pod.Key().String(), cluster: cluster, uid: uid}, nil
 }
 
 // checkLength refuses what is too long for the name of a MiniCluster, with or without a namespace, before any of it is kept
@@ -150,49 +132,45 @@ func checkLength(name string) error {
 
 // stillAt asks the API server whether a pod still has an address: the cache may be behind, and the address of a pod that
 // has ended goes to another one, which may be anybody's.
-func (s *Server) stillAt(ctx context.Context, cached *corev1.Pod, host string) error {
+func (s *Server) stillAt(ctx context.Context, known *pods.Pod, host string) error {
 	var pod corev1.Pod
-	err := s.live.Get(ctx, client.ObjectKeyFromObject(cached), &pod)
+	err := s.live.Get(ctx, known.Key(), &pod)
 	switch {
 	case client.IgnoreNotFound(err) != nil:
-		return fmt.Errorf("read Pod %s/%s: %w", cached.Namespace, cached.Name, err)
-	case err != nil, pod.UID != cached.UID, ended(&pod), !slices.Contains(addressesOf(&pod), host):
-		return deny("the caller's address %s was that of pod %s/%s, which has it no more", host, cached.Namespace, cached.Name)
+		return fmt.Errorf("read Pod %s: %w", known.Key(), err)
+	case err != nil, pod.UID != known.UID(), ended(&pod), !slices.Contains(addressesOf(&pod), host):
+		return deny("the caller's address %s was that of pod %s, which has it no more", host, known.Key())
 	}
 	return nil
 }
 
 // podAt is the running pod that has an address for itself.
-func (s *Server) podAt(ctx context.Context, host string) (*corev1.Pod, error) {
-	var pods corev1.PodList
-	if err := s.client.List(ctx, &pods, client.MatchingFields{indexPodIP: host}, client.UnsafeDisableDeepCopy); err != nil {
-		return nil, fmt.Errorf("find the pod with address %s: %w", host, err)
-	}
-	switch len(pods.Items) {
+func (s *Server) podAt(host string) (*pods.Pod, error) {
+	switch at := s.pods.At(host); len(at) {
 	case 0:
 		return nil, deny("the caller's address %s belongs to no running pod with a network of its own", host)
 	case 1:
-		return &pods.Items[0], nil
+		return at[0], nil
 	default:
-		return nil, deny("the caller's address %s belongs to %d pods; it does not tell them apart", host, len(pods.Items))
+		return nil, deny("the caller's address %s belongs to %d pods; it does not tell them apart", host, len(at))
 	}
 }
 
 // clusterOf is the MiniCluster, and its uid, of a pod: the owner of the Job that owns the pod. Whoever may create Jobs can
 // write any owner into one. The Job of a MiniCluster has its name, which no other Job can have beside it; whether the uid is
 // right is known when the EnsembleMember is.
-func (s *Server) clusterOf(ctx context.Context, pod *corev1.Pod) (types.NamespacedName, types.UID, error) {
-	none := deny("the caller, pod %s/%s, belongs to no MiniCluster", pod.Namespace, pod.Name)
-	owner := metav1.GetControllerOf(pod)
-	if owner == nil || owner.Kind != "Job" {
+func (s *Server) clusterOf(ctx context.Context, pod *pods.Pod) (types.NamespacedName, types.UID, error) {
+	key, owner := pod.Key(), pod.Owner()
+	none := deny("the caller, pod %s, belongs to no MiniCluster", key)
+	if !owner.IsJob() {
 		return types.NamespacedName{}, "", none
 	}
 	var job batchv1.Job
-	switch err := s.client.Get(ctx, types.NamespacedName{Namespace: pod.Namespace, Name: owner.Name}, &job); {
+	switch err := s.client.Get(ctx, types.NamespacedName{Namespace: key.Namespace, Name: owner.Name}, &job); {
 	case apierrors.IsNotFound(err):
 		return types.NamespacedName{}, "", none
 	case err != nil:
-		return types.NamespacedName{}, "", fmt.Errorf("find the Job of pod %s/%s: %w", pod.Namespace, pod.Name, err)
+		return types.NamespacedName{}, "", fmt.Errorf("find the Job of pod %s: %w", key, err)
 	}
 	cluster := metav1.GetControllerOf(&job)
 	// Anybody who may create pods can write any owner into one; the Job's uid gives that away.
@@ -200,10 +178,10 @@ func (s *Server) clusterOf(ctx context.Context, pod *corev1.Pod) (types.Namespac
 		return types.NamespacedName{}, "", none
 	}
 	if job.Name != cluster.Name {
-		return types.NamespacedName{}, "", deny("the caller, pod %s/%s, belongs to no MiniCluster: its Job %q says that it is MiniCluster %q's, whose Job has the same name as the MiniCluster",
-			pod.Namespace, pod.Name, job.Name, shortenText(cluster.Name))
+		return types.NamespacedName{}, "", deny("the caller, pod %s, belongs to no MiniCluster: its Job %q says that it is MiniCluster %q's, whose Job has the same name as the MiniCluster",
+			key, job.Name, shortenText(cluster.Name))
 	}
-	return types.NamespacedName{Namespace: pod.Namespace, Name: cluster.Name}, cluster.UID, nil
+	return types.NamespacedName{Namespace: key.Namespace, Name: cluster.Name}, cluster.UID, nil
 }
 
 // believe takes a caller whom nothing identifies for what it says. It is for demonstrations on one machine.

@@ -29,6 +29,7 @@ import (
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/pods"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/ensemble"
 )
 
@@ -49,15 +50,6 @@ type estate struct {
 	log []string
 }
 
-// indexed makes an index of a fake client.
-type indexed struct{ *fake.ClientBuilder }
-
-// IndexField implements client.FieldIndexer.
-func (i indexed) IndexField(_ context.Context, object client.Object, field string, extract client.IndexerFunc) error {
-	i.WithIndex(object, field, extract)
-	return nil
-}
-
 // newEstate is a server whose API server has some objects, and whose cache has another version of the EnsembleMember, where one
 // is given. The API server knows the token "good", which may do everything in the namespace default.
 func newEstate(t *testing.T, o Options, cached *v1alpha1.EnsembleMember, objects ...client.Object) *estate {
@@ -70,8 +62,13 @@ func newEstate(t *testing.T, o Options, cached *v1alpha1.EnsembleMember, objects
 	}
 	e := &estate{}
 	builder := fake.NewClientBuilder().WithScheme(kinds).WithObjects(objects...).WithStatusSubresource(&v1alpha1.EnsembleMember{})
-	if err := AddIndexes(t.Context(), indexed{builder}); err != nil {
-		t.Fatal(err)
+	o.Pods = pods.New()
+	for _, object := range objects {
+		if pod, is := object.(*corev1.Pod); is {
+			if err := o.Pods.Add(pod); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 	e.objects = builder.Build()
 	o.Client = interceptor.NewClient(e.objects, interceptor.Funcs{

@@ -25,6 +25,7 @@ import (
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/pods"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/ensemble"
 )
 
@@ -37,10 +38,11 @@ var conflictBackoff = wait.Backoff{Duration: 10 * time.Millisecond, Factor: 1.5,
 
 // Options are what a Server works with.
 type Options struct {
-	// Client reads from caches, with the indexes of AddIndexes, and writes to the API server; Live reads
-	// from the API server.
+	// Client reads from caches and writes to the API server; Live reads from the API server.
 	Client client.Client
 	Live   client.Reader
+	// Pods are those of the cluster.
+	Pods   *pods.Store
 	Events events.EventRecorder
 	Log    logr.Logger
 	Clock  clock.PassiveClock
@@ -63,6 +65,7 @@ type Server struct {
 
 	client       client.Client
 	live         client.Reader
+	pods         *pods.Store
 	events       events.EventRecorder
 	log          logr.Logger
 	clock        clock.PassiveClock
@@ -78,7 +81,7 @@ var _ ensemble.EnsembleOperatorServer = (*Server)(nil)
 // New returns a server.
 func New(o Options) *Server {
 	return &Server{
-		client: o.Client, live: o.Live, events: o.Events, log: o.Log, clock: o.Clock, metrics: o.Metrics,
+		client: o.Client, live: o.Live, pods: o.Pods, events: o.Events, log: o.Log, clock: o.Clock, metrics: o.Metrics,
 		limit: newLimiter(o.Rate), attempts: attempts{newLimiter(o.RefusedTokens)}, audience: o.Audience, trustUnknown: o.TrustUnknown,
 	}
 }

@@ -3,12 +3,13 @@ package endpoint
 import (
 	"context"
 	"fmt"
+	"slices"
 
-	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/pods"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/ensemble"
 )
 
@@ -90,17 +91,6 @@ func (s *Server) RequestStatus(ctx context.Context, request *ensemble.StatusRequ
 
 func (s *Server) nodes(ctx context.Context, m *member) (StatusNodes, error) {
 	var out StatusNodes
-	var pods corev1.PodList
-	if err := s.client.List(ctx, &pods, client.InNamespace(m.key.Namespace),
-		client.MatchingLabels{batchv1.JobNameLabel: m.key.Name}, client.UnsafeDisableDeepCopy); err != nil {
-		return out, fmt.Errorf("list the pods of %s: %w", m.key, err)
-	}
-	busy := map[string]bool{}
-	for i := range pods.Items {
-		if !ended(&pods.Items[i]) {
-			busy[pods.Items[i].Spec.NodeName] = true
-		}
-	}
 	for i := range m.object.Status.Reservations {
 		for _, name := range m.object.Status.Reservations[i].Held {
 			var node corev1.Node
@@ -113,13 +103,21 @@ func (s *Server) nodes(ctx context.Context, m *member) (StatusNodes, error) {
 			cores := node.Status.Allocatable.Cpu().MilliValue() / 1000
 			out.Up++
 			out.CoresUp += cores
-			if !busy[name] {
+			if !s.busy(m, name) {
 				out.Free++
 				out.CoresFree += cores
 			}
 		}
 	}
 	return out, nil
+}
+
+// busy reports whether a pod of the member is on a node.
+func (s *Server) busy(m *member, node string) bool {
+	return slices.ContainsFunc(s.pods.On(node), func(pod *pods.Pod) bool {
+		owner := pod.Owner()
+		return owner.IsJob() && owner.Name == m.key.Name && pod.Key().Namespace == m.key.Namespace
+	})
 }
 
 func ready(node *corev1.Node) bool {

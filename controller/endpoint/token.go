@@ -11,9 +11,7 @@ import (
 	"google.golang.org/grpc/peer"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 )
@@ -62,7 +60,7 @@ func (s *Server) identifyByReview(ctx context.Context, host, token, name string,
 	if !isAccount || !strings.HasPrefix(user.Username, userPrefix) {
 		return nil, deny("the token is that of user %q; only ServiceAccounts have a namespace in which a name can be looked up", user.Username)
 	}
-	if err := s.checkPlace(ctx, host, namespace, account, user); err != nil {
+	if err := s.checkPlace(host, namespace, account, user); err != nil {
 		return nil, err
 	}
 	cluster := types.NamespacedName{Namespace: namespace, Name: name}
@@ -89,29 +87,18 @@ func (s *Server) review(ctx context.Context, token string) (*authenticationv1.Us
 }
 
 // checkPlace makes sure that a token comes from where it belongs.
-func (s *Server) checkPlace(ctx context.Context, host, namespace, account string, user *authenticationv1.UserInfo) error {
-	var at corev1.PodList
-	if err := s.client.List(ctx, &at, client.MatchingFields{indexPodIP: host}, client.UnsafeDisableDeepCopy); err != nil {
-		return fmt.Errorf("find the pod with address %s: %w", host, err)
-	}
-	for i := range at.Items {
-		if at.Items[i].Namespace != namespace {
-			return deny("the token is that of ServiceAccount %s/%s, and comes from pod %s/%s of another namespace", namespace, account, at.Items[i].Namespace, at.Items[i].Name)
+func (s *Server) checkPlace(host, namespace, account string, user *authenticationv1.UserInfo) error {
+	for _, pod := range s.pods.At(host) {
+		if pod.Key().Namespace != namespace {
+			return deny("the token is that of ServiceAccount %s/%s, and comes from pod %s of another namespace", namespace, account, pod.Key())
 		}
 	}
 	bound, uid := first(user.Extra[extraPodName]), first(user.Extra[extraPodUID])
 	if bound == "" {
 		return nil
 	}
-	var pod corev1.Pod
-	if err := s.client.Get(ctx, types.NamespacedName{Namespace: namespace, Name: bound}, &pod); client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("read Pod %s/%s: %w", namespace, bound, err)
-	}
-	addresses := addressesOf(&pod)
-	if pod.Spec.HostNetwork {
-		addresses = []string{pod.Status.HostIP}
-	}
-	if string(pod.UID) != uid || ended(&pod) || !slices.Contains(addresses, host) {
+	pod := s.pods.Get(types.NamespacedName{Namespace: namespace, Name: bound})
+	if pod == nil || string(pod.UID()) != uid || pod.Ended() || !slices.Contains(pod.Addresses(), host) {
 		return deny("the token was made for pod %s/%s, and the caller's address %s is not that pod's", namespace, bound, host)
 	}
 	return nil

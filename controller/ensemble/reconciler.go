@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -266,12 +265,15 @@ func (r *Reconciler) configMap(ctx context.Context, e *v1alpha1.Ensemble, want *
 		return "", fmt.Errorf("read the ConfigMap: %w", err)
 	case !metav1.IsControlledBy(there, e):
 		return fmt.Sprintf("ConfigMap %s is there and belongs to somebody else; it is left alone", key.Name), nil
-	case maps.Equal(there.Data, want.configMap.Data):
+	case sameData(there.Data, want.configMap.Data):
 		return "", nil
 	}
+	patch, err := dataPatch(there, want.configMap.Data)
+	if err != nil {
+		return "", err
+	}
 	changed := there.DeepCopy()
-	changed.Data = want.configMap.Data
-	if err := r.Client.Update(ctx, changed); err != nil {
+	if err := r.Client.Patch(ctx, changed, client.RawPatch(types.MergePatchType, patch)); err != nil {
 		return "", fmt.Errorf("update the ConfigMap: %w", err)
 	}
 	r.tell(ctx, e, changed, corev1.EventTypeNormal, "EnsembleChanged", fmt.Sprintf("ConfigMap %s has the new ensemble.yaml; a member reads it when it starts", key.Name))

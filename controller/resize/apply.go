@@ -16,6 +16,7 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/pods"
 )
 
 // apply carries out the decision for one member: the status first, because no size must be given and no pod be released that no
@@ -119,7 +120,7 @@ func (r *Reconciler) giveUp(ctx context.Context, e *entry, member *v1alpha1.Ense
 	before := member.DeepCopy()
 	member.Spec.Request = &v1alpha1.Request{
 		Action: v1alpha1.RequestGiveUp, Amount: member.Spec.Size - d.Size, Size: d.Size,
-		By: shortened("the controller: "+d.Why, 512), At: metav1.NewMicroTime(r.Clock.Now()),
+		By: pods.Shortened("the controller: "+d.Why, 512), At: metav1.NewMicroTime(r.Clock.Now()),
 	}
 	member.Spec.Size = d.Size
 	if err := r.Client.Patch(ctx, member, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
@@ -136,7 +137,7 @@ const longestNote = 1024
 // has all of a message that is too long for an event.
 func (r *Reconciler) tell(ctx context.Context, e *entry, kind, reason, message string) {
 	log.FromContext(ctx).Info(message, "namespace", e.key.Namespace, "member", e.key.Name, "reason", reason)
-	cluster, note := minicluster.Reference(e.key, e.uid()), shortened(message, longestNote)
+	cluster, note := minicluster.Reference(e.key, e.uid()), pods.Shortened(message, longestNote)
 	if e.member == nil {
 		r.Events.Eventf(cluster, nil, kind, reason, reason, "%s", note)
 		return

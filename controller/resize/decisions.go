@@ -9,6 +9,7 @@ import (
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/pods"
 )
 
 // longestMessage is the greatest length of the message of a decision, in bytes.
@@ -23,7 +24,7 @@ func record(status *v1alpha1.EnsembleMemberStatus, request *v1alpha1.Request, si
 	decisions := status.Decisions
 	at := metav1.MicroTime{Time: now.Truncate(time.Microsecond)}
 	add := func(at metav1.MicroTime, reason, message string) {
-		decisions = append(decisions, v1alpha1.DecisionRecord{At: at, Reason: reason, Message: shortened(message, longestMessage)})
+		decisions = append(decisions, v1alpha1.DecisionRecord{At: at, Reason: reason, Message: pods.Shortened(message, longestMessage)})
 	}
 	if asked := status.LastRequest; request != nil && (asked == nil || asked.At.Before(&request.At)) && request.Action != v1alpha1.RequestGiveUp {
 		add(request.At, v1alpha1.ReasonRequested, fmt.Sprintf("%s by %d to size %d, by %s", strings.ToLower(string(request.Action)), request.Amount, request.Size, request.By))
@@ -35,20 +36,11 @@ func record(status *v1alpha1.EnsembleMemberStatus, request *v1alpha1.Request, si
 		if notes[i].Reason == v1alpha1.ReasonResizing {
 			continue
 		}
-		if last := len(decisions) - 1; last >= 0 && decisions[last].Reason == notes[i].Reason && decisions[last].Message == shortened(notes[i].Message, longestMessage) {
+		if last := len(decisions) - 1; last >= 0 && decisions[last].Reason == notes[i].Reason && decisions[last].Message == pods.Shortened(notes[i].Message, longestMessage) {
 			// The writes that it led to have failed, and are tried again.
 			continue
 		}
 		add(at, notes[i].Reason, notes[i].Message)
 	}
 	return decisions[max(0, len(decisions)-v1alpha1.MaxDecisions):]
-}
-
-// shortened bounds a text that an API field holds.
-func shortened(text string, most int) string {
-	const ellipsis = "…"
-	if len(text) <= most {
-		return text
-	}
-	return strings.ToValidUTF8(text[:most-len(ellipsis)], "") + ellipsis
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/pods"
 )
 
 const (
@@ -179,12 +180,13 @@ func (r *Reconciler) recreate(ctx context.Context, e *entry, stranded []plan.Str
 // just so, and those of one that is being deleted.
 //
 // next is when to come again because of pods that are too young, or that were not let go; zero for not at all.
-func (r *Reconciler) letGo(ctx context.Context, strays []*corev1.Pod, now time.Time) (failures []error, next time.Time) {
-	due := map[jobKey][]*corev1.Pod{}
-	present := map[jobKey]bool{}
-	for _, pod := range strays {
+func (r *Reconciler) letGo(ctx context.Context, strays []*pods.Pod, now time.Time) (failures []error, next time.Time) {
+	due := map[pods.JobKey][]*corev1.Pod{}
+	present := map[pods.JobKey]bool{}
+	for _, stray := range strays {
+		pod := stray.Detail()
 		// Without our label it is somebody else's pod with our gate: only its owner can know why. So is one that no Job has made.
-		job, of := jobOf(pod)
+		job, of := stray.Job()
 		if !of || pod.Labels[v1alpha1.LabelMember] == "" {
 			continue
 		}
@@ -195,7 +197,7 @@ func (r *Reconciler) letGo(ctx context.Context, strays []*corev1.Pod, now time.T
 		}
 		due[job] = append(due[job], pod)
 	}
-	var pods []*corev1.Pod
+	var let []*corev1.Pod
 	for job, of := range due {
 		may, _, again := r.owners.allow(job, now)
 		if !may {
@@ -208,14 +210,14 @@ func (r *Reconciler) letGo(ctx context.Context, strays []*corev1.Pod, now time.T
 		case belongs:
 			next = soonest(next, again)
 		default:
-			pods = append(pods, of...)
+			let = append(let, of...)
 			// Those that cannot be patched are tried again at once.
 			delete(r.owners.asked, job)
 		}
 	}
 	r.owners.keep(present)
-	return append(failures, atOnce(len(pods), func(i int) error {
-		pod := pods[i]
+	return append(failures, atOnce(len(let), func(i int) error {
+		pod := let[i]
 		if err := r.ungate(ctx, pod, nil); client.IgnoreNotFound(err) != nil {
 			return err
 		}

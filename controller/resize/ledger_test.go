@@ -16,14 +16,12 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/event"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/pods"
 )
 
 // crowd is a few nodes and members with pods of all kinds that come, change and go, and an observer that hears of some of it late.
@@ -132,34 +130,30 @@ func (c *crowd) changed(pod *corev1.Pod) *corev1.Pod {
 	return pod
 }
 
-// hear tells an observer of what has become of a pod, as its informer does: changes that were missed are one, a pod that was made
+// hear tells an observer of what has become of a pod, as its watch does: changes that were missed are one, a pod that was made
 // again under its name is a change, and of the end of one what was known of it may be old.
-func (c *crowd) hear(key types.NamespacedName, o *observer, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) {
-	handler := o.ledger.follow()
+func (c *crowd) hear(key types.NamespacedName, o *observer) {
+	c.Helper()
+	store := o.ledger.store
 	now, before := c.there[key], c.heard[key]
+	var err error
 	switch {
 	case now == nil && before == nil:
 	case now == nil:
-		handler.Delete(c.Context(), event.DeleteEvent{Object: before, DeleteStateUnknown: c.one(2)}, queue)
+		err = store.Delete(before.DeepCopy())
 	case before == nil:
-		handler.Create(c.Context(), event.CreateEvent{Object: stripped(c.T, now)}, queue)
+		err = store.Add(now.DeepCopy())
 	default:
-		handler.Update(c.Context(), event.UpdateEvent{ObjectOld: before, ObjectNew: stripped(c.T, now)}, queue)
+		err = store.Update(now.DeepCopy())
+	}
+	if err != nil {
+		c.Fatal(err)
 	}
 	if now == nil {
 		delete(c.heard, key)
 	} else {
-		c.heard[key] = stripped(c.T, now)
+		c.heard[key] = now.DeepCopy()
 	}
-}
-
-func stripped(t *testing.T, pod *corev1.Pod) *corev1.Pod {
-	t.Helper()
-	kept, err := StripPod(pod.DeepCopy())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return kept.(*corev1.Pod) //nolint:forcetypeassert,errcheck // It is one.
 }
 
 // account is what a pass knows of pods, in plain values.
@@ -205,7 +199,7 @@ func (c *crowd) of(o *observer) *account {
 		a.Members[m.Key.Name] = of
 	}
 	for _, pod := range s.strays {
-		a.Strays = append(a.Strays, pod.Namespace+"/"+pod.Name)
+		a.Strays = append(a.Strays, pod.Key().String())
 	}
 	slices.Sort(a.Strays)
 	return a
@@ -332,15 +326,13 @@ func TestLedger(t *testing.T) {
 	for seed := range uint64(60) {
 		c := newCrowd(t, seed)
 		o := c.observer()
-		queue := workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[reconcile.Request]())
-		t.Cleanup(queue.ShutDown)
 		jobs := slices.Clone(c.jobs)
 		for round := range 40 {
 			for range 1 + c.random.IntN(8) {
 				c.step()
 				if c.one(2) {
 					// What it does not hear of now it hears of later, together with what has happened since.
-					c.hear(pick(c, slices.SortedFunc(maps.Keys(c.there), byName)...), o, queue)
+					c.hear(pick(c, slices.SortedFunc(maps.Keys(c.there), byName)...), o)
 				}
 			}
 			if c.one(4) {
@@ -350,25 +342,22 @@ func TestLedger(t *testing.T) {
 				c.jobs = pick(c, jobs, jobs, jobs[:1], jobs[1:], nil)
 			}
 			for _, key := range slices.SortedFunc(maps.Keys(c.all()), byName) {
-				c.hear(key, o, queue)
+				c.hear(key, o)
 			}
 			want := c.recount()
 			if diff := cmp.Diff(want, c.of(o)); diff != "" {
 				t.Fatalf("seed %d, round %d: the ledger knows something else than a recount finds (-recount +ledger):\n%s", seed, round, diff)
 			}
-			fresh := newObserver(c.lists, atNoon(), newNotMade(nil, func(string) {}))
+			fresh := newObserver(c.lists, pods.New(), atNoon(), newNotMade(nil, func(string) {}))
 			for _, pod := range c.there {
-				fresh.ledger.note(stripped(t, pod))
+				tell(t, fresh.ledger.store, pod.DeepCopy())
 			}
 			if diff := cmp.Diff(want, c.of(fresh)); diff != "" {
 				t.Fatalf("seed %d, round %d: a new ledger knows something else than a recount finds (-recount +ledger):\n%s", seed, round, diff)
 			}
-			if kept := len(o.ledger.pods) + len(o.ledger.nodes) + len(o.ledger.jobs) + len(o.ledger.gated); kept != len(fresh.ledger.pods)+len(fresh.ledger.nodes)+len(fresh.ledger.jobs)+len(fresh.ledger.gated) {
+			if kept := len(o.ledger.jobs); kept != len(fresh.ledger.jobs) {
 				t.Fatalf("seed %d, round %d: the ledger keeps what is gone", seed, round)
 			}
-		}
-		if queue.Len() == 0 {
-			t.Fatal("no pass was asked for")
 		}
 	}
 }
@@ -393,13 +382,11 @@ func TestLedgerBesidePasses(t *testing.T) {
 			pod := l.pods[n%len(l.pods)].DeepCopy()
 			pod.ResourceVersion, pod.Spec.NodeName = strconv.Itoa(n+2), fmt.Sprintf("node-%d", n%20)
 			if n%7 == 0 {
-				o.ledger.gone(client.ObjectKeyFromObject(pod))
+				_ = o.ledger.store.Delete(pod)
 			} else {
-				o.ledger.note(pod)
+				_ = o.ledger.store.Update(pod)
 			}
-			o.ledger.mu.Lock()
-			_ = o.ledger.version(client.ObjectKeyFromObject(pod))
-			o.ledger.mu.Unlock()
+			o.ledger.store.Look(func(v *pods.View) { _ = v.Version(client.ObjectKeyFromObject(pod)) })
 		}
 	})
 	for range 50 {
@@ -435,13 +422,13 @@ func TestBehindWhenRead(t *testing.T) {
 	}}}}
 	released := pod.DeepCopy()
 	released.ResourceVersion = "8"
-	s.observer.ledger.note(pod)
+	tell(t, s.observer.ledger.store, pod)
 	s.Reconciler.writes.note(kindPod, released)
 	seen, err := s.observer.observe(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.observer.ledger.note(released)
+	tell(t, s.observer.ledger.store, released)
 	if s.Reconciler.writes.behind(seen) == "" {
 		t.Error("a pass goes on that has read the pod as it was before its release")
 	}

@@ -8,9 +8,10 @@ import (
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/pods"
 )
 
-func (o *observer) readNodes(s *seen, nodes []corev1.Node, machines *machines, expected map[string]plan.Resources) {
+func (o *observer) readNodes(s *seen, view *pods.View, nodes []corev1.Node, machines *machines, expected map[string]plan.Resources) {
 	now := o.clock.Now()
 	for i := range nodes {
 		node := o.nodes.of(&nodes[i], func() plan.Node { return nodeOf(&nodes[i]) })
@@ -22,7 +23,7 @@ func (o *observer) readNodes(s *seen, nodes []corev1.Node, machines *machines, e
 				s.hosts[node.Name] = host{name: nodes[i].Labels[corev1.LabelHostname], pool: node.Pool}
 			}
 		}
-		node.Requested, node.Daemons = o.ledger.on(node.Name)
+		node.Requested, node.Daemons = view.Requested(node.Name)
 		if more := expected[node.Name]; more != nil {
 			// What is on the node is shared.
 			more.Add(node.Requested)

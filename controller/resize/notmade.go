@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/pods"
 )
 
 const (
@@ -168,5 +169,5 @@ var ofPod = regexp.MustCompile(`pods "[^"]*" is forbidden: `)
 
 // ofJob is what a Job says without the name of the pod that it was about.
 func ofJob(message string) string {
-	return shortened(ofPod.ReplaceAllString(strings.TrimPrefix(message, "Error creating: "), ""), longestMessage)
+	return pods.Shortened(ofPod.ReplaceAllString(strings.TrimPrefix(message, "Error creating: "), ""), longestMessage)
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/pods"
 )
 
 // What is said of pods that do not start is written into the status of the member, and so must not change while nothing does: the
@@ -155,7 +157,7 @@ func because(reason, message string) string {
 	if message = strings.TrimSuffix(strings.TrimSpace(message), ":"); message == "" {
 		return reason
 	}
-	return shortened(reason+": "+message, longestCause)
+	return pods.Shortened(reason+": "+message, longestCause)
 }
 
 // notStarted says in one sentence why some pods with ranks below a size do not start, in the words that most of them have; empty where

@@ -7,7 +7,6 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 )
@@ -137,7 +136,7 @@ func TestCauses(t *testing.T) {
 		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "m-0-x", Labels: map[string]string{v1alpha1.LabelMember: "m"}}}
 		pod.Spec.NodeName, pod.Status.Phase = "n", corev1.PodPending
 		row.change(pod)
-		if got := podOf(stripped(t, stripped(t, pod))).cause; got != row.want {
+		if got := podOf(detail(t, detail(t, pod))).cause; got != row.want {
 			t.Errorf("%s: %q, want %q", name, got, row.want)
 		}
 	}
@@ -163,25 +162,25 @@ func TestNotStarted(t *testing.T) {
 		},
 		"beyond the size": {[]corev1.PodStatus{{}, {}, {}, {ContainerStatuses: []corev1.ContainerStatus{pull}}}, ""},
 	} {
-		pods := map[types.NamespacedName]*podReading{}
+		read := map[string]readPod{}
 		for i, status := range row.pods {
 			pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("m-%d", i), Labels: map[string]string{batchv1.JobCompletionIndexAnnotation: fmt.Sprint(i)}}, Status: status}
 			pod.Spec.NodeName = "n"
-			pods[types.NamespacedName{Name: pod.Name}] = podOf(pod)
+			read[pod.Name] = readPod{reading: podOf(pod)}
 		}
-		if got := ranksOf(pods, 3).notStarted; got != row.want {
+		if got := ranksOf(read, 3).notStarted; got != row.want {
 			t.Errorf("%s: %q, want %q", name, got, row.want)
 		}
 	}
 	// One that failed and has another in its place is of no interest, one that has none is.
 	failed := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "m-0-a"}, Status: corev1.PodStatus{Phase: corev1.PodFailed, Reason: "OutOfcpu"}}
 	another := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "m-0-b"}, Spec: corev1.PodSpec{NodeName: "n"}}
-	pods := map[types.NamespacedName]*podReading{{Name: "a"}: podOf(failed)}
-	if got := ranksOf(pods, 1).notStarted; got != "pod m-0-a does not start: OutOfcpu" {
+	read := map[string]readPod{"a": {reading: podOf(failed)}}
+	if got := ranksOf(read, 1).notStarted; got != "pod m-0-a does not start: OutOfcpu" {
 		t.Errorf("a pod that was refused: %q", got)
 	}
-	pods[types.NamespacedName{Name: "b"}] = podOf(another)
-	if got := ranksOf(pods, 1).notStarted; got != "" {
+	read["b"] = readPod{reading: podOf(another)}
+	if got := ranksOf(read, 1).notStarted; got != "" {
 		t.Errorf("a pod that was refused, with another in its place: %q", got)
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/pods"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/reading"
 )
 
@@ -48,10 +49,10 @@ type daemonVersion struct {
 	deleting   bool
 }
 
-func newObserver(reader client.Reader, clock clock.PassiveClock, notMade *notMade) *observer {
+func newObserver(reader client.Reader, store *pods.Store, clock clock.PassiveClock, notMade *notMade) *observer {
 	return &observer{
 		reader: reader, clock: clock, told: &departures{}, clusters: newMemory[clusterReading](), pools: newMemory[plan.Pool](), jobs: newMemory[needs](),
-		nodes: newMemory[plan.Node](), ledger: newLedger(), notMade: notMade, good: map[types.UID]*minicluster.MiniCluster{},
+		nodes: newMemory[plan.Node](), ledger: newLedger(store), notMade: notMade, good: map[types.UID]*minicluster.MiniCluster{},
 	}
 }
 
@@ -86,7 +87,7 @@ type seen struct {
 	// namespaces are all that the cluster has.
 	namespaces map[string]namespace
 	// owners are the members that Jobs are of.
-	owners map[jobKey]*entry
+	owners map[pods.JobKey]*entry
 	// strangers are the nodes that carry the label of a pool and are no machine of it.
 	strangers []stranger
 	// departing are the machines that go without anybody here having asked for it, by their nodes.
@@ -96,7 +97,7 @@ type seen struct {
 	// next is when a pass is due because of what was read; zero when none is.
 	next time.Time
 	// strays are pods behind our gate that belong to no member.
-	strays []*corev1.Pod
+	strays []*pods.Pod
 	// podVersions are the resource versions of the awaited pods as they were read, empty for one that is not there.
 	podVersions map[types.NamespacedName]string
 }
@@ -146,7 +147,7 @@ type entry struct {
 func (o *observer) observe(ctx context.Context) (*seen, error) {
 	s := &seen{
 		entries: map[types.NamespacedName]*entry{}, poolUIDs: map[string]types.UID{}, hosts: map[string]host{}, departing: map[string]types.UID{},
-		namespaces: map[string]namespace{}, owners: map[jobKey]*entry{}, byName: map[string]*plan.Pool{},
+		namespaces: map[string]namespace{}, owners: map[pods.JobKey]*entry{}, byName: map[string]*plan.Pool{},
 	}
 	for _, read := range []func(context.Context, *seen) error{o.readMembers, o.readMiniClusters, o.readNamespaces, o.readPools, o.readJobs, o.readPodsAndNodes} {
 		if err := read(ctx, s); err != nil {
@@ -279,7 +280,7 @@ func (o *observer) readJobs(ctx context.Context, s *seen) error {
 			e.job = job
 			// The Flux Operator adds containers of its own; the Job has them all.
 			e.needs = o.jobs.of(job, func() needs { return needsOf(&job.Spec.Template.Spec) })
-			s.owners[jobKey{job.Namespace, job.UID}] = e
+			s.owners[pods.JobKey{Namespace: job.Namespace, UID: job.UID}] = e
 		}
 	}
 	return nil
@@ -317,21 +318,22 @@ func (o *observer) readPodsAndNodes(ctx context.Context, s *seen) error {
 			pool.OutOfStock = plan.Stockout{}
 		}
 	}
-	o.ledger.mu.Lock()
-	defer o.ledger.mu.Unlock()
 	s.podVersions = map[types.NamespacedName]string{}
-	if o.awaited != nil {
-		for _, key := range o.awaited() {
-			s.podVersions[key] = o.ledger.version(key)
+	o.ledger.store.Look(func(view *pods.View) {
+		if o.awaited != nil {
+			for _, key := range o.awaited() {
+				s.podVersions[key] = view.Version(key)
+			}
 		}
-	}
-	expected := o.readPods(s)
-	o.readNodes(s, nodes.Items, machines, expected)
+		expected := o.readPods(s, view)
+		o.readNodes(s, view, nodes.Items, machines, expected)
+	})
+	o.ledger.end(s)
 	return nil
 }
 
 // readPods gives each member its pods, and returns what is on its way to each node.
-func (o *observer) readPods(s *seen) (expected map[string]plan.Resources) {
+func (o *observer) readPods(s *seen, view *pods.View) (expected map[string]plan.Resources) {
 	expected = map[string]plan.Resources{}
 	for _, e := range s.entries {
 		if e.job == nil {
@@ -339,7 +341,7 @@ func (o *observer) readPods(s *seen) (expected map[string]plan.Resources) {
 		}
 	}
 	for key, e := range s.owners {
-		e.ranks = o.ledger.of(key, e.size())
+		e.ranks = o.ledger.of(view, key, e.size())
 		for _, p := range e.ranks.released {
 			if expected[p.node] == nil {
 				expected[p.node] = plan.Resources{}
@@ -347,8 +349,8 @@ func (o *observer) readPods(s *seen) (expected map[string]plan.Resources) {
 			expected[p.node].Add(p.requests)
 		}
 	}
-	for _, pod := range o.ledger.gated {
-		job, _ := jobOf(pod)
+	for _, pod := range view.Gated() {
+		job, _ := pod.Job()
 		if e := s.owners[job]; e == nil || e.unmanageable() {
 			s.strays = append(s.strays, pod)
 		}

@@ -3,7 +3,6 @@ package resize
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,6 +23,7 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/pods"
 )
 
 // lists is a reader of what is in memory already, as the caches are: a list is a slice of shallow copies.
@@ -43,23 +43,36 @@ type lists struct {
 
 // observer is a new one that has heard of all pods.
 func (l *lists) observer() *observer {
-	o := newObserver(l, atNoon(), newNotMade(nil, func(string) {}))
-	catchUp(o.ledger, l.pods)
+	o := newObserver(l, pods.New(), atNoon(), newNotMade(nil, func(string) {}))
+	catchUp(o.ledger.store, l.pods)
 	return o
 }
 
-// catchUp tells a ledger of all pods that there are, as the informer does: stripped, and of those that are gone.
-func catchUp(l *ledger, pods []corev1.Pod) {
-	known := maps.Clone(l.pods)
-	for i := range pods {
-		delete(known, client.ObjectKeyFromObject(&pods[i]))
-		stripped, _ := StripPod(&pods[i])
-		if pod, is := stripped.(*corev1.Pod); is {
-			l.note(pod)
-		}
+// catchUp tells a store of all pods that there are, as the watch does.
+func catchUp(store *pods.Store, list []corev1.Pod) {
+	all := make([]any, len(list))
+	for i := range list {
+		all[i] = &list[i]
 	}
-	for key := range known {
-		l.gone(key)
+	if err := store.Replace(all, ""); err != nil {
+		panic(err)
+	}
+}
+
+// detail is what is kept of a pod of a Job.
+func detail(tb testing.TB, pod *corev1.Pod) *corev1.Pod {
+	tb.Helper()
+	pod.OwnerReferences = []metav1.OwnerReference{{APIVersion: "batch/v1", Kind: "Job", Name: "j", UID: "j", Controller: new(true)}}
+	store := pods.New()
+	tell(tb, store, pod)
+	return store.Get(client.ObjectKeyFromObject(pod)).Detail()
+}
+
+// tell tells a store of a pod that has changed.
+func tell(tb testing.TB, store *pods.Store, pod *corev1.Pod) {
+	tb.Helper()
+	if err := store.Update(pod); err != nil {
+		tb.Fatal(err)
 	}
 }
 
@@ -168,7 +181,7 @@ func TestObserveAgain(t *testing.T) {
 	o := l.observer()
 	same := func(what string) {
 		t.Helper()
-		catchUp(o.ledger, l.pods)
+		catchUp(o.ledger.store, l.pods)
 		again, err := o.observe(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -195,8 +208,8 @@ func TestObserveAgain(t *testing.T) {
 	same("a change of each kind")
 	l.nodes, l.pods = l.nodes[1:], l.pods[2:]
 	same("nodes and pods that are gone")
-	if kept := len(o.nodes.read) + len(o.ledger.pods); kept != len(l.nodes)+len(l.pods) {
-		t.Errorf("%d nodes and pods are remembered, and there are %d", kept, len(l.nodes)+len(l.pods))
+	if kept := len(o.nodes.read); kept != len(l.nodes) {
+		t.Errorf("%d nodes are remembered, and there are %d", kept, len(l.nodes))
 	}
 }
 
@@ -225,7 +238,7 @@ func BenchmarkObserve(b *testing.B) {
 			for n := 0; b.Loop(); n++ {
 				pod := &l.pods[n%len(l.pods)]
 				pod.ResourceVersion = strconv.Itoa(n + 2)
-				o.ledger.note(pod.DeepCopy())
+				tell(b, o.ledger.store, pod)
 				if _, err := o.observe(b.Context()); err != nil {
 					b.Fatal(err)
 				}
@@ -252,6 +265,7 @@ func TestRefusedSince(t *testing.T) {
 		p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: reason, LastTransitionTime: metav1.NewTime(since)}}
 		return p
 	}
+	labelled := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{v1alpha1.LabelMember: "m"}}}
 	for name, row := range map[string]struct {
 		pod  *corev1.Pod
 		want time.Time
@@ -259,17 +273,9 @@ func TestRefusedSince(t *testing.T) {
 		"not refused":                           {pod(corev1.PodReasonSchedulingGated, noon), time.Time{}},
 		"not scheduled since before":            {pod(corev1.PodReasonUnschedulable, noon), released},
 		"refused after it was tried":            {pod(corev1.PodReasonUnschedulable, released.Add(time.Minute)), released.Add(time.Minute)},
-		"nothing was said about its scheduling": {&corev1.Pod{}, time.Time{}},
+		"nothing was said about its scheduling": {labelled, time.Time{}},
 	} {
-		stripped, err := StripPod(row.pod)
-		if err != nil {
-			t.Fatal(err)
-		}
-		pod, is := stripped.(*corev1.Pod)
-		if !is {
-			t.Fatalf("%s: the stripped pod is a %T", name, stripped)
-		}
-		if got := refusedSince(pod); !got.Equal(row.want) {
+		if got := refusedSince(detail(t, row.pod)); !got.Equal(row.want) {
 			t.Errorf("%s: refused since %s, not %s", name, got, row.want)
 		}
 	}

@@ -10,8 +10,6 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/gates"
@@ -90,14 +88,6 @@ func indexOf(pod *corev1.Pod) int32 {
 	return int32(index)
 }
 
-func isJob(owner *metav1.OwnerReference) bool {
-	return owner != nil && owner.Kind == "Job" && strings.HasPrefix(owner.APIVersion, batchv1.GroupName+"/")
-}
-
-func isDaemonSet(owner *metav1.OwnerReference) bool {
-	return owner != nil && owner.Kind == "DaemonSet" && strings.HasPrefix(owner.APIVersion, "apps/")
-}
-
 // ranks are what the pods of a Job come to. Passes share it: nobody may change it.
 type ranks struct {
 	// pods are those on a node, or released for one.
@@ -133,9 +123,13 @@ type facts struct {
 }
 
 // ranksOf sums up the pods of a Job for a size of its MiniCluster.
-func ranksOf(pods map[types.NamespacedName]*podReading, size int32) *ranks {
+func ranksOf(read map[string]readPod, size int32) *ranks {
 	r := &ranks{}
-	all := slices.SortedFunc(maps.Values(pods), func(a, b *podReading) int {
+	all := make([]*podReading, 0, len(read))
+	for _, p := range read {
+		all = append(all, p.reading)
+	}
+	slices.SortFunc(all, func(a, b *podReading) int {
 		return cmp.Or(cmp.Compare(a.index, b.index), a.pod.CreationTimestamp.Compare(b.pod.CreationTimestamp.Time), strings.Compare(a.pod.Name, b.pod.Name))
 	})
 	running, present := map[int32]bool{}, map[int32]bool{}

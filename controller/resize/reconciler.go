@@ -34,6 +34,7 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/pods"
 )
 
 // retryAfter is how long a pass that was cut short waits if no event comes first, and retryAfterMost how long one in which writes
@@ -67,6 +68,8 @@ type Reconciler struct {
 	Events  events.EventRecorder
 	Clock   clock.PassiveClock
 	Metrics *Metrics
+	// Pods are those of the cluster.
+	Pods *pods.Store
 	// Interrupted is an error while a watch of one of Kinds is interrupted, so that what is known of the cluster may be old.
 	Interrupted func() error
 
@@ -78,9 +81,11 @@ type Reconciler struct {
 	// writes are what this process has written and its caches may not have seen.
 	writes *writes
 	// owners bounds how often the owners of pods that seem to belong to no member are read.
-	owners *budget[jobKey]
+	owners *budget[pods.JobKey]
 	// blind is set while passes are put off because of a watch that was interrupted.
 	blind bool
+	// rests is when the next pass may begin.
+	rests time.Time
 	// faults are what was last said to be wrong with a MiniCluster, by its key.
 	faults sync.Map
 }
@@ -102,8 +107,10 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 		by := all
 		var which []builder.WatchesOption
 		switch kind.(type) {
-		case *corev1.Pod:
-			by = r.observer.ledger.follow()
+		case *corev1.Node:
+			which = append(which, builder.WithPredicates(nodeChanged))
+		case *batchv1.Job:
+			which = append(which, builder.WithPredicates(jobChanged))
 		case *v1alpha1.PoolMachine:
 			which = append(which, builder.WithPredicates(machineChanged))
 		case *appsv1.DaemonSet:
@@ -114,7 +121,7 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 		}
 		build = build.Watches(kind, by, which...)
 	}
-	return build.Complete(r)
+	return build.WatchesRawSource(r.observer.ledger.follow()).Complete(r)
 }
 
 // namespaceChanged lets those events of namespaces through by which a pass would see something else.
@@ -125,22 +132,33 @@ var namespaceChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) boo
 // begin makes the reconciler one that remembers nothing.
 func (r *Reconciler) begin() {
 	reasons := newNotMade(r.Live, func(outcome string) { r.Metrics.reads.WithLabelValues(outcome).Inc() })
-	r.observer, r.writes, r.pace, r.strangers = newObserver(r.Client, r.Clock, reasons), newWrites(), newPace(), strangers{}
+	r.observer, r.writes, r.pace, r.strangers = newObserver(r.Client, r.Pods, r.Clock, reasons), newWrites(), newPace(), strangers{}
 	r.observer.awaited = r.writes.pods
-	r.owners = newBudget[jobKey](askOwnerAgain)
+	r.owners = newBudget[pods.JobKey](askOwnerAgain)
 }
 
-// Kinds are the kinds of objects that a pass reads.
+// Kinds are the kinds of objects that a pass reads from the cache of the manager. Pods have a watch of their own.
 func Kinds() []client.Object {
 	return []client.Object{
-		minicluster.New(), &v1alpha1.EnsembleMember{}, &v1alpha1.NodePool{}, &v1alpha1.PoolMachine{}, &batchv1.Job{}, &corev1.Pod{}, &corev1.Node{},
+		minicluster.New(), &v1alpha1.EnsembleMember{}, &v1alpha1.NodePool{}, &v1alpha1.PoolMachine{}, &batchv1.Job{}, &corev1.Node{},
 		&appsv1.DaemonSet{}, &corev1.Namespace{},
 	}
 }
 
+// A pass that has computed for a while is followed by a rest of nine times that, so that passes never take more than a tenth of a core,
+// whatever happens in the cluster. A rest is not longer than restAtMost: what comes meanwhile waits that long at most.
+const (
+	restTimes  = 9
+	restAtMost = time.Second
+)
+
 // Reconcile implements reconcile.Reconciler: one pass over everything.
 func (r *Reconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
 	started := r.Clock.Now()
+	if wait := r.rests.Sub(started); wait > 0 {
+		// A clock that was set back must not make it longer.
+		return reconcile.Result{RequeueAfter: min(wait, restAtMost)}, nil
+	}
 	if r.interrupted(ctx) {
 		// A decision made of what is half old and half new could let pods go that are to wait.
 		return reconcile.Result{RequeueAfter: interruptedAfter}, nil
@@ -162,6 +180,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconc
 
 	// 3. Plan.
 	decisions := plan.Plan(seen.values(), started)
+	planned := r.Clock.Now()
+	r.rests = planned.Add(min(restTimes*planned.Sub(started), restAtMost))
 
 	// 4. Apply. The writes for one member are in order; those for different members concern different objects. What is
 	// given up is recorded before somebody else gets it.

@@ -28,6 +28,7 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/pods"
 )
 
 // scene is a MiniCluster m with a NodePool p, the reconciler, and what everybody else does, by hand.
@@ -76,7 +77,7 @@ func newScene(t *testing.T, size int) *scene {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Reconciler = &Reconciler{Client: interceptor.NewClient(world, s.counting()), Live: world, Events: s.events, Clock: s.clock, Metrics: metrics}
+	s.Reconciler = &Reconciler{Client: interceptor.NewClient(world, s.counting()), Live: world, Events: s.events, Clock: s.clock, Metrics: metrics, Pods: pods.New()}
 	s.begin()
 
 	capacity := corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourcePods: resource.MustParse("110")}
@@ -137,11 +138,11 @@ func (s *scene) create(o client.Object) {
 // hear lets the reconciler hear of all pods.
 func (s *scene) hear() {
 	s.Helper()
-	var pods corev1.PodList
-	if err := s.world.List(s.Context(), &pods); err != nil {
+	var list corev1.PodList
+	if err := s.world.List(s.Context(), &list); err != nil {
 		s.Fatal(err)
 	}
-	catchUp(s.observer.ledger, pods.Items)
+	catchUp(s.observer.ledger.store, list.Items)
 }
 
 // sees is what a pass would plan with for the member.

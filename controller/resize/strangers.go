@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/pods"
 )
 
 // stranger is a node that carries the label of a pool and is no machine of it.
@@ -66,5 +67,5 @@ func (r *Reconciler) tellStranger(ctx context.Context, s *stranger, pool types.U
 	// Events that differ in their note alone are taken for repetitions of the first; the node tells them apart.
 	related := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: s.name, UID: s.uid}}
 	reason := v1alpha1.ReasonStrangeNode
-	r.Events.Eventf(regarding, related, corev1.EventTypeWarning, reason, reason, "%s", shortened(message, longestNote))
+	r.Events.Eventf(regarding, related, corev1.EventTypeWarning, reason, reason, "%s", pods.Shortened(message, longestNote))
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/endpoint"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/pods"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/resize"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/controlplane"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/inprocess"
@@ -54,9 +55,7 @@ func start(t *testing.T, most int64) *process {
 func startWith(t *testing.T, most int64, rate endpoint.Rate) *process {
 	t.Helper()
 	mgr := cluster.NewMortal(t, most, manager.Options{Client: client.Options{Cache: &client.CacheOptions{Unstructured: true}}})
-	if err := endpoint.AddIndexes(t.Context(), mgr.GetFieldIndexer()); err != nil {
-		t.Fatal(err)
-	}
+	store := pods.New()
 	registry := prometheus.NewRegistry()
 	metrics, err := resize.NewMetrics(registry, clock.RealClock{})
 	if err != nil {
@@ -67,15 +66,23 @@ func startWith(t *testing.T, most int64, rate endpoint.Rate) *process {
 		t.Fatal(err)
 	}
 	recorder := mgr.GetEventRecorder("controller-test")
-	reconciler := &resize.Reconciler{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Events: recorder, Clock: clock.RealClock{}, Metrics: metrics}
+	reconciler := &resize.Reconciler{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Events: recorder, Clock: clock.RealClock{}, Metrics: metrics, Pods: store}
 	if err := reconciler.SetupWithManager(mgr); err != nil {
 		t.Fatal(err)
 	}
+	if err := pods.Follow(mgr, store); err != nil {
+		t.Fatal(err)
+	}
 	members := endpoint.New(endpoint.Options{
-		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Events: recorder, Log: logr.Discard(), Clock: clock.RealClock{},
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Pods: store, Events: recorder, Log: logr.Discard(), Clock: clock.RealClock{},
 		Metrics: counts, Rate: rate, Audience: audience,
 	})
 	mgr.Run(t, func(ctx context.Context) error { <-ctx.Done(); return nil }, resize.Kinds()...)
+	select {
+	case <-store.Filled():
+	case <-t.Context().Done():
+		t.Fatal("the pods were not listed")
+	}
 	return &process{Mortal: mgr, server: members, metrics: registry}
 }
 

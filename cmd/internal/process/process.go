@@ -74,6 +74,7 @@ func (Everywhere) NeedLeaderElection() bool { return false }
 type Synced struct {
 	cache cache.Cache
 	kinds []client.Object
+	also  []<-chan struct{}
 	done  chan struct{}
 }
 
@@ -83,6 +84,9 @@ func NewSynced(c cache.Cache, kinds ...client.Object) *Synced {
 	return &Synced{cache: c, kinds: kinds, done: make(chan struct{})}
 }
 
+// And has it wait for what is watched beside the cache, too: until a channel is closed. It has to be called before the start.
+func (s *Synced) And(filled <-chan struct{}) { s.also = append(s.also, filled) }
+
 // Start implements manager.Runnable.
 func (s *Synced) Start(ctx context.Context) error {
 	for _, kind := range s.kinds {
@@ -90,7 +94,15 @@ func (s *Synced) Start(ctx context.Context) error {
 			return fmt.Errorf("fill the cache of %T: %w", kind, err)
 		}
 	}
-	if s.cache.WaitForCacheSync(ctx) {
+	filled := s.cache.WaitForCacheSync(ctx)
+	for _, other := range s.also {
+		select {
+		case <-other:
+		case <-ctx.Done():
+			filled = false
+		}
+	}
+	if filled {
 		close(s.done)
 	}
 	<-ctx.Done()

@@ -1,0 +1,125 @@
+package pods
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+)
+
+// listAgainAfter is how often all pods may be asked for because a Job has become a MiniCluster's that was none. The Flux Operator makes
+// no such Job; whoever may write Jobs can make one as often as they like.
+const listAgainAfter = time.Minute
+
+// feed keeps a store up to date with the API server. It runs on every replica: those that do not lead answer members.
+type feed struct {
+	store *Store
+	cache cache.Cache
+	pods  toolscache.ListerWatcher
+	// again asks for all pods once more.
+	again chan struct{}
+}
+
+var _ manager.LeaderElectionRunnable = (*feed)(nil)
+
+// Follow has a manager keep a store up to date, from its start on.
+func Follow(mgr manager.Manager, store *Store) error {
+	config := rest.CopyConfig(mgr.GetConfig())
+	config.ContentType = runtime.ContentTypeProtobuf
+	config.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
+	clients, err := kubernetes.NewForConfigAndClient(config, mgr.GetHTTPClient())
+	if err != nil {
+		return fmt.Errorf("make a client for pods: %w", err)
+	}
+	f := &feed{
+		store: store, cache: mgr.GetCache(), again: make(chan struct{}, 1),
+		pods: toolscache.NewListWatchFromClient(clients.CoreV1().RESTClient(), "pods", metav1.NamespaceAll, fields.Everything()),
+	}
+	if err := mgr.Add(f); err != nil {
+		return fmt.Errorf("add the watch of pods to the manager: %w", err)
+	}
+	return nil
+}
+
+// NeedLeaderElection implements manager.LeaderElectionRunnable.
+func (*feed) NeedLeaderElection() bool { return false }
+
+// Start implements manager.Runnable. Jobs are known first, so that little is ever kept of the pods of foreign ones.
+func (f *feed) Start(ctx context.Context) error {
+	jobs, err := f.cache.GetInformer(ctx, &batchv1.Job{})
+	if err != nil {
+		return fmt.Errorf("watch Jobs: %w", err)
+	}
+	told, err := jobs.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
+		AddFunc: f.judge, UpdateFunc: func(_, now any) { f.judge(now) }, DeleteFunc: f.forget,
+	})
+	if err != nil {
+		return fmt.Errorf("watch Jobs: %w", err)
+	}
+	if !toolscache.WaitForCacheSync(ctx.Done(), told.HasSynced) {
+		return nil
+	}
+	for ctx.Err() == nil {
+		f.run(ctx)
+	}
+	return nil
+}
+
+// run watches pods until all of them are to be asked for again, or the context ends.
+func (f *feed) run(ctx context.Context) {
+	watching, end := context.WithCancel(ctx)
+	defer end()
+	reflector := toolscache.NewReflectorWithOptions(f.pods, &corev1.Pod{}, f.store, toolscache.ReflectorOptions{Name: "pods"})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		reflector.RunWithContext(watching)
+	}()
+	select {
+	case <-ctx.Done():
+	case <-time.After(listAgainAfter):
+		select {
+		case <-ctx.Done():
+		case <-f.again:
+		}
+	}
+	end()
+	<-done
+}
+
+func jobKeyOf(job *batchv1.Job) JobKey { return JobKey{job.Namespace, job.UID} }
+
+func (f *feed) judge(object any) {
+	job, is := object.(*batchv1.Job)
+	if !is {
+		return
+	}
+	if !f.store.judge(jobKeyOf(job), !minicluster.Is(metav1.GetControllerOfNoCopy(job))) {
+		return
+	}
+	select {
+	case f.again <- struct{}{}:
+	default:
+	}
+}
+
+func (f *feed) forget(object any) {
+	if unknown, is := object.(toolscache.DeletedFinalStateUnknown); is {
+		object = unknown.Obj
+	}
+	if job, is := object.(*batchv1.Job); is {
+		f.store.forget(jobKeyOf(job))
+	}
+}

@@ -1,0 +1,184 @@
+// Package pods knows the pods of the cluster by what is asked of them: by name, by node, by Job, by address, and those behind the
+// gate. It is fed by a watch of its own and keeps of each pod only what is read: a foreign pod costs some 300 bytes, where the
+// Kubernetes object has thousands. A cluster may have half a million of them.
+package pods
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+	"unique"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/gates"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/reading"
+)
+
+// Pod is what is kept of a pod. Nothing of it changes: a pod that has changed is another one. What many pods have alike, as their
+// namespace, node, owner and requests, there is once.
+type Pod struct {
+	name            string
+	uid             types.UID
+	resourceVersion string
+	namespace, node unique.Handle[string]
+	owner           unique.Handle[Owner]
+	// requests has the amounts as a text, by the names of the resources.
+	requests unique.Handle[string]
+	// address is the first one, more has the others.
+	address string
+	more    []string
+	// host is the address of the node.
+	host     unique.Handle[string]
+	ended    bool
+	deleting bool
+	// onHost is set for a pod on the network of its node.
+	onHost bool
+	gated  bool
+	// labelled is set for one with the label of members.
+	labelled bool
+	// detail is the pod as Strip has it, nil for a foreign one.
+	detail *corev1.Pod
+}
+
+// Owner is the controller that a pod says it is of. The zero value is none.
+type Owner struct {
+	APIVersion, Kind, Name string
+	UID                    types.UID
+}
+
+// IsJob reports whether it is a Job.
+func (o *Owner) IsJob() bool {
+	return o.Kind == "Job" && strings.HasPrefix(o.APIVersion, batchv1.GroupName+"/")
+}
+
+func (o *Owner) isDaemonSet() bool {
+	return o.Kind == "DaemonSet" && strings.HasPrefix(o.APIVersion, "apps/")
+}
+
+// JobKey tells Jobs apart: a pod is one of a Job only in the Job's namespace.
+type JobKey struct {
+	Namespace string
+	UID       types.UID
+}
+
+// of keeps of a pod what is read.
+func of(pod *corev1.Pod) *Pod {
+	p := &Pod{
+		name: pod.Name, uid: pod.UID, resourceVersion: pod.ResourceVersion,
+		namespace: unique.Make(pod.Namespace), node: unique.Make(pod.Spec.NodeName), host: unique.Make(pod.Status.HostIP),
+		requests: unique.Make(amounts(reading.PodRequests(pod))), address: pod.Status.PodIP,
+		ended:    pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed,
+		deleting: pod.DeletionTimestamp != nil, onHost: pod.Spec.HostNetwork, gated: gates.Has(pod),
+	}
+	for _, ip := range pod.Status.PodIPs {
+		if ip.IP != pod.Status.PodIP {
+			p.more = append(p.more, ip.IP)
+		}
+	}
+	owner := Owner{}
+	if of := metav1.GetControllerOfNoCopy(pod); of != nil {
+		owner = Owner{APIVersion: of.APIVersion, Kind: of.Kind, Name: of.Name, UID: of.UID}
+	}
+	p.owner = unique.Make(owner)
+	if _, p.labelled = pod.Labels[v1alpha1.LabelMember]; p.labelled || p.gated || owner.IsJob() {
+		p.detail = strip(pod)
+	}
+	return p
+}
+
+// slim is the pod without what only a pass over members reads.
+func (p *Pod) slim() *Pod {
+	out := *p
+	out.detail = nil
+	return &out
+}
+
+// Key is its name.
+func (p *Pod) Key() types.NamespacedName {
+	return types.NamespacedName{Namespace: p.namespace.Value(), Name: p.name}
+}
+
+// GetObjectMeta implements metav1.ObjectMetaAccessor, for the stores of client-go.
+func (p *Pod) GetObjectMeta() metav1.Object {
+	return &metav1.ObjectMeta{Namespace: p.namespace.Value(), Name: p.name, UID: p.uid, ResourceVersion: p.resourceVersion}
+}
+
+// UID is that of the pod.
+func (p *Pod) UID() types.UID { return p.uid }
+
+// Node is the name of the node that it is bound to, empty for none.
+func (p *Pod) Node() string { return p.node.Value() }
+
+// Owner is its controller.
+func (p *Pod) Owner() Owner { return p.owner.Value() }
+
+// Job is the Job that has made it.
+func (p *Pod) Job() (key JobKey, of bool) {
+	owner := p.owner.Value()
+	if !owner.IsJob() {
+		return JobKey{}, false
+	}
+	return JobKey{p.namespace.Value(), owner.UID}, true
+}
+
+// Gated reports whether it is behind the gate.
+func (p *Pod) Gated() bool { return p.gated }
+
+// Ended reports whether it has Succeeded or Failed.
+func (p *Pod) Ended() bool { return p.ended }
+
+// Detail is the pod as Strip has it: of one that a Job made, or that has the gate or the label of members. It is nil for a foreign pod,
+// and nobody may change it.
+func (p *Pod) Detail() *corev1.Pod { return p.detail }
+
+// Addresses are those by which a caller is known as this pod: its own, or the node's for a pod on the network of its node.
+func (p *Pod) Addresses() []string {
+	switch {
+	case p.onHost && p.host.Value() == "", !p.onHost && p.address == "":
+		return nil
+	case p.onHost:
+		return []string{p.host.Value()}
+	}
+	return append([]string{p.address}, p.more...)
+}
+
+// alone are the addresses that tell the pod apart from all others. An address that a pod has left may belong to another; on the host's
+// network it is the host's.
+func (p *Pod) alone() []string {
+	if p.ended || p.onHost {
+		return nil
+	}
+	return p.Addresses()
+}
+
+// amounts is a text of what a pod requests, the same for pods that request the same.
+func amounts(of plan.Resources) string {
+	names := make([]string, 0, len(of))
+	for name := range of {
+		names = append(names, string(name))
+	}
+	slices.Sort(names)
+	var text []byte
+	for _, name := range names {
+		text = append(append(text, name...), '=')
+		text = append(strconv.AppendInt(text, of[corev1.ResourceName(name)], 10), ',')
+	}
+	return string(text)
+}
+
+// addAmounts adds what such a text says. The names of resources have no "=" and no ",".
+func addAmounts(to plan.Resources, text string) {
+	for part := range strings.SplitSeq(strings.TrimSuffix(text, ","), ",") {
+		if name, amount, is := strings.Cut(part, "="); is {
+			if n, err := strconv.ParseInt(amount, 10, 64); err == nil {
+				to.Add(plan.Resources{corev1.ResourceName(name): n})
+			}
+		}
+	}
+}
