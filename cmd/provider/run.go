@@ -41,7 +41,6 @@ func run(ctx context.Context, config *Config) error {
 		// Whoever manages which field is of no interest here, and is a large part of an object. A write without it changes
 		// nothing of it.
 		Cache: cache.Options{DefaultTransform: cache.TransformStripManagedFields(), ByObject: map[client.Object]cache.ByObject{
-			&corev1.Pod{}:  {Transform: pool.StripPod},
 			&corev1.Node{}: {Transform: pool.StripNode},
 		}},
 	}
@@ -100,8 +99,12 @@ func observe(ctx context.Context, mgr manager.Manager, config *Config) (*pool.Ob
 	if err != nil {
 		return nil, err
 	}
+	tenants := pool.NewTenants()
+	if err := tenants.Follow(mgr); err != nil {
+		return nil, err
+	}
 	return &pool.Observer{
-		Cached: mgr.GetClient(), Live: mgr.GetAPIReader(), Store: store, Launchers: launchers, Cluster: cluster,
+		Tenants: tenants, Cached: mgr.GetClient(), Live: mgr.GetAPIReader(), Store: store, Launchers: launchers, Cluster: cluster,
 	}, nil
 }
 
@@ -143,11 +146,12 @@ func oldMachines(ctx context.Context, live client.Reader) error {
 // serve adds the gRPC server and the probes to the manager.
 func serve(ctx context.Context, mgr manager.Manager, watches *process.Watches, config *Config, observer *pool.Observer, measures *pool.Metrics) error {
 	log := mgr.GetLogger()
-	kinds := []client.Object{&v1alpha1.NodePool{}, &v1alpha1.EnsembleMember{}, &v1alpha1.PoolMachine{}, &corev1.Node{}, &corev1.Pod{}}
+	kinds := []client.Object{&v1alpha1.NodePool{}, &v1alpha1.EnsembleMember{}, &v1alpha1.PoolMachine{}, &corev1.Node{}}
 	if config.Backends.Kwok {
 		kinds = append(kinds, &v1alpha1.KwokInstance{})
 	}
 	synced := process.NewSynced(mgr.GetCache(), kinds...)
+	synced.And(observer.Tenants.Filled())
 	// Often enough that one lost answer does not count.
 	contact, err := process.NewContact(mgr, config.MaxStaleness/3, metrics.Registry)
 	if err != nil {

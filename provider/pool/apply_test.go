@@ -44,7 +44,7 @@ func TestMarkReleasing(t *testing.T) {
 			if row.tainted != none {
 				node.Spec.Taints = []corev1.Taint{{Key: v1alpha1.TaintToBeDeleted, Value: row.tainted, Effect: corev1.TaintEffectNoSchedule}}
 			}
-			if seen := nodeOf(node, nil); seen.Releasing != (row.annotated && row.tainted == ours) || seen.Leaving != (row.tainted == others) ||
+			if seen := nodeOf(node, 0); seen.Releasing != (row.annotated && row.tainted == ours) || seen.Leaving != (row.tainted == others) ||
 				seen.Untainted != (row.annotated && row.tainted != ours) {
 				t.Errorf("it is seen as %+v", seen)
 			}

@@ -101,7 +101,7 @@ func newEstate(t *testing.T, count int) *estate {
 			t.Fatal(err)
 		}
 		of := record.Of(machine)
-		of.Node = nodeOf(node, nil)
+		of.Node = nodeOf(node, 0)
 		e.group.Machines = append(e.group.Machines, of)
 		objects = append(objects, node, machine)
 	}

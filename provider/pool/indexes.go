@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
@@ -23,12 +22,6 @@ func AddIndexes(ctx context.Context, indexer client.FieldIndexer) error {
 		field  string
 		values client.IndexerFunc
 	}{
-		{&corev1.Pod{}, indexNodeName, func(o client.Object) []string {
-			if pod, ok := o.(*corev1.Pod); ok {
-				return present(pod.Spec.NodeName)
-			}
-			return nil
-		}},
 		{&v1alpha1.EnsembleMember{}, indexReservedIn, reservedIn},
 	} {
 		if err := indexer.IndexField(ctx, index.kind, index.field, index.values); err != nil {
@@ -49,11 +42,4 @@ func reservedIn(o client.Object) []string {
 		pools = append(pools, member.Status.Reservations[i].NodePool)
 	}
 	return pools
-}
-
-func present(value string) []string {
-	if value == "" {
-		return nil
-	}
-	return []string{value}
 }

@@ -28,6 +28,8 @@ import (
 
 // Observer turns objects into the plain values that package nodegroup plans with.
 type Observer struct {
+	// Tenants are the pods on the nodes of the cluster.
+	Tenants *Tenants
 	// Cached reads from memory and has the indexes of AddIndexes.
 	Cached client.Reader
 	// Live reads from the API server.
@@ -64,11 +66,7 @@ func (o *Observer) Observe(ctx context.Context, pool *v1alpha1.NodePool) (*nodeg
 		if node == nil {
 			continue
 		}
-		var pods corev1.PodList
-		if err := o.Cached.List(ctx, &pods, client.MatchingFields{indexNodeName: node.Name}, client.UnsafeDisableDeepCopy); err != nil {
-			return nil, fmt.Errorf("list the pods on node %s: %w", node.Name, err)
-		}
-		machine.Node = nodeOf(node, pods.Items)
+		machine.Node = nodeOf(node, o.Tenants.Count(node.Name))
 		// What the record will say in a moment.
 		machine.Node.Reserved = machine.Node.Reserved || machine.Purpose == v1alpha1.PurposeReservation
 	}
@@ -283,7 +281,7 @@ func (o *Observer) used(ctx context.Context, node string) (bool, error) {
 	return record.CountPods(pods.Items) > 0, nil
 }
 
-func nodeOf(node *corev1.Node, pods []corev1.Pod) *nodegroup.Node {
+func nodeOf(node *corev1.Node, pods int) *nodegroup.Node {
 	out := &nodegroup.Node{
 		Name:      node.Name,
 		CreatedAt: node.CreationTimestamp.Time,
@@ -291,7 +289,7 @@ func nodeOf(node *corev1.Node, pods []corev1.Pod) *nodegroup.Node {
 		Releasing: v1alpha1.Releasing(node),
 		Reserved:  node.Annotations[v1alpha1.AnnotationReserved] == "true",
 		HeldBy:    node.Annotations[v1alpha1.AnnotationHeldBy],
-		Pods:      record.CountPods(pods),
+		Pods:      pods,
 	}
 	out.Untainted = node.Annotations[v1alpha1.AnnotationReleasing] != "" && !out.Releasing
 	if said := node.Annotations[v1alpha1.AnnotationGivenUp]; said != "" {

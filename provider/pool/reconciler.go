@@ -77,7 +77,7 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(r.poolOfNode)).
 		Watches(&v1alpha1.PoolMachine{}, handler.EnqueueRequestsFromMapFunc(poolOfLabel)).
 		Watches(&v1alpha1.EnsembleMember{}, handler.EnqueueRequestsFromMapFunc(poolsOfMember)).
-		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(r.poolOfPod)).
+		WatchesRawSource(&tenantsSource{r.Observer.Tenants, r.poolNamed}).
 		Complete(r)
 }
 
@@ -183,17 +183,13 @@ func (r *Reconciler) poolOfNode(_ context.Context, object client.Object) []recon
 	return requestFor(machine.Spec.NodePool)
 }
 
-// poolOfPod is the pool of the node that the pod is on.
-func (r *Reconciler) poolOfPod(ctx context.Context, object client.Object) []reconcile.Request {
-	pod, ok := object.(*corev1.Pod)
-	if !ok || pod.Spec.NodeName == "" {
-		return nil
-	}
-	node, err := r.Observer.Store.NodeNamed(pod.Spec.NodeName)
+// poolNamed is the pool of the machine whose node has a name.
+func (r *Reconciler) poolNamed(name string) []reconcile.Request {
+	node, err := r.Observer.Store.NodeNamed(name)
 	if err != nil || node == nil {
 		return nil
 	}
-	return r.poolOfNode(ctx, node)
+	return r.poolOfNode(context.Background(), node)
 }
 
 func requestFor(pool string) []reconcile.Request {
@@ -201,24 +197,6 @@ func requestFor(pool string) []reconcile.Request {
 		return nil
 	}
 	return []reconcile.Request{{NamespacedName: client.ObjectKey{Name: pool}}}
-}
-
-// StripPod keeps of a pod in the cache what the observer reads.
-func StripPod(object any) (any, error) {
-	pod, ok := object.(*corev1.Pod)
-	if !ok {
-		return object, nil
-	}
-	stripped := &corev1.Pod{ObjectMeta: pod.ObjectMeta}
-	stripped.ManagedFields = nil
-	stripped.Labels = nil
-	stripped.Annotations = nil
-	if mirror, is := pod.Annotations[corev1.MirrorPodAnnotationKey]; is {
-		stripped.Annotations = map[string]string{corev1.MirrorPodAnnotationKey: mirror}
-	}
-	stripped.Spec.NodeName = pod.Spec.NodeName
-	stripped.Status.Phase = pod.Status.Phase
-	return stripped, nil
 }
 
 // StripNode keeps of a node in the cache what is read or patched.

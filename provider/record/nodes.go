@@ -24,14 +24,18 @@ func Leaving(node *corev1.Node) bool {
 func CountPods(pods []corev1.Pod) int {
 	count := 0
 	for i := range pods {
-		pod := &pods[i]
-		ended := pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
-		_, mirror := pod.Annotations[corev1.MirrorPodAnnotationKey]
-		owner := metav1.GetControllerOf(pod)
-		daemon := owner != nil && owner.Kind == "DaemonSet"
-		if !ended && !mirror && !daemon {
+		if Counts(&pods[i]) {
 			count++
 		}
 	}
 	return count
+}
+
+// Counts reports whether a pod keeps its node from being empty.
+func Counts(pod *corev1.Pod) bool {
+	ended := pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+	_, mirror := pod.Annotations[corev1.MirrorPodAnnotationKey]
+	owner := metav1.GetControllerOfNoCopy(pod)
+	daemon := owner != nil && owner.Kind == "DaemonSet"
+	return !ended && !mirror && !daemon
 }

@@ -62,8 +62,12 @@ func AddProvider(t testing.TB, mgr manager.Manager, o ProviderOptions) *Provider
 	if err := mgr.GetAPIReader().Get(t.Context(), client.ObjectKey{Name: "kube-system"}, &system); err != nil {
 		t.Fatal(err)
 	}
+	tenants := pool.NewTenants()
+	if err := tenants.Follow(mgr); err != nil {
+		t.Fatal(err)
+	}
 	p := &Provider{Observer: &pool.Observer{
-		Cached: mgr.GetClient(), Live: mgr.GetAPIReader(), Store: store, Launchers: launchers, Cluster: string(system.UID),
+		Tenants: tenants, Cached: mgr.GetClient(), Live: mgr.GetAPIReader(), Store: store, Launchers: launchers, Cluster: string(system.UID),
 	}}
 	recorder := mgr.GetEventRecorder("provider-test")
 	if !o.ServesAlone {
