@@ -13,6 +13,8 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/process"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/serving"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/tracing"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/admission"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/budget"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/endpoint"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
 )
@@ -28,6 +30,10 @@ type Config struct {
 	Tracing tracing.Config
 	// Member is how often one member may ask.
 	Member endpoint.Rate
+	// AdmissionReads and MemberReads bound what the API server is asked because of what users write, and because of what members ask.
+	AdmissionReads, MemberReads budget.Rate
+	// Reviews are what the webhooks take at once.
+	Reviews admission.Bounds
 	// TokenAudience is the audience that the tokens of callers have to be for.
 	TokenAudience string
 	// Insecure is to believe callers whom nothing identifies.
@@ -40,11 +46,18 @@ type Config struct {
 	DefaultNodePools []string
 }
 
+// The budgets, by which flags and metrics are named.
+const (
+	admissionReads = "admission-reads"
+	memberReads    = "member-reads"
+)
+
 func main() { process.Main(command()) }
 
 func command() *cobra.Command {
 	// A member asks when its queue changes. Its requests have a few hundred bytes.
-	config := Config{Member: endpoint.Rate{PerSecond: 10, Burst: 20}, Limits: serving.Limits{RequestsPerSecond: 100, Burst: 200, RequestBytes: 64 << 10, Streams: 32}}
+	config := Config{Member: endpoint.Rate{PerSecond: 10, Burst: 20}, Limits: serving.Limits{RequestsPerSecond: 100, Burst: 200, RequestBytes: 64 << 10, Streams: 32},
+		AdmissionReads: budget.Rate{PerNamespace: 20, Total: 40}, MemberReads: budget.Rate{PerNamespace: 400, Total: 800}, Reviews: admission.ShippedBounds}
 	cmd := &cobra.Command{
 		Use:           "controller",
 		Short:         "Resizes the MiniClusters of HPC ensembles, nodes first",
@@ -67,6 +80,11 @@ func command() *cobra.Command {
 	flags.Float64Var(&config.Member.PerSecond, "max-member-requests-per-second", config.Member.PerSecond,
 		"requests that one MiniCluster may make in a second, from all of its pods; 0 for no limit")
 	flags.IntVar(&config.Member.Burst, "max-member-request-burst", config.Member.Burst, "requests that one MiniCluster may make at once")
+	config.AdmissionReads.AddFlags(flags, admissionReads, "questions to the API server about what is written (NodePools that the cache lacks, labels, LimitRanges)")
+	config.MemberReads.AddFlags(flags, memberReads, "questions to the API server about what members ask (their pods, EnsembleMembers and tokens)")
+	flags.IntVar(&config.Reviews.Reviews, "max-reviews", config.Reviews.Reviews, "reviews that the admission webhooks look at at once; others wait for 3 s and are then refused")
+	flags.IntVar(&config.Reviews.PerAddress, "max-reviews-per-address", config.Reviews.PerAddress, "how many of them may come from one address")
+	flags.Int64Var(&config.Reviews.Bytes, "max-review-bytes", config.Reviews.Bytes, "size of a review, in bytes, above which it is refused before it is read")
 	flags.StringVar(&config.TokenAudience, "token-audience", "ensemble-autoscaler",
 		"audience of the ServiceAccount tokens that are accepted; a token for the API server itself is not, so that nobody has to send one here")
 	flags.StringVar(&config.WebhookAddress, "webhook-address", ":9443", "address to serve the admission webhooks on; not used with --disable-tls")
@@ -100,5 +118,5 @@ func (c *Config) validate(given func(flag string) bool) error {
 			err = errors.Join(err, fmt.Errorf("--%s is %q; it must be HOST:PORT", flag, address))
 		}
 	}
-	return errors.Join(err, c.TLS.validate(given), c.Limits.Validate(), c.Tracing.Validate())
+	return errors.Join(err, c.AdmissionReads.Validate(admissionReads), c.MemberReads.Validate(memberReads), c.Reviews.Validate(), c.TLS.validate(given), c.Limits.Validate(), c.Tracing.Validate())
 }

@@ -15,7 +15,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/selection"
-	"k8s.io/client-go/util/flowcontrol"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -30,6 +29,7 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/serving"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/tracing"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/admission"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/budget"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/endpoint"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/ensemble"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
@@ -96,12 +96,16 @@ func run(ctx context.Context, config *Config) error {
 	if err != nil {
 		return err
 	}
-	if err := runEnsembles(ctx, mgr, config, security); err != nil {
+	budgets, err := budget.NewMetrics(metrics.Registry)
+	if err != nil {
+		return err
+	}
+	if err := runEnsembles(ctx, mgr, config, security, budgets); err != nil {
 		return err
 	}
 	synced := process.NewSynced(mgr.GetCache(), slices.Concat(resize.Kinds(), ensemble.Kinds())...)
 	synced.And(store.Filled())
-	if err := serve(ctx, mgr, synced, store, config, security); err != nil {
+	if err := serve(ctx, mgr, synced, store, config, security, budgets); err != nil {
 		return err
 	}
 	log.Info("Starting", "version", version, "leaderElection", config.LeaderElect)
@@ -118,7 +122,7 @@ var ofEnsembles = func() labels.Selector {
 }()
 
 // runEnsembles adds the controller of Ensembles to the manager, and the webhooks.
-func runEnsembles(ctx context.Context, mgr manager.Manager, config *Config, security *mutualtls.Security) error {
+func runEnsembles(ctx context.Context, mgr manager.Manager, config *Config, security *mutualtls.Security, budgets *budget.Metrics) error {
 	kind := ensemblev1alpha1.GroupVersion.WithKind("Ensemble")
 	if _, err := mgr.GetRESTMapper().RESTMapping(kind.GroupKind(), kind.Version); meta.IsNoMatchError(err) {
 		return fmt.Errorf("the cluster does not know %s %s: install manifests/crd first", kind.GroupVersion(), kind.Kind)
@@ -154,29 +158,27 @@ func runEnsembles(ctx context.Context, mgr manager.Manager, config *Config, secu
 	if err != nil {
 		return err
 	}
-	lookup := &admission.Lookup{Cached: mgr.GetClient(), Live: mgr.GetAPIReader(), Budget: flowcontrol.NewTokenBucketRateLimiter(lookups.PerSecond, lookups.Burst)}
-	for path, hook := range admission.Webhooks(mgr.GetScheme(), lookup, counts) {
-		server.Register(path, hook)
+	doors, err := admission.NewDoors(config.Reviews, metrics.Registry)
+	if err != nil {
+		return err
 	}
-	server.Register(ensemble.WebhookPath, ensemble.NewWebhook(mgr.GetScheme(), settings, mgr.GetClient(), lookup, counts))
+	lookup := &admission.Lookup{Cached: mgr.GetClient(), Live: mgr.GetAPIReader(), Budget: budget.New(admissionReads, config.AdmissionReads, budgets)}
+	for path, hook := range admission.Webhooks(mgr.GetScheme(), lookup, counts) {
+		server.Register(path, doors.Guard(hook))
+	}
+	server.Register(ensemble.WebhookPath, doors.Guard(ensemble.NewWebhook(mgr.GetScheme(), settings, mgr.GetClient(), lookup, counts)))
 	if err := mgr.Add(server); err != nil {
 		return fmt.Errorf("add the webhooks to the manager: %w", err)
 	}
 	return nil
 }
 
-// lookups is how often admission asks the API server for what it can do without.
-var lookups = struct {
-	PerSecond float32
-	Burst     int
-}{PerSecond: 10, Burst: 20}
-
 // refusedTokens is how often requests with a token may be refused to one address. Whoever has the right one does not need as
 // many, and each costs the API server one review or two.
 var refusedTokens = endpoint.Rate{PerSecond: 1, Burst: 20}
 
 // serve adds the ensemble endpoint to the manager.
-func serve(ctx context.Context, mgr manager.Manager, synced *process.Synced, store *pods.Store, config *Config, security *mutualtls.Security) error {
+func serve(ctx context.Context, mgr manager.Manager, synced *process.Synced, store *pods.Store, config *Config, security *mutualtls.Security, budgets *budget.Metrics) error {
 	log := mgr.GetLogger()
 	counts, err := endpoint.NewMetrics(metrics.Registry)
 	if err != nil {
@@ -190,7 +192,8 @@ func serve(ctx context.Context, mgr manager.Manager, synced *process.Synced, sto
 	}
 	members := endpoint.New(endpoint.Options{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Pods: store, Events: mgr.GetEventRecorder(name), Log: log.WithName("endpoint"), Clock: clock.RealClock{},
-		Metrics: counts, Rate: config.Member, RefusedTokens: refusedTokens, Audience: config.TokenAudience, TrustUnknown: config.Insecure,
+		Metrics: counts, Rate: config.Member, RefusedTokens: refusedTokens, Reads: budget.New(memberReads, config.MemberReads, budgets),
+		Audience: config.TokenAudience, TrustUnknown: config.Insecure,
 	})
 	var options []grpc.ServerOption
 	if security != nil {

@@ -53,7 +53,7 @@ func found(all ...*v1alpha1.NodePool) *Pools {
 	pools := &Pools{Named: map[string]*v1alpha1.NodePool{}}
 	for _, p := range all {
 		pools.Named[p.Name] = p
-		pools.Existing = append(pools.Existing, p.Name)
+		pools.Allowed = append(pools.Allowed, p.Name)
 	}
 	return pools
 }

@@ -38,7 +38,7 @@ func TestExamineNew(t *testing.T) {
 			`metadata.annotations[autoscaling.flux-framework.org/pods-per-node]: Invalid value: "0": it has to be a number from 1 to 1024, or Auto`}, nil},
 		"somebody else's annotation": {"a", "example.com/growth-policy: Slowly", good, nil, nil},
 		"a pool that does not exist": {"a,nowhere", "", good, []string{
-			list + `: Invalid value: "a,nowhere": there is no NodePool "nowhere"; those that exist are a, b, deleting, labelled, paused, small, tiny`}, nil},
+			list + `: Invalid value: "a,nowhere": there is no NodePool "nowhere"; those that can be named here are a, b, deleting, labelled, paused, small, tiny`}, nil},
 
 		// Sizes.
 		"no size at all": {"a", "", `{minSize: 1, maxSize: 4, ` + fits + `}`, nil, nil},
@@ -193,7 +193,7 @@ func TestExamineNames(t *testing.T) {
 	if diff := cmp.Diff([]string{`metadata.generateName: Forbidden: a MiniCluster that is to be managed needs metadata.name: its pods carry the name in a label, which is written before the API server makes one up`}, faults); diff != "" {
 		t.Errorf("a generated name (-want +got):\n%s", diff)
 	}
-	if faults, _ = said(ExamineNew(cluster(t, "a", "", spec), &Pools{}, Itself())); len(faults) != 1 || !strings.HasSuffix(faults[0], `there is no NodePool "a"; there is none at all: create it first`) {
+	if faults, _ = said(ExamineNew(cluster(t, "a", "", spec), &Pools{}, Itself())); len(faults) != 1 || !strings.HasSuffix(faults[0], `there is no NodePool "a"; there is none that could be named here: create it first`) {
 		t.Errorf("no pools at all: %q", faults)
 	}
 }
@@ -223,7 +223,7 @@ func TestExamineUpdate(t *testing.T) {
 		"a list that is malformed": {version{"a", "", `{size: 2}`}, version{"a,,b", "", `{size: 2}`}, 0,
 			[]string{list + `: Invalid value: "a,,b": a name is empty; it has to be a comma-separated list of NodePool names`}, nil},
 		"a pool that does not exist": {version{"a", "", `{}`}, version{"a,nowhere", "", `{}`}, 0,
-			[]string{list + `: Invalid value: "a,nowhere": there is no NodePool "nowhere"; those that exist are a, b, labelled, tiny, tainted`}, nil},
+			[]string{list + `: Invalid value: "a,nowhere": there is no NodePool "nowhere"; those that can be named here are a, b, labelled, tiny, tainted`}, nil},
 		"a pool fewer, in another order": {version{"a,b,c", "", `{}`}, version{"c,a", "", `{}`}, 0, nil, nil},
 		"a pool outside the affinity": {version{"a", "", `{` + toA + `}`}, version{"a,b", "", `{` + toA + `}`}, 0,
 			[]string{list + `: Invalid value: "a,b": its pods cannot go to b: spec.pod.nodeAffinity[autoscaling.flux-framework.org/node-pool] confines them to a` + fixed}, nil},

@@ -52,8 +52,8 @@ func unreadable(err error, at Place) *field.Error {
 type Pools struct {
 	// Named are those of the names that exist.
 	Named map[string]*v1alpha1.NodePool
-	// Existing are the names of all NodePools, in order. They are only of interest where a named one does not exist.
-	Existing []string
+	// Allowed are the names of the NodePools that may be named, in order. They are only of interest where a named one does not exist.
+	Allowed []string
 
 	// Namespace is that of the MiniCluster, NamespaceLabels are its labels: read only where a named NodePool asks for some.
 	Namespace       string
@@ -64,7 +64,7 @@ type Pools struct {
 	DaemonSets []reading.DaemonSet
 }
 
-// missing says of names which NodePools do not exist, and which do. It is empty when none is missing.
+// missing says of names which NodePools do not exist, and which could be named. It is empty when none is missing.
 func (p *Pools) missing(names []string) string {
 	var unknown []string
 	for _, name := range names {
@@ -75,11 +75,23 @@ func (p *Pools) missing(names []string) string {
 	if len(unknown) == 0 {
 		return ""
 	}
-	there := "there is none at all: create it first"
-	if len(p.Existing) > 0 {
-		there = "those that exist are " + listed(p.Existing)
+	there := "there is none that could be named here: create it first"
+	if len(p.Allowed) > 0 {
+		there = "those that can be named here are " + listed(p.Allowed)
 	}
-	return fmt.Sprintf("there is no NodePool %s; %s", strings.Join(unknown, ", "), there)
+	return fmt.Sprintf("there is no NodePool %s; %s", listed(unknown), there)
+}
+
+// maxFaults is how many faults a refusal tells. Each has the field and its value; the next attempt tells the others.
+const maxFaults = 20
+
+// Told are the faults that a refusal tells, the last of which says how many more there are.
+func Told(faults field.ErrorList) field.ErrorList {
+	if len(faults) <= maxFaults {
+		return faults
+	}
+	more := field.Invalid(field.NewPath("spec"), field.OmitValueType{}, fmt.Sprintf("%d more faults are not told here", len(faults)-maxFaults))
+	return append(faults[:maxFaults:maxFaults], more)
 }
 
 // listed names the first few of a list and counts the rest.

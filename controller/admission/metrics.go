@@ -58,7 +58,7 @@ func answerOf(response *webhook.Response) string {
 		return warned
 	case response.Allowed:
 		return allowed
-	case response.Result != nil && response.Result.Code >= http.StatusInternalServerError:
+	case response.Result != nil && (response.Result.Code >= http.StatusInternalServerError || response.Result.Code == http.StatusTooManyRequests):
 		return failed
 	}
 	return refused

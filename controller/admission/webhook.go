@@ -45,7 +45,7 @@ func (f *Findings) Answer(kind schema.GroupVersionKind, name string) (webhook.Wa
 	if len(f.Faults) == 0 {
 		return warnings, nil
 	}
-	return warnings, apierrors.NewInvalid(kind.GroupKind(), name, f.Faults)
+	return warnings, apierrors.NewInvalid(kind.GroupKind(), name, Told(f.Faults))
 }
 
 // mutator changes MiniClusters that are being written. It has no other effect, so that a trial run does no harm.

@@ -48,11 +48,12 @@ func TestLateCache(t *testing.T) {
 // TestAnswers: each answer is counted for what it is, and nothing is patched twice.
 func TestAnswers(t *testing.T) {
 	t.Parallel()
-	scheme, lookup := reads(t, interceptor.Funcs{Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, options ...client.GetOption) error {
-		if key.Name == "out-of-reach" {
+	down := false
+	scheme, lookup := reads(t, interceptor.Funcs{List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, options ...client.ListOption) error {
+		if _, is := list.(*v1alpha1.NodePoolList); is && down {
 			return errors.New("the network is down")
 		}
-		return c.Get(ctx, key, o, options...)
+		return c.List(ctx, list, options...)
 	}}, "a")
 	registry := prometheus.NewPedanticRegistry()
 	metrics, err := NewMetrics(registry)
@@ -113,11 +114,12 @@ func TestAnswers(t *testing.T) {
 		{PathValidateMiniCluster, written("a", good), 200, ""},
 		{PathValidateMiniCluster, written("a", `{size: 1, minSize: 1, `+fits+`}`), 200, ""},
 		{PathValidateMiniCluster, written("b", good), 422, `there is no NodePool "b"`},
-		{PathValidateMiniCluster, written("out-of-reach", good), 500, "read NodePool out-of-reach: the network is down"},
+		{PathValidateMiniCluster, written("out-of-reach", good), 500, "list NodePools: the network is down"},
 		{PathValidateNodePool, `{"apiVersion":"autoscaling.flux-framework.org/v1alpha1","kind":"NodePool","spec":{"template":{"capacity":{"cpu":"0"}}}}`, 422, "spec.template.capacity[cpu]"},
 		{PathGatePod, `{"apiVersion":"v1","kind":"Pod"}`, 200, ""},
 		{PathGatePod, "{", 400, "unexpected end of JSON"},
 	} {
+		down = strings.Contains(row.object, "out-of-reach")
 		if response := ask(row.path, row.object); response.Result.Code != row.code || !strings.Contains(response.Result.Message, row.says) {
 			t.Errorf("%s answers %s with %d %s, not %d %s", row.path, row.object, response.Result.Code, response.Result.Message, row.code, row.says)
 		}

@@ -133,6 +133,9 @@ func checkLength(name string) error {
 // stillAt asks the API server whether a pod still has an address: the cache may be behind, and the address of a pod that
 // has ended goes to another one, which may be anybody's.
 func (s *Server) stillAt(ctx context.Context, known *pods.Pod, host string) error {
+	if err := s.affords(known.Key().Namespace); err != nil {
+		return err
+	}
 	var pod corev1.Pod
 	err := s.live.Get(ctx, known.Key(), &pod)
 	switch {

@@ -159,9 +159,9 @@ func (s *Server) storeQueue(ctx context.Context, m *member, queue *v1alpha1.Queu
 		changed.Status.Queue = queue
 		err := s.client.Status().Patch(ctx, changed, client.MergeFromWithOptions(object, client.MergeFromWithOptimisticLock{}))
 		if apierrors.IsConflict(err) {
-			object = &v1alpha1.EnsembleMember{}
-			if err := s.live.Get(ctx, m.key, object); err != nil {
-				return err
+			var failed error
+			if object, failed = s.readMember(ctx, m.key); failed != nil {
+				return failed
 			}
 			if err := m.mayUse(object); err != nil {
 				return err

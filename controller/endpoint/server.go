@@ -24,6 +24,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/budget"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/pods"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/ensemble"
@@ -53,6 +54,8 @@ type Options struct {
 	// RefusedTokens is how often requests with a token may be refused to one address. Up to then the API server is asked
 	// about each, and about those that it accepts always.
 	RefusedTokens Rate
+	// Reads bounds what the API server is asked because of members; nil for no bound.
+	Reads *budget.Budget
 	// Audience is the one that tokens have to be for.
 	Audience string
 	// TrustUnknown believes callers whom nothing identifies, and takes tokens without TLS.
@@ -72,6 +75,7 @@ type Server struct {
 	metrics      *Metrics
 	limit        *limiter
 	attempts     attempts
+	reads        *budget.Budget
 	audience     string
 	trustUnknown bool
 }
@@ -82,7 +86,7 @@ var _ ensemble.EnsembleOperatorServer = (*Server)(nil)
 func New(o Options) *Server {
 	return &Server{
 		client: o.Client, live: o.Live, pods: o.Pods, events: o.Events, log: o.Log, clock: o.Clock, metrics: o.Metrics,
-		limit: newLimiter(o.Rate), attempts: attempts{newLimiter(o.RefusedTokens)}, audience: o.Audience, trustUnknown: o.TrustUnknown,
+		limit: newLimiter(o.Rate), attempts: attempts{newLimiter(o.RefusedTokens)}, reads: o.Reads, audience: o.Audience, trustUnknown: o.TrustUnknown,
 	}
 }
 
@@ -200,8 +204,7 @@ func (s *Server) member(ctx context.Context, kind, name string, to intent) (*mem
 	err = s.client.Get(ctx, m.key, m.object)
 	if err == nil && to == toResize && m.mayUse(m.object) != nil {
 		// The cache may be behind. What is only read is not worth a question to the API server.
-		m.object = &v1alpha1.EnsembleMember{}
-		err = s.live.Get(ctx, m.key, m.object)
+		m.object, err = s.readMember(ctx, m.key)
 	}
 	switch {
 	case apierrors.IsNotFound(err):
@@ -216,6 +219,24 @@ func (s *Server) member(ctx context.Context, kind, name string, to intent) (*mem
 	return m, nil
 }
 
+// readMember reads an EnsembleMember of the API server.
+func (s *Server) readMember(ctx context.Context, key client.ObjectKey) (*v1alpha1.EnsembleMember, error) {
+	object := &v1alpha1.EnsembleMember{}
+	if err := s.affords(key.Namespace); err != nil {
+		return object, err
+	}
+	return object, s.live.Get(ctx, key, object)
+}
+
+// affords denies a question to the API server of which the callers of a namespace have caused too many.
+func (s *Server) affords(namespace string) error {
+	if err := s.reads.Take(namespace, s.clock.Now()); err != nil {
+		// It is counted, and a flood of it is not to fill the log.
+		return &denied{reason: err.Error(), repeated: true}
+	}
+	return nil
+}
+
 // resize writes the wish. A request for more than the bounds allow is granted up to the bound and told so;
 // one at the bound already is denied.
 func (s *Server) resize(ctx context.Context, m *member, action string, amount int32) (*Reply, error) {
@@ -228,14 +249,13 @@ func (s *Server) resize(ctx context.Context, m *member, action string, amount in
 		return reply, err
 	}
 	err = retry.RetryOnConflict(conflictBackoff, func() error {
-		object := &v1alpha1.EnsembleMember{}
-		if err := s.live.Get(ctx, m.key, object); err != nil {
+		object, err := s.readMember(ctx, m.key)
+		if err != nil {
 			return err
 		}
 		if err := m.mayUse(object); err != nil {
 			return err
 		}
-		var err error
 		reply, err = s.write(ctx, m, object, action, amount)
 		return err
 	})

@@ -43,6 +43,10 @@ func (s *Server) identifyByToken(ctx context.Context, from *peer.Peer, host stri
 	if err := s.attempts.left(host); err != nil {
 		return nil, err
 	}
+	// Whose it is is known when it was asked about; the address is where it comes from.
+	if err := s.affords(host); err != nil {
+		return nil, err
+	}
 	known, err := s.identifyByReview(ctx, host, token, name, to)
 	if _, refused := errors.AsType[*denied](err); refused {
 		s.attempts.failed(host)

@@ -158,7 +158,7 @@ func invalid(e *v1alpha1.Ensemble, faults field.ErrorList) error {
 	if len(faults) == 0 {
 		return nil
 	}
-	return apierrors.NewInvalid(v1alpha1.GroupVersion.WithKind("Ensemble").GroupKind(), e.Name, faults)
+	return apierrors.NewInvalid(v1alpha1.GroupVersion.WithKind("Ensemble").GroupKind(), e.Name, admission.Told(faults))
 }
 
 // admissionWarnings are what kubectl shows.

@@ -50,7 +50,7 @@ func TestMembersOfNew(t *testing.T) {
 	}{
 		"all is well":             {wide, ", nodePools: [b, a]", nil},
 		"not managed":             {wide, "", nil},
-		"an unknown pool":         {wide, ", nodePools: [b, c]", []string{`spec.members[1].nodePools: Invalid value: "b,c": there is no NodePool "c"; those that exist are a, b`}},
+		"an unknown pool":         {wide, ", nodePools: [b, c]", []string{`spec.members[1].nodePools: Invalid value: "b,c": there is no NodePool "c"; those that can be named here are a, b`}},
 		"pods that fit nowhere":   {wide, ", nodePools: [a]", []string{`spec.members[1].minicluster.spec.containers: Invalid value: a pod requests 3 of cpu and an empty node of a offers 1: no node of its NodePools is large enough`}},
 		"too many pods to a node": {wide, ", nodePools: [b], podsPerNode: 2", []string{`spec.members[1].podsPerNode: Invalid value: 2: 2 pods that share a node request 6 of cpu and an empty node of b offers 4`}},
 		"a size that cannot be":   {strings.NewReplacer("size: 2", "size: 5", "maxSize: 4", "maxSize: 5").Replace(wide), ", nodePools: [b]", []string{`spec.members[1].minicluster.spec.size: Invalid value: 5: must be at most what its NodePools hold, 4 (b has maxSize 4)`}},

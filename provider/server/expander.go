@@ -68,7 +68,8 @@ func answer(kept bool) string {
 	return "dropped"
 }
 
-// BestOptions answers with the options to go on with. The reason of each is its debug text.
+// BestOptions answers with the options to go on with. The reason of each is its debug text, in one word: who asks shows no certificate, and
+// the sentence, which is in the log, names members and their pools.
 func (e *Expander) BestOptions(ctx context.Context, request *expander.BestOptionsRequest) (*expander.BestOptionsResponse, error) {
 	if err := e.provider.trust(); err != nil {
 		return nil, status.Error(codes.Unavailable, err.Error())
@@ -98,7 +99,7 @@ func (e *Expander) BestOptions(ctx context.Context, request *expander.BestOption
 	response := &expander.BestOptionsResponse{}
 	for i := range choices {
 		if c := &choices[i]; c.Kept {
-			response.Options = append(response.Options, &expander.Option{NodeGroupId: c.Group, NodeCount: c.Nodes, Debug: c.Message})
+			response.Options = append(response.Options, &expander.Option{NodeGroupId: c.Group, NodeCount: c.Nodes, Debug: string(c.Reason)})
 		}
 	}
 	if len(choices) > 0 && len(response.GetOptions()) == 0 {

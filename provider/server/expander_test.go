@@ -147,10 +147,10 @@ func TestBestOptions(t *testing.T) {
 	}{
 		"nothing is asked":             {},
 		"the nodes are on their way":   {waiting: true, options: []*expander.Option{option("a", ofMember), option("b", ofMember)}},
-		"the first pool of the member": {options: []*expander.Option{option("b", ofMember), option("a", ofMember)}, want: []string{"a: the first pool for ns/m"}},
+		"the first pool of the member": {options: []*expander.Option{option("b", ofMember), option("a", ofMember)}, want: []string{"a: FirstPool"}},
 		"pods of nobody": {waiting: true, options: []*expander.Option{option("a", ofMember), option("b", foreign, other)},
-			want: []string{"b: no pods of members"}},
-		"a group that is not ours": {options: []*expander.Option{option("elsewhere", foreign)}, want: []string{"elsewhere: no pods of members"}},
+			want: []string{"b: NoMember"}},
+		"a group that is not ours": {options: []*expander.Option{option("elsewhere", foreign)}, want: []string{"elsewhere: NoMember"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -184,7 +184,7 @@ func refusals(t *testing.T, s *system.System, u *user) {
 		warnings []string
 	}{
 		"a pool that does not exist": {objectOf(t, clusterText, "x", "autoscaling.flux-framework.org/node-pools: nowhere", ""),
-			[]string{`metadata.annotations[autoscaling.flux-framework.org/node-pools]: Invalid value: "nowhere": there is no NodePool "nowhere"; those that exist are closed, hpc`}, nil},
+			[]string{`metadata.annotations[autoscaling.flux-framework.org/node-pools]: Invalid value: "nowhere": there is no NodePool "nowhere"; those that can be named here are hpc`}, nil},
 		"pools that cannot be names": {objectOf(t, clusterText, "x", "autoscaling.flux-framework.org/node-pools: Not A Pool", ""),
 			[]string{`"Not A Pool" cannot be the name of a NodePool`}, nil},
 		"pods that are too large": {objectOf(t, strings.Replace(clusterText, `cpu: "3"`, `cpu: "5"`, 1), "x", toHPC, ""),

@@ -33,6 +33,7 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/process"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/serving"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/admission"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/budget"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/endpoint"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/resize"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/ensemble"
@@ -139,6 +140,14 @@ func controller(registerer prometheus.Registerer) error {
 		return err
 	}
 	admission.Webhooks(runtime.NewScheme(), nil, reviews)
+	if _, err := admission.NewDoors(admission.ShippedBounds, registerer); err != nil {
+		return err
+	}
+	budgets, err := budget.NewMetrics(registerer)
+	if err != nil {
+		return err
+	}
+	budget.New(example, budget.Rate{}, budgets)
 	if err := registerer.Register(&endpoint.Collector{Members: one{}, Clock: clock.RealClock{}, Log: logr.Discard()}); err != nil {
 		return err
 	}
