@@ -52,7 +52,7 @@ var (
 	_ prometheus.Collector = (*Collector)(nil)
 
 	queueJobs = prometheus.NewDesc("ensemble_autoscaler_member_queue_jobs",
-		"Jobs in the Flux queue of a member, by their state, as it last told them.", []string{"namespace", "member", "state"}, nil)
+		"Jobs in the Flux queue of a member, as it last told them: those that wait (pending) and those that run (running, with those that are cleaned up after).", []string{"namespace", "member", "state"}, nil)
 	queueAge = prometheus.NewDesc("ensemble_autoscaler_member_queue_age_seconds",
 		"Time since a member has told of its queue.", []string{"namespace", "member"}, nil)
 )
@@ -78,9 +78,9 @@ func (c *Collector) Collect(into chan<- prometheus.Metric) {
 			continue
 		}
 		jobs := &m.Status.Queue.Jobs
+		// Flux's own two sums of its states, as of flux jobs: seven series for each member would be many.
 		for state, count := range map[string]int64{
-			"new": jobs.New, "depend": jobs.Depend, "priority": jobs.Priority, "sched": jobs.Sched,
-			"run": jobs.Run, "cleanup": jobs.Cleanup, "inactive": jobs.Inactive,
+			"pending": jobs.New + jobs.Depend + jobs.Priority + jobs.Sched, "running": jobs.Run + jobs.Cleanup,
 		} {
 			into <- prometheus.MustNewConstMetric(queueJobs, prometheus.GaugeValue, float64(count), m.Namespace, m.Name, state)
 		}

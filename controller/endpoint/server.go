@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -152,7 +153,7 @@ func (s *Server) RequestAction(ctx context.Context, request *ensemble.ActionRequ
 	}
 	s.log.Info("Accepted", "namespace", m.key.Namespace, "member", m.key.Name, "action", action,
 		"amount", amount, "from", reply.From, "wants", reply.Wants, "by", m.by)
-	s.events.Eventf(m.cluster(), m.object, corev1.EventTypeNormal, v1alpha1.ReasonRequested, action, "%s by %s: %s", action, m.by, reply.Reason)
+	s.events.Eventf(m.cluster(), m.object, corev1.EventTypeNormal, v1alpha1.ReasonRequested, action, "%s", noteOf("%s by %s: %s", action, m.by, reply.Reason))
 	s.metrics.answered(action, ensemble.Response_SUCCESS)
 	return respond(ensemble.Response_SUCCESS, reply), nil
 }
@@ -345,9 +346,22 @@ func (s *Server) refuse(action string, m *member, err error) *ensemble.Response 
 	}
 	s.log.Info("Refused", "action", shortenText(action), "status", status.String(), "reason", err.Error())
 	if m != nil && m.object != nil {
-		s.events.Eventf(m.cluster(), m.object, corev1.EventTypeWarning, "RequestRefused", "RequestAction", "%s by %s: %s", status, m.by, err.Error())
+		s.events.Eventf(m.cluster(), m.object, corev1.EventTypeWarning, "RequestRefused", "RequestAction", "%s", noteOf("%s by %s: %s", status, m.by, err.Error()))
 	}
 	return respond(status, refusal{Reason: err.Error()})
+}
+
+// longestNote is the greatest length of an event's note, in bytes, that the API server takes. It would refuse the event.
+const longestNote = 1024
+
+// noteOf is what an event says, of which the reply and the log have all.
+func noteOf(format string, args ...any) string {
+	const ellipsis = "…"
+	note := fmt.Sprintf(format, args...)
+	if len(note) <= longestNote {
+		return note
+	}
+	return strings.ToValidUTF8(note[:longestNote-len(ellipsis)], "") + ellipsis
 }
 
 func respond(status ensemble.Response_ResultType, payload any) *ensemble.Response {

@@ -156,7 +156,7 @@ const (
 // Metrics count and measure what happens to machines. Nil counts nothing. Each replica has its own, and nothing is
 // counted by two of them: what they say has to be summed.
 type Metrics struct {
-	timeToReady *prometheus.HistogramVec
+	timeToReady prometheus.Histogram
 	released    *prometheus.CounterVec
 	failures    *prometheus.CounterVec
 
@@ -171,12 +171,13 @@ type Metrics struct {
 // NewMetrics registers the metrics.
 func NewMetrics(registerer prometheus.Registerer) (*Metrics, error) {
 	m := &Metrics{
-		timeToReady: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		timeToReady: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: prefix + "machine_time_to_ready_seconds",
-			Help: "Time from the order of a machine until its node was Ready. A machine that was Ready before this process led is not in it.",
+			Help: "Time from the order of a machine until its node was Ready, of all NodePools. A machine that was Ready before this process led is not in it.",
+			// Without the name of the pool, by which it would be 16 series for each: what became of one machine is in its PoolMachine.
 			// From a second, which simulated machines take, to more than an hour.
 			Buckets: prometheus.ExponentialBuckets(1, 2, 13),
-		}, []string{labelPool}),
+		}),
 		released: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: prefix + "machines_released_total",
 			Help: "Machines told to go, by who decided it: member (gave its nodes back), cluster_autoscaler, nodepool_deletion.",
@@ -246,7 +247,7 @@ func (m *Metrics) Observe(group *nodegroup.Group, now time.Time) {
 		}
 		ready := machine.Node != nil && machine.Node.Ready
 		if ready && !wasReady {
-			m.timeToReady.WithLabelValues(group.Name).Observe(now.Sub(machine.OrderedAt).Seconds())
+			m.timeToReady.Observe(now.Sub(machine.OrderedAt).Seconds())
 		}
 		next[machine.Name] = ready || wasReady
 	}
@@ -262,7 +263,6 @@ func (m *Metrics) forget(pool string) {
 	delete(m.watched, pool)
 	m.mu.Unlock()
 	ofPool := prometheus.Labels{labelPool: pool}
-	m.timeToReady.DeletePartialMatch(ofPool)
 	m.released.DeletePartialMatch(ofPool)
 	m.failures.DeletePartialMatch(ofPool)
 }

@@ -18,7 +18,7 @@ func TestDeletionWaitsForNobody(t *testing.T) {
 	const managed = `{metadata: {annotations: {autoscaling.flux-framework.org/node-pools: a}}}`
 	for name, text := range map[string]string{"ensemble": "", "minicluster": validMiniCluster, "nodepool": validNodePool} {
 		object := documents(t, "ensemble-hello-world.yaml")[0]
-		judged := `{spec: {members: []}}`
+		judged := `{spec: {sidecar: {port: "50052"}}}`
 		switch name {
 		case "minicluster":
 			object, judged = edit(t, parse(t, text), managed), `{spec: {minSize: 2}}`
@@ -38,7 +38,7 @@ func TestDeletionWaitsForNobody(t *testing.T) {
 				return server.client.Patch(ctx, after, client.MergeFrom(object), options...)
 			}
 			// The API server learns of webhooks by watching.
-			if err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, 5*time.Minute, true, func(ctx context.Context) (bool, error) {
+			if err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, 20*time.Second, true, func(ctx context.Context) (bool, error) {
 				return apierrors.IsInternalError(patch(ctx, judged, client.DryRunAll)), nil
 			}); err != nil {
 				t.Fatalf("the webhook is not asked about what it judges: %v", patch(t.Context(), judged, client.DryRunAll))

@@ -95,15 +95,10 @@ func TestQueueIsTold(t *testing.T) {
 			return ""
 		}, nil)
 		want := fmt.Sprintf(`
-			# HELP ensemble_autoscaler_member_queue_jobs Jobs in the Flux queue of a member, by their state, as it last told them.
+			# HELP ensemble_autoscaler_member_queue_jobs Jobs in the Flux queue of a member, as it last told them: those that wait (pending) and those that run (running, with those that are cleaned up after).
 			# TYPE ensemble_autoscaler_member_queue_jobs gauge
-			ensemble_autoscaler_member_queue_jobs{member="queue",namespace="default",state="cleanup"} 0
-			ensemble_autoscaler_member_queue_jobs{member="queue",namespace="default",state="depend"} 0
-			ensemble_autoscaler_member_queue_jobs{member="queue",namespace="default",state="inactive"} 0
-			ensemble_autoscaler_member_queue_jobs{member="queue",namespace="default",state="new"} 0
-			ensemble_autoscaler_member_queue_jobs{member="queue",namespace="default",state="priority"} 0
-			ensemble_autoscaler_member_queue_jobs{member="queue",namespace="default",state="run"} %d
-			ensemble_autoscaler_member_queue_jobs{member="queue",namespace="default",state="sched"} 7
+			ensemble_autoscaler_member_queue_jobs{member="queue",namespace="default",state="pending"} 7
+			ensemble_autoscaler_member_queue_jobs{member="queue",namespace="default",state="running"} %d
 		`, run)
 		registry := prometheus.NewRegistry()
 		registry.MustRegister(&endpoint.Collector{Members: p.GetClient(), Clock: clock.RealClock{}, Log: logr.Discard()})

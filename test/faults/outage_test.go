@@ -145,7 +145,7 @@ func TestAPIServerDownForAMinute(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, metric := range []string{
-		`machines{nodepool="outage",state="running"} 4`, `machine_time_to_ready_seconds_count{nodepool="outage"} 5`,
+		`machines{nodepool="outage",state="running"} 4`, `machine_time_to_ready_seconds_count 5`,
 		`machines_released_total{decided_by="cluster_autoscaler",nodepool="outage"} 1`,
 	} {
 		if !strings.Contains(metrics, "ensemble_autoscaler_nodepool_"+metric+"\n") {
