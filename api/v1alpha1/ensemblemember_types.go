@@ -255,7 +255,8 @@ type EnsembleMemberStatus struct {
 	// +optional
 	LastRequest *RequestOutcome `json:"lastRequest,omitempty"`
 
-	// Queue is what the member has last told of its queue. The ensemble endpoint writes it.
+	// Queue is what the member told of its queue to a version before MemberQueues. Nobody writes it any more; it is read until the member
+	// has told again.
 	// +optional
 	Queue *Queue `json:"queue,omitempty"`
 
@@ -481,55 +482,6 @@ type RequestOutcome struct {
 	Request `json:",inline"`
 	// Outcome says in words what has become of the request.
 	Outcome string `json:"outcome"`
-}
-
-// Queue is the state of a member's Flux queue, as the member told it by RequestUpdate.
-type Queue struct {
-	// At is when the member told it.
-	At metav1.MicroTime `json:"at"`
-
-	// By names who told it.
-	// +kubebuilder:validation:MaxLength=512
-	By string `json:"by"`
-
-	// Jobs counts the jobs by their Flux states.
-	// +optional
-	Jobs QueueJobs `json:"jobs,omitempty"`
-
-	// Waiting has the number of waiting jobs by the number of nodes that each of them needs.
-	// +optional
-	// +kubebuilder:validation:MaxProperties=64
-	Waiting map[string]int64 `json:"waiting,omitempty"`
-
-	// Counts are further counts that the member keeps, by their names.
-	// +optional
-	// +kubebuilder:validation:MaxProperties=64
-	Counts map[string]int64 `json:"counts,omitempty"`
-}
-
-// QueueJobs counts jobs by their Flux states. The names are those of the first ensemble-operator.
-type QueueJobs struct {
-	// New jobs have been submitted and not been looked at.
-	// +optional
-	New int64 `json:"new,omitempty"`
-	// Depend is the number of jobs that wait for others.
-	// +optional
-	Depend int64 `json:"depend,omitempty"`
-	// Priority is the number of jobs that wait for their priority.
-	// +optional
-	Priority int64 `json:"priority,omitempty"`
-	// Sched is the number of jobs that wait for resources.
-	// +optional
-	Sched int64 `json:"sched,omitempty"`
-	// Run is the number of jobs that run.
-	// +optional
-	Run int64 `json:"run,omitempty"`
-	// Cleanup is the number of jobs that give their resources back.
-	// +optional
-	Cleanup int64 `json:"cleanup,omitempty"`
-	// Inactive jobs have ended.
-	// +optional
-	Inactive int64 `json:"inactive,omitempty"`
 }
 
 // EnsembleMemberList is a list of EnsembleMembers.

@@ -17,6 +17,7 @@ func AddToScheme(scheme *runtime.Scheme) error {
 	scheme.AddKnownTypes(GroupVersion,
 		&NodePool{}, &NodePoolList{},
 		&EnsembleMember{}, &EnsembleMemberList{},
+		&MemberQueue{}, &MemberQueueList{},
 		&PoolMachine{}, &PoolMachineList{},
 		&KwokInstance{}, &KwokInstanceList{},
 	)

@@ -32,6 +32,8 @@ type Config struct {
 	Member endpoint.Rate
 	// AdmissionReads and MemberReads bound what the API server is asked because of what users write, and because of what members ask.
 	AdmissionReads, MemberReads budget.Rate
+	// MemberWrites bounds how often what members tell of their queues is written.
+	MemberWrites budget.Rate
 	// Reviews are what the webhooks take at once.
 	Reviews admission.Bounds
 	// TokenAudience is the audience that the tokens of callers have to be for.
@@ -50,6 +52,7 @@ type Config struct {
 const (
 	admissionReads = "admission-reads"
 	memberReads    = "member-reads"
+	memberWrites   = "member-writes"
 )
 
 func main() { process.Main(command()) }
@@ -57,7 +60,8 @@ func main() { process.Main(command()) }
 func command() *cobra.Command {
 	// A member asks when its queue changes. Its requests have a few hundred bytes.
 	config := Config{Member: endpoint.Rate{PerSecond: 10, Burst: 20}, Limits: serving.Limits{RequestsPerSecond: 100, Burst: 200, RequestBytes: 64 << 10, Streams: 32},
-		AdmissionReads: budget.Rate{PerNamespace: 20, Total: 40}, MemberReads: budget.Rate{PerNamespace: 400, Total: 800}, Reviews: admission.ShippedBounds}
+		AdmissionReads: budget.Rate{PerNamespace: 20, Total: 40}, MemberReads: budget.Rate{PerNamespace: 400, Total: 800}, MemberWrites: budget.Rate{PerNamespace: 20, Total: 200},
+		Reviews: admission.ShippedBounds}
 	cmd := &cobra.Command{
 		Use:           "controller",
 		Short:         "Resizes the MiniClusters of HPC ensembles, nodes first",
@@ -82,6 +86,7 @@ func command() *cobra.Command {
 	flags.IntVar(&config.Member.Burst, "max-member-request-burst", config.Member.Burst, "requests that one MiniCluster may make at once")
 	config.AdmissionReads.AddFlags(flags, admissionReads, "questions to the API server about what is written (NodePools that the cache lacks, labels, LimitRanges)")
 	config.MemberReads.AddFlags(flags, memberReads, "questions to the API server about what members ask (their pods, EnsembleMembers and tokens)")
+	config.MemberWrites.AddFlags(flags, memberWrites, "writes of what members tell of their queues (the others are put off; sizes that they want are always written at once)")
 	flags.IntVar(&config.Reviews.Reviews, "max-reviews", config.Reviews.Reviews, "reviews that the admission webhooks look at at once; others wait for 3 s and are then refused")
 	flags.IntVar(&config.Reviews.PerAddress, "max-reviews-per-address", config.Reviews.PerAddress, "how many of them may come from one address")
 	flags.Int64Var(&config.Reviews.Bytes, "max-review-bytes", config.Reviews.Bytes, "size of a review, in bytes, above which it is refused before it is read")
@@ -118,5 +123,5 @@ func (c *Config) validate(given func(flag string) bool) error {
 			err = errors.Join(err, fmt.Errorf("--%s is %q; it must be HOST:PORT", flag, address))
 		}
 	}
-	return errors.Join(err, c.AdmissionReads.Validate(admissionReads), c.MemberReads.Validate(memberReads), c.Reviews.Validate(), c.TLS.validate(given), c.Limits.Validate(), c.Tracing.Validate())
+	return errors.Join(err, c.AdmissionReads.Validate(admissionReads), c.MemberReads.Validate(memberReads), c.MemberWrites.Validate(memberWrites), c.Reviews.Validate(), c.TLS.validate(given), c.Limits.Validate(), c.Tracing.Validate())
 }

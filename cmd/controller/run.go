@@ -103,7 +103,7 @@ func run(ctx context.Context, config *Config) error {
 	if err := runEnsembles(ctx, mgr, config, security, budgets); err != nil {
 		return err
 	}
-	synced := process.NewSynced(mgr.GetCache(), slices.Concat(resize.Kinds(), ensemble.Kinds())...)
+	synced := process.NewSynced(mgr.GetCache(), slices.Concat(resize.Kinds(), ensemble.Kinds(), endpoint.Kinds())...)
 	synced.And(store.Filled())
 	if err := serve(ctx, mgr, synced, store, config, security, budgets); err != nil {
 		return err
@@ -193,8 +193,12 @@ func serve(ctx context.Context, mgr manager.Manager, synced *process.Synced, sto
 	members := endpoint.New(endpoint.Options{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Pods: store, Events: mgr.GetEventRecorder(name), Log: log.WithName("endpoint"), Clock: clock.RealClock{},
 		Metrics: counts, Rate: config.Member, RefusedTokens: refusedTokens, Reads: budget.New(memberReads, config.MemberReads, budgets),
+		Writes:   budget.New(memberWrites, config.MemberWrites, budgets),
 		Audience: config.TokenAudience, TrustUnknown: config.Insecure,
 	})
+	if err := mgr.Add(process.Everywhere(members.Run)); err != nil {
+		return fmt.Errorf("add the queues of members to the manager: %w", err)
+	}
 	var options []grpc.ServerOption
 	if security != nil {
 		options = append(options, security.OfferTLS())

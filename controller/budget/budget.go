@@ -139,6 +139,16 @@ func (b *Budget) Take(namespace string, now time.Time) error {
 	return nil
 }
 
+// Left is whether there is one left for a namespace, without using it up or counting what is turned away.
+func (b *Budget) Left(namespace string, now time.Time) bool {
+	if b == nil {
+		return true
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.of(namespace).TokensAt(now) >= 1 && b.total.TokensAt(now) >= 1
+}
+
 func (b *Budget) of(namespace string) *rate.Limiter {
 	if known, ok := b.namespaces.Get(namespace); ok {
 		if its, ok := known.(*rate.Limiter); ok {

@@ -41,8 +41,9 @@ func (m *Metrics) answered(action string, status ensemble.Response_ResultType) {
 	m.answers.WithLabelValues(action, status.String()).Inc()
 }
 
-// Collector tells what members have told of their queues. Every replica tells the same.
+// Collector tells what members have told of their queues, as it is stored. Every replica tells the same.
 type Collector struct {
+	// Members is a cache of MemberQueues.
 	Members client.Reader
 	Clock   clock.PassiveClock
 	Log     logr.Logger
@@ -67,23 +68,20 @@ func (*Collector) Describe(into chan<- *prometheus.Desc) { into <- queueJobs; in
 func (c *Collector) Collect(into chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), collectWithin)
 	defer cancel()
-	var members v1alpha1.EnsembleMemberList
-	if err := c.Members.List(ctx, &members, client.UnsafeDisableDeepCopy); err != nil {
+	var queues v1alpha1.MemberQueueList
+	if err := c.Members.List(ctx, &queues, client.UnsafeDisableDeepCopy); err != nil {
 		c.Log.Error(err, "Cannot measure the queues of members")
 		return
 	}
-	for i := range members.Items {
-		m := &members.Items[i]
-		if m.Status.Queue == nil {
-			continue
-		}
-		jobs := &m.Status.Queue.Jobs
+	for i := range queues.Items {
+		m := &queues.Items[i]
+		jobs := &m.Queue.Jobs
 		// Flux's own two sums of its states, as of flux jobs: seven series for each member would be many.
 		for state, count := range map[string]int64{
 			"pending": jobs.New + jobs.Depend + jobs.Priority + jobs.Sched, "running": jobs.Run + jobs.Cleanup,
 		} {
 			into <- prometheus.MustNewConstMetric(queueJobs, prometheus.GaugeValue, float64(count), m.Namespace, m.Name, state)
 		}
-		into <- prometheus.MustNewConstMetric(queueAge, prometheus.GaugeValue, max(0, c.Clock.Since(m.Status.Queue.At.Time).Seconds()), m.Namespace, m.Name)
+		into <- prometheus.MustNewConstMetric(queueAge, prometheus.GaugeValue, max(0, c.Clock.Since(m.Queue.At.Time).Seconds()), m.Namespace, m.Name)
 	}
 }

@@ -11,10 +11,7 @@ import (
 	"strconv"
 	"strings"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/util/retry"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/ensemble"
@@ -140,37 +137,14 @@ func (s *Server) RequestUpdate(ctx context.Context, request *ensemble.UpdateRequ
 		return s.refuse(action, m, err), nil
 	}
 	queue.At, queue.By = metav1.NewMicroTime(s.clock.Now()), m.by
-	if err := s.storeQueue(ctx, m, queue); err != nil {
+	stored, err := s.queues.tell(ctx, m.key, &told{member: m.object.UID, queue: *queue})
+	if err != nil {
 		return s.refuse(action, m, err), nil
 	}
 	update.Reason = "stored; sizes are decided by grow and shrink requests alone"
+	if !stored {
+		update.Reason = fmt.Sprintf("taken, and stored within about %s; sizes are decided by grow and shrink requests alone", writeEvery)
+	}
 	s.metrics.answered(action, ensemble.Response_SUCCESS)
 	return respond(ensemble.Response_SUCCESS, update), nil
-}
-
-// storeQueue writes the queue into the member's status and nothing else of it. Of two updates the later one stays.
-func (s *Server) storeQueue(ctx context.Context, m *member, queue *v1alpha1.Queue) error {
-	object := m.object
-	err := retry.RetryOnConflict(conflictBackoff, func() error {
-		if before := object.Status.Queue; before != nil && queue.At.Time.Before(before.At.Time) {
-			return nil
-		}
-		changed := object.DeepCopy()
-		changed.Status.Queue = queue
-		err := s.client.Status().Patch(ctx, changed, client.MergeFromWithOptions(object, client.MergeFromWithOptimisticLock{}))
-		if apierrors.IsConflict(err) {
-			var failed error
-			if object, failed = s.readMember(ctx, m.key); failed != nil {
-				return failed
-			}
-			if err := m.mayUse(object); err != nil {
-				return err
-			}
-		}
-		return err
-	})
-	if apierrors.IsNotFound(err) {
-		return deny("MiniCluster %s is not managed any more", m.key)
-	}
-	return err
 }

@@ -57,6 +57,8 @@ type Options struct {
 	RefusedTokens Rate
 	// Reads bounds what the API server is asked because of members; nil for no bound.
 	Reads *budget.Budget
+	// Writes bounds how often what members tell of their queues is written; nil for no bound.
+	Writes *budget.Budget
 	// Audience is the one that tokens have to be for.
 	Audience string
 	// TrustUnknown believes callers whom nothing identifies, and takes tokens without TLS.
@@ -77,6 +79,7 @@ type Server struct {
 	limit        *limiter
 	attempts     attempts
 	reads        *budget.Budget
+	queues       *queues
 	audience     string
 	trustUnknown bool
 }
@@ -87,12 +90,19 @@ var _ ensemble.EnsembleOperatorServer = (*Server)(nil)
 func New(o Options) *Server {
 	return &Server{
 		client: o.Client, live: o.Live, pods: o.Pods, events: o.Events, log: o.Log, clock: o.Clock, metrics: o.Metrics,
-		limit: newLimiter(o.Rate), attempts: attempts{newLimiter(o.RefusedTokens)}, reads: o.Reads, audience: o.Audience, trustUnknown: o.TrustUnknown,
+		limit: newLimiter(o.Rate), attempts: attempts{newLimiter(o.RefusedTokens)}, reads: o.Reads, queues: newQueues(o.Client, o.Clock, o.Writes, o.Log),
+		audience: o.Audience, trustUnknown: o.TrustUnknown,
 	}
 }
 
 // Register adds the service to a gRPC server.
 func (s *Server) Register(r grpc.ServiceRegistrar) { ensemble.RegisterEnsembleOperatorServer(r, s) }
+
+// Kinds are the kinds that the server reads from caches and nothing else does.
+func Kinds() []client.Object { return []client.Object{&v1alpha1.MemberQueue{}} }
+
+// Run writes what members have told of their queues and was put off, until the context ends.
+func (s *Server) Run(ctx context.Context) error { return s.queues.Run(ctx) }
 
 // Reply is the payload of the reply to an action.
 type Reply struct {
@@ -173,8 +183,8 @@ func (m *member) cluster() client.Object {
 	return minicluster.Reference(m.key, ownerOf(m.object))
 }
 
-// ownerOf is the uid of the MiniCluster that an EnsembleMember is of.
-func ownerOf(object *v1alpha1.EnsembleMember) types.UID {
+// ownerOf is the uid of the MiniCluster that an EnsembleMember is of, or of the EnsembleMember that a MemberQueue is of.
+func ownerOf(object metav1.Object) types.UID {
 	if owner := metav1.GetControllerOf(object); owner != nil {
 		return owner.UID
 	}

@@ -81,7 +81,7 @@ func (s *Server) RequestStatus(ctx context.Context, request *ensemble.StatusRequ
 			NodePools: m.object.Spec.NodePools, State: reason, Reason: message,
 		},
 	}
-	if told := m.object.Status.Queue; told != nil {
+	if told := s.queues.last(ctx, m.key, m.object); told != nil {
 		age := max(0, s.clock.Since(told.At.Time).Seconds())
 		out.Queue, out.Waiting, out.Counts, out.QueueAge = StatusQueue(told.Jobs), told.Waiting, told.Counts, &age
 	}

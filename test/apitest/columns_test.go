@@ -17,6 +17,13 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/controlplane"
 )
 
+const validQueue = `
+apiVersion: autoscaling.flux-framework.org/v1alpha1
+kind: MemberQueue
+metadata: {name: demo, namespace: default}
+queue: {at: "2026-01-02T03:04:05.000000Z", by: pod demo-0, jobs: {sched: 4, run: 5}, waiting: {"4": 2}}
+`
+
 // table asks for an object the way kubectl does and returns what it prints by default: the columns but
 // AGE, and their cells.
 func table(t *testing.T, path string) (columns []string, cells []any) {
@@ -75,10 +82,11 @@ func TestNames(t *testing.T) {
 	create(t, edit(t, parse(t, validInstance), `metadata: {name: named}`))
 	create(t, edit(t, parse(t, validMember), `metadata: {name: named}`))
 	const group = ".autoscaling.flux-framework.org/named"
-	pool, machine, instance, member := "nodepool"+group, "poolmachine"+group, "kwokinstance"+group, "ensemblemember"+group
+	create(t, edit(t, parse(t, validQueue), `metadata: {name: named}`))
+	pool, machine, instance, queue, member := "nodepool"+group, "poolmachine"+group, "kwokinstance"+group, "memberqueue"+group, "ensemblemember"+group
 	for resource, want := range map[string][]string{
-		"enp": {pool}, "pm": {machine}, "poolmachines": {machine}, "kwokinstances": {instance},
-		"ensemble-autoscaler": {member, instance, pool, machine},
+		"enp": {pool}, "pm": {machine}, "poolmachines": {machine}, "kwokinstances": {instance}, "mq": {queue},
+		"ensemble-autoscaler": {member, instance, queue, pool, machine},
 	} {
 		output, err := kubectl(t, "get", resource, "--namespace=default", "-o", "name")
 		if err != nil {
@@ -130,6 +138,12 @@ status:
 			object: validMember, path: api + "/namespaces/default/ensemblemembers/columns",
 			columns: []string{"Name", "WANTS", "HAS", "RESERVED", "NODES", "RUNNING", "POOLS", "READY", "WHY"},
 			cells:   []any{"columns", 4, nil, nil, nil, nil, nil, nil, nil},
+		},
+		"what a member has told of its queue": {
+			// An age that does not change.
+			object: strings.Replace(validQueue, "2026-", "2226-", 1), path: api + "/namespaces/default/memberqueues/columns",
+			columns: []string{"Name", "WAITING", "RUNNING", "ENDED", "TOLD"},
+			cells:   []any{"columns", 4, 5, nil, "<invalid>"},
 		},
 		"a PoolMachine that is new": {
 			object: validMachine, path: api + "/poolmachines/columns",

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -77,7 +78,7 @@ func startWith(t *testing.T, most int64, rate endpoint.Rate) *process {
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Pods: store, Events: recorder, Log: logr.Discard(), Clock: clock.RealClock{},
 		Metrics: counts, Rate: rate, Audience: audience,
 	})
-	mgr.Run(t, func(ctx context.Context) error { <-ctx.Done(); return nil }, resize.Kinds()...)
+	mgr.Run(t, members.Run, slices.Concat(resize.Kinds(), endpoint.Kinds())...)
 	select {
 	case <-store.Filled():
 	case <-t.Context().Done():

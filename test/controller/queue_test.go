@@ -102,9 +102,12 @@ func TestQueueIsTold(t *testing.T) {
 		`, run)
 		registry := prometheus.NewRegistry()
 		registry.MustRegister(&endpoint.Collector{Members: p.GetClient(), Clock: clock.RealClock{}, Log: logr.Discard()})
-		if err := testutil.GatherAndCompare(registry, strings.NewReader(want), "ensemble_autoscaler_member_queue_jobs"); err != nil {
-			t.Error(err)
-		}
+		x.until(func(*seen) string {
+			if err := testutil.GatherAndCompare(registry, strings.NewReader(want), "ensemble_autoscaler_member_queue_jobs"); err != nil {
+				return err.Error()
+			}
+			return ""
+		}, nil)
 	}
 }
 

@@ -162,7 +162,7 @@ func controller(registerer prometheus.Registerer) error {
 	}}).Describe()
 }
 
-// one is a cache with one NodePool, and one EnsembleMember that has told of its queue.
+// one is a cache with one NodePool, and one MemberQueue.
 type one struct{ client.Reader }
 
 // List implements client.Reader.
@@ -170,10 +170,8 @@ func (one) List(_ context.Context, list client.ObjectList, _ ...client.ListOptio
 	switch list := list.(type) {
 	case *v1alpha1.NodePoolList:
 		list.Items = []v1alpha1.NodePool{{ObjectMeta: metav1.ObjectMeta{Name: example}}}
-	case *v1alpha1.EnsembleMemberList:
-		list.Items = []v1alpha1.EnsembleMember{{
-			ObjectMeta: metav1.ObjectMeta{Namespace: example, Name: example}, Status: v1alpha1.EnsembleMemberStatus{Queue: &v1alpha1.Queue{}},
-		}}
+	case *v1alpha1.MemberQueueList:
+		list.Items = []v1alpha1.MemberQueue{{ObjectMeta: metav1.ObjectMeta{Namespace: example, Name: example}}}
 	default:
 		return fmt.Errorf("there is no list of %T here", list)
 	}
