@@ -105,14 +105,25 @@ func withdrawAdmission(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	// The API server learns of it by watching.
+	// The API server learns of it by watching, of each by itself.
 	var last error
 	if err := wait.PollUntilContextTimeout(ctx, 50*time.Millisecond, 5*time.Minute, true, func(ctx context.Context) (bool, error) {
-		last = errors.Join(server.client.Create(ctx, parse(t, validNodePool), client.DryRunAll), server.client.Create(ctx, parse(t, validMember), client.DryRunAll))
+		last = errors.Join(server.client.Create(ctx, parse(t, validNodePool), client.DryRunAll), withdrawn(ctx, t))
 		return last == nil, nil
 	}); err != nil {
 		t.Errorf("%v: %v", err, last)
 	}
+}
+
+// withdrawn is an error while a policy keeps an EnsembleMember, or its status, from being written.
+func withdrawn(ctx context.Context, t *testing.T) error {
+	t.Helper()
+	member := edit(t, parse(t, validMember), `{metadata: {name: withdrawn}}`)
+	if err := server.client.Create(ctx, member); err != nil {
+		return err
+	}
+	status := server.client.Status().Update(ctx, edit(t, member, `{status: {size: 1, reserved: 0, nodes: 0}}`), client.DryRunAll)
+	return errors.Join(status, server.client.Delete(ctx, member))
 }
 
 // hardened checks that a pod could do little harm.

@@ -88,7 +88,7 @@ func TestCertificatesInManifests(t *testing.T) {
 			if fmt.Sprint(rights) != fmt.Sprint(row.rights) {
 				t.Errorf("it grants %v of Secrets, not %v", rights, row.rights)
 			}
-			if kinds["Deployment"] != 2 || kinds["Namespace"] != 1 || kinds["CustomResourceDefinition"] != 5 {
+			if kinds["Deployment"] != 2 || kinds["Namespace"] != 1 || kinds["CustomResourceDefinition"] != 6 {
 				t.Errorf("it is not everything: %v", kinds)
 			}
 		})
