@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 )
 
 // Resources are amounts of node resources. CPU is in thousandths of a core, all others in their own unit
@@ -20,12 +21,26 @@ func ResourcesOf(list corev1.ResourceList) Resources {
 	r := make(Resources, len(list))
 	for name, quantity := range list {
 		if name == corev1.ResourceCPU {
-			r[name] = quantity.MilliValue()
+			r[name] = amountOf(&quantity, 1000, &largestMilli, (*resource.Quantity).MilliValue)
 		} else {
-			r[name] = quantity.Value()
+			r[name] = amountOf(&quantity, 1, &largest, (*resource.Quantity).Value)
 		}
 	}
 	return r
+}
+
+// largest and largestMilli are what an int64 holds, of units and of thousandths. A Quantity holds more, and says a wrong number, or 0, of
+// what it cannot say as an int64.
+var largest, largestMilli = *resource.NewQuantity(math.MaxInt64, resource.DecimalSI), *resource.NewMilliQuantity(math.MaxInt64, resource.DecimalSI)
+
+func amountOf(q *resource.Quantity, unit int64, most *resource.Quantity, value func(*resource.Quantity) int64) int64 {
+	if whole, is := q.AsInt64(); is {
+		return times(whole, unit)
+	}
+	if q.Cmp(*most) >= 0 {
+		return math.MaxInt64
+	}
+	return value(q)
 }
 
 // Add adds other to r. A sum too large for an int64 becomes the largest one.
@@ -87,24 +102,24 @@ func TooLarge(m *Member, pool Pool) string {
 		}
 		who = fmt.Sprintf("%d pods that share a node request", m.PodsPerNode)
 	}
-	resource, asked, offered := Lacking(requests, pool.Allocatable, requestsOf(pool.Daemons))
-	if resource == "" {
+	lacking, asked, offered := Lacking(requests, pool.Allocatable, requestsOf(pool.Daemons))
+	if lacking == "" {
 		return ""
 	}
-	why := fmt.Sprintf("%s %s of %s and an empty node of %s offers %s", who, amount(resource, asked), resource, pool.Name, amount(resource, max(0, offered)))
-	if taken := takenBy(pool.Daemons, resource); taken != "" {
+	why := fmt.Sprintf("%s %s of %s and an empty node of %s offers %s", who, amount(lacking, asked), lacking, pool.Name, amount(lacking, max(0, offered)))
+	if taken := takenBy(pool.Daemons, lacking); taken != "" {
 		why += ": " + taken
 	}
 	return why
 }
 
 // takenBy says which DaemonSets take how much of a resource on each node; empty when none does.
-func takenBy(daemons []Daemon, resource corev1.ResourceName) string {
+func takenBy(daemons []Daemon, of corev1.ResourceName) string {
 	var parts []string
 	var sum int64
 	for i := range daemons {
-		if takes := daemons[i].Requests[resource]; takes > 0 {
-			parts = append(parts, fmt.Sprintf("%s takes %s", daemons[i].Name, amount(resource, takes)))
+		if takes := daemons[i].Requests[of]; takes > 0 {
+			parts = append(parts, fmt.Sprintf("%s takes %s", daemons[i].Name, amount(of, takes)))
 			sum = plus(sum, takes)
 		}
 	}
@@ -114,7 +129,7 @@ func takenBy(daemons []Daemon, resource corev1.ResourceName) string {
 	case 1:
 		return "DaemonSet " + parts[0]
 	default:
-		return fmt.Sprintf("DaemonSets take %s: %s", amount(resource, sum), listed(parts))
+		return fmt.Sprintf("DaemonSets take %s: %s", amount(of, sum), listed(parts))
 	}
 }
 
