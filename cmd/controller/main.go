@@ -87,7 +87,7 @@ func command() *cobra.Command {
 	config.AdmissionReads.AddFlags(flags, admissionReads, "questions to the API server about what is written (NodePools that the cache lacks, labels, LimitRanges)")
 	config.MemberReads.AddFlags(flags, memberReads, "questions to the API server about what members ask (their pods, EnsembleMembers and tokens)")
 	config.MemberWrites.AddFlags(flags, memberWrites, "writes of what members tell of their queues (the others are put off; sizes that they want are always written at once)")
-	flags.IntVar(&config.Reviews.Reviews, "max-reviews", config.Reviews.Reviews, "reviews that the admission webhooks look at at once; others wait for 3 s and are then refused")
+	flags.IntVar(&config.Reviews.Reviews, "max-reviews", config.Reviews.Reviews, "reviews that the admission webhooks look at together; others wait for 3 s and are then refused")
 	flags.IntVar(&config.Reviews.PerAddress, "max-reviews-per-address", config.Reviews.PerAddress, "how many of them may come from one address")
 	flags.Int64Var(&config.Reviews.Bytes, "max-review-bytes", config.Reviews.Bytes, "size of a review, in bytes, above which it is refused before it is read")
 	flags.StringVar(&config.TokenAudience, "token-audience", "ensemble-autoscaler",

@@ -16,7 +16,7 @@ import (
 // Bounds are what the webhooks take at once. Whoever reaches their port may send them reviews; the API server, which is to be answered,
 // shows no certificate that would tell it apart.
 type Bounds struct {
-	// Reviews is how many are looked at at once, PerAddress how many of them may come from one address.
+	// Reviews is how many are looked at together, PerAddress how many of them may come from one address.
 	Reviews, PerAddress int
 	// Bytes is how large one may be. What is looked at is as large as all of them at once together, and some times that when it is decoded.
 	Bytes int64

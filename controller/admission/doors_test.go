@@ -138,7 +138,7 @@ func TestSlowReviews(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, Bounds{Reviews: 1, PerAddress: 1, Bytes: 100, Patience: 200 * time.Millisecond})
 	close(h.goOn)
-	connection, err := net.Dial("tcp", h.Listener.Addr().String())
+	connection, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", h.Listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}

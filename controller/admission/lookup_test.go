@@ -15,6 +15,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -74,12 +75,12 @@ func TestOnlyWhatMayBeNamed(t *testing.T) {
 	t.Parallel()
 	_, lookup := reads(t, interceptor.Funcs{}, "everybodys")
 	for name, labels := range map[string]string{"ours": "team: a", "theirs": "team: b"} {
-		if err := lookup.Live.(client.Client).Create(t.Context(), pool(t, name, "{allowedNamespaces: {matchLabels: {"+labels+"}}}")); err != nil {
+		if err := clientOf(t, lookup.Live).Create(t.Context(), pool(t, name, "{allowedNamespaces: {matchLabels: {"+labels+"}}}")); err != nil {
 			t.Fatal(err)
 		}
 	}
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "ns", Labels: map[string]string{"team": "a"}}}
-	if err := lookup.Cached.(client.Client).Create(t.Context(), namespace); err != nil {
+	if err := clientOf(t, lookup.Cached).Create(t.Context(), namespace); err != nil {
 		t.Fatal(err)
 	}
 	pools, err := lookup.Review("ns").Find(t.Context(), []string{"misspelled"})
@@ -147,7 +148,7 @@ func TestSharedReads(t *testing.T) {
 	})
 	<-begun
 	// The first question has its answer, which does not have this one.
-	if err := lookup.Live.(client.Client).Create(t.Context(), pool(t, "late", "{}")); err != nil {
+	if err := clientOf(t, lookup.Live).Create(t.Context(), pool(t, "late", "{}")); err != nil {
 		t.Fatal(err)
 	}
 	for range 50 {
@@ -159,8 +160,10 @@ func TestSharedReads(t *testing.T) {
 			}
 		})
 	}
-	for lookup.fresh.waits() < 50 {
-		time.Sleep(time.Millisecond)
+	if err := wait.PollUntilContextTimeout(t.Context(), time.Millisecond, time.Minute, true, func(context.Context) (bool, error) {
+		return lookup.fresh.waits() == 50, nil
+	}); err != nil {
+		t.Error(err)
 	}
 	close(goOn)
 	all.Wait()
@@ -171,6 +174,16 @@ func TestSharedReads(t *testing.T) {
 	if lookup.fresh.answer != nil {
 		t.Error("an answer is kept that nobody waits for")
 	}
+}
+
+// clientOf is a reader that writes too, as the fake ones do.
+func clientOf(t *testing.T, reader client.Reader) client.Client {
+	t.Helper()
+	c, is := reader.(client.Client)
+	if !is {
+		t.Fatalf("%T is no client", reader)
+	}
+	return c
 }
 
 func (f *freshPools) waits() int {

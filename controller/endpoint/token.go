@@ -43,7 +43,7 @@ func (s *Server) identifyByToken(ctx context.Context, from *peer.Peer, host stri
 	if err := s.attempts.left(host); err != nil {
 		return nil, err
 	}
-	// Whose it is is known when it was asked about; the address is where it comes from.
+	// Its ServiceAccount is known when the API server has been asked; the address is where it comes from.
 	if err := s.affords(host); err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -134,7 +135,7 @@ func TestFloodOfQueues(t *testing.T) {
 	}); err != nil {
 		t.Errorf("not all of what was told last is stored: %v", err)
 	}
-	for _, member := range append(flood, calm) {
+	for _, member := range slices.Concat(flood, []*v1alpha1.EnsembleMember{calm}) {
 		now := &v1alpha1.EnsembleMember{}
 		if err := cluster.Client.Get(t.Context(), client.ObjectKeyFromObject(member), now); err != nil || now.ResourceVersion != member.ResourceVersion {
 			t.Errorf("%s/%s was written: %v", member.Namespace, member.Name, err)

@@ -62,7 +62,7 @@ func TestMetricsAreForThoseWhoMay(t *testing.T) {
 	if err := cluster.Client.Create(t.Context(), binding); err != nil {
 		t.Fatal(err)
 	}
-	metrics := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "all of it") })
+	metrics := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprint(w, "all of it") })
 	a := &metricsauth.Authorization{Required: true}
 	guarded, err := a.Guard(metrics, cluster.Client, clock.RealClock{}, prometheus.NewPedanticRegistry(), logr.Discard())
 	if err != nil {
@@ -74,7 +74,7 @@ func TestMetricsAreForThoseWhoMay(t *testing.T) {
 	}
 	server.StartTLS()
 	defer server.Close()
-	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} //nolint:gosec // As Prometheus does.
+	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} // As Prometheus does.
 	defer transport.CloseIdleConnections()
 	get := func(authorization string) string {
 		t.Helper()
