@@ -148,6 +148,7 @@ func sameSelector(a, b plan.Selector) bool {
 func TestConcerns(t *testing.T) {
 	t.Parallel()
 	l := cluster(1, 1, 3)
+	l.jobs[0].Name, l.jobs[0].Namespace = l.clusters[0].GetName(), l.clusters[0].GetNamespace()
 	o := l.observer()
 	concerns := func(change func(*corev1.Pod)) bool {
 		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "x", UID: "x", ResourceVersion: "1"}}
