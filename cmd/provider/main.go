@@ -14,6 +14,7 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/serving"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/tracing"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/machine"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/server/wire"
 )
 
 // version is set by the linker.
@@ -30,6 +31,7 @@ type Config struct {
 	// ExpanderAddress is where the expander is served, empty for nowhere; ExpanderBytes the size of its largest request.
 	ExpanderAddress string
 	ExpanderBytes   int
+	ExpanderLimits  wire.Limits
 	Tracing         tracing.Config
 	Backends        BackendsConfig
 }
@@ -38,7 +40,7 @@ func main() { process.Main(command()) }
 
 func command() *cobra.Command {
 	// Cluster Autoscaler makes thousands of calls in a loop, one after the other, some 8,000 in a second at best.
-	config := Config{Limits: serving.Limits{RequestsPerSecond: 20_000, Burst: 20_000, RequestBytes: 4 << 20, Streams: 128}}
+	config := Config{Limits: serving.Limits{RequestsPerSecond: 20_000, Burst: 20_000, RequestBytes: 4 << 20, Streams: 128}, ExpanderLimits: wire.DefaultLimits()}
 	cmd := &cobra.Command{
 		Use:           "provider",
 		Short:         "External gRPC cloud provider of Cluster Autoscaler for HPC ensembles",
@@ -72,6 +74,7 @@ func command() *cobra.Command {
 		"address to serve Cluster Autoscaler's gRPC expander on, which asks for no client certificate; empty for nowhere")
 	flags.IntVar(&config.ExpanderBytes, "max-expander-request-bytes", 256<<20,
 		"size of the largest request to the expander, which has all pods that find no node once for each node group")
+	config.ExpanderLimits.AddFlags(flags)
 	config.Tracing.AddFlags(flags)
 	config.Backends.addFlags(flags)
 	return cmd
@@ -89,5 +92,5 @@ func (c *Config) validate(given func(flag string) bool) error {
 	case c.ExpanderBytes < 1<<20:
 		return fmt.Errorf("--max-expander-request-bytes is %d; it must be at least %d", c.ExpanderBytes, 1<<20)
 	}
-	return errors.Join(c.TLS.validate(given), c.Limits.Validate(), c.Tracing.Validate(), c.Backends.validate())
+	return errors.Join(c.TLS.validate(given), c.Limits.Validate(), c.ExpanderLimits.Validate(), c.Tracing.Validate(), c.Backends.validate())
 }

@@ -223,14 +223,14 @@ func serveExpander(config *Config, provider *server.CloudProvider, security *mut
 	if config.ExpanderAddress == "" {
 		return nil, nil
 	}
-	expanding, err := server.NewExpander(provider, metrics.Registry, log.WithName("expander"))
+	expanding, err := server.NewExpander(provider, config.ExpanderLimits, metrics.Registry, log.WithName("expander"))
 	if err != nil {
 		return nil, err
 	}
 	limits := config.Limits
 	limits.RequestsPerSecond, limits.Burst = min(expanderRate, limits.RequestsPerSecond), min(expanderBurst, limits.Burst)
 	limits.RequestBytes, limits.Streams, limits.Connections = config.ExpanderBytes, expanderStreams, expanderConnections
-	options := append(traces.ServerOptions(), grpc.ForceServerCodecV2(wire.NewCodec()))
+	options := append(traces.ServerOptions(), expanding.ServerOptions()...)
 	if security != nil {
 		options = append(options, security.ServerTLS())
 	}

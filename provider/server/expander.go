@@ -3,11 +3,13 @@ package server
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	corev1 "k8s.io/api/core/v1"
@@ -31,15 +33,17 @@ type Expander struct {
 	provider *CloudProvider
 	log      logr.Logger
 	now      func() time.Time
+	limits   wire.Limits
 	answers  *prometheus.CounterVec
 	vetoes   prometheus.Counter
+	refused  *prometheus.CounterVec
 }
 
 var _ expander.ExpanderServer = (*Expander)(nil)
 
-// NewExpander returns an expander that knows what the provider knows.
-func NewExpander(provider *CloudProvider, registerer prometheus.Registerer, log logr.Logger) (*Expander, error) {
-	e := &Expander{provider: provider, log: log, now: time.Now}
+// NewExpander returns an expander that knows what the provider knows, and answers requests within the limits.
+func NewExpander(provider *CloudProvider, limits wire.Limits, registerer prometheus.Registerer, log logr.Logger) (*Expander, error) {
+	e := &Expander{provider: provider, limits: limits, log: log, now: time.Now}
 	e.answers = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "ensemble_autoscaler_expander_options_total",
 		Help: "Node groups that Cluster Autoscaler could have expanded, by whether they were kept or dropped, and why.",
@@ -48,18 +52,37 @@ func NewExpander(provider *CloudProvider, registerer prometheus.Registerer, log 
 		Name: "ensemble_autoscaler_expander_vetoes_total",
 		Help: "Answers that left Cluster Autoscaler no group to expand.",
 	})
+	e.refused = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "ensemble_autoscaler_expander_requests_refused_total",
+		Help: "Requests to the expander that were refused for what they are: options, pods, tolerations (more than their flags allow), " +
+			"pod-size, name (no pod, or no name, is like that), compressed, malformed.",
+	}, []string{"reason"})
+	for _, reason := range wire.Reasons() {
+		e.refused.WithLabelValues(string(reason))
+	}
 	for kept, reasons := range expand.Reasons() {
 		for _, reason := range reasons {
 			e.answers.WithLabelValues(answer(kept), string(reason))
 		}
 	}
-	for _, metric := range []prometheus.Collector{e.answers, e.vetoes} {
+	for _, metric := range []prometheus.Collector{e.answers, e.vetoes, e.refused} {
 		if err := registerer.Register(metric); err != nil {
 			return nil, fmt.Errorf("register the metrics of the expander: %w", err)
 		}
 	}
 	return e, nil
 }
+
+// ServerOptions make a server read requests within the limits.
+func (e *Expander) ServerOptions() []grpc.ServerOption {
+	return []grpc.ServerOption{
+		grpc.ForceServerCodecV2(wire.NewCodec(e.limits, e.refuse)),
+		//nolint:staticcheck // What takes its place is global, and comes after the message was decompressed. It stays throughout gRPC 1.x.
+		grpc.RPCDecompressor(wire.Compressed{Refused: e.refuse}),
+	}
+}
+
+func (e *Expander) refuse(reason wire.Reason) { e.refused.WithLabelValues(string(reason)).Inc() }
 
 func answer(kept bool) string {
 	if kept {
@@ -76,10 +99,11 @@ func (e *Expander) BestOptions(ctx context.Context, request *expander.BestOption
 	}
 	known := &judged{pools: map[string]*expand.Pool{}, members: map[types.NamespacedName]*expand.Member{}}
 	options := make([]expand.Option, len(request.GetOptions()))
-	reader := newPodReader()
+	reader := newPodReader(&e.limits)
 	for i, o := range request.GetOptions() {
 		pods, err := reader.read(o)
 		if err != nil {
+			e.refuse(wire.ReasonOf(err))
 			return nil, status.Errorf(codes.InvalidArgument, "options[%d] (nodeGroupId %q): %s", i, o.GetNodeGroupId(), err.Error())
 		}
 		if o.GetNodeGroupId() == "" {
@@ -139,6 +163,8 @@ func (e *Expander) tell(choices []expand.Choice) {
 type judged struct {
 	pools   map[string]*expand.Pool
 	members map[types.NamespacedName]*expand.Member
+	// object is what the last member was read into. There may be as many Jobs without a member as there are pods.
+	object v1alpha1.EnsembleMember
 }
 
 // addPool adds what is known of a group. One that is not ours is not known.
@@ -195,14 +221,13 @@ func (e *Expander) member(ctx context.Context, known *judged, job types.Namespac
 	if m, is := known.members[job]; is || job.Name == "" {
 		return m, nil
 	}
-	object := &v1alpha1.EnsembleMember{}
-	err := e.provider.client.Get(ctx, job, object, client.UnsafeDisableDeepCopy)
+	err := e.provider.client.Get(ctx, job, &known.object, client.UnsafeDisableDeepCopy)
 	if client.IgnoreNotFound(err) != nil {
 		return nil, fmt.Errorf("read EnsembleMember %s: %w", job, err)
 	}
 	var m *expand.Member
 	if err == nil {
-		m = memberOf(object, e.now())
+		m = memberOf(&known.object, e.now())
 	}
 	known.members[job] = m
 	return m, nil
@@ -271,11 +296,15 @@ type pendingPods struct {
 // podReader reads the pods of options. A pod that several options have is decoded once, and a slice of pods that they share,
 // as those from wire.NewCodec do, is gone through once.
 type podReader struct {
+	limits *wire.Limits
 	// lists has what was read by the first of the pods.
 	lists map[*[]byte]*pendingPods
 	// pods has what was read by the encoding, kinds one for each kind.
 	pods  map[string]*podKind
 	kinds map[podKindKey]*podKind
+	// tolerations are those of pods by what they tolerate, and tolerated is how many there are in all.
+	tolerations map[string][]corev1.Toleration
+	tolerated   int
 }
 
 type podKindKey struct {
@@ -283,8 +312,11 @@ type podKindKey struct {
 	tolerates string
 }
 
-func newPodReader() *podReader {
-	return &podReader{lists: map[*[]byte]*pendingPods{}, pods: map[string]*podKind{}, kinds: map[podKindKey]*podKind{}}
+func newPodReader(limits *wire.Limits) *podReader {
+	return &podReader{
+		limits: limits, lists: map[*[]byte]*pendingPods{}, pods: map[string]*podKind{}, kinds: map[podKindKey]*podKind{},
+		tolerations: map[string][]corev1.Toleration{},
+	}
 }
 
 func (r *podReader) read(o *expander.Option) (*pendingPods, error) {
@@ -315,7 +347,10 @@ func (r *podReader) read(o *expander.Option) (*pendingPods, error) {
 }
 
 func (r *podReader) decode(encoded []byte) (*podKind, error) {
-	pod, err := wire.ReadPod(encoded)
+	if len(r.pods) == r.limits.Pods {
+		return nil, &wire.Refusal{Reason: wire.ReasonPods, Message: fmt.Sprintf("there are more than %d different pods (--max-expander-pods)", r.limits.Pods)}
+	}
+	pod, err := wire.ReadPod(encoded, r.limits.Tolerations)
 	if err != nil {
 		return nil, err //nolint:wrapcheck // Who calls says of which pod.
 	}
@@ -324,20 +359,31 @@ func (r *podReader) decode(encoded []byte) (*podKind, error) {
 		key.job = types.NamespacedName{Namespace: pod.Namespace, Name: pod.Job}
 	}
 	key.tolerates = tolerates(pod.Tolerations)
-	k := r.kinds[key]
-	if k == nil {
-		k = &podKind{job: key.job, tolerations: pod.Tolerations, tolerates: key.tolerates}
-		r.kinds[key] = k
+	if k := r.kinds[key]; k != nil {
+		return k, nil
 	}
+	tolerations, is := r.tolerations[key.tolerates]
+	if !is {
+		tolerations = pod.Tolerations
+		r.tolerations[key.tolerates] = tolerations
+		if r.tolerated += len(tolerations); r.tolerated > r.limits.Pods {
+			return nil, &wire.Refusal{Reason: wire.ReasonTolerations, Message: fmt.Sprintf("there are more than %d different tolerations (--max-expander-pods)", r.limits.Pods)}
+		}
+	}
+	k := &podKind{job: key.job, tolerations: tolerations, tolerates: key.tolerates}
+	r.kinds[key] = k
 	return k, nil
 }
 
 // tolerates tells tolerations in a text. How long a pod tolerates something does not matter here.
 func tolerates(tolerations []corev1.Toleration) string {
-	var text strings.Builder
+	var text []byte
 	for i := range tolerations {
 		t := &tolerations[i]
-		fmt.Fprintf(&text, "%q %q %q %q,", t.Key, t.Operator, t.Value, t.Effect)
+		for _, part := range [...]string{t.Key, string(t.Operator), t.Value, string(t.Effect)} {
+			text = append(strconv.AppendQuote(text, part), ' ')
+		}
+		text = append(text, ',')
 	}
-	return text.String()
+	return string(text)
 }

@@ -79,7 +79,7 @@ func newExpanderOf(tb testing.TB, members []string, waiting bool, pools ...strin
 		pools:  &recentPools{store: store, written: map[string]*v1alpha1.NodePool{}},
 		trust:  func() error { return nil },
 	}
-	e, err := NewExpander(provider, prometheus.NewRegistry(), logr.Discard())
+	e, err := NewExpander(provider, wire.DefaultLimits(), prometheus.NewRegistry(), logr.Discard())
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -292,7 +292,7 @@ func BenchmarkBestOptions(b *testing.B) {
 				request.Options = append(request.Options, option)
 			}
 			received := pieces(b, request)
-			codec := wire.NewCodec()
+			codec := wire.NewCodec(wire.DefaultLimits(), func(wire.Reason) {})
 			var reading, answering, both []time.Duration
 			b.SetBytes(int64(received.Len()))
 			b.ReportAllocs()

@@ -43,6 +43,7 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/pool"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/record"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/server"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/server/wire"
 )
 
 func main() {
@@ -119,7 +120,7 @@ func provider(registerer prometheus.Registerer) error {
 	if err := mutualtls.Describe(registerer); err != nil {
 		return err
 	}
-	if _, err := server.NewExpander(nil, registerer, logr.Discard()); err != nil {
+	if _, err := server.NewExpander(nil, wire.DefaultLimits(), registerer, logr.Discard()); err != nil {
 		return err
 	}
 	return (&serving.Server{Metrics: registerer, Log: logr.Discard(), Register: func(r grpc.ServiceRegistrar) {

@@ -12,15 +12,18 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/expander"
 )
 
-// NewCodec returns the codec for a server of the expander. It reads requests to the expander, and leaves all other messages
-// to the codec that gRPC has for them. In what it reads, options with the same pods share one slice of them, which must not
-// be written to, and the nodes of the groups are left out, because no choice depends on them.
-func NewCodec() encoding.CodecV2 {
-	return codec{encoding.GetCodecV2(proto.Name)}
+// NewCodec returns the codec for a server of the expander. It reads requests to the expander within the limits, and leaves all other
+// messages to the codec that gRPC has for them. In what it reads, options with the same pods share one slice of them, which must not
+// be written to, and the nodes of the groups are left out, because no choice depends on them. Where a request is refused, the error
+// has a reason, and refused is told of it.
+func NewCodec(limits Limits, refused func(Reason)) encoding.CodecV2 {
+	return codec{encoding.GetCodecV2(proto.Name), limits, refused}
 }
 
 type codec struct {
 	encoding.CodecV2
+	limits  Limits
+	refused func(Reason)
 }
 
 // Unmarshal implements encoding.CodecV2.
@@ -29,5 +32,9 @@ func (c codec) Unmarshal(data mem.BufferSlice, into any) error {
 	if !is {
 		return c.CodecV2.Unmarshal(data, into) //nolint:wrapcheck // It is that codec.
 	}
-	return readRequest(data, request)
+	if err := readRequest(data, &c.limits, request); err != nil {
+		c.refused(ReasonOf(err))
+		return err
+	}
+	return nil
 }

@@ -30,23 +30,22 @@ const (
 	fieldTolerations protowire.Number = 22
 )
 
-// ReadPod reads an encoded v1.Pod. It does not look into what it has no need of.
-func ReadPod(encoded []byte) (Pod, error) {
-	var r podReader
+// ReadPod reads an encoded v1.Pod with as many tolerations at most. It does not look into what it has no need of.
+func ReadPod(encoded []byte, tolerations int) (Pod, error) {
+	r := podReader{tolerations: tolerations}
 	if err := eachField(encoded, r.pod); err != nil {
 		return Pod{}, err
-	}
-	owner := metav1.GetControllerOfNoCopy(&metav1.ObjectMeta{OwnerReferences: r.owners})
-	if owner != nil && owner.Kind == "Job" && owner.APIVersion == batchv1.SchemeGroupVersion.String() {
-		r.read.Job = owner.Name
 	}
 	return r.read, nil
 }
 
 // podReader has what has been read of a pod. Its methods read a field each.
 type podReader struct {
-	read   Pod
-	owners []metav1.OwnerReference
+	read Pod
+	// tolerations is how many there may be.
+	tolerations int
+	// controlled is set when the owner that controls the pod has been read. There is one, and of more the first counts.
+	controlled bool
 }
 
 func (r *podReader) pod(f *field) error {
@@ -60,22 +59,46 @@ func (r *podReader) pod(f *field) error {
 }
 
 func (r *podReader) metadata(f *field) error {
-	if f.number == fieldNamespace {
+	switch f.number {
+	case fieldNamespace:
 		return f.bytes("namespace", func(value []byte) error {
+			if len(value) > maxNamespaceBytes {
+				return refuse(ReasonName, "it has %d bytes; a namespace has at most %d", len(value), maxNamespaceBytes)
+			}
 			r.read.Namespace = string(value)
 			return nil
 		})
+	case fieldOwnerReferences:
+		return f.bytes("ownerReferences", r.owner)
 	}
-	if f.number == fieldOwnerReferences {
-		r.owners = append(r.owners, metav1.OwnerReference{})
-		return f.bytes("ownerReferences", r.owners[len(r.owners)-1].Unmarshal)
+	return nil
+}
+
+func (r *podReader) owner(encoded []byte) error {
+	var owner metav1.OwnerReference
+	if err := owner.Unmarshal(encoded); err != nil {
+		return err //nolint:wrapcheck // Who calls says of which field.
 	}
+	if r.controlled || owner.Controller == nil || !*owner.Controller {
+		return nil
+	}
+	r.controlled = true
+	if owner.Kind != "Job" || owner.APIVersion != batchv1.SchemeGroupVersion.String() {
+		return nil
+	}
+	if len(owner.Name) > maxNameBytes {
+		return refuse(ReasonName, "the name of the Job has %d bytes; a name has at most %d", len(owner.Name), maxNameBytes)
+	}
+	r.read.Job = owner.Name
 	return nil
 }
 
 func (r *podReader) spec(f *field) error {
 	if f.number != fieldTolerations {
 		return nil
+	}
+	if len(r.read.Tolerations) == r.tolerations {
+		return refuse(ReasonTolerations, "there are more than %d tolerations (--max-expander-tolerations)", r.tolerations)
 	}
 	r.read.Tolerations = append(r.read.Tolerations, corev1.Toleration{})
 	return f.bytes("tolerations", r.read.Tolerations[len(r.read.Tolerations)-1].Unmarshal)

@@ -1,6 +1,7 @@
 package wire_test
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"testing"
@@ -27,6 +28,9 @@ func owned(owners ...metav1.OwnerReference) *corev1.Pod {
 		},
 	}
 }
+
+// tolerations is how many a pod may have here.
+const tolerations = 4
 
 func encode(tb testing.TB, pod *corev1.Pod) []byte {
 	tb.Helper()
@@ -60,7 +64,7 @@ func TestReadPod(t *testing.T) {
 		"with nothing that we read":   {&corev1.Pod{}, wire.Pod{}},
 		"with a spec and no metadata": {&corev1.Pod{Spec: tolerant.Spec}, wire.Pod{Tolerations: tolerant.Spec.Tolerations}},
 	} {
-		got, err := wire.ReadPod(encode(t, row.pod))
+		got, err := wire.ReadPod(encode(t, row.pod), tolerations)
 		if err != nil {
 			t.Fatalf("a pod %s: %v", name, err)
 		}
@@ -87,10 +91,14 @@ func TestReadPodRefuses(t *testing.T) {
 		"a namespace of a number":    {message(1, 0x18, 1), "metadata: namespace: it has wire type 0, not 2"},
 		"an owner that is text":      {message(1, message(13, []byte("garbage")...)...), "metadata: ownerReferences: "},
 		"a toleration that is text":  {message(2, message(22, []byte("garbage")...)...), "spec: tolerations: "},
+		"a toleration too many":      {message(2, bytes.Repeat([]byte{0xb2, 0x01, 0}, tolerations+1)...), "spec: there are more than 4 tolerations (--max-expander-tolerations)"},
+		"a long namespace":           {message(1, message(3, make([]byte, 64)...)...), "metadata: namespace: it has 64 bytes; a namespace has at most 63"},
+		"a long name of a Job": {encode(t, owned(metav1.OwnerReference{APIVersion: "batch/v1", Kind: "Job", Name: strings.Repeat("m", 254)})),
+			"metadata: ownerReferences: the name of the Job has 254 bytes; a name has at most 253"},
 		"a toleration of a number":   {message(2, 0xb0, 0x01, 1), "spec: tolerations: it has wire type 0, not 2"},
 		"a spec longer than the pod": {[]byte{0x12, 9, 1}, "read field 2: "},
 	} {
-		if pod, err := wire.ReadPod(row.encoded); err == nil || !strings.Contains(err.Error(), row.says) {
+		if pod, err := wire.ReadPod(row.encoded, tolerations); err == nil || !strings.Contains(err.Error(), row.says) {
 			t.Errorf("%s: %+v, %v; want %s", name, pod, err, row.says)
 		}
 	}
@@ -104,18 +112,22 @@ func FuzzReadPod(f *testing.F) {
 	f.Add(encode(f, owned()))
 	f.Add([]byte("garbage"))
 	f.Fuzz(func(t *testing.T, encoded []byte) {
-		_, _ = wire.ReadPod(encoded)
+		_, _ = wire.ReadPod(encoded, tolerations)
 		var pod corev1.Pod
 		if pod.Unmarshal(encoded) != nil {
 			return
 		}
 		// Anew, because there are encodings that no encoder writes and only one of the two accepts.
-		got, err := wire.ReadPod(encode(t, &pod))
+		got, err := wire.ReadPod(encode(t, &pod), tolerations)
+		owner := metav1.GetControllerOf(&pod)
+		if len(pod.Spec.Tolerations) > tolerations || len(pod.Namespace) > 63 || owner != nil && len(owner.Name) > 253 {
+			return
+		}
 		if err != nil {
 			t.Fatalf("a pod is refused: %s", err)
 		}
 		want := wire.Pod{Namespace: pod.Namespace, Tolerations: pod.Spec.Tolerations}
-		if owner := metav1.GetControllerOf(&pod); owner != nil && owner.APIVersion == "batch/v1" && owner.Kind == "Job" {
+		if owner != nil && owner.APIVersion == "batch/v1" && owner.Kind == "Job" {
 			want.Job = owner.Name
 		}
 		if diff := cmp.Diff(fmt.Sprintf("%q", []any{want}), fmt.Sprintf("%q", []any{got})); diff != "" {

@@ -37,9 +37,9 @@ const (
 )
 
 // readRequest reads a request.
-func readRequest(data mem.BufferSlice, into *expander.BestOptionsRequest) error {
+func readRequest(data mem.BufferSlice, limits *Limits, into *expander.BestOptionsRequest) error {
 	into.Reset()
-	encoded, err := splitRequest(data)
+	encoded, err := splitRequest(data, limits.Options)
 	if err != nil {
 		return err
 	}
@@ -50,9 +50,10 @@ func readRequest(data mem.BufferSlice, into *expander.BestOptionsRequest) error 
 	}
 	var readers sync.WaitGroup
 	errs := make([]error, len(encoded))
+	count := &counter{limits: limits}
 	for from := 0; from < len(encoded); from += part {
 		readers.Go(func() {
-			r := &optionReader{lists: map[listKey]*podList{}}
+			r := &optionReader{count: count, lists: map[listKey]*podList{}}
 			for i := from; i < min(from+part, len(encoded)); i++ {
 				if into.Options[i], errs[i] = r.read(encoded[i]); errs[i] != nil {
 					errs[i] = fmt.Errorf("options[%d]: %w", i, errs[i])
@@ -65,8 +66,9 @@ func readRequest(data mem.BufferSlice, into *expander.BestOptionsRequest) error 
 	return cmp.Or(errs...)
 }
 
-// splitRequest finds the options of a request. They are in the pieces in which they were received, and not copied.
-func splitRequest(data mem.BufferSlice) ([][][]byte, error) {
+// splitRequest finds the options of a request, of which there may be so many. They are in the pieces in which they were received, and
+// not copied.
+func splitRequest(data mem.BufferSlice, most int) ([][][]byte, error) {
 	var options [][][]byte
 	r := data.Reader()
 	defer r.Close() //nolint:errcheck // It cannot fail.
@@ -82,6 +84,9 @@ func splitRequest(data mem.BufferSlice) ([][][]byte, error) {
 			return nil, fmt.Errorf("field %d has %d bytes, but only %d are left", p.number, p.length, r.Remaining())
 		}
 		if p.number == fieldOptions && p.kind == protowire.BytesType {
+			if len(options) == most {
+				return nil, refuse(ReasonOptions, "it has more than %d options (--max-expander-options)", most)
+			}
 			option, _ := r.Peek(int(p.length), nil) //nolint:gosec // It is not above what remains.
 			options = append(options, option)
 		}
@@ -121,6 +126,7 @@ func readPrefix(encoded []byte) (prefix, error) {
 
 // optionReader reads options, one after the other, and knows the lists of pods that it has read.
 type optionReader struct {
+	count *counter
 	lists map[listKey]*podList
 }
 
@@ -142,36 +148,45 @@ type podList struct {
 // read reads an option. One whose fields are not in the order of their numbers, as encoders write them, takes longer.
 func (r *optionReader) read(pieces [][]byte) (*expander.Option, error) {
 	option := &expander.Option{}
-	if r.ordered(pieces, option) {
-		return option, nil
+	if ordered, err := r.ordered(pieces, option); ordered || err != nil {
+		return option, cmp.Or(err, checkGroup(option.GetNodeGroupId()))
 	}
 	option.Reset()
-	if err := proto.Unmarshal(slices.Concat(pieces...), option); err != nil {
+	encoded := slices.Concat(pieces...)
+	pods, err := r.count.countPods(encoded)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.count.option(pods); err != nil {
+		return nil, err
+	}
+	if err := proto.Unmarshal(encoded, option); err != nil {
 		return nil, err //nolint:wrapcheck // Who calls says which one it is.
 	}
-	return option, nil
+	return option, checkGroup(option.GetNodeGroupId())
 }
 
-// ordered reads an option whose pods come last, and reports whether it is one.
-func (r *optionReader) ordered(pieces [][]byte, into *expander.Option) bool {
+// ordered reads an option whose pods come last, and reports whether it is one. The error is that of one whose pods are beyond a limit.
+func (r *optionReader) ordered(pieces [][]byte, into *expander.Option) (bool, error) {
 	head := begin(pieces, longestHead)
 	for at := 0; at < len(head); {
 		number, kind, size := protowire.ConsumeTag(head[at:])
 		if size < 0 {
-			return false
+			return false, nil
 		}
 		at += size
+		var err error
 		switch {
 		case number == fieldNodeCount && kind == protowire.VarintType:
 			var count uint64
 			if count, size = protowire.ConsumeVarint(head[at:]); size < 0 {
-				return false
+				return false, nil
 			}
 			into.NodeCount = int32(count) //nolint:gosec // As the encoding has it: negative ones are sign-extended.
 		case number == fieldNodeGroupID && kind == protowire.BytesType, number == fieldDebug && kind == protowire.BytesType:
 			var text []byte
 			if text, size = protowire.ConsumeBytes(head[at:]); size < 0 || !utf8.Valid(text) {
-				return false
+				return false, nil
 			}
 			if number == fieldDebug {
 				into.Debug = string(text)
@@ -179,45 +194,70 @@ func (r *optionReader) ordered(pieces [][]byte, into *expander.Option) bool {
 				into.NodeGroupId = string(text)
 			}
 		case number == fieldPodBytes && kind == protowire.BytesType:
-			into.PodBytes = r.pods(number, after(pieces, at))
-			return into.PodBytes != nil
+			into.PodBytes, err = r.pods(number, after(pieces, at))
+			return into.PodBytes != nil, err
 		case number == fieldLegacyPod && kind == protowire.BytesType:
-			into.LegacyPod = r.pods(number, after(pieces, at))
-			return into.LegacyPod != nil
+			into.LegacyPod, err = r.pods(number, after(pieces, at))
+			return into.LegacyPod != nil, err
 		default:
-			return false
+			return false, nil
 		}
 		at += size
 	}
-	return len(head) == length(pieces)
+	return len(head) == length(pieces), nil
 }
 
 // pods reads the pods that an option ends with, from behind the tag of the first of them on. They are nil if other fields are
 // among them.
-func (r *optionReader) pods(field protowire.Number, rest [][]byte) [][]byte {
+func (r *optionReader) pods(field protowire.Number, rest [][]byte) ([][]byte, error) {
 	k := listKey{field: field, length: length(rest)}
 	copy(k.begin[:], begin(rest, len(k.begin)))
 	if known := r.lists[k]; known != nil && equal(rest, known.encoded) {
-		return known.pods
+		return known.pods, r.count.option(len(known.pods))
 	}
 	list := &podList{encoded: slices.Concat(rest...)}
-	for left := list.encoded; ; {
-		pod, size := protowire.ConsumeBytes(left)
-		if size < 0 {
-			return nil
+	// Counted first: what is made of many small ones would be larger than they are.
+	pods := 0
+	alone, err := eachPod(field, list.encoded, func(pod []byte) error {
+		if pods++; pods > r.count.limits.Pods {
+			return r.count.option(pods)
 		}
-		list.pods = append(list.pods, slices.Clip(pod))
-		if left = left[size:]; len(left) == 0 {
-			break
-		}
-		number, kind, size := protowire.ConsumeTag(left)
-		if size < 0 || number != field || kind != protowire.BytesType {
-			return nil
-		}
-		left = left[size:]
+		return checkPod(pod)
+	})
+	if !alone || err != nil {
+		return nil, err
 	}
+	if err := r.count.option(pods); err != nil {
+		return nil, err
+	}
+	list.pods = make([][]byte, 0, pods)
+	_, _ = eachPod(field, list.encoded, func(pod []byte) error {
+		list.pods = append(list.pods, slices.Clip(pod))
+		return nil
+	})
 	r.lists[k] = list
-	return list.pods
+	return list.pods, nil
+}
+
+// eachPod shows pods that follow each other, from behind the tag of the first of them on, and reports whether there is nothing else.
+func eachPod(field protowire.Number, encoded []byte, see func(pod []byte) error) (alone bool, err error) {
+	for {
+		pod, size := protowire.ConsumeBytes(encoded)
+		if size < 0 {
+			return false, nil
+		}
+		if err := see(pod); err != nil {
+			return false, err
+		}
+		if encoded = encoded[size:]; len(encoded) == 0 {
+			return true, nil
+		}
+		number, kind, size := protowire.ConsumeTag(encoded)
+		if size < 0 || number != field || kind != protowire.BytesType {
+			return false, nil
+		}
+		encoded = encoded[size:]
+	}
 }
 
 // length is that of pieces put together.

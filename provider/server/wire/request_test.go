@@ -1,6 +1,7 @@
 package wire_test
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -8,6 +9,7 @@ import (
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
@@ -26,6 +28,12 @@ func cut(encoded []byte, length int) mem.BufferSlice {
 	return out
 }
 
+// newCodec is a codec with the limits that are shipped.
+func newCodec() encoding.CodecV2 { return wire.NewCodec(wire.DefaultLimits(), func(wire.Reason) {}) }
+
+// padding makes text as long as a pod is at least.
+var padding = strings.Repeat("p", 32)
+
 func marshal(tb testing.TB, message proto.Message) []byte {
 	tb.Helper()
 	encoded, err := proto.MarshalOptions{Deterministic: true}.Marshal(message)
@@ -39,7 +47,7 @@ func marshal(tb testing.TB, message proto.Message) []byte {
 func read(tb testing.TB, encoded []byte, length int) *expander.BestOptionsRequest {
 	tb.Helper()
 	request := &expander.BestOptionsRequest{Options: []*expander.Option{{NodeGroupId: "of the request before"}}}
-	if err := wire.NewCodec().Unmarshal(cut(encoded, length), request); err != nil {
+	if err := newCodec().Unmarshal(cut(encoded, length), request); err != nil {
 		tb.Fatal(err)
 	}
 	return request
@@ -52,7 +60,7 @@ func randomRequest(random *rand.Rand) *expander.BestOptionsRequest {
 		lists[i] = make([][]byte, random.IntN(6))
 		for j := range lists[i] {
 			// Few letters, so that some lists begin as others do.
-			lists[i][j] = []byte(strings.Repeat("p", random.IntN(200)) + string(rune('a'+random.IntN(3))))
+			lists[i][j] = []byte(padding + strings.Repeat("p", random.IntN(200)) + string(rune('a'+random.IntN(3))))
 		}
 	}
 	request := &expander.BestOptionsRequest{}
@@ -101,8 +109,8 @@ func TestFieldsInAnyOrder(t *testing.T) {
 		return protowire.AppendString(protowire.AppendTag(nil, field, protowire.BytesType), text)
 	}
 	parts := [][]byte{
-		pod(1, "group"), protowire.AppendVarint(protowire.AppendTag(nil, 2, protowire.VarintType), 3), pod(3, "debug"), pod(4, "old"),
-		pod(5, "a"), pod(5, "b"), pod(77, "unknown"), protowire.AppendFixed64(protowire.AppendTag(nil, 78, protowire.Fixed64Type), 1),
+		pod(1, "group"), protowire.AppendVarint(protowire.AppendTag(nil, 2, protowire.VarintType), 3), pod(3, "debug"), pod(4, "old"+padding),
+		pod(5, "a"+padding), pod(5, "b"+padding), pod(77, "unknown"), protowire.AppendFixed64(protowire.AppendTag(nil, 78, protowire.Fixed64Type), 1),
 	}
 	for seed := range uint64(500) {
 		random := rand.New(rand.NewPCG(seed, 2))
@@ -125,7 +133,7 @@ func TestFieldsInAnyOrder(t *testing.T) {
 // TestPodsAreShared: options with the same pods share them, whatever the lists between, and others do not.
 func TestPodsAreShared(t *testing.T) {
 	t.Parallel()
-	list := func(last string) [][]byte { return [][]byte{[]byte(strings.Repeat("p", 100)), []byte(last)} }
+	list := func(last string) [][]byte { return [][]byte{[]byte(strings.Repeat("p", 100)), []byte(padding + last)} }
 	request := &expander.BestOptionsRequest{Options: []*expander.Option{
 		{NodeGroupId: "a", PodBytes: list("1")}, {NodeGroupId: "b", PodBytes: list("longer")},
 		{NodeGroupId: "c", NodeCount: 3, Debug: "text", PodBytes: list("1")}, {NodeGroupId: "d", PodBytes: list("2")}, {NodeGroupId: "e", LegacyPod: list("1")},
@@ -151,7 +159,7 @@ func TestLargeRequest(t *testing.T) {
 	}
 	request.Options[70].PodBytes = nil
 	broken := protowire.AppendBytes(protowire.AppendTag(marshal(t, request), 1, protowire.BytesType), []byte{0xff})
-	err := wire.NewCodec().Unmarshal(cut(broken, 16<<10), &expander.BestOptionsRequest{})
+	err := newCodec().Unmarshal(cut(broken, 16<<10), &expander.BestOptionsRequest{})
 	if err == nil || !strings.Contains(err.Error(), "options[101]: ") {
 		t.Errorf("a request whose last option is broken: %v", err)
 	}
@@ -160,7 +168,7 @@ func TestLargeRequest(t *testing.T) {
 // TestBrokenRequests: what is cut off or no message at all is refused, and says where.
 func TestBrokenRequests(t *testing.T) {
 	t.Parallel()
-	whole := marshal(t, &expander.BestOptionsRequest{Options: []*expander.Option{{NodeGroupId: "a", PodBytes: [][]byte{[]byte("pod")}}}})
+	whole := marshal(t, &expander.BestOptionsRequest{Options: []*expander.Option{{NodeGroupId: "a", PodBytes: [][]byte{[]byte(padding)}}}})
 	option := func(inside ...byte) []byte {
 		return protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), inside)
 	}
@@ -168,7 +176,7 @@ func TestBrokenRequests(t *testing.T) {
 		encoded []byte
 		says    string
 	}{
-		"a message cut off":            {whole[:len(whole)-1], "field 1 has 8 bytes, but only 7 are left"},
+		"a message cut off":            {whole[:len(whole)-1], "field 1 has 37 bytes, but only 36 are left"},
 		"a length cut off":             {[]byte{0x0a, 0x80}, "read field 1: "},
 		"a tag cut off":                {[]byte{0x80}, "read a tag: "},
 		"a number cut off":             {[]byte{0x10, 0x80}, "read field 2: "},
@@ -178,7 +186,7 @@ func TestBrokenRequests(t *testing.T) {
 		"the end of a group":           {[]byte{0x0c}, "read field 1: "},
 	} {
 		for length := range 3 {
-			err := wire.NewCodec().Unmarshal(cut(row.encoded, length+1), &expander.BestOptionsRequest{})
+			err := newCodec().Unmarshal(cut(row.encoded, length+1), &expander.BestOptionsRequest{})
 			if err == nil || !strings.Contains(err.Error(), row.says) {
 				t.Errorf("%s: %v, want %s", name, err, row.says)
 			}
@@ -189,7 +197,7 @@ func TestBrokenRequests(t *testing.T) {
 // TestOtherMessages: all other messages are read and written as without the codec.
 func TestOtherMessages(t *testing.T) {
 	t.Parallel()
-	codec := wire.NewCodec()
+	codec := newCodec()
 	if codec.Name() != "proto" {
 		t.Errorf("the codec is called %q; clients ask for proto", codec.Name())
 	}
@@ -214,8 +222,12 @@ func FuzzRequest(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, encoded []byte, length uint8) {
 		want, got := &expander.BestOptionsRequest{}, &expander.BestOptionsRequest{}
-		err := wire.NewCodec().Unmarshal(cut(encoded, 1+int(length)), got)
+		err := newCodec().Unmarshal(cut(encoded, 1+int(length)), got)
 		if proto.Unmarshal(encoded, want) != nil || len(want.ProtoReflect().GetUnknown()) > 0 {
+			return
+		}
+		if refusal, is := errors.AsType[*wire.Refusal](err); is {
+			mustExceed(t, refusal, want)
 			return
 		}
 		if err != nil {
@@ -226,4 +238,22 @@ func FuzzRequest(f *testing.F) {
 			t.Errorf("request (-library +ours):\n%s", gocmp.Diff(want, got, protocmp.Transform()))
 		}
 	})
+}
+
+// mustExceed fails the test unless a request is beyond the limit that it was refused for.
+func mustExceed(t *testing.T, refusal *wire.Refusal, request *expander.BestOptionsRequest) {
+	t.Helper()
+	longest, smallest, largest := 0, 32, 0
+	for _, o := range request.GetOptions() {
+		longest = max(longest, len(o.GetNodeGroupId()))
+		for _, pod := range slices.Concat(o.GetPodBytes(), o.GetLegacyPod()) {
+			smallest, largest = min(smallest, len(pod)), max(largest, len(pod))
+		}
+	}
+	exceeds := map[wire.Reason]bool{
+		wire.ReasonOptions: len(request.GetOptions()) > 10_000, wire.ReasonName: longest > 253, wire.ReasonPodSize: smallest < 32 || largest > 3<<20,
+	}
+	if !exceeds[refusal.Reason] {
+		t.Errorf("it is refused for %s and need not be: %s", refusal.Reason, refusal)
+	}
 }
