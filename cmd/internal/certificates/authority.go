@@ -30,8 +30,13 @@ type Lifetimes struct {
 	Authority time.Duration
 }
 
-// skew is how far the clock of a client may be behind ours.
-const skew = 5 * time.Minute
+const (
+	// skew is how far apart two clocks may be, of the replica that issues, of another one, of a client. What is issued begins so long ago.
+	skew = 24 * time.Hour
+	// grace is how long after its end, by our clock, an authority stays trusted, so that a replica whose clock is ahead does not take
+	// from others what holds for them. It is more than skew, as that does no harm: whoever checks a certificate looks at its end too.
+	grace = 2 * skew
+)
 
 // organization is in the subject of all certificates that are issued here.
 const organization = "ensemble-autoscaler"
@@ -40,7 +45,7 @@ const organization = "ensemble-autoscaler"
 type authority struct {
 	certificate *x509.Certificate
 	key         crypto.Signer
-	// trusted are the certificate and, after it, those of the authorities before, until their ends.
+	// trusted are the certificate and, after it, those of the authorities before, until some time after their ends.
 	trusted []*x509.Certificate
 	// links are certificates for the keys of authorities that the authorities before have signed. Whoever trusts only
 	// an earlier one, for example because it read its file a year ago, trusts through them what this one signs.
@@ -138,8 +143,7 @@ func (a *authority) check(certificatePEM, keyPEM []byte, l leaf, now time.Time) 
 	if err != nil {
 		return end, fmt.Errorf("its certificate and key cannot be used: %w", err)
 	}
-	// Links are left out: what is trusted here has every authority itself.
-	if _, err := pair.Leaf.Verify(x509.VerifyOptions{Roots: pool(a.trusted), CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{l.usage}}); err != nil {
+	if err := a.verify(pair.Leaf, l.usage, now); err != nil {
 		return end, fmt.Errorf("its certificate does not hold: %w", err)
 	}
 	if pair.Leaf.Subject.CommonName != l.commonName {
@@ -153,7 +157,27 @@ func (a *authority) check(certificatePEM, keyPEM []byte, l leaf, now time.Time) 
 	return pair.Leaf.NotAfter, nil
 }
 
-// readAuthority reads an authority. Where the error says why it cannot sign, it may still hold certificates to trust.
+// verify checks that a certificate holds, now or as soon as all that vouches for it is valid: a clock that is behind is no reason to
+// replace what is good.
+func (a *authority) verify(c *x509.Certificate, usage x509.ExtKeyUsage, now time.Time) error {
+	// Links are left out: what is trusted here has every authority itself.
+	options := x509.VerifyOptions{Roots: pool(a.trusted), CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{usage}}
+	_, problem := c.Verify(options)
+	for _, later := range append([]*x509.Certificate{c}, a.trusted...) {
+		if problem == nil {
+			break
+		}
+		if options.CurrentTime = later.NotBefore; now.Before(later.NotBefore) {
+			if _, err := c.Verify(options); err == nil {
+				problem = nil
+			}
+		}
+	}
+	return problem //nolint:wrapcheck // Who calls says of what.
+}
+
+// readAuthority reads an authority. Where the error says why it cannot sign, it may still hold certificates to trust. One that is not
+// valid yet signs all the same: it is the clock that is behind.
 func readAuthority(trustedPEM, keyPEM, linksPEM []byte, now time.Time) (*authority, error) {
 	if len(trustedPEM) == 0 && len(keyPEM) == 0 {
 		return &authority{}, errors.New("there is no authority")
@@ -162,17 +186,17 @@ func readAuthority(trustedPEM, keyPEM, linksPEM []byte, now time.Time) (*authori
 	if err != nil {
 		return &authority{}, fmt.Errorf("%s cannot be read: %w", keyTrusted, err)
 	}
-	a := &authority{certificate: all[0], trusted: slices.DeleteFunc(slices.Clone(all), func(c *x509.Certificate) bool { return !signs(c, now) })}
+	a := &authority{certificate: all[0], trusted: slices.DeleteFunc(slices.Clone(all), func(c *x509.Certificate) bool { return !trustable(c, now) })}
 	if len(linksPEM) > 0 {
 		links, err := cert.ParseCertsPEM(linksPEM)
 		if err == nil {
-			a.links = slices.DeleteFunc(links, func(c *x509.Certificate) bool { return !signs(c, now) })
+			a.links = slices.DeleteFunc(links, func(c *x509.Certificate) bool { return !trustable(c, now) })
 		}
 		// Without links, clients that know only an earlier authority have to be restarted; that is no reason to
 		// make another one.
 	}
-	if !signs(all[0], now) {
-		return a, fmt.Errorf("the first certificate of %s is not that of an authority, or not valid now: it is of %q and valid from %s to %s",
+	if !trustable(all[0], now) {
+		return a, fmt.Errorf("the first certificate of %s is not that of an authority, or has ended: it is of %q and valid from %s to %s",
 			keyTrusted, all[0].Subject.CommonName, all[0].NotBefore.UTC().Format(time.RFC3339), all[0].NotAfter.UTC().Format(time.RFC3339))
 	}
 	parsed, err := keyutil.ParsePrivateKeyPEM(keyPEM)
@@ -190,9 +214,9 @@ func readAuthority(trustedPEM, keyPEM, linksPEM []byte, now time.Time) (*authori
 	return a, nil
 }
 
-// signs reports whether a certificate is one of an authority, now.
-func signs(c *x509.Certificate, now time.Time) bool {
-	return c.IsCA && !now.Before(c.NotBefore) && now.Before(c.NotAfter)
+// trustable reports whether a certificate is one of an authority that has not ended long ago.
+func trustable(c *x509.Certificate, now time.Time) bool {
+	return c.IsCA && now.Before(c.NotAfter.Add(grace))
 }
 
 func newKey() (*ecdsa.PrivateKey, error) {

@@ -6,6 +6,8 @@ import (
 	"maps"
 	"strings"
 	"time"
+
+	"k8s.io/client-go/util/cert"
 )
 
 // The keys of the Secrets. Those of the client's are the usual ones of a Secret with a client certificate; that of the
@@ -29,6 +31,8 @@ type renewal struct {
 	replaced bool
 	// due is when to look again.
 	due time.Time
+	// early says of which certificates our clock is behind the beginning. They are kept.
+	early []string
 }
 
 func (r *renewal) changed() bool  { return len(r.why) > 0 }
@@ -40,6 +44,16 @@ func (r *renewal) because(format string, arguments ...any) {
 func (r *renewal) soon(when time.Time) {
 	if r.due.IsZero() || when.Before(r.due) {
 		r.due = when
+	}
+}
+
+// await looks again when certificates are valid that are not valid yet by our clock, and has that told.
+func (r *renewal) await(now time.Time, certificates ...*x509.Certificate) {
+	for _, c := range certificates {
+		if now.Before(c.NotBefore) {
+			r.soon(c.NotBefore)
+			r.early = append(r.early, fmt.Sprintf("the certificate of %q is valid from %s on", c.Subject.CommonName, c.NotBefore.UTC().Format(time.RFC3339)))
+		}
 	}
 }
 
@@ -77,8 +91,9 @@ func renewServer(data map[string][]byte, names []string, now time.Time, lifetime
 	}
 	r.soon(a.certificate.NotAfter.Add(-lifetimes.Certificate))
 	for _, c := range append(a.trusted, a.links...) {
-		r.soon(c.NotAfter)
+		r.soon(c.NotAfter.Add(grace))
 	}
+	r.await(now, a.trusted...)
 	return r, a, r.renewLeaf(a, leaf{commonName: names[0], names: names, usage: x509.ExtKeyUsageServerAuth}, now, lifetimes)
 }
 
@@ -111,6 +126,9 @@ func (r *renewal) renewLeaf(a *authority, l leaf, now time.Time, lifetimes Lifet
 		r.because("a certificate of %s, which ends on %s: %v", l.commonName, end.UTC().Format(time.RFC3339), problem)
 	}
 	r.soon(end.Add(-lifetimes.RenewBefore))
+	if chain, err := cert.ParseCertsPEM(r.data[keyCertificate]); err == nil {
+		r.await(now, chain[0])
+	}
 	return nil
 }
 
@@ -128,7 +146,7 @@ func (r *renewal) set(key string, certificates []*x509.Certificate) error {
 	} else {
 		r.data[key] = text
 	}
-	r.because("%s holds %d certificates that are valid now", key, len(certificates))
+	r.because("%s holds %d certificates", key, len(certificates))
 	return nil
 }
 

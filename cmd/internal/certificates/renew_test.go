@@ -297,7 +297,7 @@ func TestDownForYears(t *testing.T) {
 	t.Parallel()
 	for years, row := range map[int]struct{ server, client string }{
 		2:  {"certificate has expired", "certificate has expired"},
-		20: {"the first certificate of ca.crt is not that of an authority, or not valid now", "certificate has expired"},
+		20: {"the first certificate of ca.crt is not that of an authority, or has ended", "certificate has expired"},
 	} {
 		s := begin(t)
 		authority := string(s.server[keyTrusted])
