@@ -240,6 +240,9 @@ func (r *Reconciler) finish(ctx context.Context, m *v1alpha1.PoolMachine, seen *
 			return "", fmt.Errorf("get Node %s: %w", name, err)
 		case node.Spec.ProviderID == seen.node.Spec.ProviderID:
 			if node.DeletionTimestamp == nil {
+				if err := client.IgnoreNotFound(r.label(ctx, m, &node)); err != nil {
+					return "", err
+				}
 				if err := client.IgnoreNotFound(r.Client.Delete(ctx, &node, client.Preconditions{UID: &node.UID})); err != nil {
 					return "", fmt.Errorf("delete Node %s, whose machine is gone: %w", name, err)
 				}

@@ -238,7 +238,7 @@ func (r *Reconciler) mark(ctx context.Context, pool *v1alpha1.NodePool, _ *nodeg
 	}()
 	tainted := make([]bool, len(d.Marks))
 	failures := atOnce(len(d.Marks), func(i int) (err error) {
-		tainted[i], err = r.markNode(ctx, &d.Marks[i])
+		tainted[i], err = r.markNode(ctx, pool.Name, &d.Marks[i])
 		return err
 	})
 	for i := range d.Marks {
@@ -272,8 +272,9 @@ func firstOf(failures []error) error {
 	return nil
 }
 
-// markNode makes a node say what it is to say, and reports whether it was tainted for that.
-func (r *Reconciler) markNode(ctx context.Context, mark *nodegroup.Mark) (bool, error) {
+// markNode makes a node of a pool say what it is to say, and reports whether it was tainted for that. A node that registered without the
+// label of its pool gets it in the same write: a policy of the API server lets the provider write no others.
+func (r *Reconciler) markNode(ctx context.Context, pool string, mark *nodegroup.Mark) (bool, error) {
 	node, err := r.Observer.Store.NodeNamed(mark.Node)
 	if err != nil || node == nil || r.nodes.Behind(node) {
 		// The event of what this process has written last brings the next pass.
@@ -281,6 +282,9 @@ func (r *Reconciler) markNode(ctx context.Context, mark *nodegroup.Mark) (bool, 
 	}
 	changed := &corev1.Node{ObjectMeta: *node.ObjectMeta.DeepCopy()}
 	changed.Spec.Taints = slices.Clone(node.Spec.Taints)
+	if changed.Labels[v1alpha1.LabelNodePool] == "" {
+		changed.Labels = record.WithPool(changed.Labels, pool)
+	}
 	markObject(changed, mark, r.Clock.Now())
 	patch, err := record.NodePatch(node, changed)
 	if err != nil || patch == nil {

@@ -10,6 +10,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 )
 
 // operation is one of a JSON patch.
@@ -37,6 +39,16 @@ func NodePatch(before, after *corev1.Node) (client.Patch, error) {
 		return nil, fmt.Errorf("encode the patch of node %s: %w", before.Name, err)
 	}
 	return client.RawPatch(types.JSONPatchType, patch), nil
+}
+
+// WithPool are labels of a node with that of its pool.
+func WithPool(labels map[string]string, pool string) map[string]string {
+	out := maps.Clone(labels)
+	if out == nil {
+		out = map[string]string{}
+	}
+	out[v1alpha1.LabelNodePool] = pool
+	return out
 }
 
 // same tests that a node is the one that was looked at.

@@ -157,11 +157,11 @@ func judge(t *testing.T, err error, refused []string) {
 	}
 }
 
-// as is a client of a user who may do everything, so that policies alone refuse him anything.
-func as(t *testing.T, user string) client.Client {
+// as is a client of a user, in groups, who may do everything, so that policies alone refuse him anything.
+func as(t *testing.T, user string, groups ...string) client.Client {
 	t.Helper()
 	config := rest.CopyConfig(server.config)
-	config.Impersonate = rest.ImpersonationConfig{UserName: user, Groups: []string{"system:masters"}}
+	config.Impersonate = rest.ImpersonationConfig{UserName: user, Groups: append(groups, "system:masters")}
 	transport, err := rest.HTTPClientFor(config)
 	if err != nil {
 		t.Fatal(err)

@@ -14,6 +14,12 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 )
 
+// Owners that control what is made for them: an Ensemble, and another kind.
+const (
+	byEnsemble = `{apiVersion: ensemble.flux-framework.org/v1alpha1, kind: Ensemble, name: e, uid: 7c4aa9a8-1f3b-4f0e-8a11-000000000001, controller: true}`
+	byAnother  = `{apiVersion: apps/v1, kind: Ensemble, name: e, uid: 7c4aa9a8-1f3b-4f0e-8a11-000000000001, controller: true}`
+)
+
 // TestWhatTheControllerMayWrite: of pods those of members, and of these not what runs in them; of ConfigMaps those of Ensembles.
 // Nobody else is held to that.
 func TestWhatTheControllerMayWrite(t *testing.T) {
@@ -24,8 +30,15 @@ func TestWhatTheControllerMayWrite(t *testing.T) {
 	pod := func(name, labels, spec string) *unstructured.Unstructured {
 		return create(t, parse(t, `{apiVersion: v1, kind: Pod, metadata: {name: `+name+`, namespace: default, labels: {`+labels+`}}, spec: {containers: [{name: c, image: i}], `+spec+`}}`))
 	}
+	configMapIn := func(namespace, name, labels, owner string) *unstructured.Unstructured {
+		return parse(t, `{apiVersion: v1, kind: ConfigMap, metadata: {name: `+name+`, namespace: `+namespace+`, labels: {`+labels+`}, ownerReferences: [`+owner+`]}, data: {was: here}}`)
+	}
 	configMap := func(name, labels string) *unstructured.Unstructured {
-		return parse(t, `{apiVersion: v1, kind: ConfigMap, metadata: {name: `+name+`, namespace: default, labels: {`+labels+`}}, data: {was: here}}`)
+		owner := ""
+		if labels == ensemble {
+			owner = byEnsemble
+		}
+		return configMapIn("default", name, labels, owner)
 	}
 	const gate = "schedulingGates: [{name: " + v1alpha1.SchedulingGate + "}]"
 	gated, plain, foreign := pod("gated", member, gate+", initContainers: [{name: first, image: i}]"), pod("plain", member, gate), pod("foreign", "", gate)
@@ -43,7 +56,7 @@ func TestWhatTheControllerMayWrite(t *testing.T) {
 	}
 	const release = `{spec: {schedulingGates: null, nodeSelector: {kubernetes.io/hostname: a-node}}}`
 	notOurs, runs, bound, config := []string{"writes no pods but those with the label " + v1alpha1.LabelMember}, []string{"does not change what runs in a pod"},
-		[]string{"deletes no pod that is on a node"}, []string{"writes no ConfigMaps but those with the label " + ensemblev1alpha1.LabelEnsemble}
+		[]string{"deletes no pod that is on a node"}, []string{"writes no ConfigMaps but those of an Ensemble, with the label " + ensemblev1alpha1.LabelEnsemble}
 
 	// The API server learns of policies by watching.
 	if err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, 5*time.Minute, true, func(ctx context.Context) (bool, error) {
@@ -68,6 +81,9 @@ func TestWhatTheControllerMayWrite(t *testing.T) {
 		"a user's deletion of a pod":             {deletes(user, onNode), nil},
 		"a new ConfigMap":                        {creates(controller, configMap("new", ensemble)), nil},
 		"a new ConfigMap without the label":      {creates(controller, configMap("new", "")), config},
+		"a new ConfigMap with the label alone":   {creates(controller, configMapIn("default", "new", ensemble, "")), config},
+		"a new ConfigMap of another kind":        {creates(controller, configMapIn("default", "new", ensemble, byAnother)), config},
+		"a new ConfigMap in kube-system":         {creates(controller, configMapIn("kube-system", "new", ensemble, byEnsemble)), []string{"creates no ConfigMaps in the namespaces of Kubernetes itself"}},
 		"another text":                           {updates(controller, ofEnsemble, `{data: {was: another}}`), nil},
 		"another text of somebody else's":        {updates(controller, ofOthers, `{data: {was: another}}`), config},
 		"to take over somebody else's ConfigMap": {updates(controller, ofOthers, `{metadata: {labels: {`+ensemble+`}}}`), config},
