@@ -40,7 +40,8 @@ func main() { process.Main(command()) }
 
 func command() *cobra.Command {
 	// Cluster Autoscaler makes thousands of calls in a loop, one after the other, some 8,000 in a second at best.
-	config := Config{Limits: serving.Limits{RequestsPerSecond: 20_000, Burst: 20_000, RequestBytes: 4 << 20, Streams: 128}, ExpanderLimits: wire.DefaultLimits()}
+	config := Config{Limits: serving.Limits{RequestsPerSecond: 20_000, Burst: 20_000, RequestBytes: 4 << 20, Streams: 128}}
+	config.ExpanderLimits = wire.DefaultLimits()
 	cmd := &cobra.Command{
 		Use:           "provider",
 		Short:         "External gRPC cloud provider of Cluster Autoscaler for HPC ensembles",

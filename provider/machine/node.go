@@ -26,7 +26,8 @@ func (r *Reconciler) adopt(ctx context.Context, m *v1alpha1.PoolMachine, seen *s
 		return nil
 	}
 	if pool := node.Labels[v1alpha1.LabelNodePool]; pool != "" && pool != m.Spec.NodePool {
-		return fmt.Errorf("node %s has the label of NodePool %s, and its machine %s is one of %s: take the label off the node", node.Name, pool, m.Name, m.Spec.NodePool)
+		return fmt.Errorf("node %s has the label of NodePool %s, and its machine %s is one of %s: take the label off the node",
+			node.Name, pool, m.Name, m.Spec.NodePool)
 	}
 	patch, err := record.NodePatch(node, adopted(m, node))
 	if err != nil || patch == nil {

@@ -348,7 +348,7 @@ func (r *podReader) read(o *expander.Option) (*pendingPods, error) {
 
 func (r *podReader) decode(encoded []byte) (*podKind, error) {
 	if len(r.pods) == r.limits.Pods {
-		return nil, &wire.Refusal{Reason: wire.ReasonPods, Message: fmt.Sprintf("there are more than %d different pods (--max-expander-pods)", r.limits.Pods)}
+		return nil, wire.Refuse(wire.ReasonPods, "there are more than %d different pods (--max-expander-pods)", r.limits.Pods)
 	}
 	pod, err := wire.ReadPod(encoded, r.limits.Tolerations)
 	if err != nil {
@@ -367,7 +367,7 @@ func (r *podReader) decode(encoded []byte) (*podKind, error) {
 		tolerations = pod.Tolerations
 		r.tolerations[key.tolerates] = tolerations
 		if r.tolerated += len(tolerations); r.tolerated > r.limits.Pods {
-			return nil, &wire.Refusal{Reason: wire.ReasonTolerations, Message: fmt.Sprintf("there are more than %d different tolerations (--max-expander-pods)", r.limits.Pods)}
+			return nil, wire.Refuse(wire.ReasonTolerations, "there are more than %d different tolerations (--max-expander-pods)", r.limits.Pods)
 		}
 	}
 	k := &podKind{job: key.job, tolerations: tolerations, tolerates: key.tolerates}

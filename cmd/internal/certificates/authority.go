@@ -186,11 +186,12 @@ func readAuthority(trustedPEM, keyPEM, linksPEM []byte, now time.Time) (*authori
 	if err != nil {
 		return &authority{}, fmt.Errorf("%s cannot be read: %w", keyTrusted, err)
 	}
-	a := &authority{certificate: all[0], trusted: slices.DeleteFunc(slices.Clone(all), func(c *x509.Certificate) bool { return !trustable(c, now) })}
+	ended := func(c *x509.Certificate) bool { return !trustable(c, now) }
+	a := &authority{certificate: all[0], trusted: slices.DeleteFunc(slices.Clone(all), ended)}
 	if len(linksPEM) > 0 {
 		links, err := cert.ParseCertsPEM(linksPEM)
 		if err == nil {
-			a.links = slices.DeleteFunc(links, func(c *x509.Certificate) bool { return !trustable(c, now) })
+			a.links = slices.DeleteFunc(links, ended)
 		}
 		// Without links, clients that know only an earlier authority have to be restarted; that is no reason to
 		// make another one.

@@ -60,7 +60,8 @@ func TestClockBehind(t *testing.T) {
 			t.Fatal(err)
 		}
 		early := strings.Join(append(r.early, c.early...), "; ")
-		if (early != "") != (wrong < -24*time.Hour) || early != "" && !strings.Contains(early, `the certificate of "cluster-autoscaler" is valid from 2026-11-22T12:00:00Z on`) {
+		const says = `the certificate of "cluster-autoscaler" is valid from 2026-11-22T12:00:00Z on`
+		if strings.Contains(early, says) != (wrong < -24*time.Hour) || early != "" && wrong > -24*time.Hour {
 			t.Errorf("%s: it says %q", wrong, early)
 		}
 		if early != "" && r.due.After(s.now.Add(-skew)) {
@@ -70,7 +71,8 @@ func TestClockBehind(t *testing.T) {
 }
 
 // TestClocksOfLeaders: for fifteen years leaders with clocks that are wrong by hours take turns, from pass to pass. A client that is
-// restarted only when its own certificate is about to end connects all the time, also where its clock, or that of the replica that it meets, is wrong.
+// restarted only when its own certificate is about to end connects all the time, also where its clock, or that of the replica that it
+// meets, is wrong.
 func TestClocksOfLeaders(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(5) {

@@ -293,7 +293,8 @@ func (i *issuer) store(ctx context.Context, secret *corev1.Secret, r *renewal) (
 	log := log.FromContext(ctx).WithValues("secret", secret.Namespace+"/"+secret.Name)
 	if len(r.early) > 0 {
 		early := strings.Join(r.early, "; ")
-		log.Info("The clock of this replica is behind; what is not valid yet is kept", "now", i.Clock.Now().UTC().Format(time.RFC3339), "why", early)
+		log.Info("The clock of this replica is behind; what is not valid yet is kept",
+			"now", i.Clock.Now().UTC().Format(time.RFC3339), "why", early)
 		if secret.ResourceVersion != "" {
 			i.Events.Eventf(secret, nil, corev1.EventTypeWarning, "NotValidYet", "Issue",
 				"the clock of the replica that issues certificates, or of the one that did, is wrong; what is not valid yet is kept: %s", early)

@@ -28,7 +28,8 @@ type Limits struct {
 // AddFlags declares the flags. The values that the limits have are the defaults.
 func (l *Limits) AddFlags(flags *pflag.FlagSet) {
 	flags.IntVar(&l.Options, "max-expander-options", l.Options, "node groups that a request to the expander may have")
-	flags.IntVar(&l.Pods, "max-expander-pods", l.Pods, "pods that one node group of a request to the expander may have, and different pods in all")
+	flags.IntVar(&l.Pods, "max-expander-pods", l.Pods,
+		"pods that one node group of a request to the expander may have, and different pods in all")
 	flags.IntVar(&l.PodsListed, "max-expander-pods-listed", l.PodsListed,
 		"pods of all node groups of a request to the expander together; a pod counts for each group that has it")
 	flags.IntVar(&l.Tolerations, "max-expander-tolerations", l.Tolerations, "tolerations that a pod in a request to the expander may have")
@@ -103,7 +104,8 @@ type Refusal struct {
 // Error implements error.
 func (r *Refusal) Error() string { return r.Message }
 
-func refuse(reason Reason, format string, arguments ...any) error {
+// Refuse is the error of a request that is beyond a limit.
+func Refuse(reason Reason, format string, arguments ...any) error {
 	return &Refusal{reason, fmt.Sprintf(format, arguments...)}
 }
 
@@ -124,10 +126,10 @@ type counter struct {
 // option counts the pods of an option. Those that it shares with an earlier one count too.
 func (c *counter) option(pods int) error {
 	if pods > c.limits.Pods {
-		return refuse(ReasonPods, "it has %d pods; at most %d are allowed (--max-expander-pods)", pods, c.limits.Pods)
+		return Refuse(ReasonPods, "it has %d pods; at most %d are allowed (--max-expander-pods)", pods, c.limits.Pods)
 	}
 	if c.listed.Add(int64(pods)) > int64(c.limits.PodsListed) {
-		return refuse(ReasonPods, "with its %d pods the options list more than %d (--max-expander-pods-listed)", pods, c.limits.PodsListed)
+		return Refuse(ReasonPods, "with its %d pods the options list more than %d (--max-expander-pods-listed)", pods, c.limits.PodsListed)
 	}
 	return nil
 }
@@ -135,7 +137,7 @@ func (c *counter) option(pods int) error {
 // checkPod refuses what is too small or too large for a pod.
 func checkPod(encoded []byte) error {
 	if len(encoded) < minPodBytes || len(encoded) > maxPodBytes {
-		return refuse(ReasonPodSize, "it has a pod of %d bytes; pods have from %d to %d", len(encoded), minPodBytes, maxPodBytes)
+		return Refuse(ReasonPodSize, "it has a pod of %d bytes; pods have from %d to %d", len(encoded), minPodBytes, maxPodBytes)
 	}
 	return nil
 }
@@ -170,7 +172,7 @@ func (c *counter) countPods(option []byte) (int, error) {
 // checkGroup refuses an id that is too long for one of a node group. It is part of what is said of an option.
 func checkGroup(id string) error {
 	if len(id) > maxNameBytes {
-		return refuse(ReasonName, "its nodeGroupId has %d bytes; at most %d are allowed", len(id), maxNameBytes)
+		return Refuse(ReasonName, "its nodeGroupId has %d bytes; at most %d are allowed", len(id), maxNameBytes)
 	}
 	return nil
 }
@@ -189,5 +191,5 @@ func (Compressed) Type() string { return "gzip" }
 // Do implements grpc.Decompressor.
 func (c Compressed) Do(io.Reader) ([]byte, error) {
 	c.Refused(ReasonCompressed)
-	return nil, refuse(ReasonCompressed, "it is compressed; requests to the expander are sent as they are")
+	return nil, Refuse(ReasonCompressed, "it is compressed; requests to the expander are sent as they are")
 }

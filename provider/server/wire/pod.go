@@ -63,7 +63,7 @@ func (r *podReader) metadata(f *field) error {
 	case fieldNamespace:
 		return f.bytes("namespace", func(value []byte) error {
 			if len(value) > maxNamespaceBytes {
-				return refuse(ReasonName, "it has %d bytes; a namespace has at most %d", len(value), maxNamespaceBytes)
+				return Refuse(ReasonName, "it has %d bytes; a namespace has at most %d", len(value), maxNamespaceBytes)
 			}
 			r.read.Namespace = string(value)
 			return nil
@@ -87,7 +87,7 @@ func (r *podReader) owner(encoded []byte) error {
 		return nil
 	}
 	if len(owner.Name) > maxNameBytes {
-		return refuse(ReasonName, "the name of the Job has %d bytes; a name has at most %d", len(owner.Name), maxNameBytes)
+		return Refuse(ReasonName, "the name of the Job has %d bytes; a name has at most %d", len(owner.Name), maxNameBytes)
 	}
 	r.read.Job = owner.Name
 	return nil
@@ -98,7 +98,7 @@ func (r *podReader) spec(f *field) error {
 		return nil
 	}
 	if len(r.read.Tolerations) == r.tolerations {
-		return refuse(ReasonTolerations, "there are more than %d tolerations (--max-expander-tolerations)", r.tolerations)
+		return Refuse(ReasonTolerations, "there are more than %d tolerations (--max-expander-tolerations)", r.tolerations)
 	}
 	r.read.Tolerations = append(r.read.Tolerations, corev1.Toleration{})
 	return f.bytes("tolerations", r.read.Tolerations[len(r.read.Tolerations)-1].Unmarshal)

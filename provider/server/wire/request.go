@@ -85,7 +85,7 @@ func splitRequest(data mem.BufferSlice, most int) ([][][]byte, error) {
 		}
 		if p.number == fieldOptions && p.kind == protowire.BytesType {
 			if len(options) == most {
-				return nil, refuse(ReasonOptions, "it has more than %d options (--max-expander-options)", most)
+				return nil, Refuse(ReasonOptions, "it has more than %d options (--max-expander-options)", most)
 			}
 			option, _ := r.Peek(int(p.length), nil) //nolint:gosec // It is not above what remains.
 			options = append(options, option)
