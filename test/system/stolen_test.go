@@ -35,7 +35,7 @@ func TestStolenKey(t *testing.T) {
 	})
 	stolen := clientSecret(t, s)
 	// The thief does not look at whom it talks to.
-	thief := connect(t, s, stolen, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // It is a thief.
+	thief := connect(t, s, stolen, &tls.Config{InsecureSkipVerify: true})
 	if err := refresh(t.Context(), thief); err != nil {
 		t.Fatalf("the key is not worth stealing: %v", err)
 	}
@@ -44,7 +44,7 @@ func TestStolenKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	reissued := clientSecret(t, s)
-	if err := refresh(t.Context(), connect(t, s, stolen, &tls.Config{InsecureSkipVerify: true})); err != nil { //nolint:gosec // As above.
+	if err := refresh(t.Context(), connect(t, s, stolen, &tls.Config{InsecureSkipVerify: true})); err != nil {
 		t.Errorf("with Cluster Autoscaler's Secret deleted alone, the stolen key is refused already: %v; the page says the contrary", err)
 	}
 
@@ -58,7 +58,7 @@ func TestStolenKey(t *testing.T) {
 	}
 	until(t, func(ctx context.Context) (bool, error) {
 		// The replica reads its Secret by a watch.
-		return refresh(ctx, connect(t, s, stolen, &tls.Config{InsecureSkipVerify: true})) != nil, nil //nolint:gosec // As above.
+		return refresh(ctx, connect(t, s, stolen, &tls.Config{InsecureSkipVerify: true})) != nil, nil
 	})
 	if err := refresh(t.Context(), thief); err != nil {
 		t.Errorf("a connection that was open is refused before the restart: %v; the page says the contrary", err)
@@ -68,7 +68,7 @@ func TestStolenKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, old := range []*corev1.Secret{stolen, reissued} {
-		if err := refresh(t.Context(), connect(t, s, old, &tls.Config{InsecureSkipVerify: true})); err == nil { //nolint:gosec // As above.
+		if err := refresh(t.Context(), connect(t, s, old, &tls.Config{InsecureSkipVerify: true})); err == nil {
 			t.Error("a certificate of the authority before is accepted after the restart")
 		}
 	}

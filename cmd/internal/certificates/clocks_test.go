@@ -19,10 +19,10 @@ var (
 // passWith brings both Secrets in order by a clock that is wrong by so much.
 func (s *secrets) passWith(t *testing.T, wrong time.Duration) (server, client string) {
 	t.Helper()
-	true := s.now
-	s.now = true.Add(wrong)
+	right := s.now
+	s.now = right.Add(wrong)
 	server, client = s.pass(t)
-	s.now = true
+	s.now = right
 	return server, client
 }
 

@@ -59,8 +59,7 @@ func (r *podReader) pod(f *field) error {
 }
 
 func (r *podReader) metadata(f *field) error {
-	switch f.number {
-	case fieldNamespace:
+	if f.number == fieldNamespace {
 		return f.bytes("namespace", func(value []byte) error {
 			if len(value) > maxNamespaceBytes {
 				return Refuse(ReasonName, "it has %d bytes; a namespace has at most %d", len(value), maxNamespaceBytes)
@@ -68,7 +67,8 @@ func (r *podReader) metadata(f *field) error {
 			r.read.Namespace = string(value)
 			return nil
 		})
-	case fieldOwnerReferences:
+	}
+	if f.number == fieldOwnerReferences {
 		return f.bytes("ownerReferences", r.owner)
 	}
 	return nil
