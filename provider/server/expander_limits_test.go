@@ -93,8 +93,8 @@ func TestLargestRequest(t *testing.T) {
 	}
 }
 
-// TestCompressedRequests: a request that is compressed is refused before it is decompressed, whatever the compression, and
-// is answered as it is.
+// TestCompressedRequests: a request that is compressed is refused before it is decompressed, whatever the compression. Sent plainly
+// it is answered.
 func TestCompressedRequests(t *testing.T) {
 	t.Parallel()
 	e := newExpander(t, false, "a")
