@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -44,6 +45,8 @@ type Config struct {
 	WebhookAddress string
 	// MemberEndpoint is the host:port at which members of Ensembles are told to ask; empty for that of our Service.
 	MemberEndpoint string
+	// MaxStaleness is how long the API server may be out of reach before this replica is no longer ready.
+	MaxStaleness time.Duration
 	// DefaultNodePools are the pools of members of Ensembles that name none.
 	DefaultNodePools []string
 }
@@ -58,10 +61,16 @@ const (
 func main() { process.Main(command()) }
 
 func command() *cobra.Command {
-	// A member asks when its queue changes. Its requests have a few hundred bytes.
-	config := Config{Member: endpoint.Rate{PerSecond: 10, Burst: 20}, Limits: serving.Limits{RequestsPerSecond: 100, Burst: 200, RequestBytes: 64 << 10, Streams: 32},
-		AdmissionReads: budget.Rate{PerNamespace: 20, Total: 40}, MemberReads: budget.Rate{PerNamespace: 400, Total: 800}, MemberWrites: budget.Rate{PerNamespace: 20, Total: 200},
-		Reviews: admission.ShippedBounds}
+	// A member asks when its queue changes. Its requests have a few hundred bytes, their payload 16 KiB at most. It has a connection
+	// for each program that asks, and whoever has an address of a pod may have as many: the limits are what all the pods of a cluster
+	// can take of this process together, some 100 MiB.
+	config := Config{Member: endpoint.Rate{PerSecond: 10, Burst: 20}, Limits: serving.Limits{
+		RequestsPerSecond: 100, Burst: 200, RequestBytes: 24 << 10, Streams: 4, Connections: 4096, ConnectionsPerAddress: 16, Unfinished: 1024,
+		HandshakeWithin: 10 * time.Second, ReadWithin: 10 * time.Second, Idle: 5 * time.Minute, Age: time.Hour,
+	},
+		AdmissionReads: budget.Rate{PerNamespace: 20, Total: 40}, MemberReads: budget.Rate{PerNamespace: 400, Total: 800},
+		MemberWrites: budget.Rate{PerNamespace: 20, Total: 200}, Reviews: admission.ShippedBounds,
+	}
 	cmd := &cobra.Command{
 		Use:           "controller",
 		Short:         "Resizes the MiniClusters of HPC ensembles, nodes first",
@@ -80,6 +89,7 @@ func command() *cobra.Command {
 	flags := cmd.Flags()
 	config.TLS.addFlags(flags)
 	config.Limits.AddFlags(flags)
+	config.HTTP.AddWebhookFlags(flags)
 	config.Tracing.AddFlags(flags)
 	flags.Float64Var(&config.Member.PerSecond, "max-member-requests-per-second", config.Member.PerSecond,
 		"requests that one MiniCluster may make in a second, from all of its pods; 0 for no limit")
@@ -96,6 +106,8 @@ func command() *cobra.Command {
 	flags.StringVar(&config.MemberEndpoint, "member-endpoint", "", "HOST:PORT at which members of Ensembles are told to ask; without it ensemble-autoscaler.NAMESPACE.svc:50051")
 	flags.StringSliceVar(&config.DefaultNodePools, "default-node-pools", nil,
 		"NodePools, in order of preference, for members of Ensembles that name none; without any such members keep their size")
+	flags.DurationVar(&config.MaxStaleness, "max-staleness", 30*time.Second,
+		"how long the API server may be out of reach before this replica is no longer ready, and its connections end so that members find another")
 	flags.BoolVar(&config.Insecure, "insecure", false,
 		"believe callers whose address belongs to no pod, and take tokens without TLS: whoever reaches the port may resize every member")
 	cmd.CompletionOptions.DisableDefaultCmd = true
@@ -110,6 +122,10 @@ func (c *Config) validate(given func(flag string) bool) error {
 		err = fmt.Errorf("--max-member-requests-per-second is %g; it must not be negative", c.Member.PerSecond)
 	case c.Member.PerSecond > 0 && c.Member.Burst < 1:
 		err = fmt.Errorf("--max-member-request-burst is %d; it must be at least 1", c.Member.Burst)
+	case c.MaxStaleness < time.Second:
+		err = fmt.Errorf("--max-staleness is %s; it must be at least 1s", c.MaxStaleness)
+	case c.HTTP.ReviewsPerSecond < 1:
+		err = fmt.Errorf("--max-reviews-per-second is %g; it must be at least 1", c.HTTP.ReviewsPerSecond)
 	case c.TokenAudience == "":
 		err = errors.New("--token-audience is empty; it must be the audience that tokens are made for")
 	}
@@ -123,5 +139,6 @@ func (c *Config) validate(given func(flag string) bool) error {
 			err = errors.Join(err, fmt.Errorf("--%s is %q; it must be HOST:PORT", flag, address))
 		}
 	}
-	return errors.Join(err, c.AdmissionReads.Validate(admissionReads), c.MemberReads.Validate(memberReads), c.MemberWrites.Validate(memberWrites), c.Reviews.Validate(), c.TLS.validate(given), c.Limits.Validate(), c.Tracing.Validate())
+	return errors.Join(err, c.AdmissionReads.Validate(admissionReads), c.MemberReads.Validate(memberReads), c.MemberWrites.Validate(memberWrites),
+		c.Reviews.Validate(), c.TLS.validate(given), c.Limits.Validate(), c.HTTP.Validate(), c.Tracing.Validate())
 }

@@ -1,12 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"crypto/tls"
+	"errors"
 	"fmt"
-	"net"
+	"net/http"
 	"slices"
-	"strconv"
 
 	"google.golang.org/grpc"
 	appsv1 "k8s.io/api/apps/v1"
@@ -20,7 +20,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
-	"sigs.k8s.io/controller-runtime/pkg/webhook"
 
 	ensemblev1alpha1 "github.com/ensemble-autoscaler/ensemble-autoscaler/api/ensemble/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
@@ -105,11 +104,39 @@ func run(ctx context.Context, config *Config) error {
 	}
 	synced := process.NewSynced(mgr.GetCache(), slices.Concat(resize.Kinds(), ensemble.Kinds(), endpoint.Kinds())...)
 	synced.And(store.Filled())
-	if err := serve(ctx, mgr, synced, store, config, security, budgets); err != nil {
+	trust, err := reached(mgr, watches, synced, config)
+	if err != nil {
+		return err
+	}
+	if err := serve(ctx, mgr, &known{synced, store, trust}, config, security, budgets); err != nil {
 		return err
 	}
 	log.Info("Starting", "version", version, "leaderElection", config.LeaderElect)
 	return mgr.Start(ctx)
+}
+
+// reached is an error while this replica does not hear of the cluster: it cannot reach the API server, or all of its watches are
+// interrupted. It is then not ready, so that members and the API server's webhooks find another one. While no replica can reach
+// the API server none of its writes waits for a webhook, and members are refused as before: their requests are written there.
+func reached(mgr manager.Manager, watches *process.Watches, synced *process.Synced, config *Config) (trust func() error, err error) {
+	// Often enough that one lost answer does not count.
+	contact, err := process.NewContact(mgr, config.MaxStaleness/3, metrics.Registry)
+	if err != nil {
+		return nil, err
+	}
+	if err := mgr.Add(contact); err != nil {
+		return nil, fmt.Errorf("add the look for the API server to the manager: %w", err)
+	}
+	trust = func() error {
+		if !synced.Is() {
+			return errors.New("the caches of the controller are not filled yet")
+		}
+		return cmp.Or(contact.Check(config.MaxStaleness), watches.CutOff(config.MaxStaleness))
+	}
+	if err := mgr.AddReadyzCheck("trust", func(*http.Request) error { return trust() }); err != nil {
+		return nil, fmt.Errorf("add the readiness probe of trust: %w", err)
+	}
+	return trust, nil
 }
 
 // ofEnsembles selects what Ensembles are made of.
@@ -143,17 +170,7 @@ func runEnsembles(ctx context.Context, mgr manager.Manager, config *Config, secu
 	if security == nil {
 		return nil
 	}
-	host, port, err := net.SplitHostPort(config.WebhookAddress)
-	if err != nil {
-		return fmt.Errorf("--webhook-address is %q: %w", config.WebhookAddress, err)
-	}
-	number, err := strconv.Atoi(port)
-	if err != nil {
-		return fmt.Errorf("--webhook-address is %q; its port must be a number", config.WebhookAddress)
-	}
-	server := webhook.NewServer(webhook.Options{Host: host, Port: number, TLSOpts: []func(*tls.Config){
-		func(c *tls.Config) { c.MinVersion, c.GetCertificate = tls.VersionTLS12, security.GetCertificate },
-	}})
+	server := process.NewWebhookServer(config.WebhookAddress, &config.HTTP, security.GetCertificate, metrics.Registry, mgr.GetLogger())
 	counts, err := admission.NewMetrics(metrics.Registry)
 	if err != nil {
 		return err
@@ -177,8 +194,15 @@ func runEnsembles(ctx context.Context, mgr manager.Manager, config *Config, secu
 // many, and each costs the API server one review or two.
 var refusedTokens = endpoint.Rate{PerSecond: 1, Burst: 20}
 
+// known is what is known of the cluster, and whether it is to be trusted.
+type known struct {
+	synced *process.Synced
+	store  *pods.Store
+	trust  func() error
+}
+
 // serve adds the ensemble endpoint to the manager.
-func serve(ctx context.Context, mgr manager.Manager, synced *process.Synced, store *pods.Store, config *Config, security *mutualtls.Security, budgets *budget.Metrics) error {
+func serve(ctx context.Context, mgr manager.Manager, cluster *known, config *Config, security *mutualtls.Security, budgets *budget.Metrics) error {
 	log := mgr.GetLogger()
 	counts, err := endpoint.NewMetrics(metrics.Registry)
 	if err != nil {
@@ -191,7 +215,8 @@ func serve(ctx context.Context, mgr manager.Manager, synced *process.Synced, sto
 		log.Info("WARNING: believing callers whom nothing identifies: whoever reaches the port may resize every member", "address", config.GRPCAddress)
 	}
 	members := endpoint.New(endpoint.Options{
-		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Pods: store, Events: mgr.GetEventRecorder(name), Log: log.WithName("endpoint"), Clock: clock.RealClock{},
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Pods: cluster.store, Events: mgr.GetEventRecorder(name),
+		Log: log.WithName("endpoint"), Clock: clock.RealClock{},
 		Metrics: counts, Rate: config.Member, RefusedTokens: refusedTokens, Reads: budget.New(memberReads, config.MemberReads, budgets),
 		Writes:   budget.New(memberWrites, config.MemberWrites, budgets),
 		Audience: config.TokenAudience, TrustUnknown: config.Insecure,
@@ -212,14 +237,15 @@ func serve(ctx context.Context, mgr manager.Manager, synced *process.Synced, sto
 			return err
 		}
 	}
-	return process.Add(mgr, synced, &serving.Server{
+	return process.Add(mgr, cluster.synced, &serving.Server{
 		Name:     "EnsembleOperator",
 		Address:  config.GRPCAddress,
 		Register: members.Register,
 		Limits:   config.Limits,
 		Options:  slices.Concat(options, traces.ServerOptions()),
-		Ready:    synced.Wait,
-		Metrics:  metrics.Registry,
-		Log:      log, ShutdownTimeout: process.ShutdownTimeout,
+		Ready:    cluster.synced.Wait,
+		Trusted:  cluster.trust, UntrustedFor: config.MaxStaleness,
+		Metrics: metrics.Registry,
+		Log:     log, ShutdownTimeout: process.ShutdownTimeout,
 	})
 }

@@ -31,17 +31,33 @@ type Config struct {
 	// ExpanderAddress is where the expander is served, empty for nowhere; ExpanderBytes the size of its largest request.
 	ExpanderAddress string
 	ExpanderBytes   int
-	ExpanderLimits  wire.Limits
-	Tracing         tracing.Config
-	Backends        BackendsConfig
+	// Questions are what one may hold that the expander is asked.
+	Questions wire.Limits
+	Expander  ExpanderLimits
+	Tracing   tracing.Config
+	Backends  BackendsConfig
+}
+
+// ExpanderLimits are those of the expander's port that differ from those of Cluster Autoscaler's.
+type ExpanderLimits struct {
+	// Connections are those in all, ConnectionsPerAddress those from one address. Cluster Autoscaler has one, and anybody may have
+	// more, since nobody shows a certificate here: of two from one address the newer one stays.
+	Connections, ConnectionsPerAddress int
+	// Unfinished is how many requests may be on their way, each of which may occupy some hundred MiB before it is known from whom it is.
+	Unfinished int
 }
 
 func main() { process.Main(command()) }
 
 func command() *cobra.Command {
 	// Cluster Autoscaler makes thousands of calls in a loop, one after the other, some 8,000 in a second at best.
-	config := Config{Limits: serving.Limits{RequestsPerSecond: 20_000, Burst: 20_000, RequestBytes: 4 << 20, Streams: 128}}
-	config.ExpanderLimits = wire.DefaultLimits()
+	// It has one connection, which is looked at again every few minutes: at its certificate, and whether another replica would do better.
+	config := Config{Limits: serving.Limits{
+		RequestsPerSecond: 20_000, Burst: 20_000, RequestBytes: 4 << 20, Streams: 128,
+		Connections: 256, ConnectionsPerAddress: 16, Unfinished: 256,
+		HandshakeWithin: 10 * time.Second, ReadWithin: 10 * time.Second, Idle: 5 * time.Minute, Age: 5 * time.Minute,
+	}, Expander: ExpanderLimits{Connections: 32, ConnectionsPerAddress: 1, Unfinished: 3}}
+	config.Questions = wire.DefaultLimits()
 	cmd := &cobra.Command{
 		Use:           "provider",
 		Short:         "External gRPC cloud provider of Cluster Autoscaler for HPC ensembles",
@@ -75,7 +91,13 @@ func command() *cobra.Command {
 		"address to serve Cluster Autoscaler's gRPC expander on, which asks for no client certificate; empty for nowhere")
 	flags.IntVar(&config.ExpanderBytes, "max-expander-request-bytes", 256<<20,
 		"size of the largest request to the expander, which has all pods that find no node once for each node group")
-	config.ExpanderLimits.AddFlags(flags)
+	config.Questions.AddFlags(flags)
+	flags.IntVar(&config.Expander.Connections, "max-expander-connections", config.Expander.Connections,
+		"connections to the expander in all; of too many the newest stays")
+	flags.IntVar(&config.Expander.ConnectionsPerAddress, "max-expander-connections-per-address", config.Expander.ConnectionsPerAddress,
+		"connections to the expander from one IP address, or from one IPv6 network of 64 bits")
+	flags.IntVar(&config.Expander.Unfinished, "max-expander-unfinished-requests", config.Expander.Unfinished,
+		"requests to the expander in all whose message has not come whole, each of which may occupy --max-expander-request-bytes")
 	config.Tracing.AddFlags(flags)
 	config.Backends.addFlags(flags)
 	return cmd
@@ -93,5 +115,13 @@ func (c *Config) validate(given func(flag string) bool) error {
 	case c.ExpanderBytes < 1<<20:
 		return fmt.Errorf("--max-expander-request-bytes is %d; it must be at least %d", c.ExpanderBytes, 1<<20)
 	}
-	return errors.Join(c.TLS.validate(given), c.Limits.Validate(), c.ExpanderLimits.Validate(), c.Tracing.Validate(), c.Backends.validate())
+	for flag, value := range map[string]int{
+		"max-expander-connections": c.Expander.Connections, "max-expander-connections-per-address": c.Expander.ConnectionsPerAddress,
+		"max-expander-unfinished-requests": c.Expander.Unfinished,
+	} {
+		if value < 1 {
+			return fmt.Errorf("--%s is %d; it must be at least 1: requests to the expander are large", flag, value)
+		}
+	}
+	return errors.Join(c.TLS.validate(given), c.Limits.Validate(), c.HTTP.Validate(), c.Questions.Validate(), c.Tracing.Validate(), c.Backends.validate())
 }

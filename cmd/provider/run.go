@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
+	"time"
 
 	"github.com/go-logr/logr"
 	"google.golang.org/grpc"
@@ -157,17 +159,23 @@ func serve(ctx context.Context, mgr manager.Manager, watches *process.Watches, c
 	if err != nil {
 		return err
 	}
+	trust := func() error {
+		if !synced.Is() {
+			return errors.New("the caches of the provider are not filled yet")
+		}
+		return cmp.Or(contact.Check(config.MaxStaleness), watches.Check(config.MaxStaleness))
+	}
 	provider, err := server.New(ctx, server.Options{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Cache: mgr.GetCache(), Observer: observer,
-		Events: mgr.GetEventRecorder(name), Log: log.WithName("cloudprovider"), Clock: clock.RealClock{}, Metrics: measures, Trust: func() error {
-			if !synced.Is() {
-				return errors.New("the caches of the provider are not filled yet")
-			}
-			return cmp.Or(contact.Check(config.MaxStaleness), watches.Check(config.MaxStaleness))
-		},
+		Events: mgr.GetEventRecorder(name), Log: log.WithName("cloudprovider"), Clock: clock.RealClock{}, Metrics: measures, Trust: trust,
 	})
 	if err != nil {
 		return err
+	}
+	// Ready is who can answer: a Service sends new connections there. Where no replica reaches the API server nobody tells the Services
+	// so, and if it were told, a connection refused is to Cluster Autoscaler what an answer refused is: its loop is tried again.
+	if err := mgr.AddReadyzCheck("trust", func(*http.Request) error { return trust() }); err != nil {
+		return fmt.Errorf("add the readiness probe of trust: %w", err)
 	}
 	security, err := secure(mgr, config, log)
 	if err != nil {
@@ -187,6 +195,7 @@ func serve(ctx context.Context, mgr manager.Manager, watches *process.Watches, c
 		return err
 	}
 	if expanding != nil {
+		expanding.Trusted, expanding.UntrustedFor = trust, config.MaxStaleness
 		if err := mgr.Add(expanding); err != nil {
 			return err
 		}
@@ -202,8 +211,9 @@ func serve(ctx context.Context, mgr manager.Manager, watches *process.Watches, c
 		Limits:   config.Limits,
 		Options:  slices.Concat(options, traces.ServerOptions()),
 		Ready:    synced.Wait,
-		Metrics:  metrics.Registry,
-		Log:      log, ShutdownTimeout: process.ShutdownTimeout,
+		Trusted:  trust, UntrustedFor: config.MaxStaleness,
+		Metrics: metrics.Registry,
+		Log:     log, ShutdownTimeout: process.ShutdownTimeout,
 	})
 }
 
@@ -211,10 +221,12 @@ const (
 	// expanderRate is how often one address may ask the expander in a second, expanderBurst how often at once, unless the flags
 	// allow less or set no limit. Cluster Autoscaler asks once in a loop.
 	expanderRate, expanderBurst = 5, 20
-	// expanderStreams is how many requests one connection may have under way, expanderConnections how many of them there may
-	// be. Each request may occupy some hundred MiB, before it is known from whom it is. Cluster Autoscaler has one connection,
-	// and waits for the answer to one request before it has another; the second connection is for one that takes over.
-	expanderStreams, expanderConnections = 1, 2
+	// expanderStreams is how many requests one connection may have under way. Cluster Autoscaler waits for the answer to one request
+	// before it has another.
+	expanderStreams = 1
+	// expanderHandshake and expanderRead are how long a handshake and the message of a request may take, unless the flags allow less.
+	// Cluster Autoscaler waits for an answer for 5 seconds.
+	expanderHandshake, expanderRead = 2 * time.Second, 5 * time.Second
 )
 
 // serveExpander is the server of the expander, nil for none. It has a port of its own: Cluster Autoscaler shows no
@@ -223,13 +235,16 @@ func serveExpander(config *Config, provider *server.CloudProvider, security *mut
 	if config.ExpanderAddress == "" {
 		return nil, nil
 	}
-	expanding, err := server.NewExpander(provider, config.ExpanderLimits, metrics.Registry, log.WithName("expander"))
+	expanding, err := server.NewExpander(provider, config.Questions, metrics.Registry, log.WithName("expander"))
 	if err != nil {
 		return nil, err
 	}
 	limits := config.Limits
 	limits.RequestsPerSecond, limits.Burst = min(expanderRate, limits.RequestsPerSecond), min(expanderBurst, limits.Burst)
-	limits.RequestBytes, limits.Streams, limits.Connections = config.ExpanderBytes, expanderStreams, expanderConnections
+	limits.RequestBytes, limits.Streams = config.ExpanderBytes, expanderStreams
+	limits.Connections, limits.ConnectionsPerAddress = config.Expander.Connections, config.Expander.ConnectionsPerAddress
+	limits.Unfinished = config.Expander.Unfinished
+	limits.HandshakeWithin, limits.ReadWithin = min(expanderHandshake, limits.HandshakeWithin), min(expanderRead, limits.ReadWithin)
 	options := append(traces.ServerOptions(), expanding.ServerOptions()...)
 	if security != nil {
 		options = append(options, security.ServerTLS())

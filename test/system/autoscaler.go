@@ -46,16 +46,25 @@ func (s *System) AsAutoscaler(ctx context.Context, ask func(context.Context, ext
 
 // AsAutoscalerAt is AsAutoscaler for the replica at an address.
 func (s *System) AsAutoscalerAt(ctx context.Context, address string, ask func(context.Context, externalgrpc.CloudProviderClient) error) error {
-	pair, err := tls.LoadX509KeyPair(s.file("autoscaler.crt"), s.file("autoscaler.key"))
-	if err != nil {
-		return fmt.Errorf("read the certificate of Cluster Autoscaler: %w", err)
-	}
-	config, err := s.TLS()
+	config, err := s.AutoscalerTLS()
 	if err != nil {
 		return err
 	}
-	config.Certificates = []tls.Certificate{pair}
 	return askProvider(ctx, address, credentials.NewTLS(config), ask)
+}
+
+// AutoscalerTLS trusts the provider's certificate and shows that of Cluster Autoscaler.
+func (s *System) AutoscalerTLS() (*tls.Config, error) {
+	pair, err := tls.LoadX509KeyPair(s.file("autoscaler.crt"), s.file("autoscaler.key"))
+	if err != nil {
+		return nil, fmt.Errorf("read the certificate of Cluster Autoscaler: %w", err)
+	}
+	config, err := s.TLS()
+	if err != nil {
+		return nil, err
+	}
+	config.Certificates = []tls.Certificate{pair}
+	return config, nil
 }
 
 // TLS trusts the provider's certificate and shows none.

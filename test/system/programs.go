@@ -36,11 +36,12 @@ type programs struct {
 	clusterAutoscaler, fluxOperator string
 }
 
-// buildPrograms builds what is ours and finds what is not. The go command's cache makes a repetition cheap.
-func buildPrograms(ctx context.Context, root string, progress io.Writer) (programs, error) {
+// buildPrograms builds our programs, with the race detector or without, and finds the others. The go command's cache makes a
+// repetition cheap.
+func buildPrograms(ctx context.Context, root string, races bool, progress io.Writer) (programs, error) {
 	directory := filepath.Join(root, "bin", "test")
 	arguments := []string{"build", "-buildvcs=false"}
-	if raceDetector {
+	if races {
 		// A race in the binaries is to show in the tests as one in their own packages does.
 		directory = filepath.Join(directory, "race")
 		arguments = append(arguments, "-race")

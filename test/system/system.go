@@ -68,6 +68,8 @@ type Options struct {
 	// PodWebhook has the webhook of manifests/overlays/pod-webhook give pods their gate in place of the policy, as on Kubernetes
 	// before 1.36.
 	PodWebhook bool
+	// WithoutRaces runs provider and controller without the race detector, in whose company they take several times the memory.
+	WithoutRaces bool
 	// WithoutKwok leaves out the simulated cloud, its flag of the provider and its rights: machines come from another backend.
 	WithoutKwok bool
 	// Prepare installs what else programs need, when the definitions and rights are installed and nothing runs. It returns further flags of
@@ -87,8 +89,8 @@ type System struct {
 	// where it asks which group to expand.
 	EndpointAddress, ProviderAddress, ExpanderAddress string
 
-	// ProviderMetrics and ControllerMetrics are the addresses that serve /metrics.
-	ProviderMetrics, ControllerMetrics string
+	// ProviderMetrics and ControllerMetrics are the addresses that serve /metrics, WebhookAddress is where the API server asks.
+	ProviderMetrics, ControllerMetrics, WebhookAddress string
 	// Kubeconfig is the path of the administrator's kubeconfig.
 	Kubeconfig string
 
@@ -112,7 +114,7 @@ func Start(ctx context.Context, options Options) (*System, error) {
 	if s.root, err = moduleRoot(); err != nil {
 		return nil, err
 	}
-	if s.programs, err = buildPrograms(ctx, s.root, options.Progress); err != nil {
+	if s.programs, err = buildPrograms(ctx, s.root, raceDetector && !options.WithoutRaces, options.Progress); err != nil {
 		return nil, err
 	}
 	binaries, err := controlplane.Build(ctx, options.Progress)
@@ -169,7 +171,7 @@ func (s *System) start(ctx context.Context) error {
 		if err := errors.Join(s.ready(ctx, "provider", s.providerHealth), s.ready(ctx, "controller", s.controllerHealth)); err != nil {
 			return err
 		}
-		return s.admits(ctx)
+		return errors.Join(s.mountClientSecret(ctx), s.admits(ctx))
 	}
 	s.say("starting provider, controller, %s and %s", nameOf(s.programs.clusterAutoscaler), nameOf(s.programs.fluxOperator))
 	if err := s.startProvider(ctx); err != nil {
@@ -378,15 +380,14 @@ func (s *System) startController(ctx context.Context) (err error) {
 	if s.ControllerMetrics, err = s.address(); err != nil {
 		return err
 	}
-	webhook, err := s.address()
-	if err != nil {
+	if s.WebhookAddress, err = s.address(); err != nil {
 		return err
 	}
-	if err := s.directWebhooks(ctx, webhook); err != nil {
+	if err := s.directWebhooks(ctx, s.WebhookAddress); err != nil {
 		return err
 	}
 	s.Controller, err = s.Plane.Run("controller", exec.Command(s.programs.controller, append(append(s.commonFlags(kubeconfig, s.EndpointAddress, s.controllerHealth, s.ControllerMetrics),
-		"--namespace="+Namespace, "--tls-extra-names=127.0.0.1", "--webhook-address="+webhook), s.options.ControllerFlags...)...))
+		"--namespace="+Namespace, "--tls-extra-names=127.0.0.1", "--webhook-address="+s.WebhookAddress), s.options.ControllerFlags...)...))
 	return err
 }
 
@@ -532,6 +533,9 @@ type Replica struct {
 
 // Ready waits until the replica says that it is ready.
 func (r *Replica) Ready(ctx context.Context) error { return r.system.ready(ctx, r.Name(), r.health) }
+
+// IsReady is an error unless the replica says that it is ready.
+func (r *Replica) IsReady(ctx context.Context) error { return probe(ctx, r.health) }
 
 // AddReplica starts one more replica of the provider and waits until it is ready. It reaches the API server at a URL
 // of its own, unless that is empty.

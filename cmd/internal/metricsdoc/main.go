@@ -29,6 +29,7 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/metricsauth"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/mutualtls"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/process"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/serving"
@@ -104,14 +105,7 @@ func provider(registerer prometheus.Registerer) error {
 		m.Observe(&nodegroup.Group{Name: example, Machines: []nodegroup.Machine{machine}}, ordered.Add(time.Second))
 		machine.Node = &nodegroup.Node{Ready: true}
 	}
-	// Nothing is asked of this address: the manager is never started.
-	mgr, err := manager.New(&rest.Config{Host: "https://127.0.0.1:1"}, manager.Options{
-		Scheme: runtime.NewScheme(), Logger: logr.Discard(), Metrics: metricsserver.Options{BindAddress: "0"},
-	})
-	if err != nil {
-		return err
-	}
-	if _, err := process.NewContact(mgr, time.Second, registerer); err != nil {
+	if err := contact(registerer); err != nil {
 		return err
 	}
 	if err := process.NewWatches(&rest.Config{}, clock.RealClock{}).Register(registerer); err != nil {
@@ -123,13 +117,32 @@ func provider(registerer prometheus.Registerer) error {
 	if _, err := server.NewExpander(nil, wire.DefaultLimits(), registerer, logr.Discard()); err != nil {
 		return err
 	}
-	return (&serving.Server{Metrics: registerer, Log: logr.Discard(), Register: func(r grpc.ServiceRegistrar) {
+	return (&serving.Server{Name: example, Metrics: registerer, Log: logr.Discard(), Register: func(r grpc.ServiceRegistrar) {
 		externalgrpc.RegisterCloudProviderServer(r, externalgrpc.UnimplementedCloudProviderServer{})
 		expander.RegisterExpanderServer(r, expander.UnimplementedExpanderServer{})
 	}}).Describe()
 }
 
+// contact registers the metric of the contact with the API server, and that of who asks for metrics.
+func contact(registerer prometheus.Registerer) error {
+	// Nothing is asked of this address: the manager is never started.
+	mgr, err := manager.New(&rest.Config{Host: "https://127.0.0.1:1"}, manager.Options{
+		Scheme: runtime.NewScheme(), Logger: logr.Discard(), Metrics: metricsserver.Options{BindAddress: "0"},
+	})
+	if err != nil {
+		return err
+	}
+	if _, err := process.NewContact(mgr, time.Second, registerer); err != nil {
+		return err
+	}
+	_, err = (&metricsauth.Authorization{Required: true}).Guard(nil, nil, clock.RealClock{}, registerer, logr.Discard())
+	return err
+}
+
 func controller(registerer prometheus.Registerer) error {
+	if err := contact(registerer); err != nil {
+		return err
+	}
 	if _, err := resize.NewMetrics(registerer, clock.RealClock{}); err != nil {
 		return err
 	}
@@ -158,7 +171,7 @@ func controller(registerer prometheus.Registerer) error {
 	if err := process.NewWatches(&rest.Config{}, clock.RealClock{}).Register(registerer); err != nil {
 		return err
 	}
-	return (&serving.Server{Metrics: registerer, Log: logr.Discard(), Register: func(r grpc.ServiceRegistrar) {
+	return (&serving.Server{Name: example, Metrics: registerer, Log: logr.Discard(), Register: func(r grpc.ServiceRegistrar) {
 		ensemble.RegisterEnsembleOperatorServer(r, ensemble.UnimplementedEnsembleOperatorServer{})
 	}}).Describe()
 }

@@ -16,10 +16,12 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	ensemblev1alpha1 "github.com/ensemble-autoscaler/ensemble-autoscaler/api/ensemble/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/metricsauth"
 )
 
 // ShutdownTimeout bounds the end of a process.
@@ -44,6 +46,10 @@ type Config struct {
 	LeaderElect             bool
 	LeaderElectionNamespace string
 	Verbosity               int
+	// HTTP are the limits of the ports of metrics, probes and webhooks.
+	HTTP HTTPLimits
+	// Metrics says who may read the metrics.
+	Metrics metricsauth.Authorization
 }
 
 // AddFlags declares the flags. grpcAddress is the default address of the gRPC server, and who says whom it serves.
@@ -54,6 +60,10 @@ func (c *Config) AddFlags(flags *pflag.FlagSet, grpcAddress, who string) {
 	flags.StringVar(&c.HealthAddress, "health-address", ":8081", "address to serve /healthz and /readyz on; 0 for none")
 	flags.BoolVar(&c.LeaderElect, "leader-elect", true, "let one of several replicas reconcile; all of them serve gRPC")
 	flags.StringVar(&c.LeaderElectionNamespace, "leader-election-namespace", "", "namespace of the lease; without it that of the pod")
+	// The API servers of a cluster, Prometheus' replicas and the kubelet are few, and have a connection or two each.
+	c.HTTP = HTTPLimits{Connections: 256, PerAddress: 16, BodyBytes: 64 << 20, MetricsPerSecond: 2}
+	c.HTTP.AddFlags(flags)
+	c.Metrics.AddFlags(flags)
 	flags.IntVarP(&c.Verbosity, "verbosity", "v", 0, "0 for what happens, 1 for why nothing does")
 }
 
@@ -94,8 +104,9 @@ func NewManager(config *Config, name, version string, options manager.Options) (
 		}
 	}
 	options.Logger = log
-	options.Metrics = metricsserver.Options{BindAddress: config.MetricsAddress}
-	options.HealthProbeBindAddress = config.HealthAddress
+	// Both are served here, within limits.
+	options.Metrics = metricsserver.Options{BindAddress: none}
+	options.HealthProbeBindAddress = none
 	options.LeaderElection = config.LeaderElect
 	options.LeaderElectionID = name
 	options.LeaderElectionNamespace = config.LeaderElectionNamespace
@@ -107,8 +118,22 @@ func NewManager(config *Config, name, version string, options manager.Options) (
 	if err != nil {
 		return nil, nil, fmt.Errorf("set up the manager: %w", err)
 	}
-	return mgr, watches, nil
+	own := newManaged(mgr)
+	if config.MetricsAddress != none {
+		if err := serveMetrics(mgr, config, metrics.Registry, log); err != nil {
+			return nil, nil, err
+		}
+	}
+	if config.HealthAddress != none {
+		if err := serveHTTP(mgr, &config.HTTP, "Probes", config.HealthAddress, nil, own.probes.handler, metrics.Registry); err != nil {
+			return nil, nil, err
+		}
+	}
+	return own, watches, nil
 }
+
+// none is the address of a port that is not to be.
+const none = "0"
 
 // Add adds runnables to a manager, and the probes, of which the one for readiness waits for the caches.
 func Add(mgr manager.Manager, synced *Synced, runnables ...manager.Runnable) error {

@@ -106,6 +106,28 @@ func (w *Watches) Check(bound time.Duration) error {
 	return nil
 }
 
+// CutOff is an error when every watch has been interrupted for longer than a bound: this replica does not hear of the cluster any
+// more, and another may. A single watch that is interrupted is no reason: what the API server does not serve to one replica it
+// serves to none, and where all of them stopped to be ready for that, its writes would wait for webhooks of which none is left.
+func (w *Watches) CutOff(bound time.Duration) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var latest time.Time
+	for path, open := range w.open {
+		if open > 0 {
+			return nil
+		}
+		if since := w.since[path]; since.After(latest) {
+			latest = since
+		}
+	}
+	if age := w.clock.Since(latest); !latest.IsZero() && age > bound {
+		return fmt.Errorf("all watches of the API server have been interrupted for %s; what is known of the cluster may be out of date",
+			age.Round(time.Second))
+	}
+	return nil
+}
+
 // settled is how long a watch lasts at least that has brought its cache up to date. An API server that has just been
 // started ends some at once, with an error that the HTTP status does not tell.
 const settled = 10 * time.Second

@@ -102,6 +102,9 @@ func TestWatches(t *testing.T) {
 	said("the watch of /api/v1/nodes has been interrupted for 1m1s")
 	stream = get("watch=true")
 	said("")
+	if err := watches.CutOff(0); err != nil {
+		t.Errorf("when one is open: %v", err)
+	}
 	if err := watches.Interrupted(nodes); err != nil {
 		t.Errorf("when it is open again: %v", err)
 	}
@@ -112,4 +115,11 @@ func TestWatches(t *testing.T) {
 	}
 	pass(2 * time.Minute)
 	said("the watch of /api/v1/nodes (a=b) has been interrupted for 2m10s")
+	if err := watches.CutOff(time.Minute); err == nil ||
+		!strings.Contains(err.Error(), "all watches of the API server have been interrupted for 2m0s") {
+		t.Errorf("when all are interrupted: %v", err)
+	}
+	if err := watches.CutOff(2 * time.Minute); err != nil {
+		t.Errorf("within the bound: %v", err)
+	}
 }

@@ -6,7 +6,7 @@ import (
 
 // Describe registers the metrics that Start would, for those who want to know which there are.
 func (s *Server) Describe() error {
-	requests, _, err := s.metrics()
+	requests, _, _, err := s.metrics()
 	if err != nil {
 		return err
 	}

@@ -15,13 +15,14 @@ import (
 	grpcprometheus "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/recovery"
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/net/netutil"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/inbound"
 )
 
 // Server is a gRPC server that a manager runs on every replica, leader or not.
@@ -38,6 +39,10 @@ type Server struct {
 	Options []grpc.ServerOption
 	// Ready blocks until requests can be answered, or returns false when the context ends first.
 	Ready func(context.Context) bool
+	// Trusted is an error while answers cannot be trusted; nil for always. Connections end that are older than UntrustedFor while
+	// it has been an error for as long: another replica may be better off, and a client stays with the one that it is connected to.
+	Trusted      func() error
+	UntrustedFor time.Duration
 	// ShutdownTimeout is how long requests under way may take when the process ends.
 	ShutdownTimeout time.Duration
 	// Metrics is where requests and panics are counted.
@@ -59,10 +64,7 @@ func (s *Server) Start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listen for %s on %s: %w", s.Name, s.Address, err)
 	}
-	if s.Limits.Connections > 0 {
-		listener = netutil.LimitListener(listener, s.Limits.Connections)
-	}
-	requests, panics, err := s.metrics()
+	requests, panics, turned, err := s.metrics()
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
@@ -71,11 +73,13 @@ func (s *Server) Start(ctx context.Context) error {
 		s.Log.Error(nil, "Recovered from a panic", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 		return status.Error(codes.Internal, "the server has panicked; its log says where")
 	})
+	bounded := inbound.New(listener, *s.Limits.inbound(), turned)
 	limitUnary, limitStream := s.Limits.interceptors()
 	server := grpc.NewServer(slices.Concat([]grpc.ServerOption{
 		// What is refused counts, and a request that panics counts as one that ended with Internal.
-		grpc.ChainUnaryInterceptor(requests.UnaryServerInterceptor(), recovery.UnaryServerInterceptor(recovered), limitUnary),
-		grpc.ChainStreamInterceptor(requests.StreamServerInterceptor(), recovery.StreamServerInterceptor(recovered), limitStream),
+		grpc.ChainUnaryInterceptor(readUnary, requests.UnaryServerInterceptor(), recovery.UnaryServerInterceptor(recovered), limitUnary),
+		grpc.ChainStreamInterceptor(readStream, requests.StreamServerInterceptor(), recovery.StreamServerInterceptor(recovered), limitStream),
+		grpc.InTapHandle(newReads(s.Limits.Unfinished, s.Limits.ReadWithin).begin),
 	}, s.Limits.options(), s.Options)...)
 	s.Register(server)
 	requests.InitializeMetrics(server)
@@ -84,18 +88,20 @@ func (s *Server) Start(ctx context.Context) error {
 	healthv1.RegisterHealthServer(server, healthServer)
 
 	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(listener) }()
+	go func() { ended <- server.Serve(bounded) }()
 	s.Log.Info("Serving gRPC", "service", s.Name, "address", listener.Addr().String())
 	go func() {
 		if s.Ready(ctx) {
 			healthServer.SetServingStatus("", healthv1.HealthCheckResponse_SERVING)
 		}
 	}()
+	watched := s.watchTrust(ctx, bounded)
 	select {
 	case err := <-ended:
 		return fmt.Errorf("serve %s: %w", s.Name, err)
 	case <-ctx.Done():
 	}
+	<-watched
 	healthServer.Shutdown()
 	stopped := make(chan struct{})
 	go func() { server.GracefulStop(); close(stopped) }()
@@ -117,9 +123,9 @@ func (s *Server) Start(ctx context.Context) error {
 // namespace is the prefix of the names of all metrics.
 const namespace = "ensemble_autoscaler"
 
-// metrics registers what counts requests, by method and code, with their latencies, and panics. The servers of a process
-// share it.
-func (s *Server) metrics() (requests *grpcprometheus.ServerMetrics, panics prometheus.Counter, err error) {
+// metrics registers what counts requests, by method and code, with their latencies, panics, and what is turned away. The servers
+// of a process share it.
+func (s *Server) metrics() (requests *grpcprometheus.ServerMetrics, panics prometheus.Counter, turned *inbound.Turned, err error) {
 	requests = grpcprometheus.NewServerMetrics(
 		grpcprometheus.WithServerCounterOptions(grpcprometheus.WithNamespace(namespace)),
 		grpcprometheus.WithServerHandlingTimeHistogram(
@@ -134,10 +140,13 @@ func (s *Server) metrics() (requests *grpcprometheus.ServerMetrics, panics prome
 	if requests, err = registered(s.Metrics, requests); err == nil {
 		panics, err = registered(s.Metrics, panics)
 	}
-	if err != nil {
-		return nil, nil, fmt.Errorf("register the metrics of %s: %w", s.Name, err)
+	if err == nil {
+		turned, err = inbound.NewTurned(s.Metrics, s.Name)
 	}
-	return requests, panics, nil
+	if err != nil {
+		return nil, nil, nil, fmt.Errorf("register the metrics of %s: %w", s.Name, err)
+	}
+	return requests, panics, turned, nil
 }
 
 // registered registers a collector, or returns the one that is registered in its place already.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials/insecure"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
@@ -56,6 +58,12 @@ type served struct {
 // serve runs a server until the test ends.
 func serve(t *testing.T, limits serving.Limits) *served {
 	t.Helper()
+	return serveWith(t, limits, func(*serving.Server) {})
+}
+
+// serveWith is serve with settings of its own.
+func serveWith(t *testing.T, limits serving.Limits, set func(*serving.Server)) *served {
+	t.Helper()
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -72,6 +80,7 @@ func serve(t *testing.T, limits serving.Limits) *served {
 		Register: func(r grpc.ServiceRegistrar) { externalgrpc.RegisterCloudProviderServer(r, s) },
 		Ready:    func(context.Context) bool { return true },
 	}
+	set(server)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- server.Start(ctx) }()
@@ -109,7 +118,7 @@ func ask(ctx context.Context, conn *grpc.ClientConn, id string) error {
 	return err
 }
 
-var generous = serving.Limits{RequestsPerSecond: 1000, Burst: 1000, RequestBytes: 4096, Streams: 100}
+var generous = serving.Limits{RequestsPerSecond: 1000, Burst: 1000, RequestBytes: 4096, Streams: 100, HandshakeWithin: 20 * time.Second}
 
 // TestFlood: a peer that asks too often is refused with the limit's name, is still told that the server is well, and
 // takes nothing from another peer.
@@ -213,26 +222,57 @@ func TestStreams(t *testing.T) {
 	}
 }
 
-// TestConnections: a connection too many waits until another has ended.
+// TestConnections: of a connection too many the newest is let in, and the client of the other one comes again.
 func TestConnections(t *testing.T) {
 	t.Parallel()
 	limits := generous
-	limits.Connections = 1
+	limits.Connections, limits.ConnectionsPerAddress = 1, 1
 	s := serve(t, limits)
 	first, second := s.from(t, "127.0.0.2"), s.from(t, "127.0.0.3")
-	if err := ask(t.Context(), first, "a"); err != nil {
+	for range 3 {
+		for name, conn := range map[string]*grpc.ClientConn{"first": first, "second": second} {
+			if err := ask(t.Context(), conn, "a"); err != nil {
+				t.Errorf("the %s of two clients for whom there is one connection: %v", name, err)
+			}
+		}
+	}
+	if s.turnedAway(t, "connections") < 3 {
+		t.Errorf("%g connections are counted that made room for others", s.turnedAway(t, "connections"))
+	}
+}
+
+// TestTrust: a server whose answers cannot be trusted for a while ends its connections, and says why until then.
+func TestTrust(t *testing.T) {
+	t.Parallel()
+	var untrusted atomic.Bool
+	s := serveWith(t, generous, func(server *serving.Server) {
+		server.UntrustedFor = time.Second
+		server.Trusted = func() error {
+			if untrusted.Load() {
+				return errors.New("the API server is gone")
+			}
+			return nil
+		}
+	})
+	conn := s.from(t, "127.0.0.2")
+	if err := ask(t.Context(), conn, "a"); err != nil {
 		t.Fatal(err)
 	}
-	early, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	if conn.GetState() != connectivity.Ready {
+		t.Fatalf("the connection is %s after an answer", conn.GetState())
+	}
+	untrusted.Store(true)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	if err := ask(early, second, "a"); status.Code(err) != codes.DeadlineExceeded {
-		t.Errorf("beside the one connection there may be: %v", err)
+	if !conn.WaitForStateChange(ctx, connectivity.Ready) {
+		t.Fatal("the connection is still open after 20 s without trust")
 	}
-	if err := first.Close(); err != nil {
-		t.Fatal(err)
+	untrusted.Store(false)
+	if err := ask(t.Context(), conn, "a"); err != nil {
+		t.Errorf("when it is trusted again: %v", err)
 	}
-	if err := ask(t.Context(), second, "a"); err != nil {
-		t.Errorf("after the end of the other connection: %v", err)
+	if s.turnedAway(t, "untrusted") == 0 {
+		t.Error("no connection is counted that was ended for want of trust")
 	}
 }
 
