@@ -8,11 +8,13 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/process"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/serving"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/tracing"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/untilchanged"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/machine"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/server/wire"
 )
@@ -100,6 +102,9 @@ func command() *cobra.Command {
 		"requests to the expander in all whose message has not come whole, each of which may occupy --max-expander-request-bytes")
 	config.Tracing.AddFlags(flags)
 	config.Backends.addFlags(flags)
+	cmd.CompletionOptions.DisableDefaultCmd = true
+	// What Cluster Autoscaler's own image lacks.
+	cmd.AddCommand(untilchanged.Command(func() logr.Logger { return process.Logger(config.Verbosity) }), untilchanged.Install())
 	return cmd
 }
 
