@@ -33,6 +33,8 @@ type Config struct {
 	Member endpoint.Rate
 	// AdmissionReads and MemberReads bound what the API server is asked because of what users write, and because of what members ask.
 	AdmissionReads, MemberReads budget.Rate
+	// MemberSizes bounds how often members ask for another size.
+	MemberSizes budget.Rate
 	// MemberWrites bounds how often what members tell of their queues is written.
 	MemberWrites budget.Rate
 	// Reviews are what the webhooks take at once.
@@ -55,6 +57,7 @@ type Config struct {
 const (
 	admissionReads = "admission-reads"
 	memberReads    = "member-reads"
+	memberSizes    = "member-sizes"
 	memberWrites   = "member-writes"
 )
 
@@ -69,7 +72,7 @@ func command() *cobra.Command {
 		HandshakeWithin: 10 * time.Second, ReadWithin: 10 * time.Second, Idle: 5 * time.Minute, Age: time.Hour,
 	},
 		AdmissionReads: budget.Rate{PerNamespace: 20, Total: 40}, MemberReads: budget.Rate{PerNamespace: 400, Total: 800},
-		MemberWrites: budget.Rate{PerNamespace: 20, Total: 200}, Reviews: admission.ShippedBounds,
+		MemberSizes: budget.Rate{PerNamespace: 50, Total: 500}, MemberWrites: budget.Rate{PerNamespace: 20, Total: 200}, Reviews: admission.ShippedBounds,
 	}
 	cmd := &cobra.Command{
 		Use:           "controller",
@@ -96,7 +99,8 @@ func command() *cobra.Command {
 	flags.IntVar(&config.Member.Burst, "max-member-request-burst", config.Member.Burst, "requests that one MiniCluster may make at once")
 	config.AdmissionReads.AddFlags(flags, admissionReads, "questions to the API server about what is written (NodePools that the cache lacks, labels, LimitRanges)")
 	config.MemberReads.AddFlags(flags, memberReads, "questions to the API server about what members ask (their pods, EnsembleMembers and tokens)")
-	config.MemberWrites.AddFlags(flags, memberWrites, "writes of what members tell of their queues (the others are put off; sizes that they want are always written at once)")
+	config.MemberSizes.AddFlags(flags, memberSizes, "requests of members for another size, each of which is a write")
+	config.MemberWrites.AddFlags(flags, memberWrites, "writes of what members tell of their queues (the others are put off)")
 	flags.IntVar(&config.Reviews.Reviews, "max-reviews", config.Reviews.Reviews, "reviews that the admission webhooks look at together; others wait for 3 s and are then refused")
 	flags.IntVar(&config.Reviews.PerAddress, "max-reviews-per-address", config.Reviews.PerAddress, "how many of them may come from one address")
 	flags.Int64Var(&config.Reviews.Bytes, "max-review-bytes", config.Reviews.Bytes, "size of a review, in bytes, above which it is refused before it is read")
@@ -139,6 +143,6 @@ func (c *Config) validate(given func(flag string) bool) error {
 			err = errors.Join(err, fmt.Errorf("--%s is %q; it must be HOST:PORT", flag, address))
 		}
 	}
-	return errors.Join(err, c.AdmissionReads.Validate(admissionReads), c.MemberReads.Validate(memberReads), c.MemberWrites.Validate(memberWrites),
+	return errors.Join(err, c.AdmissionReads.Validate(admissionReads), c.MemberReads.Validate(memberReads), c.MemberSizes.Validate(memberSizes), c.MemberWrites.Validate(memberWrites),
 		c.Reviews.Validate(), c.TLS.validate(given), c.Limits.Validate(), c.HTTP.Validate(), c.Tracing.Validate())
 }

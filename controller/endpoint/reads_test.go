@@ -53,3 +53,25 @@ func TestReadsOfMembers(t *testing.T) {
 		}
 	}
 }
+
+// TestSizesOfMembers: how often the members of a namespace have sizes written is bounded, and who is turned away hears why; nothing is
+// written then.
+func TestSizesOfMembers(t *testing.T) {
+	t.Parallel()
+	m, err := budget.NewMetrics(prometheus.NewPedanticRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	job, pod := podFor(demo, demo, demoUID)
+	e := newEstate(t, Options{Sizes: budget.New("member-sizes", budget.Rate{PerNamespace: 0.001}, m)}, nil, job, pod, memberFor(demoUID))
+	if status, reason := e.ask(t, podIP, "grow", demo); status != ensemble.Response_SUCCESS {
+		t.Fatalf("the first is answered %s: %s", status, reason)
+	}
+	status, reason := e.ask(t, podIP, "grow", demo)
+	if status != ensemble.Response_DENIED || !strings.HasPrefix(reason, "namespace default causes more than 0.001 member sizes in a second (--member-sizes-per-second)") {
+		t.Errorf("the next is answered %s: %s", status, reason)
+	}
+	if wish := e.wish(t); wish != 2 {
+		t.Errorf("the desired size is %d", wish)
+	}
+}

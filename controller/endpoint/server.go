@@ -57,6 +57,8 @@ type Options struct {
 	RefusedTokens Rate
 	// Reads bounds what the API server is asked because of members; nil for no bound.
 	Reads *budget.Budget
+	// Sizes bounds how often members ask for another size, which is a write; nil for no bound.
+	Sizes *budget.Budget
 	// Writes bounds how often what members tell of their queues is written; nil for no bound.
 	Writes *budget.Budget
 	// Audience is the one that tokens have to be for.
@@ -78,7 +80,7 @@ type Server struct {
 	metrics      *Metrics
 	limit        *limiter
 	attempts     attempts
-	reads        *budget.Budget
+	reads, sizes *budget.Budget
 	queues       *queues
 	audience     string
 	trustUnknown bool
@@ -90,7 +92,7 @@ var _ ensemble.EnsembleOperatorServer = (*Server)(nil)
 func New(o Options) *Server {
 	return &Server{
 		client: o.Client, live: o.Live, pods: o.Pods, events: o.Events, log: o.Log, clock: o.Clock, metrics: o.Metrics,
-		limit: newLimiter(o.Rate), attempts: attempts{newLimiter(o.RefusedTokens)}, reads: o.Reads, queues: newQueues(o.Client, o.Clock, o.Writes, o.Log),
+		limit: newLimiter(o.Rate), attempts: attempts{newLimiter(o.RefusedTokens)}, reads: o.Reads, sizes: o.Sizes, queues: newQueues(o.Client, o.Clock, o.Writes, o.Log),
 		audience: o.Audience, trustUnknown: o.TrustUnknown,
 	}
 }
@@ -240,8 +242,11 @@ func (s *Server) readMember(ctx context.Context, key client.ObjectKey) (*v1alpha
 }
 
 // affords denies a question to the API server of which the callers of a namespace have caused too many.
-func (s *Server) affords(namespace string) error {
-	if err := s.reads.Take(namespace, s.clock.Now()); err != nil {
+func (s *Server) affords(namespace string) error { return s.take(s.reads, namespace) }
+
+// take denies what a budget does not allow now and will in a moment.
+func (s *Server) take(from *budget.Budget, namespace string) error {
+	if err := from.Take(namespace, s.clock.Now()); err != nil {
 		// It is counted, and a flood of it is not to fill the log.
 		return &denied{reason: err.Error(), repeated: true}
 	}
@@ -251,6 +256,9 @@ func (s *Server) affords(namespace string) error {
 // resize writes the wish. A request for more than the bounds allow is granted up to the bound and told so;
 // one at the bound already is denied.
 func (s *Server) resize(ctx context.Context, m *member, action string, amount int32) (*Reply, error) {
+	if err := s.take(s.sizes, m.key.Namespace); err != nil {
+		return nil, err
+	}
 	// What the cache has is tried first: a write that goes through was based on the newest version. A refusal has to be.
 	reply, err := s.write(ctx, m, m.object.DeepCopy(), action, amount)
 	_, refused := errors.AsType[*denied](err)
