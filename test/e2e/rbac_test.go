@@ -71,6 +71,7 @@ func ofBefore(name string) bool {
 	return slices.Contains([]string{
 		right("provider", v1alpha1.Group, "kwokmachines", "list"),
 		right("controller", "", "configmaps", "update"),
+		right("controller", v1alpha1.Group, "nodepools", "get"),
 		right("controller", v1alpha1.Group, "ensemblemembers", "update"),
 		right("controller", v1alpha1.Group, "ensemblemembers/status", "update"),
 	}, name)
