@@ -4,7 +4,6 @@ import (
 	"io"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -13,20 +12,20 @@ import (
 func TestJobs(t *testing.T) {
 	t.Parallel()
 	want := []job{
-		{size{1000, 10000}, []string{tableCalls, tableExpander, tableSizes}},
-		{size{10, 1000}, []string{tableLoop}},
-		{size{10, 10000}, []string{tableSizes}},
-		{size{100, 10000}, []string{tableSizes}},
-		{size{100, 1000}, []string{tableSizes}},
+		{size{Groups: 1000, Nodes: 10000}, []string{tableCalls, tableExpander, tableSizes}},
+		{size{Groups: 10, Nodes: 1000}, []string{tableLoop}},
+		{size{Groups: 10, Nodes: 10000}, []string{tableSizes}},
+		{size{Groups: 100, Nodes: 10000}, []string{tableSizes}},
+		{size{Groups: 100, Nodes: 1000}, []string{tableSizes}},
 	}
-	if diff := cmp.Diff(want, jobs(size{1000, 10000}, allTables), cmp.AllowUnexported(job{}), cmpopts.EquateEmpty()); diff != "" {
+	if diff := cmp.Diff(want, jobs(size{Groups: 1000, Nodes: 10000}, allTables), cmp.AllowUnexported(job{}), cmpopts.EquateEmpty()); diff != "" {
 		t.Error(diff)
 	}
-	for _, full := range []size{{1, 1}, {3, 7}, {20, 200}, {999, 1001}} {
+	for _, full := range []size{{Groups: 1, Nodes: 1}, {Groups: 3, Nodes: 7}, {Groups: 20, Nodes: 200}, {Groups: 999, Nodes: 1001}} {
 		for _, j := range jobs(full, allTables) {
 			sum := 0
 			for group := range j.Groups {
-				count := j.machinesIn(group)
+				count := j.MachinesIn(group)
 				if count < 1 {
 					t.Errorf("group %d of %s has no machine", group, j.size)
 				}
@@ -43,23 +42,11 @@ func TestJobs(t *testing.T) {
 func TestLoop(t *testing.T) {
 	t.Parallel()
 	sum := 0
-	for _, s := range (&calls{}).loop(size{10, 1000}) {
+	for _, s := range (&calls{}).loop(size{Groups: 10, Nodes: 1000}) {
 		sum += s.times
 	}
 	if want := 1 + 1 + 10 + 30 + 10 + 1800 + 1860; sum != want {
 		t.Errorf("%d calls, want %d", sum, want)
-	}
-}
-
-func TestProcessFiles(t *testing.T) {
-	t.Parallel()
-	status := "Name:\tprovider\nVmHWM:\t  2048 kB\nVmRSS:\t  1024 kB\nThreads:\t9\n"
-	if got, want := parseMemory(status), (memory{Resident: 1 << 20, Peak: 2 << 20}); got != want {
-		t.Errorf("got %v, want %v", got, want)
-	}
-	stat := "42 (a (strange) name) S 1 42 42 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 9 0 100 1 1"
-	if got := processorTime(stat); got != 3*time.Second {
-		t.Errorf("got %s, want 3s", got)
 	}
 }
 
@@ -80,7 +67,7 @@ func TestRefusedFlags(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := (size{30, 1000}); o.full != want {
+	if want := (size{Groups: 30, Nodes: 1000}); o.full != want {
 		t.Errorf("got %v, want %v", o.full, want)
 	}
 }

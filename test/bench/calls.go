@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/externalgrpc"
+	holds "github.com/ensemble-autoscaler/ensemble-autoscaler/test/bench/estate"
 )
 
 // callTimeout is that of Cluster Autoscaler, by default.
@@ -128,14 +129,14 @@ func reads(e *estate) (*calls, error) {
 				return &externalgrpc.NodeGroupTargetSizeRequest{Id: e.pool(i)}
 			},
 			func(i int, a *externalgrpc.NodeGroupTargetSizeResponse) bool {
-				return int(a.GetTargetSize()) == e.machinesIn(scatter(i, e.Groups))
+				return int(a.GetTargetSize()) == e.MachinesIn(scatter(i, e.Groups))
 			}),
 		nodes: calling("NodeGroupNodes", autoscaler.NodeGroupNodes,
 			func(i int) *externalgrpc.NodeGroupNodesRequest {
 				return &externalgrpc.NodeGroupNodesRequest{Id: e.pool(i)}
 			},
 			func(i int, a *externalgrpc.NodeGroupNodesResponse) bool {
-				return len(a.GetInstances()) == e.machinesIn(scatter(i, e.Groups))
+				return len(a.GetInstances()) == e.MachinesIn(scatter(i, e.Groups))
 			}),
 		template: calling("NodeGroupTemplateNodeInfo", autoscaler.NodeGroupTemplateNodeInfo,
 			func(i int) *externalgrpc.NodeGroupTemplateNodeInfoRequest {
@@ -178,7 +179,7 @@ func forNode(name string, node func(i int) *externalgrpc.ExternalGrpcNode, right
 func increaseSize() call {
 	return calling("NodeGroupIncreaseSize", autoscaler.NodeGroupIncreaseSize,
 		func(i int) *externalgrpc.NodeGroupIncreaseSizeRequest {
-			return &externalgrpc.NodeGroupIncreaseSizeRequest{Id: poolName(i), Delta: 1}
+			return &externalgrpc.NodeGroupIncreaseSizeRequest{Id: holds.PoolName(i), Delta: 1}
 		},
 		func(_ int, a *externalgrpc.NodeGroupIncreaseSizeResponse) bool { return a != nil })
 }

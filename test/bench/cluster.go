@@ -17,6 +17,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	holds "github.com/ensemble-autoscaler/ensemble-autoscaler/test/bench/estate"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/bench/harness"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/controlplane"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/system"
 )
@@ -72,6 +74,11 @@ func (c *cluster) connect(context.Context) error {
 		return fmt.Errorf("connect to the API server: %w", err)
 	}
 	return nil
+}
+
+// fill puts the estate into the cluster.
+func (c *cluster) fill(ctx context.Context) error {
+	return (&holds.Filler{Client: c.client, Progress: c.progress}).Fill(ctx, c.size)
 }
 
 // install installs the definitions and the rights of the provider's ServiceAccount.
@@ -177,7 +184,7 @@ func (c *cluster) ask(ctx context.Context, order *clientOrder) (*clientAnswer, e
 	command.WaitDelay = time.Second
 	output, err := command.Output()
 	if err != nil {
-		return nil, fmt.Errorf("the client (log of the provider: %s): %w", lastLine(c.provider.LogFile()), err)
+		return nil, fmt.Errorf("the client (log of the provider: %s): %w", harness.LastLine(c.provider.LogFile()), err)
 	}
 	answer := &clientAnswer{}
 	return answer, readJSON(output, answer)

@@ -14,7 +14,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/expander"
+	holds "github.com/ensemble-autoscaler/ensemble-autoscaler/test/bench/estate"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/bench/figures"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/bench/harness"
 )
 
 // expandTiming is what a question to the expander costs.
@@ -31,7 +33,7 @@ type expandTiming struct {
 // expanderResult is what questions of several sizes cost.
 type expanderResult struct {
 	load    string
-	after   memory
+	after   harness.Memory
 	timings []expandTiming
 }
 
@@ -121,7 +123,7 @@ func optionsOf(groups, pods int) (*expander.BestOptionsRequest, error) {
 	}
 	question := &expander.BestOptionsRequest{}
 	for group := range groups {
-		question.Options = append(question.Options, &expander.Option{NodeGroupId: poolName(group), NodeCount: 1, PodBytes: encoded})
+		question.Options = append(question.Options, &expander.Option{NodeGroupId: holds.PoolName(group), NodeCount: 1, PodBytes: encoded})
 	}
 	return question, nil
 }

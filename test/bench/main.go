@@ -18,9 +18,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -127,10 +124,11 @@ func run(ctx context.Context, o *options, out, progress io.Writer) error {
 	ctrllog.SetLogger(logr.Discard())
 	b := &bench{options: o, progress: progress}
 	var err error
-	if b.root, err = moduleRoot(ctx); err != nil {
+	if b.root, err = harness.Root(ctx); err != nil {
 		return err
 	}
-	if err := b.build(ctx); err != nil {
+	b.say("building the provider")
+	if b.provider, err = harness.Build(ctx, b.root, "provider"); err != nil {
 		return err
 	}
 	if b.binaries, err = controlplane.Build(ctx, progress); err != nil {
@@ -171,44 +169,4 @@ type bench struct {
 
 func (b *bench) say(format string, arguments ...any) {
 	_, _ = fmt.Fprintf(b.progress, format+"\n", arguments...) // Progress that nobody reads is no error.
-}
-
-// build builds the provider with the settings of `make build`.
-func (b *bench) build(ctx context.Context) error {
-	b.say("building the provider")
-	b.provider = filepath.Join(b.root, "bin", "bench", "provider")
-	command := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", b.provider, "./cmd/provider")
-	command.Dir = b.root
-	command.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if output, err := command.CombinedOutput(); err != nil {
-		return fmt.Errorf("build the provider: %w: %s", err, strings.TrimSpace(string(output)))
-	}
-	return nil
-}
-
-// moduleRoot is the directory of the go.mod above the working directory.
-func moduleRoot(ctx context.Context) (string, error) {
-	output, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()
-	if err != nil {
-		return "", fmt.Errorf("find the repository: %w", err)
-	}
-	root := filepath.Dir(strings.TrimSpace(string(output)))
-	if _, err := os.Stat(filepath.Join(root, "manifests", "crd")); err != nil {
-		return "", errors.New("find the repository: the working directory is not in it")
-	}
-	return root, nil
-}
-
-// machine says what the figures were measured on.
-func machine() string {
-	model := "unknown processor"
-	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
-		for line := range strings.Lines(string(text)) {
-			if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
-				model = strings.TrimSpace(value)
-				break
-			}
-		}
-	}
-	return fmt.Sprintf("%s, %d cores, %s", model, runtime.NumCPU(), runtime.Version())
 }

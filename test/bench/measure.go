@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/bench/harness"
 )
 
 // measure does what is to be done in a cluster of one size.
@@ -18,19 +20,19 @@ func (b *bench) measure(ctx context.Context, j *job, r *report) (err error) {
 		}
 	}
 	if j.wants(tableExpander) {
-		load := loadAverage()
+		load := harness.LoadAverage()
 		answer, err := c.ask(ctx, &clientOrder{Task: taskExpand})
 		if err != nil {
 			return err
 		}
-		after, err := memoryOf(c.provider)
+		after, err := harness.MemoryOf(c.provider.Pid())
 		if err != nil {
 			return err
 		}
 		r.expander = &expanderResult{load: load, after: after, timings: answer.Expands}
 	}
 	if j.wants(tableLoop) {
-		load := loadAverage()
+		load := harness.LoadAverage()
 		constant, err := c.startConstant(ctx)
 		if err != nil {
 			return err
@@ -54,9 +56,9 @@ func (b *bench) measure(ctx context.Context, j *job, r *report) (err error) {
 
 // measureCalls measures the calls that read, and the memory before and after them.
 func (c *cluster) measureCalls(ctx context.Context, j *job, r *report) error {
-	result := &callsResult{size: j.size, load: loadAverage()}
+	result := &callsResult{size: j.size, load: harness.LoadAverage()}
 	var err error
-	if result.rest, err = memoryOf(c.provider); err != nil {
+	if result.rest, err = harness.MemoryOf(c.provider.Pid()); err != nil {
 		return err
 	}
 	order := &clientOrder{Task: taskBySize}
@@ -68,7 +70,7 @@ func (c *cluster) measureCalls(ctx context.Context, j *job, r *report) error {
 		return err
 	}
 	result.timings = answer.Timings
-	if result.after, err = memoryOf(c.provider); err != nil {
+	if result.after, err = harness.MemoryOf(c.provider.Pid()); err != nil {
 		return err
 	}
 	r.results = append(r.results, result)

@@ -3,11 +3,11 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/bench/figures"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/bench/harness"
 )
 
 // The targets.
@@ -33,7 +33,7 @@ type report struct {
 type callsResult struct {
 	size        size
 	load        string
-	rest, after memory
+	rest, after harness.Memory
 	timings     []timing
 }
 
@@ -55,7 +55,7 @@ Client, provider, kube-apiserver and etcd share that machine. The client is a pr
 connection with mutual TLS over loopback; its own work is in every figure, without its collection of garbage.
 There are no pods.
 
-`, machine())
+`, harness.Machine())
 	return err
 }
 
@@ -197,14 +197,4 @@ func (r *report) missed() []string {
 		missed = append(missed, fmt.Sprintf("the ratio of the loops is %.2f", r.loop.ratio()))
 	}
 	return missed
-}
-
-// loadAverage is that of the last minute.
-func loadAverage() string {
-	text, err := os.ReadFile("/proc/loadavg")
-	if err != nil {
-		return "unknown"
-	}
-	first, _, _ := strings.Cut(string(text), " ")
-	return first
 }

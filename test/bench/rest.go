@@ -1,14 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
-	"os"
-	"strconv"
-	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -16,7 +12,9 @@ import (
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/externalgrpc"
+	holds "github.com/ensemble-autoscaler/ensemble-autoscaler/test/bench/estate"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/bench/figures"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/bench/harness"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/controlplane"
 )
 
@@ -27,8 +25,6 @@ const (
 	quietWithin = 90 * time.Second
 	// quiet is the part of a core that provider, kube-apiserver and etcd together use at rest.
 	quiet = 0.10
-	// ticksPerSecond is the unit of processor time in /proc, which Linux fixes for all programs.
-	ticksPerSecond = 100
 )
 
 // settle waits until the provider is at rest: it answers, all pools have the status that they are to have, it
@@ -100,7 +96,7 @@ func (c *cluster) poll(ctx context.Context, ask func(context.Context) (waitingFo
 		if err != nil || waitingFor == "" {
 			return err
 		}
-		if time.Since(said) >= progressPeriod {
+		if time.Since(said) >= holds.ProgressPeriod {
 			c.say("waiting: %s", waitingFor)
 			said = time.Now()
 		}
@@ -108,7 +104,7 @@ func (c *cluster) poll(ctx context.Context, ask func(context.Context) (waitingFo
 		case <-ctx.Done():
 			return fmt.Errorf("%w: %s", ctx.Err(), waitingFor)
 		case <-c.provider.Done():
-			return fmt.Errorf("the provider has ended: %s", lastLine(c.provider.LogFile()))
+			return fmt.Errorf("the provider has ended: %s", harness.LastLine(c.provider.LogFile()))
 		case <-ticker.C:
 		}
 	}
@@ -145,67 +141,9 @@ func (c *cluster) idle(ctx context.Context) {
 func spent(processes []*controlplane.Process) time.Duration {
 	var total time.Duration
 	for _, p := range processes {
-		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.Pid()))
-		if err != nil {
-			continue
+		if used, err := harness.ProcessorTime(p.Pid()); err == nil {
+			total += used
 		}
-		total += processorTime(string(text))
 	}
 	return total
-}
-
-// processorTime reads /proc/PID/stat: the fields after the name, which may hold spaces, are counted from state, 3.
-func processorTime(stat string) time.Duration {
-	const user, system = 14 - 3, 15 - 3
-	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
-	var ticks int64
-	for _, field := range []int{user, system} {
-		if field < len(fields) {
-			n, err := strconv.ParseInt(fields[field], 10, 64)
-			if err == nil {
-				ticks += n
-			}
-		}
-	}
-	return time.Duration(ticks) * time.Second / ticksPerSecond
-}
-
-// memory is what a process occupies, in bytes.
-type memory struct{ Resident, Peak int64 }
-
-func memoryOf(p *controlplane.Process) (memory, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Pid()))
-	if err != nil {
-		return memory{}, fmt.Errorf("read the memory of %s: %w", p.Name(), err)
-	}
-	return parseMemory(string(text)), nil
-}
-
-// parseMemory reads /proc/PID/status, whose kB are 1024 bytes.
-func parseMemory(status string) memory {
-	var m memory
-	for line := range strings.Lines(status) {
-		name, value, _ := strings.Cut(line, ":")
-		kilobytes, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 10, 64)
-		if err != nil {
-			continue
-		}
-		switch name {
-		case "VmRSS":
-			m.Resident = kilobytes << 10
-		case "VmHWM":
-			m.Peak = kilobytes << 10
-		}
-	}
-	return m
-}
-
-// lastLine is the last line of a log, which mostly says what went wrong.
-func lastLine(path string) string {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return err.Error()
-	}
-	text = bytes.TrimSpace(text)
-	return string(text[bytes.LastIndexByte(text, '\n')+1:])
 }

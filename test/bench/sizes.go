@@ -1,27 +1,13 @@
 package main
 
 import (
-	"fmt"
 	"slices"
 
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/bench/figures"
+	holds "github.com/ensemble-autoscaler/ensemble-autoscaler/test/bench/estate"
 )
 
 // size is how much a cluster holds.
-type size struct{ Groups, Nodes int }
-
-func (s size) String() string {
-	return fmt.Sprintf("%s in %s", figures.Counted(s.Nodes, "node"), figures.Counted(s.Groups, "group"))
-}
-
-// machinesIn is the number of machines of a group: all have as many, or one more.
-func (s size) machinesIn(group int) int {
-	count := s.Nodes / s.Groups
-	if group < s.Nodes%s.Groups {
-		count++
-	}
-	return count
-}
+type size = holds.Size
 
 // The tables, as --only names them.
 const (
@@ -40,10 +26,10 @@ func fraction(n, divisor int) int { return max(n/divisor, 1) }
 func sizesOf(full size) []size {
 	some := fraction(full.Groups, 10)
 	rows := []size{
-		{fraction(full.Groups, 100), full.Nodes},
-		{some, full.Nodes},
+		{Groups: fraction(full.Groups, 100), Nodes: full.Nodes},
+		{Groups: some, Nodes: full.Nodes},
 		full,
-		{some, max(fraction(full.Nodes, 10), some)},
+		{Groups: some, Nodes: max(fraction(full.Nodes, 10), some)},
 	}
 	// At small sizes the fractions coincide.
 	var distinct []size
@@ -58,7 +44,7 @@ func sizesOf(full size) []size {
 // loopSize is the cluster in which a loop of Cluster Autoscaler is replayed.
 func loopSize(full size) size {
 	groups := fraction(full.Groups, 100)
-	return size{groups, max(fraction(full.Nodes, 10), groups)}
+	return size{Groups: groups, Nodes: max(fraction(full.Nodes, 10), groups)}
 }
 
 // job is what is measured in one cluster.
