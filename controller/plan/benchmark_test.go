@@ -112,3 +112,53 @@ func large(members, pools, nodes int) plan.Observed {
 	}
 	return o
 }
+
+// BenchmarkPlanShapes measures a pass in which 2,000 members ask for a node of a pool whose 5,000 nodes are full of others' pods: members
+// of one shape, members of which no two are alike, and the latter on nodes of which no two are.
+func BenchmarkPlanShapes(b *testing.B) {
+	for _, size := range []struct {
+		name              string
+		members, nodes    int
+		alike, nodesAlike bool
+	}{
+		{"one", 2_000, 5_000, true, true}, {"distinct", 2_000, 5_000, false, true}, {"distinct/nodes=distinct", 2_000, 5_000, false, false},
+	} {
+		observed := filled(size.members, size.nodes)
+		for i := range observed.Members {
+			if !size.alike {
+				observed.Members[i].PodRequests[corev1.ResourceCPU] += int64(i)
+			}
+		}
+		for i := range observed.Nodes {
+			if !size.nodesAlike {
+				observed.Nodes[i].Requested[corev1.ResourceCPU] -= int64(i % 900)
+			}
+		}
+		b.Run("shapes="+size.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				plan.Plan(observed, noon)
+			}
+		})
+	}
+}
+
+// filled is a pool as large as it may be, whose nodes have no room for the members that want some.
+func filled(members, nodes int) plan.Observed {
+	allocatable := plan.Resources{corev1.ResourceCPU: 64_000, corev1.ResourceMemory: 256 << 30, corev1.ResourcePods: 110}
+	o := plan.Observed{Pools: []plan.Pool{{Name: "pool", MaxSize: int32(nodes), ProvisionTimeout: time.Hour, Allocatable: allocatable}}}
+	for n := range nodes {
+		o.Nodes = append(o.Nodes, plan.Node{
+			Name: fmt.Sprintf("node-%d", n), Pool: "pool", Ready: true, Allocatable: allocatable,
+			Requested: plan.Resources{corev1.ResourceCPU: 64_000, corev1.ResourceMemory: 64 << 30, corev1.ResourcePods: 30},
+		})
+	}
+	for m := range members {
+		o.Members = append(o.Members, plan.Member{
+			Key:   types.NamespacedName{Namespace: "default", Name: fmt.Sprintf("member-%d", m)},
+			Wants: 1, NodePools: []string{"pool"},
+			PodRequests: plan.Resources{corev1.ResourceCPU: 1000, corev1.ResourceMemory: 1 << 30, corev1.ResourcePods: 1},
+		})
+	}
+	return o
+}

@@ -46,6 +46,10 @@ type poolCapacity struct {
 	// free remembers, by shape, how many free nodes each domain has for members that have not chosen one;
 	// nil while nobody has asked.
 	free map[string]*freeNodes
+	// indexes are those of the nodes, by what members select and by their domain; nil while nobody has asked. moves counts how often a node
+	// was held or given back.
+	indexes map[string]*index
+	moves   int
 }
 
 // nodeCapacity is one node in a pass.
@@ -276,9 +280,13 @@ func (c *capacity) occupiedFor(pool *poolCapacity, m *candidate) int32 {
 		return count
 	}
 	var count int32
-	for _, node := range pool.nodes {
-		if node.wasted(m) {
-			count++
+	if index := pool.indexFor(m); index != nil {
+		count = index.wasted(m)
+	} else {
+		for _, node := range pool.nodes {
+			if node.wasted(m) {
+				count++
+			}
 		}
 	}
 	if m.open() {
@@ -298,15 +306,20 @@ func (p *poolCapacity) countAnew() {
 
 // wasted reports whether a node that nobody holds is there and of no use to the member.
 func (n *nodeCapacity) wasted(m *candidate) bool {
-	return n.holder == nil && !n.changesHands && !n.Leaving && !n.usable(m) && !n.coming(m.Member)
+	return n.open() && !n.Leaving && !n.usable(m) && !n.coming(m.Member)
 }
 
 // take holds up to want more usable nodes of a pool for the member.
 func (c *capacity) take(pool *poolCapacity, m *candidate, want int32) {
 	var taken int32
-	i := pool.cursors[m.shapeKey]
+	i, known := pool.cursors[m.shapeKey]
+	if !known {
+		if index := pool.indexFor(m); index != nil && index.usable(m, (*nodeCapacity).takeable) == 0 {
+			i = len(pool.nodes)
+		}
+	}
 	for ; i < len(pool.nodes) && taken < want; i++ {
-		if node := pool.nodes[i]; node.holder == nil && !node.freed && node.usable(m) {
+		if node := pool.nodes[i]; node.takeable() && node.usable(m) {
 			pool.taken(node)
 			c.hold(node, m)
 			taken++
@@ -316,8 +329,15 @@ func (c *capacity) take(pool *poolCapacity, m *candidate, want int32) {
 }
 
 func (c *capacity) hold(node *nodeCapacity, m *candidate) {
+	node.pool.moves++
 	node.holder = m
 	of := node.occupantOf(m)
 	node.pods, node.stays = of.pods, of.stays
 	m.held = append(m.held, node)
+}
+
+// free takes a node from its holder.
+func (n *nodeCapacity) free() {
+	n.pool.moves++
+	n.freed, n.holder = true, nil
 }

@@ -57,16 +57,21 @@ func (n *nodeCapacity) flaw(m *Member) flaw {
 		return daemonsFill
 	case !n.selected(m):
 		return notSelected
-	case m.TopologyKey != "" && n.pool.Labels[m.TopologyKey] != "" && n.Labels[m.TopologyKey] != n.pool.Labels[m.TopologyKey]:
+	case n.isElsewhere(m):
 		return elsewhere
 	default:
 		return noFlaw
 	}
 }
 
+// isElsewhere reports whether a node is in another domain than the template of its pool says.
+func (n *nodeCapacity) isElsewhere(m *Member) bool {
+	return m.TopologyKey != "" && n.pool.Labels[m.TopologyKey] != "" && n.Labels[m.TopologyKey] != n.pool.Labels[m.TopologyKey]
+}
+
 // evidence reports whether a node that nobody holds is there and well, and of no use to a member for what it is.
 func (n *nodeCapacity) evidence(m *Member) bool {
-	return n.holder == nil && !n.changesHands && !n.Leaving && n.Ready && !n.Cordoned && !n.coming(m) && n.flaw(m) != noFlaw
+	return n.open() && !n.Leaving && n.Ready && !n.Cordoned && !n.coming(m) && n.flaw(m) != noFlaw
 }
 
 // empty reports whether no pods are on a node but those of DaemonSets and some that are told of.
@@ -92,6 +97,9 @@ func (p *poolCapacity) shownTo(m *candidate) *shown {
 	}
 	s := &shown{byOrder: map[string][]*nodeCapacity{}}
 	p.shown[m.shapeKey] = s
+	if index := p.indexFor(m); index != nil && index.flawless(m.Member) {
+		return s
+	}
 	for _, node := range p.nodes {
 		if node.holder != nil || !node.evidence(m.Member) {
 			continue

@@ -248,8 +248,7 @@ func (p *pass) giveBack(m *candidate) {
 			return false
 		}
 		over[node.Pool]--
-		node.freed = true
-		node.holder = nil
+		node.free()
 		return true
 	})
 }

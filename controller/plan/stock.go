@@ -183,9 +183,13 @@ func (s *supply) use(lacks, free, coming int32) int32 {
 func (s *supply) freeFor(m *candidate) int32 {
 	count, known := s.free[m.shapeKey]
 	if !known {
-		for _, node := range s.pool.nodes {
-			if node.holder == nil && !node.freed && node.usable(m) {
-				count++
+		if index := s.pool.indexFor(m); index != nil {
+			count = index.usable(m, (*nodeCapacity).takeable)
+		} else {
+			for _, node := range s.pool.nodes {
+				if node.takeable() && node.usable(m) {
+					count++
+				}
 			}
 		}
 		s.free[m.shapeKey] = count

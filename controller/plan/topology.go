@@ -307,7 +307,7 @@ func (c *candidate) leaveOtherDomains() {
 		if !c.leaves(node) {
 			return false
 		}
-		node.freed, node.holder = true, nil
+		node.free()
 		return true
 	})
 }
@@ -356,7 +356,7 @@ func (p *poolCapacity) freeFor(m *candidate) *freeNodes {
 		f = &freeNodes{key: m.TopologyKey, member: m.Member, counts: map[string]int32{}}
 		p.free[m.shapeKey] = f
 		for _, node := range p.nodes {
-			if domain := node.Labels[f.key]; domain != "" && node.holder == nil && !node.freed && node.takes(f.member) {
+			if domain := node.Labels[f.key]; domain != "" && node.takeable() && node.takes(f.member) {
 				f.counts[domain]++
 			}
 		}

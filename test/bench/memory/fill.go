@@ -162,20 +162,23 @@ const (
 	stepAdd
 )
 
-// stepOf is the n-th step of those that go on for ever: of four, two change a pod, the third takes one away, and the fourth has it back on
-// another node.
+// absent is how many pods that have gone have not come back yet: the changes of one pod may not be under way at the same time.
+const absent = 25
+
+// stepOf is the n-th step of those that go on for ever: of four, two change a pod, the third takes one away, and the fourth has one that went
+// some time ago back on another node.
 func stepOf(n, pods int) step {
 	round := n / 4
 	// A prime, so that neighbours in time are none in the cluster.
-	victim := round * 7919 % pods
-	turn := round / pods
-	switch n % 4 {
-	case 2:
-		return step{stepDelete, victim, turn}
-	case 3:
-		return step{stepAdd, victim, turn + 1}
+	victim := func(round int) (pod, turn int) { return round * 7919 % pods, round / pods }
+	switch {
+	case n%4 == 2:
+		pod, turn := victim(round)
+		return step{stepDelete, pod, turn}
+	case n%4 == 3 && round >= absent:
+		pod, turn := victim(round - absent)
+		return step{stepAdd, pod, turn + 1}
 	default:
-		other := (n*104_729 + 1) % pods
-		return step{stepModify, other, turn}
+		return step{stepModify, (n*104_729 + 1) % pods, round / pods}
 	}
 }

@@ -85,7 +85,7 @@ func model(kind string) *corev1.Pod {
 	pod := &corev1.Pod{
 		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
 		ObjectMeta: metav1.ObjectMeta{
-			CreationTimestamp: since, GenerateName: "service-7d9c5b8f6d-",
+			CreationTimestamp: since,
 			Labels: map[string]string{
 				"app.kubernetes.io/name": "service", "app.kubernetes.io/instance": "production", "app.kubernetes.io/part-of": "shop", "pod-template-hash": "7d9c5b8f6d",
 			},
