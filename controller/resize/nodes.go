@@ -13,6 +13,7 @@ import (
 
 func (o *observer) readNodes(s *seen, view *pods.View, nodes []corev1.Node, machines *machines, expected map[string]plan.Resources) {
 	now := o.clock.Now()
+	s.nodes = make([]plan.Node, 0, len(nodes))
 	for i := range nodes {
 		node := o.nodes.of(&nodes[i], func() plan.Node { return nodeOf(&nodes[i]) })
 		if node.Pool != "" {
@@ -22,6 +23,11 @@ func (o *observer) readNodes(s *seen, view *pods.View, nodes []corev1.Node, mach
 			if node.Pool != "" {
 				s.hosts[node.Name] = host{name: nodes[i].Labels[corev1.LabelHostname], pool: node.Pool}
 			}
+		}
+		if node.Pool == "" {
+			// What is on it matters to nobody: the plan knows of it that it is there.
+			s.nodes = append(s.nodes, node)
+			continue
 		}
 		node.Requested, node.Daemons = view.Requested(node.Name)
 		if more := expected[node.Name]; more != nil {

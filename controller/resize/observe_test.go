@@ -247,6 +247,42 @@ func BenchmarkObserve(b *testing.B) {
 	}
 }
 
+// BenchmarkPass measures a whole pass of a large cluster but for its writes, of which nothing has changed but one pod: a foreign one on a
+// node of a pool. Foreign pods are as many as nodes have in clusters that are well used.
+func BenchmarkPass(b *testing.B) {
+	const members, pools, nodes, foreign = 500, 50, 5_000, 150_000
+	l := cluster(members, pools, nodes)
+	o := l.observer()
+	pod := func(i, version int) *corev1.Pod {
+		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
+			Namespace: fmt.Sprintf("tenant-%d", i%20), Name: fmt.Sprintf("foreign-%d", i), UID: types.UID(strconv.Itoa(i)), ResourceVersion: strconv.Itoa(version),
+		}}
+		pod.Spec.NodeName = l.nodes[i%nodes].Name
+		pod.Spec.Containers = []corev1.Container{{Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{
+			corev1.ResourceCPU: *resource.NewMilliQuantity(10, resource.DecimalSI),
+		}}}}
+		return pod
+	}
+	for i := range foreign {
+		tell(b, o.ledger.store, pod(i, 1))
+	}
+	pass := func() {
+		seen, err := o.observe(b.Context())
+		if err != nil {
+			b.Fatal(err)
+		}
+		plan.Plan(seen.values(), noon)
+	}
+	pass()
+	b.Run(fmt.Sprintf("members=%d/pools=%d/nodes=%d/pods=%d", members, pools, nodes, len(l.pods)+foreign), func(b *testing.B) {
+		b.ReportAllocs()
+		for n := 0; b.Loop(); n++ {
+			tell(b, o.ledger.store, pod(n%foreign, n+2))
+			pass()
+		}
+	})
+}
+
 // sorted are the values that a pass plans with, in an order that does not depend on the map they come from.
 func sorted(s *seen) plan.Observed {
 	values := s.values()
