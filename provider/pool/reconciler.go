@@ -198,15 +198,3 @@ func requestFor(pool string) []reconcile.Request {
 	}
 	return []reconcile.Request{{NamespacedName: client.ObjectKey{Name: pool}}}
 }
-
-// StripNode keeps of a node in the cache what is read or patched.
-func StripNode(object any) (any, error) {
-	node, ok := object.(*corev1.Node)
-	if !ok {
-		return object, nil
-	}
-	node.ManagedFields = nil
-	node.Status.Images = nil
-	node.Status.VolumesInUse, node.Status.VolumesAttached = nil, nil
-	return node, nil
-}
