@@ -155,20 +155,34 @@ func (s *Store) Delete(object any) error {
 
 // Replace implements toolscache.ReflectorStore: these are all pods that there are.
 func (s *Store) Replace(objects []any, _ string) error {
-	left := make(map[types.NamespacedName]bool, len(objects))
+	// The first time there is nobody who could have gone, and memory is scarcest.
+	var left map[types.NamespacedName]bool
+	if s.knowsAny() {
+		left = make(map[types.NamespacedName]bool, len(objects))
+	}
 	for _, object := range objects {
 		pod, err := s.pod(object)
 		if err != nil {
 			return err
 		}
-		left[pod.Key()] = true
+		if left != nil {
+			left[pod.Key()] = true
+		}
 		s.note(pod)
 	}
-	for _, key := range s.missing(left) {
-		s.gone(key)
+	if left != nil {
+		for _, key := range s.missing(left) {
+			s.gone(key)
+		}
 	}
 	s.once.Do(func() { close(s.filled) })
 	return nil
+}
+
+func (s *Store) knowsAny() bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return len(s.pods) > 0
 }
 
 func (s *Store) missing(left map[types.NamespacedName]bool) []types.NamespacedName {

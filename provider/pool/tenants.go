@@ -118,20 +118,34 @@ func (t *Tenants) Delete(object any) error {
 
 // Replace implements toolscache.ReflectorStore: these are all pods that there are.
 func (t *Tenants) Replace(objects []any, _ string) error {
-	left := make(map[tenant]bool, len(objects))
+	// The first time there is nobody who could have gone, and memory is scarcest.
+	var left map[tenant]bool
+	if t.knowsAny() {
+		left = make(map[tenant]bool, len(objects))
+	}
 	for _, object := range objects {
 		pod, err := place(object)
 		if err != nil {
 			return err
 		}
-		left[pod.tenant] = true
+		if left != nil {
+			left[pod.tenant] = true
+		}
 		t.put(pod.tenant, pod.node, pod.counts)
 	}
-	for _, pod := range t.missing(left) {
-		t.put(pod, unique.Handle[string]{}, false)
+	if left != nil {
+		for _, pod := range t.missing(left) {
+			t.put(pod, unique.Handle[string]{}, false)
+		}
 	}
 	t.once.Do(func() { close(t.filled) })
 	return nil
+}
+
+func (t *Tenants) knowsAny() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.on) > 0
 }
 
 func (t *Tenants) missing(left map[tenant]bool) []tenant {

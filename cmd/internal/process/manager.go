@@ -37,6 +37,10 @@ const (
 	retryPeriod   = 2 * time.Second
 )
 
+// syncWithin is how long the caches of a process may take to be filled. In a cluster of half a million pods that is a minute or two of
+// a core; a process that gave up before would begin anew, and never be there.
+const syncWithin = 15 * time.Minute
+
 // Config is what both binaries can be told.
 type Config struct {
 	Kubeconfig              string
@@ -113,6 +117,7 @@ func NewManager(config *Config, name, version string, options manager.Options) (
 	options.LeaderElectionReleaseOnCancel = true
 	options.LeaseDuration, options.RenewDeadline, options.RetryPeriod = new(leaseDuration), new(renewDeadline), new(retryPeriod)
 	options.GracefulShutdownTimeout = new(ShutdownTimeout)
+	options.Controller.CacheSyncTimeout = syncWithin
 	watches := NewWatches(restConfig, clock.RealClock{})
 	mgr, err := manager.New(restConfig, options)
 	if err != nil {

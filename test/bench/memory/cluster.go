@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/bench/harness"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/controlplane"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/fluxoperator/crd"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/system"
@@ -217,6 +219,23 @@ func (b *bench) start(ctx context.Context, name, apiServer string) (*program, er
 		return nil, err
 	}
 	return &program{process, addresses[1]}, nil
+}
+
+// ready waits until a program is.
+func (p *program) ready(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		select {
+		case <-p.Done():
+			cancel(errors.New("it has ended"))
+		case <-ctx.Done():
+		}
+	}()
+	if err := harness.Poll(ctx, poll, readyWithin, func() string { return p.unready(ctx) }); err != nil {
+		return fmt.Errorf("wait for the %s, whose last words are %q: %w", p.Name(), harness.LastLine(p.LogFile()), cmp.Or(context.Cause(ctx), err))
+	}
+	return nil
 }
 
 // unready says why a program is not ready, empty when it is.

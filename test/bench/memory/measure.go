@@ -16,7 +16,7 @@ const (
 	// readyWithin bounds the wait for a program that has just been started, quietWithin that for it to have done what there was to do; then
 	// it is measured all the same.
 	readyWithin, quietWithin = 10 * time.Minute, 3 * time.Minute
-	poll                     = 100 * time.Millisecond
+	poll                     = 500 * time.Millisecond
 	// quiet is the part of a core below which a program has come to rest, for quietFor.
 	quiet, quietFor = 0.02, 5 * time.Second
 	stopWithin      = 20 * time.Second
@@ -85,8 +85,8 @@ func (b *bench) measureWith(ctx context.Context, r *report, s *source) (err erro
 	}
 	for i, p := range running {
 		b.say("%s pods %s: waiting until the %s is ready", fmt.Sprint(s.pods), s.name, p.Name())
-		if err := harness.Poll(ctx, poll, readyWithin, func() string { return p.unready(ctx) }); err != nil {
-			return fmt.Errorf("%w (log of the %s: %s)", err, p.Name(), harness.LastLine(p.LogFile()))
+		if err := p.ready(ctx); err != nil {
+			return err
 		}
 		rows[i].ready = time.Since(began)
 	}
