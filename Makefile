@@ -190,7 +190,7 @@ trace: ## Replay a trace of requests, CSV=path, and compare nodes first with pat
 	@go run ./test/simulation/cmd/trace -csv '$(CSV)' $(TRACE_FLAGS)
 
 .PHONY: bench
-bench: ## Run the benchmarks: the parts' own, then what Cluster Autoscaler, members and all pods see, and what a node costs in writes (fifteen minutes).
+bench: ## Run the benchmarks: the parts' own, then what Cluster Autoscaler, members and all pods see, what a node costs in writes, and what a large cluster costs in memory (half an hour).
 	@echo "compiling and running the benchmarks of the packages"
 	@go test -run '^$$' -bench . $(TEST_FLAGS) $(PACKAGES)
 	@echo "compiling and running the benchmark of the provider"
@@ -201,6 +201,8 @@ bench: ## Run the benchmarks: the parts' own, then what Cluster Autoscaler, memb
 	@go run ./test/bench/pods
 	@echo "compiling and running the benchmark of writes"
 	@go run ./test/bench/writes
+	@echo "compiling and running the benchmark of memory and processor time"
+	@go run ./test/bench/memory
 
 .PHONY: presubmit
 presubmit: ## What has to pass before a change goes in: build, verify, lint, test.

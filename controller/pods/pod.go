@@ -24,7 +24,7 @@ import (
 // namespace, node, owner and requests, there is once.
 type Pod struct {
 	name            string
-	uid             types.UID
+	uid             identity
 	resourceVersion string
 	namespace, node unique.Handle[string]
 	owner           unique.Handle[Owner]
@@ -70,7 +70,7 @@ type JobKey struct {
 // of keeps of a pod what is read.
 func of(pod *corev1.Pod) *Pod {
 	p := &Pod{
-		name: pod.Name, uid: pod.UID, resourceVersion: pod.ResourceVersion,
+		name: pod.Name, uid: identityOf(pod.UID), resourceVersion: pod.ResourceVersion,
 		namespace: unique.Make(pod.Namespace), node: unique.Make(pod.Spec.NodeName), host: unique.Make(pod.Status.HostIP),
 		requests: unique.Make(amounts(reading.PodRequests(pod))), address: pod.Status.PodIP,
 		ended:    pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed,
@@ -106,11 +106,11 @@ func (p *Pod) Key() types.NamespacedName {
 
 // GetObjectMeta implements metav1.ObjectMetaAccessor, for the stores of client-go.
 func (p *Pod) GetObjectMeta() metav1.Object {
-	return &metav1.ObjectMeta{Namespace: p.namespace.Value(), Name: p.name, UID: p.uid, ResourceVersion: p.resourceVersion}
+	return &metav1.ObjectMeta{Namespace: p.namespace.Value(), Name: p.name, UID: p.uid.uid(), ResourceVersion: p.resourceVersion}
 }
 
 // UID is that of the pod.
-func (p *Pod) UID() types.UID { return p.uid }
+func (p *Pod) UID() types.UID { return p.uid.uid() }
 
 // Node is the name of the node that it is bound to, empty for none.
 func (p *Pod) Node() string { return p.node.Value() }

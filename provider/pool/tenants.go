@@ -49,14 +49,13 @@ type tenant struct {
 // placed is what is kept of a pod while it is being told of.
 type placed struct {
 	tenant
-	node    unique.Handle[string]
-	version string
-	counts  bool
+	node   unique.Handle[string]
+	counts bool
 }
 
 // GetObjectMeta implements metav1.ObjectMetaAccessor, for the stores of client-go.
 func (p *placed) GetObjectMeta() metav1.Object {
-	return &metav1.ObjectMeta{Namespace: p.namespace.Value(), Name: p.name, ResourceVersion: p.version}
+	return &metav1.ObjectMeta{Namespace: p.namespace.Value(), Name: p.name}
 }
 
 // NewTenants returns one that knows no pod.
@@ -85,7 +84,7 @@ func place(object any) (*placed, error) {
 		return object, nil
 	case *corev1.Pod:
 		return &placed{
-			tenant: tenant{unique.Make(object.Namespace), object.Name}, node: unique.Make(object.Spec.NodeName), version: object.ResourceVersion,
+			tenant: tenant{unique.Make(object.Namespace), object.Name}, node: unique.Make(object.Spec.NodeName),
 			counts: object.Spec.NodeName != "" && record.Counts(object),
 		}, nil
 	default:

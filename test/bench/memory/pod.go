@@ -144,14 +144,14 @@ func model(kind string) *corev1.Pod {
 	for _, manager := range []string{"kube-controller-manager", "kubelet"} {
 		pod.ManagedFields = append(pod.ManagedFields, metav1.ManagedFieldsEntry{
 			Manager: manager, Operation: metav1.ManagedFieldsOperationUpdate, APIVersion: "v1", Time: &since, FieldsType: "FieldsV1",
-			FieldsV1: fields(),
+			FieldsV1: fieldsSet(),
 		})
 	}
 	return pod
 }
 
-// fields are as many as one manager of a pod has.
-func fields() *metav1.FieldsV1 {
+// fieldsSet are as many as one manager of a pod has.
+func fieldsSet() *metav1.FieldsV1 {
 	var of []string
 	for n := range 20 {
 		of = append(of, fmt.Sprintf(`"f:setting-%d":{".":{},"f:name":{},"f:value":{}}`, n))
