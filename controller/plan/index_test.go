@@ -23,7 +23,7 @@ func TestIndex(t *testing.T) {
 	now := time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
 	indexed := 0
 	for seed := range uint64(300) {
-		r := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // It only has to be the same again.
+		r := rand.New(rand.NewPCG(seed, 0))
 		one := func(of int) bool { return r.IntN(of) == 0 }
 		observed := Observed{Pools: []Pool{{
 			Name: "pool", MaxSize: 500, ProvisionTimeout: time.Minute, Labels: map[string]string{"zone": "a"},

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -199,7 +200,7 @@ func (b *bench) start(ctx context.Context, name, apiServer string) (*program, er
 			return nil, err
 		}
 	}
-	arguments := append(container.Args, "--kubeconfig="+kubeconfig, "--leader-election-namespace="+system.Namespace,
+	arguments := append(slices.Clone(container.Args), "--kubeconfig="+kubeconfig, "--leader-election-namespace="+system.Namespace,
 		"--grpc-address="+addresses[0], "--health-address="+addresses[1], "--metrics-address="+addresses[2],
 		"--tls-cert-file="+b.file("server.crt"), "--tls-key-file="+b.file("server.key"), "--namespace="+system.Namespace)
 	switch name {
@@ -209,7 +210,7 @@ func (b *bench) start(ctx context.Context, name, apiServer string) (*program, er
 	case controller:
 		arguments = append(arguments, "--webhook-address="+addresses[3])
 	}
-	command := exec.Command(b.programs[name], arguments...)
+	command := exec.CommandContext(ctx, b.programs[name], arguments...)
 	command.Env = os.Environ()
 	for _, variable := range container.Env {
 		command.Env = append(command.Env, variable.Name+"="+variable.Value)

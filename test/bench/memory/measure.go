@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/bench/figures"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/bench/harness"
 )
 
@@ -46,14 +47,14 @@ func (b *bench) measure(ctx context.Context, r *report) error {
 			return err
 		}
 	}
-	if b.options.pods == 0 {
+	if b.pods == 0 {
 		return nil
 	}
-	p, err := b.startProxy(ctx)
+	p, err := b.startProxy()
 	if err != nil {
 		return err
 	}
-	err = b.measureWith(ctx, r, &source{name: "made up by a proxy", apiServer: p.url, pods: b.options.pods, during: func(ctx context.Context, run func(context.Context) error) (int, error) {
+	err = b.measureWith(ctx, r, &source{name: "made up by a proxy", apiServer: p.url, pods: b.pods, during: func(ctx context.Context, run func(context.Context) error) (int, error) {
 		before := p.told.Load()
 		p.rate.Store(int64(b.events))
 		err := run(ctx)
@@ -122,6 +123,11 @@ func (b *bench) measureWith(ctx context.Context, r *report, s *source) (err erro
 		rows[i].peak, rows[i].processorUnderEvents, rows[i].events = memory.Peak, under[i], float64(changes)/b.window.Seconds()
 	}
 	r.rows = append(r.rows, rows...)
+	for _, x := range rows {
+		// What comes next may take long, or fail.
+		b.say("%s: peak %s MiB, at rest %s MiB; %s %% of a core at rest, %s %% under %.0f events a second", x.program,
+			figures.Mebibytes(x.peak), figures.Mebibytes(x.rest), percent(x.processorAtRest), percent(x.processorUnderEvents), x.events)
+	}
 	return nil
 }
 

@@ -42,7 +42,7 @@ type proxy struct {
 }
 
 // startProxy starts a proxy to the API server of a control plane.
-func (b *bench) startProxy(ctx context.Context) (*proxy, error) {
+func (b *bench) startProxy() (*proxy, error) {
 	config := rest.AnonymousClientConfig(b.plane.AdminConfig())
 	transport, err := rest.TransportFor(config)
 	if err != nil {
@@ -60,7 +60,7 @@ func (b *bench) startProxy(ctx context.Context) (*proxy, error) {
 	if !known {
 		return nil, errors.New("client-go knows no protobuf")
 	}
-	p := &proxy{url: "https://" + address, pods: newMaker(b.nodes, b.jobs), count: b.options.pods, served: make(chan error, 1), wire: wire}
+	p := &proxy{url: "https://" + address, pods: newMaker(b.nodes, b.jobs), count: b.pods, served: make(chan error, 1), wire: wire}
 	// Beyond what the API server has counted to.
 	p.version.Store(1 << 40)
 	passing := &httputil.ReverseProxy{

@@ -42,7 +42,7 @@ func (r *report) print(out io.Writer) error {
 A third of the nodes are in pools. The peak is of resident memory from the start to the end, the rest what is resident when nothing
 happens. 100 %% is one core; each is counted for %s. Targets: at most %d MiB, %g %% at rest and %g %% under %d events a second.
 
-`, harness.Machine(), t, r.window, mostBytes>>20, 100*mostRest, 100*mostEvents, r.options.events)
+`, harness.Machine(), t, r.window, mostBytes>>20, 100*mostRest, 100*mostEvents, r.events)
 	return err
 }
 
