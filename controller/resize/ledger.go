@@ -3,6 +3,7 @@ package resize
 import (
 	"context"
 	"sync/atomic"
+	"time"
 
 	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -76,29 +77,53 @@ func (l *ledger) end(s *seen) {
 	l.interests.Store(&interests{nodes: s.hosts, jobs: s.owners})
 }
 
-// concerns reports whether a pass would see something else because of a pod: one that waits behind the gate, one of a member, or one
-// on a node of a pool. What is on other nodes decides nothing, and a node that joins a pool leads to a pass by itself.
-func (l *ledger) concerns(pod *pods.Pod) bool {
+// concern is how much a pass is needed because of a pod.
+type concern int
+
+const (
+	// noConcern: what is on nodes of no pool decides nothing, and a node that joins a pool leads to a pass by itself.
+	noConcern concern = iota
+	// roomConcern: somebody else's pod leaves more or less room on a node of a pool.
+	roomConcern
+	// memberConcern: the pod waits behind the gate, or is one of a member.
+	memberConcern
+)
+
+// foreignWithin is how soon a pass follows a change of somebody else's pod. In a large cluster there is always one, and passes for each
+// would never rest.
+const foreignWithin = time.Second
+
+func (l *ledger) concern(pod *pods.Pod) concern {
 	if pod == nil {
-		return false
+		return noConcern
 	}
 	known := l.interests.Load()
 	if known == nil || pod.Gated() {
-		return true
+		return memberConcern
+	}
+	if job, is := pod.Job(); is && known.jobs[job] != nil {
+		return memberConcern
 	}
 	if _, is := known.nodes[pod.Node()]; is {
-		return true
+		return roomConcern
 	}
-	job, is := pod.Job()
-	return is && known.jobs[job] != nil
+	return noConcern
 }
 
 // follow is a source of passes: one after each change of a pod that concerns them. By then the store knows of it.
 func (l *ledger) follow() source.SyncingSource {
 	follow := &following{store: l.store}
 	l.store.Listen(func(before, after *pods.Pod) {
-		if queue := follow.queue.Load(); queue != nil && (l.concerns(before) || l.concerns(after)) {
+		queue := follow.queue.Load()
+		if queue == nil {
+			return
+		}
+		switch max(l.concern(before), l.concern(after)) {
+		case memberConcern:
 			(*queue).Add(everything)
+		case roomConcern:
+			(*queue).AddAfter(everything, foreignWithin)
+		case noConcern:
 		}
 	})
 	return follow

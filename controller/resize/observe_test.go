@@ -146,7 +146,9 @@ func cluster(members, pools, nodes int) *lists {
 		object.SetAnnotations(map[string]string{v1alpha1.AnnotationNodePools: fmt.Sprintf("pool-%d", m%pools)})
 		l.clusters = append(l.clusters, *object)
 		l.members = append(l.members, v1alpha1.EnsembleMember{ObjectMeta: of, Spec: v1alpha1.EnsembleMemberSpec{Size: int32(each)}})
-		job := batchv1.Job{ObjectMeta: meta("default", "job-%d", m)}
+		// The Flux Operator calls the Job as the MiniCluster is called.
+		job := batchv1.Job{ObjectMeta: meta("default", "member-%d", m)}
+		job.UID = types.UID(fmt.Sprintf("job-%d", m))
 		job.Spec.Template.Spec.Containers = []corev1.Container{container}
 		job.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(object, minicluster.GroupVersionKind)}
 		l.jobs = append(l.jobs, job)
