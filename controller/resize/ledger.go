@@ -18,6 +18,8 @@ type ledger struct {
 	jobs  map[pods.JobKey]*counted
 	// interests says which pods the last pass has looked at; nil before the first.
 	interests atomic.Pointer[interests]
+	// took is how long the last pass has computed, in nanoseconds.
+	took atomic.Int64
 }
 
 // counted are the pods of a Job as they were counted last.
@@ -89,9 +91,17 @@ const (
 	memberConcern
 )
 
-// foreignWithin is how soon a pass follows a change of somebody else's pod. In a large cluster there is always one, and passes for each
-// would never rest.
-const foreignWithin = time.Second
+// A pass follows a change of somebody else's pod after foreignTimes what the last one took to compute, and within these bounds. In a large
+// cluster there is always such a change: passes for each would never rest, and so take a fiftieth of a core.
+const (
+	foreignTimes                  = 50
+	foreignAtLeast, foreignAtMost = time.Second, 5 * time.Second
+)
+
+// foreignWithin is how soon a pass follows a change of somebody else's pod.
+func (l *ledger) foreignWithin() time.Duration {
+	return min(max(foreignTimes*time.Duration(l.took.Load()), foreignAtLeast), foreignAtMost)
+}
 
 func (l *ledger) concern(pod *pods.Pod) concern {
 	if pod == nil {
@@ -122,7 +132,7 @@ func (l *ledger) follow() source.SyncingSource {
 		case memberConcern:
 			(*queue).Add(everything)
 		case roomConcern:
-			(*queue).AddAfter(everything, foreignWithin)
+			(*queue).AddAfter(everything, l.foreignWithin())
 		case noConcern:
 		}
 	})

@@ -181,6 +181,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconc
 	// 3. Plan.
 	decisions := plan.Plan(seen.values(), started)
 	planned := r.Clock.Now()
+	r.observer.ledger.took.Store(int64(planned.Sub(started)))
 	r.rests = planned.Add(min(restTimes*planned.Sub(started), restAtMost))
 
 	// 4. Apply. The writes for one member are in order; those for different members concern different objects. What is

@@ -22,7 +22,7 @@ const (
 	quiet, quietFor = 0.02, 5 * time.Second
 	stopWithin      = 20 * time.Second
 	// changers is how many changes of pods in the API server may be under way.
-	changers = 16
+	changers = 64
 )
 
 // source tells the programs of pods.
