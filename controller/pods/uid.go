@@ -2,7 +2,6 @@ package pods
 
 import (
 	"encoding/hex"
-	"unique"
 
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -10,7 +9,7 @@ import (
 // identity is a UID in less memory than its text takes: those of API servers are UUIDs. Others are kept as they are.
 type identity struct {
 	bytes [16]byte
-	text  unique.Handle[string]
+	text  types.UID
 }
 
 // uuidLength is that of the text of a UUID.
@@ -20,16 +19,16 @@ func identityOf(uid types.UID) identity {
 	var id identity
 	if len(uid) == uuidLength {
 		digits := string(uid[:8] + uid[9:13] + uid[14:18] + uid[19:23] + uid[24:])
-		if _, err := hex.Decode(id.bytes[:], []byte(digits)); err == nil && id.uid() == uid {
+		if _, err := hex.Decode(id.bytes[:], []byte(digits)); err == nil && id.bytes != [16]byte{} && id.uid() == uid {
 			return id
 		}
 	}
-	return identity{text: unique.Make(string(uid))}
+	return identity{text: uid}
 }
 
 func (id *identity) uid() types.UID {
-	if id.text != (unique.Handle[string]{}) {
-		return types.UID(id.text.Value())
+	if id.bytes == [16]byte{} {
+		return id.text
 	}
 	var digits [32]byte
 	hex.Encode(digits[:], id.bytes[:])

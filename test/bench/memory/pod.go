@@ -52,12 +52,12 @@ func (m *maker) pod(i, turn int, version uint64) *corev1.Pod {
 	case i%daemonsEvery == 1:
 		owner = metav1.OwnerReference{APIVersion: appsv1.SchemeGroupVersion.String(), Kind: "DaemonSet", Name: "agent", UID: uid("d", i%namespaces, 0)}
 	default:
-		owner = metav1.OwnerReference{APIVersion: appsv1.SchemeGroupVersion.String(), Kind: "ReplicaSet", Name: fmt.Sprintf("service-%05d-7d9c5b8f6d", i/20), UID: uid("r", i/20, 0)}
+		owner = metav1.OwnerReference{APIVersion: appsv1.SchemeGroupVersion.String(), Kind: "ReplicaSet", Name: fmt.Sprintf("service-%05d-7d9c5b8f6d", i/20), UID: uid("b", i/20, 0)}
 	}
 	owner.Controller, owner.BlockOwnerDeletion = new(true), new(true)
 	pod := *m.models[owner.Kind]
 	pod.Namespace, pod.Name = namespace, fmt.Sprintf("%s-%06d", owner.Name, i)
-	pod.UID, pod.OwnerReferences = uid("p", i, turn), []metav1.OwnerReference{owner}
+	pod.UID, pod.OwnerReferences = uid("a", i, turn), []metav1.OwnerReference{owner}
 	if version > 0 {
 		pod.ResourceVersion = fmt.Sprint(version)
 	}
@@ -71,6 +71,7 @@ func (m *maker) pod(i, turn int, version uint64) *corev1.Pod {
 	return &pod
 }
 
+// uid is a UUID. The kind is a digit.
 func uid(kind string, i, turn int) types.UID {
 	return types.UID(fmt.Sprintf("%s%07x-%04x-4d1f-9c2e-5b8f6d7d9c5b", kind, i, turn))
 }
