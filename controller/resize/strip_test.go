@@ -154,7 +154,7 @@ func TestConcerns(t *testing.T) {
 		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "x", UID: "x", ResourceVersion: "1"}}
 		change(pod)
 		tell(t, o.ledger.store, pod)
-		return o.ledger.concerns(o.ledger.store.Get(client.ObjectKeyFromObject(pod)))
+		return o.ledger.concern(o.ledger.store.Get(client.ObjectKeyFromObject(pod))) != noConcern
 	}
 	if !concerns(func(*corev1.Pod) {}) {
 		t.Error("before the first pass nobody knows what concerns it")
