@@ -19,14 +19,12 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/bench/gang"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/bench/harness"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/system"
 )
 
 // options are what the user can choose.
@@ -78,29 +76,12 @@ func dispatch(ctx context.Context, arguments []string, out, progress io.Writer) 
 
 func run(ctx context.Context, o *options, out, progress io.Writer) (err error) {
 	started := time.Now()
-	directory := o.logs
-	if directory == "" {
-		if directory, err = os.MkdirTemp("", "writes-"); err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, os.RemoveAll(directory)) }()
-	} else if err := os.MkdirAll(directory, 0o755); err != nil {
-		return err
-	}
-	audit := &auditLog{path: filepath.Join(directory, "audit.log")}
-	policy := filepath.Join(directory, "audit-policy.yaml")
-	if err := os.WriteFile(policy, []byte(auditPolicy), 0o600); err != nil {
-		return err
-	}
-	s, err := system.Start(ctx, system.Options{
-		Progress: progress, LogDir: filepath.Join(directory, "logs"), AutoscalerFlags: []string{"--scan-interval=1s"},
-		APIServerArguments: []string{"--audit-policy-file=" + policy, "--audit-log-path=" + audit.path},
-	})
+	b, err := gang.Start(ctx, gang.Options{Logs: o.logs, Policy: auditPolicy, Scan: time.Second, Progress: progress})
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.Stop()) }()
-	steps, err := measure(ctx, s, audit, o, progress)
+	defer func() { err = errors.Join(err, b.Stop()) }()
+	steps, err := (&bench{options: o, Bench: b}).measure(ctx)
 	if err != nil {
 		return err
 	}
