@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -22,7 +23,7 @@ import (
 // apply carries out the decision for one member: the status first, because no size must be given and no pod be released that no
 // recorded reservation stands behind, then the pods that may go to their nodes, then the resize. When the reservation is
 // recorded already, the status waits for the next pass, which the resize brings: it tells of the new size, and one write
-// does for both.
+// does for both. Nor do pods wait for a status then that says nothing but that they go: it is written beside their releases.
 //
 // What is recorded is told at once: the next pass does not find it again, whatever becomes of the other writes. A pod that
 // cannot be released does not hold up the resize. Mere progress may wait for more of it (pace.go): it is then neither recorded nor
@@ -37,19 +38,20 @@ func (r *Reconciler) apply(ctx context.Context, seen *seen, e *entry, d *plan.De
 		equality.Semantic.DeepEqual(before.Reservations, after.Reservations) && equality.Semantic.DeepEqual(before.Growth, after.Growth) &&
 		before.TopologyDomain == after.TopologyDomain && equality.Semantic.DeepEqual(before.Avoided, after.Avoided) &&
 		equality.Semantic.DeepEqual(before.Findings, after.Findings) && equality.Semantic.DeepEqual(before.PodsLacking, after.PodsLacking)
-	if !equality.Semantic.DeepEqual(before, after) && (!resizes || !recorded) {
+	told, write := error(nil), !equality.Semantic.DeepEqual(before, after) && (!resizes || !recorded)
+	if write {
 		if e.due = r.pace.due(e, after, d, awaited, r.Clock.Now()); !e.due.IsZero() {
 			return nil
 		}
-		patch, err := statusPatch(e.member, member)
-		if err != nil {
+	}
+	var beside sync.WaitGroup
+	switch {
+	case write && recorded && len(d.Release) > 0:
+		beside.Go(func() { told = r.writeStatus(ctx, e, member) })
+	case write:
+		if err := r.writeStatus(ctx, e, member); err != nil {
 			return err
 		}
-		if err := r.Client.Status().Patch(ctx, member, patch); err != nil {
-			return fmt.Errorf("write the status of EnsembleMember %s: %w", e.key, err)
-		}
-		r.writes.note(kindMember, member)
-		r.pace.note(e.key, r.Clock.Now())
 	}
 	r.Metrics.observeGrowth(e.member, d, r.Clock.Now())
 	r.tellNotes(ctx, e, d, func(reason string) bool {
@@ -61,6 +63,10 @@ func (r *Reconciler) apply(ctx context.Context, seen *seen, e *entry, d *plan.De
 	if released == nil {
 		r.tellNotes(ctx, e, d, func(reason string) bool { return reason == v1alpha1.ReasonPodsReleased })
 	}
+	if beside.Wait(); told != nil {
+		// What else was decided is decided again.
+		return errors.Join(told, released)
+	}
 	failures := []error{released, r.recreate(ctx, e, d.Recreate)}
 	if resizes {
 		failures = append(failures, r.resize(ctx, e, d))
@@ -69,6 +75,20 @@ func (r *Reconciler) apply(ctx context.Context, seen *seen, e *entry, d *plan.De
 		failures = append(failures, r.giveUp(ctx, e, member, d.GiveUp))
 	}
 	return errors.Join(failures...)
+}
+
+// writeStatus writes the status of a member.
+func (r *Reconciler) writeStatus(ctx context.Context, e *entry, member *v1alpha1.EnsembleMember) error {
+	patch, err := statusPatch(e.member, member)
+	if err != nil {
+		return err
+	}
+	if err := r.Client.Status().Patch(ctx, member, patch); err != nil {
+		return fmt.Errorf("write the status of EnsembleMember %s: %w", e.key, err)
+	}
+	r.writes.note(kindMember, member)
+	r.pace.note(e.key, r.Clock.Now())
+	return nil
 }
 
 // statusPatch is what differs between two versions of a member's status, with the version that it was decided on: what a newer

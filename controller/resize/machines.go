@@ -22,8 +22,13 @@ import (
 const vouchAfter = 30 * time.Second
 
 // machines are the PoolMachines. Anybody can put the label of a pool on a node; the provider alone writes these.
+//
+// A machine that was launched is the node with its provider id, from when that node registers: it is by this id that the provider
+// finds the name that it writes into the record, and nobody has to wait for that write, one for each node of a growth.
 type machines struct {
 	byNode map[string]*v1alpha1.PoolMachine
+	// byID are the machines of which no node is written down yet, by their provider ids.
+	byID map[string]*v1alpha1.PoolMachine
 	// others name a node that another one names too: a cloud may use the name of a node again, and a record keeps its own.
 	others map[string][]*v1alpha1.PoolMachine
 	// coming counts those of each pool that are well and whose node is not there yet, or not seen yet, by the id of their orders.
@@ -38,15 +43,23 @@ func (o *observer) readMachines(ctx context.Context, nodes []corev1.Node) (*mach
 	if err := o.reader.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, fmt.Errorf("list PoolMachines: %w", err)
 	}
-	m := &machines{byNode: make(map[string]*v1alpha1.PoolMachine, len(list.Items)), others: map[string][]*v1alpha1.PoolMachine{}, coming: map[string]map[string]int32{}, failed: map[string]bool{}}
-	seen := make(map[string]bool, len(nodes))
+	m := &machines{
+		byNode: make(map[string]*v1alpha1.PoolMachine, len(list.Items)), byID: map[string]*v1alpha1.PoolMachine{},
+		others: map[string][]*v1alpha1.PoolMachine{}, coming: map[string]map[string]int32{}, failed: map[string]bool{},
+	}
+	seen, registered := make(map[string]bool, len(nodes)), map[registration]bool{}
 	for i := range nodes {
 		seen[nodes[i].Name] = true
+		if node := registrationOf(&nodes[i]); node.pool != "" && node.id != "" {
+			registered[node] = true
+		}
 	}
 	for i := range list.Items {
 		machine := &list.Items[i]
 		name := machine.Status.NodeName
-		if !seen[name] && !leaves(machine) {
+		unnamed := name == "" && machine.Status.ProviderID != ""
+		is := seen[name] || unnamed && registered[registration{machine.Spec.NodePool, machine.Status.ProviderID}]
+		if !is && !leaves(machine) {
 			// The record may be seen before the node that it names.
 			of := m.coming[machine.Spec.NodePool]
 			if of == nil {
@@ -59,6 +72,9 @@ func (o *observer) readMachines(ctx context.Context, nodes []corev1.Node) (*mach
 			m.failed[machine.Name] = true
 		}
 		switch {
+		case unnamed && m.byID[machine.Status.ProviderID] != nil && leaves(machine):
+		case unnamed:
+			m.byID[machine.Status.ProviderID] = machine
 		case name == "":
 		case m.byNode[name] == nil:
 			m.byNode[name] = machine
@@ -67,6 +83,13 @@ func (o *observer) readMachines(ctx context.Context, nodes []corev1.Node) (*mach
 		}
 	}
 	return m, nil
+}
+
+// registration is what a node says of the machine that it is.
+type registration struct{ pool, id string }
+
+func registrationOf(node *corev1.Node) registration {
+	return registration{node.Labels[v1alpha1.LabelNodePool], node.Spec.ProviderID}
 }
 
 // recordsAfter is how long after a machine has failed its pool is believed without its record: the records may be seen later.
@@ -82,8 +105,8 @@ func (m *machines) toldUntil(failure *plan.Stockout) time.Time {
 	return failure.At.Add(recordsAfter)
 }
 
-// of is the machine of a pool that is a node: one that has the node's name, its provider id and the pool of its label. Of several
-// it is one that stays. nil is for none; why says then what disagrees.
+// of is the machine of a pool that is a node: one that has the node's name, or none yet, its provider id and the pool of its label. Of
+// several it is one that stays. nil is for none; why says then what disagrees.
 func (m *machines) of(node *corev1.Node) (machine *v1alpha1.PoolMachine, why string) {
 	why = "no PoolMachine names it"
 	consider := func(other *v1alpha1.PoolMachine) {
@@ -102,6 +125,9 @@ func (m *machines) of(node *corev1.Node) (machine *v1alpha1.PoolMachine, why str
 	}
 	for _, other := range m.others[node.Name] {
 		consider(other)
+	}
+	if launched := m.byID[node.Spec.ProviderID]; launched != nil && node.Spec.ProviderID != "" {
+		consider(launched)
 	}
 	return machine, why
 }

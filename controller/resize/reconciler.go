@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -86,6 +87,8 @@ type Reconciler struct {
 	blind bool
 	// rests is when the next pass may begin.
 	rests time.Time
+	// spent is the processor time that the thread has had which a pass runs on; nil where that cannot be known.
+	spent func() time.Duration
 	// faults are what was last said to be wrong with a MiniCluster, by its key.
 	faults sync.Map
 }
@@ -93,6 +96,7 @@ type Reconciler struct {
 // SetupWithManager starts the reconciler with a manager.
 func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 	r.begin()
+	r.spent = threadTime
 	all := handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []reconcile.Request {
 		return []reconcile.Request{everything}
 	})
@@ -146,7 +150,8 @@ func Kinds() []client.Object {
 }
 
 // A pass that has computed for a while is followed by a rest of nine times that, so that passes never take more than a tenth of a core,
-// whatever happens in the cluster. A rest is not longer than restAtMost: what comes meanwhile waits that long at most.
+// whatever happens in the cluster. A rest is not longer than restAtMost: what comes meanwhile waits that long at most. What a pass has
+// waited for is no reason to rest: the API server, or the processor, which is busy just when a gang starts.
 const (
 	restTimes  = 9
 	restAtMost = time.Second
@@ -164,6 +169,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconc
 		return reconcile.Result{RequeueAfter: interruptedAfter}, nil
 	}
 	// 1. Observe.
+	computed := r.stopwatch()
+	defer computed()
 	seen, err := r.observer.observe(ctx)
 	if err != nil {
 		return reconcile.Result{}, err
@@ -180,9 +187,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconc
 
 	// 3. Plan.
 	decisions := plan.Plan(seen.values(), started)
-	planned := r.Clock.Now()
-	r.observer.ledger.took.Store(int64(planned.Sub(started)))
-	r.rests = planned.Add(min(restTimes*planned.Sub(started), restAtMost))
+	took := computed()
+	r.observer.ledger.took.Store(int64(took))
+	r.rests = r.Clock.Now().Add(min(restTimes*took, restAtMost))
 
 	// 4. Apply. The writes for one member are in order; those for different members concern different objects. What is
 	// given up is recorded before somebody else gets it.
@@ -215,6 +222,21 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconc
 		return reconcile.Result{RequeueAfter: max(next.Sub(r.Clock.Now()), time.Millisecond)}, nil
 	}
 	return reconcile.Result{}, nil
+}
+
+// stopwatch begins to measure what a pass computes; read ends it and tells. Without the processor time of a thread it is the time that has
+// passed.
+func (r *Reconciler) stopwatch() (read func() time.Duration) {
+	if r.spent == nil {
+		begun := r.Clock.Now()
+		return func() time.Duration { return r.Clock.Since(begun) }
+	}
+	runtime.LockOSThread()
+	begun, unlock := r.spent(), sync.OnceFunc(runtime.UnlockOSThread)
+	return func() time.Duration {
+		defer unlock()
+		return r.spent() - begun
+	}
 }
 
 // interruptedAfter is how soon it is seen that watches go on again.

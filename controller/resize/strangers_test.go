@@ -34,9 +34,15 @@ func TestMachineOfNode(t *testing.T) {
 		want     string
 		why      string
 	}{
-		"its machine":                   {machines: list(machine("p-0", "p", "n", "cloud://n")), want: "p-0"},
-		"no machine":                    {why: "no PoolMachine names it"},
-		"one that is booting":           {machines: list(machine("p-0", "p", "", "cloud://n")), why: "no PoolMachine names it"},
+		"its machine":                {machines: list(machine("p-0", "p", "n", "cloud://n")), want: "p-0"},
+		"no machine":                 {why: "no PoolMachine names it"},
+		"one that was launched":      {machines: list(machine("p-0", "p", "", "cloud://n")), want: "p-0"},
+		"one that is being launched": {machines: list(machine("p-0", "p", "", "")), why: "no PoolMachine names it"},
+		"another that was launched":  {machines: list(machine("p-0", "p", "", "cloud://m")), why: "no PoolMachine names it"},
+		"one that was launched in q": {
+			machines: list(machine("q-0", "q", "", "cloud://n")), why: "PoolMachine q-0 is this node and belongs to NodePool q",
+		},
+		"a name that is used at once":   {machines: list(old, machine("p-1", "p", "", "cloud://n")), want: "p-1"},
 		"another node of this name":     {machines: list(old), why: oldID},
 		"one of another pool":           {machines: list(others), why: "PoolMachine q-0 is this node and belongs to NodePool q"},
 		"a name that is used again":     {machines: list(old, machine("p-1", "p", "n", "cloud://n")), want: "p-1"},
