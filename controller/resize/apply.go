@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
@@ -23,7 +24,7 @@ import (
 // apply carries out the decision for one member: the status first, because no size must be given and no pod be released that no
 // recorded reservation stands behind, then the pods that may go to their nodes, then the resize. When the reservation is
 // recorded already, the status waits for the next pass, which the resize brings: it tells of the new size, and one write
-// does for both. Nor do pods wait for a status then that says nothing but that they go: it is written beside their releases.
+// does for both. Nor do pods wait for a status when their nodes are recorded as held already: it is written beside their releases.
 //
 // What is recorded is told at once: the next pass does not find it again, whatever becomes of the other writes. A pod that
 // cannot be released does not hold up the resize. Mere progress may wait for more of it (pace.go): it is then neither recorded nor
@@ -46,7 +47,7 @@ func (r *Reconciler) apply(ctx context.Context, seen *seen, e *entry, d *plan.De
 	}
 	var beside sync.WaitGroup
 	switch {
-	case write && recorded && len(d.Release) > 0:
+	case write && len(d.Departing) == 0 && len(d.Release) > 0 && standsBehind(before, d.Release):
 		beside.Go(func() { told = r.writeStatus(ctx, e, member) })
 	case write:
 		if err := r.writeStatus(ctx, e, member); err != nil {
@@ -75,6 +76,17 @@ func (r *Reconciler) apply(ctx context.Context, seen *seen, e *entry, d *plan.De
 		failures = append(failures, r.giveUp(ctx, e, member, d.GiveUp))
 	}
 	return errors.Join(failures...)
+}
+
+// standsBehind reports whether what is recorded holds the nodes of some pods for the member.
+func standsBehind(status *v1alpha1.EnsembleMemberStatus, assignments []plan.Assignment) bool {
+	held := map[string]bool{}
+	for i := range status.Reservations {
+		for _, node := range status.Reservations[i].Held {
+			held[node] = true
+		}
+	}
+	return !slices.ContainsFunc(assignments, func(a plan.Assignment) bool { return !held[a.Node] })
 }
 
 // writeStatus writes the status of a member.

@@ -95,6 +95,8 @@ type scene struct {
 	outOfStock bool
 	// podCPU is what a pod requests; empty is 3 of the 4 cores of a node.
 	podCPU string
+	// unnamed is set while the provider has not written which node a machine has, but its provider id.
+	unnamed bool
 }
 
 func newScene(t *testing.T, name string, size int) *scene {
@@ -203,6 +205,7 @@ func (x *scene) provide(ctx context.Context, s *seen) error {
 				},
 				Annotations: map[string]string{controlplane.NodeAnnotation: controlplane.NodeAnnotationValue},
 			},
+			Spec:   corev1.NodeSpec{ProviderID: providerID(x.key.Name + "-" + strconv.Itoa(n))},
 			Status: corev1.NodeStatus{Capacity: capacity(), Allocatable: capacity()},
 		}
 		if err := cluster.Client.Create(ctx, node); err != nil && !apierrors.IsAlreadyExists(err) {
@@ -214,6 +217,8 @@ func (x *scene) provide(ctx context.Context, s *seen) error {
 	}
 	return nil
 }
+
+func providerID(node string) string { return "test://" + node }
 
 // vouch makes the record of a machine whose node that is, as the provider has one for each.
 func (x *scene) vouch(ctx context.Context, node string) error {
@@ -228,7 +233,10 @@ func (x *scene) vouch(ctx context.Context, node string) error {
 	if err := cluster.Client.Create(ctx, machine); err != nil {
 		return client.IgnoreAlreadyExists(err)
 	}
-	machine.Status.NodeName = node
+	machine.Status.ProviderID = providerID(node)
+	if !x.unnamed {
+		machine.Status.NodeName = node
+	}
 	return cluster.Client.Status().Update(ctx, machine)
 }
 
