@@ -28,6 +28,9 @@ PACKAGES ?= ./...
 # BENCH_FLAGS are flags of the benchmark of the provider, for example BENCH_FLAGS=-quick.
 BENCH_FLAGS ?=
 
+# GANGS_FLAGS are flags of the benchmark of gangs. One round of two sizes takes five minutes; -sizes 50,200,500 -rounds 3 takes an hour.
+GANGS_FLAGS ?= -sizes 50,200 -rounds 1
+
 # SEEDS is the number of worlds that `make sim` simulates, with each of its two simulations; KARPENTER_SEEDS and CLUSTER_API_SEEDS
 # are those of stories in which `make soak` kills Karpenter and Cluster API. CSV is the trace that
 # `make trace` replays; TRACE_FLAGS are more flags for it, for example TRACE_FLAGS='-nodes 32 -boot 3m'.
@@ -190,7 +193,7 @@ trace: ## Replay a trace of requests, CSV=path, and compare nodes first with pat
 	@go run ./test/simulation/cmd/trace -csv '$(CSV)' $(TRACE_FLAGS)
 
 .PHONY: bench
-bench: ## Run the benchmarks: the parts' own, then what Cluster Autoscaler, members and all pods see, what a node costs in writes, and what a large cluster costs in memory (half an hour).
+bench: ## Run the benchmarks: the parts' own, then what Cluster Autoscaler, members and all pods see, what a node costs in writes, what a large cluster costs in memory, and where the time of a gang goes (forty minutes).
 	@echo "compiling and running the benchmarks of the packages"
 	@go test -run '^$$' -bench . $(TEST_FLAGS) $(PACKAGES)
 	@echo "compiling and running the benchmark of the provider"
@@ -203,6 +206,8 @@ bench: ## Run the benchmarks: the parts' own, then what Cluster Autoscaler, memb
 	@go run ./test/bench/writes
 	@echo "compiling and running the benchmark of memory and processor time"
 	@go run ./test/bench/memory
+	@echo "compiling and running the benchmark of gangs"
+	@go run ./test/bench/gangs $(GANGS_FLAGS)
 
 .PHONY: presubmit
 presubmit: ## What has to pass before a change goes in: build, verify, lint, test.

@@ -144,7 +144,11 @@ func TestRestsForWhatWasComputed(t *testing.T) {
 		s.run(1)
 		spent := time.Duration(0)
 		s.spent = func() time.Duration { spent += row.computes; return spent }
-		s.Client = interceptor.NewClient(s.Client.(client.WithWatch), interceptor.Funcs{ //nolint:forcetypeassert // As above.
+		inner, is := s.Client.(client.WithWatch)
+		if !is {
+			t.Fatal("the client of the scene cannot watch")
+		}
+		s.Client = interceptor.NewClient(inner, interceptor.Funcs{
 			List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
 				s.clock.SetTime(s.clock.Now().Add(time.Millisecond))
 				return c.List(ctx, list, opts...)

@@ -42,7 +42,9 @@ func TestRound(t *testing.T) {
 	r := newRound(s, asked, []history.Event{
 		{At: at(-5), Object: node("n-0")},
 		{At: at(11), Object: node("n-1")},
-		{At: at(13), Object: pod(func(p *corev1.Pod) { p.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: v1alpha1.SchedulingGate}} })},
+		{At: at(13), Object: pod(func(p *corev1.Pod) {
+			p.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: v1alpha1.SchedulingGate}}
+		})},
 		{At: at(14), Object: pod(func(*corev1.Pod) {})},
 		{At: at(15), Object: pod(func(p *corev1.Pod) { p.Spec.NodeName = "n-1" })},
 		{At: at(16), Object: pod(func(p *corev1.Pod) { p.Spec.NodeName, p.Status.Phase = "n-1", corev1.PodRunning })},
