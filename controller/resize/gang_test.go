@@ -107,6 +107,48 @@ func TestReleasesDoNotWaitForAStatus(t *testing.T) {
 	}
 }
 
+// TestReleasesAtOnce: that the API server takes its time does not make one pod of a gang wait for another.
+func TestReleasesAtOnce(t *testing.T) {
+	t.Parallel()
+	const size = 1 + 60
+	s := newScene(t, 1)
+	s.run(1)
+	s.after(time.Minute)
+	s.wish(size)
+	s.settle()
+	s.provide(1, size)
+	s.settle()
+	s.pods(1, size)
+	inner, is := s.Client.(client.WithWatch)
+	if !is {
+		t.Fatal("the client of the scene cannot watch")
+	}
+	all := make(chan struct{})
+	var under, late atomic.Int64
+	s.Client = interceptor.NewClient(inner, interceptor.Funcs{
+		Patch: func(ctx context.Context, c client.WithWatch, o client.Object, p client.Patch, opts ...client.PatchOption) error {
+			if _, pod := o.(*corev1.Pod); pod {
+				if under.Add(1) == size-1 {
+					close(all)
+				}
+				select {
+				case <-all:
+				case <-time.After(5 * time.Second):
+					late.Add(1)
+				}
+			}
+			return c.Patch(ctx, o, p, opts...)
+		},
+	})
+	s.pass()
+	if late.Load() > 0 {
+		t.Errorf("%d releases have waited for others", late.Load())
+	}
+	if bound := s.bind(); bound != size-1 {
+		t.Errorf("%d of %d pods were released", bound, size-1)
+	}
+}
+
 // TestNothingIsReleasedUnrecorded: a node that is not yet recorded as held gets no pod before that is written.
 func TestNothingIsReleasedUnrecorded(t *testing.T) {
 	t.Parallel()

@@ -68,7 +68,7 @@ func (r *Reconciler) release(ctx context.Context, e *entry, seen *seen, assignme
 		}
 		assignments = assignments[1:]
 	}
-	failures := atOnce(len(assignments), func(i int) error { return one(assignments[i]) })
+	failures := severalAtOnce(releasesAtOnce, len(assignments), func(i int) error { return one(assignments[i]) })
 	if len(failures) > 0 {
 		// One tells for all: the next pass tries each of them again.
 		return failures[0]

@@ -23,12 +23,15 @@ const vouchAfter = 30 * time.Second
 
 // machines are the PoolMachines. Anybody can put the label of a pool on a node; the provider alone writes these.
 //
-// A machine that was launched is the node with its provider id, from when that node registers: it is by this id that the provider
-// finds the name that it writes into the record, and nobody has to wait for that write, one for each node of a growth.
+// A machine that was launched is the node with its provider id, from when that node registers: it is by this id, and by the same rule
+// where several nodes have it, that the provider finds the name that it writes into the record, and nobody has to wait for that write,
+// one for each node of a growth.
 type machines struct {
 	byNode map[string]*v1alpha1.PoolMachine
 	// byID are the machines of which no node is written down yet, by their provider ids.
 	byID map[string]*v1alpha1.PoolMachine
+	// first are the nodes by their provider ids: of those that have the same one, as copies have, the oldest.
+	first map[string]*corev1.Node
 	// others name a node that another one names too: a cloud may use the name of a node again, and a record keeps its own.
 	others map[string][]*v1alpha1.PoolMachine
 	// coming counts those of each pool that are well and whose node is not there yet, or not seen yet, by the id of their orders.
@@ -45,21 +48,22 @@ func (o *observer) readMachines(ctx context.Context, nodes []corev1.Node) (*mach
 	}
 	m := &machines{
 		byNode: make(map[string]*v1alpha1.PoolMachine, len(list.Items)), byID: map[string]*v1alpha1.PoolMachine{},
-		others: map[string][]*v1alpha1.PoolMachine{}, coming: map[string]map[string]int32{}, failed: map[string]bool{},
+		first: make(map[string]*corev1.Node, len(nodes)), others: map[string][]*v1alpha1.PoolMachine{}, coming: map[string]map[string]int32{}, failed: map[string]bool{},
 	}
-	seen, registered := make(map[string]bool, len(nodes)), map[registration]bool{}
+	seen := make(map[string]bool, len(nodes))
 	for i := range nodes {
 		seen[nodes[i].Name] = true
-		if node := registrationOf(&nodes[i]); node.pool != "" && node.id != "" {
-			registered[node] = true
+		if id := nodes[i].Spec.ProviderID; id != "" && registeredBefore(&nodes[i], m.first[id]) {
+			m.first[id] = &nodes[i]
 		}
 	}
 	for i := range list.Items {
 		machine := &list.Items[i]
 		name := machine.Status.NodeName
 		unnamed := name == "" && machine.Status.ProviderID != ""
-		is := seen[name] || unnamed && registered[registration{machine.Spec.NodePool, machine.Status.ProviderID}]
-		if !is && !leaves(machine) {
+		node := m.first[machine.Status.ProviderID]
+		registered := unnamed && node != nil && node.Labels[v1alpha1.LabelNodePool] == machine.Spec.NodePool
+		if !seen[name] && !registered && !leaves(machine) {
 			// The record may be seen before the node that it names.
 			of := m.coming[machine.Spec.NodePool]
 			if of == nil {
@@ -85,11 +89,10 @@ func (o *observer) readMachines(ctx context.Context, nodes []corev1.Node) (*mach
 	return m, nil
 }
 
-// registration is what a node says of the machine that it is.
-type registration struct{ pool, id string }
-
-func registrationOf(node *corev1.Node) registration {
-	return registration{node.Labels[v1alpha1.LabelNodePool], node.Spec.ProviderID}
+// registeredBefore reports whether a node is older than another one, which may be nil. It is the provider's order.
+func registeredBefore(node, other *corev1.Node) bool {
+	return other == nil || node.CreationTimestamp.Before(&other.CreationTimestamp) ||
+		(node.CreationTimestamp.Equal(&other.CreationTimestamp) && node.Name < other.Name)
 }
 
 // recordsAfter is how long after a machine has failed its pool is believed without its record: the records may be seen later.
@@ -126,8 +129,8 @@ func (m *machines) of(node *corev1.Node) (machine *v1alpha1.PoolMachine, why str
 	for _, other := range m.others[node.Name] {
 		consider(other)
 	}
-	if launched := m.byID[node.Spec.ProviderID]; launched != nil && node.Spec.ProviderID != "" {
-		consider(launched)
+	if first := m.first[node.Spec.ProviderID]; first != nil && first.Name == node.Name && m.byID[node.Spec.ProviderID] != nil {
+		consider(m.byID[node.Spec.ProviderID])
 	}
 	return machine, why
 }

@@ -49,12 +49,19 @@ const (
 // on waiting for etcd.
 const writesAtOnce = 16
 
+// releasesAtOnce is how many pods of a gang are released at a time. The Job controller makes up to 500 pods at a time, and the scheduler
+// binds each when it comes to it: on an API server that is busy with them a write takes a quarter of a second, and a gang would wait
+// for releases alone.
+const releasesAtOnce = 64
+
 // atOnce does something for each number below count, several at a time, and returns what failed.
-func atOnce(count int, do func(int) error) []error {
+func atOnce(count int, do func(int) error) []error { return severalAtOnce(writesAtOnce, count, do) }
+
+func severalAtOnce(several, count int, do func(int) error) []error {
 	failures := make([]error, count)
 	// Nothing that is done here is given up because something else failed, nor because the process is told to end: each
 	// write notices by itself.
-	workqueue.ParallelizeUntil(context.Background(), writesAtOnce, count, func(i int) { failures[i] = do(i) })
+	workqueue.ParallelizeUntil(context.Background(), several, count, func(i int) { failures[i] = do(i) })
 	return slices.DeleteFunc(failures, func(err error) bool { return err == nil })
 }
 

@@ -19,6 +19,7 @@ func TestMachineOfNode(t *testing.T) {
 	t.Parallel()
 	node := &corev1.Node{}
 	node.Name, node.Labels, node.Spec.ProviderID = "n", map[string]string{v1alpha1.LabelNodePool: "p"}, "cloud://n"
+	node.CreationTimestamp = metav1.NewTime(noon)
 	machine := func(name, pool, node, id string) v1alpha1.PoolMachine {
 		m := v1alpha1.PoolMachine{Spec: v1alpha1.PoolMachineSpec{NodePool: pool}}
 		m.Name, m.UID, m.Status.NodeName, m.Status.ProviderID = name, types.UID(name), node, id
@@ -31,9 +32,17 @@ func TestMachineOfNode(t *testing.T) {
 	const oldID = `PoolMachine p-0 has a node of this name with the provider id "cloud://old", and this one has "cloud://n"`
 	for name, row := range map[string]struct {
 		machines []v1alpha1.PoolMachine
-		want     string
-		why      string
+		// copies are nodes with the same provider id.
+		copies []corev1.Node
+		want   string
+		why    string
 	}{
+		"a copy of it": {
+			machines: list(machine("p-0", "p", "", "cloud://n")), copies: []corev1.Node{named(*node, "m", time.Second)}, want: "p-0",
+		},
+		"that it is a copy of": {
+			machines: list(machine("p-0", "p", "", "cloud://n")), copies: []corev1.Node{named(*node, "o", -time.Second)}, why: "no PoolMachine names it",
+		},
 		"its machine":                {machines: list(machine("p-0", "p", "n", "cloud://n")), want: "p-0"},
 		"no machine":                 {why: "no PoolMachine names it"},
 		"one that was launched":      {machines: list(machine("p-0", "p", "", "cloud://n")), want: "p-0"},
@@ -50,7 +59,7 @@ func TestMachineOfNode(t *testing.T) {
 		"of two the one that stays":     {machines: list(machine("p-1", "p", "n", "cloud://n"), failed), want: "p-1"},
 		"one that has failed, and none": {machines: list(failed), want: "p-0"},
 	} {
-		m, err := (&lists{machines: row.machines}).observer().readMachines(t.Context(), nil)
+		m, err := (&lists{machines: row.machines}).observer().readMachines(t.Context(), append(row.copies, *node))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -62,6 +71,12 @@ func TestMachineOfNode(t *testing.T) {
 			t.Errorf("%s: %v, want %s", name, got, row.want)
 		}
 	}
+}
+
+// named is a node under another name and so much younger.
+func named(node corev1.Node, name string, younger time.Duration) corev1.Node {
+	node.Name, node.CreationTimestamp = name, metav1.NewTime(node.CreationTimestamp.Add(younger))
+	return node
 }
 
 // TestStranger: a node with a copy of the label is held for nobody, stands in the way of nothing, and is told of once.
