@@ -41,7 +41,7 @@ func Run(ctx context.Context, o *Options) error {
 	}
 	running, end := context.WithCancel(ctx)
 	defer end()
-	program := exec.CommandContext(running, o.Command[0], o.Command[1:]...) //nolint:gosec // Running what it is told is what it is for.
+	program := exec.CommandContext(running, o.Command[0], o.Command[1:]...)
 	program.Stdout, program.Stderr = o.Stdout, o.Stderr
 	program.Cancel = func() error { return program.Process.Signal(syscall.SIGTERM) }
 	program.WaitDelay = o.Grace
@@ -60,7 +60,7 @@ func Run(ctx context.Context, o *Options) error {
 			}
 			return nil
 		case <-ctx.Done():
-			<-ended
+			o.tell(<-ended)
 			return nil
 		case <-ticker.C:
 		}
@@ -70,14 +70,21 @@ func Run(ctx context.Context, o *Options) error {
 		case now != before:
 			o.Log.Info("The file has changed; ending the program, to be started again with it", "file", o.File)
 			end()
-			<-ended
+			o.tell(<-ended)
 			return nil
 		}
 	}
 }
 
+// tell tells how a program ended that was told to: most of them with the signal, which is no failure.
+func (o *Options) tell(err error) {
+	if err != nil {
+		o.Log.V(1).Info("The program has ended as it was told", "how", err.Error())
+	}
+}
+
 func sum(file string) ([sha256.Size]byte, error) {
-	content, err := os.ReadFile(file) //nolint:gosec // It is told which file.
+	content, err := os.ReadFile(file)
 	if err != nil {
 		return [sha256.Size]byte{}, fmt.Errorf("read the file that is looked at: %w", err)
 	}
@@ -126,7 +133,7 @@ func Install() *cobra.Command {
 
 // install copies a program. Whoever starts the copy finds it whole or not at all.
 func install(from, to string) (err error) {
-	source, err := os.Open(from) //nolint:gosec // It is this program.
+	source, err := os.Open(from)
 	if err != nil {
 		return fmt.Errorf("open this program: %w", err)
 	}
