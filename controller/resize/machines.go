@@ -9,7 +9,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 
@@ -41,24 +40,23 @@ type machines struct {
 }
 
 // readMachines reads the PoolMachines, beside the nodes that are seen.
-func (o *observer) readMachines(ctx context.Context, nodes []corev1.Node) (*machines, error) {
-	var list v1alpha1.PoolMachineList
-	if err := o.reader.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
-		return nil, fmt.Errorf("list PoolMachines: %w", err)
+func (o *observer) readMachines(ctx context.Context, nodes []*corev1.Node) (*machines, error) {
+	list, err := o.listMachines(ctx)
+	if err != nil {
+		return nil, err
 	}
 	m := &machines{
-		byNode: make(map[string]*v1alpha1.PoolMachine, len(list.Items)), byID: map[string]*v1alpha1.PoolMachine{},
+		byNode: make(map[string]*v1alpha1.PoolMachine, len(list)), byID: map[string]*v1alpha1.PoolMachine{},
 		first: make(map[string]*corev1.Node, len(nodes)), others: map[string][]*v1alpha1.PoolMachine{}, coming: map[string]map[string]int32{}, failed: map[string]bool{},
 	}
 	seen := make(map[string]bool, len(nodes))
-	for i := range nodes {
-		seen[nodes[i].Name] = true
-		if id := nodes[i].Spec.ProviderID; id != "" && registeredBefore(&nodes[i], m.first[id]) {
-			m.first[id] = &nodes[i]
+	for _, node := range nodes {
+		seen[node.Name] = true
+		if id := node.Spec.ProviderID; id != "" && registeredBefore(node, m.first[id]) {
+			m.first[id] = node
 		}
 	}
-	for i := range list.Items {
-		machine := &list.Items[i]
+	for _, machine := range list {
 		name := machine.Status.NodeName
 		unnamed := name == "" && machine.Status.ProviderID != ""
 		node := m.first[machine.Status.ProviderID]

@@ -11,17 +11,22 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/pods"
 )
 
-func (o *observer) readNodes(s *seen, view *pods.View, nodes []corev1.Node, machines *machines, expected map[string]plan.Resources) {
+func (o *observer) readNodes(s *seen, view *pods.View, nodes []*corev1.Node, machines *machines, expected map[string]plan.Resources) {
 	now := o.clock.Now()
-	s.nodes = make([]plan.Node, 0, len(nodes))
-	for i := range nodes {
-		node := o.nodes.of(&nodes[i], func() plan.Node { return nodeOf(&nodes[i]) })
+	held := s.heldNames()
+	s.nodes = make([]plan.Node, 0, len(machines.byNode)+len(machines.byID)+len(held))
+	for _, object := range nodes {
+		if object.Labels[v1alpha1.LabelNodePool] == "" && !held[object.Name] {
+			// To a plan it is the same as one that is not there.
+			continue
+		}
+		node := o.nodes.of(object, func() plan.Node { return nodeOf(object) })
 		if node.Pool != "" {
-			if !o.place(s, &node, &nodes[i], machines, now) {
+			if !o.place(s, &node, object, machines, now) {
 				continue
 			}
 			if node.Pool != "" {
-				s.hosts[node.Name] = host{name: nodes[i].Labels[corev1.LabelHostname], pool: node.Pool}
+				s.hosts[node.Name] = host{name: object.Labels[corev1.LabelHostname], pool: node.Pool}
 			}
 		}
 		if node.Pool == "" {
@@ -71,6 +76,22 @@ func (o *observer) place(s *seen, node *plan.Node, object *corev1.Node, machines
 	}
 	node.Pool = ""
 	return true
+}
+
+// heldNames are the nodes that the status of a member lists as held.
+func (s *seen) heldNames() map[string]bool {
+	names := map[string]bool{}
+	for _, e := range s.entries {
+		if e.member == nil {
+			continue
+		}
+		for i := range e.member.Status.Reservations {
+			for _, name := range e.member.Status.Reservations[i].Held {
+				names[name] = true
+			}
+		}
+	}
+	return names
 }
 
 // holder is the member whose status lists a node as one of a pool that is held for it, nil for none.

@@ -23,7 +23,9 @@ import (
 
 // observer reads the cluster. It remembers what it has made of each object.
 type observer struct {
-	reader   client.Reader
+	reader client.Reader
+	// stores are read in place of lists of the reader; nil for none.
+	stores   *stores
 	clusters *memory[clusterReading]
 	pools    *memory[plan.Pool]
 	jobs     *memory[needs]
@@ -302,11 +304,11 @@ func (e *entry) uid() types.UID {
 // readPodsAndNodes gives each member its pods, and says of each node what the pods on it request. A pod of a member that was released
 // for a node counts as one that is on it.
 func (o *observer) readPodsAndNodes(ctx context.Context, s *seen) error {
-	var nodes corev1.NodeList
-	if err := o.reader.List(ctx, &nodes, client.UnsafeDisableDeepCopy); err != nil {
-		return fmt.Errorf("list Nodes: %w", err)
+	nodes, err := o.listNodes(ctx)
+	if err != nil {
+		return err
 	}
-	machines, err := o.readMachines(ctx, nodes.Items)
+	machines, err := o.readMachines(ctx, nodes)
 	if err != nil {
 		return err
 	}
@@ -326,7 +328,7 @@ func (o *observer) readPodsAndNodes(ctx context.Context, s *seen) error {
 			}
 		}
 		expected := o.readPods(s, view)
-		o.readNodes(s, view, nodes.Items, machines, expected)
+		o.readNodes(s, view, nodes, machines, expected)
 	})
 	o.ledger.end(s)
 	return nil

@@ -104,6 +104,10 @@ type Reconciler struct {
 func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 	r.begin()
 	r.spent = threadTime
+	var err error
+	if r.observer.stores, err = storesOf(context.Background(), mgr.GetCache()); err != nil {
+		return err
+	}
 	all := handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []reconcile.Request {
 		return []reconcile.Request{everything}
 	})

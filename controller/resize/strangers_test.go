@@ -59,7 +59,7 @@ func TestMachineOfNode(t *testing.T) {
 		"of two the one that stays":     {machines: list(machine("p-1", "p", "n", "cloud://n"), failed), want: "p-1"},
 		"one that has failed, and none": {machines: list(failed), want: "p-0"},
 	} {
-		m, err := (&lists{machines: row.machines}).observer().readMachines(t.Context(), append(row.copies, *node))
+		m, err := (&lists{machines: row.machines}).observer().readMachines(t.Context(), pointers(append(row.copies, *node)))
 		if err != nil {
 			t.Fatal(err)
 		}
