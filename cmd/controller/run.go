@@ -58,7 +58,8 @@ func run(ctx context.Context, config *Config) error {
 			// Of all the ConfigMaps of a cluster only those of Ensembles are of interest.
 			&corev1.ConfigMap{}: {Label: ofEnsembles, Transform: ensemble.StripConfigMap},
 		}},
-		Client: client.Options{Cache: &client.CacheOptions{Unstructured: true}},
+		// Pods are known by a watch of their own: the cache must never begin to hold them all.
+		Client: client.Options{Cache: &client.CacheOptions{Unstructured: true, DisableFor: []client.Object{&corev1.Pod{}}}},
 	})
 	if err != nil {
 		return err

@@ -45,6 +45,8 @@ func run(ctx context.Context, config *Config) error {
 		Cache: cache.Options{DefaultTransform: cache.TransformStripManagedFields(), ByObject: map[client.Object]cache.ByObject{
 			&corev1.Node{}: {Transform: pool.StripNode},
 		}},
+		// Pods are known by a watch of their own: the cache must never begin to hold them all.
+		Client: client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.Pod{}}}},
 	}
 	if err := config.Backends.extend(&options); err != nil {
 		return err
