@@ -27,8 +27,15 @@ import (
 var errStale = errors.New("the cache is behind")
 
 // restFactor is how many times longer than its last pass took a pool rests before the next one. A pool with thousands of
-// members has many events, and each pass looks at all of them; a small pool does not notice.
-const restFactor = 9
+// members has many events, and each pass looks at all of them; a small pool does not notice. It is at most restAtMost: a pass that was
+// long because the processor was busy with something else is no reason to let a growth wait.
+const (
+	restFactor = 9
+	restAtMost = time.Second
+)
+
+// restAfter is how long a pool rests after a pass.
+func restAfter(pass time.Duration) time.Duration { return min(restFactor*pass, restAtMost) }
 
 // staleRetry is how long a pass that found the cache behind waits if no event comes first.
 const staleRetry = 100 * time.Millisecond
@@ -96,7 +103,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	}
 	begun := r.Clock.Now()
 	if wait := r.rests(pool.Name).Sub(begun); wait > 0 {
-		return ctrl.Result{RequeueAfter: wait}, nil
+		// A clock that was set back must not make it longer.
+		return ctrl.Result{RequeueAfter: min(wait, restAtMost)}, nil
 	}
 	group, err := r.Observer.Observe(ctx, &pool)
 	if err != nil {
@@ -106,7 +114,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	r.Metrics.Observe(group, now)
 	decisions := nodegroup.Plan(group, r.AnnounceTimeout, now)
 	planned := r.Clock.Now()
-	r.restUntil(pool.Name, planned.Add(restFactor*planned.Sub(begun)))
+	r.restUntil(pool.Name, planned.Add(restAfter(planned.Sub(begun))))
 	later, err := r.apply(ctx, &pool, group, &decisions)
 	switch {
 	case errors.Is(err, errStale), apierrors.IsConflict(err):
