@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	utiljson "k8s.io/apimachinery/pkg/util/json"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/component-helpers/resource"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -240,7 +241,8 @@ func readField(u *unstructured.Unstructured, name string, into any) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	if err := json.Unmarshal(encoded, into); err != nil {
+	// As the API server reads it: a field that is written in another case is another field.
+	if err := utiljson.Unmarshal(encoded, into); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	return nil
