@@ -68,11 +68,13 @@ func command() *cobra.Command {
 	// for each program that asks, and whoever has an address of a pod may have as many: the limits are what all the pods of a cluster
 	// can take of this process together, some 100 MiB.
 	config := Config{Member: endpoint.Rate{PerSecond: 10, Burst: 20}, Limits: serving.Limits{
-		RequestsPerSecond: 100, Burst: 200, RequestBytes: 24 << 10, Streams: 4, Connections: 4096, ConnectionsPerAddress: 16, Unfinished: 1024,
+		RequestsPerSecond: 100, Burst: 200, RequestBytes: 24 << 10, Streams: 4, Connections: 4096, ConnectionsPerAddress: 16,
+		Unfinished:      1024,
 		HandshakeWithin: 10 * time.Second, ReadWithin: 10 * time.Second, Idle: 5 * time.Minute, Age: time.Hour,
 	},
 		AdmissionReads: budget.Rate{PerNamespace: 20, Total: 40}, MemberReads: budget.Rate{PerNamespace: 400, Total: 800},
-		MemberSizes: budget.Rate{PerNamespace: 50, Total: 500}, MemberWrites: budget.Rate{PerNamespace: 20, Total: 200}, Reviews: admission.ShippedBounds,
+		MemberSizes: budget.Rate{PerNamespace: 50, Total: 500}, MemberWrites: budget.Rate{PerNamespace: 20, Total: 200},
+		Reviews: admission.ShippedBounds,
 	}
 	cmd := &cobra.Command{
 		Use:           "controller",
@@ -97,17 +99,24 @@ func command() *cobra.Command {
 	flags.Float64Var(&config.Member.PerSecond, "max-member-requests-per-second", config.Member.PerSecond,
 		"requests that one MiniCluster may make in a second, from all of its pods; 0 for no limit")
 	flags.IntVar(&config.Member.Burst, "max-member-request-burst", config.Member.Burst, "requests that one MiniCluster may make at once")
-	config.AdmissionReads.AddFlags(flags, admissionReads, "questions to the API server about what is written (NodePools that the cache lacks, labels, LimitRanges)")
-	config.MemberReads.AddFlags(flags, memberReads, "questions to the API server about what members ask (their pods, EnsembleMembers and tokens)")
+	config.AdmissionReads.AddFlags(flags, admissionReads,
+		"questions to the API server about what is written (NodePools that the cache lacks, labels, LimitRanges)")
+	config.MemberReads.AddFlags(flags, memberReads,
+		"questions to the API server about what members ask (their pods, EnsembleMembers and tokens)")
 	config.MemberSizes.AddFlags(flags, memberSizes, "requests of members for another size, each of which is a write")
 	config.MemberWrites.AddFlags(flags, memberWrites, "writes of what members tell of their queues (the others are put off)")
-	flags.IntVar(&config.Reviews.Reviews, "max-reviews", config.Reviews.Reviews, "reviews that the admission webhooks look at together; others wait for 3 s and are then refused")
-	flags.IntVar(&config.Reviews.PerAddress, "max-reviews-per-address", config.Reviews.PerAddress, "how many of them may come from one address")
-	flags.Int64Var(&config.Reviews.Bytes, "max-review-bytes", config.Reviews.Bytes, "size of a review, in bytes, above which it is refused before it is read")
+	flags.IntVar(&config.Reviews.Reviews, "max-reviews", config.Reviews.Reviews,
+		"reviews that the admission webhooks look at together; others wait for 3 s and are then refused")
+	flags.IntVar(&config.Reviews.PerAddress, "max-reviews-per-address", config.Reviews.PerAddress,
+		"how many of them may come from one address")
+	flags.Int64Var(&config.Reviews.Bytes, "max-review-bytes", config.Reviews.Bytes,
+		"size of a review, in bytes, above which it is refused before it is read")
 	flags.StringVar(&config.TokenAudience, "token-audience", "ensemble-autoscaler",
 		"audience of the ServiceAccount tokens that are accepted; a token for the API server itself is not, so that nobody has to send one here")
-	flags.StringVar(&config.WebhookAddress, "webhook-address", ":9443", "address to serve the admission webhooks on; not used with --disable-tls")
-	flags.StringVar(&config.MemberEndpoint, "member-endpoint", "", "HOST:PORT at which members of Ensembles are told to ask; without it ensemble-autoscaler.NAMESPACE.svc:50051")
+	flags.StringVar(&config.WebhookAddress, "webhook-address", ":9443",
+		"address to serve the admission webhooks on; not used with --disable-tls")
+	flags.StringVar(&config.MemberEndpoint, "member-endpoint", "",
+		"HOST:PORT at which members of Ensembles are told to ask; without it ensemble-autoscaler.NAMESPACE.svc:50051")
 	flags.StringSliceVar(&config.DefaultNodePools, "default-node-pools", nil,
 		"NodePools, in order of preference, for members of Ensembles that name none; without any such members keep their size")
 	flags.DurationVar(&config.MaxStaleness, "max-staleness", 30*time.Second,
@@ -143,6 +152,7 @@ func (c *Config) validate(given func(flag string) bool) error {
 			err = errors.Join(err, fmt.Errorf("--%s is %q; it must be HOST:PORT", flag, address))
 		}
 	}
-	return errors.Join(err, c.AdmissionReads.Validate(admissionReads), c.MemberReads.Validate(memberReads), c.MemberSizes.Validate(memberSizes), c.MemberWrites.Validate(memberWrites),
+	return errors.Join(err, c.AdmissionReads.Validate(admissionReads), c.MemberReads.Validate(memberReads),
+		c.MemberSizes.Validate(memberSizes), c.MemberWrites.Validate(memberWrites),
 		c.Reviews.Validate(), c.TLS.validate(given), c.Limits.Validate(), c.HTTP.Validate(), c.Tracing.Validate())
 }

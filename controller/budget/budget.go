@@ -29,7 +29,8 @@ type Rate struct {
 // AddFlags adds --NAME-per-second and --NAME-per-second-in-all; what says what is counted.
 func (r *Rate) AddFlags(flags *pflag.FlagSet, name, what string) {
 	flags.Float64Var(&r.PerNamespace, name+"-per-second", r.PerNamespace, what+" in a second that one namespace may cause; 0 for no limit")
-	flags.Float64Var(&r.Total, name+"-per-second-in-all", r.Total, what+" in a second that all namespaces may cause together; 0 for no limit")
+	flags.Float64Var(&r.Total, name+"-per-second-in-all", r.Total,
+		what+" in a second that all namespaces may cause together; 0 for no limit")
 }
 
 // Validate says which flag of a name has a value that it cannot have.
@@ -59,7 +60,8 @@ type Metrics struct{ turnedAway *prometheus.CounterVec }
 func NewMetrics(registerer prometheus.Registerer) (*Metrics, error) {
 	m := &Metrics{turnedAway: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "ensemble_autoscaler_budget_exceeded_total",
-		Help: "What was not asked of the API server, or not written to it at once, because too much was: by budget, which has a flag of its name, and by the bound, that of one namespace or that in total.",
+		Help: "What was not asked of the API server, or not written to it at once, because too much was: " +
+			"by budget, which has a flag of its name, and by the bound, that of one namespace or that in total.",
 	}, []string{"budget", "bound"})}
 	if err := registerer.Register(m.turnedAway); err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
@@ -118,7 +120,8 @@ func (e *Exceeded) Error() string {
 	return fmt.Sprintf("%s more than %g %s in a second (%s): try again in a moment", whose, e.PerSecond, what, flag)
 }
 
-// Take uses one up for a namespace, or for an address that is in none, at a time. The error is an Exceeded when there is none left. Of no budget everything is allowed.
+// Take uses one up for a namespace, or for an address that is in none, at a time. The error is an Exceeded
+// when there is none left. Of no budget everything is allowed.
 func (b *Budget) Take(namespace string, now time.Time) error {
 	if b == nil {
 		return nil

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/go-logr/logr"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -28,6 +29,7 @@ type feed struct {
 	store *Store
 	cache cache.Cache
 	pods  toolscache.ListerWatcher
+	log   logr.Logger
 	// again asks for all pods once more.
 	again chan struct{}
 }
@@ -44,7 +46,7 @@ func Follow(mgr manager.Manager, store *Store) error {
 		return fmt.Errorf("make a client for pods: %w", err)
 	}
 	f := &feed{
-		store: store, cache: mgr.GetCache(), again: make(chan struct{}, 1),
+		store: store, cache: mgr.GetCache(), log: mgr.GetLogger().WithName("pods"), again: make(chan struct{}, 1),
 		pods: toolscache.NewListWatchFromClient(clients.CoreV1().RESTClient(), "pods", metav1.NamespaceAll, fields.Everything()),
 	}
 	if err := mgr.Add(f); err != nil {
@@ -111,6 +113,8 @@ func (f *feed) judge(object any) {
 	}
 	select {
 	case f.again <- struct{}{}:
+		f.log.Info("Asking for all pods again: a Job has become a MiniCluster's that was none, and little is kept of its pods",
+			"namespace", job.Namespace, "job", job.Name, "atMostEvery", listAgainAfter.String())
 	default:
 	}
 }

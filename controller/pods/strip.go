@@ -55,7 +55,8 @@ func stripStatus(into, status *corev1.PodStatus) {
 		}
 		if c.Type == corev1.PodScheduled {
 			into.Conditions = append(into.Conditions, corev1.PodCondition{
-				Type: c.Type, Status: c.Status, Reason: c.Reason, Message: Shortened(c.Message, longestText), LastTransitionTime: c.LastTransitionTime,
+				Type: c.Type, Status: c.Status, Reason: c.Reason, Message: Shortened(c.Message, longestText),
+				LastTransitionTime: c.LastTransitionTime,
 			})
 		}
 	}
@@ -85,7 +86,9 @@ func ending(t *corev1.ContainerStateTerminated) *corev1.ContainerStateTerminated
 	if t == nil {
 		return nil
 	}
-	return &corev1.ContainerStateTerminated{ExitCode: t.ExitCode, Signal: t.Signal, Reason: t.Reason, Message: Shortened(t.Message, longestText)}
+	return &corev1.ContainerStateTerminated{
+		ExitCode: t.ExitCode, Signal: t.Signal, Reason: t.Reason, Message: Shortened(t.Message, longestText),
+	}
 }
 
 // only are those of some labels or annotations that have one of a few keys, nil for none.

@@ -105,7 +105,8 @@ func StripJob(object any) (any, error) {
 func resourcesOf(containers []corev1.Container) []corev1.Container {
 	var out []corev1.Container
 	for i := range containers {
-		out = append(out, corev1.Container{Name: containers[i].Name, RestartPolicy: containers[i].RestartPolicy, Resources: containers[i].Resources})
+		c := &containers[i]
+		out = append(out, corev1.Container{Name: c.Name, RestartPolicy: c.RestartPolicy, Resources: c.Resources})
 	}
 	return out
 }

@@ -56,13 +56,17 @@ const (
 
 // Guard puts the question who asks before the handler of metrics. reviews is a client that may create TokenReviews and
 // SubjectAccessReviews.
-func (a *Authorization) Guard(next http.Handler, reviews client.Client, clock clock.PassiveClock, registerer prometheus.Registerer, log logr.Logger) (http.Handler, error) {
+func (a *Authorization) Guard(
+	next http.Handler, reviews client.Client, clock clock.PassiveClock, registerer prometheus.Registerer, log logr.Logger,
+) (http.Handler, error) {
 	if !a.Required {
 		return next, nil
 	}
-	g := &guard{next: next, reviews: reviews, clock: clock, log: log, reviewed: lru.New(maxReviewed), attempts: lru.New(maxAddresses), refused: prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "ensemble_autoscaler_metrics_refused_total", Help: "Requests for metrics that were refused, by the HTTP status of the answer.",
-	}, []string{"code"})}
+	g := &guard{next: next, reviews: reviews, clock: clock, log: log, reviewed: lru.New(maxReviewed), attempts: lru.New(maxAddresses)}
+	g.refused = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "ensemble_autoscaler_metrics_refused_total",
+		Help: "Requests for metrics that were refused, by the HTTP status of the answer.",
+	}, []string{"code"})
 	for _, code := range []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests} {
 		g.refused.WithLabelValues(fmt.Sprint(code))
 	}
