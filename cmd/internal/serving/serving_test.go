@@ -228,12 +228,15 @@ func TestConnections(t *testing.T) {
 	limits := generous
 	limits.Connections, limits.ConnectionsPerAddress = 1, 1
 	s := serve(t, limits)
-	first, second := s.from(t, "127.0.0.2"), s.from(t, "127.0.0.3")
-	for range 3 {
-		for name, conn := range map[string]*grpc.ClientConn{"first": first, "second": second} {
-			if err := ask(t.Context(), conn, "a"); err != nil {
-				t.Errorf("the %s of two clients for whom there is one connection: %v", name, err)
-			}
+	asks, other := s.from(t, "127.0.0.2"), s.from(t, "127.0.0.3")
+	for turn := range 6 {
+		if err := ask(t.Context(), asks, "a"); err != nil {
+			t.Errorf("turn %d of two clients for whom there is one connection: %v", turn+1, err)
+		}
+		asks, other = other, asks
+		// The one that gave way has to learn of it: what it sends before is lost with its connection.
+		if !asks.WaitForStateChange(t.Context(), connectivity.Ready) {
+			t.Fatal("the client that gave way still takes itself for connected")
 		}
 	}
 	if s.turnedAway(t, "connections") < 3 {
