@@ -45,27 +45,27 @@ type candidate struct {
 	// findings is what is known about pools, by pool.
 	findings map[string]*v1alpha1.PoolFinding
 	// atGrant is the number of nodes that were of no use when a pool granted the claim in this pass, by pool.
-	atGrant map[string]int32
+	atGrant nodesByPool
 	// unreplaced has the pools of which more nodes are of no use than are replaced.
 	unreplaced []*poolCapacity
 
 	// current is the pool that missing nodes come from.
 	current string
 	// kept are the nodes that stay claimed of pools that have failed in this pass, by pool. Of other pools all do.
-	kept map[string]int32
+	kept nodesByPool
 	// stillComing is what comes of pools that have failed in this pass though they do not have all.
-	stillComing map[string]int32
+	stillComing nodesByPool
 	// fellBack is set when a pool has failed in this pass and others are left to be asked.
 	fellBack bool
 	// asked are the pools that had no room for the gang but may have some time.
 	asked []*poolCapacity
 
 	// unclaimed is how many nodes of each pool pods are on that stay, and which the member does not claim.
-	unclaimed map[string]int32
+	unclaimed nodesByPool
 	// settled is the number of nodes that the last pass had granted.
 	settled int32
 	// claims are the nodes granted in this pass, by pool.
-	claims map[string]int32
+	claims nodesByPool
 	// growth is the gang that is under way, nil for none.
 	growth *v1alpha1.Growth
 	// ended is the gang that seems to have all its nodes. It has when they are there without those that are given back.
@@ -86,7 +86,7 @@ type verdict struct {
 func newCandidate(m *Member, capacity *capacity) *candidate {
 	c := &candidate{
 		Member: m, shapeKey: m.shape(), perNode: podsPerNode(m, capacity),
-		places: make([]*nodeCapacity, len(m.Pods)), claims: map[string]int32{},
+		places: make([]*nodeCapacity, len(m.Pods)),
 	}
 	c.remember(capacity.now)
 	for i := range m.Pods {
@@ -102,13 +102,20 @@ func newCandidate(m *Member, capacity *capacity) *candidate {
 			node.addPod(c, m.Pods[i].Index < m.Size)
 		}
 	}
+	held := 0
+	for i := range m.Reservations {
+		held += len(m.Reservations[i].Held)
+	}
+	c.recorded, c.held = make([]*nodeCapacity, 0, held), make([]*nodeCapacity, 0, max(held, len(m.Pods)))
 	for i := range m.Reservations {
 		for _, name := range m.Reservations[i].Held {
 			c.recorded = append(c.recorded, capacity.nodes[name])
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(c.avoided)) {
-		c.shapeKey += "not " + name + ";"
+	if len(c.avoided) > 0 {
+		for _, name := range slices.Sorted(maps.Keys(c.avoided)) {
+			c.shapeKey += "not " + name + ";"
+		}
 	}
 	c.settled = reserved(m.Reservations)
 	c.growth = m.Growth.DeepCopy()
@@ -156,7 +163,7 @@ func (c *candidate) missesFailed() bool {
 
 // stayClaimed is the number of nodes of a pool that need not be asked for.
 func (c *candidate) stayClaimed(pool string) int32 {
-	if kept, failed := c.kept[pool]; failed {
+	if kept, failed := c.kept.get(pool); failed {
 		return min(kept, c.mayKeep(pool))
 	}
 	return c.mayKeep(pool)
@@ -195,30 +202,34 @@ func (c *candidate) waitsOut() bool { return c.growth != nil && c.growth.RetryAf
 // spread divides the nodes of a size among the pools: first those that pods are on which stay, unless they are about to go: what takes
 // their place is claimed where it can be had. Then those that are there, then those that were claimed before, of other pools of the list
 // before the current one, and the rest of the current pool.
-func (c *candidate) spread(size int32) map[string]int32 {
-	claims := map[string]int32{}
+func (c *candidate) spread(size int32) nodesByPool {
+	var claims nodesByPool
 	left := c.nodesFor(size)
 	for _, node := range c.held {
 		if left > 0 && node.stays > 0 && !node.Leaving {
-			claims[node.Pool]++
+			claims.add(node.Pool, 1)
 			left--
 		}
 	}
 	keep := func(name string, most int32) {
-		nodes := min(left, most, max(0, c.stayClaimed(name)-claims[name]))
-		claims[name] += nodes
+		nodes := min(left, most, max(0, c.stayClaimed(name)-claims.of(name)))
+		claims.add(name, nodes)
 		left -= nodes
 	}
-	others := slices.DeleteFunc(slices.Clone(c.NodePools), func(name string) bool { return name == c.current })
-	for _, name := range append(others, c.current) {
-		if left > 0 {
+	for _, name := range c.NodePools {
+		if left > 0 && name != c.current {
 			keep(name, c.spareIn(name))
 		}
 	}
-	for _, name := range others {
-		keep(name, left)
+	if left > 0 {
+		keep(c.current, c.spareIn(c.current))
 	}
-	claims[c.current] += left
+	for _, name := range c.NodePools {
+		if left > 0 && name != c.current {
+			keep(name, left)
+		}
+	}
+	claims.add(c.current, left)
 	return claims
 }
 
@@ -231,10 +242,10 @@ func (c *candidate) claimedBefore(pool string) int32 {
 }
 
 // recordedClaims are those that the last pass has left, by pool.
-func (c *candidate) recordedClaims() map[string]int32 {
-	claims := map[string]int32{}
+func (c *candidate) recordedClaims() nodesByPool {
+	var claims nodesByPool
 	for i := range c.Reservations {
-		claims[c.Reservations[i].NodePool] += c.Reservations[i].Nodes
+		claims.add(c.Reservations[i].NodePool, c.Reservations[i].Nodes)
 	}
 	return claims
 }
@@ -270,8 +281,8 @@ func (c *candidate) resized() bool {
 // claimed is the number of nodes granted in this pass.
 func (c *candidate) claimed() int32 {
 	var sum int32
-	for _, nodes := range c.claims {
-		sum += nodes
+	for _, of := range c.claims {
+		sum += of.nodes
 	}
 	return sum
 }
@@ -336,31 +347,46 @@ func (c *candidate) since() time.Time {
 
 // reservations are the claims and held nodes as the member's status records them.
 func (p *pass) reservations(c *candidate) []v1alpha1.Reservation {
-	held := map[string][]string{}
+	var counts nodesByPool
 	for _, node := range c.held {
-		held[node.Pool] = append(held[node.Pool], node.Name)
+		counts.add(node.Pool, 1)
 	}
 	var out []v1alpha1.Reservation
 	// The pools of the list come first, in its order, so that the status reads as the preference does.
 	names := slices.Clone(c.NodePools)
-	for name := range held {
-		if !slices.Contains(names, name) {
-			names = append(names, name)
+	for _, of := range counts {
+		if !slices.Contains(names, of.pool) {
+			names = append(names, of.pool)
 		}
 	}
 	slices.Sort(names[len(c.NodePools):])
 	for _, name := range names {
-		if c.claims[name] == 0 && len(held[name]) == 0 {
+		claim, held := c.claims.of(name), counts.of(name)
+		if claim == 0 && held == 0 {
 			continue
 		}
-		slices.Sort(held[name])
-		r := v1alpha1.Reservation{NodePool: name, Nodes: c.claims[name], Held: held[name]}
+		r := v1alpha1.Reservation{NodePool: name, Nodes: claim, Held: c.heldNames(name, held)}
 		if pool := p.capacity.pools[name]; pool != nil {
 			p.occupy(c, pool, &r)
 		}
 		out = append(out, r)
 	}
 	return out
+}
+
+// heldNames are the names of the nodes held of one pool, of which there are so many, in order; nil for none.
+func (c *candidate) heldNames(pool string, count int32) []string {
+	if count == 0 {
+		return nil
+	}
+	names := make([]string, 0, count)
+	for _, node := range c.held {
+		if node.Pool == pool {
+			names = append(names, node.Name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 // usableIn counts the held nodes of one pool that are Ready and can take, or have, a pod of the member.

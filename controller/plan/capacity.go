@@ -25,10 +25,10 @@ type poolCapacity struct {
 	Pool
 	// daemons is what the pods of DaemonSets take on each new node.
 	daemons Resources
-	// nodes are those of the pool in the order in which they are handed out: those marked as reserved
-	// first, because others are Cluster Autoscaler's to remove, then those with the least cpu in use, then
-	// by name.
+	// nodes are those of the pool. Before inOrder they are in the order in which they were observed.
 	nodes []*nodeCapacity
+	// ordered is set when they are in order.
+	ordered bool
 	// granted is the sum of the reservations that the last pass left and of what this one has added.
 	granted int32
 	// unclaimed is how many nodes members use without a claim, as far as this pass has not granted them one.
@@ -65,8 +65,6 @@ type nodeCapacity struct {
 	pods, stays int32
 	// recorded is the member whose status lists the node as held, nil for none.
 	recorded *candidate
-	// cpu is what pods on the node request of it.
-	cpu int64
 	// young is set while the node is within the time that its pool gives it to become of use.
 	young bool
 	// toCome is what DaemonSets request for pods that have not come to a young node yet; nil when all have.
@@ -127,14 +125,8 @@ func newCapacity(observed *Observed, now time.Time) *capacity {
 	for _, pool := range observed.Pools {
 		c.pools[pool.Name] = &poolCapacity{Pool: pool, daemons: requestsOf(pool.Daemons), cursors: map[string]int{}, occupied: map[string]int32{}}
 	}
-	counts := make(map[string]int, len(observed.Pools))
-	for i := range observed.Nodes {
-		counts[observed.Nodes[i].Pool]++
-	}
-	for name, pool := range c.pools {
-		pool.nodes = make([]*nodeCapacity, 0, counts[name])
-	}
 	backing := make([]nodeCapacity, len(observed.Nodes))
+	counts := make(map[*poolCapacity]int, len(observed.Pools))
 	for i := range observed.Nodes {
 		node := &observed.Nodes[i]
 		pool := c.pools[node.Pool]
@@ -142,25 +134,39 @@ func newCapacity(observed *Observed, now time.Time) *capacity {
 			c.outside[node.Name] = true
 			continue
 		}
-		backing[i] = nodeCapacity{
-			Node: node, pool: pool, cpu: node.Requested[corev1.ResourceCPU], young: now.Sub(node.CreatedAt) < pool.ProvisionTimeout,
-		}
+		backing[i] = nodeCapacity{Node: node, pool: pool, young: now.Sub(node.CreatedAt) < pool.ProvisionTimeout}
 		backing[i].expect(pool.daemons)
 		c.nodes[node.Name] = &backing[i]
-		pool.nodes = append(pool.nodes, &backing[i])
+		counts[pool]++
 	}
-	for _, pool := range c.pools {
-		slices.SortFunc(pool.nodes, func(a, b *nodeCapacity) int {
+	for i := range backing {
+		if pool := backing[i].pool; pool != nil {
+			if pool.nodes == nil {
+				pool.nodes = make([]*nodeCapacity, 0, counts[pool])
+			}
+			pool.nodes = append(pool.nodes, &backing[i])
+		}
+	}
+	return c
+}
+
+// inOrder are the nodes of a pool in the order in which they are handed out: those marked as reserved first, because others are Cluster
+// Autoscaler's to remove, then those with the least cpu in use, then by name. Most pools hand out none in a pass, so they are put in
+// order when that is asked for first.
+func (p *poolCapacity) inOrder() []*nodeCapacity {
+	if !p.ordered {
+		p.ordered = true
+		slices.SortFunc(p.nodes, func(a, b *nodeCapacity) int {
 			if a.Reserved != b.Reserved {
 				return reservedFirst(a)
 			}
-			if a.cpu != b.cpu {
-				return cmp.Compare(a.cpu, b.cpu)
+			if a, b := a.Requested[corev1.ResourceCPU], b.Requested[corev1.ResourceCPU]; a != b {
+				return cmp.Compare(a, b)
 			}
 			return strings.Compare(a.Name, b.Name)
 		})
 	}
-	return c
+	return p.nodes
 }
 
 func reservedFirst(a *nodeCapacity) int {
@@ -318,8 +324,8 @@ func (c *capacity) take(pool *poolCapacity, m *candidate, want int32) {
 			i = len(pool.nodes)
 		}
 	}
-	for ; i < len(pool.nodes) && taken < want; i++ {
-		if node := pool.nodes[i]; node.takeable() && node.usable(m) {
+	for nodes := pool.inOrder(); i < len(nodes) && taken < want; i++ {
+		if node := nodes[i]; node.takeable() && node.usable(m) {
 			pool.taken(node)
 			c.hold(node, m)
 			taken++

@@ -57,8 +57,8 @@ func (p *pass) bound(m *candidate) {
 		return
 	}
 	timeout := time.Duration(0)
-	for name := range m.claims {
-		if pool := p.capacity.pools[name]; pool != nil {
+	for _, claim := range m.claims {
+		if pool := p.capacity.pools[claim.pool]; pool != nil {
 			timeout = max(timeout, pool.ProvisionTimeout)
 		}
 	}
@@ -142,9 +142,9 @@ func (p *pass) noteGivenBack(m *candidate) {
 
 // wakeFor makes sure that a pass comes when time alone changes what becomes of the member.
 func (p *pass) wakeFor(m *candidate) {
-	for name, nodes := range m.claims {
+	for _, claim := range m.claims {
 		// A node that never becomes Ready is one more that is occupied from then on.
-		if pool := p.capacity.pools[name]; pool != nil && m.heldReady(name) < nodes {
+		if pool := p.capacity.pools[claim.pool]; pool != nil && m.heldReady(claim.pool) < claim.nodes {
 			if late := p.capacity.late(pool); !late.IsZero() {
 				p.wake(late)
 			}

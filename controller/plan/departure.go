@@ -29,7 +29,7 @@ func (c *candidate) noteDepartures() []string {
 			slices.DeleteFunc(slices.Clone(byPool[pool]), func(node *nodeCapacity) bool { return !gone(node) }),
 		} {
 			if len(nodes) > 0 {
-				c.warn(v1alpha1.ReasonMachineLeaves, departure(pool, nodes, c.claims[pool] > c.lasting(pool)))
+				c.warn(v1alpha1.ReasonMachineLeaves, departure(pool, nodes, c.claims.of(pool) > c.lasting(pool)))
 			}
 		}
 	}

@@ -100,7 +100,7 @@ func (p *poolCapacity) shownTo(m *candidate) *shown {
 	if index := p.indexFor(m); index != nil && index.flawless(m.Member) {
 		return s
 	}
-	for _, node := range p.nodes {
+	for _, node := range p.inOrder() {
 		if node.holder != nil || !node.evidence(m.Member) {
 			continue
 		}

@@ -169,10 +169,11 @@ func (p *pass) learnOfRefusals(m *candidate) {
 }
 
 // granting records how many nodes of the pools that grant something are of no use when they do.
-func (p *pass) granting(m *candidate, claims map[string]int32) {
-	for name, nodes := range claims {
+func (p *pass) granting(m *candidate, claims nodesByPool) {
+	for _, claim := range claims {
+		name := claim.pool
 		pool := p.capacity.pools[name]
-		if pool == nil || nodes <= m.claimedBefore(name) {
+		if pool == nil || claim.nodes <= m.claimedBefore(name) {
 			continue
 		}
 		occupied := p.capacity.occupiedFor(pool, m) + m.leaving(name)
@@ -185,10 +186,7 @@ func (p *pass) granting(m *candidate, claims map[string]int32) {
 				occupied = min(occupied, max(r.OccupiedAtGrant, r.Occupied))
 			}
 		}
-		if m.atGrant == nil {
-			m.atGrant = map[string]int32{}
-		}
-		m.atGrant[name] = occupied
+		m.atGrant.set(name, occupied)
 	}
 }
 
@@ -218,7 +216,7 @@ func (p *pass) occupy(m *candidate, pool *poolCapacity, r *v1alpha1.Reservation)
 		r.OccupiedAtGrant = before.OccupiedAtGrant
 		active = max(0, before.Occupied-before.OccupiedAtGrant)
 	}
-	atGrant, granted := m.atGrant[pool.Name]
+	atGrant, granted := m.atGrant.get(pool.Name)
 	if granted {
 		// Some that are of no use to this member have been given to another one since.
 		r.OccupiedAtGrant, active = min(atGrant, p.capacity.occupiedFor(pool, m)), 0
@@ -298,6 +296,9 @@ func (p *pass) forget(m *candidate, pool string) {
 
 // found are the findings as the member's status records them, those that say something, and of too many the latest.
 func (c *candidate) found() []v1alpha1.PoolFinding {
+	if len(c.findings) == 0 {
+		return nil
+	}
 	var out []v1alpha1.PoolFinding
 	for _, name := range slices.Sorted(maps.Keys(c.findings)) {
 		if f := c.findings[name]; f.Unusable != "" || f.Refused != "" || f.Replaced > 0 {

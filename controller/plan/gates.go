@@ -73,6 +73,9 @@ func (c *candidate) refuse(pod *Pod, node *nodeCapacity) {
 
 // avoids are the avoided nodes as the member's status records them, those that were avoided last where there are too many.
 func (c *candidate) avoids() []v1alpha1.AvoidedNode {
+	if len(c.avoided) == 0 {
+		return nil
+	}
 	var out []v1alpha1.AvoidedNode
 	for _, name := range slices.Sorted(maps.Keys(c.avoided)) {
 		out = append(out, v1alpha1.AvoidedNode{Node: name, Until: microTime(c.avoided[name])})

@@ -32,8 +32,8 @@ func (p *pass) grant() {
 			continue
 		}
 		m.claims = m.spread(p.target(m))
-		for name, nodes := range m.claims {
-			if nodes > m.mayKeep(name) {
+		for _, claim := range m.claims {
+			if claim.nodes > m.mayKeep(claim.pool) {
 				asking = append(asking, m)
 				break
 			}
@@ -56,9 +56,9 @@ func (p *pass) grant() {
 			}
 			m.claims, _ = p.place(m, size)
 		}
-		for name, nodes := range m.claims {
-			if pool := p.capacity.pools[name]; pool != nil {
-				pool.noteClaimed(m, max(0, nodes-m.claimedBefore(name)))
+		for _, claim := range m.claims {
+			if pool := p.capacity.pools[claim.pool]; pool != nil {
+				pool.noteClaimed(m, max(0, claim.nodes-m.claimedBefore(claim.pool)))
 			}
 		}
 		if m.verdict != nil && !m.verdict.hopeless && !m.waitsOut() {
@@ -106,17 +106,18 @@ func (c *candidate) keeps() int32 {
 // place divides the nodes of a size among the pools as far as they may be claimed without asking: nodes
 // that the member's pods are on, where their pools have room, and as many nodes of the current pool as were
 // claimed before. It also returns how many more it wants of the current pool.
-func (p *pass) place(m *candidate, size int32) (claims map[string]int32, more int32) {
+func (p *pass) place(m *candidate, size int32) (claims nodesByPool, more int32) {
 	claims = m.spread(size)
-	for name, nodes := range claims {
+	for i := range claims {
+		name, nodes := claims[i].pool, claims[i].nodes
 		pool := p.capacity.pools[name]
 		if name == m.current || pool == nil {
 			continue
 		}
 		may := m.claimedBefore(name) + max(0, pool.MaxSize-pool.granted)
 		if nodes > may {
-			claims[name] = may
-			claims[m.current] += nodes - may
+			claims[i].nodes = may
+			claims.add(m.current, nodes-may)
 		}
 	}
 	may := m.mayKeep(m.current)
@@ -125,8 +126,8 @@ func (p *pass) place(m *candidate, size int32) (claims map[string]int32, more in
 		// those whose claims the floor counts.
 		may += min(max(0, m.stayingIn(m.current)-may), max(0, pool.MaxSize-pool.granted))
 	}
-	more = max(0, claims[m.current]-may)
-	claims[m.current] -= more
+	more = max(0, claims.of(m.current)-may)
+	claims.add(m.current, -more)
 	return claims, more
 }
 
@@ -233,13 +234,13 @@ func (p *pass) grantFrom(m *candidate) *verdict {
 		m.claims = claims
 		return nil
 	}
-	want := claims[name] + more
+	want := claims.of(name) + more
 	if want > pool.MaxSize {
 		return &verdict{v1alpha1.ReasonPoolTooSmall, fmt.Sprintf(
 			"%s needed and %s has maxSize %d", counted(want, "node is", "nodes are"), name, pool.MaxSize), true}
 	}
 	occupied := p.capacity.occupiedFor(pool, m) + m.leaving(name) + pool.unclaimedBeside(m)
-	placed := max(0, claims[name]-m.claimedBefore(name))
+	placed := max(0, claims.of(name)-m.claimedBefore(name))
 	room := pool.MaxSize - pool.granted - placed - occupied
 	if more <= room && more > room-pool.kept.nodes {
 		needs := counted(more, "more node is", "more nodes are")
@@ -250,7 +251,7 @@ func (p *pass) grantFrom(m *candidate) *verdict {
 			"%s needed and %s has room for %d: maxSize %d, %d reserved, %d %s",
 			counted(more, "more node is", "more nodes are"), name, max(room, 0), pool.MaxSize, pool.granted, occupied, m.occupiers()), false}
 	}
-	claims[name] = want
+	claims.set(name, want)
 	p.granted(m, claims, pool.ProvisionTimeout, fmt.Sprintf("%s in %s", counted(more, "more node", "more nodes"), name))
 	return nil
 }
@@ -261,27 +262,27 @@ func (p *pass) grantAcross(m *candidate, asks []string) *verdict {
 	m.current = asks[0]
 	claims, more := p.place(m, p.target(m))
 	missing := more
-	for _, nodes := range claims {
-		missing += nodes
+	for _, claim := range claims {
+		missing += claim.nodes
 	}
 	last, timeout := "", time.Duration(0)
 	var parts []string
 	var could []*poolCapacity
 	for _, name := range asks {
 		if p.refuses(m, name) != nil {
-			missing -= claims[name]
+			missing -= claims.of(name)
 			continue
 		}
 		pool := p.capacity.pools[name]
 		could = append(could, pool)
 		missing -= pool.MaxSize
-		placed := max(0, claims[name]-m.claimedBefore(name))
+		placed := max(0, claims.of(name)-m.claimedBefore(name))
 		occupied := p.capacity.occupiedFor(pool, m) + m.leaving(name) + pool.unclaimedBeside(m)
 		take := min(more, pool.MaxSize-pool.granted-placed-occupied-pool.kept.nodes)
 		if take <= 0 {
 			continue
 		}
-		claims[name] += take
+		claims.add(name, take)
 		more -= take
 		last, timeout = name, max(timeout, pool.ProvisionTimeout)
 		parts = append(parts, fmt.Sprintf("%s in %s", counted(take, "more node", "more nodes"), name))
@@ -291,9 +292,9 @@ func (p *pass) grantAcross(m *candidate, asks []string) *verdict {
 		p.granted(m, claims, timeout, strings.Join(parts, " and "))
 		return nil
 	}
-	for name, nodes := range claims {
-		if !slices.Contains(asks, name) {
-			missing -= nodes
+	for _, claim := range claims {
+		if !slices.Contains(asks, claim.pool) {
+			missing -= claim.nodes
 		}
 	}
 	if missing > 0 {
@@ -305,7 +306,7 @@ func (p *pass) grantAcross(m *candidate, asks []string) *verdict {
 }
 
 // granted records that the missing nodes were granted.
-func (p *pass) granted(m *candidate, claims map[string]int32, timeout time.Duration, what string) {
+func (p *pass) granted(m *candidate, claims nodesByPool, timeout time.Duration, what string) {
 	p.granting(m, claims)
 	m.claims = claims
 	now, deadline := microTime(p.now), microTime(p.now.Add(timeout))

@@ -165,16 +165,16 @@ func (p *pass) fail(m *candidate, failures []v1alpha1.PoolFailure) {
 		p.exhaust(m, "")
 		return
 	}
-	m.fellBack, m.current, m.kept = true, asks[0], map[string]int32{}
+	m.fellBack, m.current, m.kept = true, asks[0], nil
 	if m.Placement == v1alpha1.PlacementSingle {
 		// The whole gang moves. What pods are on stays.
 		for i := range m.Reservations {
-			m.kept[m.Reservations[i].NodePool] = m.stayingIn(m.Reservations[i].NodePool)
+			m.kept.set(m.Reservations[i].NodePool, m.stayingIn(m.Reservations[i].NodePool))
 		}
 		return
 	}
 	for i := range failures {
-		m.kept[failures[i].NodePool] = m.usableIn(failures[i].NodePool) + m.stillComing[failures[i].NodePool]
+		m.kept.set(failures[i].NodePool, m.usableIn(failures[i].NodePool)+m.stillComing.of(failures[i].NodePool))
 	}
 }
 
@@ -192,9 +192,8 @@ func (p *pass) exhaust(m *candidate, refused string) {
 	fate := "the nodes that no pod uses are given back"
 	if m.GrowthPolicy == v1alpha1.GrowthBestEffort {
 		m.growth.Partial = true
-		m.kept = map[string]int32{}
 		for i := range m.Reservations {
-			m.kept[m.Reservations[i].NodePool] = m.usableIn(m.Reservations[i].NodePool)
+			m.kept.set(m.Reservations[i].NodePool, m.usableIn(m.Reservations[i].NodePool))
 		}
 		fate = "the member takes those that are there"
 	}
@@ -219,16 +218,16 @@ func backoff(attempts int32) time.Duration {
 // takes their place is held beside them.
 func (p *pass) giveBack(m *candidate) {
 	m.leaveOtherDomains()
-	over := map[string]int32{}
+	var over nodesByPool
 	for _, node := range m.held {
 		if !node.Leaving {
-			over[node.Pool]++
+			over.add(node.Pool, 1)
 		}
 	}
 	surplus := false
-	for pool := range over {
-		over[pool] -= m.claims[pool]
-		surplus = surplus || over[pool] > 0
+	for i := range over {
+		over[i].nodes -= m.claims.of(over[i].pool)
+		surplus = surplus || over[i].nodes > 0
 	}
 	if !surplus {
 		return
@@ -244,10 +243,10 @@ func (p *pass) giveBack(m *candidate) {
 		return strings.Compare(b.Name, a.Name)
 	})
 	m.held = slices.DeleteFunc(m.held, func(node *nodeCapacity) bool {
-		if over[node.Pool] <= 0 || node.pods > 0 {
+		if over.of(node.Pool) <= 0 || node.pods > 0 {
 			return false
 		}
-		over[node.Pool]--
+		over.add(node.Pool, -1)
 		node.free()
 		return true
 	})
@@ -260,12 +259,12 @@ func (p *pass) takeNodes() {
 	slices.SortStableFunc(order, byRequest)
 	for _, m := range order {
 		p.chooseDomain(m)
-		for name, nodes := range m.claims {
-			pool := p.capacity.pools[name]
+		for _, claim := range m.claims {
+			pool := p.capacity.pools[claim.pool]
 			if pool == nil {
 				continue
 			}
-			if more := nodes - m.lasting(name); more > 0 {
+			if more := claim.nodes - m.lasting(claim.pool); more > 0 {
 				p.capacity.take(pool, m, more)
 			}
 		}

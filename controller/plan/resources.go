@@ -2,11 +2,9 @@ package plan
 
 import (
 	"fmt"
-	"maps"
 	"math"
 	"slices"
 	"strconv"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -145,21 +143,22 @@ func fits(requests, allocatable, requested, coming Resources) bool {
 
 // shape is a key that two members share exactly when every node is as usable for the one as for the other.
 func (m *Member) shape() string {
-	var b strings.Builder
-	for _, name := range slices.Sorted(maps.Keys(m.PodRequests)) {
-		b.WriteString(string(name))
-		b.WriteByte('=')
-		b.WriteString(strconv.FormatInt(m.PodRequests[name], 10))
-		b.WriteByte(';')
+	// Few resources are requested, so that all of it fits what the stack has. It is made for each member in each pass.
+	names := make([]corev1.ResourceName, 0, 8)
+	for name := range m.PodRequests {
+		names = append(names, name)
 	}
-	for _, t := range m.Tolerations {
-		b.WriteString(t.String())
-		b.WriteByte(';')
+	slices.Sort(names)
+	b := make([]byte, 0, 128)
+	for _, name := range names {
+		b = append(append(b, name...), '=')
+		b = append(strconv.AppendInt(b, m.PodRequests[name], 10), ';')
+	}
+	for i := range m.Tolerations {
+		b = append(append(b, m.Tolerations[i].String()...), ';')
 	}
 	if m.Selects != nil {
-		b.WriteString("on ")
-		b.WriteString(m.Selects.String())
-		b.WriteByte(';')
+		b = append(append(append(b, "on "...), m.Selects.String()...), ';')
 	}
-	return b.String()
+	return string(b)
 }

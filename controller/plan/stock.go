@@ -65,10 +65,7 @@ func (p *pass) failures(m *candidate, supplies map[string]*supply) []v1alpha1.Po
 		}
 		out = append(out, failure)
 		if pool != nil && reason != v1alpha1.ReasonNodesUnusable && m.canFallBack(r.NodePool) {
-			if m.stillComing == nil {
-				m.stillComing = map[string]int32{}
-			}
-			m.stillComing[r.NodePool] = p.supplyOf(supplies, pool).keeps(m, r.Nodes-usable, p.late(m))
+			m.stillComing.set(r.NodePool, p.supplyOf(supplies, pool).keeps(m, r.Nodes-usable, p.late(m)))
 		}
 	}
 	return out

@@ -270,10 +270,10 @@ func (p *pass) grantInOneDomain(m *candidate) *verdict {
 }
 
 // inUseOnly keeps of each pool that has granted nodes those that pods are on which stay.
-func (c *candidate) inUseOnly() map[string]int32 {
-	kept := map[string]int32{}
+func (c *candidate) inUseOnly() nodesByPool {
+	var kept nodesByPool
 	for i := range c.Reservations {
-		kept[c.Reservations[i].NodePool] = c.stayingIn(c.Reservations[i].NodePool)
+		kept.set(c.Reservations[i].NodePool, c.stayingIn(c.Reservations[i].NodePool))
 	}
 	return kept
 }
@@ -324,8 +324,8 @@ func (p *pass) chooseDomain(m *candidate) {
 	}
 	domain := most(counts, "")
 	if domain == "" {
-		for name, nodes := range m.claims {
-			if pool := p.capacity.pools[name]; pool != nil && nodes > 0 {
+		for _, claim := range m.claims {
+			if pool := p.capacity.pools[claim.pool]; pool != nil && claim.nodes > 0 {
 				for domain, count := range pool.freeFor(m).counts {
 					counts[domain] += count
 				}

@@ -10,16 +10,14 @@ func (p *pass) noteUnclaimed() {
 		}
 		for _, node := range m.held {
 			if node.stays > 0 && !node.Leaving {
-				if m.unclaimed == nil {
-					m.unclaimed = map[string]int32{}
-				}
-				m.unclaimed[node.Pool]++
+				m.unclaimed.add(node.Pool, 1)
 			}
 		}
-		for name, inUse := range m.unclaimed {
-			m.unclaimed[name] = max(0, inUse-m.claimedBefore(name))
-			if pool := p.capacity.pools[name]; pool != nil {
-				pool.unclaimed += m.unclaimed[name]
+		for i := range m.unclaimed {
+			of := &m.unclaimed[i]
+			of.nodes = max(0, of.nodes-m.claimedBefore(of.pool))
+			if pool := p.capacity.pools[of.pool]; pool != nil {
+				pool.unclaimed += of.nodes
 			}
 		}
 	}
@@ -28,13 +26,15 @@ func (p *pass) noteUnclaimed() {
 // noteClaimed counts nodes of a pool that a member claims from now on, of which some may be nodes that it used without a claim.
 func (p *poolCapacity) noteClaimed(m *candidate, more int32) {
 	p.granted += more
-	used := min(more, m.unclaimed[p.Name])
+	used := min(more, m.unclaimed.of(p.Name))
 	p.kept.taken += more - used
 	if used > 0 {
 		p.unclaimed -= used
-		m.unclaimed[p.Name] -= used
+		m.unclaimed.add(p.Name, -used)
 	}
 }
 
 // unclaimedBeside is how many nodes of the pool others use without a claim.
-func (p *poolCapacity) unclaimedBeside(m *candidate) int32 { return p.unclaimed - m.unclaimed[p.Name] }
+func (p *poolCapacity) unclaimedBeside(m *candidate) int32 {
+	return p.unclaimed - m.unclaimed.of(p.Name)
+}

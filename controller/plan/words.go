@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -18,18 +19,17 @@ func (p *pass) conditions(m *candidate) (conditions []metav1.Condition, whenRead
 	if m.Lifecycle != Running || m.Invalid != "" {
 		return p.endConditions(m)
 	}
-	claimed, ready := m.claimed(), m.ready()
+	claimed, ready, pools := m.claimed(), m.ready(), p.pools(m)
 
-	reserved := condition(v1alpha1.ConditionCapacityReserved, v1alpha1.ReasonReserved,
-		fmt.Sprintf("%s reserved in %s", counted(claimed, "node is", "nodes are"), p.pools(m)))
+	// Without fmt: for each member in each pass, and mostly they say what they said before.
+	reserved := condition(v1alpha1.ConditionCapacityReserved, v1alpha1.ReasonReserved, counted(claimed, "node is", "nodes are")+" reserved in "+pools)
 	if m.verdict != nil {
 		reserved = unmet(reserved, m.verdict.reason, m.verdict.message)
 	}
 
-	capacity := condition(v1alpha1.ConditionCapacityReady, v1alpha1.ReasonNodesReady,
-		fmt.Sprintf("%s Ready in %s", counted(ready, "node is", "nodes are"), p.pools(m)))
+	capacity := condition(v1alpha1.ConditionCapacityReady, v1alpha1.ReasonNodesReady, counted(ready, "node is", "nodes are")+" Ready in "+pools)
 	if ready < claimed {
-		message := fmt.Sprintf("%d of %d nodes are Ready in %s", ready, claimed, p.pools(m))
+		message := fmt.Sprintf("%d of %d nodes are Ready in %s", ready, claimed, pools)
 		if m.growth != nil && m.growth.Deadline != nil {
 			message += "; the others have until " + clock(m.growth.Deadline.Time)
 		}
@@ -40,7 +40,7 @@ func (p *pass) conditions(m *candidate) (conditions []metav1.Condition, whenRead
 		capacity = unmet(capacity, v1alpha1.ReasonWaitingForNodes, message)
 	}
 
-	resized := condition(v1alpha1.ConditionResized, v1alpha1.ReasonAtSize, fmt.Sprintf("at size %d", m.Size))
+	resized := condition(v1alpha1.ConditionResized, v1alpha1.ReasonAtSize, "at size "+strconv.Itoa(int(m.Size)))
 	switch leaving := m.heldBesideLeaving() - claimed; {
 	case m.Wants < m.Size:
 		resized = unmet(resized, v1alpha1.ReasonResizing, fmt.Sprintf("resizing from %d to %d", m.Size, m.Wants))
@@ -63,7 +63,7 @@ const silence = 45 * time.Second
 func (p *pass) stall(m *candidate) string {
 	for _, name := range m.NodePools {
 		pool := p.capacity.pools[name]
-		if pool == nil || pool.Stall.Since.IsZero() || m.claims[name] <= m.usableIn(name) {
+		if pool == nil || pool.Stall.Since.IsZero() || m.claims.of(name) <= m.usableIn(name) {
 			continue
 		}
 		if due := pool.Stall.Since.Add(silence); p.now.Before(due) {
@@ -113,16 +113,20 @@ func unmet(c metav1.Condition, reason, message string) metav1.Condition {
 
 // pools names the pools of the member's claims, or the one that it would claim from, and the domain.
 func (p *pass) pools(m *candidate) string {
-	var names []string
+	names := ""
 	for _, name := range m.NodePools {
-		if m.claims[name] > 0 {
-			names = append(names, name)
+		switch {
+		case m.claims.of(name) == 0:
+		case names == "":
+			names = name
+		default:
+			names += ", " + name
 		}
 	}
-	if len(names) == 0 {
-		names = []string{m.current}
+	if names == "" {
+		names = m.current
 	}
-	return strings.Join(names, ", ") + m.where()
+	return names + m.where()
 }
 
 // counted is a number with the word for one or for many.
@@ -130,7 +134,7 @@ func counted(n int32, one, many string) string {
 	if n == 1 {
 		return "1 " + one
 	}
-	return fmt.Sprintf("%d %s", n, many)
+	return strconv.Itoa(int(n)) + " " + many
 }
 
 // told are failures as one sentence.
