@@ -13,15 +13,15 @@ type poolNodes struct {
 }
 
 // of is the number for a pool, 0 for one that was never counted.
-func (n nodesByPool) of(pool string) int32 {
+func (n *nodesByPool) of(pool string) int32 {
 	nodes, _ := n.get(pool)
 	return nodes
 }
 
 // get is of, and whether the pool was counted at all.
-func (n nodesByPool) get(pool string) (nodes int32, counted bool) {
+func (n *nodesByPool) get(pool string) (nodes int32, counted bool) {
 	if i := n.index(pool); i >= 0 {
-		return n[i].nodes, true
+		return (*n)[i].nodes, true
 	}
 	return 0, false
 }
@@ -38,6 +38,6 @@ func (n *nodesByPool) add(pool string, more int32) {
 // set is the number for a pool from now on.
 func (n *nodesByPool) set(pool string, nodes int32) { n.add(pool, nodes-n.of(pool)) }
 
-func (n nodesByPool) index(pool string) int {
-	return slices.IndexFunc(n, func(of poolNodes) bool { return of.pool == pool })
+func (n *nodesByPool) index(pool string) int {
+	return slices.IndexFunc(*n, func(of poolNodes) bool { return of.pool == pool })
 }
