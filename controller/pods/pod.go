@@ -1,5 +1,5 @@
 // Package pods knows the pods of the cluster by what is asked of them: by name, by node, by Job, by address, and those behind the
-// gate. It is fed by a watch of its own and keeps of each pod only what is read: a foreign pod costs some 300 bytes, where the
+// gate. It is fed by a watch of its own and keeps of each pod only what is read: a foreign pod costs some 250 bytes, where the
 // Kubernetes object has thousands. A cluster may have half a million of them.
 package pods
 
@@ -20,31 +20,35 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/reading"
 )
 
-// Pod is what is kept of a pod. Nothing of it changes: a pod that has changed is another one. What many pods have alike, as their
-// namespace, node, owner and requests, there is once.
+// Pod is what is kept of a pod. Nothing of it changes: a pod that has changed is another one. What many pods have alike there is once:
+// of half a million pods each pointer and each object is one that the garbage collector looks at again and again.
 type Pod struct {
-	name            string
-	uid             identity
-	resourceVersion string
-	namespace, node unique.Handle[string]
-	owner           unique.Handle[Owner]
-	// requests has the amounts as a text, by the names of the resources.
-	requests unique.Handle[string]
-	// address is the first one, more has the others.
-	address string
-	more    []string
-	// host is the address of the node.
-	host     unique.Handle[string]
-	ended    bool
-	deleting bool
-	// onHost is set for a pod on the network of its node.
-	onHost bool
-	gated  bool
-	// labelled is set for one with the label of members.
-	labelled bool
+	// name, address and resourceVersion are parts of one string. address is the first one, more has the others, nil for none.
+	name, address, resourceVersion string
+
+	uid   identity
+	alike unique.Handle[alike]
+	place unique.Handle[place]
+	more  *[]string
+	ended bool
+	// deleting is set for one that is being deleted, onHost for one on the network of its node.
+	deleting, onHost bool
+	// gated is set for one behind the gate, labelled for one with the label of members.
+	gated, labelled bool
 	// detail is the pod as Strip has it, nil for a foreign one.
 	detail *corev1.Pod
 }
+
+// alike is what pods have alike that one controller makes.
+type alike struct {
+	namespace string
+	owner     Owner
+	// requests has the amounts as a text, by the names of the resources.
+	requests string
+}
+
+// place is what the pods on a node have alike: the name of the node and its address.
+type place struct{ node, host string }
 
 // Owner is the controller that a pod says it is of. The zero value is none.
 type Owner struct {
@@ -70,22 +74,27 @@ type JobKey struct {
 // of keeps of a pod what is read.
 func of(pod *corev1.Pod) *Pod {
 	p := &Pod{
-		name: pod.Name, uid: identityOf(pod.UID), resourceVersion: pod.ResourceVersion,
-		namespace: unique.Make(pod.Namespace), node: unique.Make(pod.Spec.NodeName), host: unique.Make(pod.Status.HostIP),
-		requests: unique.Make(amounts(reading.PodRequests(pod))), address: pod.Status.PodIP,
+		uid: identityOf(pod.UID), place: unique.Make(place{pod.Spec.NodeName, pod.Status.HostIP}),
 		ended:    pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed,
 		deleting: pod.DeletionTimestamp != nil, onHost: pod.Spec.HostNetwork, gated: gates.Has(pod),
 	}
+	text := pod.Name + pod.Status.PodIP + pod.ResourceVersion
+	addressAt, versionAt := len(pod.Name), len(pod.Name)+len(pod.Status.PodIP)
+	p.name, p.address, p.resourceVersion = text[:addressAt], text[addressAt:versionAt], text[versionAt:]
+	var more []string
 	for _, ip := range pod.Status.PodIPs {
 		if ip.IP != pod.Status.PodIP {
-			p.more = append(p.more, ip.IP)
+			more = append(more, strings.Clone(ip.IP))
 		}
+	}
+	if more != nil {
+		p.more = &more
 	}
 	owner := Owner{}
 	if of := metav1.GetControllerOfNoCopy(pod); of != nil {
 		owner = Owner{APIVersion: of.APIVersion, Kind: of.Kind, Name: of.Name, UID: of.UID}
 	}
-	p.owner = unique.Make(owner)
+	p.alike = unique.Make(alike{pod.Namespace, owner, amounts(reading.PodRequests(pod))})
 	if _, p.labelled = pod.Labels[v1alpha1.LabelMember]; p.labelled || p.gated || owner.IsJob() {
 		p.detail = strip(pod)
 	}
@@ -101,30 +110,30 @@ func (p *Pod) slim() *Pod {
 
 // Key is its name.
 func (p *Pod) Key() types.NamespacedName {
-	return types.NamespacedName{Namespace: p.namespace.Value(), Name: p.name}
+	return types.NamespacedName{Namespace: p.alike.Value().namespace, Name: p.name}
 }
 
 // GetObjectMeta implements metav1.ObjectMetaAccessor, for the stores of client-go.
 func (p *Pod) GetObjectMeta() metav1.Object {
-	return &metav1.ObjectMeta{Namespace: p.namespace.Value(), Name: p.name, UID: p.uid.uid(), ResourceVersion: p.resourceVersion}
+	return &metav1.ObjectMeta{Namespace: p.alike.Value().namespace, Name: p.name, UID: p.uid.uid(), ResourceVersion: p.resourceVersion}
 }
 
 // UID is that of the pod.
 func (p *Pod) UID() types.UID { return p.uid.uid() }
 
 // Node is the name of the node that it is bound to, empty for none.
-func (p *Pod) Node() string { return p.node.Value() }
+func (p *Pod) Node() string { return p.place.Value().node }
 
 // Owner is its controller.
-func (p *Pod) Owner() Owner { return p.owner.Value() }
+func (p *Pod) Owner() Owner { return p.alike.Value().owner }
 
 // Job is the Job that has made it.
-func (p *Pod) Job() (key JobKey, of bool) {
-	owner := p.owner.Value()
-	if !owner.IsJob() {
+func (p *Pod) Job() (key JobKey, is bool) {
+	of := p.alike.Value()
+	if !of.owner.IsJob() {
 		return JobKey{}, false
 	}
-	return JobKey{p.namespace.Value(), owner.UID}, true
+	return JobKey{of.namespace, of.owner.UID}, true
 }
 
 // Gated reports whether it is behind the gate.
@@ -140,12 +149,15 @@ func (p *Pod) Detail() *corev1.Pod { return p.detail }
 // Addresses are those by which a caller is known as this pod: its own, or the node's for a pod on the network of its node.
 func (p *Pod) Addresses() []string {
 	switch {
-	case p.onHost && p.host.Value() == "", !p.onHost && p.address == "":
+	case p.onHost && p.place.Value().host == "", !p.onHost && p.address == "":
 		return nil
 	case p.onHost:
-		return []string{p.host.Value()}
+		return []string{p.place.Value().host}
 	}
-	return append([]string{p.address}, p.more...)
+	if p.more == nil {
+		return []string{p.address}
+	}
+	return append([]string{p.address}, *p.more...)
 }
 
 // alone are the addresses that tell the pod apart from all others. An address that a pod has left may belong to another; on the host's

@@ -357,13 +357,13 @@ func (v *View) Requested(node string) (requested, daemons plan.Resources) {
 	if on.requested == nil {
 		on.requested, on.daemons = plan.Resources{}, nil
 		for _, pod := range on.pods {
-			text := pod.requests.Value()
-			addAmounts(on.requested, text)
-			if owner := pod.owner.Value(); owner.isDaemonSet() {
+			alike := pod.alike.Value()
+			addAmounts(on.requested, alike.requests)
+			if alike.owner.isDaemonSet() {
 				if on.daemons == nil {
 					on.daemons = plan.Resources{}
 				}
-				addAmounts(on.daemons, text)
+				addAmounts(on.daemons, alike.requests)
 			}
 		}
 	}

@@ -29,7 +29,7 @@ type machines struct {
 	byNode map[string]*v1alpha1.PoolMachine
 	// byID are the machines of which no node is written down yet, by their provider ids.
 	byID map[string]*v1alpha1.PoolMachine
-	// first are the nodes by their provider ids: of those that have the same one, as copies have, the oldest.
+	// first are the nodes of those machines by their provider ids: of nodes that have the same one, as copies have, the oldest.
 	first map[string]*corev1.Node
 	// others name a node that another one names too: a cloud may use the name of a node again, and a record keeps its own.
 	others map[string][]*v1alpha1.PoolMachine
@@ -47,21 +47,31 @@ func (o *observer) readMachines(ctx context.Context, nodes []*corev1.Node) (*mac
 	}
 	m := &machines{
 		byNode: make(map[string]*v1alpha1.PoolMachine, len(list)), byID: map[string]*v1alpha1.PoolMachine{},
-		first: make(map[string]*corev1.Node, len(nodes)), others: map[string][]*v1alpha1.PoolMachine{}, coming: map[string]map[string]int32{}, failed: map[string]bool{},
+		first: map[string]*corev1.Node{}, others: map[string][]*v1alpha1.PoolMachine{}, coming: map[string]map[string]int32{}, failed: map[string]bool{},
 	}
-	seen := make(map[string]bool, len(nodes))
+	// Most nodes of a large cluster are of no pool, and most machines have a name: only what may be asked for is noted of nodes.
+	named, unnamed := make(map[string]bool, len(list)), map[string]bool{}
+	for _, machine := range list {
+		if machine.Status.NodeName != "" {
+			named[machine.Status.NodeName] = false
+		} else if machine.Status.ProviderID != "" {
+			unnamed[machine.Status.ProviderID] = true
+		}
+	}
 	for _, node := range nodes {
-		seen[node.Name] = true
-		if id := node.Spec.ProviderID; id != "" && registeredBefore(node, m.first[id]) {
+		if _, is := named[node.Name]; is {
+			named[node.Name] = true
+		}
+		if id := node.Spec.ProviderID; len(unnamed) > 0 && unnamed[id] && registeredBefore(node, m.first[id]) {
 			m.first[id] = node
 		}
 	}
 	for _, machine := range list {
 		name := machine.Status.NodeName
-		unnamed := name == "" && machine.Status.ProviderID != ""
+		isUnnamed := name == "" && machine.Status.ProviderID != ""
 		node := m.first[machine.Status.ProviderID]
-		registered := unnamed && node != nil && node.Labels[v1alpha1.LabelNodePool] == machine.Spec.NodePool
-		if !seen[name] && !registered && !leaves(machine) {
+		registered := isUnnamed && node != nil && node.Labels[v1alpha1.LabelNodePool] == machine.Spec.NodePool
+		if !named[name] && !registered && !leaves(machine) {
 			// The record may be seen before the node that it names.
 			of := m.coming[machine.Spec.NodePool]
 			if of == nil {
@@ -74,8 +84,8 @@ func (o *observer) readMachines(ctx context.Context, nodes []*corev1.Node) (*mac
 			m.failed[machine.Name] = true
 		}
 		switch {
-		case unnamed && m.byID[machine.Status.ProviderID] != nil && leaves(machine):
-		case unnamed:
+		case isUnnamed && m.byID[machine.Status.ProviderID] != nil && leaves(machine):
+		case isUnnamed:
 			m.byID[machine.Status.ProviderID] = machine
 		case name == "":
 		case m.byNode[name] == nil:
