@@ -9,6 +9,7 @@ import (
 	"strings"
 	"unique"
 
+	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -31,6 +32,8 @@ type Pod struct {
 	place unique.Handle[place]
 	more  *[]string
 	ended bool
+	// daemon is set for one of a DaemonSet.
+	daemon bool
 	// deleting is set for one that is being deleted, onHost for one on the network of its node.
 	deleting, onHost bool
 	// gated is set for one behind the gate, labelled for one with the label of members.
@@ -39,7 +42,7 @@ type Pod struct {
 	detail *corev1.Pod
 }
 
-// alike is what pods have alike that one controller makes.
+// alike is what many pods have alike: all of a namespace that request the same, or those of one Job.
 type alike struct {
 	namespace string
 	owner     Owner
@@ -50,20 +53,14 @@ type alike struct {
 // place is what the pods on a node have alike: the name of the node and its address.
 type place struct{ node, host string }
 
-// Owner is the controller that a pod says it is of. The zero value is none.
+// Owner is the Job that a pod says it is of. The zero value is none: pods of anything else are nobody's here.
 type Owner struct {
-	APIVersion, Kind, Name string
-	UID                    types.UID
+	Name string
+	UID  types.UID
 }
 
-// IsJob reports whether it is a Job.
-func (o *Owner) IsJob() bool {
-	return o.Kind == "Job" && strings.HasPrefix(o.APIVersion, batchv1.GroupName+"/")
-}
-
-func (o *Owner) isDaemonSet() bool {
-	return o.Kind == "DaemonSet" && strings.HasPrefix(o.APIVersion, "apps/")
-}
+// IsJob reports whether there is one.
+func (o *Owner) IsJob() bool { return o.Name != "" }
 
 // JobKey tells Jobs apart: a pod is one of a Job only in the Job's namespace.
 type JobKey struct {
@@ -92,7 +89,12 @@ func of(pod *corev1.Pod) *Pod {
 	}
 	owner := Owner{}
 	if of := metav1.GetControllerOfNoCopy(pod); of != nil {
-		owner = Owner{APIVersion: of.APIVersion, Kind: of.Kind, Name: of.Name, UID: of.UID}
+		switch group, _, _ := strings.Cut(of.APIVersion, "/"); {
+		case group == batchv1.GroupName && of.Kind == "Job":
+			owner = Owner{of.Name, of.UID}
+		case group == appsv1.GroupName && of.Kind == "DaemonSet":
+			p.daemon = true
+		}
 	}
 	p.alike = unique.Make(alike{pod.Namespace, owner, amounts(reading.PodRequests(pod))})
 	if _, p.labelled = pod.Labels[v1alpha1.LabelMember]; p.labelled || p.gated || owner.IsJob() {
@@ -124,10 +126,10 @@ func (p *Pod) UID() types.UID { return p.uid.uid() }
 // Node is the name of the node that it is bound to, empty for none.
 func (p *Pod) Node() string { return p.place.Value().node }
 
-// Owner is its controller.
+// Owner is the Job that has made it.
 func (p *Pod) Owner() Owner { return p.alike.Value().owner }
 
-// Job is the Job that has made it.
+// Job is the same Job as a key.
 func (p *Pod) Job() (key JobKey, is bool) {
 	of := p.alike.Value()
 	if !of.owner.IsJob() {

@@ -357,13 +357,13 @@ func (v *View) Requested(node string) (requested, daemons plan.Resources) {
 	if on.requested == nil {
 		on.requested, on.daemons = plan.Resources{}, nil
 		for _, pod := range on.pods {
-			alike := pod.alike.Value()
-			addAmounts(on.requested, alike.requests)
-			if alike.owner.isDaemonSet() {
+			text := pod.alike.Value().requests
+			addAmounts(on.requested, text)
+			if pod.daemon {
 				if on.daemons == nil {
 					on.daemons = plan.Resources{}
 				}
-				addAmounts(on.daemons, alike.requests)
+				addAmounts(on.daemons, text)
 			}
 		}
 	}

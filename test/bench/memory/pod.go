@@ -52,6 +52,7 @@ func (m *maker) pod(i, turn int, version uint64) *corev1.Pod {
 	case i%daemonsEvery == 1:
 		owner = metav1.OwnerReference{APIVersion: appsv1.SchemeGroupVersion.String(), Kind: "DaemonSet", Name: "agent", UID: uid("d", i%namespaces, 0)}
 	default:
+		namespace = namespaceName(i / 20)
 		owner = metav1.OwnerReference{APIVersion: appsv1.SchemeGroupVersion.String(), Kind: "ReplicaSet", Name: fmt.Sprintf("service-%05d-7d9c5b8f6d", i/20), UID: uid("b", i/20, 0)}
 	}
 	owner.Controller, owner.BlockOwnerDeletion = new(true), new(true)
