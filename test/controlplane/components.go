@@ -70,7 +70,7 @@ func defaultOmittedControllers() []string {
 var kwokConfiguration embed.FS
 
 // writeKwokConfiguration writes all of it into one file.
-func writeKwokConfiguration(path string) error {
+func writeKwokConfiguration(path string, podsAtOnce int) error {
 	files, err := fs.Glob(kwokConfiguration, "kwokconfig/*.yaml")
 	if err != nil {
 		return err
@@ -83,7 +83,15 @@ func writeKwokConfiguration(path string) error {
 		}
 		documents = append(documents, string(content))
 	}
-	return os.WriteFile(path, []byte(strings.Join(documents, "\n---\n")), 0o644)
+	text := strings.Join(documents, "\n---\n")
+	if podsAtOnce > 1 {
+		const one = "podPlayStageParallelism: 1\n"
+		if !strings.Contains(text, one) {
+			return fmt.Errorf("the configuration of kwok has no line %q", one)
+		}
+		text = strings.Replace(text, one, fmt.Sprintf("podPlayStageParallelism: %d\n", podsAtOnce), 1)
+	}
+	return os.WriteFile(path, []byte(text), 0o644)
 }
 
 // component is a part of the control plane: a process and the question whether it serves.
@@ -274,7 +282,7 @@ func (c *ControlPlane) writeFiles() error {
 			return err
 		}
 	}
-	return writeKwokConfiguration(c.file("kwok", "kwok.yaml"))
+	return writeKwokConfiguration(c.file("kwok", "kwok.yaml"), c.podsAtOnce)
 }
 
 // grantKwok gives kwok's user what it needs in the place of kubelets, and nothing else.

@@ -65,6 +65,10 @@ type Options struct {
 	// is the kubelet's.
 	NodeLease time.Duration
 
+	// PodsAtOnce is how many pods kwok starts at a time, as so many kubelets would. The default is 1, and with more the first pod has
+	// to run alone: see kwokconfig/configuration.yaml.
+	PodsAtOnce int
+
 	// Binaries come from Build. Start calls Build itself when they are the zero value.
 	Binaries Binaries
 
@@ -77,8 +81,10 @@ type ControlPlane struct {
 	binaries  Binaries
 	parts     Parts
 	nodeLease time.Duration
-	directory string
-	logs      string
+	// podsAtOnce is that of the options.
+	podsAtOnce int
+	directory  string
+	logs       string
 
 	guard      *guard
 	thread     *thread
@@ -126,6 +132,7 @@ func Start(ctx context.Context, options Options) (*ControlPlane, error) {
 		binaries:   binaries,
 		parts:      options.Parts,
 		nodeLease:  cmp.Or(options.NodeLease, nodeLease),
+		podsAtOnce: options.PodsAtOnce,
 		components: map[string]component{},
 		processes:  map[string]*Process{},
 	}

@@ -60,6 +60,8 @@ type Options struct {
 	LeaderElection bool
 	// APIServerArguments are further flags of kube-apiserver.
 	APIServerArguments []string
+	// PodsAtOnce is how many pods start at a time: controlplane.Options.PodsAtOnce.
+	PodsAtOnce int
 	// ProviderOnly leaves out the scheduler, the controllers, Cluster Autoscaler and the Flux Operator: the test
 	// plays their parts.
 	ProviderOnly bool
@@ -129,7 +131,7 @@ func Start(ctx context.Context, options Options) (*System, error) {
 	s.say("starting the control plane")
 	s.Plane, err = controlplane.Start(ctx, controlplane.Options{
 		Parts: parts, LogDir: options.LogDir, Binaries: binaries, Progress: options.Progress,
-		APIServerArguments: options.APIServerArguments, NodeLease: nodeLease,
+		APIServerArguments: options.APIServerArguments, NodeLease: nodeLease, PodsAtOnce: options.PodsAtOnce,
 	})
 	if err != nil {
 		return nil, err

@@ -20,6 +20,9 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/system"
 )
 
+// podsAtOnce is how many pods start at a time.
+const podsAtOnce = 16
+
 // Options say what runs.
 type Options struct {
 	// Logs is the directory for the logs of all processes and the audit log; empty for one that goes away at the end.
@@ -68,6 +71,8 @@ func Start(ctx context.Context, o Options) (_ *Bench, err error) {
 	b.System, err = system.Start(ctx, system.Options{
 		Progress: o.Progress, LogDir: filepath.Join(directory, "logs"), AutoscalerFlags: []string{"--scan-interval=" + o.Scan.String()},
 		APIServerArguments: []string{"--audit-policy-file=" + policy, "--audit-log-path=" + b.Audit.Path},
+		// No kubelet waits for another one. The first pod of a gang runs before it grows.
+		PodsAtOnce: podsAtOnce,
 	})
 	if err != nil {
 		return nil, err

@@ -143,7 +143,10 @@ When each step was reached, in seconds from the request
 Who has written from the request to the last pod Running: writes for each pod, milliseconds that the API server had each, and how many it had at a time
 
 %s
-`, o.bootDelay, autoscaler, o.rounds, summary(courses), steps(courses), writing(courses)); err != nil {
+The same since the last node was Ready, or since the request where all nodes were
+
+%s
+`, o.bootDelay, autoscaler, o.rounds, summary(courses), steps(courses), writing(courses, all), writing(courses, last)); err != nil {
 		return err
 	}
 	_, _ = fmt.Fprintf(progress, "done after %s\n", time.Since(started).Round(time.Second)) // Progress that nobody reads is no error.

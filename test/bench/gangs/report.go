@@ -104,22 +104,29 @@ func (c *course) reached(step string) bool {
 // leastEach is how many writes for each pod are told of: what is rarer is little.
 const leastEach = 0.02
 
-// writing has a row for each writer, and a column for each way to each size.
-func writing(courses []*course) *figures.Table {
+// span is a part of a round: who has written in it, and how long it was.
+type span func(*round) (writers, time.Duration)
+
+func all(r *round) (writers, time.Duration)  { return r.writers, r.whole() }
+func last(r *round) (writers, time.Duration) { return r.lastWriters, r.tail() }
+
+// writing has a row for each writer in a part of the rounds, and a column for each way to each size.
+func writing(courses []*course, in span) *figures.Table {
 	head := []string{"who writes what"}
-	all := map[writer]bool{}
+	some := map[writer]bool{}
 	for _, c := range courses {
 		head = append(head, c.name())
 		for _, r := range c.rounds {
-			for w, wrote := range r.writers {
+			of, _ := in(r)
+			for w, wrote := range of {
 				if float64(wrote.count) >= leastEach*float64(c.size) {
-					all[w] = true
+					some[w] = true
 				}
 			}
 		}
 	}
-	writers := make([]writer, 0, len(all))
-	for w := range all {
+	writers := make([]writer, 0, len(some))
+	for w := range some {
 		writers = append(writers, w)
 	}
 	slices.SortFunc(writers, func(a, b writer) int {
@@ -129,25 +136,26 @@ func writing(courses []*course) *figures.Table {
 	for _, w := range writers {
 		row := []string{fmt.Sprintf("%s: %s %s", w.program, w.verb, w.resource)}
 		for _, c := range courses {
-			row = append(row, c.wrote(func(other writer) bool { return other == w }))
+			row = append(row, c.wrote(in, func(other writer) bool { return other == w }))
 		}
 		t.Add(row...)
 	}
 	row := []string{"all"}
 	for _, c := range courses {
-		row = append(row, c.wrote(func(writer) bool { return true }))
+		row = append(row, c.wrote(in, func(writer) bool { return true }))
 	}
 	t.Add(row...)
 	return t
 }
 
-// wrote is what some writers have written in all rounds, as text: writes for each pod, milliseconds for each write, and how many of them the
+// wrote is what some writers have written in a part of all rounds, as text: writes for each pod, milliseconds for each write, and how many of them the
 // API server had at a time.
-func (c *course) wrote(which func(writer) bool) string {
+func (c *course) wrote(in span, which func(writer) bool) string {
 	count, took, whole := 0, time.Duration(0), time.Duration(0)
 	for _, r := range c.rounds {
-		whole += r.whole()
-		for w, wrote := range r.writers {
+		of, long := in(r)
+		whole += long
+		for w, wrote := range of {
 			if which(w) {
 				count += wrote.count
 				took += wrote.took

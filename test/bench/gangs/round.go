@@ -44,12 +44,15 @@ type round struct {
 	at map[string]time.Duration
 	// pending is how long, all together, pods were Pending for want of a node.
 	pending time.Duration
-	// writers are who has written between the request and the last pod Running.
-	writers map[writer]*wrote
+	// writers are who has written between the request and the last pod Running, lastWriters who has since the last node was Ready.
+	writers, lastWriters writers
 }
 
 // writer is a program that writes a kind of object.
 type writer struct{ program, verb, resource string }
+
+// writers is what each of them has written.
+type writers map[writer]*wrote
 
 // wrote is what a writer has written.
 type wrote struct {
@@ -59,7 +62,7 @@ type wrote struct {
 
 // newRound makes of what happened since the request what is told of it.
 func newRound(s *scene, asked time.Time, events []history.Event, records []audit.Record) *round {
-	r := &round{size: s.size, at: map[string]time.Duration{}, writers: map[writer]*wrote{}}
+	r := &round{size: s.size, at: map[string]time.Duration{}, writers: writers{}, lastWriters: writers{}}
 	first := func(step string, at time.Time) {
 		if _, is := r.at[step]; !is {
 			r.at[step] = at.Sub(asked)
@@ -164,14 +167,21 @@ func (r *round) count(s *scene, asked time.Time, records []audit.Record) {
 			}
 		}
 		w := writer{program, record.Verb, record.Resource()}
-		if r.writers[w] == nil {
-			r.writers[w] = &wrote{}
+		r.writers.count(w, record)
+		if record.Received.After(asked.Add(r.at[stepLastNode])) {
+			r.lastWriters.count(w, record)
 		}
-		r.writers[w].count++
-		r.writers[w].took += record.Took()
-		if record.Response.Code >= 400 {
-			r.writers[w].refused++
-		}
+	}
+}
+
+func (all writers) count(by writer, record *audit.Record) {
+	if all[by] == nil {
+		all[by] = &wrote{}
+	}
+	all[by].count++
+	all[by].took += record.Took()
+	if record.Response.Code >= 400 {
+		all[by].refused++
 	}
 }
 
