@@ -84,12 +84,12 @@ const (
 	ReasonPoolPaused = "PoolPaused"
 	// ReasonPoolFull: the pool has no room below its maxSize at the moment.
 	ReasonPoolFull = "PoolFull"
-	// ReasonPoolTooSmall: the pool's maxSize is below the wish, so waiting does not help.
+	// ReasonPoolTooSmall: the pool's maxSize is below the desired size, so waiting does not help.
 	ReasonPoolTooSmall = "PoolTooSmall"
 	// ReasonPodTooLarge: a pod of the member does not fit an empty node of the pool.
 	ReasonPodTooLarge = "PodTooLarge"
-	// ReasonOtherDomain: the pool is in another topology domain than the nodes of the member.
-	ReasonOtherDomain = "OtherDomain"
+	// ReasonTopologyMismatch: the pool is in another topology domain than the nodes of the member.
+	ReasonTopologyMismatch = "TopologyMismatch"
 	// ReasonQueued: a growth that was asked for earlier waits for the same pool.
 	ReasonQueued = "Queued"
 	// ReasonBackingOff: a growth failed and is tried again later.
@@ -100,7 +100,7 @@ const (
 	ReasonOutOfStock = "OutOfStock"
 	// ReasonFellBack: what one pool did not have is asked of the next one.
 	ReasonFellBack = "FellBack"
-	// ReasonGaveUp: a growth has failed as often as spec.giveUpAfter allows, and the wish was set back.
+	// ReasonGaveUp: a growth has failed as often as spec.giveUpAfter allows, and the desired size was set back.
 	ReasonGaveUp = "GaveUp"
 	// ReasonWaitingForNodes: nodes are reserved and not yet all Ready.
 	ReasonWaitingForNodes = "WaitingForNodes"
@@ -114,7 +114,7 @@ const (
 	ReasonResized = "Resized"
 	// ReasonPodsReleased: nodes for all pods of the size are Ready, and the pods may go to them.
 	ReasonPodsReleased = "PodsReleased"
-	// ReasonPodStranded: a pod cannot get to the node that it was released for and is made anew.
+	// ReasonPodStranded: a pod cannot get to the node that it was released for and is recreated.
 	ReasonPodStranded = "PodStranded"
 	// ReasonPodsLeaving: the MiniCluster is smaller now and pods of its former size have still to leave.
 	ReasonPodsLeaving = "PodsLeaving"
@@ -130,7 +130,7 @@ const (
 	ReasonDeleting = "Deleting"
 	// ReasonRequested: a member, or a user, asked for another size.
 	ReasonRequested = "Requested"
-	// ReasonAdopted: a size written into the MiniCluster directly became the wish.
+	// ReasonAdopted: a size written into the MiniCluster directly became the desired size.
 	ReasonAdopted = "Adopted"
 	// ReasonPodsRunning: all pods of the size run, or have succeeded.
 	ReasonPodsRunning = "PodsRunning"

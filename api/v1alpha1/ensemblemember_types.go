@@ -12,14 +12,15 @@ import (
 // +kubebuilder:subresource:status
 // +kubebuilder:subresource:scale:specpath=.spec.size,statuspath=.status.size,selectorpath=.status.selector
 // +kubebuilder:resource:categories=ensemble-autoscaler
-// +kubebuilder:printcolumn:name="WANTS",type=integer,JSONPath=`.spec.size`,description="Size that the member wants"
-// +kubebuilder:printcolumn:name="HAS",type=integer,JSONPath=`.status.size`,description="Size of the MiniCluster"
-// +kubebuilder:printcolumn:name="RESERVED",type=integer,JSONPath=`.status.reserved`,description="Nodes reserved"
+// +kubebuilder:printcolumn:name="DESIRED",type=integer,JSONPath=`.spec.size`,description="Desired size"
+// +kubebuilder:printcolumn:name="CURRENT",type=integer,JSONPath=`.status.size`,description="Size of the MiniCluster"
 // +kubebuilder:printcolumn:name="NODES",type=integer,JSONPath=`.status.nodes`,description="Nodes held that are Ready"
-// +kubebuilder:printcolumn:name="RUNNING",type=integer,JSONPath=`.status.running`,description="Pods that run, or have succeeded"
 // +kubebuilder:printcolumn:name="POOLS",type=string,JSONPath=`.status.pools`,description="Nodes reserved in each pool"
 // +kubebuilder:printcolumn:name="READY",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
-// +kubebuilder:printcolumn:name="WHY",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].message`,description="What the member waits for"
+// +kubebuilder:printcolumn:name="REASON",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,description="What the member waits for"
+// +kubebuilder:printcolumn:name="RESERVED",type=integer,priority=1,JSONPath=`.status.reserved`,description="Nodes reserved"
+// +kubebuilder:printcolumn:name="RUNNING",type=integer,priority=1,JSONPath=`.status.running`,description="Pods that run, or have succeeded"
+// +kubebuilder:printcolumn:name="MESSAGE",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`,description="What the member waits for, as a sentence"
 // +kubebuilder:printcolumn:name="AGE",type=date,JSONPath=`.metadata.creationTimestamp`
 type EnsembleMember struct {
 	metav1.TypeMeta   `json:",inline"`
@@ -85,7 +86,7 @@ type EnsembleMemberSpec struct {
 	// +kubebuilder:validation:XValidation:rule="type(self) != int || (int(self) >= 1 && int(self) <= 1024)",message="podsPerNode must be a number from 1 to 1024, or Auto"
 	PodsPerNode *intstr.IntOrString `json:"podsPerNode,omitempty"`
 
-	// GiveUpAfter is how many times a growth may fail in all pools before the wish is set back to the size that the member
+	// GiveUpAfter is how many times a growth may fail in all pools before the desired size is set back to the size that the member
 	// has. Unset: it is tried again for as long as it is wanted. Copied by the controller from the annotation on the
 	// MiniCluster.
 	// +optional
@@ -145,7 +146,7 @@ const (
 type RequestPolicy string
 
 const (
-	// RequestAccumulate adds every request to the wish, as the ensemble-operator does.
+	// RequestAccumulate adds every request to the desired size, as the ensemble-operator does.
 	RequestAccumulate RequestPolicy = "Accumulate"
 	// RequestCoalesce answers EXISTS, and changes nothing, until the size that was asked for before is there.
 	RequestCoalesce RequestPolicy = "Coalesce"
@@ -163,7 +164,7 @@ const (
 	RequestShrink RequestAction = "Shrink"
 	// RequestAdopt took over a size that somebody wrote into the MiniCluster directly.
 	RequestAdopt RequestAction = "Adopt"
-	// RequestGiveUp set the wish back after a growth had failed as often as spec.giveUpAfter allows.
+	// RequestGiveUp set the desired size back after a growth had failed as often as spec.giveUpAfter allows.
 	RequestGiveUp RequestAction = "GiveUp"
 )
 
@@ -317,7 +318,7 @@ type Growth struct {
 	// +optional
 	Served int32 `json:"served,omitempty"`
 
-	// Since is when the controller first saw the wish. Growths are served in this order.
+	// Since is when the controller first saw the desired size. Growths are served in this order.
 	Since metav1.MicroTime `json:"since"`
 
 	// Deadline is when the growth gives up what it reserved. Unset while nothing is reserved for it.

@@ -5,7 +5,7 @@ import (
 )
 
 // KwokInstance is one machine of the simulated cloud: what an instance is to a real one. It is the memory of that cloud and
-// not a record of ours: only the kwok launcher knows of it. It may exist without a PoolMachine, as an instance of a cloud may
+// not our record: only the kwok launcher knows of it. It may exist without a PoolMachine, as an instance of a cloud may
 // that nobody has written down.
 //
 // +kubebuilder:object:root=true

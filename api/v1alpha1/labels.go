@@ -54,7 +54,7 @@ const (
 	AnnotationFileSize = Group + "/file-size"
 
 	// AnnotationAdoptedGeneration on an EnsembleMember is the metadata.generation of the MiniCluster whose
-	// directly edited size was last adopted as the wish. It makes the adoption safe to repeat.
+	// directly edited size was last adopted as the desired size. It makes the adoption safe to repeat.
 	AnnotationAdoptedGeneration = Group + "/adopted-generation"
 
 	// AnnotationReserved marks a node, with the value "true", as one that was ordered for a member or has

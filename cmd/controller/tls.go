@@ -38,7 +38,7 @@ const day = 24 * time.Hour
 
 func (c *TLSConfig) addFlags(flags *pflag.FlagSet) {
 	flags.BoolVar(&c.Off, "disable-tls", false, "have no certificate: the ensemble endpoint does not offer TLS, and there are no webhooks (leave out manifests/controller/admission.yaml, which has the API server wait for them)")
-	flags.StringVar(&c.CertFile, "tls-cert-file", "", "certificate of the endpoint and of the webhooks, PEM; with it certificates come from files, which are read anew when they change, and none are issued")
+	flags.StringVar(&c.CertFile, "tls-cert-file", "", "certificate of the endpoint and of the webhooks, PEM; with it certificates come from files, which are read again when they change, and none are issued")
 	flags.StringVar(&c.KeyFile, "tls-key-file", "", "private key of the certificate, PEM")
 	flags.StringVar(&c.Namespace, "namespace", "", "namespace of the controller's Services and Secret; without it that of the pod")
 	flags.StringVar(&c.Secret, "tls-secret", "ensemble-autoscaler-controller-tls", "Secret for the certificates of the authority and of the controller, with their keys")

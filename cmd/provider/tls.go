@@ -43,7 +43,7 @@ func (c *TLSConfig) addFlags(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&c.ClientNames, "client-names", []string{"cluster-autoscaler"},
 		"names of the clients that are answered: the common name, or any DNS name or URI, of a client's certificate; the first is that of the certificate that is issued")
 
-	flags.StringVar(&c.CertFile, "tls-cert-file", "", "certificate of the server, PEM; with it certificates come from files, which are read anew when they change, and none are issued")
+	flags.StringVar(&c.CertFile, "tls-cert-file", "", "certificate of the server, PEM; with it certificates come from files, which are read again when they change, and none are issued")
 	flags.StringVar(&c.KeyFile, "tls-key-file", "", "private key of the server, PEM")
 	flags.StringVar(&c.ClientCAFile, "client-ca-file", "", "certificates, PEM, one of which has to have signed the certificate of Cluster Autoscaler")
 

@@ -72,7 +72,7 @@ func memberOf(parsed *minicluster.MiniCluster, pod *corev1.PodSpec, names []stri
 	}
 }
 
-// annotation judges the value of one annotation, if it is one of ours.
+// annotation judges the value of one annotation, if it is ours.
 func (f *Findings) annotation(key, value string, at Place) {
 	if !strings.HasPrefix(key, v1alpha1.Group+"/") {
 		return

@@ -15,7 +15,7 @@ import (
 type Findings struct {
 	// Faults are why it is refused; none where it is not.
 	Faults field.ErrorList
-	// Warnings tell what will not work as the user may wish.
+	// Warnings tell what will not work as the user may want.
 	Warnings []string
 }
 
@@ -29,7 +29,7 @@ func (f *Findings) warn(at *field.Path, format string, arguments ...any) {
 type Place struct {
 	// Metadata and Spec are their paths.
 	Metadata, Spec *field.Path
-	// Annotation is the path of what sets an annotation of ours.
+	// Annotation is the path of what sets one of our annotations.
 	Annotation func(key string) *field.Path
 }
 

@@ -40,7 +40,7 @@ func (g *gater) Handle(_ context.Context, request admission.Request) admission.R
 	return admission.Patched("", webhook.JSONPatchOp{Operation: "add", Path: "/spec/schedulingGates/-", Value: gate})
 }
 
-// wantsGate is whether a pod is one of a managed MiniCluster that is to wait, and has no gate of ours yet. The Flux Operator
+// wantsGate is whether a pod is one of a managed MiniCluster that is to wait, and has not our gate yet. The Flux Operator
 // makes its pods by a Job; whatever else carries the label by mistake is nobody's to release. A pod that names its node has no
 // use for a gate, and must not have one.
 func wantsGate(pod *corev1.Pod) bool {

@@ -20,9 +20,9 @@ func TestPrepare(t *testing.T) {
 			nodeAffinity: {autoscaling.flux-framework.org/node-pool: [b], zone: [z]}, tolerations: [{operator: Exists, effect: NoSchedule, extra: 3}]}}`,
 			`{pod: {other: {kept: 1.5}, labels: {mine: "1", autoscaling.flux-framework.org/member: m}, annotations: {cluster-autoscaler.kubernetes.io/safe-to-evict: "true"},
 			nodeAffinity: {autoscaling.flux-framework.org/node-pool: [b], zone: [z]}, tolerations: [{operator: Exists, effect: NoSchedule, extra: 3}]}}`},
-		"a label of ours that says another name": {"c", `{pod: {labels: {autoscaling.flux-framework.org/member: other}}}`, `{pod: {` + ours + `}}`},
-		"pools that cannot be names":             {"A B", `{size: 1}`, `{size: 1}`},
-		"no name yet":                            {"c", `{}`, `{pod: {annotations: {cluster-autoscaler.kubernetes.io/safe-to-evict: "false"}}}`},
+		"our label that says another name": {"c", `{pod: {labels: {autoscaling.flux-framework.org/member: other}}}`, `{pod: {` + ours + `}}`},
+		"pools that cannot be names":       {"A B", `{size: 1}`, `{size: 1}`},
+		"no name yet":                      {"c", `{}`, `{pod: {annotations: {cluster-autoscaler.kubernetes.io/safe-to-evict: "false"}}}`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

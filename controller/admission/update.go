@@ -106,7 +106,7 @@ func (f *Findings) joins(before, after *unstructured.Unstructured, origin *minic
 }
 
 // fixed is what to do about pods.
-const fixed = "; what pods are made of is fixed when the MiniCluster is created, so it has to be created anew for that"
+const fixed = "; what pods are made of is fixed when the MiniCluster is created, so it has to be recreated for that"
 
 // untolerated are the taints of a NodePool's template that keep pods with these tolerations off its nodes.
 func untolerated(tolerations []corev1.Toleration, pool *v1alpha1.NodePool) []corev1.Taint {

@@ -140,8 +140,8 @@ func (e *estate) ask(t *testing.T, ip, request, name string, token ...string) (e
 	return response.GetStatus(), payload.Reason
 }
 
-// wish is the size that the ensemble wants, as the API server has it.
-func (e *estate) wish(t *testing.T) int32 {
+// desired size is the size that the ensemble wants, as the API server has it.
+func (e *estate) desire(t *testing.T) int32 {
 	t.Helper()
 	member := &v1alpha1.EnsembleMember{}
 	if err := e.objects.Get(t.Context(), types.NamespacedName{Namespace: "default", Name: demo}, member); err != nil {
@@ -223,8 +223,8 @@ func TestWhoseJob(t *testing.T) {
 				if request == "grow" && says == "" {
 					size = 2
 				}
-				if is := e.wish(t); is != size {
-					t.Errorf("the wish is %d, not %d", is, size)
+				if is := e.desire(t); is != size {
+					t.Errorf("the desired size is %d, not %d", is, size)
 				}
 				if request == "status" && e.reads > 0 {
 					t.Errorf("the API server was asked %d times", e.reads)

@@ -11,7 +11,7 @@ import (
 )
 
 // remembered is how many members, and how many addresses, have a rate of their own. When there are more, the one that has
-// not been heard of for longest is forgotten, and begins anew.
+// not been heard of for longest is forgotten, and begins again.
 const remembered = 16384
 
 // Rate is how often one member may ask, or one address fail.

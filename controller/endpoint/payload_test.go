@@ -75,27 +75,27 @@ func FuzzParseAmount(f *testing.F) {
 func TestTarget(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
-		action       string
-		amount, wish int32
-		want         string
+		action          string
+		amount, desired int32
+		want            string
 	}{
-		{actionGrow, 3, 2, "5: the wish is 5"},
-		{actionGrow, 6, 2, "8: the wish is 8"},
-		{actionGrow, 7, 2, "8: the wish is 8: grow by 7 was asked for, and spec.maxSize of the MiniCluster is 8"},
-		{actionGrow, 2147483647, 2, "8: the wish is 8: grow by 2147483647 was asked for"},
-		{actionGrow, 1, 8, "denied: the wish is 8 already, which is spec.maxSize of the MiniCluster"},
-		{actionShrink, 1, 4, "3: the wish is 3"},
-		{actionShrink, 9, 4, "2: the wish is 2: shrink by 9 was asked for, and spec.minSize of the MiniCluster is 2"},
-		{actionShrink, 1, 2, "denied: the wish is 2 already, which is spec.minSize of the MiniCluster"},
+		{actionGrow, 3, 2, "5: the desired size is 5"},
+		{actionGrow, 6, 2, "8: the desired size is 8"},
+		{actionGrow, 7, 2, "8: limited to 8 by spec.maxSize: grow by 7 was asked for; the desired size is 8"},
+		{actionGrow, 2147483647, 2, "8: limited to 8 by spec.maxSize: grow by 2147483647 was asked for"},
+		{actionGrow, 1, 8, "denied: the desired size is 8 already, which is spec.maxSize of the MiniCluster"},
+		{actionShrink, 1, 4, "3: the desired size is 3"},
+		{actionShrink, 9, 4, "2: limited to 2 by spec.minSize: shrink by 9 was asked for; the desired size is 2"},
+		{actionShrink, 1, 2, "denied: the desired size is 2 already, which is spec.minSize of the MiniCluster"},
 	} {
-		object := &v1alpha1.EnsembleMember{Spec: v1alpha1.EnsembleMemberSpec{Size: row.wish, MinSize: 2, MaxSize: 8}}
+		object := &v1alpha1.EnsembleMember{Spec: v1alpha1.EnsembleMemberSpec{Size: row.desired, MinSize: 2, MaxSize: 8}}
 		size, reason, err := target(object, row.action, row.amount)
 		got := fmt.Sprintf("%d: %s", size, reason)
 		if err != nil {
 			got = "denied: " + err.Error()
 		}
 		if !strings.HasPrefix(got, row.want) {
-			t.Errorf("%s %d from %d: got %s, want %s", row.action, row.amount, row.wish, got, row.want)
+			t.Errorf("%s %d from %d: got %s, want %s", row.action, row.amount, row.desired, got, row.want)
 		}
 	}
 }

@@ -34,8 +34,8 @@ func TestReadsOfMembers(t *testing.T) {
 	if status, reason := e.ask(t, podIP, "status", demo); status != ensemble.Response_SUCCESS {
 		t.Errorf("the status is answered %s: %s", status, reason)
 	}
-	if wish := e.wish(t); wish != 2 {
-		t.Errorf("the desired size is %d", wish)
+	if size := e.desire(t); size != 2 {
+		t.Errorf("the desired size is %d", size)
 	}
 	// Another address, of no pod, has a part of its own.
 	for i, want := range []string{"", "address 203.0.113.9 causes more than 0.001 member reads"} {
@@ -71,7 +71,7 @@ func TestSizesOfMembers(t *testing.T) {
 	if status != ensemble.Response_DENIED || !strings.HasPrefix(reason, "namespace default causes more than 0.001 member sizes in a second (--member-sizes-per-second)") {
 		t.Errorf("the next is answered %s: %s", status, reason)
 	}
-	if wish := e.wish(t); wish != 2 {
-		t.Errorf("the desired size is %d", wish)
+	if size := e.desire(t); size != 2 {
+		t.Errorf("the desired size is %d", size)
 	}
 }

@@ -1,5 +1,5 @@
 // Package endpoint is what ensemble members speak to: the EnsembleOperator gRPC service, wire-compatible
-// with ensemble-python and ensemble-operator. A request to grow or shrink becomes the wish of the member,
+// with ensemble-python and ensemble-operator. A request to grow or shrink becomes the desired size of the member,
 // in its EnsembleMember, before the reply is sent; package resize makes it come true.
 package endpoint
 
@@ -108,7 +108,7 @@ func (s *Server) Run(ctx context.Context) error { return s.queues.Run(ctx) }
 
 // Reply is the payload of the reply to an action.
 type Reply struct {
-	// From is the wish before the request, Wants the one after it, Has the size of the MiniCluster.
+	// From is the desired size before the request, Wants the one after it, Has the size of the MiniCluster.
 	From  int32 `json:"from"`
 	Wants int32 `json:"wants"`
 	Has   int32 `json:"has"`
@@ -194,7 +194,7 @@ func ownerOf(object metav1.Object) types.UID {
 }
 
 // mayUse denies the EnsembleMember of another MiniCluster than that of the pod which asks. When a MiniCluster is deleted and
-// made anew, the old member awaits the garbage collector for a while, and what is written into it is lost; and a Job may name
+// recreated, the old member awaits the garbage collector for a while, and what is written into it is lost; and a Job may name
 // an owner that is none.
 func (m *member) mayUse(object *v1alpha1.EnsembleMember) error {
 	if m.uid == "" || m.uid == ownerOf(object) {
@@ -253,7 +253,7 @@ func (s *Server) take(from *budget.Budget, namespace string) error {
 	return nil
 }
 
-// resize writes the wish. A request for more than the bounds allow is granted up to the bound and told so;
+// resize writes the desired size. A request for more than the bounds allow is granted up to the bound and told so;
 // one at the bound already is denied.
 func (s *Server) resize(ctx context.Context, m *member, action string, amount int32) (*Reply, error) {
 	if err := s.take(s.sizes, m.key.Namespace); err != nil {
@@ -339,15 +339,15 @@ func target(object *v1alpha1.EnsembleMember, action string, amount int32) (size 
 	}
 	switch {
 	case spec.Size == bound && action == actionGrow:
-		return 0, "", deny("the wish is %d already, which is spec.maxSize of the MiniCluster; that is fixed when it is created, and without it a MiniCluster cannot grow", spec.Size)
+		return 0, "", deny("the desired size is %d already, which is spec.maxSize of the MiniCluster; that is fixed when it is created, and without it a MiniCluster cannot grow", spec.Size)
 	case spec.Size == bound:
-		return 0, "", deny("the wish is %d already, which is spec.minSize of the MiniCluster", spec.Size)
+		return 0, "", deny("the desired size is %d already, which is spec.minSize of the MiniCluster", spec.Size)
 	case action == actionGrow && wanted > int64(bound):
-		return bound, fmt.Sprintf("the wish is %d: %s by %d was asked for, and spec.maxSize of the MiniCluster is %d", bound, action, amount, bound), nil
+		return bound, fmt.Sprintf("limited to %d by spec.maxSize: %s by %d was asked for; the desired size is %d", bound, action, amount, bound), nil
 	case action == actionShrink && wanted < int64(bound):
-		return bound, fmt.Sprintf("the wish is %d: %s by %d was asked for, and spec.minSize of the MiniCluster is %d", bound, action, amount, bound), nil
+		return bound, fmt.Sprintf("limited to %d by spec.minSize: %s by %d was asked for; the desired size is %d", bound, action, amount, bound), nil
 	}
-	return int32(wanted), fmt.Sprintf("the wish is %d", wanted), nil //nolint:gosec // Within the bounds, which are int32.
+	return int32(wanted), fmt.Sprintf("the desired size is %d", wanted), nil //nolint:gosec // Within the bounds, which are int32.
 }
 
 // refuse logs a refusal, makes an event of it where there is a member, and puts it into a reply. What was

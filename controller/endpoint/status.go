@@ -50,7 +50,7 @@ type StatusQueue struct {
 	Inactive int64 `json:"inactive"`
 }
 
-// StatusResize says how far the member is on the way to its wish.
+// StatusResize says how far the member is on the way to its desired size.
 type StatusResize struct {
 	Wants     int32    `json:"wants"`
 	Has       int32    `json:"has"`

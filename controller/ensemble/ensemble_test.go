@@ -249,12 +249,12 @@ func TestBuild(t *testing.T) {
 		t.Error("built again it is another one")
 	}
 	later := parse(t, member(t, strings.Replace(small, "size: 2", "size: 2, minSize: 3", 1), ""))
-	anew, err := build(later, 0, &Settings{Endpoint: "h:1"})
+	second, err := build(later, 0, &Settings{Endpoint: "h:1"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if size, _, _ := unstructured.NestedInt64(anew.cluster.Object, "spec", "size"); size != 3 {
-		t.Errorf("a member whose minSize was raised above its size is made anew with size %d, not 3", size)
+	if size, _, _ := unstructured.NestedInt64(second.cluster.Object, "spec", "size"); size != 3 {
+		t.Errorf("a member whose minSize was raised above its size is recreated with size %d, not 3", size)
 	}
 	first, err := build(e, 0, &Settings{Endpoint: "h:1", DefaultNodePools: []string{"default"}})
 	if err != nil {

@@ -248,7 +248,7 @@ func (r *Reconciler) configMap(ctx context.Context, e *v1alpha1.Ensemble, want *
 	case apierrors.IsNotFound(err):
 		err := r.Client.Create(ctx, want.configMap)
 		if apierrors.IsAlreadyExists(err) {
-			// Somebody else's is not in the cache, and one of ours may not be there yet.
+			// Somebody else's is not in the cache, and one that is ours may not be there yet.
 			if err := r.Live.Get(ctx, key, there); err != nil {
 				return "", fmt.Errorf("read the ConfigMap: %w", err)
 			}

@@ -118,7 +118,7 @@ func TestMembersOfChanged(t *testing.T) {
 	}
 }
 
-// TestMembersWarnings: what will not work as it may be wished is told with the path in the Ensemble.
+// TestMembersWarnings: what will not work as it may be meant is told with the path in the Ensemble.
 func TestMembersWarnings(t *testing.T) {
 	t.Parallel()
 	e := parse(t, member(t, wide, ", nodePools: [b, a]"))

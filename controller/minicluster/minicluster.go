@@ -139,7 +139,7 @@ func Unreadable(u *unstructured.Unstructured, last *MiniCluster, member *v1alpha
 }
 
 // Parse reads a MiniCluster. An error names the field, its value and what would be right. With an error
-// of an annotation of ours the rest is returned all the same, so that what is managed already stays so.
+// of one of our annotations the rest is returned all the same, so that what is managed already stays so.
 func Parse(u *unstructured.Unstructured) (*MiniCluster, error) {
 	var spec miniClusterSpec
 	if err := readField(u, "spec", &spec); err != nil {

@@ -21,9 +21,9 @@ type candidate struct {
 
 	// perNode is how many pods of the member share a node.
 	perNode int32
-	// places are the nodes that its pods are on, in the order of the pods, recorded those that its status lists as held, in
+	// places are the nodes that its pods are on, in the order of the pods, heldBefore those that its status lists as held, in
 	// their order; nil where there is none in any pool.
-	places, recorded []*nodeCapacity
+	places, heldBefore []*nodeCapacity
 	// held are the nodes held for the member, in the order in which they were taken.
 	held []*nodeCapacity
 	// stranded are the released pods that cannot get to their nodes. They count as pods that are not there.
@@ -57,30 +57,30 @@ type candidate struct {
 	stillComing nodesByPool
 	// fellBack is set when a pool has failed in this pass and others are left to be asked.
 	fellBack bool
-	// asked are the pools that had no room for the gang but may have some time.
+	// asked are the pools that had no room for the growth but may have some time.
 	asked []*poolCapacity
 
 	// unclaimed is how many nodes of each pool pods are on that stay, and which the member does not claim.
 	unclaimed nodesByPool
-	// settled is the number of nodes that the last pass had granted.
-	settled int32
+	// grantedBefore is the number of nodes that the last pass had granted.
+	grantedBefore int32
 	// claims are the nodes granted in this pass, by pool.
 	claims nodesByPool
-	// growth is the gang that is under way, nil for none.
+	// growth is the growth that is under way, nil for none.
 	growth *v1alpha1.Growth
-	// ended is the gang that seems to have all its nodes. It has when they are there without those that are given back.
+	// ended is the growth that seems to have all its nodes. It has when they are there without those that are given back.
 	ended *v1alpha1.Growth
 
-	// verdict says why the gang has no nodes, nil when it has.
-	verdict *verdict
+	// refusal says why the growth has no nodes, nil when it has.
+	refusal *refusal
 	notes   []Note
 }
 
-// verdict is the reason for which a gang was not granted its nodes.
-type verdict struct {
+// refusal is the reason for which a growth was not granted its nodes.
+type refusal struct {
 	reason, message string
-	// hopeless is set when waiting does not help, so that the gang does not hold others back.
-	hopeless bool
+	// permanent is set when waiting does not help, so that the growth does not hold others back.
+	permanent bool
 }
 
 func newCandidate(m *Member, capacity *capacity) *candidate {
@@ -106,10 +106,10 @@ func newCandidate(m *Member, capacity *capacity) *candidate {
 	for i := range m.Reservations {
 		held += len(m.Reservations[i].Held)
 	}
-	c.recorded, c.held = make([]*nodeCapacity, 0, held), make([]*nodeCapacity, 0, max(held, len(m.Pods)))
+	c.heldBefore, c.held = make([]*nodeCapacity, 0, held), make([]*nodeCapacity, 0, max(held, len(m.Pods)))
 	for i := range m.Reservations {
 		for _, name := range m.Reservations[i].Held {
-			c.recorded = append(c.recorded, capacity.nodes[name])
+			c.heldBefore = append(c.heldBefore, capacity.nodes[name])
 		}
 	}
 	if len(c.avoided) > 0 {
@@ -117,7 +117,7 @@ func newCandidate(m *Member, capacity *capacity) *candidate {
 			c.shapeKey += "not " + name + ";"
 		}
 	}
-	c.settled = reserved(m.Reservations)
+	c.grantedBefore = reserved(m.Reservations)
 	c.growth = m.Growth.DeepCopy()
 	if c.growth != nil && slices.Contains(c.NodePools, c.growth.NodePool) {
 		c.current = c.growth.NodePool
@@ -156,7 +156,7 @@ func (c *candidate) canFallBack(from string) bool {
 }
 
 // missesFailed reports whether the growth, of which nothing is outstanding, cannot ask pools that have failed before. That
-// was when it was smaller, and they may have machines again: it waits out the failure and asks anew.
+// was when it was smaller, and they may have machines again: it waits out the failure and asks again.
 func (c *candidate) missesFailed() bool {
 	return c.growth != nil && len(c.growth.Failures) > 0 && c.growth.Deadline == nil && !c.waitsOut()
 }
@@ -250,23 +250,23 @@ func (c *candidate) recordedClaims() nodesByPool {
 	return claims
 }
 
-// gang is the size that the member's next reservation has to reach: that of the MiniCluster while it
-// has not been reserved, or pods of it do not come, then the wish. A wish below the size needs no nodes.
-func (c *candidate) gang() int32 {
-	if c.settled < c.nodesFor(c.Size) || c.forgone > 0 {
+// growthSize is the size that the member's next reservation has to reach: that of the MiniCluster while it
+// has not been reserved, or pods of it do not come, then the desired size. A desired size below the size needs no nodes.
+func (c *candidate) growthSize() int32 {
+	if c.grantedBefore < c.nodesFor(c.Size) || c.forgone > 0 {
 		return c.Size
 	}
 	return max(c.Size, c.Wants)
 }
 
-// edited reports whether somebody has written a larger size into the MiniCluster since the last pass. Its pods are a gang,
+// edited reports whether somebody has written a larger size into the MiniCluster since the last pass. Its pods are a growth,
 // though nodes that they share may need no others beside them.
 func (c *candidate) edited() bool { return c.SizeGiven && c.FormerSize > 0 && c.Size > c.FormerSize }
 
 // growsFrom is the size from which a growth that begins now would grow: 0 while the MiniCluster's present
 // size has not been reserved, or has just been written by somebody else.
 func (c *candidate) growsFrom() int32 {
-	if c.settled < c.nodesFor(c.Size) || c.edited() {
+	if c.grantedBefore < c.nodesFor(c.Size) || c.edited() {
 		return 0
 	}
 	return c.Size
@@ -329,7 +329,7 @@ func (c *candidate) warn(reason, message string) {
 	c.notes = append(c.notes, Note{Reason: reason, Message: message, Warning: true})
 }
 
-// byRequest orders gangs by the time at which they were asked for, then by key.
+// byRequest orders growths by the time at which they were asked for, then by key.
 func byRequest(a, b *candidate) int {
 	return cmp.Or(a.since().Compare(b.since()), byKey(a, b))
 }

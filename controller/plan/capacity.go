@@ -63,8 +63,8 @@ type nodeCapacity struct {
 	others   []occupant
 	// pods is how many pods of the holder are on the node, stays how many of them are within its size.
 	pods, stays int32
-	// recorded is the member whose status lists the node as held, nil for none.
-	recorded *candidate
+	// claimedBy is the member whose status lists the node as held, nil for none.
+	claimedBy *candidate
 	// young is set while the node is within the time that its pool gives it to become of use.
 	young bool
 	// toCome is what DaemonSets request for pods that have not come to a young node yet; nil when all have.
@@ -302,8 +302,8 @@ func (c *capacity) occupiedFor(pool *poolCapacity, m *candidate) int32 {
 	return count
 }
 
-// countAnew forgets what was counted before nodes were held.
-func (p *poolCapacity) countAnew() {
+// recount forgets what was counted before nodes were held.
+func (p *poolCapacity) recount() {
 	clear(p.occupied)
 	for _, s := range p.shown {
 		s.wasted, s.unfinished = nil, nil

@@ -19,7 +19,7 @@ func (p *pass) decide() Decisions {
 			// Nothing is outstanding.
 			m.growth.Deadline = nil
 		}
-		p.bound(m)
+		p.setDeadline(m)
 		d := Decision{
 			Key:          m.Key,
 			Reservations: p.reservations(m),
@@ -32,7 +32,7 @@ func (p *pass) decide() Decisions {
 		}
 		if m.growth != nil && m.Invalid == "" && m.shrink == 0 && m.readySize() >= m.Size {
 			// Whatever more it waits for: from the next pass on each pod of the present size is on its own. Those beyond a smaller
-			// wish are about to leave.
+			// desired size are about to leave.
 			m.growth.Served = min(m.Size, m.Wants)
 		}
 		if d.Resize == 0 || m.shrink > 0 {
@@ -51,9 +51,9 @@ func (p *pass) decide() Decisions {
 	return out
 }
 
-// bound gives a growth a deadline that needs nothing more than what was reserved before it was asked for.
-func (p *pass) bound(m *candidate) {
-	if m.Lifecycle != Running || m.growth == nil || m.growth.Deadline != nil || m.waitsOut() || m.verdict != nil || m.ready() >= m.claimed() {
+// setDeadline gives a growth a deadline that needs nothing more than what was reserved before it was asked for.
+func (p *pass) setDeadline(m *candidate) {
+	if m.Lifecycle != Running || m.growth == nil || m.growth.Deadline != nil || m.waitsOut() || m.refusal != nil || m.ready() >= m.claimed() {
 		return
 	}
 	timeout := time.Duration(0)
@@ -88,7 +88,7 @@ func (p *pass) resize(m *candidate) int32 {
 		}
 		size, claimed = min(m.readySize(), size), ready
 	}
-	if size < m.Wants && m.verdict == nil && !m.partial() {
+	if size < m.Wants && m.refusal == nil && !m.partial() {
 		// Nodes have turned out to have less room than an empty one. The next pass asks for more.
 		return 0
 	}
@@ -98,11 +98,11 @@ func (p *pass) resize(m *candidate) int32 {
 	}
 	// Of nodes that are Ready as soon as they are reserved one sentence tells.
 	m.notes = slices.DeleteFunc(m.notes, func(n Note) bool { return n.Reason == v1alpha1.ReasonReserved })
-	m.note(v1alpha1.ReasonResizing, fmt.Sprintf("resizing the MiniCluster from %d to %d; %s Ready", m.Size, size, counted(claimed, "node is", "nodes are")))
+	m.note(v1alpha1.ReasonResizing, fmt.Sprintf("resizing the MiniCluster from %d to %d; %s Ready", m.Size, size, pluralize(claimed, "node is", "nodes are")))
 	return size
 }
 
-// giveUp sets the wish of a member back to its size when its growth has failed as often as it may.
+// giveUp sets the desired size of a member back to its size when its growth has failed as often as it may.
 func (p *pass) giveUp(m *candidate) *GiveUp {
 	size := max(m.Size, m.MinSize)
 	if m.shrink > 0 {
@@ -111,8 +111,8 @@ func (p *pass) giveUp(m *candidate) *GiveUp {
 	if m.Lifecycle != Running || m.Invalid != "" || !m.waitsOut() || m.GiveUpAfter == 0 || m.growth.Attempts < m.GiveUpAfter || m.Wants <= size {
 		return nil
 	}
-	why := fmt.Sprintf("the growth to size %d has failed %s: %s", m.Wants, counted(m.growth.Attempts, "time", "times"), told(m.growth.Failures))
-	m.warn(v1alpha1.ReasonGaveUp, fmt.Sprintf("%s; giveUpAfter is %d, so the wish is %d again", why, m.GiveUpAfter, size))
+	why := fmt.Sprintf("the growth to size %d has failed %s: %s", m.Wants, pluralize(m.growth.Attempts, "time", "times"), joinMessages(m.growth.Failures))
+	m.warn(v1alpha1.ReasonGaveUp, fmt.Sprintf("%s; giveUpAfter is %d, so the desired size is %d again", why, m.GiveUpAfter, size))
 	return &GiveUp{Size: size, Why: why}
 }
 
@@ -122,7 +122,7 @@ func (p *pass) noteGivenBack(m *candidate) {
 	place := 0
 	for i := range m.Reservations {
 		for _, name := range m.Reservations[i].Held {
-			node := m.recorded[place]
+			node := m.heldBefore[place]
 			place++
 			switch {
 			case node == nil && !p.capacity.outside[name]:
@@ -133,10 +133,10 @@ func (p *pass) noteGivenBack(m *candidate) {
 		}
 	}
 	if len(lost) > 0 {
-		m.warn(v1alpha1.ReasonNodesLost, fmt.Sprintf("lost %s: %s", counted(int32(len(lost)), "node that does not exist any more", "nodes that do not exist any more"), listed(lost))) //nolint:gosec // Bounded by the size of the MiniCluster.
+		m.warn(v1alpha1.ReasonNodesLost, fmt.Sprintf("lost %s: %s", pluralize(int32(len(lost)), "node that does not exist any more", "nodes that do not exist any more"), listed(lost))) //nolint:gosec // Bounded by the size of the MiniCluster.
 	}
 	if len(gone) > 0 {
-		m.note(v1alpha1.ReasonNodesGivenBack, fmt.Sprintf("gave back %s: %s", counted(int32(len(gone)), "node", "nodes"), listed(gone))) //nolint:gosec // Bounded by the size of the MiniCluster.
+		m.note(v1alpha1.ReasonNodesGivenBack, fmt.Sprintf("gave back %s: %s", pluralize(int32(len(gone)), "node", "nodes"), listed(gone))) //nolint:gosec // Bounded by the size of the MiniCluster.
 	}
 }
 

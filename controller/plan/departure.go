@@ -16,8 +16,8 @@ func (c *candidate) noteDepartures() []string {
 	}
 	var names []string
 	byPool := map[string][]*nodeCapacity{}
-	for _, node := range c.recorded {
-		if node != nil && node.recorded == c && node.Departure != nil && !node.Departure.Told {
+	for _, node := range c.heldBefore {
+		if node != nil && node.claimedBy == c && node.Departure != nil && !node.Departure.Told {
 			byPool[node.Pool] = append(byPool[node.Pool], node)
 			names = append(names, node.Name)
 		}
@@ -42,15 +42,15 @@ func departure(pool string, nodes []*nodeCapacity, replaced bool) string {
 	var message string
 	switch first := earliest(nodes); {
 	case first.Departure.Failure != "" && one:
-		message = fmt.Sprintf("the machine of node %s of %s has failed: %s", first.Name, pool, shortened(first.Departure.Failure))
+		message = fmt.Sprintf("the machine of node %s of %s has failed: %s", first.Name, pool, truncate(first.Departure.Failure))
 	case first.Departure.Failure != "":
 		message = fmt.Sprintf("the machines of %d nodes of %s have failed: %s; one of them: %s",
-			len(nodes), pool, listed(namesOf(nodes)), shortened(first.Departure.Failure))
+			len(nodes), pool, listed(namesOf(nodes)), truncate(first.Departure.Failure))
 	case one:
-		message = fmt.Sprintf("node %s of %s leaves at %s: the cloud takes it away", first.Name, pool, clock(first.Departure.At))
+		message = fmt.Sprintf("node %s of %s leaves at %s: the cloud takes it away", first.Name, pool, formatTime(first.Departure.At))
 	default:
 		message = fmt.Sprintf("%d nodes of %s leave, the first at %s: the cloud takes them away: %s",
-			len(nodes), pool, clock(first.Departure.At), listed(namesOf(nodes)))
+			len(nodes), pool, formatTime(first.Departure.At), listed(namesOf(nodes)))
 	}
 	switch {
 	case !replaced:

@@ -146,7 +146,7 @@ func TestDepartures(t *testing.T) {
 	}
 }
 
-// TestDepartureOfReleased: a pod that was released for a node which leaves before it got there is made anew, and not sent there.
+// TestDepartureOfReleased: a pod that was released for a node which leaves before it got there is recreated, and not sent there.
 func TestDepartureOfReleased(t *testing.T) {
 	t.Parallel()
 	m := member("m", 2, 2, "p").holds("p", 2, "p-0", "p-1").podsOn("p-0", "p-1")

@@ -205,7 +205,7 @@ func (s *shown) cameFor(pool *poolCapacity, m *candidate) []*nodeCapacity {
 			}
 		}
 	}
-	for _, node := range m.recorded {
+	for _, node := range m.heldBefore {
 		if node != nil && node.pool == pool && node.holder == nil && len(out) < 4 && node.evidence(m.Member) {
 			out = union(out, []*nodeCapacity{node})
 		}
@@ -238,21 +238,21 @@ func (n *nodeCapacity) wordsOf(m *candidate, nodes string) string {
 	taken.Add(n.Daemons)
 	taken.Add(n.toCome)
 	resource, asked, left := Lacking(m.PodRequests, n.Allocatable, taken)
-	why := fmt.Sprintf("%s of %s have %s of %s left for a pod of %s", nodes, pool.Name, amount(resource, max(0, left)), resource, amount(resource, asked))
+	why := fmt.Sprintf("%s of %s have %s of %s left for a pod of %s", nodes, pool.Name, formatQuantity(resource, max(0, left)), resource, formatQuantity(resource, asked))
 	var who []string
 	if taken[resource] > 0 {
 		by := takenBy(pool.Daemons, resource)
 		if by == "" || pool.daemons[resource] < taken[resource] {
-			by = fmt.Sprintf("DaemonSets take %s", amount(resource, taken[resource]))
+			by = fmt.Sprintf("DaemonSets take %s", formatQuantity(resource, taken[resource]))
 		}
 		who = append(who, by)
 	}
 	if has, says := n.Allocatable[resource], pool.Allocatable[resource]; has != says {
-		who = append(who, fmt.Sprintf("their allocatable is %s, the template says %s", amount(resource, has), amount(resource, says)))
+		who = append(who, fmt.Sprintf("their allocatable is %s, the template says %s", formatQuantity(resource, has), formatQuantity(resource, says)))
 	}
 	if len(who) == 0 {
 		// The template says no more: the pods have turned out to request more than theirs.
-		return shortened(why)
+		return truncate(why)
 	}
-	return shortened(why + ": " + strings.Join(who, ", "))
+	return truncate(why + ": " + strings.Join(who, ", "))
 }

@@ -105,7 +105,7 @@ func (c *candidate) unusable(pool string) string {
 // find records that a pool is of no use to a member. Where that fails what its growth waits for, the failure tells it.
 func (p *pass) find(m *candidate, pool *poolCapacity, why string) {
 	f := p.newFinding(m, pool)
-	f.Unusable, f.Refused, f.At = shortened(why), "", microTime(p.now)
+	f.Unusable, f.Refused, f.At = truncate(why), "", microTime(p.now)
 	if m.growth == nil || m.growth.Deadline == nil {
 		m.warn(v1alpha1.ReasonNodesUnusable, f.Unusable)
 	}
@@ -162,7 +162,7 @@ func (p *pass) learnOfRefusals(m *candidate) {
 				words = "it does not say why"
 			}
 			p.find(m, pool, fmt.Sprintf("the scheduler has kept pods off two empty nodes of %s, %s and %s, which is asked again at %s: %s",
-				pool.Name, f.Refused, r.node.Name, clock(p.now.Add(refusalStands)), words))
+				pool.Name, f.Refused, r.node.Name, formatTime(p.now.Add(refusalStands)), words))
 			f.Refused = r.node.Name
 		}
 	}
@@ -257,8 +257,8 @@ func (c *candidate) wasMet(before *v1alpha1.Reservation) bool {
 // wastedOf counts the nodes of a pool that were held for the member until this pass and are of no use to it now.
 func (c *candidate) wastedOf(pool *poolCapacity) int32 {
 	var count int32
-	for _, node := range c.recorded {
-		if node != nil && node.pool == pool && node.recorded == c && node.wasted(c) {
+	for _, node := range c.heldBefore {
+		if node != nil && node.pool == pool && node.claimedBy == c && node.wasted(c) {
 			count++
 		}
 	}

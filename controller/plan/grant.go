@@ -10,7 +10,7 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 )
 
-// grant decides how many nodes each member may claim, first those it has claimed before, then the gangs
+// grant decides how many nodes each member may claim, first those it has claimed before, then the growths
 // that want more, in the order in which they were asked for.
 //
 // Room that one member gives up in this pass is given to another in the next: the two are recorded in two
@@ -42,14 +42,14 @@ func (p *pass) grant() {
 	slices.SortFunc(asking, byRequest)
 	waiting := map[*candidate]bool{}
 	for _, m := range asking {
-		m.verdict = p.grantGang(m)
-		if m.verdict != nil && (m.fellBack || m.missesFailed()) {
-			// Nodes of a part of a gang are not held while it waits for room elsewhere: two that did so might wait for
+		m.refusal = p.grantGrowth(m)
+		if m.refusal != nil && (m.fellBack || m.missesFailed()) {
+			// Nodes of a part of a growth are not held while it waits for room elsewhere: two that did so might wait for
 			// each other.
-			p.exhaust(m, m.verdict.message)
+			p.exhaust(m, m.refusal.message)
 		}
-		if m.verdict != nil {
-			// What is granted already, or in use, stays; a part of the gang is not added to it.
+		if m.refusal != nil {
+			// What is granted already, or in use, stays; a part of the growth is not added to it.
 			size := m.grantedSize()
 			if m.waitsOut() {
 				size = p.target(m)
@@ -61,7 +61,7 @@ func (p *pass) grant() {
 				pool.noteClaimed(m, max(0, claim.nodes-m.claimedBefore(claim.pool)))
 			}
 		}
-		if m.verdict != nil && !m.verdict.hopeless && !m.waitsOut() {
+		if m.refusal != nil && !m.refusal.permanent && !m.waitsOut() {
 			p.keepRoom(m)
 			waiting[m] = true
 		}
@@ -73,7 +73,7 @@ func (p *pass) grant() {
 		}
 	}
 	for _, m := range p.members {
-		m.verdict = cmp.Or(m.waits(), m.verdict)
+		m.refusal = cmp.Or(m.waits(), m.refusal)
 	}
 }
 
@@ -82,13 +82,13 @@ func (p *pass) target(m *candidate) int32 {
 	switch {
 	case m.growth == nil && m.Wants < m.Size:
 		// Its higher ranks are about to leave: what they lack is asked for no more.
-		return min(m.gang(), m.sizeOf(max(m.settled, m.inUse())))
+		return min(m.growthSize(), m.sizeOf(max(m.grantedBefore, m.inUse())))
 	case m.waitsForPods():
 		return min(m.Size, m.growth.From)
 	case !m.waitsOut():
-		return m.gang()
+		return m.growthSize()
 	case m.partial():
-		return max(m.keeps(), m.sizeOf(min(m.ready(), m.settled)))
+		return max(m.keeps(), m.sizeOf(min(m.ready(), m.grantedBefore)))
 	default:
 		return m.keeps()
 	}
@@ -131,9 +131,9 @@ func (p *pass) place(m *candidate, size int32) (claims nodesByPool, more int32) 
 	return claims, more
 }
 
-// grantGang lets a member claim the nodes that it wants, all or none, or says why not: of the first pool of its list that
+// grantGrowth lets a member claim the nodes that it wants, all or none, or says why not: of the first pool of its list that
 // has room for all of them, or else, where its nodes may span pools, of several.
-func (p *pass) grantGang(m *candidate) *verdict {
+func (p *pass) grantGrowth(m *candidate) *refusal {
 	if claims, more := p.place(m, p.target(m)); more == 0 {
 		m.claims = claims
 		return nil
@@ -145,17 +145,17 @@ func (p *pass) grantGang(m *candidate) *verdict {
 }
 
 // grantOf lets a member claim the nodes that it wants of some pools, or says why not.
-func (p *pass) grantOf(m *candidate, asks []string) *verdict {
+func (p *pass) grantOf(m *candidate, asks []string) *refusal {
 	before := m.current
-	var verdicts []*verdict
+	var refusals []*refusal
 	for _, name := range asks {
 		m.current = name
 		v := p.grantFrom(m)
 		if v == nil {
 			return nil
 		}
-		verdicts = append(verdicts, v)
-		if pool := p.capacity.pools[name]; pool != nil && !v.hopeless {
+		refusals = append(refusals, v)
+		if pool := p.capacity.pools[name]; pool != nil && !v.permanent {
 			m.asked = append(m.asked, pool)
 		}
 	}
@@ -164,24 +164,24 @@ func (p *pass) grantOf(m *candidate, asks []string) *verdict {
 		if v == nil {
 			return nil
 		}
-		verdicts = append(verdicts, v)
+		refusals = append(refusals, v)
 	}
 	m.current = before
-	if len(verdicts) == 0 {
-		return &verdict{v1alpha1.ReasonPoolNotFound, "no NodePool is left to be asked", true}
+	if len(refusals) == 0 {
+		return &refusal{v1alpha1.ReasonPoolNotFound, "no NodePool is left to be asked", true}
 	}
-	return combined(verdicts)
+	return combined(refusals)
 }
 
-// combined is one verdict of those of several pools. There is hope when there is for one of them.
-func combined(verdicts []*verdict) *verdict {
-	out := *verdicts[0]
+// combined is one refusal of those of several pools. There is hope when there is for one of them.
+func combined(refusals []*refusal) *refusal {
+	out := *refusals[0]
 	var messages []string
-	for _, v := range verdicts {
+	for _, v := range refusals {
 		switch {
-		case out.hopeless && !v.hopeless:
-			out.reason, out.hopeless = v.reason, false
-		case out.reason == v1alpha1.ReasonOtherDomain && v.hopeless:
+		case out.permanent && !v.permanent:
+			out.reason, out.permanent = v.reason, false
+		case out.reason == v1alpha1.ReasonTopologyMismatch && v.permanent:
 			// What the pools say that it could be served by tells more.
 			out.reason = v.reason
 		}
@@ -194,21 +194,21 @@ func combined(verdicts []*verdict) *verdict {
 }
 
 // refuses says why a pool grants nothing to a member, whatever its room, nil when it may.
-func (p *pass) refuses(m *candidate, name string) *verdict {
+func (p *pass) refuses(m *candidate, name string) *refusal {
 	pool := p.capacity.pools[name]
 	switch {
 	case pool == nil:
-		return &verdict{v1alpha1.ReasonPoolNotFound, fmt.Sprintf("NodePool %q does not exist", name), true}
+		return &refusal{v1alpha1.ReasonPoolNotFound, fmt.Sprintf("NodePool %q does not exist", name), true}
 	case pool.Deleting:
-		return &verdict{v1alpha1.ReasonPoolDeleting, fmt.Sprintf("NodePool %q is being deleted", name), true}
+		return &refusal{v1alpha1.ReasonPoolDeleting, fmt.Sprintf("NodePool %q is being deleted", name), true}
 	case pool.Paused:
-		return &verdict{v1alpha1.ReasonPoolPaused, fmt.Sprintf("NodePool %q is paused", name), true}
+		return &refusal{v1alpha1.ReasonPoolPaused, fmt.Sprintf("NodePool %q is paused", name), true}
 	}
-	if reason, why := refusal(m.Member, &pool.Pool, pool.selectedBy(m)); why != "" {
-		return &verdict{reason, why, true}
+	if reason, why := refusalOf(m.Member, &pool.Pool, pool.selectedBy(m)); why != "" {
+		return &refusal{reason, why, true}
 	}
 	if why := m.isElsewhere(pool.Name); why != "" {
-		return &verdict{v1alpha1.ReasonOtherDomain, why, true}
+		return &refusal{v1alpha1.ReasonTopologyMismatch, why, true}
 	}
 	why := m.unusable(name)
 	if why == "" {
@@ -216,13 +216,13 @@ func (p *pass) refuses(m *candidate, name string) *verdict {
 		why = p.capacity.shownAgainst(pool, m)
 	}
 	if why != "" {
-		return &verdict{v1alpha1.ReasonNodesUnusable, why, true}
+		return &refusal{v1alpha1.ReasonNodesUnusable, why, true}
 	}
 	return nil
 }
 
 // grantFrom lets a member claim all nodes that are missing of its current pool, or says why not.
-func (p *pass) grantFrom(m *candidate) *verdict {
+func (p *pass) grantFrom(m *candidate) *refusal {
 	name := m.current
 	if v := p.refuses(m, name); v != nil {
 		return v
@@ -236,29 +236,29 @@ func (p *pass) grantFrom(m *candidate) *verdict {
 	}
 	want := claims.of(name) + more
 	if want > pool.MaxSize {
-		return &verdict{v1alpha1.ReasonPoolTooSmall, fmt.Sprintf(
-			"%s needed and %s has maxSize %d", counted(want, "node is", "nodes are"), name, pool.MaxSize), true}
+		return &refusal{v1alpha1.ReasonPoolTooSmall, fmt.Sprintf(
+			"%s needed and %s has maxSize %d", pluralize(want, "node is", "nodes are"), name, pool.MaxSize), true}
 	}
 	occupied := p.capacity.occupiedFor(pool, m) + m.leaving(name) + pool.unclaimedBeside(m)
 	placed := max(0, claims.of(name)-m.claimedBefore(name))
 	room := pool.MaxSize - pool.granted - placed - occupied
 	if more <= room && more > room-pool.kept.nodes {
-		needs := counted(more, "more node is", "more nodes are")
-		return &verdict{v1alpha1.ReasonQueued, fmt.Sprintf("%s needed; %s", needs, pool.kept.words(name)), false}
+		needs := pluralize(more, "more node is", "more nodes are")
+		return &refusal{v1alpha1.ReasonQueued, fmt.Sprintf("%s needed; %s", needs, pool.kept.words(name)), false}
 	}
 	if more > room {
-		return &verdict{v1alpha1.ReasonPoolFull, fmt.Sprintf(
+		return &refusal{v1alpha1.ReasonPoolFull, fmt.Sprintf(
 			"%s needed and %s has room for %d: maxSize %d, %d reserved, %d %s",
-			counted(more, "more node is", "more nodes are"), name, max(room, 0), pool.MaxSize, pool.granted, occupied, m.occupiers()), false}
+			pluralize(more, "more node is", "more nodes are"), name, max(room, 0), pool.MaxSize, pool.granted, occupied, m.occupiers()), false}
 	}
 	claims.set(name, want)
-	p.granted(m, claims, pool.ProvisionTimeout, fmt.Sprintf("%s in %s", counted(more, "more node", "more nodes"), name))
+	p.granted(m, claims, pool.ProvisionTimeout, fmt.Sprintf("%s in %s", pluralize(more, "more node", "more nodes"), name))
 	return nil
 }
 
-// grantAcross lets a member claim the nodes that are missing of several pools together. The verdict has no words of its own:
+// grantAcross lets a member claim the nodes that are missing of several pools together. The refusal has no words of its own:
 // those of the pools tell.
-func (p *pass) grantAcross(m *candidate, asks []string) *verdict {
+func (p *pass) grantAcross(m *candidate, asks []string) *refusal {
 	m.current = asks[0]
 	claims, more := p.place(m, p.target(m))
 	missing := more
@@ -285,7 +285,7 @@ func (p *pass) grantAcross(m *candidate, asks []string) *verdict {
 		claims.add(name, take)
 		more -= take
 		last, timeout = name, max(timeout, pool.ProvisionTimeout)
-		parts = append(parts, fmt.Sprintf("%s in %s", counted(take, "more node", "more nodes"), name))
+		parts = append(parts, fmt.Sprintf("%s in %s", pluralize(take, "more node", "more nodes"), name))
 	}
 	if more == 0 {
 		m.current = last
@@ -298,11 +298,11 @@ func (p *pass) grantAcross(m *candidate, asks []string) *verdict {
 		}
 	}
 	if missing > 0 {
-		return &verdict{v1alpha1.ReasonPoolTooSmall, "", true}
+		return &refusal{v1alpha1.ReasonPoolTooSmall, "", true}
 	}
 	// Whoever comes later must not take what this one waits for, though no pool alone were large enough.
 	m.asked = could
-	return &verdict{v1alpha1.ReasonPoolFull, "", false}
+	return &refusal{v1alpha1.ReasonPoolFull, "", false}
 }
 
 // granted records that the missing nodes were granted.
@@ -310,7 +310,7 @@ func (p *pass) granted(m *candidate, claims nodesByPool, timeout time.Duration, 
 	p.granting(m, claims)
 	m.claims = claims
 	now, deadline := microTime(p.now), microTime(p.now.Add(timeout))
-	said := fmt.Sprintf("reserved %s for size %d; they have until %s to be Ready", what+m.where(), p.target(m), clock(deadline.Time))
+	said := fmt.Sprintf("reserved %s for size %d; they have until %s to be Ready", what+m.where(), p.target(m), formatTime(deadline.Time))
 	if m.growth != nil {
 		m.growth.Deadline, m.growth.GrantedAt, m.growth.NodePool = &deadline, &now, ""
 		if m.current != m.NodePools[0] {
@@ -318,7 +318,7 @@ func (p *pass) granted(m *candidate, claims nodesByPool, timeout time.Duration, 
 		}
 	}
 	if m.fellBack {
-		m.warn(v1alpha1.ReasonFellBack, fmt.Sprintf("%s; %s", told(m.growth.Failures), said))
+		m.warn(v1alpha1.ReasonFellBack, fmt.Sprintf("%s; %s", joinMessages(m.growth.Failures), said))
 		return
 	}
 	m.note(v1alpha1.ReasonReserved, said)

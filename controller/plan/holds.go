@@ -9,10 +9,10 @@ import (
 
 // Refusal says why a pool can have no nodes for the pods of a member, whatever its room, as far as the pool's own spec goes: a reason
 // of package v1alpha1 and a sentence. Both are empty when it can.
-func Refusal(m *Member, pool *Pool) (reason, why string) { return refusal(m, pool, false) }
+func Refusal(m *Member, pool *Pool) (reason, why string) { return refusalOf(m, pool, false) }
 
-// refusal is Refusal where it may be known that nodes of the pool are selected though its template is not.
-func refusal(m *Member, pool *Pool, selected bool) (reason, why string) {
+// refusalOf is Refusal where it may be known that nodes of the pool are selected though its template is not.
+func refusalOf(m *Member, pool *Pool, selected bool) (reason, why string) {
 	if pool.AllowedNamespaces != nil && !pool.AllowedNamespaces.Matches(m.Key.Namespace, m.NamespaceLabels) {
 		return v1alpha1.ReasonNamespaceNotAllowed, fmt.Sprintf(
 			"%s has nodes for namespaces with %s alone, and %s is none of them", pool.Name, pool.AllowedNamespaces, m.Key.Namespace)

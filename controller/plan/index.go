@@ -14,8 +14,8 @@ import (
 const (
 	// indexFrom is how many looks at all nodes an index is worth, indexNodes how many nodes.
 	indexFrom, indexNodes = 16, 64
-	// mostKinds is how many kinds of nodes are told apart in a pool. Where there are more, all nodes are looked at.
-	mostKinds = 32
+	// maxKinds is how many kinds of nodes are told apart in a pool. Where there are more, all nodes are looked at.
+	maxKinds = 32
 )
 
 // index has the nodes of a pool by kind, as members see them that select alike and are in one domain.
@@ -85,7 +85,7 @@ func (p *poolCapacity) kindsFor(m *candidate) []*kind {
 		of := node.traitFor(m)
 		at := slices.IndexFunc(traits, of.equal)
 		if at < 0 {
-			if len(kinds) == mostKinds {
+			if len(kinds) == maxKinds {
 				return nil
 			}
 			at = len(kinds)

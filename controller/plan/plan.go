@@ -56,9 +56,9 @@ type pass struct {
 // pass, whoever's pods are on it.
 func (p *pass) keepNodes() {
 	for _, m := range p.members {
-		for _, node := range m.recorded {
-			if node != nil && node.recorded == nil {
-				node.recorded = m
+		for _, node := range m.heldBefore {
+			if node != nil && node.claimedBy == nil {
+				node.claimedBy = m
 			}
 		}
 	}
@@ -70,18 +70,18 @@ func (p *pass) keepNodes() {
 				// The node is lost, and with it the pod, or the pod cannot get there; its Job makes another.
 			case node == nil || !m.mayHold(node.Pool):
 				elsewhere = append(elsewhere, m.Pods[i].Index)
-			case node.holder == nil && (node.recorded == nil || node.recorded == m):
+			case node.holder == nil && (node.claimedBy == nil || node.claimedBy == m):
 				p.capacity.hold(node, m)
-			case node.holder == nil && node.occupantOf(node.recorded).pods == 0:
+			case node.holder == nil && node.occupantOf(node.claimedBy).pods == 0:
 				node.freed, node.changesHands = true, true
 			}
 		}
 		m.needless = m.ranksWithoutNeed(elsewhere)
 	}
 	for _, m := range p.members {
-		for _, node := range m.recorded {
+		for _, node := range m.heldBefore {
 			switch {
-			case node == nil || node.recorded != m || node.holder != nil || node.freed:
+			case node == nil || node.claimedBy != m || node.holder != nil || node.freed:
 			case m.Lifecycle == Running && (node.usable(m) || (m.Invalid != "" && !node.Leaving)):
 				p.capacity.hold(node, m)
 			default:
@@ -91,14 +91,14 @@ func (p *pass) keepNodes() {
 	}
 }
 
-// updateGrowth brings the record of the member's gang up to date with the wish and the time. What cannot be read stays as it is, and
+// updateGrowth brings the record of the member's growth up to date with the desired size and the time. What cannot be read stays as it is, and
 // what goes back is up to date.
 func (p *pass) updateGrowth(m *candidate) {
 	if m.Lifecycle == Running && (m.Invalid != "" || m.shrink > 0) {
 		return
 	}
-	gang := m.gang()
-	granted := m.settled >= m.nodesFor(gang)
+	size := m.growthSize()
+	granted := m.grantedBefore >= m.nodesFor(size)
 	if g := m.growth; g != nil {
 		// Ranks that have left since are new ones when they come again.
 		g.Served = min(g.Served, m.Size)
@@ -112,42 +112,42 @@ func (p *pass) updateGrowth(m *candidate) {
 		m.growth = nil
 	case m.growth != nil && m.Wants < m.Size:
 		// The pods of the smaller size have yet to get their nodes, and wait for all of them.
-	case granted && m.Size == gang && m.resized():
+	case granted && m.Size == size && m.resized():
 		m.growth = nil
-	case granted && m.Size == gang && m.ready() >= m.nodesFor(gang):
+	case granted && m.Size == size && m.ready() >= m.nodesFor(size):
 		m.ended, m.growth = m.growth, nil
 		if m.ended == nil && m.edited() {
-			m.ended = p.begin(m, gang)
+			m.ended = p.begin(m, size)
 		}
-	case m.growth == nil && granted && m.Size == gang && !m.edited():
+	case m.growth == nil && granted && m.Size == size && !m.edited():
 		// A node of a member that was complete is lost. The floor still counts it, so it is replaced
-		// without a gang and without a deadline.
+		// without a growth and without a deadline.
 	case m.growth == nil:
-		m.growth = p.begin(m, gang)
+		m.growth = p.begin(m, size)
 	case m.waitsForPods():
 		// More pods do not come either, and fewer may: in their time.
-		m.growth.Size = gang
-	case gang > m.growth.Size:
-		m.enlarge(gang, microTime(p.now))
-	case gang < m.growth.Size:
-		// A smaller wish keeps its place in the queue and its deadline, but not the failures of the larger one.
-		m.growth.Size, m.growth.Attempts = gang, 0
+		m.growth.Size = size
+	case size > m.growth.Size:
+		m.enlarge(size, microTime(p.now))
+	case size < m.growth.Size:
+		// A smaller desired size keeps its place in the queue and its deadline, but not the failures of the larger one.
+		m.growth.Size, m.growth.Attempts = size, 0
 		m.askAnew()
 	}
 	if m.growth == nil {
 		return
 	}
 	if retry := m.growth.RetryAfter; retry != nil && !p.now.Before(retry.Time) {
-		// It asks anew, behind those that did not fail.
+		// It asks again, behind those that did not fail.
 		m.askAnew()
 		m.growth.Since = microTime(p.now)
 	}
 }
 
-// begin is a gang that begins now. By the member's UID and Since the provider knows for which claim an order is. Since stays the
-// same while the gang falls back to other pools and when its size is lowered. It is another one when the gang is enlarged, and for
+// begin is a growth that begins now. By the member's UID and Since the provider knows for which claim an order is. Since stays the
+// same while the growth falls back to other pools and when its size is lowered. It is another one when the growth is enlarged, and for
 // each attempt after one that has failed in all pools: those are new claims, and what the old one had ordered is given back. The
-// node that a complete member lost is replaced without a gang, so there is no Since for it.
+// node that a complete member lost is replaced without a growth, so there is no Since for it.
 func (p *pass) begin(m *candidate, size int32) *v1alpha1.Growth {
 	return &v1alpha1.Growth{From: m.growsFrom(), Size: size, Since: microTime(p.now), Served: m.served()}
 }
@@ -167,7 +167,7 @@ func (p *pass) fail(m *candidate, failures []v1alpha1.PoolFailure) {
 	}
 	m.fellBack, m.current, m.kept = true, asks[0], nil
 	if m.Placement == v1alpha1.PlacementSingle {
-		// The whole gang moves. What pods are on stays.
+		// The whole growth moves. What pods are on stays.
 		for i := range m.Reservations {
 			m.kept.set(m.Reservations[i].NodePool, m.stayingIn(m.Reservations[i].NodePool))
 		}
@@ -197,15 +197,15 @@ func (p *pass) exhaust(m *candidate, refused string) {
 		}
 		fate = "the member takes those that are there"
 	}
-	why := told(m.growth.Failures)
+	why := joinMessages(m.growth.Failures)
 	if refused != "" {
 		why += ", and " + refused
 	}
 	last := &m.growth.Failures[len(m.growth.Failures)-1]
-	m.warn(last.Reason, fmt.Sprintf("%s; %s; attempt %d is at %s", why, fate, m.growth.Attempts+1, clock(retry.Time)))
+	m.warn(last.Reason, fmt.Sprintf("%s; %s; attempt %d is at %s", why, fate, m.growth.Attempts+1, formatTime(retry.Time)))
 }
 
-// backoff is how long a gang waits after its attempts-th failure.
+// backoff is how long a growth waits after its attempts-th failure.
 func backoff(attempts int32) time.Duration {
 	const most = 10 * time.Minute
 	if attempts > 4 {
@@ -271,6 +271,6 @@ func (p *pass) takeNodes() {
 	}
 	for _, pool := range p.capacity.pools {
 		// Counts made before the nodes were held no longer hold.
-		pool.countAnew()
+		pool.recount()
 	}
 }

@@ -100,14 +100,14 @@ func TestPlan(t *testing.T) {
 		nodes:   append(nodes("x", 0, 2), nodes("a", 0, 1)...),
 		want:    []string{"a: 1 reserved, 1 held; Ready"},
 	}, {
-		name:    "a smaller wish in the middle of a growth gives back what is too much",
+		name:    "a smaller desired size in the middle of a growth gives back what is too much",
 		members: []*memberBuilder{member("m", 2, 4, "a").holds("a", 8, names("a", 0, 6)...).podsOn(two...).grows(8, time.Minute, time.Minute)},
 		pools:   []plan.Pool{pool("a", 10)},
 		nodes:   nodes("a", 0, 6),
 		want:    []string{"a: 4 reserved, 4 held; resize to 4; Resizing"},
 		says:    []string{"gave back 2 nodes: a-4, a-5"},
 	}, {
-		name:    "a wish below the size in the middle of a growth ends it",
+		name:    "a desired size below the size in the middle of a growth ends it",
 		members: []*memberBuilder{member("m", 2, 1, "a").holds("a", 8, names("a", 0, 6)...).podsOn(two...).grows(8, time.Minute, time.Minute)},
 		pools:   []plan.Pool{pool("a", 10)},
 		nodes:   nodes("a", 0, 6),

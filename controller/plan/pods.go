@@ -98,7 +98,7 @@ func (p *pass) giveUpPods(m *candidate, count int32) {
 	m.podsLacking.Attempts++
 	m.podsLacking.GivenBack, _ = m.lackingBelow(size)
 	m.podsLacking.Pods = m.podsLacking.GivenBack
-	why := fmt.Sprintf("%s, and there were nodes for all since %s", m.notMade(), clock(since.Time))
+	why := fmt.Sprintf("%s, and there were nodes for all since %s", m.notMade(), formatTime(since.Time))
 	if size == m.Size {
 		m.growth = nil
 		m.warn(v1alpha1.ReasonPodsNotMade, why+"; those that no pod uses are given back, and asked for again when the pods exist")
@@ -116,7 +116,7 @@ func (p *pass) giveUpPods(m *candidate, count int32) {
 		Failures: []v1alpha1.PoolFailure{{NodePool: m.current, Reason: v1alpha1.ReasonPodsNotMade, Message: m.notMade(), At: microTime(p.now)}},
 	}
 	m.warn(v1alpha1.ReasonPodsNotMade, fmt.Sprintf("%s; the nodes that no pod uses are given back; attempt %d is at %s",
-		why, m.growth.Attempts+1, clock(retry.Time)))
+		why, m.growth.Attempts+1, formatTime(retry.Time)))
 }
 
 // goBack gives the MiniCluster the size that a pass has decided to go back to and that could not be written then. Where the pods
@@ -164,20 +164,20 @@ func (c *candidate) waitsForPods() bool {
 }
 
 // waits says for what a member waits before it asks for nodes, nil when it asks.
-func (c *candidate) waits() *verdict {
+func (c *candidate) waits() *refusal {
 	switch {
 	case c.Lifecycle != Running:
 		return nil
 	case c.Invalid != "":
-		return &verdict{v1alpha1.ReasonInvalid, c.Invalid, true}
+		return &refusal{v1alpha1.ReasonInvalid, c.Invalid, true}
 	case c.waitsForPods():
-		return &verdict{v1alpha1.ReasonBackingOff, fmt.Sprintf("%s; attempt %d for size %d is at %s",
-			told(c.growth.Failures), c.growth.Attempts+1, c.growth.Size, clock(c.growth.RetryAfter.Time)), true}
+		return &refusal{v1alpha1.ReasonBackingOff, fmt.Sprintf("%s; attempt %d for size %d is at %s",
+			joinMessages(c.growth.Failures), c.growth.Attempts+1, c.growth.Size, formatTime(c.growth.RetryAfter.Time)), true}
 	case c.waitsOut():
-		return &verdict{v1alpha1.ReasonBackingOff, fmt.Sprintf("attempt %d for size %d failed in %s; the next is at %s; %s",
-			c.growth.Attempts, c.growth.Size, failedPools(c), clock(c.growth.RetryAfter.Time), told(c.growth.Failures)), true}
+		return &refusal{v1alpha1.ReasonBackingOff, fmt.Sprintf("attempt %d for size %d failed in %s; the next is at %s; %s",
+			c.growth.Attempts, c.growth.Size, failedPools(c), formatTime(c.growth.RetryAfter.Time), joinMessages(c.growth.Failures)), true}
 	case c.forgone > 0 && c.Wants > c.Size:
-		return &verdict{v1alpha1.ReasonPodsNotMade, fmt.Sprintf("size %d is asked for when all pods of size %d exist: %s", c.Wants, c.Size, c.notMade()), true}
+		return &refusal{v1alpha1.ReasonPodsNotMade, fmt.Sprintf("size %d is asked for when all pods of size %d exist: %s", c.Wants, c.Size, c.notMade()), true}
 	}
 	return nil
 }
@@ -192,9 +192,9 @@ func (c *candidate) runningPods() (sum, succeeded int32) {
 
 // notMade says how many pods do not exist, and why, in the words of the Job.
 func (c *candidate) notMade() string {
-	out := fmt.Sprintf("%d of %s not made", len(c.lacking), counted(c.Size, "pod is", "pods are"))
+	out := fmt.Sprintf("%d of %s not made", len(c.lacking), pluralize(c.Size, "pod is", "pods are"))
 	if c.NotMade != "" {
-		out += ": " + shortened(c.NotMade)
+		out += ": " + truncate(c.NotMade)
 	}
 	return out
 }
@@ -202,9 +202,9 @@ func (c *candidate) notMade() string {
 // podsRunning is the condition that the pods of the size run.
 func (p *pass) podsRunning(m *candidate) metav1.Condition {
 	running, succeeded := m.runningPods()
-	c := condition(v1alpha1.ConditionPodsRunning, v1alpha1.ReasonPodsRunning, counted(running, "pod runs", "pods run"))
+	c := condition(v1alpha1.ConditionPodsRunning, v1alpha1.ReasonPodsRunning, pluralize(running, "pod runs", "pods run"))
 	if succeeded > 0 {
-		c.Message = fmt.Sprintf("%s, and %d succeeded", counted(m.Running, "pod runs", "pods run"), succeeded)
+		c.Message = fmt.Sprintf("%s, and %d succeeded", pluralize(m.Running, "pod runs", "pods run"), succeeded)
 	}
 	switch {
 	case running >= m.Size:
@@ -214,11 +214,11 @@ func (p *pass) podsRunning(m *candidate) metav1.Condition {
 	case len(m.lacking) > 0 && m.NotMade != "":
 		message := m.notMade()
 		if m.podsLacking != nil && m.podsLacking.Pods > m.podsLacking.GivenBack {
-			message += "; their nodes are given back at " + clock(p.podsDue(m))
+			message += "; their nodes are given back at " + formatTime(p.podsDue(m))
 		}
 		return unmet(c, v1alpha1.ReasonPodsNotMade, message)
 	case m.NotStarted != "":
-		return unmet(c, v1alpha1.ReasonPodsNotStarted, fmt.Sprintf("%d of %d pods run; %s", running, m.Size, shortened(m.NotStarted)))
+		return unmet(c, v1alpha1.ReasonPodsNotStarted, fmt.Sprintf("%d of %d pods run; %s", running, m.Size, truncate(m.NotStarted)))
 	}
 	return unmet(c, v1alpha1.ReasonPodsStarting, fmt.Sprintf("%d of %d pods run", running, m.Size))
 }

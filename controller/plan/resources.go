@@ -104,7 +104,7 @@ func TooLarge(m *Member, pool Pool) string {
 	if lacking == "" {
 		return ""
 	}
-	why := fmt.Sprintf("%s %s of %s and an empty node of %s offers %s", who, amount(lacking, asked), lacking, pool.Name, amount(lacking, max(0, offered)))
+	why := fmt.Sprintf("%s %s of %s and an empty node of %s offers %s", who, formatQuantity(lacking, asked), lacking, pool.Name, formatQuantity(lacking, max(0, offered)))
 	if taken := takenBy(pool.Daemons, lacking); taken != "" {
 		why += ": " + taken
 	}
@@ -117,7 +117,7 @@ func takenBy(daemons []Daemon, of corev1.ResourceName) string {
 	var sum int64
 	for i := range daemons {
 		if takes := daemons[i].Requests[of]; takes > 0 {
-			parts = append(parts, fmt.Sprintf("%s takes %s", daemons[i].Name, amount(of, takes)))
+			parts = append(parts, fmt.Sprintf("%s takes %s", daemons[i].Name, formatQuantity(of, takes)))
 			sum = plus(sum, takes)
 		}
 	}
@@ -127,7 +127,7 @@ func takenBy(daemons []Daemon, of corev1.ResourceName) string {
 	case 1:
 		return "DaemonSet " + parts[0]
 	default:
-		return fmt.Sprintf("DaemonSets take %s: %s", amount(of, sum), listed(parts))
+		return fmt.Sprintf("DaemonSets take %s: %s", formatQuantity(of, sum), listed(parts))
 	}
 }
 

@@ -19,19 +19,19 @@ type kept struct {
 }
 
 const (
-	// leastHold is how long room is kept at least for the growth that waits for it.
-	leastHold = time.Minute
-	// mostDoublings is how many times that time doubles, from one turn to the next.
-	mostDoublings = 3
+	// minHold is how long room is kept at least for the growth that waits for it.
+	minHold = time.Minute
+	// maxDoublings is how many times that time doubles, from one turn to the next.
+	maxDoublings = 3
 )
 
 // holdOf is how long room of a pool is kept for a growth: twice as long as its nodes may take to come, so that whoever has just been
 // given nodes can have used them, and longer with each turn.
 func holdOf(pool *poolCapacity, turn int32) time.Duration {
-	return max(leastHold, 2*pool.ProvisionTimeout) << min(max(0, turn-1), mostDoublings)
+	return max(minHold, 2*pool.ProvisionTimeout) << min(max(0, turn-1), maxDoublings)
 }
 
-// keepRoom keeps room for a gang that waits for it: what becomes free from now on in the pools that it waits for, up to what it lacks,
+// keepRoom keeps room for a growth that waits for it: what becomes free from now on in the pools that it waits for, up to what it lacks,
 // for a while. What has been free all along is of no use to it alone, and others may have it. After that while it keeps its place and
 // holds nobody back, for as long again. In each pool one growth at a time holds others back, the first one that may.
 func (p *pass) keepRoom(m *candidate) {
@@ -88,5 +88,5 @@ func (p *pass) roomIn(pool *poolCapacity, m *candidate) int32 {
 // words say whose room it is, without a name: it may be that of another tenant.
 func (k *kept) words(pool string) string {
 	return fmt.Sprintf("room for %s in %s, which has become free, is kept until %s for a growth that asked first",
-		counted(k.nodes, "node", "nodes"), pool, clock(k.until))
+		pluralize(k.nodes, "node", "nodes"), pool, formatTime(k.until))
 }

@@ -122,7 +122,7 @@ func TestRoomThatWasFreeAllAlongIsNotKept(t *testing.T) {
 	q.later(time.Minute, 4)
 	q.asks("two", 1)
 	q.has("gang 0, one 1, two 1")
-	// Four have become free, and they are the gang's.
+	// Four have become free, and they are the growth's.
 	q.asks("three", 1)
 	q.has("gang 0, one 1, two 1, three 0")
 	q.leaves("one")

@@ -13,7 +13,7 @@ var (
 	onlySeed = flag.Uint64("plan.seed", 0, "simulate this one world and print its story")
 )
 
-// TestSimulation lets the planner run worlds in which everything happens at random: wishes, boots, losses,
+// TestSimulation lets the planner run worlds in which everything happens at random: desired sizes, boots, losses,
 // foreign pods, and kills of the controller between any two of its writes. The promises are checked after
 // every step, and at the end, when nothing happens any more, that everything is in its place.
 func TestSimulation(t *testing.T) {

@@ -55,7 +55,7 @@ func (p *pass) failures(m *candidate, supplies map[string]*supply) []v1alpha1.Po
 		failure := v1alpha1.PoolFailure{NodePool: r.NodePool, Reason: reason, At: microTime(p.now)}
 		switch reason {
 		case v1alpha1.ReasonOutOfStock:
-			failure.Message = fmt.Sprintf("%d of %d nodes were Ready in %s, which is out of stock: %s", usable, r.Nodes, r.NodePool+m.where(), shortened(pool.OutOfStock.Message))
+			failure.Message = fmt.Sprintf("%d of %d nodes were Ready in %s, which is out of stock: %s", usable, r.Nodes, r.NodePool+m.where(), truncate(pool.OutOfStock.Message))
 		case v1alpha1.ReasonNodesUnusable:
 			failure.Message = m.unusable(r.NodePool)
 		case v1alpha1.ReasonProvisionTimeout:
@@ -89,7 +89,7 @@ func (p *pass) lackOf(m *candidate, r *v1alpha1.Reservation, usable int32) lack 
 func (p *pass) charged(m *candidate, name string) string {
 	pool := p.capacity.pools[name]
 	switch {
-	case m.growth == nil || m.growth.Deadline == nil || m.Invalid != "" || m.shrink > 0 || m.ready() >= m.settled:
+	case m.growth == nil || m.growth.Deadline == nil || m.Invalid != "" || m.shrink > 0 || m.ready() >= m.grantedBefore:
 		return ""
 	case m.unusable(name) != "":
 		return v1alpha1.ReasonNodesUnusable

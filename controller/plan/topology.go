@@ -43,18 +43,18 @@ func (c *candidate) findDomain(capacity *capacity) {
 			counts[node.Labels[c.TopologyKey]]++
 		}
 	}
-	domain := most(counts, recorded)
+	domain := domainWithMost(counts, recorded)
 	c.anchored = domain != ""
 	if domain == "" {
 		domain = recorded
 	}
 	if domain == "" {
-		for _, node := range c.recorded {
+		for _, node := range c.heldBefore {
 			if node != nil {
 				counts[node.Labels[c.TopologyKey]]++
 			}
 		}
-		domain = most(counts, "")
+		domain = domainWithMost(counts, "")
 	}
 	for i := 0; domain == "" && i < len(c.Reservations); i++ {
 		if r := &c.Reservations[i]; r.Nodes > 0 {
@@ -67,8 +67,8 @@ func (c *candidate) findDomain(capacity *capacity) {
 	}
 }
 
-// most is the domain with the greatest count, of several the preferred one or the first by name; empty when there is none.
-func most(counts map[string]int32, preferred string) string {
+// domainWithMost is the domain with the greatest count, of several the preferred one or the first by name; empty when there is none.
+func domainWithMost(counts map[string]int32, preferred string) string {
 	best := ""
 	for domain, count := range counts {
 		switch {
@@ -184,7 +184,7 @@ func (c *candidate) topologyDomain() string {
 	return c.TopologyKey + "=" + c.domain
 }
 
-// choice is a domain in which a gang can be asked for, and the pools to ask there.
+// choice is a domain in which a growth can be asked for, and the pools to ask there.
 type choice struct {
 	domain string
 	pools  []string
@@ -192,7 +192,7 @@ type choice struct {
 	together bool
 }
 
-// choices are the domains in which a gang can be asked for, in order of preference. One that settles stays where it is.
+// choices are the domains in which a growth can be asked for, in order of preference. One that settles stays where it is.
 // Any other is asked for first where it is, then in each domain that pools of its list are of, in their order; the pools
 // that span domains are one such choice, in which the domain is found when the nodes are there. At last they are asked
 // together with the pools of each domain: that may bring nodes which are of no use.
@@ -239,11 +239,11 @@ func (c *candidate) choices() []choice {
 	return append(out, last...)
 }
 
-// grantInOneDomain lets a member claim the nodes that it wants of pools of one domain, or says why not. A gang that moves to
+// grantInOneDomain lets a member claim the nodes that it wants of pools of one domain, or says why not. A growth that moves to
 // another one leaves nothing behind but what its pods are on.
-func (p *pass) grantInOneDomain(m *candidate) *verdict {
+func (p *pass) grantInOneDomain(m *candidate) *refusal {
 	before, kept, domain := m.current, m.kept, m.domain
-	var verdicts []*verdict
+	var refusals []*refusal
 	var asked []*poolCapacity
 	for _, c := range m.choices() {
 		if m.moves = domain != "" && c.domain != domain; m.moves {
@@ -258,15 +258,15 @@ func (p *pass) grantInOneDomain(m *candidate) *verdict {
 		if v == nil {
 			return nil
 		}
-		verdicts, asked = append(verdicts, v), append(asked, m.asked...)
+		refusals, asked = append(refusals, v), append(asked, m.asked...)
 		m.current, m.kept, m.asked, m.moves = before, kept, nil, false
 		m.setDomain(domain)
 	}
 	m.asked = asked
-	if len(verdicts) == 0 {
-		return &verdict{v1alpha1.ReasonPoolNotFound, "no NodePool is left to be asked", true}
+	if len(refusals) == 0 {
+		return &refusal{v1alpha1.ReasonPoolNotFound, "no NodePool is left to be asked", true}
 	}
-	return combined(verdicts)
+	return combined(refusals)
 }
 
 // inUseOnly keeps of each pool that has granted nodes those that pods are on which stay.
@@ -279,7 +279,7 @@ func (c *candidate) inUseOnly() nodesByPool {
 }
 
 // leaves reports whether a member gives back a node that it holds because it is in another domain than the member is now. One
-// that moves to where none has been chosen yet begins there anew.
+// that moves to where none has been chosen yet begins there again.
 func (c *candidate) leaves(node *nodeCapacity) bool {
 	if c.TopologyKey == "" || node.pods > 0 {
 		return false
@@ -322,7 +322,7 @@ func (p *pass) chooseDomain(m *candidate) {
 	for _, node := range m.held {
 		counts[node.Labels[m.TopologyKey]]++
 	}
-	domain := most(counts, "")
+	domain := domainWithMost(counts, "")
 	if domain == "" {
 		for _, claim := range m.claims {
 			if pool := p.capacity.pools[claim.pool]; pool != nil && claim.nodes > 0 {
@@ -331,7 +331,7 @@ func (p *pass) chooseDomain(m *candidate) {
 				}
 			}
 		}
-		domain = most(counts, "")
+		domain = domainWithMost(counts, "")
 	}
 	if domain != "" {
 		m.setDomain(domain)
@@ -379,5 +379,5 @@ func (f *freeNodes) scattered() int32 {
 	for _, count := range f.counts {
 		sum += count
 	}
-	return sum - f.counts[most(f.counts, "")]
+	return sum - f.counts[domainWithMost(f.counts, "")]
 }

@@ -64,7 +64,7 @@ type Member struct {
 	// PodsPerNode is how many pods of the member share a node; 0 is 1, and Auto as many as fit an empty node of each of its
 	// pools.
 	PodsPerNode int32
-	// GiveUpAfter is how often a growth may fail in all pools before the wish is set back; 0 is for ever.
+	// GiveUpAfter is how often a growth may fail in all pools before the desired size is set back; 0 is for ever.
 	GiveUpAfter int32
 
 	// TopologyKey is the label of which all nodes of the member have the same value; empty where they may be anywhere.
@@ -262,10 +262,10 @@ type Decision struct {
 	// Release are the gated pods that may go to their nodes, the lowest ranks first. The reservations have to be recorded
 	// before any of them does.
 	Release []Assignment
-	// Recreate are the released pods that cannot get to their nodes any more. Their Job makes them anew.
+	// Recreate are the released pods that cannot get to their nodes any more. Their Job recreates them.
 	Recreate []Stranded
 
-	// GiveUp sets the wish back, nil to leave it.
+	// GiveUp sets the desired size back, nil to leave it.
 	GiveUp *GiveUp
 
 	// Idle is the number of Ready nodes held that no pod of the member is on.
@@ -298,9 +298,9 @@ type Stranded struct {
 	Why string
 }
 
-// GiveUp sets a wish back whose growth has failed as often as it may.
+// GiveUp sets a desired size back whose growth has failed as often as it may.
 type GiveUp struct {
-	// Size is the wish to go on with.
+	// Size is the desired size to go on with.
 	Size int32
 	// Why tells how the growth failed.
 	Why string

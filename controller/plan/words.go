@@ -22,20 +22,20 @@ func (p *pass) conditions(m *candidate) (conditions []metav1.Condition, whenRead
 	claimed, ready, pools := m.claimed(), m.ready(), p.pools(m)
 
 	// Without fmt: for each member in each pass, and mostly they say what they said before.
-	reserved := condition(v1alpha1.ConditionCapacityReserved, v1alpha1.ReasonReserved, counted(claimed, "node is", "nodes are")+" reserved in "+pools)
-	if m.verdict != nil {
-		reserved = unmet(reserved, m.verdict.reason, m.verdict.message)
+	reserved := condition(v1alpha1.ConditionCapacityReserved, v1alpha1.ReasonReserved, pluralize(claimed, "node is", "nodes are")+" reserved in "+pools)
+	if m.refusal != nil {
+		reserved = unmet(reserved, m.refusal.reason, m.refusal.message)
 	}
 
-	capacity := condition(v1alpha1.ConditionCapacityReady, v1alpha1.ReasonNodesReady, counted(ready, "node is", "nodes are")+" Ready in "+pools)
+	capacity := condition(v1alpha1.ConditionCapacityReady, v1alpha1.ReasonNodesReady, pluralize(ready, "node is", "nodes are")+" Ready in "+pools)
 	if ready < claimed {
 		message := fmt.Sprintf("%d of %d nodes are Ready in %s", ready, claimed, pools)
 		if m.growth != nil && m.growth.Deadline != nil {
-			message += "; the others have until " + clock(m.growth.Deadline.Time)
+			message += "; the others have until " + formatTime(m.growth.Deadline.Time)
 		}
 		message += m.departures() + p.stall(m) + p.filled(m)
 		if m.growth != nil && len(m.growth.Failures) > 0 {
-			message += "; before, " + told(m.growth.Failures)
+			message += "; before, " + joinMessages(m.growth.Failures)
 		}
 		capacity = unmet(capacity, v1alpha1.ReasonWaitingForNodes, message)
 	}
@@ -44,13 +44,13 @@ func (p *pass) conditions(m *candidate) (conditions []metav1.Condition, whenRead
 	switch leaving := m.heldBesideLeaving() - claimed; {
 	case m.Wants < m.Size:
 		resized = unmet(resized, v1alpha1.ReasonResizing, fmt.Sprintf("resizing from %d to %d", m.Size, m.Wants))
-	case m.Wants > m.Size && ready >= claimed && m.verdict == nil:
+	case m.Wants > m.Size && ready >= claimed && m.refusal == nil:
 		resized = unmet(resized, v1alpha1.ReasonResizing, fmt.Sprintf("resizing from %d to %d", m.Size, m.Wants))
 	case m.Wants > m.Size:
 		resized = unmet(resized, v1alpha1.ReasonWaitingForCapacity, fmt.Sprintf("at size %d, wants %d", m.Size, m.Wants))
 	case leaving > 0:
 		resized = unmet(resized, v1alpha1.ReasonPodsLeaving, fmt.Sprintf(
-			"at size %d; pods of the former size have still to leave %s", m.Size, counted(leaving, "node", "nodes")))
+			"at size %d; pods of the former size have still to leave %s", m.Size, pluralize(leaving, "node", "nodes")))
 	}
 	return []metav1.Condition{reserved, capacity, resized, p.podsRunning(m)}, resized.Message
 }
@@ -70,7 +70,7 @@ func (p *pass) stall(m *candidate) string {
 			p.wake(due)
 			continue
 		}
-		return fmt.Sprintf("; nothing was ordered in %s since %s: %s", name, clock(pool.Stall.Since), pool.Stall.Cause)
+		return fmt.Sprintf("; nothing was ordered in %s since %s: %s", name, formatTime(pool.Stall.Since), pool.Stall.Cause)
 	}
 	return ""
 }
@@ -95,7 +95,7 @@ func (p *pass) endConditions(m *candidate) (conditions []metav1.Condition, whenR
 		c := condition(kind, reason, message)
 		c.Status = status
 		if held := int32(len(m.held)); kind == v1alpha1.ConditionResized && m.Lifecycle != Running && held > 0 { //nolint:gosec // Bounded by the size of the MiniCluster.
-			c = unmet(c, v1alpha1.ReasonPodsLeaving, fmt.Sprintf("%s; pods have still to leave %s", message, counted(held, "node", "nodes")))
+			c = unmet(c, v1alpha1.ReasonPodsLeaving, fmt.Sprintf("%s; pods have still to leave %s", message, pluralize(held, "node", "nodes")))
 		}
 		conditions = append(conditions, c)
 	}
@@ -129,16 +129,16 @@ func (p *pass) pools(m *candidate) string {
 	return names + m.where()
 }
 
-// counted is a number with the word for one or for many.
-func counted(n int32, one, many string) string {
+// pluralize is a number with the word for one or for many.
+func pluralize(n int32, one, many string) string {
 	if n == 1 {
 		return "1 " + one
 	}
 	return strconv.Itoa(int(n)) + " " + many
 }
 
-// told are failures as one sentence.
-func told(failures []v1alpha1.PoolFailure) string {
+// joinMessages are failures as one sentence.
+func joinMessages(failures []v1alpha1.PoolFailure) string {
 	messages := make([]string, len(failures))
 	for i := range failures {
 		messages[i] = failures[i].Message
@@ -162,8 +162,8 @@ func failedPools(m *candidate) string {
 	return strings.Join(names, ", ")
 }
 
-// shortened bounds what a cloud says: the NodePool has all of it.
-func shortened(message string) string {
+// truncate bounds what a cloud says: the NodePool has all of it.
+func truncate(message string) string {
 	const most = 256
 	if len(message) <= most {
 		return message
@@ -180,11 +180,11 @@ func listed(names []string) string {
 	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
 }
 
-// clock is a point in time as messages have it.
-func clock(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+// formatTime is a point in time as messages have it.
+func formatTime(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
-// amount is a quantity in the notation of Kubernetes.
-func amount(name corev1.ResourceName, n int64) string {
+// formatQuantity is a quantity in the notation of Kubernetes.
+func formatQuantity(name corev1.ResourceName, n int64) string {
 	switch name {
 	case corev1.ResourceCPU:
 		return resource.NewMilliQuantity(n, resource.DecimalSI).String()

@@ -114,7 +114,7 @@ func (w *world) letGo(m *worldMember, d plan.Decision, write func() bool) bool {
 		if !write() {
 			return false
 		}
-		w.tell("rank %d of %s is made anew: %s", s.Index, m.Key.Name, s.Why)
+		w.tell("rank %d of %s is recreated: %s", s.Index, m.Key.Name, s.Why)
 		m.gates.forget(s.Index)
 	}
 	return true
@@ -162,7 +162,7 @@ func (w *world) checkNothingIdle(m *worldMember) {
 
 // edit writes a size into the MiniCluster, whose pods exist at once.
 func (w *world) edit(m *worldMember, size int32) {
-	w.wish(m, size, "edit the size")
+	w.desire(m, size, "edit the size")
 	m.formerSize, m.Size, m.SizeGiven = m.Size, size, true
 	m.gates.bypassed = !m.gates.on
 	// A smaller size that no pass has seen is not known to have been there.

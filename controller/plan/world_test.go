@@ -25,8 +25,8 @@ type world struct {
 	members map[string]*worldMember
 	// outside are nodes of no pool.
 	outside map[string]bool
-	// wishes are all sizes that a member has ever wanted or had, which are those that a gang may have.
-	wishes map[string]map[int32]bool
+	// sizes are all sizes that a member has ever wanted or had, which are those that a gang may have.
+	sizes map[string]map[int32]bool
 	// quiet is set when nothing happens any more that nobody asked for.
 	quiet bool
 	// launches is set where machines are asked of the cloud a while after they were ordered, and come or fail then.
@@ -78,7 +78,7 @@ type worldMember struct {
 func newWorld(seed uint64) *world {
 	w := &world{
 		rand: rand.New(rand.NewPCG(seed, seed)), now: noon,
-		pools: map[string]*worldPool{}, members: map[string]*worldMember{}, wishes: map[string]map[int32]bool{},
+		pools: map[string]*worldPool{}, members: map[string]*worldMember{}, sizes: map[string]map[int32]bool{},
 		outside: map[string]bool{"x-0": true, "x-1": true, "x-2": true},
 	}
 	for _, name := range []string{"a", "b", "c"} {
@@ -202,11 +202,11 @@ func (w *world) reconcile(writes int) plan.Decisions {
 			}
 			if d.Resize > m.Size {
 				w.checkNodesFirst(m, d)
-				w.promise(m.GrowthPolicy != v1alpha1.GrowthAllOrNothing || w.wishes[d.Key.Name][d.Resize] || (m.sharing() && d.Resize <= m.Wants) || m.gates.bypassed || m.came || m.countSucceeded(m.Size) > 0,
+				w.promise(m.GrowthPolicy != v1alpha1.GrowthAllOrNothing || w.sizes[d.Key.Name][d.Resize] || (m.sharing() && d.Resize <= m.Wants) || m.gates.bypassed || m.came || m.countSucceeded(m.Size) > 0,
 					"%s takes all or nothing and is resized to %d, which it did not ask for", d.Key.Name, d.Resize)
 			}
 			// One that takes what there is may have had any size on its way.
-			w.wishes[d.Key.Name][d.Resize] = true
+			w.sizes[d.Key.Name][d.Resize] = true
 			m.formerSize, m.Size = m.Size, d.Resize
 			m.gates.complete, m.SizeGiven = d.Resize, false
 		}
@@ -234,7 +234,7 @@ func (w *world) reconcile(writes int) plan.Decisions {
 			if !write() {
 				return decisions
 			}
-			w.wish(m, d.GiveUp.Size, "give up")
+			w.desire(m, d.GiveUp.Size, "give up")
 		}
 	}
 	return decisions
@@ -437,7 +437,7 @@ func (w *world) bind(m *worldMember) string {
 	return ""
 }
 
-// happen lets one thing happen that no part of ours decides.
+// happen lets one thing happen that none of our parts decides.
 func (w *world) happen() {
 	live := slices.DeleteFunc(slices.Sorted(maps.Keys(w.members)), func(n string) bool { return w.members[n].gone })
 	some := func() *worldMember {
@@ -453,11 +453,11 @@ func (w *world) happen() {
 		}
 	case 1, 2, 3:
 		if m != nil && m.Lifecycle == plan.Running {
-			w.wish(m, m.Wants+int32(w.rand.IntN(6))+1, "grow")
+			w.desire(m, m.Wants+int32(w.rand.IntN(6))+1, "grow")
 		}
 	case 4, 5:
 		if m != nil && m.Lifecycle == plan.Running {
-			w.wish(m, max(1, m.Wants-int32(w.rand.IntN(6))-1), "shrink")
+			w.desire(m, max(1, m.Wants-int32(w.rand.IntN(6))-1), "shrink")
 		}
 	case 6:
 		if m != nil && w.rand.IntN(4) == 0 {
@@ -572,16 +572,16 @@ func (w *world) arrive() {
 		}
 		w.tell("%s runs outside the pools", name)
 	}
-	w.wishes[name] = map[int32]bool{size: true}
+	w.sizes[name] = map[int32]bool{size: true}
 	w.tell("%s arrives with size %d, pools %s, %s, %s, pods per node %d, gated: %v", name, size, strings.Join(b.NodePools, ","), b.GrowthPolicy, b.Placement, b.PodsPerNode, gated)
 	if b.TopologyKey != "" {
 		w.tell("%s has to be in one zone", name)
 	}
 }
 
-func (w *world) wish(m *worldMember, size int32, verb string) {
+func (w *world) desire(m *worldMember, size int32, verb string) {
 	m.Wants = size
-	w.wishes[m.Key.Name][size] = true
+	w.sizes[m.Key.Name][size] = true
 	w.tell("%s asks to %s to %d (has %d)", m.Key.Name, verb, size, m.Size)
 }
 
@@ -604,7 +604,7 @@ func (w *world) check() {
 		w.checkDomain(m)
 		w.checkNothingIdle(m)
 		w.checkLacking(m)
-		w.promise(total <= max(m.Size, m.formerSize) || m.came || w.needless(m) > 0 || m.PodsLacking != nil || m.Invalid != "" || w.wishes[name][total] || m.GrowthPolicy != v1alpha1.GrowthAllOrNothing || m.sharing(),
+		w.promise(total <= max(m.Size, m.formerSize) || m.came || w.needless(m) > 0 || m.PodsLacking != nil || m.Invalid != "" || w.sizes[name][total] || m.GrowthPolicy != v1alpha1.GrowthAllOrNothing || m.sharing(),
 			"%s has reserved %d (%+v, size %d, wants %d, %+v), which is no size that it asked for", name, total, m.Reservations, m.Size, m.Wants, m.Growth)
 	}
 	for name, p := range w.pools {

@@ -310,7 +310,7 @@ func (w *world) happenToUseless() {
 	case 0:
 		for _, m := range w.members {
 			if m.Wants < 30 {
-				w.wish(m, m.Wants+int32(w.rand.IntN(4))+1, "grow")
+				w.desire(m, m.Wants+int32(w.rand.IntN(4))+1, "grow")
 			}
 		}
 	case 1, 2:

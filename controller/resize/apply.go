@@ -146,8 +146,8 @@ func (r *Reconciler) tellNotes(ctx context.Context, e *entry, d *plan.Decision, 
 	}
 }
 
-// giveUp sets the wish of a member back. member is the version that the decision was made on, or the one that was written
-// since, so a wish that came in between stays.
+// giveUp sets the desired size of a member back. member is the version that the decision was made on, or the one that was written
+// since, so a desired size that came in between stays.
 func (r *Reconciler) giveUp(ctx context.Context, e *entry, member *v1alpha1.EnsembleMember, d *plan.GiveUp) error {
 	before := member.DeepCopy()
 	member.Spec.Request = &v1alpha1.Request{
@@ -156,7 +156,7 @@ func (r *Reconciler) giveUp(ctx context.Context, e *entry, member *v1alpha1.Ense
 	}
 	member.Spec.Size = d.Size
 	if err := r.Client.Patch(ctx, member, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
-		return fmt.Errorf("set back the wish of EnsembleMember %s: %w", e.key, err)
+		return fmt.Errorf("set back the desired size of EnsembleMember %s: %w", e.key, err)
 	}
 	r.writes.note(kindMember, member)
 	return nil

@@ -37,7 +37,7 @@ func TestRecord(t *testing.T) {
 			status: v1alpha1.EnsembleMemberStatus{ObservedGeneration: 1, Size: 2, Decisions: []v1alpha1.DecisionRecord{{Reason: v1alpha1.ReasonReserved, Message: "reserved 3"}}},
 			size:   2, notes: steps, want: []string{"Reserved: reserved 3"},
 		},
-		"our own wish": {status: v1alpha1.EnsembleMemberStatus{ObservedGeneration: 1, Size: 2}, size: 2, request: &v1alpha1.Request{Action: v1alpha1.RequestGiveUp, Size: 2, At: before}},
+		"our own desired size": {status: v1alpha1.EnsembleMemberStatus{ObservedGeneration: 1, Size: 2}, size: 2, request: &v1alpha1.Request{Action: v1alpha1.RequestGiveUp, Size: 2, At: before}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -78,7 +78,7 @@ func TestFailedMachine(t *testing.T) {
 	s.machine(1, func(m *v1alpha1.PoolMachine) {
 		m.Status.Failure = &v1alpha1.MachineFailure{Message: "the instance was preempted"}
 	})
-	s.wish(2)
+	s.desire(2)
 	s.settle()
 	if s.size() != 1 || len(s.held()) != 1 {
 		t.Errorf("%v are held at size %d", s.held(), s.size())
@@ -102,7 +102,7 @@ func TestSpotNoticeWithShrink(t *testing.T) {
 		at := metav1.NewMicroTime(noon.Add(2 * time.Minute))
 		m.Status.LeavingAt = &at
 	})
-	s.wish(2)
+	s.desire(2)
 	s.settle()
 	recorded := 0
 	for _, d := range s.member().Status.Decisions {

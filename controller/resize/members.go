@@ -29,7 +29,7 @@ func (r *Reconciler) syncMembers(ctx context.Context, seen *seen) []error {
 		return true
 	})
 	entries := slices.Collect(maps.Values(seen.entries))
-	return atOnce(len(entries), func(i int) error {
+	return inParallel(len(entries), func(i int) error {
 		err := r.syncMember(ctx, entries[i])
 		if err != nil {
 			entries[i].skip = true
@@ -87,7 +87,7 @@ func (r *Reconciler) createMember(ctx context.Context, e *entry) error {
 				*metav1.NewControllerRef(&metav1.ObjectMeta{Name: e.cluster.Key.Name, UID: e.cluster.UID}, minicluster.GroupVersionKind),
 			},
 		},
-		// A size below the least one is not followed by the Flux Operator, nor wished by anybody.
+		// A size below the least one is not followed by the Flux Operator, nor desired by anybody.
 		Spec: v1alpha1.EnsembleMemberSpec{Size: max(e.cluster.Size, e.cluster.MinSize)},
 	}
 	mirror(&member.Spec, e.cluster)
@@ -137,13 +137,13 @@ func mirror(spec *v1alpha1.EnsembleMemberSpec, cluster *minicluster.MiniCluster)
 
 // updateMember brings the member's spec in line with its MiniCluster, and adopts a size that somebody
 // wrote into the MiniCluster directly. Both are one write, which also records which edit was adopted: an
-// adoption that is repeated after a kill does not overwrite a wish that came in between.
+// adoption that is repeated after a kill does not overwrite a desired size that came in between.
 func (r *Reconciler) updateMember(ctx context.Context, e *entry) error {
 	member := e.member.DeepCopy()
 	mirror(&member.Spec, e.cluster)
 	said := ""
 	if edited(e) && e.cluster.Size >= member.Spec.MinSize {
-		said = fmt.Sprintf("somebody set the size of the MiniCluster to %d; that is the wish now, in place of %d", e.cluster.Size, e.member.Spec.Size)
+		said = fmt.Sprintf("somebody set the size of the MiniCluster to %d; that is the desired size now, in place of %d", e.cluster.Size, e.member.Spec.Size)
 		r.adopt(member, e.cluster.Size, "an edit of spec.size of the MiniCluster")
 		if member.Annotations == nil {
 			member.Annotations = map[string]string{}
@@ -152,7 +152,7 @@ func (r *Reconciler) updateMember(ctx context.Context, e *entry) error {
 	}
 	if size := member.Spec.Size; size < member.Spec.MinSize || size > member.Spec.MaxSize {
 		bound := min(max(size, member.Spec.MinSize), member.Spec.MaxSize)
-		said = fmt.Sprintf("the MiniCluster takes sizes from %d to %d now; the wish is %d, in place of %d",
+		said = fmt.Sprintf("the MiniCluster takes sizes from %d to %d now; the desired size is %d, in place of %d",
 			member.Spec.MinSize, member.Spec.MaxSize, bound, size)
 		r.adopt(member, bound, "an edit of the bounds of the MiniCluster")
 	}

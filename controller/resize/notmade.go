@@ -23,8 +23,8 @@ const (
 	askAgain = 30 * time.Second
 	// askFor bounds what the answer may take, for all that are asked for in a pass.
 	askFor = 2 * time.Second
-	// mostEvents bounds how many events of one Job are read.
-	mostEvents = 100
+	// maxEvents bounds how many events of one Job are read.
+	maxEvents = 100
 )
 
 // failedCreate is the reason of the events in which alone a Job says why it makes no pods.
@@ -119,7 +119,7 @@ func (n *notMade) ask(ctx context.Context, entries []*entry) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, askFor)
 	defer cancel()
-	atOnce(len(entries), func(i int) error {
+	inParallel(len(entries), func(i int) error {
 		e := entries[i]
 		why, err := n.askOne(ctx, e.key.Namespace, e.job.UID)
 		if err != nil {
@@ -137,7 +137,7 @@ func (n *notMade) ask(ctx context.Context, entries []*entry) {
 func (n *notMade) askOne(ctx context.Context, namespace string, job types.UID) (string, error) {
 	var events corev1.EventList
 	which := fields.Set{"involvedObject.uid": string(job), "reason": failedCreate}
-	if err := n.live.List(ctx, &events, client.InNamespace(namespace), client.MatchingFieldsSelector{Selector: which.AsSelector()}, client.Limit(mostEvents)); err != nil {
+	if err := n.live.List(ctx, &events, client.InNamespace(namespace), client.MatchingFieldsSelector{Selector: which.AsSelector()}, client.Limit(maxEvents)); err != nil {
 		return "", err //nolint:wrapcheck // It is logged with what it is about.
 	}
 	var last *corev1.Event

@@ -136,7 +136,7 @@ type entry struct {
 	notMade string
 	// namespace is that of the member.
 	namespace namespace
-	// wants is the member's wish.
+	// wants is the member's desired size.
 	wants int32
 	// skip is set when this pass has changed or failed to change the member's spec: what is planned for it
 	// waits for the next pass.

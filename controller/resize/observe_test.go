@@ -209,11 +209,11 @@ func TestObserveAgain(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		anew, err := l.observer().observe(t.Context())
+		second, err := l.observer().observe(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(sorted(anew), sorted(again)); diff != "" {
+		if diff := cmp.Diff(sorted(second), sorted(again)); diff != "" {
 			t.Errorf("after %s (-new process +this one):\n%s", what, diff)
 		}
 	}

@@ -13,13 +13,13 @@ import (
 )
 
 // Progress of one member is written once in a while: one node more of those that it waits for, or one less of those that its pods
-// leave. A write for each would be as many as there are nodes. What is put off is decided anew by the next pass, and by the next
+// leave. A write for each would be as many as there are nodes. What is put off is decided again by the next pass, and by the next
 // process if this one dies: nothing is kept of it but when the last write was.
 //
 // The larger a growth is, the less one node of it says, and the more slowly all of them come.
 const (
-	// leastPause is also how long nodes that are given back may be kept for more of them.
-	leastPause   = 150 * time.Millisecond
+	// minPause is also how long nodes that are given back may be kept for more of them.
+	minPause     = 150 * time.Millisecond
 	pausePerNode = 20 * time.Millisecond
 	longestPause = time.Second
 )
@@ -45,12 +45,12 @@ func (p *pace) due(e *entry, after *v1alpha1.EnsembleMemberStatus, d *plan.Decis
 	if !progress(before, after, d) {
 		return time.Time{}
 	}
-	pause := min(max(leastPause, time.Duration(after.Reserved)*pausePerNode), longestPause)
+	pause := min(max(minPause, time.Duration(after.Reserved)*pausePerNode), longestPause)
 	if givesUp(before.Reservations, after.Reservations) {
 		if slices.ContainsFunc(before.Reservations, func(r v1alpha1.Reservation) bool { return awaited[r.NodePool] }) {
 			return time.Time{}
 		}
-		pause = leastPause
+		pause = minPause
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

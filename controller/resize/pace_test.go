@@ -33,7 +33,7 @@ func TestWritesOfAGrowth(t *testing.T) {
 	s.run(1)
 	s.after(time.Minute)
 	writes := s.count(func() {
-		s.wish(1 + nodes)
+		s.desire(1 + nodes)
 		s.settle()
 		if m := s.member(); m.Status.Reserved != 1+nodes {
 			t.Fatalf("%d nodes are reserved at once: %s", m.Status.Reserved, s.ready())
@@ -77,7 +77,7 @@ func TestWritesOfAShrink(t *testing.T) {
 	s.run(1 + nodes)
 	s.after(time.Minute)
 	writes := s.count(func() {
-		s.wish(1)
+		s.desire(1)
 		s.settle()
 		if s.size() != 1 {
 			t.Fatalf("the MiniCluster has size %d: %s", s.size(), s.ready())
@@ -85,7 +85,7 @@ func TestWritesOfAShrink(t *testing.T) {
 		for n := range nodes {
 			s.remove(&corev1.Pod{ObjectMeta: metaIn(fmt.Sprintf("m-%d", nodes-n))})
 			s.pass()
-			if kept := len(s.held()) - (nodes - n); kept > int(leastPause/between)+1 {
+			if kept := len(s.held()) - (nodes - n); kept > int(minPause/between)+1 {
 				t.Fatalf("%d nodes are kept without a pod", kept)
 			}
 			if n < nodes-1 {
@@ -124,7 +124,7 @@ func TestPutOffIsDoneLater(t *testing.T) {
 			t.Parallel()
 			s := newScene(t, 1)
 			s.run(1)
-			s.wish(5)
+			s.desire(5)
 			s.settle()
 			s.after(10 * time.Second)
 			s.provide(1, 2)
@@ -155,8 +155,8 @@ func TestAwaitedIsGivenBackAtOnce(t *testing.T) {
 		awaited map[string]bool
 		want    time.Time
 	}{
-		"nobody waits":               {nil, noon.Add(leastPause)},
-		"somebody waits elsewhere":   {map[string]bool{"q": true}, noon.Add(leastPause)},
+		"nobody waits":               {nil, noon.Add(minPause)},
+		"somebody waits elsewhere":   {map[string]bool{"q": true}, noon.Add(minPause)},
 		"somebody waits in the pool": {map[string]bool{"p": true}, time.Time{}},
 	} {
 		if due := p.due(e, after, &plan.Decision{}, row.awaited, noon.Add(time.Millisecond)); !due.Equal(row.want) {

@@ -54,10 +54,12 @@ const writesAtOnce = 16
 // for releases alone.
 const releasesAtOnce = 64
 
-// atOnce does something for each number below count, several at a time, and returns what failed.
-func atOnce(count int, do func(int) error) []error { return severalAtOnce(writesAtOnce, count, do) }
+// inParallel does something for each number below count, several at a time, and returns what failed.
+func inParallel(count int, do func(int) error) []error {
+	return inParallelUpTo(writesAtOnce, count, do)
+}
 
-func severalAtOnce(several, count int, do func(int) error) []error {
+func inParallelUpTo(several, count int, do func(int) error) []error {
 	failures := make([]error, count)
 	// Nothing that is done here is given up because something else failed, nor because the process is told to end: each
 	// write notices by itself.
@@ -207,18 +209,18 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconc
 	givers, takers := split(seen, decisions.Members)
 	awaited := awaitedPools(decisions.Members)
 	for _, members := range [][]*plan.Decision{givers, takers} {
-		failures = append(failures, atOnce(len(members), func(i int) error {
+		failures = append(failures, inParallel(len(members), func(i int) error {
 			return r.apply(ctx, seen, seen.entries[members[i].Key], members[i], awaited)
 		})...)
 	}
-	strays, next := r.letGo(ctx, seen.strays, started)
+	strays, next := r.ungateStrays(ctx, seen.strays, started)
 	failures = append(failures, strays...)
 	next = soonest(next, seen.next, r.tellStrangers(ctx, seen, started), r.pace.forget(seen), decisions.Next)
 	r.Metrics.observePass(r.Clock.Since(started), seen, &decisions)
 
 	// 5. Say when to come again.
 	conflict := false
-	failures = slices.DeleteFunc(each(failures), func(err error) bool {
+	failures = slices.DeleteFunc(flattenErrors(failures), func(err error) bool {
 		lost := apierrors.IsConflict(err) || apierrors.IsNotFound(err)
 		conflict = conflict || lost
 		return lost
@@ -282,12 +284,12 @@ func soonest(times ...time.Time) time.Time {
 	return first
 }
 
-// each takes errors apart that were joined.
-func each(errs []error) []error {
+// flattenErrors takes errors apart that were joined.
+func flattenErrors(errs []error) []error {
 	var out []error
 	for _, err := range errs {
 		if joined, is := err.(interface{ Unwrap() []error }); is {
-			out = append(out, each(joined.Unwrap())...)
+			out = append(out, flattenErrors(joined.Unwrap())...)
 		} else {
 			out = append(out, err)
 		}

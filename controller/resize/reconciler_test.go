@@ -42,7 +42,7 @@ func TestEach(t *testing.T) {
 	t.Parallel()
 	a, b, c := errors.New("a"), errors.New("b"), errors.New("c")
 	wrapped := fmt.Errorf("writing: %w", c)
-	got := each([]error{errors.Join(a, errors.Join(b)), wrapped})
+	got := flattenErrors([]error{errors.Join(a, errors.Join(b)), wrapped})
 	if fmt.Sprint(got) != "[a b writing: c]" {
 		t.Errorf("%v", got)
 	}

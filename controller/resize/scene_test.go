@@ -303,7 +303,7 @@ func (s *scene) remove(o client.Object) {
 	}
 }
 
-func (s *scene) wish(size int32) {
+func (s *scene) desire(size int32) {
 	s.Helper()
 	m := s.member()
 	m.Spec.Size = size

@@ -84,7 +84,7 @@ func TestStranger(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, 1)
 	s.run(1)
-	s.wish(2)
+	s.desire(2)
 	s.node(7)
 	s.settle()
 	if held := s.held(); !slices.Equal(held, []string{"n-0"}) || s.size() != 1 {
@@ -131,7 +131,7 @@ func TestVouchedLater(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, 1)
 	s.run(1)
-	s.wish(2)
+	s.desire(2)
 	s.settle()
 	node := s.node(1)
 	s.after(time.Second)
@@ -210,7 +210,7 @@ func TestRegistrationTaint(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, 1)
 	s.run(1)
-	s.wish(2)
+	s.desire(2)
 	s.settle()
 	s.provide(1, 2)
 	taint := func(taints ...corev1.Taint) {

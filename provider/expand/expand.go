@@ -64,7 +64,7 @@ type Member struct {
 	TopologyKey, Domain string
 }
 
-// Pool is a node group of ours.
+// Pool is one of our node groups.
 type Pool struct {
 	// Paused and Full pools get no nodes.
 	Paused, Full bool
@@ -97,8 +97,8 @@ const (
 	ReasonNotTolerated Reason = "NotTolerated"
 	// ReasonNotItsPool is that of a group which is none of the member's pools.
 	ReasonNotItsPool Reason = "NotItsPool"
-	// ReasonOtherDomain is that of a pool in another domain than the member's nodes.
-	ReasonOtherDomain Reason = "OtherDomain"
+	// ReasonTopologyMismatch is that of a pool in another domain than the member's nodes.
+	ReasonTopologyMismatch Reason = "TopologyMismatch"
 	// ReasonPoolPaused is that of a pool that gets no nodes at present.
 	ReasonPoolPaused Reason = "PoolPaused"
 	// ReasonPoolFull is that of a pool at its maxSize.
@@ -116,7 +116,7 @@ func Reasons() map[bool][]Reason {
 	return map[bool][]Reason{
 		true: {ReasonFirstPool, ReasonNoMember, ReasonNeeded},
 		false: {
-			ReasonMemberWaits, ReasonNotTolerated, ReasonNotItsPool, ReasonOtherDomain, ReasonPoolPaused, ReasonPoolFull, ReasonPoolFailed,
+			ReasonMemberWaits, ReasonNotTolerated, ReasonNotItsPool, ReasonTopologyMismatch, ReasonPoolPaused, ReasonPoolFull, ReasonPoolFailed,
 			ReasonLaterPool, ReasonOtherMember,
 		},
 	}
@@ -221,7 +221,7 @@ func (c *choice) unfit(m *Member, group string) (Reason, string) {
 		return ReasonPoolFailed, "it has failed the growth under way"
 	}
 	if of := pool.Labels[m.TopologyKey]; m.Domain != "" && of != "" && of != m.Domain {
-		return ReasonOtherDomain, fmt.Sprintf("it is in %s=%s and the nodes of the member are in %s", m.TopologyKey, of, m.Domain)
+		return ReasonTopologyMismatch, fmt.Sprintf("it is in %s=%s and the nodes of the member are in %s", m.TopologyKey, of, m.Domain)
 	}
 	return "", ""
 }

@@ -33,8 +33,8 @@ func TestCounted(t *testing.T) {
 		group *nodegroup.Group
 		// counted is how many are, and pausedCounted how many in a group that is paused.
 		counted, pausedCounted int32
-		// mended is the target after the request that mends it, the same if none is needed.
-		mended int32
+		// repaired is the target after the request that repairs it, the same if none is needed.
+		repaired int32
 	}{
 		"at rest":                         {group(2, up(0), up(1)), 2, 2, 2},
 		"booting, and on order":           {group(4, up(0), withoutID(booting(1))), 4, 4, 4},
@@ -75,8 +75,8 @@ func TestCounted(t *testing.T) {
 				}
 				target = after
 			}
-			if target != row.mended {
-				t.Errorf("the target becomes %d, want %d", target, row.mended)
+			if target != row.repaired {
+				t.Errorf("the target becomes %d, want %d", target, row.repaired)
 			}
 			still := *g
 			still.Paused = true

@@ -20,7 +20,7 @@ func (g *Group) planEnd(d *Decisions, now time.Time) {
 			d.Retire = append(d.Retire, m.Name)
 		}
 	}
-	g.bound(d, now)
+	g.limitDeletions(d, now)
 	d.Marks = g.marks(nil, chosen, nil, nil)
 	d.GiveUp = max(0, g.Target-int32(len(live))) //nolint:gosec // At most MaxSize and those that were cancelled.
 	g.deletions(d, recorded)

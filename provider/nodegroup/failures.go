@@ -59,7 +59,7 @@ func (g *Group) noteFailures(d *Decisions) {
 	}
 	for _, m := range news {
 		if !going[m.Name] {
-			if stay >= mostNoted {
+			if stay >= maxNoted {
 				continue
 			}
 			stay++

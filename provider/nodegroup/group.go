@@ -201,9 +201,9 @@ func (g *Group) after(names []string, fewer int) *Group {
 	return &out
 }
 
-// most is the number of machines above which some go that nobody uses. Where Cluster Autoscaler decides, those above a
+// maxSize is the number of machines above which some go that nobody uses. Where Cluster Autoscaler decides, those above a
 // lowered maxSize are its to remove.
-func (g *Group) most() int32 {
+func (g *Group) maxSize() int32 {
 	if g.FollowsFloor {
 		return min(g.Target, g.MaxSize)
 	}

@@ -140,7 +140,7 @@ func spareOf(kept map[string]*Machine, claims []*Reservation) int {
 func (g *Group) cancelled(abandoned []string) []string {
 	goes := setOf(abandoned)
 	var booting []*Machine
-	over := -int(g.most())
+	over := -int(g.maxSize())
 	for _, m := range g.live() {
 		if m.lost() || !m.Going.IsZero() || goes[m.Name] {
 			continue

@@ -89,13 +89,13 @@ type Decisions struct {
 }
 
 const (
-	// mostToDelete is how many names spec.machinesToDelete may have: the API server refuses a write with more.
-	mostToDelete = 5000
-	// mostAtOnce is how many names one pass puts there that have to be looked at: the API server is asked about each node first.
-	mostAtOnce = 500
-	// mostNoted is how many machines that have failed the status names at most, those on their way out apart: the object has
+	// maxToDelete is how many names spec.machinesToDelete may have: the API server refuses a write with more.
+	maxToDelete = 5000
+	// maxAtOnce is how many names one pass puts there that have to be looked at: the API server is asked about each node first.
+	maxAtOnce = 500
+	// maxNoted is how many machines that have failed the status names at most, those on their way out apart: the object has
 	// to stay small enough to be written.
-	mostNoted = 1000
+	maxNoted = 1000
 	// nextPart is how long after such a pass the next one is due at the latest.
 	nextPart = time.Second
 )
@@ -126,7 +126,7 @@ func (g *Group) plan(d *Decisions, announceTimeout time.Duration, now time.Time)
 	g = g.lose(d, g.FollowsFloor, now)
 
 	// 2. What nobody uses is kept for claims, kept warm, or chosen to be released.
-	surplus, kept := g.divide(holders, now)
+	surplus, kept := g.splitSurplus(holders, now)
 	surplus, warm, cold := g.keepWarm(surplus, now)
 	unwanted := g.unwantedOrders(d.Floor)
 	room := int(g.Target-max(g.MinSize, d.Floor)) - unwanted
@@ -153,7 +153,7 @@ func (g *Group) plan(d *Decisions, announceTimeout time.Duration, now time.Time)
 			d.Retire = append(d.Retire, m.Name)
 		}
 	}
-	g.bound(d, now)
+	g.limitDeletions(d, now)
 
 	// 6. Machines are deleted, cancelled and ordered, up to the target: sets the rest.
 	if wanted := g.leastSize(d.Floor); g.FollowsFloor && wanted > g.Target {

@@ -31,7 +31,7 @@ type PodNeeds struct {
 	NodeSelector map[string]string
 }
 
-// PriceList answers what pods cost. It is made anew when a pool changes, so that an answer costs little.
+// PriceList answers what pods cost. It is recreated when a pool changes, so that an answer costs little.
 type PriceList struct {
 	// offers are those of the pools that have a price, the cheapest first.
 	offers []offer

@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// divide finds the marked machines that nobody holds and no pod uses. As many of them as claims are unmet
+// splitSurplus finds the marked machines that nobody holds and no pod uses. As many of them as claims are unmet
 // are kept, to be held next, of several that are as far along those first that were ordered for one of these claims; the others are
 // surplus, the least useful first. What goes anyway, and the target does not count, is
 // neither: one that was cancelled and is not gone yet.
-func (g *Group) divide(holders map[string]string, now time.Time) (surplus []*Machine, kept map[string]*Machine) {
+func (g *Group) splitSurplus(holders map[string]string, now time.Time) (surplus []*Machine, kept map[string]*Machine) {
 	live := g.live()
 	uncounted := len(live) > int(g.Target)
 	free := slices.DeleteFunc(live, func(m *Machine) bool {
@@ -113,10 +113,10 @@ func (g *Group) release(
 	return next
 }
 
-// bound leaves machines that are to go to the next passes where there are too many of them for one, or for the list of those
+// limitDeletions leaves machines that are to go to the next passes where there are too many of them for one, or for the list of those
 // that go.
-func (g *Group) bound(d *Decisions, now time.Time) {
-	room := min(mostAtOnce, g.roomToDelete())
+func (g *Group) limitDeletions(d *Decisions, now time.Time) {
+	room := min(maxAtOnce, g.roomToDelete())
 	if len(d.Release)+len(d.Retire) <= room {
 		return
 	}
@@ -129,4 +129,4 @@ func (g *Group) bound(d *Decisions, now time.Time) {
 }
 
 // roomToDelete is how many names may be added to those of the machines that are to go.
-func (g *Group) roomToDelete() int { return max(0, mostToDelete-len(g.ToDelete)) }
+func (g *Group) roomToDelete() int { return max(0, maxToDelete-len(g.ToDelete)) }

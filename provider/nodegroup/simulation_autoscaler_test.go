@@ -122,7 +122,7 @@ func (w *world) mend() {
 	target, err := g.DecreaseTargetSize(delta)
 	w.promise(err == nil && target < g.Target, "DecreaseTargetSize(%d) of target %d gives %d: %v", delta, g.Target, target, err)
 	w.tell("DecreaseTargetSize(%d): target %d -> %d", delta, g.Target, target)
-	w.done["mended"]++
+	w.done["repaired"]++
 	w.group.Target, w.group.ForMembers = target, min(w.group.ForMembers, target)
 }
 
@@ -189,7 +189,7 @@ func (w *world) going() int {
 }
 
 // checkCounted is what Cluster Autoscaler's life depends on: it counts as many machines as the target says, or the request with which
-// it mends that succeeds and changes something. Otherwise it does nothing any more, for no group.
+// it repairs that succeeds and changes something. Otherwise it does nothing any more, for no group.
 func (w *world) checkCounted(g *nodegroup.Group) {
 	instances := g.Instances(w.now)
 	count, failed := counted(instances), failedIDs(instances)

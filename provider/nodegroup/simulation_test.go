@@ -48,7 +48,7 @@ func TestSimulation(t *testing.T) {
 	for what, least := range map[string]int{
 		"released": *seeds, "given up": 1, "retired": *seeds / 10, "failed": *seeds, "lost": *seeds / 2, "left": *seeds / 2,
 		"abandoned": *seeds / 10, "ordered for all or none": *seeds / 10, "ordered for a claim": *seeds, "throttled": *seeds / 4,
-		"mended": *seeds / 50, "timed out": *seeds / 20, "lacking less": 1, "believed missing": *seeds / 10, "cancelled": 1,
+		"repaired": *seeds / 50, "timed out": *seeds / 20, "lacking less": 1, "believed missing": *seeds / 10, "cancelled": 1,
 	} {
 		if done[what] < least {
 			t.Errorf("%d machines were %s in %d pools, fewer than %d: the simulation does not exercise the planner", done[what], what, *seeds, least)
@@ -96,7 +96,7 @@ func simulate(seed uint64) *world {
 type world struct {
 	rand *rand.Rand
 	now  time.Time
-	// group is what is recorded in objects; its machines are made anew for each look.
+	// group is what is recorded in objects; its machines are recreated for each look.
 	group    nodegroup.Group
 	machines map[string]*nodegroup.Machine // by the name of the machine
 	claims   map[string]*worldClaim

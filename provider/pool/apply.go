@@ -25,7 +25,7 @@ import (
 )
 
 // apply carries out the decisions of a pass, one step after the other. A step that fails ends the pass;
-// the next one observes anew. Each write of the NodePool is a patch of what differs, so that fields which this version does not know
+// the next one observes again. Each write of the NodePool is a patch of what differs, so that fields which this version does not know
 // stay, and carries the resource version that was observed, so that a plan which was made from stale values is refused by the API
 // server. later is when a pass is due for what was held back.
 func (r *Reconciler) apply(ctx context.Context, pool *v1alpha1.NodePool, group *nodegroup.Group, d *nodegroup.Decisions) (later time.Time, err error) {
@@ -237,7 +237,7 @@ func (r *Reconciler) mark(ctx context.Context, pool *v1alpha1.NodePool, _ *nodeg
 		}
 	}()
 	tainted := make([]bool, len(d.Marks))
-	failures := atOnce(len(d.Marks), func(i int) (err error) {
+	failures := inParallel(len(d.Marks), func(i int) (err error) {
 		tainted[i], err = r.markNode(ctx, pool.Name, &d.Marks[i])
 		return err
 	})
@@ -253,8 +253,8 @@ func (r *Reconciler) mark(ctx context.Context, pool *v1alpha1.NodePool, _ *nodeg
 // of which the API server spends most on waiting for etcd.
 const writesAtOnce = 16
 
-// atOnce does something for each number below count, several at a time, and returns how each ended.
-func atOnce(count int, do func(int) error) []error {
+// inParallel does something for each number below count, several at a time, and returns how each ended.
+func inParallel(count int, do func(int) error) []error {
 	failures := make([]error, count)
 	// Nothing that is done here is given up because something else failed, nor because the process is told to end: each
 	// write notices by itself.

@@ -14,7 +14,7 @@ import (
 )
 
 // TestMarkReleasing: taint and annotation of a release come and go together, a taint of Cluster Autoscaler stays, and nothing
-// of ours is left when it has taken the taint off alone, as it does when it starts.
+// that is ours is left when it has taken the taint off alone, as it does when it starts.
 func TestMarkReleasing(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)

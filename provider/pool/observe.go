@@ -228,7 +228,7 @@ func (o *Observer) StillReleasable(ctx context.Context, group *nodegroup.Group, 
 		machines[group.Machines[i].Name] = &group.Machines[i]
 	}
 	free := make([]bool, len(names))
-	failures := atOnce(len(names), func(i int) (err error) {
+	failures := inParallel(len(names), func(i int) (err error) {
 		free[i], err = o.free(ctx, machines[names[i]], held)
 		return err
 	})

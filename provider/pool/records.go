@@ -61,7 +61,7 @@ func (r *Reconciler) orderMachines(ctx context.Context, pool *v1alpha1.NodePool,
 			records = append(records, m)
 		}
 	}
-	failures := atOnce(len(records), func(i int) error {
+	failures := inParallel(len(records), func(i int) error {
 		if err := r.Client.Create(ctx, records[i]); err != nil {
 			return fmt.Errorf("create PoolMachine %s: %w", records[i].Name, err)
 		}
@@ -82,7 +82,7 @@ func (r *Reconciler) deleteMachines(ctx context.Context, pool *v1alpha1.NodePool
 	if err := r.knowsFailures(ctx, group, d.Delete); err != nil {
 		return err
 	}
-	failures := atOnce(len(d.Delete), func(i int) error { return r.deleteRecord(ctx, d.Delete[i], false) })
+	failures := inParallel(len(d.Delete), func(i int) error { return r.deleteRecord(ctx, d.Delete[i], false) })
 	if err := firstOf(failures); err != nil {
 		r.tell(ctx, pool, corev1.EventTypeWarning, v1alpha1.ReasonMachineFailed, "cannot delete machines: %v", err)
 		return errors.Join(failures...)
@@ -143,7 +143,7 @@ func (r *Reconciler) cancelMachines(ctx context.Context, pool *v1alpha1.NodePool
 	}
 	var gone []string
 	names := slices.Concat(d.Cancel, d.Abandon)
-	failures := atOnce(len(names), func(i int) error { return r.deleteRecord(ctx, names[i], true) })
+	failures := inParallel(len(names), func(i int) error { return r.deleteRecord(ctx, names[i], true) })
 	for i, err := range failures {
 		switch {
 		case apierrors.IsConflict(err):

@@ -53,7 +53,7 @@ func (g *gone) note(id, pool string, now time.Time) {
 	if g.ids == nil {
 		g.ids = map[string]goneID{}
 	}
-	if len(g.ids) >= mostWritten {
+	if len(g.ids) >= maxWritten {
 		maps.DeleteFunc(g.ids, func(_ string, of goneID) bool { return now.Sub(of.at) > goneFor })
 	}
 	g.ids[id] = goneID{pool, now}

@@ -24,7 +24,7 @@ type operation struct {
 // NodePatch is a patch of the annotations, labels and taints of a node, from what it was to what it is to be; nil when nothing
 // differs. It carries no version, and so conflicts with nobody who writes something else of the node meanwhile, as kubelets do all
 // the time; the taints that it takes away are tested in it, and where there was none it is tested that the node is the same: then the
-// API server answers Invalid, and the node is to be looked at anew.
+// API server answers Invalid, and the node is to be looked at again.
 func NodePatch(before, after *corev1.Node) (client.Patch, error) {
 	operations := slices.Concat(
 		entries("/metadata/labels", before.ResourceVersion, before.Labels, after.Labels),

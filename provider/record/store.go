@@ -196,7 +196,7 @@ func (s *Store) List(ctx context.Context, pool string, freshness Freshness) ([]n
 }
 
 // Find is the machine that Cluster Autoscaler means by a provider id or by a placeholder, with the name of its pool, from
-// memory. Where the machine is nil and the pool is not empty, it was one of the pool and is gone. One that is none of ours has neither.
+// memory. Where the machine is nil and the pool is not empty, it was one of the pool and is gone. One that is not ours has neither.
 // Of one that is on order and has no record yet the placeholder is understood
 // by nodegroup.ParsePlaceholder.
 func (s *Store) Find(id string) (machine *nodegroup.Machine, pool string, err error) {

@@ -24,8 +24,8 @@ type version struct {
 }
 
 const (
-	// mostWritten is how many objects are remembered before those are looked for that nobody will ask for again, since they are gone.
-	mostWritten = 1024
+	// maxWritten is how many objects are remembered before those are looked for that nobody will ask for again, since they are gone.
+	maxWritten = 1024
 	// writtenFor is how long a write is remembered at least: a cache that is further behind is not used at all.
 	writtenFor = 5 * time.Minute
 )
@@ -35,7 +35,7 @@ func (w *Written) Wrote(object client.Object) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := time.Now()
-	if len(w.versions) >= mostWritten {
+	if len(w.versions) >= maxWritten {
 		maps.DeleteFunc(w.versions, func(_ types.NamespacedName, v version) bool { return now.Sub(v.at) > writtenFor })
 	}
 	if w.versions == nil {
@@ -82,7 +82,7 @@ func (a *Asked) Note(key string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := time.Now()
-	if len(a.at) >= mostWritten {
+	if len(a.at) >= maxWritten {
 		maps.DeleteFunc(a.at, func(_ string, at time.Time) bool { return now.Sub(at) > askedFor })
 	}
 	if a.at == nil {

@@ -47,7 +47,7 @@ func TestWrittenForgets(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var w Written
-		for i := range mostWritten {
+		for i := range maxWritten {
 			w.Wrote(atVersion(fmt.Sprint("old-", i), "10"))
 		}
 		<-time.After(writtenFor + time.Second)
@@ -78,7 +78,7 @@ func TestAsked(t *testing.T) {
 		if a.Lately("k") {
 			t.Error("it was asked long ago")
 		}
-		for i := range mostWritten {
+		for i := range maxWritten {
 			a.Note(fmt.Sprint(i))
 		}
 		<-time.After(askedFor + time.Second)

@@ -111,7 +111,7 @@ func (r *recentPools) newest(cached *v1alpha1.NodePool) *v1alpha1.NodePool {
 func (r *recentPools) list() *allPools {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	// A change that comes while the pools are read raises the version again, and the next call reads anew.
+	// A change that comes while the pools are read raises the version again, and the next call reads again.
 	version := r.version.Load()
 	if r.all != nil && r.all.version == version {
 		return r.all

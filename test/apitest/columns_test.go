@@ -131,13 +131,13 @@ status:
   reservations: [{nodePool: hpc-b, nodes: 4}]
   pools: hpc-b 4
   conditions: [{type: Ready, status: "False", reason: WaitingForNodes, message: 2 of 4 nodes are Ready, lastTransitionTime: "2026-01-02T03:04:05Z"}]`,
-			columns: []string{"Name", "WANTS", "HAS", "RESERVED", "NODES", "RUNNING", "POOLS", "READY", "WHY"},
-			cells:   []any{"columns", 4, 2, 4, 2, 1, "hpc-b 4", "False", "2 of 4 nodes are Ready"},
+			columns: []string{"Name", "DESIRED", "CURRENT", "NODES", "POOLS", "READY", "REASON"},
+			cells:   []any{"columns", 4, 2, 2, "hpc-b 4", "False", "WaitingForNodes"},
 		},
 		"an EnsembleMember that is new": {
 			object: validMember, path: api + "/namespaces/default/ensemblemembers/columns",
-			columns: []string{"Name", "WANTS", "HAS", "RESERVED", "NODES", "RUNNING", "POOLS", "READY", "WHY"},
-			cells:   []any{"columns", 4, nil, nil, nil, nil, nil, nil, nil},
+			columns: []string{"Name", "DESIRED", "CURRENT", "NODES", "POOLS", "READY", "REASON"},
+			cells:   []any{"columns", 4, nil, nil, nil, nil, nil},
 		},
 		"what a member has told of its queue": {
 			// An age that does not change.

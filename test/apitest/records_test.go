@@ -11,7 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// TestRecordsOfMembers: a user who may do everything in his namespace may wish for a size, and not lose what was accepted: an EnsembleMember
+// TestRecordsOfMembers: a user who may do everything in his namespace may ask for a size, and not lose what was accepted: an EnsembleMember
 // goes with its MiniCluster, and what the controller knows it by stays. Those who clean up, and who may do everything, are not held to that.
 func TestRecordsOfMembers(t *testing.T) {
 	for _, text := range []string{

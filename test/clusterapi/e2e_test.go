@@ -321,7 +321,7 @@ func (x *tenant) whole(pool string) {
 	}
 }
 
-// TestBesideMachineDeployment: a MachineDeployment of the user's goes on to scale, and nothing of it concerns machines of ours.
+// TestBesideMachineDeployment: a MachineDeployment of the user's goes on to scale, and nothing of it concerns our machines.
 func TestBesideMachineDeployment(t *testing.T) {
 	t.Parallel()
 	x := newTenant(t)

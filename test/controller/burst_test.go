@@ -25,7 +25,7 @@ func TestBurst(t *testing.T) {
 	letGo := p.Hold()
 	defer letGo()
 	writes := p.Writes()
-	x.wish(2)
+	x.desire(2)
 	inprocess.Until(t, func(context.Context) (string, error) {
 		if p.Writes() == writes {
 			return "no pass is under way", nil

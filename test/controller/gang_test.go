@@ -20,7 +20,7 @@ func TestGangOfLaunchedMachines(t *testing.T) {
 	x.until(func(s *seen) string { return unsettled(s, 1) }, nil)
 	x.unnamed = true
 	before, writes := passes(t, p.metrics), p.Writes()
-	x.wish(size)
+	x.desire(size)
 	x.until(func(s *seen) string { return unsettled(s, size) }, nil)
 	for n := range size {
 		machine := &v1alpha1.PoolMachine{}

@@ -31,16 +31,16 @@ func TestGivesUp(t *testing.T) {
 		return unsettled(s, 1)
 	}, nil)
 	x.outOfStock = true
-	x.wish(4)
+	x.desire(4)
 	// A growth goes by the provisionTimeout when it begins, which is when the pool gets large enough.
 	x.patchPool(`{"spec":{"maxSize":8,"provisionTimeout":"1s"}}`)
 	x.until(func(s *seen) string {
 		request := s.member.Spec.Request
 		if s.member.Spec.Size != 1 || request == nil || request.Action != v1alpha1.RequestGiveUp {
-			return fmt.Sprintf("the wish is %d, of %+v", s.member.Spec.Size, request)
+			return fmt.Sprintf("the desired size is %d, of %+v", s.member.Spec.Size, request)
 		}
 		if want := "the controller: the growth to size 4 has failed 1 time: 1 of 4 nodes were Ready in give-up within its provisionTimeout"; request.By != want || request.Amount != 3 || request.Size != 1 {
-			t.Errorf("the wish is set back by %q, by %d to %d; want by %q, by 3 to 1", request.By, request.Amount, request.Size, want)
+			t.Errorf("the desired size is set back by %q, by %d to %d; want by %q, by 3 to 1", request.By, request.Amount, request.Size, want)
 		}
 		return unsettled(s, 1)
 	}, nil)
@@ -51,7 +51,7 @@ func TestGivesUp(t *testing.T) {
 	}
 	x.outOfStock = false
 	x.patchPool(`{"spec":{"provisionTimeout":"1h"}}`)
-	// The wish comes by another watch, and must not be granted by the old timeout.
+	// The desired size comes by another watch, and must not be granted by the old timeout.
 	inprocess.Until(t, func(ctx context.Context) (string, error) {
 		pool := &v1alpha1.NodePool{}
 		if err := p.GetClient().Get(ctx, client.ObjectKey{Name: x.key.Name}, pool); err != nil {
@@ -62,7 +62,7 @@ func TestGivesUp(t *testing.T) {
 		}
 		return "", nil
 	})
-	x.wish(2)
+	x.desire(2)
 	x.until(func(s *seen) string { return unsettled(s, 2) }, nil)
 	x.until(func(s *seen) string {
 		if got, want := decided(s.member), []string{v1alpha1.ReasonGaveUp, v1alpha1.ReasonReserved, v1alpha1.ReasonResized}; !endsWith(got, want) {
@@ -100,7 +100,7 @@ func TestSharedNodes(t *testing.T) {
 		}, nil)
 	}
 	has(2, 1)
-	x.wish(5)
+	x.desire(5)
 	has(5, 3)
 }
 

@@ -82,7 +82,7 @@ func TestWhoMayAsk(t *testing.T) {
 	}
 	x.until(func(s *seen) string {
 		if s.member.Spec.Size != 1 || s.member.Spec.Request != nil {
-			t.Errorf("a request that was denied has changed the wish to %d", s.member.Spec.Size)
+			t.Errorf("a request that was denied has changed the desired size to %d", s.member.Spec.Size)
 		}
 		return ""
 	}, nil)

@@ -16,8 +16,8 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/inprocess"
 )
 
-// wish is what `kubectl scale ensemblemember` does.
-func (x *scene) wish(size int) {
+// desired size is what `kubectl scale ensemblemember` does.
+func (x *scene) desire(size int) {
 	x.Helper()
 	m := &v1alpha1.EnsembleMember{}
 	m.Namespace, m.Name = x.key.Namespace, x.key.Name
@@ -66,12 +66,12 @@ func killed(t *testing.T, most int64) (survived bool) {
 		}, alive)
 	}
 	settled(1)
-	x.wish(3)
+	x.desire(3)
 	settled(3)
-	x.wish(2)
+	x.desire(2)
 	settled(2)
 	if largest > 3 {
-		t.Errorf("killed before write %d: the size was %d in between, and 3 was the most that was wished for", most+1, largest)
+		t.Errorf("killed before write %d: the size was %d in between, and 3 was the most that was asked for", most+1, largest)
 	}
 	x.edit(4)
 	settled(4)
@@ -156,7 +156,7 @@ func TestReservedBeforeResized(t *testing.T) {
 	defer p.Stop()
 	x.until(func(s *seen) string { return unsettled(s, 1) }, nil)
 	x.outOfStock = true
-	x.wish(4)
+	x.desire(4)
 	x.until(func(s *seen) string {
 		if want := "1 of 4 nodes are Ready in order"; !strings.HasPrefix(message(s.member), want) {
 			return fmt.Sprintf("the member says %q, not %q", message(s.member), want)
@@ -207,7 +207,7 @@ func TestRest(t *testing.T) {
 		t.Errorf("%d writes with nothing to do", writes)
 	}
 	// A change that is its business is answered after all those before it.
-	x.wish(1)
+	x.desire(1)
 	x.until(func(s *seen) string { return unsettled(s, 1) }, nil)
 	// The shrink: a resize, and the statuses that follow from it and from the pods that leave. A conflict costs one more.
 	if writes := p.Writes(); writes > 12 {

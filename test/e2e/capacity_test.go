@@ -23,7 +23,7 @@ const (
 )
 
 // provisionTimeout: machines boot and their nodes never get Ready. The growth fails in the only pool there is, gives back
-// every node that it had asked for and says so, and is done when another request asks anew.
+// every node that it had asked for and says so, and is done when another request asks again.
 func provisionTimeout(x *tenant) {
 	pool := x.pool("hpc", 10, "500ms")
 	// A growth goes by what it was when it began: the controller is to know it by then, which hears of members and pools in no
@@ -61,7 +61,7 @@ func provisionTimeout(x *tenant) {
 	x.poolOf("hpc", 10, false, "{bootDelay: 500ms}")
 	x.patchPool(pool, `{"spec":{"provisionTimeout":"15m"}}`)
 	x.disturb()
-	// The next attempt would be after a minute. Another wish is asked for at once.
+	// The next attempt would be after a minute. Another desired size is asked for at once.
 	x.grant(cluster, "grow", 1)
 	x.settled(cluster, 6)
 	x.nodes(pool, 6)

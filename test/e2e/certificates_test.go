@@ -13,9 +13,9 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/system"
 )
 
-// TestCertificatesAreMended: a user empties the Secret with Cluster Autoscaler's certificate, and later deletes it; the
+// TestCertificatesAreRepaired: a user empties the Secret with Cluster Autoscaler's certificate, and later deletes it; the
 // provider issues another one, and Cluster Autoscaler, which runs with the first one, goes on.
-func TestCertificatesAreMended(t *testing.T) {
+func TestCertificatesAreRepaired(t *testing.T) {
 	t.Parallel()
 	key := client.ObjectKey{Namespace: system.Namespace, Name: system.ClientSecret}
 	read := func(ctx context.Context) (*corev1.Secret, error) {

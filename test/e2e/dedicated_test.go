@@ -14,7 +14,7 @@ import (
 
 // strangers: pods of other workloads meet a dedicated pool in which nodes are held, Ready and empty, for a gang that waits for
 // more. Those that do not tolerate the taint of the pool go to another node at once and never to these. One that tolerates it
-// and asks for the pool is kept off by nobody, as its user wished: it gets a held node and stays there. The gang, none of which
+// and asks for the pool is kept off by nobody, as its user wanted: it gets a held node and stays there. The gang, none of which
 // has started, has another node ordered in its place and then starts whole.
 func strangers(x *tenant) {
 	pool := x.pool("hpc", 10, "500ms")

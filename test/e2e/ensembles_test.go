@@ -95,7 +95,7 @@ func TestEnsemble(t *testing.T) {
 	if err := x.submit(x.ensembleOf("demo", pool, "slep", 2)); err == nil || !strings.Contains(err.Error(), "spec.members[0].ensemble.rules[0].action.label") || !strings.Contains(err.Error(), "slep") {
 		t.Errorf("an Ensemble with a fault is answered %v", err)
 	}
-	// A ConfigMap and a MiniCluster of the names of members are there already, and are nobody's of ours.
+	// A ConfigMap and a MiniCluster of the names of members are there already, and are not ours.
 	x.apply("{apiVersion: v1, kind: ConfigMap, metadata: {name: demo-2, namespace: %s}, data: {mine: theirs}}", x.namespace)
 	x.apply("{apiVersion: flux-framework.org/v1alpha2, kind: MiniCluster, metadata: {name: demo-3, namespace: %s}, spec: {size: 1, containers: [{image: theirs}]}}", x.namespace)
 	if err := x.submit(x.ensembleOf("demo", pool, "sleep", 2, 1, 1, 1)); err != nil {

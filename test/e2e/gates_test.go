@@ -35,7 +35,7 @@ func gatedCreation(x *tenant) {
 }
 
 // gatedEdit: the pods of a size that a user writes into the MiniCluster wait for all of their nodes, and those that run meanwhile
-// are made anew in their places when they die.
+// are recreated in their places when they die.
 func gatedEdit(x *tenant) {
 	pool := x.poolOf("hpc", 10, false, "{bootDelay: 500ms, stock: 4}")
 	cluster := x.miniCluster("m", 2, pool)
@@ -71,7 +71,7 @@ func gatedEdit(x *tenant) {
 	x.end(pool)
 }
 
-// podDies: a pod that its Job makes anew goes back to the node of the one that died. No node is ordered or given back for it.
+// podDies: a pod that its Job recreates goes back to the node of the one that died. No node is ordered or given back for it.
 func podDies(x *tenant) {
 	pool := x.pool("hpc", 10, "500ms")
 	cluster := x.miniCluster("m", 3, pool)
@@ -135,7 +135,7 @@ func annotated(x *tenant) {
 }
 
 // refused: the scheduler keeps a pod off the node that it was released for, because of a pod of somebody else that our planner
-// knows nothing of. The pod is made anew, and gets another node.
+// knows nothing of. The pod is recreated, and gets another node.
 func refused(x *tenant) {
 	pool := x.pool("hpc", 10, "500ms")
 	cluster := x.miniCluster("m", 2, pool)

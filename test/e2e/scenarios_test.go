@@ -291,7 +291,7 @@ func deletedDuringGrow(x *tenant) {
 	x.end(pool)
 }
 
-// edited: a size written into the MiniCluster itself becomes the wish, in both directions.
+// edited: a size written into the MiniCluster itself becomes the desired size, in both directions.
 func edited(x *tenant) {
 	pool := x.pool("hpc", 10, "1s")
 	cluster := x.miniCluster("m", 2, pool)

@@ -165,7 +165,7 @@ func told(t *testing.T, namespace, reason, words string) {
 	})
 }
 
-// TestInvalid: of an Ensemble with a fault nothing is created, its status names the fault, and when it is mended
+// TestInvalid: of an Ensemble with a fault nothing is created, its status names the fault, and when it is repaired
 // everything is.
 func TestInvalid(t *testing.T) {
 	const at = "invalid"

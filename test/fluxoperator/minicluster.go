@@ -117,16 +117,16 @@ func maximumSize(cluster miniCluster) int32 {
 	return max(cluster.Spec.Size, cluster.Spec.MaxSize)
 }
 
-// resize says what becomes of a wished size when the Job has the size current: the size that is
-// applied, and whether the wish is written back because it was refused.
-func resize(wish, current, maximum int32) (applied int32, refused bool) {
+// resize says what becomes of a desired size when the Job has the size current: the size that is
+// applied, and whether the desired size is written back because it was refused.
+func resize(desired, current, maximum int32) (applied int32, refused bool) {
 	switch {
-	case wish < 1:
+	case desired < 1:
 		return current, true
-	case wish > maximum:
+	case desired > maximum:
 		return maximum, true
 	}
-	return wish, false
+	return desired, false
 }
 
 // selector is the label selector that a HorizontalPodAutoscaler finds the pods with.

@@ -63,19 +63,19 @@ func TestMaximumSizeIsFixedWhenFirstSeen(t *testing.T) {
 
 func TestResize(t *testing.T) {
 	for name, row := range map[string]struct {
-		wish, current, maximum int32
-		applied                int32
-		refused                bool
+		desired, current, maximum int32
+		applied                   int32
+		refused                   bool
 	}{
-		"growing":                     {wish: 8, current: 2, maximum: 10, applied: 8},
-		"shrinking":                   {wish: 1, current: 2, maximum: 10, applied: 1},
-		"to the maximum":              {wish: 10, current: 2, maximum: 10, applied: 10},
-		"above the maximum is cut":    {wish: 11, current: 2, maximum: 10, applied: 10, refused: true},
-		"below one is taken back":     {wish: 0, current: 2, maximum: 10, applied: 2, refused: true},
-		"a negative wish, taken back": {wish: -3, current: 2, maximum: 10, applied: 2, refused: true},
+		"growing":                     {desired: 8, current: 2, maximum: 10, applied: 8},
+		"shrinking":                   {desired: 1, current: 2, maximum: 10, applied: 1},
+		"to the maximum":              {desired: 10, current: 2, maximum: 10, applied: 10},
+		"above the maximum is cut":    {desired: 11, current: 2, maximum: 10, applied: 10, refused: true},
+		"below one is taken back":     {desired: 0, current: 2, maximum: 10, applied: 2, refused: true},
+		"a negative size, taken back": {desired: -3, current: 2, maximum: 10, applied: 2, refused: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			applied, refused := resize(row.wish, row.current, row.maximum)
+			applied, refused := resize(row.desired, row.current, row.maximum)
 			if applied != row.applied || refused != row.refused {
 				t.Errorf("applied %d, refused %t; want %d, %t", applied, refused, row.applied, row.refused)
 			}

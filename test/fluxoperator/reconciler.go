@@ -149,11 +149,11 @@ func (r *reconciler) ensureJob(ctx context.Context, owner *unstructured.Unstruct
 	return job, nil
 }
 
-// resize applies the wished size to the Job, or writes a refused one back into the MiniCluster. It
+// resize applies the desired size to the Job, or writes a refused one back into the MiniCluster. It
 // returns the size for the status.
-func (r *reconciler) resize(ctx context.Context, object *unstructured.Unstructured, job *batchv1.Job, wish, current, maximum int32) (int32, error) {
-	log := ctrl.LoggerFrom(ctx).WithValues("size", current, "wish", wish, "maximumSize", maximum)
-	applied, refused := resize(wish, current, maximum)
+func (r *reconciler) resize(ctx context.Context, object *unstructured.Unstructured, job *batchv1.Job, desired, current, maximum int32) (int32, error) {
+	log := ctrl.LoggerFrom(ctx).WithValues("size", current, "desired", desired, "maximumSize", maximum)
+	applied, refused := resize(desired, current, maximum)
 	if refused {
 		before := object.DeepCopy()
 		if err := unstructured.SetNestedField(object.Object, int64(applied), "spec", "size"); err != nil {
@@ -162,7 +162,7 @@ func (r *reconciler) resize(ctx context.Context, object *unstructured.Unstructur
 		if err := r.client.Patch(ctx, object, client.MergeFrom(before)); err != nil {
 			return 0, fmt.Errorf("writing size %d back: %w", applied, err)
 		}
-		log.Info("wish refused and written back", "applied", applied)
+		log.Info("desired size refused and written back", "applied", applied)
 		return applied, nil
 	}
 	before := job.DeepCopy()

@@ -17,7 +17,7 @@ import (
 )
 
 // AnnotationTaken on a Node or a KwokInstance, with any value, says that the test takes it away, whatever pods are on it. A cloud
-// does so too, and breaks no promise of ours.
+// does so too, and breaks none of our promises.
 const AnnotationTaken = "test.ensemble-autoscaler/taken"
 
 // AnnotationPlanted on a KwokInstance, with any value, says that the test has put it there: nobody has ordered it.
@@ -46,7 +46,7 @@ type checker struct {
 	claimedFor map[string]int32
 	// vanished has the provider ids of nodes whose instance the cloud has taken away under them.
 	vanished map[string]bool
-	// bereft are the ranks whose node was taken away. Their Job makes their pods anew at once, node or not.
+	// bereft are the ranks whose node was taken away. Their Job recreates their pods at once, node or not.
 	bereft map[rank]bool
 	// keptOff is since when the scheduler has kept a pod off a node that is there and has room.
 	keptOff map[types.UID]time.Time

@@ -152,7 +152,7 @@ func TestBroken(t *testing.T) {
 		"a growth beyond the maximum":                   {begin.then(node("c", true), node("d", true), node("e", true), member("m", 5, "a", "b", "c", "d", "e"), cluster(5, 5)), "outside 1 to 4"},
 		"a size that a user writes":                     {begin.then(cluster(3, 1)), ""},
 		"a shrink":                                      {begin.then(member("m", 2, "a", "b"), cluster(2, 2), cluster(1, 1)), ""},
-		"a wish beyond the maximum":                     {begin.then(wishing(5)), "member ns/m wants 5, outside 1 to 4"},
+		"a desired size beyond the maximum":             {begin.then(desiring(5)), "member ns/m wants 5, outside 1 to 4"},
 		"more reserved than the pool can have":          {begin.then(member("n", 4)), "5 nodes are reserved in hpc, above its maxSize 4"},
 		"a node held twice":                             {begin.then(member("n", 1, "a")), "node a is held for"},
 		"a target above the maximum":                    {begin.then(pool(5)), "the target of hpc is 5, above its maxSize 4"},
@@ -312,7 +312,7 @@ func TestLost(t *testing.T) {
 	}
 }
 
-func wishing(size int32) *v1alpha1.EnsembleMember {
+func desiring(size int32) *v1alpha1.EnsembleMember {
 	m := member("m", 1, "a")
 	m.Spec.Size = size
 	return m

@@ -131,7 +131,7 @@ func TestPythonMember(t *testing.T) {
 			"an update from nowhere": {stranger, `{"do": "update", "payload": {}}`, "DENIED", []string{"127.0.0.1", "no running pod"}},
 		} {
 			t.Run(name, func(t *testing.T) {
-				before := x.wishes(t)
+				before := x.desires(t)
 				a := row.asks.ask(t, row.request)
 				if a.Status != row.status {
 					t.Errorf("the answer is %+v, not %s", a, row.status)
@@ -141,7 +141,7 @@ func TestPythonMember(t *testing.T) {
 						t.Errorf("the reason does not say %s: %s", text, a.Reason)
 					}
 				}
-				if after := x.wishes(t); after != before {
+				if after := x.desires(t); after != before {
 					t.Errorf("the request has changed something:\nbefore %s\nafter  %s", before, after)
 				}
 			})
@@ -150,14 +150,14 @@ func TestPythonMember(t *testing.T) {
 
 	t.Run("amounts", func(t *testing.T) {
 		x.amounts(t, lead,
-			amount{member, `{"do": "grow", "member": "minicluster"}`, 4, 5, "the wish is 5"},
-			amount{member, `{"do": "grow", "by": "1"}`, 5, 6, "the wish is 6"},
-			amount{member, `{"do": "shrink", "by": -2}`, 6, 4, "the wish is 4"},
-			amount{older, `{"do": "shrink", "by": "2"}`, 4, 2, "the wish is 2"},
+			amount{member, `{"do": "grow", "member": "minicluster"}`, 4, 5, "the desired size is 5"},
+			amount{member, `{"do": "grow", "by": "1"}`, 5, 6, "the desired size is 6"},
+			amount{member, `{"do": "shrink", "by": -2}`, 6, 4, "the desired size is 4"},
+			amount{older, `{"do": "shrink", "by": "2"}`, 4, 2, "the desired size is 2"},
 			amount{member, `{"do": "shrink", "by": 7}`, 2, 1, "spec.minSize of the MiniCluster is 1"},
 		)
 		x.amounts(t, lead,
-			amount{older, `{"do": "grow", "by": 2.0}`, 1, 3, "the wish is 3"},
+			amount{older, `{"do": "grow", "by": 2.0}`, 1, 3, "the desired size is 3"},
 			amount{member, `{"do": "grow", "by": 99}`, 3, 6, "spec.maxSize of the MiniCluster is 6"},
 		)
 	})
@@ -265,8 +265,8 @@ func (x *scene) lead(t *testing.T) (lead *corev1.Pod) {
 	return lead
 }
 
-// wishes are what both members want and both MiniClusters are to be, and how often that was changed.
-func (x *scene) wishes(t *testing.T) string {
+// sizes are what both members want and both MiniClusters are to be, and how often that was changed.
+func (x *scene) desires(t *testing.T) string {
 	t.Helper()
 	var out []string
 	for _, key := range []types.NamespacedName{asking, other} {
@@ -290,7 +290,7 @@ type reply struct {
 	State, Reason    string
 }
 
-// granted asks, and makes sure that the answer is SUCCESS with all that a member is to know, and that the wish is in
+// granted asks, and makes sure that the answer is SUCCESS with all that a member is to know, and that the desired size is in
 // the member already, in the name of the pod.
 func (x *scene) granted(t *testing.T, asks *program, request string, by *corev1.Pod) reply {
 	t.Helper()
@@ -323,7 +323,7 @@ func (x *scene) granted(t *testing.T, asks *program, request string, by *corev1.
 	return r
 }
 
-// amount is a request that is granted, and the wishes before and after it.
+// amount is a request that is granted, and the desired sizes before and after it.
 type amount struct {
 	asks        *program
 	request     string
@@ -332,7 +332,7 @@ type amount struct {
 	says string
 }
 
-// amounts asks for one after the other. Each goes on from the wish that the one before it has led to, whether that has
+// amounts asks for one after the other. Each goes on from the desired size that the one before it has led to, whether that has
 // come true or not; the last one is to.
 func (x *scene) amounts(t *testing.T, by *corev1.Pod, rows ...amount) {
 	t.Helper()
@@ -346,7 +346,7 @@ func (x *scene) amounts(t *testing.T, by *corev1.Pod, rows ...amount) {
 }
 
 // denied asks, and makes sure that the answer is DENIED with a reason that says all of this, and that nothing is
-// wished for that was not.
+// asked for that was not.
 func (x *scene) denied(t *testing.T, asks *program, request string, says ...string) {
 	t.Helper()
 	before := &v1alpha1.EnsembleMember{}
@@ -367,7 +367,7 @@ func (x *scene) denied(t *testing.T, asks *program, request string, says ...stri
 		}
 	}
 	if after.Spec.Size != before.Spec.Size || after.Generation != before.Generation {
-		t.Errorf("%s was denied, and the wish went from %d to %d", request, before.Spec.Size, after.Spec.Size)
+		t.Errorf("%s was denied, and the desired size went from %d to %d", request, before.Spec.Size, after.Spec.Size)
 	}
 }
 

@@ -110,7 +110,7 @@ func TestLaunchFailure(t *testing.T) {
 	}
 }
 
-// TestPaused: while a pool of ours is paused, machines of it that cannot be launched are let go, and Karpenter goes on for others. It
+// TestPaused: while one of our pools is paused, machines of it that cannot be launched are let go, and Karpenter goes on for others. It
 // is not parallel: how soon Karpenter tries to launch a claim depends on what it makes besides.
 func TestPaused(t *testing.T) {
 	x := newTenant(t)
@@ -143,7 +143,7 @@ func TestPaused(t *testing.T) {
 	}
 }
 
-// TestDriftAndConsolidation: Karpenter takes away nodes of its own that are of no use or not as they should be, and none of ours.
+// TestDriftAndConsolidation: Karpenter takes away nodes of its own that are of no use or not as they should be, and not ours.
 func TestDriftAndConsolidation(t *testing.T) {
 	t.Parallel()
 	x := newTenant(t)

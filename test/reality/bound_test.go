@@ -52,8 +52,8 @@ func TestNodesTooSmallFallBack(t *testing.T) {
 	x.machines(fits, 2)
 }
 
-// TestNodesTooSmallMended: what was found about a pool ends with what it was found of: a template that is corrected is tried.
-func TestNodesTooSmallMended(t *testing.T) {
+// TestNodesTooSmallRepaired: what was found about a pool ends with what it was found of: a template that is corrected is tried.
+func TestNodesTooSmallRepaired(t *testing.T) {
 	x := newTenant(t)
 	p := x.pool("p", pool{maxSize: 30, labels: arriveSmall})
 	x.atMost(p, 5, "3 of the first kind, 2 of the second")

@@ -14,8 +14,8 @@ type cloud struct {
 	world *world
 	// perfect is set when no order fails any more.
 	perfect bool
-	// mended is set when new nodes are what their templates say.
-	mended    bool
+	// repaired is set when new nodes are what their templates say.
+	repaired  bool
 	instances list[instance, *instance]
 	// made counts the instances; tokens has how many each token has made, ever those machines that had an instance.
 	made   int

@@ -35,14 +35,14 @@ func (a *application) sync(c *chore) func() bool {
 	return nil
 }
 
-// adopt makes the size that somebody wrote the wish.
+// adopt makes the size that somebody wrote the desired size.
 func (a *application) adopt(c *chore) bool {
 	written := a.world.members.updateFrom(c.member, func(m *memberObject) { m.wants, m.adopted = c.cluster.size, c.cluster.generation })
 	if written == nil {
 		return false
 	}
 	a.members[written.name] = written.version
-	a.world.tell("controller", "%s: somebody set the size of the MiniCluster to %d; that is the wish now, in place of %d", written.name,
+	a.world.tell("controller", "%s: somebody set the size of the MiniCluster to %d; that is the desired size now, in place of %d", written.name,
 		written.wants, c.member.wants)
 	a.world.ledger.accepted(written.name, written.wants)
 	return true

@@ -116,7 +116,7 @@ func (e *ensemble) ask(member string, what action, amount int32) {
 	}
 }
 
-// serve is the endpoint: it writes the wish and answers. A request that no endpoint takes is refused by the network.
+// serve is the endpoint: it writes the desired size and answers. A request that no endpoint takes is refused by the network.
 func (e *ensemble) serve(member string, what action, amount int32) {
 	w := e.world
 	m := w.members.get(member)
@@ -142,11 +142,11 @@ func (e *ensemble) serve(member string, what action, amount int32) {
 	case m.coalesce && underWay:
 		w.answer(member, fmt.Sprintf("EXISTS: a %s to %d is under way", what, m.wants))
 	case size == m.wants:
-		w.answer(member, fmt.Sprintf("DENIED: the wish is %d already, the bounds are %d and %d", m.wants, m.minSize, m.maxSize))
+		w.answer(member, fmt.Sprintf("DENIED: the desired size is %d already, the bounds are %d and %d", m.wants, m.minSize, m.maxSize))
 	default:
 		w.members.update(member, func(m *memberObject) { m.wants = size })
 		w.ledger.accepted(member, size)
-		w.answer(member, fmt.Sprintf("SUCCESS: the wish is %d", size))
+		w.answer(member, fmt.Sprintf("SUCCESS: the desired size is %d", size))
 	}
 }
 

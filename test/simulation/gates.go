@@ -7,7 +7,7 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
 )
 
-// refusedFor is how long the scheduler may keep a pod off the node that it was released for, before the pod is made anew.
+// refusedFor is how long the scheduler may keep a pod off the node that it was released for, before the pod is recreated.
 const refusedFor = 30 * time.Second
 
 // placed is the node that a pod is on or that it was released for, empty for neither.
@@ -57,7 +57,7 @@ func (a *application) letGo(c *chore, read *podObject, node string) bool {
 	return true
 }
 
-// recreate deletes a pod that cannot get to its node, so that its Job makes it anew. One that was bound in the meantime stays.
+// recreate deletes a pod that cannot get to its node, so that its Job recreates it. One that was bound in the meantime stays.
 func (a *application) recreate(c *chore, read *podObject, why string) bool {
 	w := a.world
 	p := w.pods.get(read.name)
@@ -68,13 +68,13 @@ func (a *application) recreate(c *chore, read *podObject, why string) bool {
 		return false
 	}
 	a.tellNotes(c)
-	w.ledger.counts["pods made anew"]++
-	w.tell("controller", "pod %s is made anew: %s", p.name, why)
+	w.ledger.counts["pods recreated"]++
+	w.tell("controller", "pod %s is recreated: %s", p.name, why)
 	w.jobs.remove(p.name)
 	return true
 }
 
-// releases are the writes by which pods get to their nodes, the lead broker first, and are made anew that cannot.
+// releases are the writes by which pods get to their nodes, the lead broker first, and are recreated that cannot.
 func (a *application) releases(c *chore) []func() bool {
 	var out []func() bool
 	for _, r := range c.decision.Release {
@@ -226,14 +226,14 @@ func rests(m *memberObject) bool {
 	return reason == v1alpha1.ReasonSuspended || reason == v1alpha1.ReasonInvalid
 }
 
-// checkRefused: a pod that the scheduler has refused for long is made anew.
+// checkRefused: a pod that the scheduler has refused for long is recreated.
 func (w *world) checkRefused() {
 	for _, p := range w.pods.live.items {
 		m, c := w.members.get(p.member), w.clusters.get(p.member)
 		if p.node != "" || p.refusedSince.IsZero() || m == nil || c == nil || c.finished || c.deleting {
 			continue
 		}
-		w.promise(w.now.Sub(p.refusedSince) < refusedFor+overdue, "pod %s cannot go to %s since %s, and is not made anew", p.name,
+		w.promise(w.now.Sub(p.refusedSince) < refusedFor+overdue, "pod %s cannot go to %s since %s, and is not recreated", p.name,
 			p.releasedFor, relative(p.refusedSince))
 	}
 }

@@ -8,11 +8,11 @@ import (
 // ledger remembers what the promises are about and no object tells: what was promised to whom, and what went away when.
 type ledger struct {
 	world *world
-	// wishes are all sizes that a member has ever wanted or had, wish the last one that was accepted, and wished when
+	// sizes are all sizes that a member has ever wanted or had, desired size the last one that was accepted, and wanted when
 	// each was.
-	wishes map[string]map[int32]bool
-	wish   map[string]int32
-	wished map[string][]wished
+	sizes   map[string]map[int32]bool
+	desired map[string]int32
+	history map[string][]desire
 	// heldSince is when a node was recorded as held, vanished when a node went away.
 	heldSince, vanished map[string]time.Time
 	// unregistered are the machines that had no node when their release was written, and those whose node has lost its taint
@@ -42,14 +42,14 @@ type ledger struct {
 	counts map[string]int
 }
 
-type wished struct {
+type desire struct {
 	at   time.Time
 	size int32
 }
 
 func newLedger(w *world) *ledger {
 	return &ledger{
-		world: w, wishes: map[string]map[int32]bool{}, wish: map[string]int32{}, wished: map[string][]wished{},
+		world: w, sizes: map[string]map[int32]bool{}, desired: map[string]int32{}, history: map[string][]desire{},
 		heldSince: map[string]time.Time{}, vanished: map[string]time.Time{},
 		former: map[string]int32{}, unregistered: map[string]bool{}, complete: map[string]int32{},
 		taken: map[string]bool{}, beyond: map[string]bool{}, short: map[string]time.Time{}, recordedEver: map[string]bool{},
@@ -58,14 +58,14 @@ func newLedger(w *world) *ledger {
 	}
 }
 
-// accepted notes a wish that a member was told is accepted.
+// accepted notes a desired size that a member was told is accepted.
 func (l *ledger) accepted(member string, size int32) {
-	if l.wishes[member] == nil {
-		l.wishes[member] = map[int32]bool{}
+	if l.sizes[member] == nil {
+		l.sizes[member] = map[int32]bool{}
 	}
-	l.wishes[member][size] = true
-	l.wish[member] = size
-	l.wished[member] = append(l.wished[member], wished{l.world.now, size})
+	l.sizes[member][size] = true
+	l.desired[member] = size
+	l.history[member] = append(l.history[member], desire{l.world.now, size})
 }
 
 // answered notes the answer to a request.
@@ -74,13 +74,13 @@ func (l *ledger) answered(reply string) {
 	l.world.promise(reply != "", "a request got an answer without a reason")
 }
 
-// gaveUp notes that the controller has set a wish back, which it may only do to the one that it has read.
+// gaveUp notes that the controller has set a desired size back, which it may only do to the one that it has read.
 func (l *ledger) gaveUp(read, written *memberObject) {
-	l.counts["wishes given up"]++
-	l.world.promise(l.wish[read.name] == read.wants, "%s: the wish for %d is set back to %d, and %d was accepted meanwhile",
-		read.name, read.wants, written.wants, l.wish[read.name])
+	l.counts["desired sizes given up"]++
+	l.world.promise(l.desired[read.name] == read.wants, "%s: the desired size for %d is set back to %d, and %d was accepted meanwhile",
+		read.name, read.wants, written.wants, l.desired[read.name])
 	l.world.promise(read.giveUpAfter > 0 && written.growth != nil && written.growth.Attempts >= read.giveUpAfter,
-		"%s: the wish is set back before %d attempts have failed", read.name, read.giveUpAfter)
+		"%s: the desired size is set back before %d attempts have failed", read.name, read.giveUpAfter)
 	l.accepted(read.name, written.wants)
 }
 
@@ -124,7 +124,7 @@ func (l *ledger) unscheduled(p *podObject) {
 
 // wishesSince are the least and the greatest size that was wanted at any time since.
 func (l *ledger) wishesSince(member string, since time.Time) (least, greatest int32) {
-	history := l.wished[member]
+	history := l.history[member]
 	for i := range history {
 		if i+1 < len(history) && history[i+1].at.Before(since) {
 			continue

@@ -112,7 +112,7 @@ func (s *scheduler) refuses(p *podObject, n *nodeObject, cpu map[string]int64) s
 	return ""
 }
 
-// hidden reports whether the scheduler keeps the pods of a member off a node for a reason that no part of ours knows of.
+// hidden reports whether the scheduler keeps the pods of a member off a node for a reason that none of our parts knows of.
 func (s *scheduler) hidden(member string, n *nodeObject) bool {
 	w := s.world
 	of := w.cloud.settings(n.pool)
@@ -122,13 +122,13 @@ func (s *scheduler) hidden(member string, n *nodeObject) bool {
 	key := member + " " + n.name
 	refuses, known := s.refused[key]
 	if !known {
-		refuses = !w.cloud.mended && w.chance(of.refusePercent)
+		refuses = !w.cloud.repaired && w.chance(of.refusePercent)
 		s.refused[key] = refuses
 		if refuses {
 			w.ledger.counts["hidden refusals"]++
 		}
 	}
-	return refuses && !w.cloud.mended
+	return refuses && !w.cloud.repaired
 }
 
 // fitsNew reports whether Cluster Autoscaler thinks that a new node of a pool would take a pod: it goes by a node of the pool that

@@ -32,7 +32,7 @@ type memberObject struct {
 	devices bool
 	// injected is what its pods request and select beside what the template says: a LimitRange, a webhook, a namespace's selector.
 	injected injection
-	// adopted is the generation of the MiniCluster whose size somebody else wrote, and which has become the wish.
+	// adopted is the generation of the MiniCluster whose size somebody else wrote, and which has become the desired size.
 	adopted int64
 
 	// gated is set when its pods are created behind the scheduling gate. It is the MiniCluster that says so.

@@ -52,7 +52,7 @@ func (w *world) checkHeld() {
 		}
 		w.checkGang(m)
 		w.checkDomain(m)
-		w.promise(w.ledger.wish[m.name] == m.wants, "%s: the wish for %d was accepted and is %d now", m.name, w.ledger.wish[m.name], m.wants)
+		w.promise(w.ledger.desired[m.name] == m.wants, "%s: the desired size for %d was accepted and is %d now", m.name, w.ledger.desired[m.name], m.wants)
 		w.promise(m.wants >= m.minSize && m.wants <= m.maxSize, "%s wants %d, out of its bounds %d and %d", m.name, m.wants, m.minSize, m.maxSize)
 	}
 	for _, p := range w.pools.live.items {
@@ -66,7 +66,7 @@ func (w *world) checkGang(m *memberObject) {
 	c := w.clusters.get(m.name)
 	if c != nil && m.takesAll() && m.podsPerNode == 0 && w.readable(m.name) {
 		total := m.reserved()
-		asked := w.ledger.wishes[m.name]
+		asked := w.ledger.sizes[m.name]
 		w.promise(total <= max(c.size, w.ledger.former[m.name]) || asked[total] || w.askedBeside(m, c, total),
 			"%s has reserved %d nodes at size %d, which is no size that it asked for", m.name, total, c.size)
 	}
@@ -155,18 +155,18 @@ func (w *world) checkResize(c *chore, before int32, planned time.Time) {
 			w.ledger.counts["sizes gone back"]++
 		}
 		w.promise(size >= least || w.lacked(c, before, planned), "%s shrinks to %d, which it did not ask for", name, size)
-		w.ledger.wishes[name][size] = true
+		w.ledger.sizes[name][size] = true
 		return
 	}
 	w.ledger.counts["growths"]++
 	w.checkBackOff(name, size)
 	slots := w.allSlots(m, before, w.since(planned))
 	w.promise(slots >= size, "%s grows from %d to %d with nodes for %d pods", name, before, size, slots)
-	w.promise(!m.takesAll() || m.podsPerNode != 0 || w.ledger.wishes[name][size],
+	w.promise(!m.takesAll() || m.podsPerNode != 0 || w.ledger.sizes[name][size],
 		"%s takes all or nothing and grows to %d, which it did not ask for", name, size)
 	w.promise(c.cluster.invalid == "" && !c.cluster.suspended, "%s cannot be read, or is suspended, and grows to %d", name, size)
 	w.promise(size <= greatest, "%s grows to %d, more than it asked for", name, size)
-	w.ledger.wishes[name][size] = true
+	w.ledger.sizes[name][size] = true
 }
 
 // slots is how many pods of a member a node has or could take, as far as could be known since a time.
@@ -251,7 +251,7 @@ func (w *world) checkDeletion(i *instance) {
 }
 
 // checkCounted is what Cluster Autoscaler's life depends on: of each group it counts as many machines as the target says, or the
-// request with which it mends that succeeds and changes something. Otherwise it does nothing any more, for no group.
+// request with which it repairs that succeeds and changes something. Otherwise it does nothing any more, for no group.
 func (w *world) checkCounted() {
 	for _, p := range w.pools.live.items {
 		g := w.provider.bare(p, true)

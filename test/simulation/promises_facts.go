@@ -523,7 +523,7 @@ func (w *world) lacked(c *chore, before int32, planned time.Time) bool {
 
 // checkBackOff: a size whose pods did not come is tried again after a while, unless something else is wanted since.
 func (w *world) checkBackOff(name string, size int32) {
-	back, history := w.ledger.factsOf(name).wentBack, w.ledger.wished[name]
+	back, history := w.ledger.factsOf(name).wentBack, w.ledger.history[name]
 	c := w.clusters.get(name)
 	if back.IsZero() || !c.limited || c.quota >= size || (len(history) > 0 && history[len(history)-1].at.After(back)) {
 		return
@@ -537,7 +537,7 @@ func (w *world) askedBeside(m *memberObject, c *clusterObject, nodes int32) bool
 	// What was recorded before somebody set another size is corrected by the next write of the status.
 	for _, size := range []int32{c.size, w.ledger.former[m.name]} {
 		for free := range w.elsewhere(m, size) + w.needless(m, size) + 1 {
-			if w.ledger.wishes[m.name][nodes+free] {
+			if w.ledger.sizes[m.name][nodes+free] {
 				return true
 			}
 		}

@@ -15,7 +15,7 @@ type queue struct {
 	idle int
 }
 
-// job needs some nodes for some time. It begins anew when it has lost one.
+// job needs some nodes for some time. It begins again when it has lost one.
 type job struct {
 	nodes int32
 	lasts time.Duration

@@ -40,7 +40,7 @@ func (w *world) settle() {
 	w.promise(false, "%s after nothing has happened any more it is not at rest: %s", settled, why)
 }
 
-// restless says what is not in its place, empty when everything is: sizes are what is wished for, or it is told why not;
+// restless says what is not in its place, empty when everything is: sizes are what is asked for, or it is told why not;
 // every pod runs; nothing is reserved that is not needed; floors are what is reserved, targets the floors; every machine is
 // a Ready node, every node says who holds it; no node is tainted or being deleted.
 func (w *world) restless() string {

@@ -27,7 +27,7 @@ func (w *world) hindered(m *memberObject, c *clusterObject) bool {
 	if !w.troubled {
 		return false
 	}
-	if w.cloud.mended {
+	if w.cloud.repaired {
 		return slices.ContainsFunc(m.pools, func(pool string) bool { return !w.couldTake(m, pool) })
 	}
 	return c.limited || m.injected.cpu != 0 || m.injected.selects != nil || w.stuckPercent > 0 ||
@@ -53,7 +53,7 @@ func (w *world) couldTake(m *memberObject, pool string) bool {
 
 // troubledPool reports whether something that stays is wrong with the nodes of a pool.
 func (w *world) troubledPool(pool string) bool {
-	return !w.cloud.mended && (w.cloud.settings(pool).any() || w.pools.get(pool).allowed != nil)
+	return !w.cloud.repaired && (w.cloud.settings(pool).any() || w.pools.get(pool).allowed != nil)
 }
 
 // troubledFor reports whether some member that is hindered may try again and again to have nodes of a pool.

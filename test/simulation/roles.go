@@ -36,7 +36,7 @@ type roles struct {
 	crashes, spot, meddled, orphans bool
 }
 
-// likeKarpenter is Karpenter with NodeClaims of ours: a claim has no provider id until it was launched,
+// likeKarpenter is Karpenter with our NodeClaims: a claim has no provider id until it was launched,
 // which it fails to be after 5 minutes; one that does not register in 15 fails too; a stockout is told a moment after the claim was
 // made; a claim goes with its node; a node is drained first, which is looked at again after some seconds.
 var likeKarpenter = roles{
@@ -44,7 +44,7 @@ var likeKarpenter = roles{
 	launchTimeout: 5 * time.Minute, registerTimeout: 15 * time.Minute, ending: span{200 * time.Millisecond, 25 * time.Second},
 }
 
-// likeClusterAPI is Cluster API with Machines of ours: provider ids come late, a machine that has failed is tried again until it
+// likeClusterAPI is Cluster API with our Machines: provider ids come late, a machine that has failed is tried again until it
 // is deleted, a drain is looked at again after 20 seconds, and nodes may be left.
 var likeClusterAPI = roles{
 	ownNames: true, lateIDs: true, idsAfter: span{2 * time.Second, 30 * time.Second}, lateFailures: true, keepsFailures: true,

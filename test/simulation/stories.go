@@ -92,7 +92,7 @@ var tales = []tale{{
 }, {
 	name: "edit",
 	about: "Somebody writes a larger size into a MiniCluster. Its new pods wait for all of their nodes. A pod that dies meanwhile " +
-		"goes back to its place at once, and one whose node goes away on its way there is made anew.",
+		"goes back to its place at once, and one whose node goes away on its way there is recreated.",
 	happens: func(w *world) {
 		m := user("lammps", 2, 8, "hpc-a")
 		m.gated = true
@@ -193,7 +193,7 @@ var tales = []tale{{
 	},
 	lasts: 4 * time.Minute,
 }, {
-	name: "giveup", about: "A growth has failed as often as the member lets it. The wish is set back to what it has, and that is told.",
+	name: "giveup", about: "A growth has failed as often as the member lets it. The desired size is set back to what it has, and that is told.",
 	settings: func(s *settings) {
 		s.pools[0].stock = 2
 		s.autoscaler.initialBackoff = 30 * time.Second
@@ -243,7 +243,7 @@ var tales = []tale{{
 		w.ensemble.arrive(m)
 		w.after(4*time.Minute, func() {
 			w.tell("user", "the DaemonSet agent is deleted")
-			w.cloud.mended = true
+			w.cloud.repaired = true
 			w.editTemplate("hpc-a")
 		})
 	},

@@ -44,7 +44,7 @@ func simulate(seed uint64, telling bool) *world {
 	return w
 }
 
-// happen lets one thing happen that no part of ours decides.
+// happen lets one thing happen that none of our parts decides.
 func (w *world) happen() {
 	switch w.rand.IntN(20) {
 	case 0:
@@ -240,7 +240,7 @@ func (w *world) tenantArrives() {
 }
 
 // calmDown ends what goes wrong: all processes run, and nothing new is asked for. In most worlds the cloud is good for every
-// machine from now on, so that every wish can be served that fits its pools.
+// machine from now on, so that every desired size can be served that fits its pools.
 func (w *world) calmDown() {
 	w.quiet = true
 	w.tell("storm", "nothing happens any more that nobody asked for")

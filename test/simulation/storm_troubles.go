@@ -210,18 +210,18 @@ func (w *world) troubleMember(m *memberObject) {
 }
 
 // endTroubles ends what keeps anybody from what was written. Without mending, what is wrong with nodes, quotas and namespaces stays.
-func (w *world) endTroubles(mended bool) {
+func (w *world) endTroubles(repaired bool) {
 	for _, c := range w.clusters.live.items {
 		w.setInvalid(c.name, "")
 		if w.chance(60) {
 			w.suspend(c.name, false)
 		}
-		if mended {
+		if repaired {
 			w.liftQuota(c.name)
 		}
 	}
-	w.cloud.mended = mended
-	if !mended {
+	w.cloud.repaired = repaired
+	if !repaired {
 		return
 	}
 	for _, m := range w.members.live.items {

@@ -123,7 +123,7 @@ func (c *cloud) furnish(n *nodeObject, s *poolSettings) {
 	if s.classed {
 		n.labels = n.labels.and(labels{classKey: "hpc"})
 	}
-	if c.mended {
+	if c.repaired {
 		n.devices = s.deviceCount()
 		return
 	}
@@ -171,11 +171,11 @@ func (c *cloud) furnished(n *nodeObject, s *poolSettings) {
 		})
 	}
 	for _, d := range s.daemons {
-		if !d.unknown || !c.mended {
+		if !d.unknown || !c.repaired {
 			later(w.draw(d.late), func(n *nodeObject) { w.daemonComes(n, d) })
 		}
 	}
-	if s.passing > 0 && !c.mended {
+	if s.passing > 0 && !c.repaired {
 		later(w.draw(span{time.Second, 10 * time.Second}), func(n *nodeObject) { w.passes(n, s.passing) })
 	}
 }

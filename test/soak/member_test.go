@@ -34,12 +34,12 @@ type change struct {
 	amount int32
 }
 
-// from is the wish that the request leads to.
-func (c change) from(wish int32) int32 {
+// from is the desired size that the request leads to.
+func (c change) from(size int32) int32 {
 	if c.action == "grow" {
-		return min(wish+c.amount, mostNodes)
+		return min(size+c.amount, mostNodes)
 	}
-	return max(wish-c.amount, 1)
+	return max(size-c.amount, 1)
 }
 
 // reply is what a member reads in an answer.
@@ -69,7 +69,7 @@ func (w *world) ask(m *member, c change) error {
 			w.story.tell("%s %s %d: no answer: %v %s", m.key.Name, c.action, c.amount, err, r.Reason)
 			possible = append(possible, c.from(possible[len(possible)-1]))
 			return false, nil
-		case response.GetStatus() == ensemble.Response_DENIED && strings.HasPrefix(r.Reason, "the wish is "):
+		case response.GetStatus() == ensemble.Response_DENIED && strings.HasPrefix(r.Reason, "the desired size is "):
 			// It is at the bound, by a try whose answer got lost.
 			r.From = c.from(possible[len(possible)-1])
 			r.Wants = r.From
@@ -79,7 +79,7 @@ func (w *world) ask(m *member, c change) error {
 			return false, nil
 		}
 		if !slices.Contains(possible, r.From) || r.Wants != c.from(r.From) {
-			return false, fmt.Errorf("the wish was to be one of %v before, and the answer is from %d to %d", possible, r.From, r.Wants)
+			return false, fmt.Errorf("the desired size was to be one of %v before, and the answer is from %d to %d", possible, r.From, r.Wants)
 		}
 		w.story.tell("%s %s %d: from %d to %d, in try %d", m.key.Name, c.action, c.amount, r.From, r.Wants, tries)
 		m.wants = r.Wants

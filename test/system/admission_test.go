@@ -352,7 +352,7 @@ func edits(t *testing.T, u *user, demo types.NamespacedName) {
 	}
 }
 
-// members: an EnsembleMember is the controller's, its wish the user's.
+// members: an EnsembleMember is the controller's, its desired size the user's.
 func members(t *testing.T, u *user, demo types.NamespacedName) {
 	t.Helper()
 	member := &v1alpha1.EnsembleMember{}

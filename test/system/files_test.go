@@ -273,7 +273,7 @@ func clientSide(t *testing.T, d *desk) {
 	says(t, d.apply(t, file(2)), "")
 	d.tolerations(t)
 
-	// It grows by request: neither the wish nor a broker is lost to the file that was not changed.
+	// It grows by request: neither the desired size nor a broker is lost to the file that was not changed.
 	d.request(t, 5)
 	before := d.runs(t, 5)
 	seen := d.watch(t)

@@ -26,7 +26,7 @@ const (
 	ClusterAutoscalerVariable = "CLUSTER_AUTOSCALER"
 	// FluxOperatorVariable names a binary of the Flux Operator.
 	FluxOperatorVariable = "FLUX_OPERATOR"
-	// FluxOperatorCRDVariable names a file with the real definition of the MiniCluster, in place of ours.
+	// FluxOperatorCRDVariable names a file with the real definition of the MiniCluster, in place of our own.
 	FluxOperatorCRDVariable = "FLUX_OPERATOR_CRD"
 )
 

@@ -86,7 +86,7 @@ func (c *cluster) must(t *testing.T, arguments ...string) string {
 	return said
 }
 
-// addNode adds a node that is of no NodePool, for pods of ours and of others.
+// addNode adds a node that is of no NodePool, for our pods and of others.
 func (c *cluster) addNode(t *testing.T) {
 	t.Helper()
 	resources := corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("8"), corev1.ResourceMemory: resource.MustParse("32Gi"), corev1.ResourcePods: resource.MustParse("110")}

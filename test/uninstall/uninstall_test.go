@@ -165,7 +165,7 @@ func (c *cluster) formerMachines(t *testing.T) ([]metav1.PartialObjectMetadata, 
 var work = []string{"demo", "hello-world-0"}
 
 // TestUndeployWithRunningWork: who uninstalls while MiniClusters run is told so, and nothing happens. Who insists keeps
-// every pod on its node, whatever waited for nodes is scheduled, and nothing of ours is left.
+// every pod on its node, whatever waited for nodes is scheduled, and nothing that is ours is left.
 func TestUndeployWithRunningWork(t *testing.T) {
 	t.Parallel()
 	d := deploy(t)
@@ -296,7 +296,7 @@ func TestUndeployAfterWork(t *testing.T) {
 
 	said, err := d.run(t, "undeploy")
 	if err == nil {
-		t.Fatal("the namespace was deleted with a pod in it that is none of ours")
+		t.Fatal("the namespace was deleted with a pod in it that is not ours")
 	}
 	for _, part := range []string{"EnsembleMember", `"hpc-a" deleted`, "The namespace ensemble-autoscaler-system stays", "pod/guest"} {
 		if !strings.Contains(said, part) {
@@ -414,7 +414,7 @@ func (d *deployed) podsOf(ctx context.Context) (map[string][]string, error) {
 	return found, nil
 }
 
-// nothingOfOurs checks that no object of ours is left, and that no pod has the gate.
+// nothingOfOurs checks that none of our objects is left, and that no pod has the gate.
 func (d *deployed) nothingOfOurs(t *testing.T) {
 	t.Helper()
 	if left := ofOurs(d.everything(t)); len(left) > 0 {
@@ -438,7 +438,7 @@ func (d *deployed) nothingOfOurs(t *testing.T) {
 	}
 }
 
-// nodesAreNobodys checks that nodes which stay are ordinary ones: nothing of ours says anything to Cluster Autoscaler.
+// nodesAreNobodys checks that nodes which stay are ordinary ones: nothing that is ours says anything to Cluster Autoscaler.
 func (d *deployed) nodesAreNobodys(t *testing.T) {
 	t.Helper()
 	var nodes corev1.NodeList

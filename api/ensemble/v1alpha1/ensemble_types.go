@@ -15,11 +15,12 @@ import (
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:categories=ensemble-autoscaler
 // +kubebuilder:printcolumn:name="MEMBERS",type=string,JSONPath=`.status.membersReady`,description="Members that are Ready, of all"
-// +kubebuilder:printcolumn:name="WANTS",type=integer,JSONPath=`.status.wants`,description="Sum of the sizes that the members want"
-// +kubebuilder:printcolumn:name="HAS",type=integer,JSONPath=`.status.size`,description="Sum of the sizes of the MiniClusters"
+// +kubebuilder:printcolumn:name="DESIRED",type=integer,JSONPath=`.status.wants`,description="Sum of the desired sizes of the members"
+// +kubebuilder:printcolumn:name="CURRENT",type=integer,JSONPath=`.status.size`,description="Sum of the sizes of the MiniClusters"
 // +kubebuilder:printcolumn:name="NODES",type=integer,JSONPath=`.status.nodes`,description="Nodes held that are Ready"
 // +kubebuilder:printcolumn:name="READY",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
-// +kubebuilder:printcolumn:name="WHY",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].message`,description="What the Ensemble waits for"
+// +kubebuilder:printcolumn:name="REASON",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,description="What the Ensemble waits for"
+// +kubebuilder:printcolumn:name="MESSAGE",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`,description="What the Ensemble waits for, as a sentence"
 // +kubebuilder:printcolumn:name="AGE",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:validation:XValidation:rule="size(self.metadata.name) <= 48",messageExpression="'metadata.name has %d characters; it must have at most 48, because the names of members and of their pods begin with it'.format([size(self.metadata.name)])"
 type Ensemble struct {
@@ -89,7 +90,7 @@ type Member struct {
 	// +optional
 	PodsPerNode *intstr.IntOrString `json:"podsPerNode,omitempty"`
 
-	// GiveUpAfter is how many times a growth may fail in all pools before the wish is set back to the size that the member
+	// GiveUpAfter is how many times a growth may fail in all pools before the desired size is set back to the size that the member
 	// has. Unset: it is tried again for as long as it is wanted.
 	// +optional
 	// +kubebuilder:validation:Minimum=1

@@ -360,7 +360,7 @@ func TestUsersBreakSecrets(t *testing.T) {
 }
 
 // TestRotationUnderLoad: with certificates that last seconds, a client that keeps calling on one connection sees no
-// failure, one that connects anew with what is in its Secret sees none either, and both see the certificates change;
+// failure, one that connects again with what is in its Secret sees none either, and both see the certificates change;
 // all of that over several authorities.
 func TestRotationUnderLoad(t *testing.T) {
 	t.Parallel()
@@ -375,7 +375,7 @@ func TestRotationUnderLoad(t *testing.T) {
 	p.works(t, follower)
 
 	authorities, servers, clients := map[string]bool{}, map[string]bool{}, map[string]bool{}
-	kept, anew := 0, 0
+	kept, renewed := 0, 0
 	inprocess.Until(t, func(ctx context.Context) (string, error) {
 		if _, err := running.Check(ctx, &healthv1.HealthCheckRequest{}); err != nil {
 			return "", fmt.Errorf("after %d calls on its connection: %w", kept, err)
@@ -389,10 +389,10 @@ func TestRotationUnderLoad(t *testing.T) {
 		for _, r := range []*replica{leader, follower} {
 			shown, err := handshake(ctx, s, r.address)
 			if err != nil {
-				return "", fmt.Errorf("a new connection, after %d others: %w", anew, err)
+				return "", fmt.Errorf("a new connection, after %d others: %w", renewed, err)
 			}
 			servers[shown] = true
-			anew++
+			renewed++
 		}
 		first, _, _ := strings.Cut(string(s.Data["ca.crt"]), "-----END")
 		authorities[first] = true
@@ -405,7 +405,7 @@ func TestRotationUnderLoad(t *testing.T) {
 		t.Errorf("only %d certificates of the server and %d of the client were seen", len(servers), len(clients))
 	}
 	t.Logf("%d calls on one connection and %d new connections; %d authorities, %d certificates of the server, %d of the client",
-		kept, anew, len(authorities), len(servers), len(clients))
+		kept, renewed, len(authorities), len(servers), len(clients))
 }
 
 // handshake connects with what is in the client's Secret, and returns the serial number of the server's certificate.

@@ -207,7 +207,7 @@ func TestAuthoritiesInQuickSuccession(t *testing.T) {
 	s.works(t, s.client)
 }
 
-// TestBroken: whatever a user does to the Secrets, the next pass mends it, says why, and replaces no more than it has to.
+// TestBroken: whatever a user does to the Secrets, the next pass repairs it, says why, and replaces no more than it has to.
 func TestBroken(t *testing.T) {
 	t.Parallel()
 	foreign := begin(t)
@@ -263,7 +263,7 @@ func TestBroken(t *testing.T) {
 	}
 }
 
-// TestNames: when the Services are others, the server's certificate is issued anew.
+// TestNames: when the Services are others, the server's certificate is issued again.
 func TestNames(t *testing.T) {
 	t.Parallel()
 	s := begin(t)
@@ -292,7 +292,7 @@ func mustRead(t *testing.T, data map[string][]byte, now time.Time) *authority {
 	return a
 }
 
-// TestDownForYears: what has expired while nobody was there to renew it is issued anew, and what has not is kept.
+// TestDownForYears: what has expired while nobody was there to renew it is issued again, and what has not is kept.
 func TestDownForYears(t *testing.T) {
 	t.Parallel()
 	for years, row := range map[int]struct{ server, client string }{

@@ -62,7 +62,7 @@ func (l *HTTPLimits) AddWebhookFlags(flags *pflag.FlagSet) {
 const (
 	httpConnectionsFlag, httpPerAddressFlag = "max-http-connections", "max-http-connections-per-address"
 	metricsRateFlag, reviewsRateFlag        = "max-metrics-requests-per-second", "max-reviews-per-second"
-	leastBodyBytes                          = 16 << 20
+	minBodyBytes                            = 16 << 20
 	// metricsBurst is how often an address may ask for metrics at once.
 	metricsBurst = 10
 )
@@ -70,8 +70,8 @@ const (
 // Validate names the flag that cannot be.
 func (l *HTTPLimits) Validate() error {
 	switch {
-	case l.BodyBytes < leastBodyBytes:
-		return fmt.Errorf("--max-http-body-bytes is %d; it must be at least %d: one review may take as much", l.BodyBytes, leastBodyBytes)
+	case l.BodyBytes < minBodyBytes:
+		return fmt.Errorf("--max-http-body-bytes is %d; it must be at least %d: one review may take as much", l.BodyBytes, minBodyBytes)
 	case l.MetricsPerSecond <= 0:
 		return fmt.Errorf("--%s is %g; it must be positive", metricsRateFlag, l.MetricsPerSecond)
 	}

@@ -38,7 +38,7 @@ const (
 )
 
 // syncWithin is how long the caches of a process may take to be filled. In a cluster of half a million pods that is a minute or two of
-// a core; a process that gave up before would begin anew, and never be there.
+// a core; a process that gave up before would begin again, and never be there.
 const syncWithin = 15 * time.Minute
 
 // Config is what both binaries can be told.

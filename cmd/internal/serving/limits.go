@@ -151,7 +151,7 @@ func (l *Limits) interceptors() (grpc.UnaryServerInterceptor, grpc.StreamServerI
 }
 
 // rememberedPeers is how many peers have a rate of their own. When there are more, the one that has not been heard of
-// for longest is forgotten, and begins anew.
+// for longest is forgotten, and begins again.
 const rememberedPeers = 4096
 
 // peerLimiter gives each peer a rate of its own, so that one which floods does not slow another.

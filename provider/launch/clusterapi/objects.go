@@ -22,7 +22,7 @@ const (
 	annotationClonedFromName = "cluster.x-k8s.io/cloned-from-name"
 	annotationClonedFromKind = "cluster.x-k8s.io/cloned-from-groupkind"
 	// annotationNoDrain and annotationNoVolumes let Cluster API take a machine away without a drain and without a wait for volumes: a
-	// machine is told to go when no pod of ours is on its node. A drain that is refused is repeated every 20 s.
+	// machine is told to go when none of our pods is on its node. A drain that is refused is repeated every 20 s.
 	annotationNoDrain   = "machine.cluster.x-k8s.io/exclude-node-draining"
 	annotationNoVolumes = "machine.cluster.x-k8s.io/exclude-wait-for-node-volume-detach"
 	// onInitialization is a taint that a node gets once.

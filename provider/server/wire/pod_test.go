@@ -117,7 +117,7 @@ func FuzzReadPod(f *testing.F) {
 		if pod.Unmarshal(encoded) != nil {
 			return
 		}
-		// Anew, because there are encodings that no encoder writes and only one of the two accepts.
+		// Again, because there are encodings that no encoder writes and only one of the two accepts.
 		got, err := wire.ReadPod(encode(t, &pod), tolerations)
 		owner := metav1.GetControllerOf(&pod)
 		if len(pod.Spec.Tolerations) > tolerations || len(pod.Namespace) > 63 || owner != nil && len(owner.Name) > 253 {

@@ -2,7 +2,7 @@
 // controller, on an embedded control plane with a scheduler. It prints how long the API server takes to create a pod, one at a
 // time and several under way, and how long it takes until a pod that a free node has room for is bound,
 //
-//   - without us: nothing of ours is installed in admission,
+//   - without us: nothing that is ours is installed in admission,
 //   - with us: all of it is, and the pods do not carry our label,
 //   - with us and pods that do, of a Job: the API server adds the scheduling gate to them, and
 //   - with us and the controller stopped, so that nobody answers for its webhooks.

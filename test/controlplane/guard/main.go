@@ -79,7 +79,7 @@ func end(groups map[int]struct{}) error {
 }
 
 // zombies tells whether the leader of the group is dead and only waits for its parent, which after the death
-// of ours is init: there is nothing more to kill.
+// of our processes is init: there is nothing more to kill.
 func zombies(group int) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", group))
 	if err != nil {

@@ -20,7 +20,7 @@ func PodsPerNode(value *intstr.IntOrString) int32 {
 }
 
 // podsPerNode is how many pods of a member share a node. Where it is left to us it is the least of what fits an empty node
-// of one of its pools: a gang is counted before it is known which pool it will be served by.
+// of one of its pools: a growth is counted before it is known which pool it will be served by.
 func podsPerNode(m *Member, capacity *capacity) int32 {
 	if m.PodsPerNode != Auto {
 		return max(1, m.PodsPerNode)
@@ -143,7 +143,7 @@ func (c *candidate) sizeOf(nodes int32) int32 {
 // grantedSize is the size that the nodes are enough for which are granted or in use already. Without a growth that was granted some
 // it is not more than the present one, nor is it where only ranks that have ended since have made room for more.
 func (c *candidate) grantedSize() int32 {
-	size := c.sizeOf(max(c.settled, c.inUse()))
+	size := c.sizeOf(max(c.grantedBefore, c.inUse()))
 	_, ended := c.runningPods()
 	if c.growth == nil || (c.growth.Deadline == nil && c.growth.GrantedAt == nil) || size-ended <= c.Size {
 		size = min(size, max(c.Size, c.sizeOf(c.inUse())))

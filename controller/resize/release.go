@@ -68,7 +68,7 @@ func (r *Reconciler) release(ctx context.Context, e *entry, seen *seen, assignme
 		}
 		assignments = assignments[1:]
 	}
-	failures := severalAtOnce(releasesAtOnce, len(assignments), func(i int) error { return one(assignments[i]) })
+	failures := inParallelUpTo(releasesAtOnce, len(assignments), func(i int) error { return one(assignments[i]) })
 	if len(failures) > 0 {
 		// One tells for all: the next pass tries each of them again.
 		return failures[0]
@@ -146,7 +146,7 @@ func (r *Reconciler) ungate(ctx context.Context, pod *corev1.Pod, to *place) err
 	return nil
 }
 
-// recreate deletes pods that cannot get to the nodes that they were released for, so that their Job makes them anew.
+// recreate deletes pods that cannot get to the nodes that they were released for, so that their Job recreates them.
 func (r *Reconciler) recreate(ctx context.Context, e *entry, stranded []plan.Stranded) error {
 	var told []string
 	var failure error
@@ -162,11 +162,11 @@ func (r *Reconciler) recreate(ctx context.Context, e *entry, stranded []plan.Str
 			// It was told when the pod was deleted; the cache has yet to hear of that.
 			continue
 		case err != nil:
-			failure = cmp.Or(failure, fmt.Errorf("delete pod %s/%s, which is to be made anew: %w", pod.Namespace, pod.Name, err))
+			failure = cmp.Or(failure, fmt.Errorf("delete pod %s/%s, which is to be recreated: %w", pod.Namespace, pod.Name, err))
 			continue
 		}
 		r.Metrics.steps.WithLabelValues(v1alpha1.ReasonPodStranded).Inc()
-		told = append(told, fmt.Sprintf("pod %s is made anew: %s", pod.Name, s.Why))
+		told = append(told, fmt.Sprintf("pod %s is recreated: %s", pod.Name, s.Why))
 	}
 	if len(told) > 0 {
 		// In one event: of several that differ in their note alone the first would be kept.
@@ -175,12 +175,12 @@ func (r *Reconciler) recreate(ctx context.Context, e *entry, stranded []plan.Str
 	return failure
 }
 
-// letGo takes the gates of pods away that belong to no member, as when the annotation of their MiniCluster was removed: nobody would
+// ungateStrays takes the gates of pods away that belong to no member, as when the annotation of their MiniCluster was removed: nobody would
 // ever do so otherwise. That is so only if the API server itself says so: caches that are behind show the pods of a new MiniCluster
 // just so, and those of one that is being deleted.
 //
 // next is when to come again because of pods that are too young, or that were not let go; zero for not at all.
-func (r *Reconciler) letGo(ctx context.Context, strays []*pods.Pod, now time.Time) (failures []error, next time.Time) {
+func (r *Reconciler) ungateStrays(ctx context.Context, strays []*pods.Pod, now time.Time) (failures []error, next time.Time) {
 	due := map[pods.JobKey][]*corev1.Pod{}
 	present := map[pods.JobKey]bool{}
 	for _, stray := range strays {
@@ -216,7 +216,7 @@ func (r *Reconciler) letGo(ctx context.Context, strays []*pods.Pod, now time.Tim
 		}
 	}
 	r.owners.keep(present)
-	return append(failures, atOnce(len(let), func(i int) error {
+	return append(failures, inParallel(len(let), func(i int) error {
 		pod := let[i]
 		if err := r.ungate(ctx, pod, nil); client.IgnoreNotFound(err) != nil {
 			return err

@@ -40,7 +40,7 @@ func (b *memberBuilder) lacks(served int32) *memberBuilder {
 	return b.grows(b.Size, time.Minute, time.Minute).served(served)
 }
 
-// TestRelease says which pods may go where. An answer has rank:node for each, and -rank for those that are made anew.
+// TestRelease says which pods may go where. An answer has rank:node for each, and -rank for those that are recreated.
 func TestRelease(t *testing.T) {
 	t.Parallel()
 	four := names("a", 0, 4)
@@ -103,7 +103,7 @@ func TestRelease(t *testing.T) {
 			nodes:  nodes("a", 0, 4),
 			want:   "1:a-1",
 		},
-		"pods that a smaller wish is about to take away stay behind the gate": {
+		"pods that a smaller desired size is about to take away stay behind the gate": {
 			member: member("m", 4, 2, "a").holds("a", 4, names("a", 0, 3)...).podsOn("a-0").lacks(2).gated(1, 2, 3),
 			nodes:  nodes("a", 0, 3),
 			want:   "1:a-1",
@@ -117,12 +117,12 @@ func TestRelease(t *testing.T) {
 			member: member("m", 2, 2, "a").is(plan.Deleting).holds("a", 2, "a-0", "a-1").gated(0, 1),
 			nodes:  nodes("a", 0, 2),
 		},
-		"a pod whose node is lost on its way is made anew, and its node is replaced": {
+		"a pod whose node is lost on its way is recreated, and its node is replaced": {
 			member: member("m", 2, 2, "a").holds("a", 2, "a-0", "a-1").podsOn("a-0").released(1, "a-1", 0),
 			nodes:  nodes("a", 0, 1),
 			want:   "-1",
 		},
-		"a pod that the scheduler keeps off its node for long is made anew": {
+		"a pod that the scheduler keeps off its node for long is recreated": {
 			member: member("m", 2, 2, "a").holds("a", 2, "a-0", "a-1").podsOn("a-0").released(1, "a-1", time.Minute),
 			nodes:  nodes("a", 0, 2),
 			want:   "-1",
@@ -187,7 +187,7 @@ func TestRefusingNodesAreAvoided(t *testing.T) {
 	}
 }
 
-// TestRefusedPodsAreLookedAtAgain: nothing but time makes a refused pod one that is made anew.
+// TestRefusedPodsAreLookedAtAgain: nothing but time makes a refused pod one that is recreated.
 func TestRefusedPodsAreLookedAtAgain(t *testing.T) {
 	t.Parallel()
 	m := member("m", 1, 1, "a").holds("a", 1, "a-0").released(0, "a-0", 10*time.Second)
@@ -213,7 +213,7 @@ func TestNodesOfDeadPodsStay(t *testing.T) {
 	}
 }
 
-// TestGivenSizeStaysAGang: somebody writes the size that a growth is under way to, and a smaller wish comes. The pods that
+// TestGivenSizeStaysAGang: somebody writes the size that a growth is under way to, and a smaller desired size comes. The pods that
 // stay wait for all of their nodes, though the controller has written that size itself.
 func TestGivenSizeStaysAGang(t *testing.T) {
 	t.Parallel()
@@ -231,7 +231,7 @@ func TestGivenSizeStaysAGang(t *testing.T) {
 	}
 }
 
-// TestNodesThatAreThereStay: of a smaller wish those nodes are kept that are there, and not a claim of one that is lost.
+// TestNodesThatAreThereStay: of a smaller desired size those nodes are kept that are there, and not a claim of one that is lost.
 func TestNodesThatAreThereStay(t *testing.T) {
 	t.Parallel()
 	m := member("m", 2, 4, "a", "b").holds("a", 3, "a-0", "a-1").holds("b", 2, "b-0", "b-1").podsOn("a-0", "a-1").grows(5, time.Minute, time.Minute).granted("b", time.Minute)
@@ -242,7 +242,7 @@ func TestNodesThatAreThereStay(t *testing.T) {
 	}
 }
 
-// TestNodesInUseAreNotMadeUpFor: a smaller wish leaves a node over, which is given back though one that a pod is on is not
+// TestNodesInUseAreNotMadeUpFor: a smaller desired size leaves a node over, which is given back though one that a pod is on is not
 // Ready. The pods of the size that stays wait on.
 func TestNodesInUseAreNotMadeUpFor(t *testing.T) {
 	t.Parallel()

@@ -28,9 +28,9 @@ func (c *capacity) strands(pod *Pod, node *nodeCapacity) string {
 	case node.Cordoned:
 		return fmt.Sprintf("node %s, which it was to go to, is cordoned", pod.Node)
 	case !pod.RefusedSince.IsZero() && c.now.Sub(pod.RefusedSince) >= refusedFor:
-		why := fmt.Sprintf("the scheduler has kept it off node %s, which it was to go to, since %s", pod.Node, clock(pod.RefusedSince))
+		why := fmt.Sprintf("the scheduler has kept it off node %s, which it was to go to, since %s", pod.Node, formatTime(pod.RefusedSince))
 		if pod.Refusal != "" {
-			why += ": " + shortened(pod.Refusal)
+			why += ": " + truncate(pod.Refusal)
 		}
 		return why
 	}
@@ -101,7 +101,7 @@ func (c *candidate) served() int32 {
 	if c.growth != nil {
 		return min(c.growth.Served, c.Size)
 	}
-	served := min(c.sizeOf(c.settled), c.Size)
+	served := min(c.sizeOf(c.grantedBefore), c.Size)
 	if c.FormerSize > 0 {
 		// Nodes that pods share may have room for more.
 		served = min(served, c.FormerSize)
@@ -110,7 +110,7 @@ func (c *candidate) served() int32 {
 }
 
 // complete is the part of the MiniCluster's size below which each pod is on its own: one that has died goes back to its place.
-// From there on the pods are a gang, which waits for all of its nodes.
+// From there on the pods are a growth, which waits for all of its nodes.
 func (c *candidate) complete() int32 {
 	if c.growth == nil || (c.partial() && c.growth.From > 0) {
 		return c.Size
@@ -118,7 +118,7 @@ func (c *candidate) complete() int32 {
 	return c.served()
 }
 
-// release lets gated pods go to the nodes held for the member, each to one that has room for it: those of a gang when
+// release lets gated pods go to the nodes held for the member, each to one that has room for it: those of a growth when
 // nodes for all of it are Ready, and with them those that can go without.
 func (p *pass) release(m *candidate) []Assignment {
 	if m.Lifecycle != Running || len(m.Gated) == 0 {
@@ -128,7 +128,7 @@ func (p *pass) release(m *candidate) []Assignment {
 	if m.Invalid == "" && (m.partial() || m.readySize() >= m.Size) {
 		may = m.Size
 	}
-	// The ranks beyond a smaller wish are about to leave.
+	// The ranks beyond a smaller desired size are about to leave.
 	may = min(may, m.Wants)
 	ranks := slices.DeleteFunc(slices.Clone(m.Gated), func(rank int32) bool { return rank >= may })
 	slices.Sort(ranks)
@@ -139,8 +139,8 @@ func (p *pass) release(m *candidate) []Assignment {
 		}
 		return len(out) < len(ranks)
 	})
-	if gang := int32(len(out)); gang > 0 && out[gang-1].Index >= m.complete() { //nolint:gosec // Bounded by the size of the MiniCluster.
-		m.note(v1alpha1.ReasonPodsReleased, fmt.Sprintf("released %s of size %d to %s", counted(gang, "pod", "pods"), m.Size, counted(countNodes(out), "node, which is Ready", "nodes, which are Ready")))
+	if count := int32(len(out)); count > 0 && out[count-1].Index >= m.complete() { //nolint:gosec // Bounded by the size of the MiniCluster.
+		m.note(v1alpha1.ReasonPodsReleased, fmt.Sprintf("released %s of size %d to %s", pluralize(count, "pod", "pods"), m.Size, pluralize(countNodes(out), "node, which is Ready", "nodes, which are Ready")))
 	}
 	return out
 }
