@@ -13,7 +13,11 @@ import (
 //
 // It is idempotent: observing what an earlier plan wrote, at the same time, leads to a plan without notes
 // and without a resize.
+//
+// Its phases are in an order that each relies on: what a phase reads was set by those before it, and is not changed after it.
 func Plan(observed Observed, now time.Time) Decisions {
+	// 1. Read what was observed. Sets the pools and nodes of the capacity, and of each candidate its places, heldBefore, avoided, stranded
+	// and grantedBefore, and a copy of its growth.
 	p := &pass{
 		now:      now,
 		capacity: newCapacity(&observed, now),
@@ -24,18 +28,27 @@ func Plan(observed Observed, now time.Time) Decisions {
 	}
 	slices.SortFunc(p.members, byKey)
 
+	// 2. Who holds which node. Reads places and heldBefore; sets holder, claimedBy and freed of nodes, held and needless of candidates.
 	p.keepNodes()
+	// 3. What nodes show about their pools. Reads who holds what; sets findings.
 	p.learn()
 	for _, m := range p.members {
+		// 4. Which pods do not come. Reads held; sets lacking, podsLacking, forgone and shrink, and may end the growth.
 		p.lookForPods(m)
+		// 5. What is asked for. Reads held, lacking and grantedBefore; sets growth and ended.
 		p.updateGrowth(m)
 	}
+	// 6. Which claims have failed. Reads held, growth and findings; sets failures and current of the growth, kept and stillComing.
 	p.failClaims()
+	// 7. Who may claim how many nodes of which pool. Reads all of that; sets claims, refusal, current and atGrant, and granted of pools.
 	p.grant()
+	// 8. Which nodes are held beyond the claims. Reads claims; frees nodes, which takes them out of held.
 	for _, m := range p.members {
 		p.giveBack(m)
 	}
+	// 9. Which free nodes are held from now on. Reads claims; adds to held.
 	p.takeNodes()
+	// 10. What is to be done and told. Reads all of it, and changes of it only what is told: notes, and the deadline of a growth.
 	return p.decide()
 }
 
