@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -210,6 +211,9 @@ func checkImage(t *testing.T, archive []byte) {
 			User   string            `json:"User"`
 			Labels map[string]string `json:"Labels"`
 		} `json:"config"`
+		RootFS struct {
+			DiffIDs []string `json:"diff_ids"`
+		} `json:"rootfs"`
 	}
 	blob(manifest.Config, &config)
 	if config.Config.User != "65532:65532" || config.Created.Unix() != epoch || config.Config.Labels["org.opencontainers.image.version"] != version {
@@ -218,10 +222,15 @@ func checkImage(t *testing.T, archive []byte) {
 	if len(manifest.Layers) != 1 {
 		t.Fatalf("the image has %d layers", len(manifest.Layers))
 	}
-	files, err := unpack(gunzip(t, blob(manifest.Layers[0], nil)))
+	layer := gunzip(t, blob(manifest.Layers[0], nil))
+	if sum := fmt.Sprintf("sha256:%x", sha256.Sum256(layer)); !slices.Equal(config.RootFS.DiffIDs, []string{sum}) {
+		t.Errorf("the image has the layers %q, not %s", config.RootFS.DiffIDs, sum)
+	}
+	files, err := unpack(layer)
 	if err != nil {
 		t.Fatal(err)
 	}
+	checkDockerfile(t, config.Config.User, slices.Sorted(maps.Keys(config.Config.Labels)))
 	if got, want := slices.Sorted(maps.Keys(files)), []string{"LICENSE", "controller", "etc/ssl/certs/ca-certificates.crt", "provider"}; !slices.Equal(got, want) {
 		t.Fatalf("the image has the files %q", got)
 	}
@@ -242,6 +251,35 @@ func checkImage(t *testing.T, archive []byte) {
 		if said, err := exec.CommandContext(t.Context(), program, "--version").CombinedOutput(); err != nil || !strings.Contains(string(said), version) {
 			t.Errorf("%s --version: %v: %s", name, err, said)
 		}
+	}
+}
+
+// checkDockerfile looks in the Dockerfile for what the image has: whom it runs as, its labels, and how the programs are built.
+func checkDockerfile(t *testing.T, user string, labels []string) {
+	t.Helper()
+	text, err := os.ReadFile("../../Dockerfile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dockerfile := string(text)
+	var labelled []string
+	for _, found := range regexp.MustCompile(`(org\.opencontainers\.image\.\w+)=`).FindAllStringSubmatch(dockerfile, -1) {
+		labelled = append(labelled, found[1])
+	}
+	slices.Sort(labelled)
+	if !slices.Equal(labels, labelled) {
+		t.Errorf("the image has the labels %q, and that of the Dockerfile %q", labels, labelled)
+	}
+	for _, part := range []string{
+		"USER " + user + "\n", "COPY LICENSE /\n", "ca-certificates.crt /etc/ssl/certs/\n", "FROM --platform=$BUILDPLATFORM ${GO_IMAGE} AS build\n",
+		`go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=${VERSION}"`, "COPY --from=build /out/provider /out/controller /\n",
+	} {
+		if !strings.Contains(dockerfile, part) {
+			t.Errorf("the Dockerfile does not say %q", part)
+		}
+	}
+	if strings.Contains(dockerfile, ":latest") {
+		t.Error("the Dockerfile names an image latest")
 	}
 }
 
