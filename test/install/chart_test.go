@@ -124,6 +124,9 @@ func TestChartByDefault(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-kustomize +chart):\n%s", diff)
 	}
+	if said, err := h.Run(t.Context(), "lint", "--strict", chart); err != nil {
+		t.Errorf("%v: %s", err, said)
+	}
 }
 
 // TestChartElsewhere: in another namespace nothing is left of that of the manifests.

@@ -82,6 +82,7 @@ func TestDist(t *testing.T) {
 	if sums.String() != string(files["SHA256SUMS"]) {
 		t.Errorf("SHA256SUMS has\n%s\nand it is\n%s", files["SHA256SUMS"], sums.String())
 	}
+	checkRefused(t, tool)
 	checkInstalls(t, files, archive)
 	checkImage(t, files[image])
 	checkSBOM(t, files[sbom])
@@ -108,6 +109,37 @@ func dist(t *testing.T, tool, root string, env ...string) map[string][]byte {
 		}
 	}
 	return files
+}
+
+// checkRefused calls the tool with what it cannot make a release of. It says so before it builds anything.
+func checkRefused(t *testing.T, tool string) {
+	t.Helper()
+	other := t.TempDir()
+	if err := os.WriteFile(filepath.Join(other, "thesis.tex"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const time = "SOURCE_DATE_EPOCH=1"
+	for _, row := range []struct {
+		says, env string
+		arguments []string
+	}{
+		{"vMAJOR.MINOR.PATCH", time, []string{"-version=v1.2", "-output=" + other}},
+		{"may have no +", time, []string{"-version=v1.2.3+build", "-output=" + other}},
+		{"the time of the commit in seconds", "SOURCE_DATE_EPOCH=", []string{"-version=v1.2.3", "-output=" + other}},
+		{"as in linux/amd64", time, []string{"-version=v1.2.3", "-output=" + other, "-platforms=amd64"}},
+		{"-output is empty", time, []string{"-version=v1.2.3"}},
+		{"which has other files", time, []string{"-version=0123abc", "-output=" + other}},
+	} {
+		command := exec.CommandContext(t.Context(), tool, append([]string{"-root=../.."}, row.arguments...)...)
+		command.Env = append(os.Environ(), row.env)
+		said, err := command.CombinedOutput()
+		if err == nil || !strings.Contains(string(said), row.says) {
+			t.Errorf("%q: it does not say %q: %v: %s", row.arguments, row.says, err, said)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(other, "thesis.tex")); err != nil {
+		t.Error(err)
+	}
 }
 
 // checkInstalls compares the files that install everything with kustomize, and with the chart of the release.

@@ -118,7 +118,7 @@ func TestDeployAndUndeploy(t *testing.T) {
 
 	// The chart brings the same, and a release leaves nothing behind either.
 	h := helm.New(t, c.kubeconfig)
-	if _, err := h.Run(t.Context(), "install", "release", "../../manifests/chart", "--namespace", system.Namespace, "--create-namespace", "--wait", "--timeout", "3m"); err != nil {
+	if _, err := h.Run(t.Context(), "install", "release", "../../manifests/chart", "--namespace", system.Namespace, "--create-namespace", "--wait", "--timeout", patience.String()); err != nil {
 		t.Fatal(err)
 	}
 	release := "Secret. " + system.Namespace + "/sh.helm.release.v1.release.v1"

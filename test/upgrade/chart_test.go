@@ -41,8 +41,9 @@ func TestChartUpgrade(t *testing.T) {
 		t.Fatal(err)
 	}
 	h := helm.New(t, kubeconfig)
-	run := func(verb, chart string, more ...string) error {
-		_, err := h.Run(t.Context(), append([]string{verb, "release", chart, "--namespace", system.Namespace, "--create-namespace",
+	notes := ""
+	run := func(verb, chart string, more ...string) (err error) {
+		notes, err = h.Run(t.Context(), append([]string{verb, "release", chart, "--namespace", system.Namespace, "--create-namespace",
 			"--set", "clusterAutoscaler.namespace=kube-system"}, more...)...)
 		return err
 	}
@@ -80,6 +81,11 @@ func TestChartUpgrade(t *testing.T) {
 		return object.GetKind() == former
 	})
 	must(run("upgrade", chart))
+	for _, part := range []string{"gate by a MutatingAdmissionPolicy.", "for the provider, in kube-system", "address: provider.ensemble-autoscaler-system.svc:8086"} {
+		if !strings.Contains(notes, part) {
+			t.Errorf("the notes do not say %q:\n%s", part, notes)
+		}
+	}
 	defined(t, c, now)
 	var deployment appsv1.Deployment
 	must(c.Get(t.Context(), client.ObjectKey{Namespace: system.Namespace, Name: "provider"}, &deployment))
