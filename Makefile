@@ -12,6 +12,9 @@ export CGO_ENABLED := 0
 # VERSION is what the binaries report as theirs.
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
+# PLATFORMS are those of the image that `make dist` makes.
+PLATFORMS ?= linux/amd64,linux/arm64
+
 # TOOLS is where the tools are built to.
 TOOLS := $(CURDIR)/bin/tools
 CODE_GENERATORS := $(TOOLS)/generate-proto $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc $(TOOLS)/controller-gen
@@ -42,10 +45,12 @@ CSV ?= test/simulation/testdata/trace.csv
 TRACE_FLAGS ?=
 
 # The cluster that `make deploy` and `make undeploy` are about is that of KUBECTL, for example
-# KUBECTL='kubectl --context=test'. MANIFESTS is what is applied: manifests, or an overlay of it. KEEP_NODES=1 lets
-# undeploy leave the nodes of NodePools with the pods on them.
+# KUBECTL='kubectl --context=test'. MANIFESTS is what is applied: manifests, or an overlay of it; where it is not said, deploy looks at
+# the version of the cluster. IMAGE is the image of both programs. KEEP_NODES=1 lets undeploy leave the nodes of NodePools with the pods
+# on them.
 KUBECTL ?= kubectl
-MANIFESTS ?= manifests
+MANIFESTS ?=
+IMAGE ?=
 KEEP_NODES ?=
 
 # The demo's settings: how long a machine takes to boot; HOLD=1 leaves everything running at the end; paths of
@@ -70,6 +75,13 @@ build: ## Build bin/provider and bin/controller.
 		go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)" \
 			-o bin/$$program ./cmd/$$program || exit; \
 	done
+
+# What a release consists of is made by test/tools/dist. The time in its files is that of the commit.
+.PHONY: dist
+dist: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct)
+dist: ## Make what a release consists of in dist/: one-file installs, the chart, the image as an OCI layout, an SBOM, checksums. Settings: VERSION=v0.1.0 PLATFORMS
+	@cd test/tools/dist && GOWORK=off go run -trimpath -buildvcs=false . -root=$(CURDIR) -output=$(CURDIR)/dist \
+		-version='$(VERSION)' -revision="$$(git rev-parse HEAD)" -platforms='$(PLATFORMS)'
 
 .PHONY: generate
 generate: generate-code generate-docs ## Generate Go from the .proto files, deep copies and CRDs from the API types, docs/metrics.md.
@@ -158,7 +170,8 @@ demo: ## Watch an ensemble grow and shrink. Settings: BOOT_DELAY=5s MACHINES=kar
 .PHONY: deploy
 deploy: export KUBECTL := $(KUBECTL)
 deploy: export MANIFESTS := $(MANIFESTS)
-deploy: ## Install into the cluster of KUBECTL=kubectl, or upgrade what is there. Settings: MANIFESTS=manifests/overlays/files
+deploy: export IMAGE := $(IMAGE)
+deploy: ## Install into the cluster of KUBECTL=kubectl, or upgrade what is there. Settings: IMAGE=name:version MANIFESTS=manifests/overlays/files
 	@manifests/deploy.sh
 
 .PHONY: undeploy

@@ -4,18 +4,45 @@
 # fails, say what it is and run it again.
 #
 #   KUBECTL     how kubectl is called, for example "kubectl --context=test"
-#   MANIFESTS   what to apply: manifests, or an overlay of it
+#   MANIFESTS   what to apply: manifests, or an overlay of it; without it the version of the cluster decides
+#   IMAGE       the image of both programs, in the place of the one in the manifests
 #   TIMEOUT     how many seconds each step may take
 set -eu
 cd "$(dirname "$0")/.."
-: "${KUBECTL:=kubectl}" "${MANIFESTS:=manifests}" "${TIMEOUT:=300}"
+: "${KUBECTL:=kubectl}" "${MANIFESTS:=}" "${IMAGE:=}" "${TIMEOUT:=300}"
 namespace=ensemble-autoscaler-system
 
 # shellcheck disable=SC2086 # It may be several words.
 k() { $KUBECTL "$@"; }
 say() { printf '==> %s\n' "$*"; }
 
+# choose says what to apply where nobody has said it. Which kinds are served is asked, and not the version alone: a MutatingAdmissionPolicy
+# of 1.36 can be switched off.
+choose() {
+	version=$(k get --raw /version)
+	version=$(printf '%s\n' "$version" | sed -n 's/.*"gitVersion": *"\([^"]*\)".*/\1/p')
+	served=$(k get --raw /apis/admissionregistration.k8s.io/v1)
+	case "$served" in
+	*'"mutatingadmissionpolicies"'*)
+		MANIFESTS=manifests
+		say "manifests: Kubernetes $version serves MutatingAdmissionPolicies, by which pods get their gate"
+		;;
+	*)
+		MANIFESTS=manifests/overlays/pod-webhook
+		say "$MANIFESTS: Kubernetes $version serves no MutatingAdmissionPolicies, which came with 1.36, so a webhook gives pods their gate"
+		;;
+	esac
+}
+
+if [ -n "$MANIFESTS" ]; then
+	say "$MANIFESTS: MANIFESTS says so"
+else
+	choose
+fi
 all=$(k kustomize "$MANIFESTS")
+if [ -n "$IMAGE" ]; then
+	all=$(printf '%s\n' "$all" | awk -v image="$IMAGE" '{ sub(/image: ensemble-autoscaler:.*/, "image: " image); print }')
+fi
 
 # What versions before PoolMachines called the machines that they simulated. Nothing real stands behind one, so that there is
 # nothing to take over; it owns its node, which would go with it.

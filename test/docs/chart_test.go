@@ -1,9 +1,7 @@
 package docs
 
 import (
-	"bytes"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,6 +11,8 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/helm"
 )
 
 // TestChart renders the chart with our values and finds the same Cluster Autoscaler as in the manifests: flags, volumes, file, rights,
@@ -25,20 +25,17 @@ func TestChart(t *testing.T) {
 	}
 	checkKeys(t, chart)
 
-	render := exec.CommandContext(t.Context(), buildHelm(t), "template", release, chart, "--namespace", namespace,
+	rendered, err := helm.New(t, "").Run(t.Context(), "template", release, chart, "--namespace", namespace,
 		"--values", filepath.Join("..", "..", "examples", "cluster-autoscaler", "values.yaml"))
-	var problems bytes.Buffer
-	render.Stderr = &problems
-	rendered, err := render.Output()
 	if err != nil {
-		t.Fatalf("%v: %s", err, problems.String())
+		t.Fatal(err)
 	}
 
 	var deployment appsv1.Deployment
 	config := map[string]string{}
 	// A right in the whole cluster is one in the namespace too.
 	granted, needed := map[string]bool{}, neededRights(t)
-	for text := range strings.SplitSeq(string(rendered), "\n---\n") {
+	for text := range strings.SplitSeq(rendered, "\n---\n") {
 		switch kind(t, text) {
 		case "Deployment":
 			parse(t, text, &deployment)
@@ -106,17 +103,4 @@ func find(values map[string]any, path string) (any, bool) {
 		return nil, false
 	}
 	return find(inner, rest)
-}
-
-// buildHelm builds the Helm that test/tools/helm pins.
-func buildHelm(t *testing.T) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "helm")
-	build := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", path, "helm.sh/helm/v3/cmd/helm")
-	build.Dir = filepath.Join("..", "tools", "helm")
-	build.Env = append(os.Environ(), "GOWORK=off", "CGO_ENABLED=0")
-	if said, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build helm: %v: %s", err, said)
-	}
-	return path
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -24,6 +25,7 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/controlplane"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/controlplane/controlplanetest"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/helm"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/system"
 )
 
@@ -59,7 +61,9 @@ func TestDeployAndUndeploy(t *testing.T) {
 		webhook = "MutatingWebhookConfiguration.admissionregistration.k8s.io /ensemble-autoscaler-gates"
 		policy  = "MutatingAdmissionPolicy.admissionregistration.k8s.io /ensemble-autoscaler-gates"
 	)
-	c.must(t, "deploy", overlay)
+	if said := c.must(t, "deploy", "KUBECTL="+c.older(t)); !strings.Contains(said, "manifests/overlays/pod-webhook: Kubernetes v1.35.4 serves no MutatingAdmissionPolicies") {
+		t.Error("it does not say why it chose the overlay")
+	}
 	if _, err := c.formerMachines(t); !apierrors.IsNotFound(err) {
 		t.Errorf("the definition of KwokMachines is there (%v)", err)
 	}
@@ -70,9 +74,23 @@ func TestDeployAndUndeploy(t *testing.T) {
 	if left := c.everything(t).Difference(before); left.Len() > 0 {
 		t.Errorf("of the overlay these are left:\n  %s", strings.Join(sets.List(left), "\n  "))
 	}
-	c.must(t, "deploy", overlay)
+	if said := c.must(t, "deploy", overlay); !strings.Contains(said, "manifests/overlays/pod-webhook: MANIFESTS says so") {
+		t.Error("it does not say why it chose the overlay that it was told")
+	}
 
-	c.must(t, "deploy")
+	const image = "images.example:5000/ensemble-autoscaler@sha256:0123"
+	if said := c.must(t, "deploy", "IMAGE="+image); !strings.Contains(said, " serves MutatingAdmissionPolicies") {
+		t.Error("it does not say why it chose the manifests")
+	}
+	for _, name := range []string{"provider", "controller"} {
+		var deployment appsv1.Deployment
+		if err := c.client.Get(t.Context(), client.ObjectKey{Namespace: system.Namespace, Name: name}, &deployment); err != nil {
+			t.Fatal(err)
+		}
+		if is := deployment.Spec.Template.Spec.Containers[0].Image; is != image {
+			t.Errorf("%s has the image %s", name, is)
+		}
+	}
 	installed := c.everything(t)
 	if installed.Has(webhook) {
 		t.Error("the webhook is there beside the policy")
@@ -97,6 +115,38 @@ func TestDeployAndUndeploy(t *testing.T) {
 		t.Errorf("these were not ours:\n  %s", strings.Join(sets.List(missing), "\n  "))
 	}
 	c.must(t, "undeploy")
+
+	// The chart brings the same, and a release leaves nothing behind either.
+	h := helm.New(t, c.kubeconfig)
+	if _, err := h.Run(t.Context(), "install", "release", "../../manifests/chart", "--namespace", system.Namespace, "--create-namespace", "--wait", "--timeout", patience.String()); err != nil {
+		t.Fatal(err)
+	}
+	release := "Secret. " + system.Namespace + "/sh.helm.release.v1.release.v1"
+	if charted := c.everything(t); !charted.Has(release) || len(ofOurs(charted)) != len(ofOurs(installed))+1 {
+		t.Errorf("the chart brought something else than make deploy (deploy, chart):\n  %s",
+			strings.Join(sets.List(sets.New(ofOurs(charted)...).SymmetricDifference(sets.New(ofOurs(installed)...))), "\n  "))
+	}
+	c.must(t, "undeploy")
+	if left := c.everything(t).Difference(before); left.Len() > 0 {
+		t.Errorf("of the chart these are left:\n  %s", strings.Join(sets.List(left), "\n  "))
+	}
+}
+
+// older writes a kubectl to which the cluster is one of Kubernetes 1.35, and returns its path.
+func (c *cluster) older(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "kubectl")
+	script := fmt.Sprintf(`#!/bin/sh
+case "$*" in
+'get --raw /version') echo '{"major": "1", "minor": "35", "gitVersion": "v1.35.4"}' ;;
+'get --raw /apis/admissionregistration.k8s.io/v1') exec '%[1]s' "$@" | sed 's/mutatingadmissionpolic/others/g' ;;
+*) exec '%[1]s' "$@" ;;
+esac
+`, c.kubectl)
+	if err := os.WriteFile(path, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // former leaves the definition of KwokMachines behind, after it has seen that with one of them nothing is deployed.
