@@ -63,9 +63,9 @@ help: ## Say what can be made.
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: build
-build: ## Build bin/provider and bin/controller.
+build: ## Build bin/provider, bin/controller and bin/kubectl-ensemble.
 	@mkdir -p bin
-	@for program in provider controller; do \
+	@for program in provider controller kubectl-ensemble; do \
 		echo "building bin/$$program $(VERSION)"; \
 		go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)" \
 			-o bin/$$program ./cmd/$$program || exit; \
