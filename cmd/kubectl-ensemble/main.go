@@ -16,6 +16,10 @@ import (
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/cli"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/pause"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/size"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/status"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/why"
 )
 
 // version is set by the linker.
@@ -30,8 +34,7 @@ func main() {
 		return
 	}
 	code := 1
-	var exit *cli.ExitError
-	if errors.As(err, &exit) {
+	if exit, is := errors.AsType[*cli.ExitError](err); is {
 		code = exit.Code
 	}
 	if message := err.Error(); message != "" {
@@ -68,5 +71,8 @@ It reads with your rights and changes nothing unless the verb says so. What your
 		&cobra.Group{ID: cli.GroupRead, Title: "Commands that change nothing:"},
 		&cobra.Group{ID: cli.GroupWrite, Title: "Commands that change what they are told:"},
 	)
+	cmd.AddCommand(status.New(env), why.New(env))
+	cmd.AddCommand(size.New(env)...)
+	cmd.AddCommand(pause.New(env)...)
 	return cmd
 }

@@ -9,6 +9,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/explain"
 )
 
 // AutoscalerNamespaces are where Cluster Autoscaler writes its status, unless told otherwise: where our examples run it, and its default.
@@ -17,53 +19,11 @@ var AutoscalerNamespaces = []string{"ensemble-autoscaler-system", "kube-system"}
 // StatusConfigMap is the name of the ConfigMap in which Cluster Autoscaler tells its state (its flag --status-config-map-name).
 const StatusConfigMap = "cluster-autoscaler-status"
 
-// Autoscaler is what Cluster Autoscaler has told of itself last, in the fields of its versions from 1.30 on.
-type Autoscaler struct {
-	// Namespace is where it told that.
-	Namespace string `json:"namespace"`
-	// Time is when.
-	Time time.Time `json:"time"`
-	// State is Running, or Initializing.
-	State string `json:"autoscalerStatus"`
-	// Health is that of the whole cluster: Healthy or Unhealthy.
-	Health string `json:"health,omitempty"`
-	// NodeGroups are what it says of each node group, which has the name of its NodePool.
-	NodeGroups []NodeGroup `json:"nodeGroups,omitempty"`
-}
+// Autoscaler is what Cluster Autoscaler has told of itself last.
+type Autoscaler = explain.Autoscaler
 
-// NodeGroup is what Cluster Autoscaler has told of one group.
-type NodeGroup struct {
-	// Name is that of the NodePool.
-	Name string `json:"name"`
-	// Health is Healthy or Unhealthy: of an unhealthy group nothing is ordered.
-	Health string `json:"health,omitempty"`
-	// Target is the size that it knows of, MinSize and MaxSize the bounds that the provider told it; MinSize is the floor.
-	Target  int `json:"target"`
-	MinSize int `json:"minSize"`
-	MaxSize int `json:"maxSize"`
-	// ScaleUp is NoActivity, InProgress or Backoff.
-	ScaleUp string `json:"scaleUp,omitempty"`
-	// ScaleUpSince is since when.
-	ScaleUpSince time.Time `json:"scaleUpSince"`
-	// BackoffCode and BackoffMessage say why it leaves the group alone, with Backoff.
-	BackoffCode    string `json:"backoffCode,omitempty"`
-	BackoffMessage string `json:"backoffMessage,omitempty"`
-	// ScaleDown is NoCandidates or CandidatesPresent.
-	ScaleDown string `json:"scaleDown,omitempty"`
-}
-
-// Group is what it has told of the group of a pool, nil when nothing.
-func (a *Autoscaler) Group(pool string) *NodeGroup {
-	if a == nil {
-		return nil
-	}
-	for i := range a.NodeGroups {
-		if a.NodeGroups[i].Name == pool {
-			return &a.NodeGroups[i]
-		}
-	}
-	return nil
-}
+// NodeGroup is what it has told of one group.
+type NodeGroup = explain.NodeGroup
 
 // Autoscaler is what the Cluster Autoscaler of our provider has told of itself: of several the first that knows one of pools, else the
 // first. It is nil where none has told anything, or its ConfigMap may not be read, which is a gap.
@@ -76,7 +36,7 @@ func (r *Reader) Autoscaler(ctx context.Context, pools ...string) (*Autoscaler, 
 			continue
 		}
 		if err != nil {
-			if err := r.allowed(err, "get", "configmaps", namespace); err != nil {
+			if err := r.allowed(err, "get", ResourceConfigMaps, namespace); err != nil {
 				return nil, err
 			}
 			continue

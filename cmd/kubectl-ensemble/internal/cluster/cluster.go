@@ -47,6 +47,21 @@ func (g Gap) String() string {
 	return fmt.Sprintf("no right to %s %s%s", g.Verb, g.Resource, where)
 }
 
+// The resources, as a [Gap] names them.
+var (
+	ResourceEnsembleMembers = "ensemblemembers." + v1alpha1.Group
+	ResourceNodePools       = "nodepools." + v1alpha1.Group
+	ResourcePoolMachines    = "poolmachines." + v1alpha1.Group
+	ResourceMiniClusters    = "miniclusters." + minicluster.GroupVersionKind.Group
+)
+
+// The resources of Kubernetes itself.
+const (
+	ResourceNodes      = "nodes"
+	ResourcePods       = "pods"
+	ResourceConfigMaps = "configmaps"
+)
+
 // Reader reads what the user may read. It is safe for several goroutines.
 type Reader struct {
 	// Client reads and writes with the user's rights, straight from the API server.
@@ -95,73 +110,73 @@ func (r *Reader) Gaps() []Gap {
 // EnsembleMembers are those of a namespace, or of all with "".
 func (r *Reader) EnsembleMembers(ctx context.Context, namespace string) ([]v1alpha1.EnsembleMember, error) {
 	list := &v1alpha1.EnsembleMemberList{}
-	err := r.list(ctx, list, "ensemblemembers."+v1alpha1.Group, namespace)
+	err := r.list(ctx, list, ResourceEnsembleMembers, namespace)
 	return list.Items, err
 }
 
 // EnsembleMember is one member, nil when there is none or it may not be read.
 func (r *Reader) EnsembleMember(ctx context.Context, namespace, name string) (*v1alpha1.EnsembleMember, error) {
-	return get(ctx, r, &v1alpha1.EnsembleMember{}, "ensemblemembers."+v1alpha1.Group, namespace, name)
+	return get(ctx, r, &v1alpha1.EnsembleMember{}, ResourceEnsembleMembers, namespace, name)
 }
 
 // MiniClusters are those of a namespace, or of all with "".
 func (r *Reader) MiniClusters(ctx context.Context, namespace string) ([]unstructured.Unstructured, error) {
 	list := minicluster.NewList()
-	err := r.list(ctx, list, "miniclusters."+minicluster.GroupVersionKind.Group, namespace)
+	err := r.list(ctx, list, ResourceMiniClusters, namespace)
 	return list.Items, err
 }
 
 // MiniCluster is one of them, nil when there is none or it may not be read.
 func (r *Reader) MiniCluster(ctx context.Context, namespace, name string) (*unstructured.Unstructured, error) {
-	return get(ctx, r, minicluster.New(), "miniclusters."+minicluster.GroupVersionKind.Group, namespace, name)
+	return get(ctx, r, minicluster.New(), ResourceMiniClusters, namespace, name)
 }
 
 // NodePools are all.
 func (r *Reader) NodePools(ctx context.Context) ([]v1alpha1.NodePool, error) {
 	list := &v1alpha1.NodePoolList{}
-	err := r.list(ctx, list, "nodepools."+v1alpha1.Group, "")
+	err := r.list(ctx, list, ResourceNodePools, "")
 	return list.Items, err
 }
 
 // NodePool is one of them, nil when there is none or it may not be read.
 func (r *Reader) NodePool(ctx context.Context, name string) (*v1alpha1.NodePool, error) {
-	return get(ctx, r, &v1alpha1.NodePool{}, "nodepools."+v1alpha1.Group, "", name)
+	return get(ctx, r, &v1alpha1.NodePool{}, ResourceNodePools, "", name)
 }
 
 // PoolMachines are those of a pool, or all with "".
 func (r *Reader) PoolMachines(ctx context.Context, pool string) ([]v1alpha1.PoolMachine, error) {
 	list := &v1alpha1.PoolMachineList{}
-	err := r.list(ctx, list, "poolmachines."+v1alpha1.Group, "", ofPool(pool)...)
+	err := r.list(ctx, list, ResourcePoolMachines, "", ofPool(pool)...)
 	return list.Items, err
 }
 
 // PoolMachine is one of them, nil when there is none or it may not be read.
 func (r *Reader) PoolMachine(ctx context.Context, name string) (*v1alpha1.PoolMachine, error) {
-	return get(ctx, r, &v1alpha1.PoolMachine{}, "poolmachines."+v1alpha1.Group, "", name)
+	return get(ctx, r, &v1alpha1.PoolMachine{}, ResourcePoolMachines, "", name)
 }
 
-// Nodes are those of a pool, or all with "".
-func (r *Reader) Nodes(ctx context.Context, pool string) ([]corev1.Node, error) {
+// Nodes are those of a pool, or all with "", that options select.
+func (r *Reader) Nodes(ctx context.Context, pool string, options ...client.ListOption) ([]corev1.Node, error) {
 	list := &corev1.NodeList{}
-	err := r.list(ctx, list, "nodes", "", ofPool(pool)...)
+	err := r.list(ctx, list, ResourceNodes, "", append(options, ofPool(pool)...)...)
 	return list.Items, err
 }
 
 // Node is one of them, nil when there is none or it may not be read.
 func (r *Reader) Node(ctx context.Context, name string) (*corev1.Node, error) {
-	return get(ctx, r, &corev1.Node{}, "nodes", "", name)
+	return get(ctx, r, &corev1.Node{}, ResourceNodes, "", name)
 }
 
 // Pods are those of a namespace, or of all with "", that options select.
 func (r *Reader) Pods(ctx context.Context, namespace string, options ...client.ListOption) ([]corev1.Pod, error) {
 	list := &corev1.PodList{}
-	err := r.list(ctx, list, "pods", namespace, options...)
+	err := r.list(ctx, list, ResourcePods, namespace, options...)
 	return list.Items, err
 }
 
 // Pod is one of them, nil when there is none or it may not be read.
 func (r *Reader) Pod(ctx context.Context, namespace, name string) (*corev1.Pod, error) {
-	return get(ctx, r, &corev1.Pod{}, "pods", namespace, name)
+	return get(ctx, r, &corev1.Pod{}, ResourcePods, namespace, name)
 }
 
 func ofPool(pool string) []client.ListOption {
@@ -171,7 +186,7 @@ func ofPool(pool string) []client.ListOption {
 	return []client.ListOption{client.MatchingLabels{v1alpha1.LabelNodePool: pool}}
 }
 
-// list reads what the API server has in its cache, which is enough for people and costs etcd nothing.
+// list reads a list and keeps the right that lacks for it.
 func (r *Reader) list(ctx context.Context, list client.ObjectList, resource, namespace string, options ...client.ListOption) error {
 	options = append(options, client.InNamespace(namespace))
 	return r.allowed(r.Client.List(ctx, list, options...), "list", resource, namespace)
@@ -212,7 +227,9 @@ func (r *Reader) allowed(err error, verb, resource, namespace string) error {
 func (r *Reader) lacks(gap Gap) {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
-	same := func(g Gap) bool { return g.Verb == gap.Verb && g.Resource == gap.Resource && g.Namespace == gap.Namespace }
+	same := func(g Gap) bool {
+		return g.Verb == gap.Verb && g.Resource == gap.Resource && g.Namespace == gap.Namespace
+	}
 	if !slices.ContainsFunc(r.gaps, same) {
 		r.gaps = append(r.gaps, gap)
 	}
