@@ -96,9 +96,14 @@ func (e *Explanation) step(topic Topic) *Step {
 // from it is the cause then.
 func (e *Explanation) conclude(f *Facts, whenDone string) *Explanation {
 	for _, topic := range []Topic{DesiredSize, Claim, Queue, Floor, ClusterAutoscaler, Machines, Nodes, Gates, Pods} {
-		text, step := f.Missing[topic], e.step(topic)
-		if text != "" && step != nil && strings.Contains(step.Message+strings.Join(step.Details, ""), text) {
-			e.Missing = appendNew(e.Missing, text)
+		step := e.step(topic)
+		if step == nil {
+			continue
+		}
+		for _, text := range f.Missing[topic] {
+			if strings.Contains(step.Message+strings.Join(step.Details, ""), text) {
+				e.Missing = appendNew(e.Missing, text)
+			}
 		}
 	}
 	cause := e.firstOpen()
@@ -110,7 +115,7 @@ func (e *Explanation) conclude(f *Facts, whenDone string) *Explanation {
 		return e
 	}
 	if cause.Topic == Floor && cause.Reason != "" {
-		if next := e.step(ClusterAutoscaler); next != nil && (next.State == Blocked || next.State == Waiting) {
+		if next := e.step(ClusterAutoscaler); next != nil && next.open() {
 			cause = next
 		}
 	}
@@ -122,7 +127,7 @@ func (e *Explanation) conclude(f *Facts, whenDone string) *Explanation {
 
 func (e *Explanation) firstOpen() *Step {
 	for i := range e.Steps {
-		if s := &e.Steps[i]; s.State == Waiting || s.State == Blocked {
+		if s := &e.Steps[i]; s.open() {
 			return s
 		}
 	}

@@ -1,6 +1,7 @@
 package explain
 
 import (
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -28,9 +29,12 @@ type Facts struct {
 	// Autoscaler is what Cluster Autoscaler has told last, nil for nothing.
 	Autoscaler *Autoscaler
 
-	// Missing says of topics which right is missing to know them, as "no right to list nodes".
-	Missing map[Topic]string
+	// Missing says of topics which rights are missing to know them, as "no right to list nodes".
+	Missing map[Topic][]string
 }
+
+// missing says which rights are missing to know a topic, empty for none.
+func (f *Facts) missing(topic Topic) string { return strings.Join(f.Missing[topic], ", ") }
 
 // pool is one of the pools, nil when it is not known.
 func (f *Facts) pool(name string) *v1alpha1.NodePool {

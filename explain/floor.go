@@ -28,7 +28,7 @@ func floorMet(pool *v1alpha1.NodePool) bool {
 
 // floorStep says whether the target of each pool is at its floor.
 func floorStep(f *Facts, pools []string) Step {
-	if text := f.Missing[Floor]; text != "" {
+	if text := f.missing(Floor); text != "" {
 		return unknown(Floor, text)
 	}
 	s := Step{Topic: Floor, State: Done}
@@ -84,11 +84,13 @@ func autoscalerStep(f *Facts, pools []string) Step {
 		pool := f.pool(name)
 		switch {
 		case pool == nil:
-			continue
+			if text := f.missing(ClusterAutoscaler); text != "" {
+				return unknown(ClusterAutoscaler, text)
+			}
 		case pool.Spec.Autoscaler == v1alpha1.AutoscalerNone:
 			s.add(Done, "", fmt.Sprintf("%s follows its floor without Cluster Autoscaler", name))
-		case f.Missing[ClusterAutoscaler] != "":
-			return unknown(ClusterAutoscaler, f.Missing[ClusterAutoscaler])
+		case f.missing(ClusterAutoscaler) != "":
+			return unknown(ClusterAutoscaler, f.missing(ClusterAutoscaler))
 		default:
 			state, reason, message := f.autoscalerOf(pool)
 			s.add(state, reason, name+": "+message)

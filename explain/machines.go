@@ -26,7 +26,7 @@ func MachineReady(m *v1alpha1.PoolMachine) bool {
 
 // machineStep says what the machines of the pools are at that are not Ready.
 func machineStep(f *Facts, pools []string) Step {
-	if text := f.Missing[Machines]; text != "" {
+	if text := f.missing(Machines); text != "" {
 		return unknown(Machines, text)
 	}
 	s := Step{Topic: Machines, State: Done}
@@ -88,6 +88,8 @@ func (f *Facts) machinesOf(pool *v1alpha1.NodePool, s *Step) {
 		s.add(Waiting, reason, line)
 	case failed != nil:
 		s.add(Waiting, v1alpha1.ReasonMachineFailed, line)
+	case pool.Status.Ready < pool.Spec.Replicas && len(words) == 0:
+		s.add(Waiting, v1alpha1.ReasonMachineOrdered, line+"; the others are to be ordered")
 	default:
 		s.add(Done, "", line)
 	}
@@ -100,13 +102,14 @@ func (f *Facts) machinesOf(pool *v1alpha1.NodePool, s *Step) {
 	}
 }
 
-// nodeStep says which nodes are not usable. arrived is set when all machines of the pools are Ready, so that nodes alone are to blame.
+// nodeStep says which nodes are not usable. arrived is set when nothing is known to be
+// outstanding before it, so that nodes alone are to blame.
 func nodeStep(f *Facts, arrived bool) Step {
 	s := Step{Topic: Nodes, State: Later, Message: conditionMessage(f.Member, v1alpha1.ConditionCapacityReady)}
 	if arrived {
 		s.State, s.Reason = Waiting, v1alpha1.ReasonWaitingForNodes
 	}
-	if text := f.Missing[Nodes]; text != "" {
+	if text := f.missing(Nodes); text != "" {
 		s.Details = append(s.Details, "the nodes themselves are not known: "+text)
 		return s
 	}

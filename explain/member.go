@@ -58,7 +58,7 @@ func memberDone(m *v1alpha1.EnsembleMember) string {
 	if c := condition(m, v1alpha1.ConditionCapacityReserved); c != nil && (c.Reason == v1alpha1.ReasonFinished || c.Reason == v1alpha1.ReasonDeleting) {
 		return c.Message
 	}
-	return fmt.Sprintf("it waits for nothing: %s of size %d", plural(m.Status.Running, "pod runs", "pods run"), m.Status.Size)
+	return fmt.Sprintf("it waits for nothing: %d of %s", m.Status.Running, plural(m.Status.Size, "pod runs", "pods run"))
 }
 
 // afterSize are the topics that come after the desired size.
@@ -74,18 +74,17 @@ func memberSteps(f *Facts) []Step {
 	steps := []Step{size, claim, queueStep(f, claim.State == Done)}
 	if claim.State != Done {
 		steps = append(steps, later([]Topic{Floor, ClusterAutoscaler, Machines, Nodes}, "comes after the claim")...)
-		return append(steps, gateStep(f), podStep(f, true))
+		return append(steps, gateStep(f, true), podStep(f, true))
 	}
 	if isTrue(m, v1alpha1.ConditionCapacityReady) {
 		steps = append(steps, capacityDone(f)...)
 	} else {
 		pools := claimedPools(f)
-		floor := floorStep(f, pools)
-		machines := machineStep(f, pools)
-		steps = append(steps, floor, autoscalerStep(f, pools), machines, nodeStep(f, machines.State == Done && floor.State == Done))
+		before := []Step{floorStep(f, pools), autoscalerStep(f, pools), machineStep(f, pools)}
+		steps = append(append(steps, before...), nodeStep(f, !anyOpen(before)))
 	}
-	waits := !isTrue(m, v1alpha1.ConditionCapacityReady)
-	return append(steps, gateStep(f), podStep(f, waits))
+	waits := anyOpen(steps)
+	return append(steps, gateStep(f, waits), podStep(f, waits))
 }
 
 // ended reports whether a member's MiniCluster has finished or is being deleted.
@@ -157,10 +156,10 @@ func claimStep(m *v1alpha1.EnsembleMember) Step {
 	return s
 }
 
-// gateStep says how many pods wait behind their gate.
-func gateStep(f *Facts) Step {
+// gateStep says how many pods wait behind their gate. waits is set while something is outstanding before it.
+func gateStep(f *Facts, waits bool) Step {
 	s := Step{Topic: Gates, State: Done, Message: "no pod waits behind the gate"}
-	if text := f.Missing[Gates]; text != "" {
+	if text := f.missing(Gates); text != "" {
 		return unknown(Gates, text)
 	}
 	gated := int32(0)
@@ -169,28 +168,27 @@ func gateStep(f *Facts) Step {
 			gated++
 		}
 	}
-	capacity := isTrue(f.Member, v1alpha1.ConditionCapacityReady)
 	switch {
 	case gated > 0:
 		s.State, s.Reason = Later, ReasonGated
 		s.Message = plural(gated, "pod waits", "pods wait") + " behind the gate until nodes for all of them are Ready"
-		if capacity {
+		if !waits {
 			s.State = Waiting
 		}
 	case f.Member.Spec.Size > f.Member.Status.Size:
 		s.State = Later
 		s.Message = plural(f.Member.Spec.Size-f.Member.Status.Size, "pod is made", "pods are made") + " when the nodes are Ready"
-		if capacity {
+		if !waits {
 			s.State, s.Reason, s.Message = Waiting, v1alpha1.ReasonResizing, conditionMessage(f.Member, v1alpha1.ConditionResized)
 		}
 	}
 	return s
 }
 
-// podStep says which pods do not run. waits is set while they cannot all.
+// podStep says which pods do not run. waits is set while something is outstanding before it.
 func podStep(f *Facts, waits bool) Step {
 	m := f.Member
-	s := Step{Topic: Pods, State: Done, Message: fmt.Sprintf("%s of size %d", plural(m.Status.Running, "pod runs", "pods run"), m.Status.Size)}
+	s := Step{Topic: Pods, State: Done, Message: fmt.Sprintf("%d of %s", m.Status.Running, plural(m.Status.Size, "pod runs", "pods run"))}
 	if c := condition(m, v1alpha1.ConditionResized); c != nil && c.Status != metav1.ConditionTrue && c.Reason == v1alpha1.ReasonPodsLeaving {
 		s.State, s.Reason, s.Message = Waiting, c.Reason, c.Message
 	}
@@ -206,7 +204,7 @@ func podStep(f *Facts, waits bool) Step {
 	if s.State == Waiting && waits {
 		s.State = Later
 	}
-	if text := f.Missing[Pods]; text != "" {
+	if text := f.missing(Pods); text != "" {
 		s.Details = append(s.Details, "the pods themselves are not known: "+text)
 		return s
 	}
@@ -229,6 +227,13 @@ func claimedPools(f *Facts) []string {
 		}
 	}
 	return names
+}
+
+// open reports whether something is outstanding.
+func (s *Step) open() bool { return s.State == Waiting || s.State == Blocked }
+
+func anyOpen(steps []Step) bool {
+	return slices.ContainsFunc(steps, func(s Step) bool { return s.open() })
 }
 
 func unknown(topic Topic, text string) Step {

@@ -38,10 +38,10 @@ func podTrouble(pod *corev1.Pod) string {
 	for _, list := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
 		for i := range list {
 			if w := list[i].State.Waiting; w != nil && w.Reason != "PodInitializing" {
-				return joined(fmt.Sprintf("container %s waits", list[i].Name), w.Reason, w.Message)
+				return joined(fmt.Sprintf("does not start: container %s", list[i].Name), w.Reason, w.Message)
 			}
 			if t := list[i].State.Terminated; t != nil && t.ExitCode != 0 {
-				return fmt.Sprintf("container %s ended with exit code %d", list[i].Name, t.ExitCode)
+				return fmt.Sprintf("does not run: container %s ended with exit code %d", list[i].Name, t.ExitCode)
 			}
 		}
 	}

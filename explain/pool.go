@@ -39,7 +39,7 @@ func Pool(f *Facts, pool *v1alpha1.NodePool) *Explanation {
 
 // poolClaims says who holds nodes of a pool and who waits for some.
 func poolClaims(f *Facts, pool *v1alpha1.NodePool) Step {
-	if text := f.Missing[Queue]; text != "" {
+	if text := f.missing(Queue); text != "" {
 		return unknown(Queue, text)
 	}
 	s := Step{Topic: Queue, State: Done}
@@ -72,7 +72,7 @@ func poolClaims(f *Facts, pool *v1alpha1.NodePool) Step {
 // poolNodes says which nodes of a pool are of no use.
 func poolNodes(f *Facts, pool *v1alpha1.NodePool) Step {
 	s := Step{Topic: Nodes, State: Done, Message: fmt.Sprintf("%d of %d nodes are Ready", pool.Status.Ready, pool.Status.Replicas)}
-	if text := f.Missing[Nodes]; text != "" {
+	if text := f.missing(Nodes); text != "" {
 		return unknown(Nodes, text)
 	}
 	for i := range f.Nodes {
@@ -129,7 +129,7 @@ func holderStep(f *Facts, node *corev1.Node, pool string) Step {
 
 // recordStep says how far the machine of a node is.
 func recordStep(f *Facts, node *corev1.Node, pool string) Step {
-	if text := f.Missing[Machines]; text != "" {
+	if text := f.missing(Machines); text != "" {
 		return unknown(Machines, text)
 	}
 	for i := range f.Machines {
@@ -166,7 +166,7 @@ func conditionStep(f *Facts, node *corev1.Node) Step {
 
 // nodePods says which pods are on a node.
 func nodePods(f *Facts) Step {
-	if text := f.Missing[Pods]; text != "" {
+	if text := f.missing(Pods); text != "" {
 		return unknown(Pods, text)
 	}
 	var members, others []string

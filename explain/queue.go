@@ -15,7 +15,7 @@ func queueStep(f *Facts, granted bool) Step {
 	if granted {
 		return s
 	}
-	missing := f.Missing[Queue]
+	missing := f.missing(Queue)
 	if missing != "" && len(f.Members) == 0 {
 		return unknown(Queue, missing)
 	}
@@ -43,7 +43,7 @@ func queueStep(f *Facts, granted bool) Step {
 	switch {
 	case before > 0:
 		s.State, s.Reason = Waiting, v1alpha1.ReasonQueued
-		s.Message = plural(int32(before), "growth was", "growths were") + " asked for before it" //nolint:gosec // A number of members.
+		s.Message = plural(int32(before), "growth was", "growths were") + " asked for before it"
 	case full > 0 && full == len(m.Spec.NodePools):
 		s.State, s.Reason = Waiting, v1alpha1.ReasonPoolFull
 		s.Message = "others hold all nodes of its pools"
@@ -79,7 +79,7 @@ func precedes(o, m *v1alpha1.EnsembleMember) bool {
 
 // byRequest is the order in which growths are served.
 func byRequest(a, b *v1alpha1.EnsembleMember) int {
-	return cmp.Or(a.Status.Growth.Since.Time.Compare(b.Status.Growth.Since.Time), strings.Compare(key(a), key(b)))
+	return cmp.Or(a.Status.Growth.Since.Compare(b.Status.Growth.Since.Time), strings.Compare(key(a), key(b)))
 }
 
 // holdersOf are the members that have reserved nodes of a pool, those with most first.

@@ -11,6 +11,21 @@ var words = map[Topic]string{
 	Machines: "machines", Nodes: "nodes", Gates: "gates", Pods: "pods",
 }
 
+// wordsOf are other words for the topics of pools and nodes.
+var wordsOf = map[string]map[Topic]string{
+	KindPool: {DesiredSize: "size", Queue: "claims"},
+	KindNode: {Claim: "holder", Machines: "machine", Nodes: "node"},
+	KindPod:  {Pods: "pod"},
+}
+
+// word is what a topic is called in an explanation of an object of a kind.
+func word(kind string, topic Topic) string {
+	if text, has := wordsOf[kind][topic]; has {
+		return text
+	}
+	return words[topic]
+}
+
 // Text is the explanation for people. paint colours what is in a state, and may leave it as it is; nil for no colours. Details of steps of
 // which nothing is outstanding are in it where it is to be wide.
 func (e *Explanation) Text(wide bool, paint func(State, string) string) string {
@@ -27,7 +42,7 @@ func (e *Explanation) Text(wide bool, paint func(State, string) string) string {
 		if reason == "" {
 			reason = string(cause.State)
 		}
-		fmt.Fprintf(&text, "%s %s waits for %s: %s\n\n", e.Kind, name, words[cause.Topic], paint(cause.State, reason))
+		fmt.Fprintf(&text, "%s %s waits for %s: %s\n\n", e.Kind, name, word(e.Kind, cause.Topic), paint(cause.State, reason))
 	} else {
 		fmt.Fprintf(&text, "%s %s: %s\n\n", e.Kind, name, e.Summary)
 	}
@@ -37,8 +52,8 @@ func (e *Explanation) Text(wide bool, paint func(State, string) string) string {
 		if s.Topic == e.WaitsFor {
 			mark = ">"
 		}
-		fmt.Fprintf(&text, "%s %-18s  %s  %s\n", mark, words[s.Topic], paint(s.State, fmt.Sprintf("%-7s", s.State)), s.Message)
-		if s.State != Waiting && s.State != Blocked && !wide && !e.missing(s) {
+		fmt.Fprintf(&text, "%s %-18s  %s  %s\n", mark, word(e.Kind, s.Topic), paint(s.State, fmt.Sprintf("%-7s", s.State)), s.Message)
+		if s.State == Done && !wide && !e.missing(s) {
 			continue
 		}
 		for _, detail := range s.Details {

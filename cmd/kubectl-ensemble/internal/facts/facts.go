@@ -46,16 +46,15 @@ type gathering struct {
 }
 
 func gather(reader *cluster.Reader, now time.Time) *gathering {
-	return &gathering{reader: reader, facts: explain.Facts{Now: now, Missing: map[explain.Topic]string{}}}
+	return &gathering{reader: reader.Afresh(), facts: explain.Facts{Now: now, Missing: map[explain.Topic][]string{}}}
 }
 
 // done hands the facts out, with the rights that were missing.
 func (g *gathering) done() *explain.Facts {
 	for _, gap := range g.reader.Gaps() {
 		for _, topic := range topics[gap.Resource] {
-			if g.facts.Missing[topic] == "" {
-				g.facts.Missing[topic] = gap.String()
-			}
+			g.facts.Missing[topic] = append(g.facts.Missing[topic], gap.String())
+			slices.Sort(g.facts.Missing[topic])
 		}
 	}
 	return &g.facts
@@ -132,7 +131,7 @@ func Node(ctx context.Context, reader *cluster.Reader, now time.Time, node *core
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return g.pools(ctx, []string{pool}) })
 	group.Go(func() error {
-		pods, err := reader.Pods(ctx, "", client.MatchingFields{"spec.nodeName": node.Name})
+		pods, err := g.reader.Pods(ctx, "", client.MatchingFields{"spec.nodeName": node.Name})
 		g.facts.Pods = pods
 		return err
 	})
@@ -226,8 +225,8 @@ func (g *gathering) machines(ctx context.Context) error {
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	slices.SortFunc(g.facts.Machines, func(a, b v1alpha1.PoolMachine) int { return a.Spec.OrderedAt.Time.Compare(b.Spec.OrderedAt.Time) })
-	slices.SortFunc(g.facts.Nodes, func(a, b corev1.Node) int { return a.CreationTimestamp.Time.Compare(b.CreationTimestamp.Time) })
+	slices.SortFunc(g.facts.Machines, func(a, b v1alpha1.PoolMachine) int { return a.Spec.OrderedAt.Compare(b.Spec.OrderedAt.Time) })
+	slices.SortFunc(g.facts.Nodes, func(a, b corev1.Node) int { return a.CreationTimestamp.Compare(b.CreationTimestamp.Time) })
 	return nil
 }
 

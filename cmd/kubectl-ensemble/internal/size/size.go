@@ -65,7 +65,7 @@ come first: pods are added when nodes for all of them are Ready, and leave befor
 		RunE: func(cmd *cobra.Command, args []string) error {
 			amount, err := strconv.ParseInt(args[1], 10, 32)
 			if err != nil || amount < 1 {
-				return fmt.Errorf("N is %q; it has to be a number of pods of at least 1", args[1])
+				return fmt.Errorf("argument N is %q; it has to be a number of pods of at least 1", args[1])
 			}
 			return run(cmd.Context(), env, args[0], &o, func(m *v1alpha1.EnsembleMember) (int32, string, error) {
 				return bounded(m, int64(m.Spec.Size)+sign*amount)
