@@ -68,7 +68,7 @@ func unclaimed(reason, message string) func(*v1alpha1.EnsembleMember) {
 
 // pool is hpc-a or another one with a target of replicas, of which ready are Ready, and a floor.
 func pool(name string, floor, replicas, ready int32, edits ...func(*v1alpha1.NodePool)) v1alpha1.NodePool {
-	changed := microBefore(50 * time.Second)
+	changed := microBefore(100 * time.Second)
 	p := v1alpha1.NodePool{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
 		Spec: v1alpha1.NodePoolSpec{

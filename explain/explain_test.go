@@ -85,6 +85,13 @@ func cases() map[string]explained {
 			},
 			waitsFor: explain.ClusterAutoscaler, reason: v1alpha1.ReasonFloorNotMet,
 		},
+		"floor-just-changed": {
+			facts: explain.Facts{Member: member("demo", waitsForNodes), Pools: []v1alpha1.NodePool{pool("hpc-a", 8, 2, 2, func(p *v1alpha1.NodePool) {
+				changed := microBefore(2 * time.Second)
+				p.Status.FloorChangedAt = &changed
+			})}},
+			waitsFor: explain.ClusterAutoscaler, reason: v1alpha1.ReasonFloorNotMet,
+		},
 		"no-autoscaler": {
 			facts:    explain.Facts{Member: member("demo", waitsForNodes), Pools: []v1alpha1.NodePool{pool("hpc-a", 8, 2, 2)}},
 			waitsFor: explain.ClusterAutoscaler, reason: explain.ReasonAutoscalerMissing,

@@ -112,6 +112,10 @@ func (f *Facts) autoscalerOf(pool *v1alpha1.NodePool) (state State, reason, mess
 		return state, reason, message
 	}
 	a := f.Autoscaler
+	if changed := pool.Status.FloorChangedAt; (a == nil || a.Group(pool.Name) == nil) && changed != nil && f.Now.Sub(changed.Time) < ignoredAfter {
+		return outstanding(Waiting, v1alpha1.ReasonFloorNotMet,
+			"Cluster Autoscaler has told nothing of the pool yet; the floor has changed "+ago(f.Now, changed.Time))
+	}
 	if a == nil {
 		return outstanding(Blocked, ReasonAutoscalerMissing, "no Cluster Autoscaler has told its state")
 	}

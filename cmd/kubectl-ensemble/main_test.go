@@ -30,7 +30,7 @@ func TestStatus(t *testing.T) {
 	create(t, d.member("demo", "status-a"))
 
 	var lines []string
-	for _, line := range strings.Split(d.must(t, "status"), "\n") {
+	for line := range strings.SplitSeq(d.must(t, "status"), "\n") {
 		// Other tests have pools of their own.
 		if !strings.HasPrefix(line, "POOL") && !strings.HasPrefix(line, "status-") && !strings.Contains(line, "demo") && !strings.HasPrefix(line, "MEMBER") {
 			continue

@@ -101,7 +101,9 @@ func newReader(config *rest.Config, transport *http.Client, autoscalers []string
 }
 
 // Afresh is the same reader with no gaps yet.
-func (r *Reader) Afresh() *Reader { return &Reader{Client: r.Client, Config: r.Config, autoscalers: r.autoscalers} }
+func (r *Reader) Afresh() *Reader {
+	return &Reader{Client: r.Client, Config: r.Config, autoscalers: r.autoscalers}
+}
 
 // Gaps are the rights that reads so far have lacked, each once, in the order of their first lack.
 func (r *Reader) Gaps() []Gap {

@@ -18,8 +18,11 @@ import (
 )
 
 // lookEvery is how often a member that is waited for is looked at. A look that takes long makes it less often, so that the API server is
-// asked for a tenth of the time at most.
-const lookEvery = time.Second
+// busy with it for a small part of the time.
+const (
+	lookEvery   = time.Second
+	lookAtLeast = 10 * time.Second
+)
 
 // await waits until a member has the size of a change and waits for nothing, and shows what it waits for meanwhile. The error of a time that
 // is up says what that was last.
@@ -34,7 +37,7 @@ func await(ctx context.Context, env *cli.Environment, reader *cluster.Reader, ch
 			return fmt.Errorf("the desired size of %s is %d by now, not %d: %s", m.Name, m.Spec.Size, change.To, lastRequest(m))
 		}
 		if err == nil && reached(m) {
-			p.show(m, "all pods run")
+			p.show(m, "", "all pods run")
 			return nil
 		}
 		var known *explain.Facts
@@ -45,10 +48,11 @@ func await(ctx context.Context, env *cli.Environment, reader *cluster.Reader, ch
 		case err != nil && ctx.Err() == nil:
 			return err
 		case err == nil:
-			last = line(explain.Member(known))
-			p.show(m, last)
+			e := explain.Member(known)
+			last = line(e)
+			p.show(m, string(e.WaitsFor)+e.Reason, last)
 		}
-		pause := time.NewTimer(max(lookEvery, 10*time.Since(began)))
+		pause := time.NewTimer(min(max(lookEvery, 10*time.Since(began)), lookAtLeast))
 		select {
 		case <-ctx.Done():
 			pause.Stop()
@@ -83,26 +87,27 @@ func lastRequest(m *v1alpha1.EnsembleMember) string {
 	return "somebody asked for another size"
 }
 
-// progress shows a line that changes: again and again in its place on a terminal, and elsewhere when it says something else.
+// progress shows a line that changes: again and again in its place on a terminal, and elsewhere when numbers or the reason have changed.
 type progress struct {
 	out      io.Writer
 	terminal bool
-	last     string
+	// last is what has been shown last, lastKey the numbers and the reason of it.
+	last, lastKey string
 }
 
 const barWidth = 20
 
-// show shows how far a member is.
-func (p *progress) show(m *v1alpha1.EnsembleMember, text string) {
-	text = fmt.Sprintf("%s  nodes %d/%d  pods %d/%d  %s", bar(m), m.Status.Nodes, m.Status.Reserved, m.Status.Running, m.Spec.Size, text)
+// show shows how far a member is, with the reason and what it waits for in a sentence.
+func (p *progress) show(m *v1alpha1.EnsembleMember, reason, text string) {
+	numbers := fmt.Sprintf("%s  nodes %d/%d  pods %d/%d", bar(m), m.Status.Nodes, m.Status.Reserved, m.Status.Running, m.Spec.Size)
+	text, key := numbers+"  "+text, numbers+reason
 	switch {
-	case text == p.last:
-	case p.terminal:
+	case p.terminal && text != p.last:
 		_, _ = fmt.Fprintf(p.out, "\r\x1b[K%s", text) // A line that cannot be shown ends no wait.
-	default:
+	case !p.terminal && key != p.lastKey:
 		_, _ = fmt.Fprintln(p.out, text)
 	}
-	p.last = text
+	p.last, p.lastKey = text, key
 }
 
 // end leaves the line where it is.
