@@ -34,7 +34,7 @@ type desk struct {
 }
 
 // newDesk is a user with the rights of a configuration.
-func newDesk(t *testing.T, config *rest.Config) *desk {
+func newDesk(t testing.TB, config *rest.Config) *desk {
 	t.Helper()
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "desk-"}}
 	create(t, namespace)
@@ -46,7 +46,7 @@ func newDesk(t *testing.T, config *rest.Config) *desk {
 }
 
 // as is the same desk with other rights.
-func (d *desk) as(t *testing.T, user string) *desk {
+func (d *desk) as(t testing.TB, user string) *desk {
 	t.Helper()
 	config, err := server.Plane.UserConfig(user)
 	if err != nil {
@@ -60,13 +60,13 @@ func (d *desk) as(t *testing.T, user string) *desk {
 }
 
 // run runs the program as main does.
-func (d *desk) run(t *testing.T, arguments ...string) (out string, err error) {
+func (d *desk) run(t testing.TB, arguments ...string) (out string, err error) {
 	t.Helper()
 	return d.raw(t, append(arguments, "--kubeconfig", d.kubeconfig, "--namespace", d.namespace, "--autoscaler-namespace", d.namespace)...)
 }
 
 // raw is run without the flags of the desk.
-func (*desk) raw(t *testing.T, arguments ...string) (out string, err error) {
+func (*desk) raw(t testing.TB, arguments ...string) (out string, err error) {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
 	cmd := command(genericiooptions.IOStreams{In: strings.NewReader(""), Out: &stdout, ErrOut: &stderr})
@@ -76,7 +76,7 @@ func (*desk) raw(t *testing.T, arguments ...string) (out string, err error) {
 }
 
 // must is run that may not fail.
-func (d *desk) must(t *testing.T, arguments ...string) string {
+func (d *desk) must(t testing.TB, arguments ...string) string {
 	t.Helper()
 	out, err := d.run(t, arguments...)
 	if err != nil {
@@ -86,7 +86,7 @@ func (d *desk) must(t *testing.T, arguments ...string) string {
 }
 
 // says checks that a text has all parts.
-func says(t *testing.T, text string, parts ...string) {
+func says(t testing.TB, text string, parts ...string) {
 	t.Helper()
 	for _, part := range parts {
 		if !strings.Contains(text, part) {
@@ -96,7 +96,7 @@ func says(t *testing.T, text string, parts ...string) {
 }
 
 // refused checks that an error has all parts.
-func refused(t *testing.T, err error, parts ...string) {
+func refused(t testing.TB, err error, parts ...string) {
 	t.Helper()
 	if err == nil {
 		t.Fatalf("no error, want one with %q", parts)
@@ -105,7 +105,7 @@ func refused(t *testing.T, err error, parts ...string) {
 }
 
 // create creates an object for the time of the test, with its status.
-func create(t *testing.T, object client.Object) {
+func create(t testing.TB, object client.Object) {
 	t.Helper()
 	wanted, is := object.DeepCopyObject().(client.Object)
 	if !is {
@@ -224,7 +224,7 @@ nodeGroups:
 }
 
 // allow binds rules to a user, in the namespace of a desk, or everywhere with "".
-func allow(t *testing.T, user, namespace string, rules ...rbacv1.PolicyRule) {
+func allow(t testing.TB, user, namespace string, rules ...rbacv1.PolicyRule) {
 	t.Helper()
 	subject := []rbacv1.Subject{{Kind: rbacv1.UserKind, APIGroup: rbacv1.GroupName, Name: user}}
 	if namespace == "" {

@@ -136,6 +136,19 @@ func Terminal(w io.Writer) bool {
 	return is && term.IsTerminal(int(file.Fd())) && os.Getenv("TERM") != "dumb"
 }
 
+// Fit cuts a line to the width of the terminal that w is, so that it can be written again in its place.
+func Fit(w io.Writer, line string) string {
+	file, is := w.(*os.File)
+	if !is {
+		return line
+	}
+	width, _, err := term.GetSize(int(file.Fd()))
+	if runes := []rune(line); err == nil && width > 1 && len(runes) >= width {
+		return string(runes[:width-2]) + "…"
+	}
+	return line
+}
+
 // Colour is how much a text is to stand out.
 type Colour string
 

@@ -103,7 +103,7 @@ func (p *progress) show(m *v1alpha1.EnsembleMember, reason, text string) {
 	text, key := numbers+"  "+text, numbers+reason
 	switch {
 	case p.terminal && text != p.last:
-		_, _ = fmt.Fprintf(p.out, "\r\x1b[K%s", text) // A line that cannot be shown ends no wait.
+		_, _ = fmt.Fprintf(p.out, "\r\x1b[K%s", cli.Fit(p.out, text)) // A line that cannot be shown ends no wait.
 	case !p.terminal && key != p.lastKey:
 		_, _ = fmt.Fprintln(p.out, text)
 	}
