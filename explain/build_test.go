@@ -84,11 +84,22 @@ func pool(name string, floor, replicas, ready int32, edits ...func(*v1alpha1.Nod
 		floorMet.Message = fmt.Sprintf("the target size %d is below the floor %d; waiting for Cluster Autoscaler, which has to run with "+
 			"--enforce-node-group-min-size", replicas, floor)
 	}
-	v1alpha1.SetConditions(&p.Status.Conditions, 0, metav1.NewTime(now), "at rest", floorMet)
+	v1alpha1.SetConditions(&p.Status.Conditions, 0, metav1.NewTime(changed.Time), "at rest", floorMet)
 	for _, edit := range edits {
 		edit(&p)
 	}
 	return p
+}
+
+// below sets since when a pool has been below its floor.
+func below(d time.Duration) func(*v1alpha1.NodePool) {
+	return func(p *v1alpha1.NodePool) {
+		changed := microBefore(d)
+		p.Status.FloorChangedAt = &changed
+		for i := range p.Status.Conditions {
+			p.Status.Conditions[i].LastTransitionTime = before(d)
+		}
+	}
 }
 
 // machine is one of hpc-a that was ordered some time ago, in a state.

@@ -86,15 +86,23 @@ func cases() map[string]explained {
 			waitsFor: explain.ClusterAutoscaler, reason: v1alpha1.ReasonFloorNotMet,
 		},
 		"floor-just-changed": {
-			facts: explain.Facts{Member: member("demo", waitsForNodes), Pools: []v1alpha1.NodePool{pool("hpc-a", 8, 2, 2, func(p *v1alpha1.NodePool) {
-				changed := microBefore(2 * time.Second)
-				p.Status.FloorChangedAt = &changed
-			})}},
+			facts:    explain.Facts{Member: member("demo", waitsForNodes), Pools: []v1alpha1.NodePool{pool("hpc-a", 8, 2, 2, below(2*time.Second))}},
 			waitsFor: explain.ClusterAutoscaler, reason: v1alpha1.ReasonFloorNotMet,
 		},
 		"no-autoscaler": {
 			facts:    explain.Facts{Member: member("demo", waitsForNodes), Pools: []v1alpha1.NodePool{pool("hpc-a", 8, 2, 2)}},
 			waitsFor: explain.ClusterAutoscaler, reason: explain.ReasonAutoscalerMissing,
+		},
+		// A machine is gone, and the floor is as it has been for long.
+		"below-again": {
+			facts: explain.Facts{
+				Member: member("demo", waitsForNodes), Autoscaler: autoscaler(time.Second, func(g *explain.NodeGroup) { g.MinSize = 8 }),
+				Pools: []v1alpha1.NodePool{pool("hpc-a", 8, 7, 7, below(5*time.Second), func(p *v1alpha1.NodePool) {
+					long := microBefore(time.Hour)
+					p.Status.FloorChangedAt = &long
+				})},
+			},
+			waitsFor: explain.ClusterAutoscaler, reason: v1alpha1.ReasonFloorNotMet,
 		},
 		"autoscaler-silent": {
 			facts: explain.Facts{
@@ -121,10 +129,7 @@ func cases() map[string]explained {
 		"floor-ignored": {
 			facts: explain.Facts{
 				Member: member("demo", waitsForNodes), Autoscaler: autoscaler(4*time.Second, func(g *explain.NodeGroup) { g.MinSize = 8 }),
-				Pools: []v1alpha1.NodePool{pool("hpc-a", 8, 2, 2, func(p *v1alpha1.NodePool) {
-					changed := microBefore(5 * time.Minute)
-					p.Status.FloorChangedAt = &changed
-				})},
+				Pools: []v1alpha1.NodePool{pool("hpc-a", 8, 2, 2, below(5*time.Minute))},
 			},
 			waitsFor: explain.ClusterAutoscaler, reason: explain.ReasonFloorIgnored,
 		},

@@ -42,6 +42,8 @@ func floorStep(f *Facts, pools []string) Step {
 		switch c := meta.FindStatusCondition(pool.Status.Conditions, v1alpha1.ConditionFloorMet); {
 		case c == nil:
 			s.add(Waiting, ReasonNotObserved, fmt.Sprintf("%s: the provider has yet to look at the pool", name))
+		case pool.Status.Floor < f.claimIn(pool):
+			s.add(Waiting, ReasonNotObserved, fmt.Sprintf("%s: the provider has yet to count the claim: the floor is %d", name, pool.Status.Floor))
 		case floorMet(pool) && pool.Spec.Paused:
 			s.add(Blocked, v1alpha1.ReasonPoolPaused, fmt.Sprintf("%s is paused: no machine is ordered", name))
 		case floorMet(pool):
@@ -53,6 +55,19 @@ func floorStep(f *Facts, pools []string) Step {
 		}
 	}
 	return s
+}
+
+// claimIn is how much of the floor of a pool the claim of the member is at least.
+func (f *Facts) claimIn(pool *v1alpha1.NodePool) int32 {
+	if f.Member == nil {
+		return 0
+	}
+	for _, r := range f.Member.Status.Reservations {
+		if r.NodePool == pool.Name {
+			return min(r.Nodes, pool.Spec.MaxSize)
+		}
+	}
+	return 0
 }
 
 // add takes up what is known of one pool: the worst state is that of the step, and its message the first of that state.
@@ -112,9 +127,9 @@ func (f *Facts) autoscalerOf(pool *v1alpha1.NodePool) (state State, reason, mess
 		return state, reason, message
 	}
 	a := f.Autoscaler
-	if changed := pool.Status.FloorChangedAt; (a == nil || a.Group(pool.Name) == nil) && changed != nil && f.Now.Sub(changed.Time) < ignoredAfter {
+	if since := unmetSince(pool); (a == nil || a.Group(pool.Name) == nil) && f.Now.Sub(since) < ignoredAfter {
 		return outstanding(Waiting, v1alpha1.ReasonFloorNotMet,
-			"Cluster Autoscaler has told nothing of the pool yet; the floor has changed "+ago(f.Now, changed.Time))
+			"Cluster Autoscaler has told nothing of the pool yet, which got below its floor "+ago(f.Now, since))
 	}
 	if a == nil {
 		return outstanding(Blocked, ReasonAutoscalerMissing, "no Cluster Autoscaler has told its state")
@@ -140,7 +155,7 @@ func (f *Facts) autoscalerOf(pool *v1alpha1.NodePool) (state State, reason, mess
 		return Done, "", fmt.Sprintf("target %d, minimum %d, %s; %s", group.Target, group.MinSize, group.ScaleUp, said)
 	case ignored(a, group, pool):
 		return Blocked, ReasonFloorIgnored, fmt.Sprintf("Cluster Autoscaler knows the minimum %d and leaves the target at %d since %s",
-			group.MinSize, pool.Spec.Replicas, clock(pool.Status.FloorChangedAt.Time))
+			group.MinSize, pool.Spec.Replicas, clock(unmetSince(pool)))
 	default:
 		return Waiting, v1alpha1.ReasonFloorNotMet, fmt.Sprintf("Cluster Autoscaler raises the target to the floor %d in its next loop; %s", pool.Status.Floor, said)
 	}
@@ -148,6 +163,17 @@ func (f *Facts) autoscalerOf(pool *v1alpha1.NodePool) (state State, reason, mess
 
 // ignored reports whether Cluster Autoscaler has known of a floor for long enough to raise the group.
 func ignored(a *Autoscaler, group *NodeGroup, pool *v1alpha1.NodePool) bool {
-	changed := pool.Status.FloorChangedAt
-	return changed != nil && group.MinSize >= int(pool.Status.Floor) && a.Time.Sub(changed.Time) > ignoredAfter
+	return group.MinSize >= int(pool.Status.Floor) && a.Time.Sub(unmetSince(pool)) > ignoredAfter
+}
+
+// unmetSince is since when a pool has been below the floor that it has now.
+func unmetSince(pool *v1alpha1.NodePool) time.Time {
+	var since time.Time
+	if c := meta.FindStatusCondition(pool.Status.Conditions, v1alpha1.ConditionFloorMet); c != nil {
+		since = c.LastTransitionTime.Time
+	}
+	if changed := pool.Status.FloorChangedAt; changed != nil && changed.After(since) {
+		since = changed.Time
+	}
+	return since
 }

@@ -96,7 +96,7 @@ func (f *Facts) machinesOf(pool *v1alpha1.NodePool, s *Step) {
 	if failure != nil && (failed != nil || (pool.Status.FloorChangedAt != nil && failure.Time.After(pool.Status.FloorChangedAt.Time))) {
 		s.Details = append(s.Details, fmt.Sprintf("%s: the last failure, %s, of machine %s: %s: %s",
 			pool.Name, ago(f.Now, failure.Time.Time), failure.Machine, failure.Code, failure.Message))
-		if oldest == nil {
+		if oldest == nil && failed != nil {
 			s.Reason = failure.Code
 		}
 	}

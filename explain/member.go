@@ -68,7 +68,11 @@ func memberSteps(f *Facts) []Step {
 	m := f.Member
 	size := sizeStep(m)
 	if size.State == Blocked || ended(m) {
-		return append([]Step{size}, later(afterSize, "comes after that")...)
+		steps := append([]Step{size}, later(afterSize, "comes after that")...)
+		if c := condition(m, v1alpha1.ConditionResized); size.State != Blocked && c != nil && c.Status != metav1.ConditionTrue {
+			steps[len(steps)-1] = Step{Topic: Pods, State: Waiting, Reason: c.Reason, Message: c.Message}
+		}
+		return steps
 	}
 	claim := claimStep(m)
 	steps := []Step{size, claim, queueStep(f, claim.State == Done)}
@@ -97,13 +101,14 @@ func ended(m *v1alpha1.EnsembleMember) bool {
 func sizeStep(m *v1alpha1.EnsembleMember) Step {
 	s := Step{Topic: DesiredSize, State: Done}
 	spec := &m.Spec
-	s.Message = fmt.Sprintf("desired size %d, current size %d", spec.Size, m.Status.Size)
+	bound := ""
 	switch {
 	case spec.Size == spec.MaxSize && spec.Size > m.Status.Size:
-		s.Message = fmt.Sprintf("limited to %d by spec.maxSize; ", spec.MaxSize) + s.Message
+		bound = ", which is spec.maxSize"
 	case spec.Size == spec.MinSize && spec.Size < m.Status.Size:
-		s.Message = fmt.Sprintf("limited to %d by spec.minSize; ", spec.MinSize) + s.Message
+		bound = ", which is spec.minSize"
 	}
+	s.Message = fmt.Sprintf("desired size %d%s, current size %d", spec.Size, bound, m.Status.Size)
 	if r := spec.Request; r != nil && r.Size == spec.Size {
 		s.Details = append(s.Details, fmt.Sprintf("asked for by %s at %s (%s by %d)", r.By, clock(r.At.Time), r.Action, r.Amount))
 	}

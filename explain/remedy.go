@@ -56,17 +56,21 @@ var remedies = map[string]string{
 	ReasonNodeNotReady: "Wait; if it stays, look at the kubelet of the node: kubectl describe node",
 	ReasonNodeTainted:  "Take the taint off the node, or put it into spec.template.taints of POOL.",
 	ReasonNodeCordoned: "kubectl uncordon the node.",
-	ReasonGated:        "Wait for the nodes. If nothing runs that would release the pod, run: controller ungate",
+	ReasonGated:        "Wait a second. If it stays, no controller runs that would release the pod; controller ungate does it by hand.",
 }
 
 // remedy is the one thing to do about a step.
 func remedy(f *Facts, cause *Step) string {
 	text, known := remedies[cause.Reason]
-	if !known {
+	switch {
+	case known:
+	case cause.Topic == Machines:
+		// The word is the cloud's own.
+		text = remedies[v1alpha1.ReasonMachineFailed]
+	case cause.State == Blocked:
+		text = "Look at what the message says; docs/when-it-does-not-run.md has each reason."
+	default:
 		text = "Wait."
-		if cause.State == Blocked {
-			text = "Look at what the message says; docs/when-it-does-not-run.md has each reason."
-		}
 	}
 	replace := []string{}
 	if name := concernedPool(f, cause); name != "" {
