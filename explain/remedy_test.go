@@ -52,3 +52,23 @@ func TestRemediesNameWhatIsMeant(t *testing.T) {
 		}
 	}
 }
+
+// TestReasonsAreDocumented: each reason that no object states is in docs/kubectl-ensemble.md.
+func TestReasonsAreDocumented(t *testing.T) {
+	t.Parallel()
+	content, err := os.ReadFile("../docs/kubectl-ensemble.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, reason := range []string{
+		ReasonNotObserved, ReasonAutoscalerMissing, ReasonAutoscalerSilent, ReasonGroupUnknown, ReasonGroupUnhealthy, ReasonGroupBackoff,
+		ReasonFloorIgnored, ReasonNodeNotReady, ReasonNodeTainted, ReasonNodeCordoned, ReasonGated,
+	} {
+		if !strings.Contains(string(content), "`"+reason+"`") {
+			t.Errorf("%s is not explained there", reason)
+		}
+		if remedies[reason] == "" {
+			t.Errorf("%s has no remedy", reason)
+		}
+	}
+}

@@ -183,7 +183,8 @@ func pool(name string, target int32) *v1alpha1.NodePool {
 		met.Status, met.Reason = metav1.ConditionFalse, v1alpha1.ReasonFloorNotMet
 		met.Message = fmt.Sprintf("the target size %d is below the floor 8", target)
 	}
-	v1alpha1.SetConditions(&p.Status.Conditions, 1, metav1.NewTime(time.Now()), "at rest", met)
+	// It has been so for longer than Cluster Autoscaler needs.
+	v1alpha1.SetConditions(&p.Status.Conditions, 1, metav1.NewTime(time.Now().Add(-5*time.Minute)), "at rest", met)
 	return p
 }
 
