@@ -68,9 +68,9 @@ help: ## Say what can be made.
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: build
-build: ## Build bin/provider and bin/controller.
+build: ## Build bin/provider, bin/controller and bin/kubectl-ensemble.
 	@mkdir -p bin
-	@for program in provider controller; do \
+	@for program in provider controller kubectl-ensemble; do \
 		echo "building bin/$$program $(VERSION)"; \
 		go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)" \
 			-o bin/$$program ./cmd/$$program || exit; \
@@ -82,6 +82,27 @@ dist: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct)
 dist: ## Make what a release consists of in dist/: one-file installs, the chart, the image as an OCI layout, an SBOM, checksums. Settings: VERSION=v0.1.0 PLATFORMS
 	@cd test/tools/dist && GOWORK=off go run -trimpath -buildvcs=false . -root=$(CURDIR) -output=$(CURDIR)/dist \
 		-version='$(VERSION)' -revision="$$(git rev-parse HEAD)" -platforms='$(PLATFORMS)'
+
+# Where the archives of the plugin are downloaded from, and for which systems they are built.
+KREW_URI ?= https://github.com/ensemble-autoscaler/ensemble-autoscaler/releases/download/$(VERSION)
+KREW_PLATFORMS ?= linux-amd64 linux-arm64 darwin-amd64 darwin-arm64
+
+# The archives have no times and no owners: built twice they are the same.
+.PHONY: krew
+krew: ## Build archives of kubectl ensemble for each system, and the Krew manifest that names them, in bin/krew.
+	@mkdir -p bin/krew
+	@cp manifests/krew.yaml bin/krew/ensemble.yaml
+	@for platform in $(KREW_PLATFORMS); do \
+		echo "building bin/krew/kubectl-ensemble-$$platform.tar.gz"; \
+		archive=bin/krew/kubectl-ensemble-$$platform.tar.gz; directory=bin/krew/$$platform; mkdir -p $$directory; \
+		GOOS=$${platform%-*} GOARCH=$${platform#*-} go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)" \
+			-o $$directory/kubectl-ensemble ./cmd/kubectl-ensemble || exit; \
+		cp LICENSE $$directory; \
+		tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX -C $$directory -c LICENSE kubectl-ensemble | gzip -n >$$archive || exit; \
+		sum=$$(sha256sum $$archive | cut -d ' ' -f 1); \
+		sed -i "s/SHA256-$$platform/$$sum/" bin/krew/ensemble.yaml; rm -r $$directory; \
+	done
+	@sed -i -e '/^#/d' -e 's|version: VERSION|version: $(VERSION)|' -e 's|uri: URI|uri: $(KREW_URI)|' bin/krew/ensemble.yaml
 
 .PHONY: generate
 generate: generate-code generate-docs ## Generate Go from the .proto files, deep copies and CRDs from the API types, docs/metrics.md.

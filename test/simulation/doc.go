@@ -51,6 +51,9 @@
 // many random worlds as -simulation.seeds says, and tells a seed that breaks a promise with its whole story; -simulation.seed
 // tells that of one.
 //
+// TestExplained tells the same stories as `kubectl ensemble explain` would, in testdata/explained/*.golden: what each member waits for,
+// whenever that changes, and the one thing to do.
+//
 // # Traces
 //
 // Replay runs a trace of requests with three strategies and compares what they cost: see Outcome.

@@ -18,6 +18,13 @@ type tale struct {
 
 // tell runs a tale.
 func (t *tale) tell() *world {
+	w := t.begin()
+	w.run(t.lasts)
+	return w
+}
+
+// begin makes the world of a tale, in which nothing has happened yet.
+func (t *tale) begin() *world {
 	s := calm(1)
 	s.telling = true
 	s.pools = []poolSettings{poolOf("hpc-a", 10, 30*time.Second)}
@@ -26,7 +33,6 @@ func (t *tale) tell() *world {
 	}
 	w := newWorld(s)
 	t.happens(w)
-	w.run(t.lasts)
 	return w
 }
 

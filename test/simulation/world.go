@@ -48,6 +48,8 @@ type world struct {
 
 	story  []string
 	broken []string
+	// watch looks at the world after every event, nil for nobody. It changes nothing.
+	watch func()
 }
 
 func newRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, seed)) }
@@ -89,6 +91,9 @@ func (w *world) run(until time.Duration) {
 		}
 		w.promise(still < 10000, "something happens again and again, and no time passes")
 		w.check()
+		if w.watch != nil {
+			w.watch()
+		}
 		if len(w.broken) > 0 {
 			return
 		}

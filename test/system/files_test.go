@@ -248,6 +248,7 @@ func TestFiles(t *testing.T) {
 		sizeless(t, at("sizeless"))
 		sizeless(t, at("sizeless-server", "--server-side"))
 	})
+	t.Run("by kubectl ensemble", func(t *testing.T) { t.Parallel(); byPlugin(t, at("by-plugin")) })
 	t.Run("by hand", func(t *testing.T) { t.Parallel(); byHand(t, at("by-hand")) })
 }
 

@@ -1,0 +1,209 @@
+// Package size has the commands that change the size of a member: `kubectl ensemble grow`, `shrink` and `scale`. They write the desired size
+// through the scale subresource of the EnsembleMember, as `kubectl scale` does, and can wait until the member has it.
+package size
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/util/retry"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/cli"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/cluster"
+)
+
+// Change is what the commands print.
+type Change struct {
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	// From is the desired size of before, To that of now, in pods.
+	From int32 `json:"from"`
+	To   int32 `json:"to"`
+	// Limited says by which field the change was limited, and empty where it was not.
+	Limited string `json:"limited,omitempty"`
+}
+
+// options are those of a command.
+type options struct {
+	wait    bool
+	timeout time.Duration
+}
+
+func (o *options) addFlags(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&o.wait, "wait", false, "wait until the member has the size and all of its pods run, and show what it waits for")
+	cmd.Flags().DurationVar(&o.timeout, "timeout", 30*time.Minute, "how long --wait waits; what was asked for stays asked for after it")
+}
+
+// New returns the commands grow, shrink and scale.
+func New(env *cli.Environment) []*cobra.Command {
+	return []*cobra.Command{
+		relative(env, "grow", "Ask for more pods of a member", 1),
+		relative(env, "shrink", "Ask for fewer pods of a member", -1),
+		scale(env),
+	}
+}
+
+func relative(env *cli.Environment, name, short string, sign int64) *cobra.Command {
+	var o options
+	cmd := &cobra.Command{
+		Use:   name + " MEMBER N",
+		Short: short,
+		Long: short + `: N more or fewer than are desired now, within spec.minSize and spec.maxSize of its MiniCluster. The nodes
+come first: pods are added when nodes for all of them are Ready, and leave before their nodes do.`,
+		Example:           fmt.Sprintf("  kubectl ensemble %s demo 4 --wait", name),
+		GroupID:           cli.GroupWrite,
+		Args:              cobra.ExactArgs(2),
+		ValidArgsFunction: env.Complete(cli.Members),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			amount, err := strconv.ParseInt(args[1], 10, 32)
+			if err != nil || amount < 1 {
+				return fmt.Errorf("argument N is %q; it has to be a number of pods of at least 1", args[1])
+			}
+			return run(cmd.Context(), env, args[0], &o, func(m *v1alpha1.EnsembleMember) (int32, string, error) {
+				return bounded(m, int64(m.Spec.Size)+sign*amount)
+			})
+		},
+	}
+	o.addFlags(cmd)
+	return cmd
+}
+
+func scale(env *cli.Environment) *cobra.Command {
+	var o options
+	var size int32
+	cmd := &cobra.Command{
+		Use:   "scale MEMBER --size=N",
+		Short: "Set how many pods of a member are desired",
+		Long: `Set how many pods of a member are desired, within spec.minSize and spec.maxSize of its MiniCluster. The nodes come first: pods are
+added when nodes for all of them are Ready, and leave before their nodes do.`,
+		Example:           "  kubectl ensemble scale demo --size=8 --wait",
+		GroupID:           cli.GroupWrite,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: env.Complete(cli.Members),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if size < 1 {
+				return fmt.Errorf("--size is %d; it has to be at least 1", size)
+			}
+			return run(cmd.Context(), env, args[0], &o, func(m *v1alpha1.EnsembleMember) (int32, string, error) {
+				if size < m.Spec.MinSize || size > m.Spec.MaxSize {
+					return 0, "", fmt.Errorf("--size is %d; it has to be from %d to %d, which are spec.minSize and spec.maxSize of MiniCluster %s",
+						size, m.Spec.MinSize, m.Spec.MaxSize, m.Name)
+				}
+				return size, "", nil
+			})
+		},
+	}
+	cmd.Flags().Int32Var(&size, "size", 0, "the number of pods that are desired")
+	_ = cmd.MarkFlagRequired("size") // It fails for a flag that does not exist; this one was added above.
+	o.addFlags(cmd)
+	return cmd
+}
+
+// bounded is a size within the bounds of a member, with the field that limits it, as a request of a member is limited. What would change
+// nothing is an error.
+func bounded(m *v1alpha1.EnsembleMember, wanted int64) (size int32, limited string, err error) {
+	spec := &m.Spec
+	switch {
+	case wanted > int64(spec.MaxSize) && spec.Size == spec.MaxSize:
+		return 0, "", fmt.Errorf("the desired size is %d already, which is spec.maxSize of MiniCluster %s", spec.Size, m.Name)
+	case wanted < int64(spec.MinSize) && spec.Size == spec.MinSize:
+		return 0, "", fmt.Errorf("the desired size is %d already, which is spec.minSize of MiniCluster %s", spec.Size, m.Name)
+	case wanted > int64(spec.MaxSize):
+		return spec.MaxSize, "spec.maxSize", nil
+	case wanted < int64(spec.MinSize):
+		return spec.MinSize, "spec.minSize", nil
+	}
+	return int32(wanted), "", nil //nolint:gosec // Within the bounds, which are int32.
+}
+
+// run changes the desired size to what target says of the member, prints the change, and waits where that is wanted.
+func run(ctx context.Context, env *cli.Environment, name string, o *options, target func(*v1alpha1.EnsembleMember) (int32, string, error)) error {
+	if o.timeout <= 0 {
+		return fmt.Errorf("--timeout is %s; it has to be more than 0", o.timeout)
+	}
+	reader, err := env.Cluster()
+	if err != nil {
+		return err
+	}
+	namespace, err := env.Namespace()
+	if err != nil {
+		return err
+	}
+	change, err := write(ctx, reader, namespace, name, target)
+	if err != nil {
+		return err
+	}
+	if err := env.Print(change, func(w io.Writer) error { return tell(w, change) }); err != nil {
+		return err
+	}
+	if !o.wait {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, o.timeout)
+	defer cancel()
+	return await(ctx, env, reader, change, o.timeout)
+}
+
+func tell(w io.Writer, c *Change) error {
+	text := fmt.Sprintf("ensemblemember/%s: the desired size is %d, it was %d", c.Name, c.To, c.From)
+	if c.From == c.To {
+		text = fmt.Sprintf("ensemblemember/%s: the desired size is %d already", c.Name, c.To)
+	}
+	if c.Limited != "" {
+		text = fmt.Sprintf("ensemblemember/%s: limited to %d by %s; the desired size was %d", c.Name, c.To, c.Limited, c.From)
+	}
+	_, err := fmt.Fprintln(w, text)
+	return err
+}
+
+// write writes the desired size through the scale subresource. A size that somebody else writes meanwhile is counted from.
+func write(ctx context.Context, reader *cluster.Reader, namespace, name string,
+	target func(*v1alpha1.EnsembleMember) (int32, string, error),
+) (*Change, error) {
+	change := &Change{Namespace: namespace, Name: name}
+	err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		m, err := read(ctx, reader, namespace, name)
+		if err != nil {
+			return err
+		}
+		size, limited, err := target(m)
+		if err != nil {
+			return err
+		}
+		change.From, change.To, change.Limited = m.Spec.Size, size, limited
+		if size == m.Spec.Size {
+			return nil
+		}
+		body := &autoscalingv1.Scale{Spec: autoscalingv1.ScaleSpec{Replicas: size}}
+		body.Namespace, body.Name, body.ResourceVersion = namespace, name, m.ResourceVersion
+		return reader.Client.SubResource("scale").Update(ctx, m, client.WithSubResourceBody(body))
+	})
+	if apierrors.IsForbidden(err) {
+		return nil, fmt.Errorf("you have no right to update %s/scale in namespace %s: %w", cluster.ResourceEnsembleMembers, namespace, err)
+	}
+	return change, err
+}
+
+// read reads a member, which has to be there.
+func read(ctx context.Context, reader *cluster.Reader, namespace, name string) (*v1alpha1.EnsembleMember, error) {
+	m, err := reader.EnsembleMember(ctx, namespace, name)
+	switch {
+	case err != nil:
+		return nil, err
+	case m != nil:
+		return m, nil
+	}
+	if gaps := reader.Gaps(); len(gaps) > 0 {
+		return nil, fmt.Errorf("EnsembleMember %s cannot be read: %s", name, cluster.Describe(gaps))
+	}
+	return nil, fmt.Errorf("there is no EnsembleMember %s in namespace %s: a MiniCluster has one when it has the annotation %s",
+		name, namespace, v1alpha1.AnnotationNodePools)
+}

@@ -1,0 +1,329 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/status"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/explain"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/inprocess"
+)
+
+// ages are those that tables print: they differ from run to run.
+var ages = regexp.MustCompile(`\b\d+s\b`)
+
+func TestStatus(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, server.Config)
+	create(t, pool("status-a", 2))
+	create(t, d.member("demo", "status-a"))
+
+	var lines []string
+	for line := range strings.SplitSeq(d.must(t, "status"), "\n") {
+		// Other tests have pools of their own.
+		if !strings.HasPrefix(line, "POOL") && !strings.HasPrefix(line, "status-") && !strings.Contains(line, "demo") && !strings.HasPrefix(line, "MEMBER") {
+			continue
+		}
+		lines = append(lines, strings.Join(strings.Fields(ages.ReplaceAllString(line, "AGE")), " "))
+	}
+	want := []string{
+		"POOL MIN MAX TARGET FLOOR NODES RESERVED READY REASON AGE",
+		"status-a 0 10 2 8 2 8 False FloorNotMet AGE",
+		"MEMBER DESIRED CURRENT NODES POOLS READY REASON AGE",
+		"demo 8 2 2 status-a 8 False WaitingForNodes AGE",
+	}
+	if got := strings.Join(lines, "\n"); got != strings.Join(want, "\n") {
+		t.Errorf("status prints\n%s\nwant\n%s", got, strings.Join(want, "\n"))
+	}
+	wide := d.must(t, "status", "-A", "-o", "wide")
+	says(t, wide, "MESSAGE", "2 of 8 nodes are Ready in status-a", "NAMESPACE", "the target size 2 is below the floor 8")
+	if strings.Contains(wide, "\x1b") {
+		t.Error("there are colours though it is printed to no terminal")
+	}
+
+	var s status.Status
+	if err := json.Unmarshal([]byte(d.must(t, "status", "-o", "json")), &s); err != nil {
+		t.Fatal(err)
+	}
+	if len(s.Members) != 1 || s.Members[0].Desired != 8 || s.Members[0].Reason != v1alpha1.ReasonWaitingForNodes {
+		t.Errorf("the members are %+v", s.Members)
+	}
+	_, err := d.run(t, "status", "-o", "xml")
+	refused(t, err, `--output is "xml"`, "json, yaml or wide")
+}
+
+// TestExplain: the answer has what the objects say; what the reasons are, the tests of package explain have.
+func TestExplain(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, server.Config)
+	create(t, pool("explain-a", 2))
+	create(t, d.member("demo", "explain-a"))
+
+	says(t, d.must(t, "explain", "demo"), "waits for Cluster Autoscaler: AutoscalerMissing", "Do: Run Cluster Autoscaler with")
+	create(t, d.autoscaler("explain-a"))
+	says(t, d.must(t, "explain", "demo"), "waits for Cluster Autoscaler: GroupBackoff", "QUOTA_EXCEEDED: no quota", "the target size 2 is below the floor 8")
+
+	// Cluster Autoscaler raises the target, and machines boot.
+	p := &v1alpha1.NodePool{}
+	if err := server.Client.Get(t.Context(), client.ObjectKey{Name: "explain-a"}, p); err != nil {
+		t.Fatal(err)
+	}
+	p.Spec.Replicas = 8
+	if err := server.Client.Update(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
+	p.Status = pool("explain-a", 8).Status
+	p.Status.ObservedGeneration = p.Generation
+	if err := server.Client.Status().Update(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
+	for number := 2; number < 8; number++ {
+		create(t, machine("explain-a", number))
+	}
+	gated := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: d.namespace, Name: "demo-2", Labels: map[string]string{
+			v1alpha1.LabelMember: "demo", "batch.kubernetes.io/job-name": "demo",
+		}},
+		Spec: corev1.PodSpec{
+			Containers:      []corev1.Container{{Name: "flux", Image: "ubuntu"}},
+			SchedulingGates: []corev1.PodSchedulingGate{{Name: v1alpha1.SchedulingGate}},
+		},
+	}
+	create(t, gated)
+	says(t, d.must(t, "explain", "member/demo"),
+		"waits for machines: Booting", "2 of 8 machines are Ready; the others: 6 Booting", "1 pod waits behind the gate", "Do: Wait: the machines boot")
+	says(t, d.must(t, "explain", "pod/demo-2"), "Pod "+d.namespace+"/demo-2 waits for machines: Booting")
+	says(t, d.must(t, "explain", "explain-a"), "Pool explain-a waits for machines: Booting", d.namespace+"/demo 8")
+
+	var e explain.Explanation
+	if err := yaml.UnmarshalStrict([]byte(d.must(t, "explain", "demo", "-o", "yaml")), &e); err != nil {
+		t.Fatal(err)
+	}
+	if e.WaitsFor != explain.Machines || len(e.Steps) != 9 || e.Do == "" {
+		t.Errorf("as YAML it is %+v", e)
+	}
+	_, err := d.run(t, "explain", "nothing")
+	refused(t, err, "no member, pool, pod or node is called nothing")
+	_, err = d.run(t, "explain", "deployment/demo")
+	refused(t, err, `"deployment" is no kind that can be explained`, "member/NAME")
+	create(t, d.member("explain-a", "explain-a"))
+	_, err = d.run(t, "explain", "explain-a")
+	refused(t, err, "explain-a is the name of several: say member/explain-a or pool/explain-a")
+}
+
+func TestExplainNode(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, server.Config)
+	create(t, pool("node-a", 8))
+	create(t, &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: "strange", Labels: map[string]string{v1alpha1.LabelNodePool: "node-a"}},
+		Status:     corev1.NodeStatus{Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}},
+	})
+	says(t, d.must(t, "explain", "node/strange"), "Node strange waits for machine: StrangeNode", "no machine of node-a is this node")
+}
+
+// TestRights: what a user may not read is named, and what he may is told.
+func TestRights(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, server.Config)
+	create(t, pool("rights-a", 2))
+	create(t, d.member("demo", "rights-a"))
+
+	nobody := d.as(t, "nobody-"+d.namespace)
+	says(t, nobody.must(t, "status"), "no right to list nodepools.autoscaling.flux-framework.org",
+		"no right to list ensemblemembers.autoscaling.flux-framework.org in namespace "+d.namespace)
+	_, err := nobody.run(t, "explain", "demo")
+	refused(t, err, "as far as can be seen: no right to get ensemblemembers.autoscaling.flux-framework.org in namespace "+d.namespace)
+	_, err = nobody.run(t, "scale", "demo", "--size=4")
+	refused(t, err, "EnsembleMember demo cannot be read: no right to get ensemblemembers")
+	_, err = nobody.run(t, "pause", "rights-a")
+	refused(t, err, "you have no right to patch nodepools.autoscaling.flux-framework.org")
+
+	reader := "reader-" + d.namespace
+	allow(t, reader, d.namespace, rbacv1.PolicyRule{
+		APIGroups: []string{v1alpha1.Group}, Resources: []string{"ensemblemembers"}, Verbs: []string{"get", "list"},
+	})
+	some := d.as(t, reader)
+	out := some.must(t, "explain", "demo")
+	says(t, out, "demo waits for nodes: WaitingForNodes", "floor               Unknown  not known: no right to get nodepools.autoscaling.flux-framework.org",
+		"Not known: no right to get configmaps in namespace "+d.namespace, "Not known: no right to list pods in namespace "+d.namespace)
+	_, err = some.run(t, "scale", "demo", "--size=4")
+	refused(t, err, "you have no right to update ensemblemembers.autoscaling.flux-framework.org/scale in namespace "+d.namespace)
+}
+
+func TestSizes(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, server.Config)
+	m := d.member("demo", "sizes-a")
+	create(t, m)
+	desired := func(want int32) {
+		t.Helper()
+		fresh := &v1alpha1.EnsembleMember{}
+		if err := server.Client.Get(t.Context(), client.ObjectKeyFromObject(m), fresh); err != nil {
+			t.Fatal(err)
+		}
+		if fresh.Spec.Size != want {
+			t.Errorf("the desired size is %d, want %d", fresh.Spec.Size, want)
+		}
+	}
+	says(t, d.must(t, "scale", "demo", "--size=4"), "ensemblemember/demo: the desired size is 4, it was 8")
+	desired(4)
+	says(t, d.must(t, "scale", "demo", "--size=4"), "the desired size is 4 already")
+	says(t, d.must(t, "grow", "demo", "2"), "the desired size is 6, it was 4")
+	desired(6)
+	says(t, d.must(t, "grow", "demo", "9"), "limited to 10 by spec.maxSize; the desired size was 6")
+	desired(10)
+	_, err := d.run(t, "grow", "demo", "1")
+	refused(t, err, "the desired size is 10 already, which is spec.maxSize of MiniCluster demo")
+	says(t, d.must(t, "shrink", "demo", "3", "-o", "json"), `"from": 10`, `"to": 7`)
+	desired(7)
+	says(t, d.must(t, "shrink", "demo", "30"), "limited to 2 by spec.minSize")
+	desired(2)
+	_, err = d.run(t, "scale", "demo", "--size=11")
+	refused(t, err, "--size is 11; it has to be from 2 to 10")
+	_, err = d.run(t, "grow", "demo", "-1")
+	if err == nil {
+		t.Error("-1 is accepted")
+	}
+	_, err = d.run(t, "grow", "demo", "many")
+	refused(t, err, `argument N is "many"; it has to be a number of pods of at least 1`)
+	_, err = d.run(t, "scale", "absent", "--size=3")
+	refused(t, err, "there is no EnsembleMember absent in namespace "+d.namespace, v1alpha1.AnnotationNodePools)
+}
+
+// TestWait: each thing that is waited for is said once, and the end is that the member has the size.
+func TestWait(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, server.Config)
+	create(t, pool("wait-a", 8))
+	m := d.member("demo", "wait-a")
+	create(t, m)
+
+	_, err := d.run(t, "scale", "demo", "--size=9", "--wait", "--timeout=100ms")
+	refused(t, err, "demo does not have size 9 after 100ms, which stays asked for")
+
+	type ending struct {
+		out string
+		err error
+	}
+	ended := make(chan ending, 1)
+	go func() {
+		out, err := d.run(t, "scale", "demo", "--size=10", "--wait")
+		ended <- ending{out, err}
+	}()
+	fresh := &v1alpha1.EnsembleMember{}
+	inprocess.Until(t, func(ctx context.Context) (string, error) {
+		if err := server.Client.Get(ctx, client.ObjectKeyFromObject(m), fresh); err != nil {
+			return "", err
+		}
+		if fresh.Spec.Size != 10 {
+			return "the desired size is not 10", nil
+		}
+		return "", nil
+	})
+	fresh.Status.Size, fresh.Status.Running, fresh.Status.Nodes, fresh.Status.Reserved = 10, 10, 10, 10
+	fresh.Status.ObservedGeneration, fresh.Status.Growth = fresh.Generation, nil
+	fresh.Status.Conditions = conditions("", "", "")
+	if err := server.Client.Status().Update(t.Context(), fresh); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case end := <-ended:
+		if end.err != nil {
+			t.Fatal(end.err)
+		}
+		says(t, end.out, "[####################]  nodes 10/10  pods 10/10  all pods run")
+	case <-time.After(inprocess.Patience):
+		t.Fatal("it waits though the member has the size")
+	}
+
+	// Somebody asks for another size meanwhile.
+	go func() {
+		out, err := d.run(t, "shrink", "demo", "2", "--wait")
+		ended <- ending{out, err}
+	}()
+	inprocess.Until(t, func(ctx context.Context) (string, error) {
+		if err := server.Client.Get(ctx, client.ObjectKeyFromObject(m), fresh); err != nil {
+			return "", err
+		}
+		if fresh.Spec.Size != 8 {
+			return "the desired size is not 8", nil
+		}
+		return "", nil
+	})
+	fresh.Spec.Size = 5
+	if err := server.Client.Update(t.Context(), fresh); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case end := <-ended:
+		refused(t, end.err, "the desired size of demo is 5 by now, not 8")
+	case <-time.After(inprocess.Patience):
+		t.Fatal("it waits for a size that nobody wants any more")
+	}
+}
+
+func TestPause(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, server.Config)
+	create(t, pool("pause-a", 2))
+	paused := func(want bool) {
+		t.Helper()
+		p := &v1alpha1.NodePool{}
+		if err := server.Client.Get(t.Context(), client.ObjectKey{Name: "pause-a"}, p); err != nil {
+			t.Fatal(err)
+		}
+		if p.Spec.Paused != want {
+			t.Errorf("spec.paused is %t, want %t", p.Spec.Paused, want)
+		}
+	}
+	says(t, d.must(t, "pause", "pause-a"), "nodepool/pause-a paused")
+	paused(true)
+	says(t, d.must(t, "pause", "pause-a"), "nodepool/pause-a is paused already")
+	says(t, d.must(t, "explain", "pool/pause-a"), "Pool pause-a waits for size: PoolPaused", "Do: Resume the pool: kubectl ensemble resume pause-a")
+	says(t, d.must(t, "resume", "pause-a"), "nodepool/pause-a resumed")
+	paused(false)
+	_, err := d.run(t, "pause", "absent")
+	refused(t, err, "there is no NodePool absent")
+}
+
+func TestHelpAndCompletion(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, server.Config)
+	create(t, pool("help-a", 2))
+	create(t, d.member("demo", "help-a"))
+	says(t, d.must(t, "--help"), "kubectl ensemble COMMAND", "Commands that change nothing:", "Commands that change what they are told:", "Connection flags:")
+	help := d.must(t, "scale", "--help")
+	at := -1
+	for _, part := range []string{"kubectl ensemble scale MEMBER --size=N", "Examples:", "\nFlags:", "--timeout duration", "\nOutput flags:", "\nCluster Autoscaler flags:", "\nConnection flags:"} {
+		next := strings.Index(help, part)
+		if next <= at {
+			t.Errorf("%q is missing or not in its place in\n%s", part, help)
+		}
+		at = next
+	}
+	// What is completed stands before the flags of the desk, so these come first here.
+	complete := func(arguments ...string) string {
+		all := append([]string{"__complete", "--kubeconfig", d.kubeconfig, "--namespace", d.namespace}, arguments...)
+		out, err := d.raw(t, all...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	says(t, complete("scale", ""), "demo\n", ":4")
+	says(t, complete("pause", ""), "help-a\n")
+	says(t, complete("explain", ""), "demo\n", "help-a\n")
+	says(t, complete("status", "-o", ""), "json\n", "yaml\n", "wide\n")
+}
