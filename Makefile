@@ -167,7 +167,7 @@ install-python: ## Install what is missing of the Debian packages that one test 
 test: ## Run all tests, those on the embedded control plane included (its first build takes about ten minutes).
 	@test/interop/install-python.sh || test -z "$$CI"
 	@echo "building the control plane that the tests run on, unless it is there"
-	@go run ./test/controlplane/cmd/build >/dev/null
+	@go run -trimpath ./test/controlplane/cmd/build >/dev/null
 	@if command -v "$$(go env CC | cut -d ' ' -f 1)" >/dev/null; then \
 		race=-race; export CGO_ENABLED=1; \
 	else \
@@ -186,7 +186,7 @@ demo: export CLUSTER_AUTOSCALER := $(CLUSTER_AUTOSCALER)
 demo: export FLUX_OPERATOR := $(FLUX_OPERATOR)
 demo: ## Watch an ensemble grow and shrink. Settings: BOOT_DELAY=5s MACHINES=karpenter|cluster-api HOLD=1 CLUSTER_AUTOSCALER=path FLUX_OPERATOR=path
 	@echo "compiling the demo"
-	@go run ./test/demo
+	@go run -trimpath ./test/demo
 
 .PHONY: deploy
 deploy: export KUBECTL := $(KUBECTL)

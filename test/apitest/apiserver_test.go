@@ -53,7 +53,10 @@ func withAPIServer(run func() int) (code int, err error) {
 	}
 	defer func() { err = errors.Join(err, plane.Stop()) }()
 
-	server.config, server.kubectl = plane.AdminConfig(), plane.Kubectl()
+	server.config = plane.AdminConfig()
+	if server.kubectl, err = plane.Kubectl(ctx, os.Stderr); err != nil {
+		return 1, err
+	}
 	server.config.QPS = -1
 	transport, err := rest.HTTPClientFor(server.config)
 	if err != nil {

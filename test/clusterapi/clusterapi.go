@@ -45,7 +45,7 @@ const readyWithin, readyPoll = 5 * time.Minute, 100 * time.Millisecond
 func core() controlplane.Program {
 	return controlplane.Program{
 		Name: "cluster-api", Module: "test/clusterapi/core", Required: "sigs.k8s.io/cluster-api",
-		ImportPath: "sigs.k8s.io/cluster-api/core", Usually: "3 minutes",
+		ImportPath: "sigs.k8s.io/cluster-api/core", Usually: 3 * time.Minute,
 	}
 }
 

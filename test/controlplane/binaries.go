@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 )
 
 // BinariesVariable is the environment variable that names a directory with ready binaries, each under the
@@ -22,11 +23,11 @@ const (
 
 // Binaries are the programs of a control plane on disk. They come from [Build].
 type Binaries struct {
-	directory string // the components and kubectl
+	directory string // the components, and kubectl where BuildKubectl was called
 	guard     string // the path of the guard
 }
 
-// Directory holds the components and kubectl, each under its own name.
+// Directory holds the components, each under its own name.
 func (b Binaries) Directory() string { return b.directory }
 
 func (b Binaries) path(name string) string {
@@ -36,34 +37,43 @@ func (b Binaries) path(name string) string {
 	return filepath.Join(b.directory, name)
 }
 
-// program is a binary to build from a module of its own.
+// components is the directory of the go.mod that all components are built from, in this directory. Of modules that our own go.mod has too it
+// requires the same versions, so that what one build has compiled serves the other.
+const components = "kubernetes"
+
+// program is a binary to build.
 type program struct {
 	name   string
-	module string // the directory of its go.mod, in this directory
+	module string // the directory of its go.mod, from this directory
 	// importPath is its main package.
 	importPath string
 	// versionOf is the module in the go.mod whose version the program reports as its own.
 	versionOf string
-	// usually says how long the first build takes on two cores, for those who wait for it.
-	usually string
+	// usually is how long the first build takes on two cores, for those who wait for it.
+	usually time.Duration
 }
+
+const (
+	kubernetesModule = "k8s.io/kubernetes"
+	etcdModule       = "go.etcd.io/etcd/server/v3"
+	kwokModule       = "sigs.k8s.io/kwok"
+)
 
 // programs are all that a control plane needs, in the order of the build: the later ones profit from what
 // the earlier ones have compiled.
 func programs() []program {
-	const (
-		kubernetes = "k8s.io/kubernetes"
-		etcd       = "go.etcd.io/etcd/server/v3"
-		kwok       = "sigs.k8s.io/kwok"
-	)
 	return []program{
-		{name: Etcd, module: "kubernetes", importPath: etcd, versionOf: etcd, usually: "40 s"},
-		{name: KubeAPIServer, module: "kubernetes", importPath: kubernetes + "/cmd/kube-apiserver", versionOf: kubernetes, usually: "4 minutes"},
-		{name: KubeScheduler, module: "kubernetes", importPath: kubernetes + "/cmd/kube-scheduler", versionOf: kubernetes, usually: "45 s"},
-		{name: KubeControllerManager, module: "kubernetes", importPath: kubernetes + "/cmd/kube-controller-manager", versionOf: kubernetes, usually: "50 s"},
-		{name: kubectlBinary, module: "kubernetes", importPath: kubernetes + "/cmd/kubectl", versionOf: kubernetes, usually: "40 s"},
-		{name: KwokController, module: "kwok", importPath: kwok + "/cmd/kwok", versionOf: kwok, usually: "2 minutes"},
+		{name: Etcd, module: components, importPath: etcdModule, versionOf: etcdModule, usually: 35 * time.Second},
+		{name: KubeAPIServer, module: components, importPath: kubernetesModule + "/cmd/kube-apiserver", versionOf: kubernetesModule, usually: 150 * time.Second},
+		{name: KubeScheduler, module: components, importPath: kubernetesModule + "/cmd/kube-scheduler", versionOf: kubernetesModule, usually: 30 * time.Second},
+		{name: KubeControllerManager, module: components, importPath: kubernetesModule + "/cmd/kube-controller-manager", versionOf: kubernetesModule, usually: 40 * time.Second},
+		{name: KwokController, module: components, importPath: kwokModule + "/cmd/kwok", versionOf: kwokModule, usually: 15 * time.Second},
 	}
+}
+
+// kubectl is for those who ask for it.
+func kubectl() program {
+	return program{name: kubectlBinary, module: components, importPath: kubernetesModule + "/cmd/kubectl", versionOf: kubernetesModule, usually: 25 * time.Second}
 }
 
 // linkerFlags strip symbols, which no test needs, and stamp the version that `kubectl version` and the
@@ -71,7 +81,7 @@ func programs() []program {
 func (p program) linkerFlags(version string) string {
 	flags := []string{"-s", "-w"}
 	stamp := func(name, value string) { flags = append(flags, "-X", name+"="+value) }
-	if p.versionOf == "k8s.io/kubernetes" {
+	if p.versionOf == kubernetesModule {
 		const variables = "k8s.io/component-base/version."
 		parts := strings.Split(strings.TrimPrefix(version, "v"), ".")
 		stamp(variables+"gitVersion", version)
@@ -124,7 +134,7 @@ func sourceDirectory() (string, error) {
 // readyBinaries checks that the directory has every program.
 func readyBinaries(directory string) error {
 	var errs []error
-	for _, program := range programs() {
+	for _, program := range append(programs(), kubectl()) {
 		info, err := os.Stat(filepath.Join(directory, program.name))
 		switch {
 		case err != nil:

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -65,7 +66,7 @@ func newBuilder(ctx context.Context, progress io.Writer) (*builder, error) {
 		heartbeat: signOfLife,
 	}
 	// Asked in the directory of the module, where a "toolchain" line may choose another Go.
-	command := b.goCommand(ctx, "kubernetes", "env", "GOVERSION")
+	command := b.goCommand(ctx, components, "env", "GOVERSION")
 	version, err := command.Output()
 	if err != nil {
 		return nil, fmt.Errorf("ask go for its version: %w", err)
@@ -86,17 +87,61 @@ func (b *builder) build(ctx context.Context) (Binaries, error) {
 		return Binaries{directory: ready, guard: guard}, nil
 	}
 
-	directory, err := b.directory(programs(), "kubernetes/go.mod", "kubernetes/go.sum", "kwok/go.mod", "kwok/go.sum")
+	directory, err := b.inCache()
 	if err != nil {
 		return Binaries{}, err
 	}
 	binaries := Binaries{directory: directory, guard: guard}
-	if readyBinaries(directory) == nil {
+	if !slices.ContainsFunc(programs(), func(p program) bool { _, err := os.Stat(binaries.path(p.name)); return err != nil }) {
 		return binaries, nil
 	}
-	return binaries, b.locked(ctx, directory, func(lock *os.File) error {
-		for _, program := range programs() {
-			if err := b.buildProgram(ctx, lock, program, filepath.Join(directory, program.name)); err != nil {
+	return binaries, b.buildAll(ctx, directory, programs())
+}
+
+// BuildKubectl makes a kubectl beside the components, or finds it there, and returns its path. Few need it.
+func BuildKubectl(ctx context.Context, progress io.Writer) (string, error) {
+	path, err := buildKubectl(ctx, progress)
+	if err != nil {
+		return "", fmt.Errorf("build kubectl: %w", err)
+	}
+	return path, nil
+}
+
+func buildKubectl(ctx context.Context, progress io.Writer) (string, error) {
+	b, err := newBuilder(ctx, progress)
+	if err != nil {
+		return "", err
+	}
+	directory := os.Getenv(BinariesVariable)
+	if directory != "" {
+		return filepath.Join(directory, kubectlBinary), readyBinaries(directory)
+	}
+	if directory, err = b.inCache(); err != nil {
+		return "", err
+	}
+	path := filepath.Join(directory, kubectlBinary)
+	if _, err := os.Stat(path); err == nil {
+		return path, nil
+	}
+	return path, b.buildAll(ctx, directory, []program{kubectl()})
+}
+
+// inCache is the place of the programs in the cache.
+func (b *builder) inCache() (string, error) {
+	return b.directory(programs(), components+"/go.mod", components+"/go.sum")
+}
+
+// buildAll makes those of the programs that are not in a directory.
+func (b *builder) buildAll(ctx context.Context, directory string, all []program) error {
+	return b.locked(ctx, directory, func(lock *os.File) error {
+		var missing []program
+		for _, program := range all {
+			if _, err := os.Stat(filepath.Join(directory, program.name)); err != nil {
+				missing = append(missing, program)
+			}
+		}
+		for i, program := range missing {
+			if err := b.buildProgram(ctx, lock, program, missing[i+1:], filepath.Join(directory, program.name)); err != nil {
 				return err
 			}
 		}
@@ -138,12 +183,9 @@ func (b *builder) buildGuard(ctx context.Context) (string, error) {
 	})
 }
 
-// buildProgram makes one binary unless it is there, and reports on it.
-func (b *builder) buildProgram(ctx context.Context, lock *os.File, program program, binary string) error {
-	if _, err := os.Stat(binary); err == nil {
-		return nil
-	}
-	goMod, err := os.ReadFile(filepath.Join(b.source, program.module, "go.mod"))
+// buildProgram makes one binary, and reports on it and on what is left after it.
+func (b *builder) buildProgram(ctx context.Context, lock *os.File, program program, later []program, binary string) error {
+	goMod, err := os.ReadFile(filepath.Join(b.source, filepath.FromSlash(program.module), "go.mod"))
 	if err != nil {
 		return err
 	}
@@ -154,7 +196,7 @@ func (b *builder) buildProgram(ctx context.Context, lock *os.File, program progr
 	start := time.Now()
 	elapsed := func() time.Duration { return time.Since(start).Round(time.Second) }
 	say := func() {
-		b.say("building %s %s … %s; first time only, about %s on 2 cores", program.name, version, elapsed(), program.usually)
+		b.say("building %s %s … %s; %s", program.name, version, elapsed(), left(program, later, elapsed()))
 	}
 	say()
 	err = b.during(say, func() error {
@@ -167,12 +209,29 @@ func (b *builder) buildProgram(ctx context.Context, lock *os.File, program progr
 	return nil
 }
 
+// left says how much there is to build still, by what it usually takes. It is told the first time only.
+func left(now program, later []program, elapsed time.Duration) string {
+	all := max(0, now.usually-elapsed)
+	for _, program := range later {
+		all += program.usually
+	}
+	text := fmt.Sprintf("about %s left on 2 cores", all.Round(signOfLife/3))
+	switch len(later) {
+	case 0:
+	case 1:
+		text += ", with " + later[0].name
+	default:
+		text += fmt.Sprintf(", with %s and %d more", later[0].name, len(later)-1)
+	}
+	return text + "; the first time only"
+}
+
 // install builds the package into a temporary file and moves it to its place, so that whoever finds a binary
 // finds a whole one. The go command inherits the lock: should it outlive this process, nobody else writes to
 // the same file.
-func (b *builder) install(ctx context.Context, lock *os.File, module, binary, linkerFlags, importPath string) error {
+func (b *builder) install(ctx context.Context, lock *os.File, in, binary, linkerFlags, importPath string) error {
 	unfinished := binary + ".unfinished"
-	command := b.goCommand(ctx, module, "build", "-trimpath", "-buildvcs=false", linkerFlags, "-o", unfinished, importPath)
+	command := b.goCommand(ctx, in, "build", "-trimpath", "-buildvcs=false", linkerFlags, "-o", unfinished, importPath)
 	command.ExtraFiles = []*os.File{lock}
 	var output bytes.Buffer
 	command.Stdout, command.Stderr = &output, &output
@@ -183,9 +242,9 @@ func (b *builder) install(ctx context.Context, lock *os.File, module, binary, li
 }
 
 // goCommand is a call of the go command that does not depend on the user's settings for other work.
-func (b *builder) goCommand(ctx context.Context, module string, arguments ...string) *exec.Cmd {
+func (b *builder) goCommand(ctx context.Context, in string, arguments ...string) *exec.Cmd {
 	command := exec.CommandContext(ctx, "go", arguments...)
-	command.Dir = filepath.Join(b.source, module)
+	command.Dir = filepath.Join(b.source, in)
 	command.Env = append(os.Environ(),
 		"CGO_ENABLED=0", "GOFLAGS=-mod=readonly", "GOWORK=off", "GOOS="+runtime.GOOS, "GOARCH="+runtime.GOARCH)
 	// An interrupt lets go remove its work directory and end its compilers.

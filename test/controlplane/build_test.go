@@ -19,7 +19,7 @@ func TestBuildUsesReadyBinaries(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), BinariesVariable) || !strings.Contains(err.Error(), "kube-scheduler") {
 		t.Errorf("Build with an empty directory: %v, want an error that names the variable and what is missing", err)
 	}
-	for _, program := range programs() {
+	for _, program := range append(programs(), kubectl()) {
 		if err := os.WriteFile(filepath.Join(ready, program.name), nil, 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -123,8 +123,8 @@ func TestABuildThatFailsSaysWhy(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	broken := program{name: "etcd", module: "kubernetes", importPath: "go.etcd.io/etcd/server/v3/no/such/package", versionOf: "go.etcd.io/etcd/server/v3", usually: "1 s"}
-	err = b.buildProgram(t.Context(), lock, broken, binary)
+	broken := program{name: "etcd", module: components, importPath: "go.etcd.io/etcd/server/v3/no/such/package", versionOf: "go.etcd.io/etcd/server/v3", usually: time.Second}
+	err = b.buildProgram(t.Context(), lock, broken, nil, binary)
 	if err == nil || !strings.Contains(err.Error(), "build etcd v3.") || !strings.Contains(err.Error(), "no/such/package") {
 		t.Errorf("the build of a package that does not exist: %v, want the program, its version and what go said", err)
 	}

@@ -70,7 +70,11 @@ func (c cluster) versions(t *testing.T) {
 	if !strings.Contains(string(goMod), "k8s.io/kubernetes "+version.GitVersion+" ") {
 		t.Errorf("the API server says it is %s, which is not what kubernetes/go.mod requires", version.GitVersion)
 	}
-	output, err := exec.Command(c.plane.Kubectl(), "version", "--client").CombinedOutput()
+	kubectl, err := c.plane.Kubectl(t.Context(), os.Stderr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	output, err := exec.Command(kubectl, "version", "--client").CombinedOutput()
 	if err != nil || !strings.Contains(string(output), version.GitVersion) {
 		t.Errorf("kubectl version: %v %s, want %s", err, output, version.GitVersion)
 	}

@@ -353,8 +353,15 @@ func (c *ControlPlane) LogDir() string { return c.logs }
 
 func (c *ControlPlane) logFile(name string) string { return filepath.Join(c.logs, name+".log") }
 
-// Kubectl is the path of a kubectl of the same version.
-func (c *ControlPlane) Kubectl() string { return c.binaries.path(kubectlBinary) }
+// Kubectl is the path of a kubectl of the same version, which is built when it is asked for first; progress says so.
+func (c *ControlPlane) Kubectl(ctx context.Context, progress io.Writer) (string, error) {
+	if ready := c.binaries.path(kubectlBinary); c.binaries.directory != "" {
+		if _, err := os.Stat(ready); err == nil {
+			return ready, nil
+		}
+	}
+	return BuildKubectl(ctx, progress)
+}
 
 // PodNetwork holds the addresses that pods of this control plane get, a part of 127.0.0.0/8.
 func (c *ControlPlane) PodNetwork() net.IPNet { return *c.podNetwork }

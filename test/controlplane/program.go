@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // Program is a program that runs beside a control plane, built from a module of its own that requires it.
@@ -17,8 +18,8 @@ type Program struct {
 	Module string
 	// ImportPath is the main package, Required the module that has it, whose version is told to those who wait.
 	ImportPath, Required string
-	// Usually says how long the first build takes on two cores.
-	Usually string
+	// Usually is how long the first build takes on two cores.
+	Usually time.Duration
 }
 
 // BuildProgram makes a program, or finds it in the user's cache directory, as Build does, and returns its path.
@@ -37,7 +38,7 @@ func BuildProgram(ctx context.Context, progress io.Writer, p Program) (string, e
 	if _, err := os.Stat(binary); err == nil {
 		return binary, nil
 	}
-	return binary, b.locked(ctx, directory, func(lock *os.File) error { return b.buildProgram(ctx, lock, from, binary) })
+	return binary, b.locked(ctx, directory, func(lock *os.File) error { return b.buildProgram(ctx, lock, from, nil, binary) })
 }
 
 // ModuleFile is the path of a file of a module that a Program's module requires, such as a definition that the program needs. name is

@@ -107,7 +107,9 @@ func run(ctx context.Context, out io.Writer, logs string) (err error) {
 		broken = append(broken, fmt.Sprintf("grown pods were Pending for want of a node for %s all together", figures.waited))
 	}
 	if settings.hold {
-		hold(ctx, out, s)
+		if err := hold(ctx, out, s); err != nil {
+			return err
+		}
 	}
 	if len(broken) > 0 {
 		return fmt.Errorf("promises were broken:\n  %s", strings.Join(broken, "\n  "))
@@ -117,8 +119,11 @@ func run(ctx context.Context, out io.Writer, logs string) (err error) {
 }
 
 // hold says how to look around and waits for Ctrl-C.
-func hold(ctx context.Context, out io.Writer, s *system.System) {
-	kubectl := s.Plane.Kubectl()
+func hold(ctx context.Context, out io.Writer, s *system.System) error {
+	kubectl, err := s.Plane.Kubectl(ctx, out)
+	if err != nil {
+		return err
+	}
 	_, _ = fmt.Fprintf(out, `
 It runs until Ctrl-C. In another terminal:
 
@@ -135,4 +140,5 @@ It runs until Ctrl-C. In another terminal:
 
 `, s.Kubeconfig, filepath.Dir(kubectl))
 	<-ctx.Done()
+	return nil
 }

@@ -15,7 +15,7 @@ func TestVersions(t *testing.T) {
 	}
 	for name, module := range map[string]struct{ file, path string }{
 		"Kubernetes": {"test/controlplane/kubernetes/go.mod", "k8s.io/kubernetes"},
-		"kwok":       {"test/controlplane/kwok/go.mod", "sigs.k8s.io/kwok"},
+		"kwok":       {"test/controlplane/kubernetes/go.mod", "sigs.k8s.io/kwok"},
 	} {
 		pinned := regexp.MustCompile(regexp.QuoteMeta(module.path) + ` v(\S+)`).FindStringSubmatch(string(read(t, module.file)))
 		if pinned == nil || said[name] != pinned[1] {

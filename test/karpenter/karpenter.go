@@ -52,7 +52,7 @@ const (
 func program() controlplane.Program {
 	return controlplane.Program{
 		Name: "karpenter", Module: "test/karpenter/program", ImportPath: "sigs.k8s.io/karpenter/kwok", Required: "sigs.k8s.io/karpenter",
-		Usually: "4 minutes",
+		Usually: 4 * time.Minute,
 	}
 }
 

@@ -57,12 +57,16 @@ spec: {%sminSize: 1, maxSize: 8, interactive: true, pod: {tolerations: [{key: nv
 
 // kubectl runs a command with a file. The output has what the API server warns of.
 func (d *desk) kubectl(ctx context.Context, file string, arguments ...string) (string, error) {
-	command := exec.CommandContext(ctx, d.Plane.Kubectl(), append([]string{"--kubeconfig=" + d.Kubeconfig, "--namespace=" + d.key.Namespace}, arguments...)...)
+	kubectl, err := d.Plane.Kubectl(ctx, os.Stderr)
+	if err != nil {
+		return "", err
+	}
+	command := exec.CommandContext(ctx, kubectl, append([]string{"--kubeconfig=" + d.Kubeconfig, "--namespace=" + d.key.Namespace}, arguments...)...)
 	command.Stdin = strings.NewReader(file)
 	command.Env = append(os.Environ(), "KUBE_EDITOR="+filepath.Join(d.Plane.Directory(), "editor"))
 	var out bytes.Buffer
 	command.Stdout, command.Stderr = &out, &out
-	err := command.Run()
+	err = command.Run()
 	return out.String(), err
 }
 

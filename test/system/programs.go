@@ -40,7 +40,8 @@ type programs struct {
 // repetition cheap.
 func buildPrograms(ctx context.Context, root string, races bool, progress io.Writer) (programs, error) {
 	directory := filepath.Join(root, "bin", "test")
-	arguments := []string{"build", "-buildvcs=false"}
+	// As everything else of the demo is built: what one build has compiled serves the others.
+	arguments := []string{"build", "-trimpath", "-buildvcs=false"}
 	if races {
 		// A race in the binaries is to show in the tests as one in their own packages does.
 		directory = filepath.Join(directory, "race")

@@ -150,7 +150,11 @@ func commands(t *testing.T, s *system.System) []string {
 
 func run(t *testing.T, s *system.System, command string) {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), s.Plane.Kubectl(), append([]string{"--kubeconfig=" + s.Kubeconfig}, strings.Fields(command)...)...).CombinedOutput()
+	kubectl, err := s.Plane.Kubectl(t.Context(), os.Stderr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.CommandContext(t.Context(), kubectl, append([]string{"--kubeconfig=" + s.Kubeconfig}, strings.Fields(command)...)...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("kubectl %s: %v\n%s", command, err, out)
 	}

@@ -134,7 +134,11 @@ func deploy(t *testing.T) *deployed {
 			t.Error(err)
 		}
 	})
-	d := &deployed{System: s, cluster: cluster{kubectl: s.Plane.Kubectl(), kubeconfig: s.Kubeconfig, client: s.Client, config: s.Plane.AdminConfig()}}
+	kubectl, err := s.Plane.Kubectl(t.Context(), os.Stderr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &deployed{System: s, cluster: cluster{kubectl: kubectl, kubeconfig: s.Kubeconfig, client: s.Client, config: s.Plane.AdminConfig()}}
 	d.addNode(t)
 	for name, processes := range map[string][]*controlplane.Process{
 		// Cluster Autoscaler has nobody to speak to without the provider.

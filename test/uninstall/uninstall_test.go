@@ -45,7 +45,11 @@ func TestDeployAndUndeploy(t *testing.T) {
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
 		t.Fatal(err)
 	}
-	c := &cluster{kubectl: plane.Kubectl(), kubeconfig: filepath.Join(plane.Directory(), "admin.kubeconfig"), config: config}
+	kubectl, err := plane.Kubectl(t.Context(), os.Stderr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &cluster{kubectl: kubectl, kubeconfig: filepath.Join(plane.Directory(), "admin.kubeconfig"), config: config}
 	if c.client, err = client.New(config, client.Options{Scheme: scheme, HTTPClient: transport}); err != nil {
 		t.Fatal(err)
 	}

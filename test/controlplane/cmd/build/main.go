@@ -1,4 +1,4 @@
-// Command build makes the binaries of the control plane that tests and the demo run, ahead of the first use,
+// Command build makes the binaries of the control plane that tests and the demo run, and kubectl, ahead of the first use,
 // and prints the directory that holds them.
 package main
 
@@ -24,6 +24,9 @@ func run() error {
 	defer stop()
 	binaries, err := controlplane.Build(ctx, os.Stderr)
 	if err != nil {
+		return err
+	}
+	if _, err := controlplane.BuildKubectl(ctx, os.Stderr); err != nil {
 		return err
 	}
 	_, err = fmt.Println(binaries.Directory())
