@@ -17,6 +17,7 @@ import (
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/cli"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/pause"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/planned"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/size"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/status"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/why"
@@ -74,5 +75,6 @@ It reads with your rights and changes nothing unless the verb says so. What your
 	cmd.AddCommand(status.New(env), why.New(env))
 	cmd.AddCommand(size.New(env)...)
 	cmd.AddCommand(pause.New(env)...)
+	cmd.AddCommand(planned.New(env))
 	return cmd
 }
