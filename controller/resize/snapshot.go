@@ -48,6 +48,8 @@ func (s *Snapshot) WithMiniCluster(object *unstructured.Unstructured) (plan.Obse
 	if err != nil {
 		return plan.Observed{}, err
 	}
+	// Admission gives one without a size its least size.
+	cluster.Size = max(cluster.Size, cluster.MinSize)
 	e := &entry{
 		key: cluster.Key, cluster: cluster, member: newMember(cluster), needs: needsOf(&cluster.Pod), namespace: s.seen.namespaces[cluster.Key.Namespace],
 	}
