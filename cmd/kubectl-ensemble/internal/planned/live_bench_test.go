@@ -32,19 +32,26 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/fluxoperator/crd"
 )
 
-// What BenchmarkOfMember fills a cluster with.
+// What BenchmarkOfMember fills a cluster with: ten nodes for each member, of which it is on nine.
 const (
 	benchPools   = 100
-	benchMembers = 1000
-	benchSize    = 9 // nodes of each member
-	benchNodes   = 10_000
+	benchSize    = 9
+	perMember    = 10
+	answerWithin = 5 * time.Second
 )
 
-// BenchmarkOfMember answers from a real API server with 1,000 members, 100 pools and 10,000 nodes, of which members are on 9,000: what is
-// read, decoded and planned. The target is below 5 s. Filling the cluster takes some minutes and is not counted:
+// BenchmarkOfMember answers from a real API server, of which the larger has 1,000 members, 100 pools and 10,000 nodes: what is read, decoded
+// and planned. An answer within five seconds is what is promised on idle cores. Filling the larger takes some minutes and is not counted:
 //
 //	go test ./cmd/kubectl-ensemble/internal/planned -run '^$' -bench OfMember -benchtime 5x
 func BenchmarkOfMember(b *testing.B) {
+	for _, members := range []int{100, 1000} {
+		b.Run(fmt.Sprintf("members=%d/nodes=%d", members, members*perMember), func(b *testing.B) { benchmarkOfMember(b, members) })
+	}
+}
+
+func benchmarkOfMember(b *testing.B, members int) {
+	b.Helper()
 	plane := controlplanetest.Start(b, controlplane.Options{})
 	config := plane.AdminConfig()
 	config.QPS = -1
@@ -66,8 +73,8 @@ func BenchmarkOfMember(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	fill(b, c)
-	key := types.NamespacedName{Namespace: "default", Name: "m-500"}
+	fill(b, c, members)
+	key := types.NamespacedName{Namespace: "default", Name: "m-50"}
 	for b.Loop() {
 		answer, err := planned.OfMember(b.Context(), c, clock.RealClock{}, key, planned.Change{Grow: 6})
 		if err != nil {
@@ -76,6 +83,9 @@ func BenchmarkOfMember(b *testing.B) {
 		if answer.Outcome != planned.Granted || answer.Pools[0].Before != benchSize || answer.Pools[0].After != benchSize+6 {
 			b.Fatalf("%+v", answer)
 		}
+	}
+	if each := b.Elapsed() / time.Duration(b.N); each > answerWithin {
+		b.Errorf("an answer takes %s, want at most %s", each, answerWithin)
 	}
 }
 
@@ -91,7 +101,7 @@ func written[T client.Object](ctx context.Context, c client.Client, object T, st
 	return c.Status().Update(ctx, object)
 }
 
-func fill(b *testing.B, c client.Client) {
+func fill(b *testing.B, c client.Client, members int) {
 	b.Helper()
 	filler := &estate.Filler{Client: c, Progress: os.Stderr}
 	capacity := corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourceMemory: resource.MustParse("16Gi"), corev1.ResourcePods: resource.MustParse("110")}
@@ -99,7 +109,7 @@ func fill(b *testing.B, c client.Client) {
 	nodeName := func(n int) string { return fmt.Sprintf("node-%d", n) }
 	// A node n below members × size is one of member n / size.
 	poolOf := func(n int) string {
-		if n < benchMembers*benchSize {
+		if n < members*benchSize {
 			return poolName(n / benchSize)
 		}
 		return poolName(n)
@@ -116,7 +126,7 @@ func fill(b *testing.B, c client.Client) {
 				PricePerHour: ptr.To(resource.MustParse("1.50")), Machines: v1alpha1.MachinesSpec{Kwok: &v1alpha1.KwokMachines{}},
 			}})
 		}},
-		{"nodes", benchNodes, func(ctx context.Context, n int) error {
+		{"nodes", members * perMember, func(ctx context.Context, n int) error {
 			ready := []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}
 			node := &corev1.Node{
 				ObjectMeta: metav1.ObjectMeta{Name: nodeName(n), Labels: map[string]string{v1alpha1.LabelNodePool: poolOf(n), corev1.LabelHostname: nodeName(n)}},
@@ -127,7 +137,7 @@ func fill(b *testing.B, c client.Client) {
 				node.Spec.Taints = nil
 			})
 		}},
-		{"machines", benchNodes, func(ctx context.Context, n int) error {
+		{"machines", members * perMember, func(ctx context.Context, n int) error {
 			machine := &v1alpha1.PoolMachine{ObjectMeta: metav1.ObjectMeta{Name: nodeName(n)}, Spec: v1alpha1.PoolMachineSpec{
 				NodePool: poolOf(n), Purpose: v1alpha1.PurposeReservation, Order: v1alpha1.MachineOrder{ID: "floor", Size: 1}, OrderedAt: metav1.NowMicro(),
 				Template: v1alpha1.NodeTemplate{Capacity: capacity}, Machines: v1alpha1.MachinesSpec{Kwok: &v1alpha1.KwokMachines{}},
@@ -138,7 +148,7 @@ func fill(b *testing.B, c client.Client) {
 				}}
 			})
 		}},
-		{"members", benchMembers, func(ctx context.Context, n int) error { return fillMember(ctx, c, n, poolName(n), nodeName) }},
+		{"members", members, func(ctx context.Context, n int) error { return fillMember(ctx, c, n, poolName(n), nodeName) }},
 	} {
 		if err := filler.Each(ctx, step.what, step.count, step.do); err != nil {
 			b.Fatal(err)
