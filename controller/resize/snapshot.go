@@ -48,7 +48,7 @@ func (s *Snapshot) WithMiniCluster(object *unstructured.Unstructured) (plan.Obse
 	if err != nil {
 		return plan.Observed{}, err
 	}
-	// Admission gives one without a size its least size.
+	// Admission gives one without a size its minimum size.
 	cluster.Size = max(cluster.Size, cluster.MinSize)
 	e := &entry{
 		key: cluster.Key, cluster: cluster, member: newMember(cluster), needs: needsOf(&cluster.Pod), namespace: s.seen.namespaces[cluster.Key.Namespace],
@@ -73,7 +73,7 @@ func newMember(cluster *minicluster.MiniCluster) *v1alpha1.EnsembleMember {
 				*metav1.NewControllerRef(&metav1.ObjectMeta{Name: cluster.Key.Name, UID: cluster.UID}, minicluster.GroupVersionKind),
 			},
 		},
-		// A size below the least one is not followed by the Flux Operator, nor wished by anybody.
+		// A size below the minimum is not followed by the Flux Operator, nor desired by anybody.
 		Spec: v1alpha1.EnsembleMemberSpec{Size: max(cluster.Size, cluster.MinSize)},
 	}
 	mirror(&member.Spec, cluster)

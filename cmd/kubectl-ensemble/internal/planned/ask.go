@@ -106,7 +106,7 @@ func (c Change) of(desired int32) int64 {
 	}
 }
 
-// Bounds are the least and the greatest size of a MiniCluster.
+// Bounds are the minimum and the maximum size of a MiniCluster.
 type Bounds struct{ Min, Max int32 }
 
 // limit brings a size into the bounds, and says by which one it was limited.
