@@ -123,7 +123,7 @@ func fill(b *testing.B, c client.Client, members int) {
 		{"pools", benchPools, func(ctx context.Context, n int) error {
 			return c.Create(ctx, &v1alpha1.NodePool{ObjectMeta: metav1.ObjectMeta{Name: poolName(n)}, Spec: v1alpha1.NodePoolSpec{
 				MaxSize: 1000, Replicas: 100, Template: v1alpha1.NodeTemplate{Capacity: capacity}, ProvisionTimeout: metav1.Duration{Duration: 15 * time.Minute},
-				PricePerHour: ptr.To(resource.MustParse("1.50")), Machines: v1alpha1.MachinesSpec{Kwok: &v1alpha1.KwokMachines{}},
+				PricePerHour: new(resource.MustParse("1.50")), Machines: v1alpha1.MachinesSpec{Kwok: &v1alpha1.KwokMachines{}},
 			}})
 		}},
 		{"nodes", members * perMember, func(ctx context.Context, n int) error {
