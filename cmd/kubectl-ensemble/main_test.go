@@ -16,7 +16,7 @@ import (
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/status"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/explain"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/explain"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/inprocess"
 )
 

@@ -77,20 +77,7 @@ func ownerOf(member *v1alpha1.EnsembleMember) types.UID {
 }
 
 func (r *Reconciler) createMember(ctx context.Context, e *entry) error {
-	member := &v1alpha1.EnsembleMember{
-		ObjectMeta: metav1.ObjectMeta{
-			Namespace:   e.key.Namespace,
-			Name:        e.key.Name,
-			Labels:      poolLabels(nil, e.cluster.NodePools, nil),
-			Annotations: map[string]string{v1alpha1.AnnotationAdoptedGeneration: generation(e.cluster)},
-			OwnerReferences: []metav1.OwnerReference{
-				*metav1.NewControllerRef(&metav1.ObjectMeta{Name: e.cluster.Key.Name, UID: e.cluster.UID}, minicluster.GroupVersionKind),
-			},
-		},
-		// A size below the least one is not followed by the Flux Operator, nor desired by anybody.
-		Spec: v1alpha1.EnsembleMemberSpec{Size: max(e.cluster.Size, e.cluster.MinSize)},
-	}
-	mirror(&member.Spec, e.cluster)
+	member := newMember(e.cluster)
 	if err := r.Client.Create(ctx, member); err != nil {
 		if apierrors.IsAlreadyExists(err) {
 			return nil

@@ -14,7 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/explain"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/explain"
 )
 
 // TestExplained tells each story again as `kubectl ensemble explain` would: what each member waits for, whenever that changes, with the one
@@ -73,7 +73,7 @@ type lastSeen struct {
 	waitsFor string
 }
 
-// look explains each member anew and notes what has changed.
+// look explains each member again and notes what has changed.
 func (x *explanations) look() {
 	if x.version == x.world.version {
 		return

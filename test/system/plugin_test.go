@@ -21,7 +21,11 @@ spec: {maxSize: 6, template: {capacity: {cpu: "4", memory: 16Gi, pods: "110"}}, 
 
 // plugin runs kubectl ensemble as kubectl finds it.
 func (d *desk) plugin(ctx context.Context, directory string, arguments ...string) (string, error) {
-	command := exec.CommandContext(ctx, d.Plane.Kubectl(), append([]string{"ensemble"}, arguments...)...)
+	kubectl, err := d.Plane.Kubectl(ctx, os.Stderr)
+	if err != nil {
+		return "", err
+	}
+	command := exec.CommandContext(ctx, kubectl, append([]string{"ensemble"}, arguments...)...)
 	command.Args = append(command.Args, "--kubeconfig="+d.Kubeconfig, "--namespace="+d.key.Namespace)
 	command.Env = append(os.Environ(), "PATH="+directory+string(os.PathListSeparator)+os.Getenv("PATH"))
 	out, err := command.CombinedOutput()

@@ -123,7 +123,11 @@ func TestChartUpgrade(t *testing.T) {
 	defined(t, c, now)
 
 	// What somebody has applied before there was a chart.
-	apply := exec.CommandContext(t.Context(), plane.Kubectl(), "--kubeconfig="+kubeconfig, "apply", "--server-side", "--force-conflicts", "-k", "../../manifests")
+	kubectl, err := plane.Kubectl(t.Context(), os.Stderr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	apply := exec.CommandContext(t.Context(), kubectl, "--kubeconfig="+kubeconfig, "apply", "--server-side", "--force-conflicts", "-k", "../../manifests")
 	if said, err := apply.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, said)
 	}

@@ -10,7 +10,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/explain"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/explain"
 )
 
 // AutoscalerNamespaces are where Cluster Autoscaler writes its status, unless told otherwise: where our examples run it, and its default.

@@ -17,8 +17,8 @@ import (
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/cluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/explain"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/explain"
 )
 
 const (

@@ -14,7 +14,7 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/cli"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/cluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/facts"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/explain"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/explain"
 )
 
 // lookEvery is how often a member that is waited for is looked at. A look that takes long makes it less often, so that the API server is

@@ -13,7 +13,7 @@ import (
 // TestRemedies: each reason for which a member can wait, as docs/when-it-does-not-run.md has them, has a remedy here.
 func TestRemedies(t *testing.T) {
 	t.Parallel()
-	content, err := os.ReadFile("../docs/when-it-does-not-run.md")
+	content, err := os.ReadFile("../../docs/when-it-does-not-run.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +56,7 @@ func TestRemediesNameWhatIsMeant(t *testing.T) {
 // TestReasonsAreDocumented: each reason that no object states is in docs/kubectl-ensemble.md.
 func TestReasonsAreDocumented(t *testing.T) {
 	t.Parallel()
-	content, err := os.ReadFile("../docs/kubectl-ensemble.md")
+	content, err := os.ReadFile("../../docs/kubectl-ensemble.md")
 	if err != nil {
 		t.Fatal(err)
 	}

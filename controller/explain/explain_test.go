@@ -13,7 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/explain"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/explain"
 )
 
 var update = flag.Bool("update", false, "write the golden files")

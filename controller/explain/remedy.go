@@ -18,7 +18,7 @@ var remedies = map[string]string{
 	v1alpha1.ReasonPoolTooSmall:        "Raise spec.maxSize of POOL, or lower the size: kubectl ensemble scale MEMBER --size=N",
 	v1alpha1.ReasonPodTooLarge:         "Lower the requests of the pods, or name a pool with larger nodes.",
 	v1alpha1.ReasonNotSelected:         "Add the label to spec.template.labels of POOL, or take the selector out of the pods.",
-	v1alpha1.ReasonOtherDomain:         "Name a pool in the zone of the nodes that the member has.",
+	v1alpha1.ReasonTopologyMismatch:    "Name a pool in the zone of the nodes that the member has.",
 	v1alpha1.ReasonNamespaceNotAllowed: "Ask who runs the pool to label namespace NAMESPACE, or name another pool.",
 	v1alpha1.ReasonNodesUnusable:       "Make the template of POOL say what its nodes are, or change what the pods request; the message says what differs.",
 	v1alpha1.ReasonBackingOff:          "Wait for the time in the message; to try at once, ask for another size and back, or name a second pool.",

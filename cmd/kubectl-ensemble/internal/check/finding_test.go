@@ -1,0 +1,275 @@
+package check_test
+
+import (
+	"crypto/x509"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/check"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/manifests"
+)
+
+var noon = time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
+
+func shipped(t *testing.T) *check.Shipped {
+	t.Helper()
+	s, err := check.ReadShipped(manifests.Files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// flagsOfExample are those of examples/cluster-autoscaler.
+func flagsOfExample() check.Flags {
+	return check.ParseFlags([]string{"/tools/provider", "until-changed", "--file=/tls/tls.crt", "--", "/cluster-autoscaler"}, []string{
+		"--cloud-provider=externalgrpc", "--cloud-config=/etc/cluster-autoscaler/cloud-config.yaml", "--namespace=ensemble-autoscaler-system",
+		"--enforce-node-group-min-size", "--expander=grpc,least-waste", "--grpc-expander-url=expander.ensemble-autoscaler-system.svc:8087",
+		"--grpc-expander-cert=/tls/ca.crt", "--scan-interval=5s", "--initial-node-group-backoff-duration=30s",
+	})
+}
+
+// sound is a system of which nothing is to be found.
+func sound(s *check.Shipped) *check.Facts {
+	pod := func(name string) check.Pod {
+		return check.Pod{
+			Namespace: check.Namespace, Name: name, Ready: true, Image: "ensemble-autoscaler:v1", StartedAt: noon.Add(-time.Hour),
+			Labels: map[string]string{"app.kubernetes.io/name": "ensemble-autoscaler-" + name}, Flags: check.Flags{"kwok": "true"}, Owner: name,
+		}
+	}
+	f := &check.Facts{
+		Now: noon, Kubernetes: "v1.37.2", Served: map[schema.GroupVersionResource]bool{
+			{Group: "flux-framework.org", Version: "v1alpha2", Resource: "miniclusters"}: true,
+		},
+		Namespaces: map[string]map[string]string{check.Namespace: {"kubernetes.io/metadata.name": check.Namespace}},
+		Provider:   []check.Pod{pod("provider")}, Controller: []check.Pod{pod("controller")},
+		Endpoints: map[string]int{check.Namespace + "/webhook": 2},
+	}
+	autoscaler := check.Autoscaler{Pod: pod("cluster-autoscaler"), Restarts: true, CloudConfig: &check.CloudConfig{
+		ConfigMap: check.Namespace + "/cloud-config", Address: "provider.ensemble-autoscaler-system.svc:8086", Cert: "/tls/tls.crt", Key: "/tls/tls.key", CACert: "/tls/ca.crt",
+	}}
+	autoscaler.Flags, autoscaler.Image = flagsOfExample(), "cluster-autoscaler:v1.36.1"
+	autoscaler.Labels = map[string]string{"app.kubernetes.io/name": "cluster-autoscaler"}
+	f.Autoscalers = []check.Autoscaler{autoscaler}
+	for _, resource := range s.Definitions {
+		f.Served[resource] = true
+	}
+	for _, kind := range []string{"validatingadmissionpolicies", "mutatingadmissionpolicies"} {
+		f.Served[schema.GroupVersionResource{Group: "admissionregistration.k8s.io", Version: "v1", Resource: kind}] = true
+	}
+	for _, p := range s.Policies {
+		of, isBinding := strings.CutSuffix(p.Kind, "Binding")
+		policy := check.Policy{Kind: p.Kind, Name: p.Name, Denies: isBinding && of == "ValidatingAdmissionPolicy"}
+		if isBinding {
+			policy.Binds = p.Name
+		}
+		f.Policies = append(f.Policies, policy)
+	}
+	for configuration, names := range s.Webhooks {
+		if strings.HasSuffix(configuration, "-gates") {
+			continue
+		}
+		for _, name := range names {
+			f.Webhooks = append(f.Webhooks, check.Webhook{
+				Configuration: configuration, Name: name, Service: check.Namespace + "/webhook", CABundle: check.Certificates{{}}, Closed: true,
+			})
+		}
+	}
+	certificate := func(name string) *check.Secret {
+		c := &x509.Certificate{NotBefore: noon.Add(-48 * time.Hour), NotAfter: noon.Add(300 * 24 * time.Hour)}
+		c.Subject.CommonName = name
+		return &check.Secret{CreatedAt: noon, Certificate: check.Certificates{c}}
+	}
+	f.Secrets = map[string]*check.Secret{
+		check.Namespace + "/ensemble-autoscaler-controller-tls": certificate("controller"),
+	}
+	// The certificates of files are nobody's business here; TestCheck has those that the programs issue.
+	f.Provider[0].Flags["tls-cert-file"] = "/tls/tls.crt"
+	f.Secrets[check.Namespace+"/ensemble-autoscaler-provider-tls"] = certificate("provider")
+	for i := range f.Webhooks {
+		f.Webhooks[i].Service = ""
+	}
+	port := intstr.FromString("grpc")
+	f.NetworkPolicies = []networkingv1.NetworkPolicy{{
+		ObjectMeta: metav1.ObjectMeta{Namespace: check.Namespace, Name: "provider"},
+		Spec: networkingv1.NetworkPolicySpec{
+			PodSelector: metav1.LabelSelector{MatchLabels: map[string]string{"app.kubernetes.io/name": "ensemble-autoscaler-provider"}},
+			Ingress: []networkingv1.NetworkPolicyIngressRule{{
+				From:  []networkingv1.NetworkPolicyPeer{{PodSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app.kubernetes.io/name": "cluster-autoscaler"}}}},
+				Ports: []networkingv1.NetworkPolicyPort{{Port: &port}},
+			}},
+		},
+	}}
+	return f
+}
+
+// TestFind has a row for each kind of finding that TestCheck does not plant in a cluster.
+func TestFind(t *testing.T) {
+	t.Parallel()
+	s := shipped(t)
+	autoscaler := func(change func(*check.Autoscaler)) func(*check.Facts) {
+		return func(f *check.Facts) { change(&f.Autoscalers[0]) }
+	}
+	flag := func(name, value string) func(*check.Facts) {
+		return autoscaler(func(a *check.Autoscaler) { a.Flags[name] = value })
+	}
+	for name, row := range map[string]struct {
+		change func(*check.Facts)
+		want   []string
+	}{
+		"sound":             {func(*check.Facts) {}, nil},
+		"an old Kubernetes": {func(f *check.Facts) { f.Kubernetes = "v1.29.3-eks-1" }, []string{"Error KubernetesTooOld"}},
+		"no Flux Operator": {func(f *check.Facts) {
+			delete(f.Served, schema.GroupVersionResource{Group: "flux-framework.org", Version: "v1alpha2", Resource: "miniclusters"})
+		}, []string{"Error FluxOperatorMissing"}},
+		"a definition that is not served": {func(f *check.Facts) {
+			delete(f.Served, v1alpha1.GroupVersion.WithResource("poolmachines"))
+		}, []string{"Error DefinitionNotServed"}},
+		"a controller that is not Ready": {func(f *check.Facts) {
+			f.Controller[0].Ready, f.Controller[0].Waits = false, "ImagePullBackOff: image"
+		}, []string{"Error ProgramNotReady", "Warning ProgramNotReady"}},
+		"two images":                  {func(f *check.Facts) { f.Controller[0].Image = "ensemble-autoscaler:v2" }, []string{"Warning ImagesDiffer"}},
+		"no Cluster Autoscaler":       {func(f *check.Facts) { f.Autoscalers = nil }, []string{"Error AutoscalerMissing"}},
+		"that of another cloud alone": {flag("cloud-provider", "aws"), []string{"Error AutoscalerMissing"}},
+		"no Cluster Autoscaler, and none is needed": {func(f *check.Facts) {
+			f.Autoscalers, f.Pools = nil, []v1alpha1.NodePool{{Spec: v1alpha1.NodePoolSpec{Autoscaler: v1alpha1.AutoscalerNone}}}
+		}, nil},
+		"one of another cloud beside it": {func(f *check.Facts) {
+			other := f.Autoscalers[0]
+			other.Owner, other.Flags = "other", check.Flags{"cloud-provider": "aws"}
+			f.Autoscalers = append(f.Autoscalers, other)
+		}, nil},
+		"replicas without a lease": {func(f *check.Facts) {
+			f.Autoscalers[0].Flags["leader-elect"] = "false"
+			f.Autoscalers = append(f.Autoscalers, f.Autoscalers[0])
+		}, []string{"Error SecondAutoscaler"}},
+		"replicas with a lease": {func(f *check.Facts) { f.Autoscalers = append(f.Autoscalers, f.Autoscalers[0]) }, nil},
+		"nodes of Karpenter": {func(f *check.Facts) {
+			f.ForeignNodes = map[string][]string{"karpenter.sh/nodepool": {"n"}}
+		}, []string{"Error SecondAutoscaler"}},
+		"an old Cluster Autoscaler": {autoscaler(func(a *check.Autoscaler) { a.Image = "registry:5000/cluster-autoscaler:v1.29.4" }), []string{"Error AutoscalerTooOld"}},
+		"enforcement switched off":  {flag("enforce-node-group-min-size", "false"), []string{"Error MinSizeNotEnforced"}},
+		"another expander":          {flag("expander", "priority"), []string{"Warning ExpanderNotGRPC"}},
+		"an expander elsewhere":     {flag("grpc-expander-url", "expander.elsewhere.svc:8087"), []string{"Error ExpanderUnreachable"}},
+		"an expander without TLS":   {flag("grpc-expander-cert", ""), []string{"Error ExpanderUnreachable"}},
+		"a long interval":           {flag("scan-interval", "2m"), []string{"Warning IntervalTooLong"}},
+		"the default of backoff": {autoscaler(func(a *check.Autoscaler) {
+			delete(a.Flags, "initial-node-group-backoff-duration")
+		}), []string{"Warning IntervalTooLong"}},
+		"a pool with more time than Cluster Autoscaler has": {func(f *check.Facts) {
+			f.Pools = []v1alpha1.NodePool{{Spec: v1alpha1.NodePoolSpec{ProvisionTimeout: metav1.Duration{Duration: time.Hour}}}}
+		}, []string{"Warning ProvisionTimeoutTooLong"}},
+		"no cloud-config":        {flag("cloud-config", ""), []string{"Error CloudConfigWrong"}},
+		"an address elsewhere":   {autoscaler(func(a *check.Autoscaler) { a.CloudConfig.Address = "localhost:8086" }), []string{"Error CloudConfigWrong"}},
+		"no client certificate":  {autoscaler(func(a *check.Autoscaler) { a.CloudConfig.Cert = "" }), []string{"Error CloudConfigWrong"}},
+		"one that does not run":  {autoscaler(func(a *check.Autoscaler) { a.Ready = false }), []string{"Error AutoscalerNotReady"}},
+		"a label of another app": {autoscaler(func(a *check.Autoscaler) { a.Labels = nil }), []string{"Error NotAdmitted"}},
+		"another namespace":      {autoscaler(func(a *check.Autoscaler) { a.Namespace = "kube-system" }), []string{"Error NotAdmitted"}},
+		"no NetworkPolicy": {func(f *check.Facts) {
+			f.NetworkPolicies, f.Autoscalers[0].Labels = nil, nil
+		}, nil},
+		"a certificate that ends soon": {func(f *check.Facts) {
+			f.Secrets[check.Namespace+"/ensemble-autoscaler-controller-tls"].Certificate[0].NotAfter = noon.Add(24 * time.Hour)
+		}, []string{"Warning CertificateExpiresSoon"}},
+		"a certificate of tomorrow": {func(f *check.Facts) {
+			f.Secrets[check.Namespace+"/ensemble-autoscaler-controller-tls"].Certificate[0].NotBefore = noon.Add(time.Hour)
+		}, []string{"Error CertificateNotYetValid"}},
+		"an empty Secret": {func(f *check.Facts) {
+			f.Secrets[check.Namespace+"/ensemble-autoscaler-controller-tls"].Certificate = nil
+		}, []string{"Error CertificateMissing"}},
+		"a certificate that it has not read": {func(f *check.Facts) {
+			delete(f.Provider[0].Flags, "tls-cert-file")
+			client := *f.Secrets[check.Namespace+"/ensemble-autoscaler-provider-tls"]
+			f.Secrets[check.Namespace+"/cluster-autoscaler-provider-tls"] = &client
+			issued := *client.Certificate[0]
+			issued.NotBefore = noon.Add(-24*time.Hour - time.Minute)
+			client.Certificate = check.Certificates{&issued}
+			f.Autoscalers[0].Restarts, f.Autoscalers[0].Secrets = false, []string{"cluster-autoscaler-provider-tls"}
+			// Who trusts whom is another matter: nobody does here.
+		}, []string{"Error CertificateNotTrusted", "Error CertificateNotTrusted", "Error ClientNotNamed", "Warning CertificateNotRead"}},
+		"a webhook that is missing": {func(f *check.Facts) { f.Webhooks = f.Webhooks[1:] }, []string{"Error WebhookMissing"}},
+		"a policy that denies nothing": {func(f *check.Facts) {
+			for i := range f.Policies {
+				if f.Policies[i].Kind == "ValidatingAdmissionPolicyBinding" && f.Policies[i].Name == "ensemble-autoscaler-kubelets" {
+					f.Policies[i].Denies = false
+				}
+			}
+		}, []string{"Warning PolicyDeniesNothing"}},
+		"policies of another part": {func(f *check.Facts) { delete(f.Provider[0].Flags, "kwok") }, nil},
+		"machines that nobody makes": {func(f *check.Facts) {
+			f.Pools = []v1alpha1.NodePool{{Spec: v1alpha1.NodePoolSpec{Machines: v1alpha1.MachinesSpec{Karpenter: &v1alpha1.KarpenterMachines{}}}}}
+		}, []string{"Error BackendMissing"}},
+		"a right that is missing": {func(f *check.Facts) {
+			f.Rights = []check.Right{{Program: "controller", Verb: "list", Resource: "nodes"}}
+		}, []string{"Error RightsMissing"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := sound(s)
+			row.change(f)
+			var got []string
+			for _, finding := range check.Find(f, s).Findings {
+				got = append(got, string(finding.Severity)+" "+finding.Reason)
+				if finding.Object == "" || finding.Message == "" || finding.Remedy == "" {
+					t.Errorf("%+v does not say all", finding)
+				}
+			}
+			if diff := cmp.Diff(row.want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// TestShipped: what is compared with a cluster are all definitions, policies and webhooks that are shipped, and rights of both programs.
+func TestShipped(t *testing.T) {
+	t.Parallel()
+	s := shipped(t)
+	programs := map[string]int{}
+	for _, r := range s.Rights {
+		programs[r.Program]++
+	}
+	if len(s.Definitions) != 6 || len(s.Policies) < 20 || len(s.Webhooks) != 3 || programs["provider"] < 10 || programs["controller"] < 10 {
+		t.Errorf("%d definitions, %d policies, %d configurations of webhooks, rights %v", len(s.Definitions), len(s.Policies), len(s.Webhooks), programs)
+	}
+}
+
+func TestParseFlags(t *testing.T) {
+	t.Parallel()
+	got := check.ParseFlags([]string{"/cluster-autoscaler"}, []string{"--v=4", "-x", "--expander", "grpc", "--enforce-node-group-min-size"})
+	want := check.Flags{"v": "4", "x": "true", "expander": "grpc", "enforce-node-group-min-size": "true"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if got := flagsOfExample(); got.Value("file", "") != "" || !got.Has("enforce-node-group-min-size") {
+		t.Errorf("%v", got)
+	}
+}
+
+// TestWrite prints a report.
+func TestWrite(t *testing.T) {
+	t.Parallel()
+	s := shipped(t)
+	f := sound(s)
+	f.Autoscalers[0].Flags["enforce-node-group-min-size"] = "false"
+	var out strings.Builder
+	if err := check.Write(&out, check.Find(f, s), func(_ check.Severity, text string) string { return text }); err != nil {
+		t.Fatal(err)
+	}
+	want := `ERROR Pod ensemble-autoscaler-system/cluster-autoscaler: MinSizeNotEnforced
+    it runs without --enforce-node-group-min-size: it never raises a group to the floor, and nothing that is reserved is bought
+    Remedy: add --enforce-node-group-min-size; see examples/cluster-autoscaler/deployment.yaml
+Checked versions, definitions, programs, Cluster Autoscaler, certificates, network policies, webhooks, admission policies, rights, node pools: 1 error, 0 warnings
+`
+	if diff := cmp.Diff(want, out.String()); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -1,0 +1,79 @@
+package check
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// findWebhooks looks at whether the webhooks that are shipped are installed, are answered, and are trusted.
+func findWebhooks(f *Facts, shipped *Shipped) []Finding {
+	if !f.knows("validatingwebhookconfigurations.admissionregistration.k8s.io") || !f.knows("mutatingwebhookconfigurations.admissionregistration.k8s.io") {
+		return nil
+	}
+	var out []Finding
+	installed := map[string]*Webhook{}
+	for i := range f.Webhooks {
+		installed[f.Webhooks[i].Configuration+" "+f.Webhooks[i].Name] = &f.Webhooks[i]
+	}
+	silent, told := map[string][]string{}, map[string]bool{}
+	for _, configuration := range slices.Sorted(maps.Keys(shipped.Webhooks)) {
+		if strings.HasSuffix(configuration, " "+gates) && !f.gatedByWebhook() {
+			continue
+		}
+		for _, name := range shipped.Webhooks[configuration] {
+			w := installed[configuration+" "+name]
+			if w == nil {
+				out = append(out, Finding{
+					Error, "WebhookMissing", configuration, fmt.Sprintf("it has no webhook %s: what that judges or completes is stored as it is", name), "make deploy",
+				})
+				continue
+			}
+			if finding := trusts(f, w); finding != nil && !told[configuration+finding.Reason] {
+				told[configuration+finding.Reason] = true
+				out = append(out, *finding)
+			}
+			if w.Service != "" && f.knows("endpointslices.discovery.k8s.io") && f.Endpoints[w.Service] == 0 {
+				silent[w.Service] = append(silent[w.Service], name)
+			}
+		}
+	}
+	for _, service := range slices.Sorted(maps.Keys(silent)) {
+		namespace, name, _ := strings.Cut(service, "/")
+		out = append(out, Finding{
+			Error, "WebhookUnreachable", "Service " + service,
+			fmt.Sprintf("it has no ready endpoint: the API server refuses what the webhooks %s would judge", strings.Join(silent[service], ", ")),
+			fmt.Sprintf("kubectl --namespace %s get endpointslices --selector kubernetes.io/service-name=%s; kubectl --namespace %s get pods", namespace, name, namespace),
+		})
+	}
+	return out
+}
+
+// trusts looks at whether the API server trusts who answers a webhook.
+func trusts(f *Facts, w *Webhook) *Finding {
+	object := w.Configuration
+	remedy := fmt.Sprintf("the controller writes its authority there: kubectl --namespace %s logs deployment/controller; with manifests/overlays/files it is yours to write", Namespace)
+	switch {
+	case w.Fault != "":
+		return &Finding{Error, "CABundleInvalid", object, fmt.Sprintf("caBundle of %s cannot be read: %s", w.Name, w.Fault), remedy}
+	case len(w.CABundle) == 0 && w.Service == "":
+		return nil
+	case len(w.CABundle) == 0:
+		return &Finding{Error, "CABundleMissing", object, fmt.Sprintf("caBundle of %s is empty: the API server trusts nobody who answers", w.Name), remedy}
+	}
+	server := f.Secrets[Namespace+"/"+controllerSecret]
+	if server == nil || len(server.Certificate) == 0 || w.Service == "" || !good(f.Now, server.Certificate) {
+		return nil
+	}
+	namespace, name, _ := strings.Cut(w.Service, "/")
+	if err := w.CABundle.vouches(server.Certificate, name+"."+namespace+".svc", f.Now); err != nil {
+		return &Finding{Error, "CABundleWrong", object, fmt.Sprintf("caBundle of %s does not vouch for the certificate of the controller: %s", w.Name, err), remedy}
+	}
+	return nil
+}
+
+// gatedByWebhook reports whether a webhook gives pods their gate, as before Kubernetes 1.36.
+func (f *Facts) gatedByWebhook() bool {
+	return slices.ContainsFunc(f.Webhooks, func(w Webhook) bool { return strings.HasSuffix(w.Configuration, " "+gates) })
+}

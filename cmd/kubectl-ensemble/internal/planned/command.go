@@ -1,0 +1,207 @@
+package planned
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/cli"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/resize"
+)
+
+// New is the command plan.
+func New(env *cli.Environment) *cobra.Command {
+	o := &options{}
+	cmd := &cobra.Command{
+		Use:   "plan MEMBER (--grow N | --shrink N | --size N) | plan --filename FILE",
+		Short: "Say what would become of another size, and change nothing",
+		Long: `Say what would become of another size of a member, or of a MiniCluster that does not exist yet.
+
+The controller's own planner decides on the live objects with the changed size: which pools grant nodes, what is refused and why, what the
+nodes cost for an hour, and how long they take, as the machines of each pool have taken. Nothing is changed, nothing is reserved: whoever
+asks the controller in the meantime may get the nodes.`,
+		Example: `  kubectl ensemble plan lammps --grow 6
+  kubectl ensemble plan --namespace team-a lammps --size 12 --output yaml
+  kubectl ensemble plan --filename minicluster.yaml`,
+		GroupID: cli.GroupRead,
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return o.run(cmd, env, args)
+		},
+	}
+	o.addFlags(cmd.Flags())
+	return cmd
+}
+
+// options are the flags of the command.
+type options struct {
+	grow, shrink, size int32
+	filename           string
+}
+
+func (o *options) addFlags(flags *pflag.FlagSet) {
+	flags.Int32Var(&o.grow, "grow", 0, "by how many pods the member is to grow")
+	flags.Int32Var(&o.shrink, "shrink", 0, "by how many pods the member is to shrink")
+	flags.Int32Var(&o.size, "size", 0, "the size that the member is to have")
+	flags.StringVarP(&o.filename, "filename", "f", "", "a file with a MiniCluster that does not exist yet; - for standard input")
+}
+
+// change is what the flags ask for.
+func (o *options) change(args []string) (Change, error) {
+	set := 0
+	for _, flag := range []struct {
+		name  string
+		value int32
+	}{{"grow", o.grow}, {"shrink", o.shrink}, {"size", o.size}} {
+		if flag.value < 0 {
+			return Change{}, fmt.Errorf("--%s is %d; it has to be at least 1", flag.name, flag.value)
+		}
+		if flag.value > 0 {
+			set++
+		}
+	}
+	switch {
+	case o.filename != "" && (len(args) > 0 || set > 0):
+		return Change{}, errors.New("--filename tells the member and its size; it goes with no MEMBER, --grow, --shrink or --size")
+	case o.filename == "" && len(args) == 0:
+		return Change{}, errors.New("MEMBER is missing: name a member, or a file with --filename")
+	case o.filename == "" && set != 1:
+		return Change{}, fmt.Errorf("%d of --grow, --shrink and --size are given; it has to be one of them", set)
+	}
+	return Change{Grow: o.grow, Shrink: o.shrink, To: o.size}, nil
+}
+
+func (o *options) run(cmd *cobra.Command, env *cli.Environment, args []string) error {
+	change, err := o.change(args)
+	if err != nil {
+		return err
+	}
+	namespace, err := env.Namespace()
+	if err != nil {
+		return err
+	}
+	reader, err := env.Cluster()
+	if err != nil {
+		return err
+	}
+	var answer *Answer
+	if o.filename != "" {
+		var object *unstructured.Unstructured
+		if object, err = read(o.filename, env.Streams.In); err != nil {
+			return err
+		}
+		if object.GetNamespace() == "" {
+			object.SetNamespace(namespace)
+		}
+		answer, err = OfManifest(cmd.Context(), reader.Client, clock.RealClock{}, object)
+	} else {
+		key := types.NamespacedName{Namespace: namespace, Name: args[0]}
+		if in, name, is := strings.Cut(args[0], "/"); is {
+			key = types.NamespacedName{Namespace: in, Name: name}
+		}
+		answer, err = OfMember(cmd.Context(), reader.Client, clock.RealClock{}, key, change)
+	}
+	if err != nil {
+		return err
+	}
+	return env.Print(answer, func(w io.Writer) error { return Write(w, answer, env.Wide()) })
+}
+
+// read reads the MiniCluster of a file.
+func read(filename string, stdin io.Reader) (*unstructured.Unstructured, error) {
+	var text []byte
+	var err error
+	if filename == "-" {
+		text, err = io.ReadAll(stdin)
+	} else {
+		text, err = os.ReadFile(filename)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("--filename: %w", err)
+	}
+	object := minicluster.New()
+	found := 0
+	for document := range strings.SplitSeq(string(text), "\n---") {
+		other := &unstructured.Unstructured{}
+		if err := yaml.Unmarshal([]byte(document), &other.Object); err != nil {
+			return nil, fmt.Errorf("%s: %w", filename, err)
+		}
+		if other.GroupVersionKind() == minicluster.GroupVersionKind {
+			object, found = other, found+1
+		}
+	}
+	if found != 1 {
+		return nil, fmt.Errorf("%s has %d MiniClusters of %s; it has to have one", filename, found, minicluster.GroupVersionKind.GroupVersion())
+	}
+	return object, nil
+}
+
+// OfMember reads the cluster and answers for a member with another size. It writes nothing.
+func OfMember(ctx context.Context, reader client.Reader, clock clock.PassiveClock, member types.NamespacedName, change Change) (*Answer, error) {
+	g, err := gather(ctx, reader, member.Namespace)
+	if err != nil {
+		return nil, err
+	}
+	snapshot, err := g.snapshot(ctx, clock)
+	if err != nil {
+		return nil, err
+	}
+	w := g.world(snapshot.Observed(), clock)
+	minSize, maxSize, _ := snapshot.Bounds(member)
+	answer, err := w.Ask(member, change, Bounds{Min: minSize, Max: maxSize})
+	if err != nil {
+		return nil, err
+	}
+	answer.MissingRights = g.missing
+	return answer, nil
+}
+
+// OfManifest reads the cluster and answers for a MiniCluster that does not exist yet. It writes nothing.
+func OfManifest(ctx context.Context, reader client.Reader, clock clock.PassiveClock, object *unstructured.Unstructured) (*Answer, error) {
+	if !minicluster.Managed(object) {
+		return nil, fmt.Errorf("metadata.annotations of MiniCluster %s has no %s: it names the NodePools, and without it the MiniCluster is not managed",
+			object.GetName(), v1alpha1.AnnotationNodePools)
+	}
+	g, err := gather(ctx, reader, object.GetNamespace())
+	if err != nil {
+		return nil, err
+	}
+	for i := range g.clusters.Items {
+		if other := &g.clusters.Items[i]; other.GetNamespace() == object.GetNamespace() && other.GetName() == object.GetName() {
+			return nil, fmt.Errorf("MiniCluster %s/%s exists already; ask with: kubectl ensemble plan %s --namespace %s --size N",
+				object.GetNamespace(), object.GetName(), object.GetName(), object.GetNamespace())
+		}
+	}
+	snapshot, err := g.snapshot(ctx, clock)
+	if err != nil {
+		return nil, err
+	}
+	observed, err := snapshot.WithMiniCluster(object)
+	if err != nil {
+		return nil, fmt.Errorf("MiniCluster %s: %w", object.GetName(), err)
+	}
+	answer := g.world(observed, clock).AskNew()
+	answer.MissingRights = g.missing
+	return answer, nil
+}
+
+func (g *gathered) snapshot(ctx context.Context, clock clock.PassiveClock) (*resize.Snapshot, error) {
+	store, err := g.store()
+	if err != nil {
+		return nil, err
+	}
+	return resize.TakeSnapshot(ctx, g, store, clock)
+}

@@ -1,0 +1,219 @@
+package planned
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/cluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/pods"
+)
+
+// MissingRight is a right that the user lacks, and what the plan does not know because of it.
+type MissingRight struct {
+	cluster.Gap `json:",inline"`
+	// Without says what is not known.
+	Without string `json:"without"`
+}
+
+// gathered is what the user may read of everything that a pass of the controller reads. It is the reader of a snapshot.
+type gathered struct {
+	members    v1alpha1.EnsembleMemberList
+	clusters   *unstructured.UnstructuredList
+	namespaces corev1.NamespaceList
+	pools      v1alpha1.NodePoolList
+	machines   v1alpha1.PoolMachineList
+	jobs       batchv1.JobList
+	daemonSets appsv1.DaemonSetList
+	nodes      corev1.NodeList
+	pods       corev1.PodList
+
+	// missing are the rights that are lacking, needed those of them without which nothing can be planned.
+	missing []MissingRight
+	needed  []MissingRight
+}
+
+// wanted is one kind that is read.
+type wanted struct {
+	list     client.ObjectList
+	resource string
+	// namespaced is set for objects that can be read in the member's namespace alone, where they may not be read in all.
+	namespaced bool
+	// needed is set for objects without which nothing can be planned: of the member's namespace, where namespaced.
+	needed bool
+	// without says what is not known without them, of other namespaces where namespaced.
+	without string
+}
+
+func (g *gathered) kinds() []wanted {
+	return []wanted{
+		{&g.members, "ensemblemembers." + v1alpha1.Group, true, true,
+			"who waits before it: what others have reserved is taken from status.reserved of the NodePools"},
+		{g.clusters, "miniclusters." + minicluster.GroupVersionKind.Group, true, true, "the MiniClusters of other members"},
+		{&g.pools, "nodepools." + v1alpha1.Group, false, true, "which pools there are"},
+		{&g.machines, "poolmachines." + v1alpha1.Group, false, true, "which nodes are machines of a pool, and how long they took"},
+		{&g.nodes, "nodes", false, true, "which nodes are there"},
+		{&g.namespaces, "namespaces", false, false, "the labels of namespaces, by which spec.allowedNamespaces of a NodePool selects"},
+		{&g.jobs, "jobs.batch", true, true, "the Jobs of other members"},
+		{&g.daemonSets, "daemonsets.apps", false, false, "what pods of DaemonSets take of a new node"},
+		{&g.pods, "pods", true, true, "which nodes pods of other namespaces fill: they count as free"},
+	}
+}
+
+// gather reads all kinds at the same time: those of all namespaces, or where that is not allowed those of one. An error is about the API
+// server, or names the rights without which nothing can be planned.
+func gather(ctx context.Context, reader client.Reader, namespace string) (*gathered, error) {
+	g := &gathered{clusters: minicluster.NewList()}
+	kinds := g.kinds()
+	failures, missing := make([]error, len(kinds)), make([]*MissingRight, len(kinds))
+	var reading sync.WaitGroup
+	for i := range kinds {
+		reading.Go(func() { missing[i], failures[i] = kinds[i].read(ctx, reader, namespace) })
+	}
+	reading.Wait()
+	for i := range kinds {
+		if failures[i] != nil {
+			return nil, failures[i]
+		}
+		if missing[i] == nil {
+			continue
+		}
+		g.missing = append(g.missing, *missing[i])
+		if kinds[i].needed && (!kinds[i].namespaced || missing[i].Namespace != "") {
+			g.needed = append(g.needed, *missing[i])
+		}
+	}
+	if len(g.needed) > 0 {
+		return nil, lacking(g.needed)
+	}
+	if len(g.namespaces.Items) == 0 {
+		g.readNamespace(ctx, reader, namespace)
+	}
+	return g, nil
+}
+
+// lacking is the error that names rights without which nothing can be planned.
+func lacking(rights []MissingRight) error {
+	words := make([]string, len(rights))
+	for i := range rights {
+		words[i] = fmt.Sprintf("%s; not known without it: %s", rights[i].Gap, rights[i].Without)
+	}
+	return fmt.Errorf("the planner has to see what the controller sees:\n  %s\nAsk an administrator for these rights, or to run this command",
+		strings.Join(words, "\n  "))
+}
+
+// read reads one kind.
+func (w *wanted) read(ctx context.Context, reader client.Reader, namespace string) (*MissingRight, error) {
+	err := reader.List(ctx, w.list)
+	if err == nil {
+		return nil, nil
+	}
+	var missing *MissingRight
+	if apierrors.IsForbidden(err) {
+		missing = &MissingRight{Gap: cluster.Gap{Verb: "list", Resource: w.resource, Message: err.Error()}, Without: w.without}
+		if !w.namespaced {
+			return missing, nil
+		}
+		if err = reader.List(ctx, w.list, client.InNamespace(namespace)); err == nil {
+			return missing, nil
+		}
+	}
+	switch {
+	case apierrors.IsForbidden(err):
+		missing.Namespace, missing.Message = namespace, err.Error()
+		return missing, nil
+	case meta.IsNoMatchError(err), apierrors.IsNotFound(err):
+		return nil, fmt.Errorf("the cluster does not serve %s: kubectl ensemble check says what is not installed", w.resource)
+	default:
+		return nil, fmt.Errorf("list %s: %w", w.resource, err)
+	}
+}
+
+// readNamespace reads the one namespace, where not all may be read.
+func (g *gathered) readNamespace(ctx context.Context, reader client.Reader, name string) {
+	var namespace corev1.Namespace
+	if err := reader.Get(ctx, client.ObjectKey{Name: name}, &namespace); err == nil {
+		g.namespaces.Items = append(g.namespaces.Items, namespace)
+	}
+}
+
+// partly reports whether members of other namespaces are unknown.
+func (g *gathered) partly() bool {
+	for i := range g.missing {
+		if strings.HasPrefix(g.missing[i].Resource, "ensemblemembers.") {
+			return true
+		}
+	}
+	return false
+}
+
+// store is one that knows the pods.
+func (g *gathered) store() (*pods.Store, error) {
+	store := pods.New()
+	objects := make([]any, len(g.pods.Items))
+	for i := range g.pods.Items {
+		objects[i] = &g.pods.Items[i]
+	}
+	if err := store.Replace(objects, ""); err != nil {
+		return nil, fmt.Errorf("read the pods: %w", err)
+	}
+	return store, nil
+}
+
+var _ client.Reader = (*gathered)(nil)
+
+// List implements client.Reader. What it gives out is shared.
+func (g *gathered) List(_ context.Context, list client.ObjectList, _ ...client.ListOption) error {
+	switch list := list.(type) {
+	case *v1alpha1.EnsembleMemberList:
+		list.Items = g.members.Items
+	case *unstructured.UnstructuredList:
+		list.Items = g.clusters.Items
+	case *corev1.NamespaceList:
+		list.Items = g.namespaces.Items
+	case *v1alpha1.NodePoolList:
+		list.Items = g.pools.Items
+	case *v1alpha1.PoolMachineList:
+		list.Items = g.machines.Items
+	case *batchv1.JobList:
+		list.Items = g.jobs.Items
+	case *appsv1.DaemonSetList:
+		list.Items = g.daemonSets.Items
+	case *corev1.NodeList:
+		list.Items = g.nodes.Items
+	default:
+		return fmt.Errorf("a %T was not gathered", list)
+	}
+	return nil
+}
+
+// Get implements client.Reader. A snapshot asks for lists alone.
+func (*gathered) Get(_ context.Context, key client.ObjectKey, object client.Object, _ ...client.GetOption) error {
+	return fmt.Errorf("the %T %s was not gathered", object, key)
+}
+
+// world is what is planned with.
+func (g *gathered) world(observed plan.Observed, clock clock.PassiveClock) *World {
+	w := &World{Observed: observed, Pools: PoolsOf(g.pools.Items, g.machines.Items), Now: clock.Now()}
+	if g.partly() {
+		for name, hidden := range HideRoom(&w.Observed, g.pools.Items) {
+			pool := w.Pools[name]
+			pool.Hidden = hidden
+			w.Pools[name] = pool
+		}
+	}
+	return w
+}

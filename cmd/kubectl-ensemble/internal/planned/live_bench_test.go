@@ -1,0 +1,209 @@
+package planned_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"k8s.io/utils/clock"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+	"sigs.k8s.io/yaml"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/planned"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/bench/estate"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/controlplane"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/controlplane/controlplanetest"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/fluxoperator/crd"
+)
+
+// What BenchmarkOfMember fills a cluster with: ten nodes for each member, of which it is on nine.
+const (
+	benchPools   = 100
+	benchSize    = 9
+	perMember    = 10
+	answerWithin = 5 * time.Second
+)
+
+// BenchmarkOfMember answers from a real API server, of which the larger has 1,000 members, 100 pools and 10,000 nodes: what is read, decoded
+// and planned. An answer within five seconds is what is promised on idle cores. Filling the larger takes some minutes and is not counted:
+//
+//	go test ./cmd/kubectl-ensemble/internal/planned -run '^$' -bench OfMember -benchtime 5x
+func BenchmarkOfMember(b *testing.B) {
+	for _, members := range []int{100, 1000} {
+		b.Run(fmt.Sprintf("members=%d/nodes=%d", members, members*perMember), func(b *testing.B) { benchmarkOfMember(b, members) })
+	}
+}
+
+func benchmarkOfMember(b *testing.B, members int) {
+	b.Helper()
+	plane := controlplanetest.Start(b, controlplane.Options{})
+	config := plane.AdminConfig()
+	config.QPS = -1
+	transport, err := rest.HTTPClientFor(config)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(transport.CloseIdleConnections)
+	definition, scheme := &apiextensionsv1.CustomResourceDefinition{}, runtime.NewScheme()
+	if err := errors.Join(yaml.UnmarshalStrict(crd.MiniClusters, definition), clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
+		b.Fatal(err)
+	}
+	if _, err := envtest.InstallCRDs(config, envtest.CRDInstallOptions{
+		Paths: []string{"../../../../manifests/crd"}, CRDs: []*apiextensionsv1.CustomResourceDefinition{definition}, ErrorIfPathMissing: true,
+	}); err != nil {
+		b.Fatal(err)
+	}
+	c, err := client.New(config, client.Options{HTTPClient: transport, Scheme: scheme})
+	if err != nil {
+		b.Fatal(err)
+	}
+	fill(b, c, members)
+	key := types.NamespacedName{Namespace: "default", Name: "m-50"}
+	for b.Loop() {
+		answer, err := planned.OfMember(b.Context(), c, clock.RealClock{}, key, planned.Change{Grow: 6})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if answer.Outcome != planned.Granted || answer.Pools[0].Before != benchSize || answer.Pools[0].After != benchSize+6 {
+			b.Fatalf("%+v", answer)
+		}
+	}
+	if each := b.Elapsed() / time.Duration(b.N); each > answerWithin {
+		b.Errorf("an answer takes %s, want at most %s", each, answerWithin)
+	}
+}
+
+// written creates an object, and writes its status.
+func written[T client.Object](ctx context.Context, c client.Client, object T, status func(T)) error {
+	if err := c.Create(ctx, object); err != nil {
+		return err
+	}
+	if status == nil {
+		return nil
+	}
+	status(object)
+	return c.Status().Update(ctx, object)
+}
+
+func fill(b *testing.B, c client.Client, members int) {
+	b.Helper()
+	filler := &estate.Filler{Client: c, Progress: os.Stderr}
+	capacity := corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourceMemory: resource.MustParse("16Gi"), corev1.ResourcePods: resource.MustParse("110")}
+	poolName := func(n int) string { return fmt.Sprintf("pool-%d", n%benchPools) }
+	nodeName := func(n int) string { return fmt.Sprintf("node-%d", n) }
+	// A node n below members × size is one of member n / size.
+	poolOf := func(n int) string {
+		if n < members*benchSize {
+			return poolName(n / benchSize)
+		}
+		return poolName(n)
+	}
+	ctx := b.Context()
+	for _, step := range []struct {
+		what  string
+		count int
+		do    func(context.Context, int) error
+	}{
+		{"pools", benchPools, func(ctx context.Context, n int) error {
+			return c.Create(ctx, &v1alpha1.NodePool{ObjectMeta: metav1.ObjectMeta{Name: poolName(n)}, Spec: v1alpha1.NodePoolSpec{
+				MaxSize: 1000, Replicas: 100, Template: v1alpha1.NodeTemplate{Capacity: capacity}, ProvisionTimeout: metav1.Duration{Duration: 15 * time.Minute},
+				PricePerHour: new(resource.MustParse("1.50")), Machines: v1alpha1.MachinesSpec{Kwok: &v1alpha1.KwokMachines{}},
+			}})
+		}},
+		{"nodes", members * perMember, func(ctx context.Context, n int) error {
+			ready := []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}
+			node := &corev1.Node{
+				ObjectMeta: metav1.ObjectMeta{Name: nodeName(n), Labels: map[string]string{v1alpha1.LabelNodePool: poolOf(n), corev1.LabelHostname: nodeName(n)}},
+				Spec:       corev1.NodeSpec{ProviderID: "kwok://" + nodeName(n)},
+			}
+			return written(ctx, c, node, func(node *corev1.Node) {
+				node.Status = corev1.NodeStatus{Capacity: capacity, Allocatable: capacity, Conditions: ready}
+				node.Spec.Taints = nil
+			})
+		}},
+		{"machines", members * perMember, func(ctx context.Context, n int) error {
+			machine := &v1alpha1.PoolMachine{ObjectMeta: metav1.ObjectMeta{Name: nodeName(n)}, Spec: v1alpha1.PoolMachineSpec{
+				NodePool: poolOf(n), Purpose: v1alpha1.PurposeReservation, Order: v1alpha1.MachineOrder{ID: "floor", Size: 1}, OrderedAt: metav1.NowMicro(),
+				Template: v1alpha1.NodeTemplate{Capacity: capacity}, Machines: v1alpha1.MachinesSpec{Kwok: &v1alpha1.KwokMachines{}},
+			}}
+			return written(ctx, c, machine, func(m *v1alpha1.PoolMachine) {
+				m.Status = v1alpha1.PoolMachineStatus{ProviderID: "kwok://" + nodeName(n), NodeName: nodeName(n), Conditions: []metav1.Condition{
+					{Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, Reason: "Ready", LastTransitionTime: metav1.Now()},
+				}}
+			})
+		}},
+		{"members", members, func(ctx context.Context, n int) error { return fillMember(ctx, c, n, poolName(n), nodeName) }},
+	} {
+		if err := filler.Each(ctx, step.what, step.count, step.do); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// fillMember creates a MiniCluster with its member, its Job and its pods.
+func fillMember(ctx context.Context, c client.Client, n int, pool string, nodeName func(int) string) error {
+	meta := metav1.ObjectMeta{Namespace: "default", Name: fmt.Sprintf("m-%d", n)}
+	containers := []corev1.Container{{Name: "flux", Image: "flux", Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("3")}}}}
+	cluster := minicluster.New()
+	cluster.SetNamespace(meta.Namespace)
+	cluster.SetName(meta.Name)
+	cluster.SetAnnotations(map[string]string{v1alpha1.AnnotationNodePools: pool, v1alpha1.AnnotationAppliedSize: fmt.Sprint(benchSize)})
+	cluster.Object["spec"] = map[string]any{"size": int64(benchSize), "maxSize": int64(100), "containers": []any{
+		map[string]any{"image": "flux", "resources": map[string]any{"requests": map[string]any{"cpu": "3"}}},
+	}}
+	if err := c.Create(ctx, cluster); err != nil {
+		return err
+	}
+	meta.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(cluster, minicluster.GroupVersionKind)}
+	var held []string
+	for rank := range benchSize {
+		held = append(held, nodeName(n*benchSize+rank))
+	}
+	member := &v1alpha1.EnsembleMember{ObjectMeta: meta, Spec: v1alpha1.EnsembleMemberSpec{Size: benchSize, MinSize: 1, MaxSize: 100, NodePools: []string{pool}}}
+	if err := written(ctx, c, member, func(m *v1alpha1.EnsembleMember) {
+		m.Status = v1alpha1.EnsembleMemberStatus{
+			Size: benchSize, Reserved: benchSize, Nodes: benchSize, Reservations: []v1alpha1.Reservation{{NodePool: pool, Nodes: benchSize, Held: held}},
+		}
+	}); err != nil {
+		return err
+	}
+	job := &batchv1.Job{ObjectMeta: meta, Spec: batchv1.JobSpec{
+		Completions: ptr.To[int32](benchSize), Parallelism: ptr.To[int32](benchSize), CompletionMode: ptr.To(batchv1.IndexedCompletion),
+		Template: corev1.PodTemplateSpec{Spec: corev1.PodSpec{Containers: containers, RestartPolicy: corev1.RestartPolicyNever}},
+	}}
+	if err := c.Create(ctx, job); err != nil {
+		return err
+	}
+	for rank, node := range held {
+		pod := &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{
+				Namespace: meta.Namespace, Name: fmt.Sprintf("%s-%d", meta.Name, rank),
+				Labels:          map[string]string{batchv1.JobCompletionIndexAnnotation: fmt.Sprint(rank), v1alpha1.LabelMember: meta.Name},
+				OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(job, batchv1.SchemeGroupVersion.WithKind("Job"))},
+			},
+			Spec: corev1.PodSpec{Containers: containers, NodeName: node, RestartPolicy: corev1.RestartPolicyNever},
+		}
+		if err := written(ctx, c, pod, func(p *corev1.Pod) {
+			p.Status.Phase, p.Status.Conditions = corev1.PodRunning, []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
