@@ -15,6 +15,7 @@ func (o *observer) readNodes(s *seen, view *pods.View, nodes []*corev1.Node, mac
 	now := o.clock.Now()
 	held := s.heldNames()
 	s.nodes = make([]plan.Node, 0, len(machines.byNode)+len(machines.byID)+len(held))
+	s.hosts = make(map[string]host, len(machines.byNode)+len(machines.byID))
 	for _, object := range nodes {
 		if object.Labels[v1alpha1.LabelNodePool] == "" && !held[object.Name] {
 			// To a plan it is the same as one that is not there.
