@@ -92,9 +92,9 @@ const (
 )
 
 // A pass follows a change of somebody else's pod after foreignTimes what the last one took to compute, and within these bounds. In a large
-// cluster there is always such a change: passes for each would never rest, and so take a hundredth of a core.
+// cluster there is always such a change: passes for each would never rest, and so take a two-hundredth of a core.
 const (
-	foreignTimes                  = 100
+	foreignTimes                  = 200
 	foreignAtLeast, foreignAtMost = time.Second, 5 * time.Second
 )
 
