@@ -7,7 +7,7 @@ import (
 )
 
 // remedies say what to do, by the reason of the step that is waited for. POOL stands for the first pool that is concerned, MEMBER for the
-// member and NAMESPACE for its namespace. docs/when-it-does-not-run.md has more on each.
+// member and NAMESPACE for its namespace. docs/troubleshooting.md has more on each.
 var remedies = map[string]string{
 	v1alpha1.ReasonPoolNotFound:        "Create the NodePool, or correct the annotation " + v1alpha1.AnnotationNodePools + " of the MiniCluster.",
 	v1alpha1.ReasonPoolDeleting:        "Name another pool in the annotation " + v1alpha1.AnnotationNodePools + ".",
@@ -68,7 +68,7 @@ func remedy(f *Facts, cause *Step) string {
 		// The word is the cloud's own.
 		text = remedies[v1alpha1.ReasonMachineFailed]
 	case cause.State == Blocked:
-		text = "Look at what the message says; docs/when-it-does-not-run.md has each reason."
+		text = "Look at what the message says; docs/troubleshooting.md has each reason."
 	default:
 		text = "Wait."
 	}

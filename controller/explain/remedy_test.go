@@ -10,10 +10,10 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 )
 
-// TestRemedies: each reason for which a member can wait, as docs/when-it-does-not-run.md has them, has a remedy here.
+// TestRemedies: each reason for which a member can wait, as docs/troubleshooting.md has them, has a remedy here.
 func TestRemedies(t *testing.T) {
 	t.Parallel()
-	content, err := os.ReadFile("../../docs/when-it-does-not-run.md")
+	content, err := os.ReadFile("../../docs/troubleshooting.md")
 	if err != nil {
 		t.Fatal(err)
 	}

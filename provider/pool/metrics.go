@@ -55,8 +55,8 @@ func gauges() []gauge {
 	}
 	return []gauge{
 		{describe("target_nodes", "Target size of the NodePool, spec.replicas."), func(p *v1alpha1.NodePool) float64 { return float64(p.Spec.Replicas) }},
-		{describe("min_nodes", "Least size of the NodePool, spec.minSize."), func(p *v1alpha1.NodePool) float64 { return float64(p.Spec.MinSize) }},
-		{describe("max_nodes", "Greatest size of the NodePool, spec.maxSize."), func(p *v1alpha1.NodePool) float64 { return float64(p.Spec.MaxSize) }},
+		{describe("min_nodes", "Minimum size of the NodePool, spec.minSize."), func(p *v1alpha1.NodePool) float64 { return float64(p.Spec.MinSize) }},
+		{describe("max_nodes", "Maximum size of the NodePool, spec.maxSize."), func(p *v1alpha1.NodePool) float64 { return float64(p.Spec.MaxSize) }},
 		{describe("floor_nodes", "Nodes that reservations call for at the moment."), func(p *v1alpha1.NodePool) float64 { return float64(p.Status.Floor) }},
 		{describe("reserved_nodes", "Nodes that ensemble members have reserved."), func(p *v1alpha1.NodePool) float64 { return float64(p.Status.Reserved) }},
 		{describe("ready_nodes", "Nodes that are Ready."), func(p *v1alpha1.NodePool) float64 { return float64(p.Status.Ready) }},

@@ -43,7 +43,7 @@ func documents(t *testing.T, name string) []*unstructured.Unstructured {
 func TestExamplesAreAccepted(t *testing.T) {
 	create(t, parse(t, "{apiVersion: v1, kind: Namespace, metadata: {name: machines}}"))
 	for _, name := range []string{
-		"nodepools.yaml", "nodepool-strange-cloud.yaml", "nodepool-team.yaml", "nodepool-karpenter.yaml", "nodepool-cluster-api.yaml",
+		"nodepools.yaml", "nodepool-strange-cloud.yaml", "nodepool-team.yaml", "beside-karpenter/nodepool.yaml", "nodepool-cluster-api.yaml",
 		"minicluster.yaml", "ensemble-hello-world.yaml", "ensemble-grow-shrink.yaml",
 	} {
 		for _, object := range documents(t, name) {

@@ -25,7 +25,8 @@ func TestVersions(t *testing.T) {
 	if example := manifests(t).Version; said["Cluster Autoscaler"] != example {
 		t.Errorf("the README says Cluster Autoscaler %q, and the example has %q", said["Cluster Autoscaler"], example)
 	}
-	if readme := string(read(t, "README.md")); !strings.Contains(readme, "--version "+chartVersion+" ") {
-		t.Errorf("the README does not install version %s of the chart", chartVersion)
+	const page = "docs/how-to/cluster-autoscaler.md"
+	if text := string(read(t, page)); !strings.Contains(text, "--version "+chartVersion+" ") {
+		t.Errorf("%s does not install version %s of the chart", page, chartVersion)
 	}
 }

@@ -72,8 +72,8 @@ func Build(ctx context.Context, progress io.Writer) (string, error) {
 	return path, nil
 }
 
-// Install installs the definitions of Karpenter, and the node classes.
-func Install(ctx context.Context, plane *controlplane.ControlPlane) error {
+// Definitions are the paths of the files that define the kinds of Karpenter. They are in its module: nothing is built for that.
+func Definitions(ctx context.Context) ([]string, error) {
 	var paths []string
 	for _, name := range []string{
 		"pkg/apis/crds/karpenter.sh_nodeclaims.yaml", "pkg/apis/crds/karpenter.sh_nodepools.yaml",
@@ -81,9 +81,18 @@ func Install(ctx context.Context, plane *controlplane.ControlPlane) error {
 	} {
 		path, err := controlplane.ModuleFile(ctx, program(), name)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		paths = append(paths, path)
+	}
+	return paths, nil
+}
+
+// Install installs the definitions of Karpenter, and the node classes.
+func Install(ctx context.Context, plane *controlplane.ControlPlane) error {
+	paths, err := Definitions(ctx)
+	if err != nil {
+		return err
 	}
 	config := plane.AdminConfig()
 	if _, err := envtest.InstallCRDs(config, envtest.CRDInstallOptions{Paths: paths, ErrorIfPathMissing: true}); err != nil {

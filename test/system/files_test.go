@@ -254,6 +254,7 @@ func TestFiles(t *testing.T) {
 	})
 	t.Run("by kubectl ensemble", func(t *testing.T) { t.Parallel(); byPlugin(t, at("by-plugin")) })
 	t.Run("by hand", func(t *testing.T) { t.Parallel(); byHand(t, at("by-hand")) })
+	t.Run("the examples", func(t *testing.T) { t.Parallel(); examples(t, s) })
 }
 
 const (
