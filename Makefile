@@ -164,7 +164,7 @@ install-python: ## Install what is missing of the Debian packages that one test 
 # among what a test depends on.
 # The race detector needs cgo, and cgo a C compiler. Without Python's packages one test is skipped; CI goes without none.
 .PHONY: test
-test: ## Run all tests, those on the embedded control plane included (its first build takes about ten minutes).
+test: ## Run all tests, those on the embedded control plane included (its first build takes about seven minutes).
 	@test/interop/install-python.sh || test -z "$$CI"
 	@echo "building the control plane that the tests run on, unless it is there"
 	@go run -trimpath ./test/controlplane/cmd/build >/dev/null
