@@ -33,6 +33,8 @@ type Config struct {
 	Member endpoint.Rate
 	// AdmissionReads and MemberReads bound what the API server is asked because of what users write, and because of what members ask.
 	AdmissionReads, MemberReads budget.Rate
+	// TokenReviews bounds what it is asked because of callers with tokens, for each address.
+	TokenReviews budget.Rate
 	// MemberSizes bounds how often members ask for another size.
 	MemberSizes budget.Rate
 	// MemberWrites bounds how often what members tell of their queues is written.
@@ -57,6 +59,7 @@ type Config struct {
 const (
 	admissionReads = "admission-reads"
 	memberReads    = "member-reads"
+	tokenReviews   = "token-reviews"
 	memberSizes    = "member-sizes"
 	memberWrites   = "member-writes"
 )
@@ -73,7 +76,8 @@ func command() *cobra.Command {
 		HandshakeWithin: 10 * time.Second, ReadWithin: 10 * time.Second, Idle: 5 * time.Minute, Age: time.Hour,
 	},
 		AdmissionReads: budget.Rate{PerNamespace: 20, Total: 40}, MemberReads: budget.Rate{PerNamespace: 400, Total: 800},
-		MemberSizes: budget.Rate{PerNamespace: 50, Total: 500}, MemberWrites: budget.Rate{PerNamespace: 20, Total: 200},
+		TokenReviews: budget.Rate{PerNamespace: 20, Total: 200},
+		MemberSizes:  budget.Rate{PerNamespace: 50, Total: 500}, MemberWrites: budget.Rate{PerNamespace: 20, Total: 200},
 		Reviews: admission.ShippedBounds,
 	}
 	cmd := &cobra.Command{
@@ -102,7 +106,9 @@ func command() *cobra.Command {
 	config.AdmissionReads.AddFlags(flags, admissionReads,
 		"questions to the API server about what is written (NodePools that the cache lacks, labels, LimitRanges)")
 	config.MemberReads.AddFlags(flags, memberReads,
-		"questions to the API server about what members ask (their pods, EnsembleMembers and tokens)")
+		"questions to the API server about what members ask (their pods and EnsembleMembers)")
+	config.TokenReviews.AddFlags(flags, tokenReviews,
+		"requests with a token, each of which the API server is asked about twice; of one address, which the flag calls a namespace,")
 	config.MemberSizes.AddFlags(flags, memberSizes, "requests of members for another size, each of which is a write")
 	config.MemberWrites.AddFlags(flags, memberWrites, "writes of what members tell of their queues (the others are put off)")
 	flags.IntVar(&config.Reviews.Reviews, "max-reviews", config.Reviews.Reviews,
@@ -152,7 +158,7 @@ func (c *Config) validate(given func(flag string) bool) error {
 			err = errors.Join(err, fmt.Errorf("--%s is %q; it must be HOST:PORT", flag, address))
 		}
 	}
-	return errors.Join(err, c.AdmissionReads.Validate(admissionReads), c.MemberReads.Validate(memberReads),
+	return errors.Join(err, c.AdmissionReads.Validate(admissionReads), c.MemberReads.Validate(memberReads), c.TokenReviews.Validate(tokenReviews),
 		c.MemberSizes.Validate(memberSizes), c.MemberWrites.Validate(memberWrites),
 		c.Reviews.Validate(), c.TLS.validate(given), c.Limits.Validate(), c.HTTP.Validate(), c.Tracing.Validate())
 }

@@ -219,7 +219,8 @@ func serve(ctx context.Context, mgr manager.Manager, cluster *known, config *Con
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Pods: cluster.store, Events: mgr.GetEventRecorder(name),
 		Log: log.WithName("endpoint"), Clock: clock.RealClock{},
 		Metrics: counts, Rate: config.Member, RefusedTokens: refusedTokens, Reads: budget.New(memberReads, config.MemberReads, budgets),
-		Sizes: budget.New(memberSizes, config.MemberSizes, budgets), Writes: budget.New(memberWrites, config.MemberWrites, budgets),
+		Reviews: budget.New(tokenReviews, config.TokenReviews, budgets),
+		Sizes:   budget.New(memberSizes, config.MemberSizes, budgets), Writes: budget.New(memberWrites, config.MemberWrites, budgets),
 		Audience: config.TokenAudience, TrustUnknown: config.Insecure,
 	})
 	if err := mgr.Add(process.Everywhere(members.Run)); err != nil {

@@ -2,15 +2,19 @@ package admission
 
 import (
 	"bytes"
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/budget"
 )
 
 // Bounds are what the webhooks take at once. Whoever reaches their port may send them reviews; the API server, which is to be answered,
@@ -60,13 +64,20 @@ type Doors struct {
 	mu   sync.Mutex
 	all  int
 	from map[string]int
-	// left is closed when one has left, for those that wait.
-	left chan struct{}
+	// waiting are those that wait for a place, in the order in which they came.
+	waiting []*waiter
+}
+
+// waiter is a review that waits for a place.
+type waiter struct {
+	address string
+	// enters is closed when it has one.
+	enters chan struct{}
 }
 
 // NewDoors registers the metric of what is turned away.
 func NewDoors(bounds Bounds, registerer prometheus.Registerer) (*Doors, error) {
-	d := &Doors{bounds: bounds, from: map[string]int{}, left: make(chan struct{}), turnedAway: prometheus.NewCounterVec(prometheus.CounterOpts{
+	d := &Doors{bounds: bounds, from: map[string]int{}, turnedAway: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "ensemble_autoscaler_admission_turned_away_total",
 		Help: "Reviews that the webhooks did not look at, by bound: too many at once in all (reviews) or from one address (address), too large (bytes), or not there in time (time).",
 	}, []string{"bound"})}
@@ -81,42 +92,33 @@ func NewDoors(bounds Bounds, registerer prometheus.Registerer) (*Doors, error) {
 
 // Guard puts the doors before a webhook.
 func (d *Doors) Guard(hook http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		if r.ContentLength > d.bounds.Bytes {
-			d.refuse(w, http.StatusRequestEntityTooLarge, boundBytes, fmt.Sprintf("the review has %d bytes; at most %d are read (--max-review-bytes)", r.ContentLength, d.bounds.Bytes))
+			d.refuse(rw, http.StatusRequestEntityTooLarge, boundBytes, fmt.Sprintf("the review has %d bytes; at most %d are read (--max-review-bytes)", r.ContentLength, d.bounds.Bytes))
 			return
 		}
-		address := addressOf(r)
-		late := time.NewTimer(d.bounds.Patience)
-		defer late.Stop()
-		for {
-			full, left := d.enter(address)
-			if full == "" {
-				break
-			}
-			select {
-			case <-left:
-			case <-late.C:
-				d.refuse(w, http.StatusTooManyRequests, full, d.words(full))
+		// It is read before it has a place: one whose end does not come is not to keep another out. What all of them take that are read is
+		// bounded by the server.
+		body, ok := d.read(rw, r)
+		if !ok {
+			return
+		}
+		address := budget.Source(r.RemoteAddr)
+		if w := d.enter(address); w != nil {
+			full := d.wait(r.Context(), w)
+			switch {
+			case full == "":
+			case r.Context().Err() != nil:
 				return
-			case <-r.Context().Done():
+			default:
+				d.refuse(rw, http.StatusTooManyRequests, full, d.words(full))
 				return
 			}
 		}
 		defer d.leave(address)
-		if body, ok := d.read(w, r); ok {
-			r.Body = body
-			hook.ServeHTTP(w, r)
-		}
+		r.Body = body
+		hook.ServeHTTP(rw, r)
 	})
-}
-
-func addressOf(r *http.Request) string {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return r.RemoteAddr
-	}
-	return host
 }
 
 func (d *Doors) words(bound string) string {
@@ -126,21 +128,55 @@ func (d *Doors) words(bound string) string {
 	return fmt.Sprintf("%d reviews are looked at already (--max-reviews); try again in a moment", d.bounds.Reviews)
 }
 
-// enter lets one in. If there is no room, it says by which bound, and what is closed when one has left.
-func (d *Doors) enter(address string) (full string, left <-chan struct{}) {
+// enter lets one in, or has it wait for a place.
+func (d *Doors) enter(address string) *waiter {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	switch {
-	case d.from[address] >= d.bounds.PerAddress:
-		return boundAddress, d.left
-	case d.all >= d.bounds.Reviews:
-		return boundReviews, d.left
+	if d.full(address) == "" {
+		d.all++
+		d.from[address]++
+		return nil
 	}
-	d.all++
-	d.from[address]++
-	return "", nil
+	w := &waiter{address: address, enters: make(chan struct{})}
+	d.waiting = append(d.waiting, w)
+	return w
 }
 
+// full is the bound by which there is no room for one of an address, empty where there is some. The doors are locked.
+func (d *Doors) full(address string) string {
+	switch {
+	case d.from[address] >= d.bounds.PerAddress:
+		return boundAddress
+	case d.all >= d.bounds.Reviews:
+		return boundReviews
+	}
+	return ""
+}
+
+// wait waits until there is a place, and returns the bound by which there was none until patience or the context has ended, empty for a
+// place.
+func (d *Doors) wait(ctx context.Context, w *waiter) (full string) {
+	late := time.NewTimer(d.bounds.Patience)
+	defer late.Stop()
+	select {
+	case <-w.enters:
+		return ""
+	case <-late.C:
+	case <-ctx.Done():
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	at := slices.Index(d.waiting, w)
+	if at < 0 {
+		// It got a place meanwhile.
+		return ""
+	}
+	d.waiting = slices.Delete(d.waiting, at, at+1)
+	return cmp.Or(d.full(w.address), boundReviews)
+}
+
+// leave gives a place to another one: of those that wait, to one of the address that has fewest, and of that to the one that has waited for
+// longest. However many strangers wait, whoever has none within is next.
 func (d *Doors) leave(address string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -148,8 +184,20 @@ func (d *Doors) leave(address string) {
 	if d.from[address]--; d.from[address] == 0 {
 		delete(d.from, address)
 	}
-	close(d.left)
-	d.left = make(chan struct{})
+	next := -1
+	for i, w := range d.waiting {
+		if d.full(w.address) == "" && (next < 0 || d.from[w.address] < d.from[d.waiting[next].address]) {
+			next = i
+		}
+	}
+	if next < 0 {
+		return
+	}
+	w := d.waiting[next]
+	d.waiting = slices.Delete(d.waiting, next, next+1)
+	d.all++
+	d.from[w.address]++
+	close(w.enters)
 }
 
 // read reads what one has sent, before anything of it is decoded.

@@ -21,7 +21,10 @@ func TestReadsOfMembers(t *testing.T) {
 	job, pod := podFor(demo, demo, demoUID)
 	member := memberFor(demoUID)
 	// Less than one comes back while the test runs.
-	e := newEstate(t, Options{Reads: budget.New("member-reads", budget.Rate{PerNamespace: 0.001}, m), RefusedTokens: Rate{PerSecond: 1, Burst: 100}}, nil, job, pod, member)
+	scarce := budget.Rate{PerNamespace: 0.001}
+	e := newEstate(t, Options{
+		Reads: budget.New("member-reads", scarce, m), Reviews: budget.New("token-reviews", scarce, m), RefusedTokens: Rate{PerSecond: 1, Burst: 100},
+	}, nil, job, pod, member)
 	if status, reason := e.ask(t, podIP, "grow", demo); status != ensemble.Response_SUCCESS {
 		t.Fatalf("the first is answered %s: %s", status, reason)
 	}
@@ -37,8 +40,8 @@ func TestReadsOfMembers(t *testing.T) {
 	if size := e.desire(t); size != 2 {
 		t.Errorf("the desired size is %d", size)
 	}
-	// Another address, of no pod, has a part of its own.
-	for i, want := range []string{"", "address 203.0.113.9 causes more than 0.001 member reads"} {
+	// What tokens cost is a budget of its own, for each address.
+	for i, want := range []string{"", "address 203.0.113.9 causes more than 0.001 token reviews in a second (--token-reviews-per-second)"} {
 		_, reason := e.ask(t, "203.0.113.9", "status", demo, "good")
 		if want != "" && !strings.HasPrefix(reason, want) {
 			t.Errorf("request %d with a token is answered %s", i, reason)
@@ -48,7 +51,7 @@ func TestReadsOfMembers(t *testing.T) {
 		t.Errorf("%d reviews were made", e.reviews)
 	}
 	for _, line := range e.log {
-		if strings.Contains(line, "member reads") {
+		if strings.Contains(line, "member reads") || strings.Contains(line, "token reviews") {
 			t.Errorf("a flood fills the log: %s", line)
 		}
 	}

@@ -57,6 +57,8 @@ type Options struct {
 	RefusedTokens Rate
 	// Reads bounds what the API server is asked because of members; nil for no bound.
 	Reads *budget.Budget
+	// Reviews bounds how often the API server is asked about tokens, for each address and in all; nil for no bound. Each is two questions.
+	Reviews *budget.Budget
 	// Sizes bounds how often members ask for another size, which is a write; nil for no bound.
 	Sizes *budget.Budget
 	// Writes bounds how often what members tell of their queues is written; nil for no bound.
@@ -71,19 +73,19 @@ type Options struct {
 type Server struct {
 	ensemble.UnsafeEnsembleOperatorServer
 
-	client       client.Client
-	live         client.Reader
-	pods         *pods.Store
-	events       events.EventRecorder
-	log          logr.Logger
-	clock        clock.PassiveClock
-	metrics      *Metrics
-	limit        *limiter
-	attempts     attempts
-	reads, sizes *budget.Budget
-	queues       *queues
-	audience     string
-	trustUnknown bool
+	client                client.Client
+	live                  client.Reader
+	pods                  *pods.Store
+	events                events.EventRecorder
+	log                   logr.Logger
+	clock                 clock.PassiveClock
+	metrics               *Metrics
+	limit                 *limiter
+	attempts              attempts
+	reads, reviews, sizes *budget.Budget
+	queues                *queues
+	audience              string
+	trustUnknown          bool
 }
 
 var _ ensemble.EnsembleOperatorServer = (*Server)(nil)
@@ -92,7 +94,7 @@ var _ ensemble.EnsembleOperatorServer = (*Server)(nil)
 func New(o Options) *Server {
 	return &Server{
 		client: o.Client, live: o.Live, pods: o.Pods, events: o.Events, log: o.Log, clock: o.Clock, metrics: o.Metrics,
-		limit: newLimiter(o.Rate), attempts: attempts{newLimiter(o.RefusedTokens)}, reads: o.Reads, sizes: o.Sizes, queues: newQueues(o.Client, o.Clock, o.Writes, o.Log),
+		limit: newLimiter(o.Rate), attempts: attempts{newLimiter(o.RefusedTokens)}, reads: o.Reads, reviews: o.Reviews, sizes: o.Sizes, queues: newQueues(o.Client, o.Clock, o.Writes, o.Log),
 		audience: o.Audience, trustUnknown: o.TrustUnknown,
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/budget"
 )
 
 const (
@@ -40,16 +41,18 @@ func (s *Server) identifyByToken(ctx context.Context, from *peer.Peer, host stri
 	case len(given) > 1 || !isBearer || token == "" || len(token) > maxTokenBytes:
 		return nil, deny(`the metadata "authorization" has to be one "Bearer TOKEN" with the token of a ServiceAccount of at most %d bytes`, maxTokenBytes)
 	}
-	if err := s.attempts.left(host); err != nil {
+	source := budget.Source(host)
+	if err := s.attempts.left(source); err != nil {
 		return nil, err
 	}
-	// Its ServiceAccount is known when the API server has been asked; the address is where it comes from.
-	if err := s.affords(host); err != nil {
+	// Its ServiceAccount is known when the API server has been asked; the address is where it comes from. The budget is one of its own: who
+	// has a token, and pods enough, is not to use up what members are known by.
+	if err := s.take(s.reviews, source); err != nil {
 		return nil, err
 	}
 	known, err := s.identifyByReview(ctx, host, token, name, to)
 	if _, refused := errors.AsType[*denied](err); refused {
-		s.attempts.failed(host)
+		s.attempts.failed(source)
 	}
 	return known, err
 }

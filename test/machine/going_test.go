@@ -220,7 +220,8 @@ func testHangs(t *testing.T, w *world) { //nolint:thelper // It is a test of Tes
 	told := w.cloud.terminations(name)
 	// The last one is the question whether it is gone, which its event brings.
 	for i := 1; i < len(told)-1; i++ {
-		if gap := told[i].Sub(told[i-1]); gap < waits.EndAgain-100*time.Millisecond {
+		// A call may begin late, and the next one in time.
+		if gap := told[i].Sub(told[i-1]); gap < waits.EndAgain/2 {
 			t.Errorf("it was told again after %s", gap)
 		}
 	}

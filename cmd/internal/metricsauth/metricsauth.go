@@ -9,7 +9,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -25,6 +24,8 @@ import (
 	"k8s.io/utils/clock"
 	"k8s.io/utils/lru"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/budget"
 )
 
 // Authorization says who may read the metrics, which name pools, namespaces and members.
@@ -52,6 +53,9 @@ const (
 	maxAddresses     = 4096
 	refusedPerSecond = 0.2
 	refusedBurst     = 10
+	// reviewsPerSecond and reviewsBurst are how often the API server is asked in all: strangers may have many addresses.
+	reviewsPerSecond = 20
+	reviewsBurst     = 40
 )
 
 // Guard puts the question who asks before the handler of metrics. reviews is a client that may create TokenReviews and
@@ -62,7 +66,10 @@ func (a *Authorization) Guard(
 	if !a.Required {
 		return next, nil
 	}
-	g := &guard{next: next, reviews: reviews, clock: clock, log: log, reviewed: lru.New(maxReviewed), attempts: lru.New(maxAddresses)}
+	g := &guard{
+		next: next, reviews: reviews, clock: clock, log: log,
+		reviewed: lru.New(maxReviewed), attempts: lru.New(maxAddresses), inAll: rate.NewLimiter(reviewsPerSecond, reviewsBurst),
+	}
 	g.refused = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "ensemble_autoscaler_metrics_refused_total",
 		Help: "Requests for metrics that were refused, by the HTTP status of the answer.",
@@ -101,6 +108,8 @@ type guard struct {
 	reviewed *lru.Cache
 	// attempts are the rates of refusals, by address.
 	attempts *lru.Cache
+	// inAll is the rate of questions to the API server.
+	inAll *rate.Limiter
 }
 
 // answered is what the API server has said of a token and a path, and until when that holds.
@@ -148,33 +157,33 @@ func (g *guard) judge(ctx context.Context, from, token, path string) (int, error
 			return a.code, nil
 		}
 	}
+	// It is taken before the API server is asked, so that those who ask at the same time take one each, and given back to who may read.
 	its := g.attemptsOf(from)
-	left := its.TokensAt(now) >= 1
-	g.mu.Unlock()
-	if !left {
+	attempt := its.ReserveN(now, 1)
+	if attempt.DelayFrom(now) > 0 || !g.inAll.AllowN(now, 1) {
+		attempt.CancelAt(now)
+		g.mu.Unlock()
 		return http.StatusTooManyRequests, nil
 	}
+	g.mu.Unlock()
 	code, err := g.review(ctx, token, path)
-	if err != nil {
-		return 0, err
-	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if code != http.StatusOK {
-		// What anybody can make up is not remembered: it would take the place of what is right.
-		its.AllowN(now, 1)
-		return code, nil
+	if err != nil {
+		attempt.CancelAt(now)
+		return 0, err
 	}
-	g.reviewed.Add(key, answered{code, now.Add(reviewedFor)})
+	if code == http.StatusOK {
+		attempt.CancelAt(now)
+		// What anybody can make up is not remembered: it would take the place of what is right.
+		g.reviewed.Add(key, answered{code, now.Add(reviewedFor)})
+	}
 	return code, nil
 }
 
 // attemptsOf is the rate of an address.
 func (g *guard) attemptsOf(from string) *rate.Limiter {
-	host, _, err := net.SplitHostPort(from)
-	if err != nil {
-		host = from
-	}
+	host := budget.Source(from)
 	if known, ok := g.attempts.Get(host); ok {
 		if its, ok := known.(*rate.Limiter); ok {
 			return its

@@ -302,6 +302,14 @@ func TestWhoIsAnswered(t *testing.T) {
 			own := row.own(t)
 			// The authority that the server names in its request does not matter to a client that insists.
 			err := ask(t, s.dialInsisting(t, ours, own))
+			// With TLS 1.3 a client is done before the server has looked at its certificate. One that writes on the connection which the
+			// server has closed meanwhile hears of that alone.
+			for until := time.Now().Add(30 * time.Second); status.Code(err) == codes.Unavailable && time.Now().Before(until); {
+				if strings.Contains(err.Error(), row.says) {
+					break
+				}
+				err = ask(t, s.dialInsisting(t, ours, own))
+			}
 			if got := status.Code(err); got != row.code || (err != nil && !strings.Contains(err.Error(), row.says)) {
 				t.Errorf("the client sees %v, not %s with %q", err, row.code, row.says)
 			}

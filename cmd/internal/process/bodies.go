@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"sync"
 
@@ -12,19 +11,22 @@ import (
 	"k8s.io/utils/lru"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/inbound"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/budget"
 )
 
 // bodies bounds what the bodies of requests under way take in all: whoever reaches a port may send some, and their handlers read
 // them whole and decode them. Where there is too much, the largest one of the address that has most is given up, so that a flood from
-// one address is a matter of that address.
+// one address is a matter of that address. Of one that has come whole nothing can be given up: its handler decodes it already. And what was
+// given up is there until its handler has ended, so that all bodies together may take twice as much, and no more.
 type bodies struct {
 	most   int
 	turned *inbound.Turned
 
-	mu    sync.Mutex
-	total int
-	open  map[*body]struct{}
-	of    map[string]int
+	mu sync.Mutex
+	// total is what all bodies take, kept what those take that were not given up, and of that of each address.
+	total, kept int
+	open        map[*body]struct{}
+	of          map[string]int
 }
 
 func newBodies(most int, turned *inbound.Turned) *bodies {
@@ -59,23 +61,24 @@ func (b *bodies) limit(next http.Handler) http.Handler {
 // body is that of one request.
 type body struct {
 	io.ReadCloser
-	bodies  *bodies
-	source  string
-	weight  int
-	givenUp bool
+	bodies *bodies
+	source string
+	weight int
+	// whole is set when nothing more comes of it, givenUp when nothing more is read of it.
+	whole, givenUp bool
 }
 
 // Read implements io.Reader.
 func (o *body) Read(into []byte) (int, error) {
 	n, err := o.ReadCloser.Read(into)
-	if !o.bodies.more(o, weigh(into[:n])) {
+	if !o.bodies.more(o, weigh(into[:n]), err != nil) {
 		return 0, errTooMuch
 	}
 	return n, err //nolint:wrapcheck // A reader's end has to be io.EOF itself.
 }
 
-// more counts what has come, and reports whether the request may go on.
-func (b *bodies) more(of *body, weight int) bool {
+// more counts what has come, and whether that is all, and reports whether the request may go on.
+func (b *bodies) more(of *body, weight int, whole bool) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if of.givenUp {
@@ -84,18 +87,35 @@ func (b *bodies) more(of *body, weight int) bool {
 	of.weight += weight
 	b.of[of.source] += weight
 	b.total += weight
-	for b.total > b.most {
+	b.kept += weight
+	for b.kept > b.most && !of.givenUp {
 		loses := b.largest()
-		loses.givenUp = true
-		b.drop(loses)
-		b.turned.Count(inbound.BodyBytes)
+		if loses == nil {
+			loses = of
+		}
+		b.giveUp(loses)
 	}
+	if b.total > 2*b.most && !of.givenUp {
+		// Others were given up for it, and are there still.
+		b.giveUp(of)
+	}
+	of.whole = whole
 	return !of.givenUp
 }
 
-// largest is the largest body of the address that has most; the lock is held.
+// giveUp has nothing more read of a body; the lock is held.
+func (b *bodies) giveUp(one *body) {
+	one.givenUp = true
+	b.keepNot(one)
+	b.turned.Count(inbound.BodyBytes)
+}
+
+// largest is the largest body of the address that has most, of those that can be given up; nil when there is none. The lock is held.
 func (b *bodies) largest() (found *body) {
 	for one := range b.open {
+		if one.whole || one.givenUp {
+			continue
+		}
 		if found == nil {
 			found = one
 			continue
@@ -107,22 +127,24 @@ func (b *bodies) largest() (found *body) {
 	return found
 }
 
-// drop takes a body out of the books; the lock is held.
-func (b *bodies) drop(one *body) {
-	if _, there := b.open[one]; !there {
-		return
-	}
-	delete(b.open, one)
-	b.total -= one.weight
+// keepNot counts a body no more among those that are kept; the lock is held.
+func (b *bodies) keepNot(one *body) {
+	b.kept -= one.weight
 	if b.of[one.source] -= one.weight; b.of[one.source] <= 0 {
 		delete(b.of, one.source)
 	}
 }
 
+// forget takes a body out of the books when its handler has ended.
 func (o *body) forget() {
-	o.bodies.mu.Lock()
-	defer o.bodies.mu.Unlock()
-	o.bodies.drop(o)
+	b := o.bodies
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.open, o)
+	b.total -= o.weight
+	if !o.givenUp {
+		b.keepNot(o)
+	}
 }
 
 // rated bounds how often one address asks.
@@ -168,10 +190,5 @@ func (r *rated) of(address string) *rate.Limiter {
 	return limiter
 }
 
-// host is the address of a peer without its port.
-func host(address string) string {
-	if alone, _, err := net.SplitHostPort(address); err == nil {
-		return alone
-	}
-	return address
-}
+// host is whom the address of a peer counts for.
+func host(address string) string { return budget.Source(address) }

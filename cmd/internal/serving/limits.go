@@ -21,6 +21,7 @@ import (
 	"k8s.io/utils/lru"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/inbound"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/budget"
 )
 
 // Limits are what one peer, and all of them together, may ask of a server.
@@ -201,8 +202,8 @@ func peerName(ctx context.Context) string {
 		return "the client " + info.State.VerifiedChains[0][0].Subject.String()
 	}
 	address := p.Addr.String()
-	if host, _, err := net.SplitHostPort(address); err == nil {
-		address = host
+	if _, _, err := net.SplitHostPort(address); err == nil {
+		address = budget.Source(address)
 	}
 	return "the address " + strings.TrimPrefix(address, "::ffff:")
 }

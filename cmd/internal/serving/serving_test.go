@@ -143,7 +143,15 @@ func TestFlood(t *testing.T) {
 	if err := ask(t.Context(), other, "a"); err != nil {
 		t.Errorf("the other peer: %v", err)
 	}
-	health, err := healthv1.NewHealthClient(flood).Check(t.Context(), &healthv1.HealthCheckRequest{})
+	var health *healthv1.HealthCheckResponse
+	var err error
+	// It is told a moment after the start.
+	for until := time.Now().Add(30 * time.Second); time.Now().Before(until); {
+		health, err = healthv1.NewHealthClient(flood).Check(t.Context(), &healthv1.HealthCheckRequest{})
+		if err != nil || health.GetStatus() == healthv1.HealthCheckResponse_SERVING {
+			break
+		}
+	}
 	if err != nil || health.GetStatus() != healthv1.HealthCheckResponse_SERVING {
 		t.Errorf("its health is %v, %v", health, err)
 	}
@@ -233,6 +241,7 @@ func TestConnections(t *testing.T) {
 		if err := ask(t.Context(), asks, "a"); err != nil {
 			t.Errorf("turn %d of two clients for whom there is one connection: %v", turn+1, err)
 		}
+		ready(t, asks)
 		asks, other = other, asks
 		// The one that gave way has to learn of it: what it sends before is lost with its connection.
 		if !asks.WaitForStateChange(t.Context(), connectivity.Ready) {
@@ -241,6 +250,18 @@ func TestConnections(t *testing.T) {
 	}
 	if s.turnedAway(t, "connections") < 3 {
 		t.Errorf("%g connections are counted that made room for others", s.turnedAway(t, "connections"))
+	}
+}
+
+// ready waits until a client knows that it is connected: an answer may come before.
+func ready(t *testing.T, conn *grpc.ClientConn) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	for state := conn.GetState(); state != connectivity.Ready; state = conn.GetState() {
+		if !conn.WaitForStateChange(ctx, state) {
+			t.Fatalf("the connection is %s after an answer", state)
+		}
 	}
 }
 
@@ -261,9 +282,7 @@ func TestTrust(t *testing.T) {
 	if err := ask(t.Context(), conn, "a"); err != nil {
 		t.Fatal(err)
 	}
-	if conn.GetState() != connectivity.Ready {
-		t.Fatalf("the connection is %s after an answer", conn.GetState())
-	}
+	ready(t, conn)
 	untrusted.Store(true)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()

@@ -135,7 +135,10 @@ func flood(t *testing.T, address string, number int, from func(i int) string, do
 
 // TestUnfinishedRequests: requests whose last bytes never come take little memory, keep nobody out, and end.
 func TestUnfinishedRequests(t *testing.T) { //nolint:paralleltest // see above
-	s := serve(t, shipped)
+	// As many as a machine that is busy opens within the time of one.
+	limits := shipped
+	limits.Unfinished, limits.ReadWithin = 256, 6*time.Second
+	s := serve(t, limits)
 	other := s.from(t, "127.0.0.2")
 	s.serves(t, other, "nobody else is there")
 	goroutines, before := runtime.NumGoroutine(), heap()
