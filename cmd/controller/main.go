@@ -117,6 +117,8 @@ func command() *cobra.Command {
 		"how many of them may come from one address")
 	flags.Int64Var(&config.Reviews.Bytes, "max-review-bytes", config.Reviews.Bytes,
 		"size of a review, in bytes, above which it is refused before it is read")
+	flags.Int64Var(&config.Reviews.Decoded, "max-decoded-review-bytes", config.Reviews.Decoded,
+		"bytes that the reviews which are looked at together may take when they are decoded, an object of JSON counted as 1 KiB; others wait")
 	flags.StringVar(&config.TokenAudience, "token-audience", "ensemble-autoscaler",
 		"audience of the ServiceAccount tokens that are accepted; a token for the API server itself is not, so that nobody has to send one here")
 	flags.StringVar(&config.WebhookAddress, "webhook-address", ":9443",

@@ -14,6 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"k8s.io/apimachinery/pkg/util/wait"
 )
 
 // house is a server behind doors, whose webhook waits to be told to go on.
@@ -66,7 +67,7 @@ func (h *house) send(ctx context.Context, from string, body io.Reader) (int, str
 // TestDoors: one address gets its part of the places and others get in beside it; whoever waits too long is told why.
 func TestDoors(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, Bounds{Reviews: 5, PerAddress: 3, Bytes: 100, Patience: 2 * time.Second})
+	h := newHouse(t, Bounds{Reviews: 5, PerAddress: 3, Bytes: 100, Decoded: 1 << 20, Patience: 2 * time.Second})
 	const flood, second = "127.0.0.2", "127.0.0.3"
 	answers := make(chan string, 100)
 	knock := func(from string, n int) {
@@ -115,10 +116,81 @@ func TestDoors(t *testing.T) {
 	}
 }
 
+// TestFewestIsNext: of those that wait the address with fewest within is next, however many others have waited for longer.
+func TestFewestIsNext(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, Bounds{Reviews: 2, PerAddress: 2, Bytes: 100, Decoded: 1 << 20, Patience: time.Minute})
+	done := make(chan string, 100)
+	knock := func(from, body string) {
+		go func() {
+			status, _ := h.send(t.Context(), from, strings.NewReader(body))
+			done <- fmt.Sprint(from, " ", status)
+		}()
+	}
+	waits := func(n int) {
+		t.Helper()
+		if err := wait.PollUntilContextTimeout(t.Context(), time.Millisecond, 30*time.Second, true, func(context.Context) (bool, error) {
+			return h.waiting() == n, nil
+		}); err != nil {
+			t.Fatalf("%d wait, want %d", h.waiting(), n)
+		}
+	}
+	knock("127.0.0.2", "{}")
+	knock("127.0.0.2", "{}")
+	<-h.within
+	<-h.within
+	for n := range 10 {
+		knock("127.0.0.2", "{}")
+		waits(n + 1)
+	}
+	knock("127.0.0.3", "[1]")
+	waits(11)
+	h.goOn <- struct{}{}
+	if got := <-h.within; got != len("[1]") {
+		t.Error("a flood that had waited for longer was let in before an address that had none within")
+	}
+	close(h.goOn)
+	for range 13 {
+		if got := <-done; !strings.HasSuffix(got, " 200") {
+			t.Error(got)
+		}
+	}
+}
+
+// TestDecodedReviews: what is small and takes much when it is decoded is looked at alone.
+func TestDecodedReviews(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, Bounds{Reviews: 5, PerAddress: 5, Bytes: 1 << 20, Decoded: 64 << 10, Patience: 300 * time.Millisecond})
+	large := strings.Repeat("{},", 100)
+	first := make(chan int, 1)
+	go func() {
+		status, _ := h.send(t.Context(), "127.0.0.2", strings.NewReader(large))
+		first <- status
+	}()
+	<-h.within
+	if status, text := h.send(t.Context(), "127.0.0.3", strings.NewReader("{}")); status != http.StatusTooManyRequests || !strings.Contains(text, "--max-decoded-review-bytes") {
+		t.Errorf("beside it: %d %s", status, text)
+	}
+	close(h.goOn)
+	if status := <-first; status != http.StatusOK {
+		t.Errorf("alone: %d", status)
+	}
+	if status, text := h.send(t.Context(), "127.0.0.3", strings.NewReader("{}")); status != http.StatusOK {
+		t.Errorf("after it: %d %s", status, text)
+	}
+}
+
+// waiting is how many wait for a place.
+func (h *house) waiting() int {
+	h.doors.mu.Lock()
+	defer h.doors.mu.Unlock()
+	return len(h.doors.waiting)
+}
+
 // TestLargeReviews: what is too large is not read, whether its size is told or not.
 func TestLargeReviews(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, Bounds{Reviews: 1, PerAddress: 1, Bytes: 100, Patience: time.Minute})
+	h := newHouse(t, Bounds{Reviews: 1, PerAddress: 1, Bytes: 100, Decoded: 1 << 20, Patience: time.Minute})
 	close(h.goOn)
 	for size, want := range map[int]int{100: 200, 101: 413} {
 		content := bytes.Repeat([]byte{' '}, size)
@@ -133,10 +205,10 @@ func TestLargeReviews(t *testing.T) {
 	}
 }
 
-// TestSlowReviews: one whose end does not come keeps nobody out for long.
+// TestSlowReviews: one whose end does not come keeps nobody out, and ends.
 func TestSlowReviews(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, Bounds{Reviews: 1, PerAddress: 1, Bytes: 100, Patience: 200 * time.Millisecond})
+	h := newHouse(t, Bounds{Reviews: 1, PerAddress: 1, Bytes: 100, Decoded: 1 << 20, Patience: 3 * time.Second})
 	close(h.goOn)
 	connection, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", h.Listener.Addr().String())
 	if err != nil {
@@ -145,6 +217,9 @@ func TestSlowReviews(t *testing.T) {
 	defer func() { _ = connection.Close() }()
 	if _, err := io.WriteString(connection, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 50\r\n\r\n{"); err != nil {
 		t.Fatal(err)
+	}
+	if status, text := h.send(t.Context(), "127.0.0.1", strings.NewReader("{}")); status != http.StatusOK {
+		t.Errorf("beside it: %d %s", status, text)
 	}
 	answer, err := io.ReadAll(connection)
 	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 408 ") {

@@ -1,11 +1,12 @@
 package process
 
 import (
-	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net/http"
 	"sync"
+	"time"
 
 	"golang.org/x/time/rate"
 	"k8s.io/utils/lru"
@@ -14,16 +15,16 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/budget"
 )
 
-// bodies bounds what the bodies of requests under way take in all: whoever reaches a port may send some, and their handlers read
-// them whole and decode them. Where there is too much, the largest one of the address that has most is given up, so that a flood from
-// one address is a matter of that address. Of one that has come whole nothing can be given up: its handler decodes it already. And what was
-// given up is there until its handler has ended, so that all bodies together may take twice as much, and no more.
+// bodies bounds the bytes of the bodies of requests under way: whoever reaches a port may send some, and their handlers read them whole.
+// Where there are too many, the largest one of the address that has most is given up, so that a flood from one address is a matter of that
+// address: nothing more is read of it, and the context of its request ends. What it takes counts until its handler has ended, which is soon
+// after that.
 type bodies struct {
 	most   int
 	turned *inbound.Turned
 
 	mu sync.Mutex
-	// total is what all bodies take, kept what those take that were not given up, and of that of each address.
+	// total is what all bodies have, kept what those have that were not given up, and of that of each address.
 	total, kept int
 	open        map[*body]struct{}
 	of          map[string]int
@@ -33,26 +34,25 @@ func newBodies(most int, turned *inbound.Turned) *bodies {
 	return &bodies{most: most, turned: turned, open: map[*body]struct{}{}, of: map[string]int{}}
 }
 
-// A body of JSON takes more when it is decoded than it has bytes: two of them, {}, are a struct of some hundred, or a map; a comma
-// is one more value of a list. It counts as what it will take, before it is decoded. A Pod of 20 KiB with 300 objects counts as 400 KiB.
-const objectBytes, valueBytes = 1 << 10, 64
-
-// weigh is what a part of a body will take.
-func weigh(part []byte) int {
-	return len(part) + objectBytes*bytes.Count(part, []byte{'{'}) + valueBytes*(bytes.Count(part, []byte{','})+bytes.Count(part, []byte{'['}))
-}
-
 // errTooMuch is what a handler gets that reads a body which was given up.
-var errTooMuch = errors.New("requests under way take more memory than they may (--max-http-body-bytes)")
+var errTooMuch = errors.New("requests under way have more bytes than they may (--max-http-body-bytes)")
 
 // limit counts the body of each request until its handler has ended.
 func (b *bodies) limit(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		one := &body{ReadCloser: r.Body, bodies: b, source: host(r.RemoteAddr)}
+		ctx, end := context.WithCancelCause(r.Context())
+		defer end(nil)
+		one := &body{ReadCloser: r.Body, bodies: b, source: host(r.RemoteAddr), end: func() {
+			end(errTooMuch)
+			// Whoever reads of it waits no more for what its client may never send. Not every writer can do that; then the server's own
+			// deadline holds.
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now())
+		}}
 		b.mu.Lock()
 		b.open[one] = struct{}{}
 		b.mu.Unlock()
 		defer one.forget()
+		r = r.WithContext(ctx)
 		r.Body = one
 		next.ServeHTTP(w, r)
 	})
@@ -63,64 +63,62 @@ type body struct {
 	io.ReadCloser
 	bodies *bodies
 	source string
-	weight int
-	// whole is set when nothing more comes of it, givenUp when nothing more is read of it.
-	whole, givenUp bool
+	// end has the handler end.
+	end     func()
+	bytes   int
+	givenUp bool
 }
 
 // Read implements io.Reader.
 func (o *body) Read(into []byte) (int, error) {
 	n, err := o.ReadCloser.Read(into)
-	if !o.bodies.more(o, weigh(into[:n]), err != nil) {
+	if !o.bodies.more(o, n) {
 		return 0, errTooMuch
 	}
 	return n, err //nolint:wrapcheck // A reader's end has to be io.EOF itself.
 }
 
-// more counts what has come, and whether that is all, and reports whether the request may go on.
-func (b *bodies) more(of *body, weight int, whole bool) bool {
+// more counts what has come, and reports whether the request may go on.
+func (b *bodies) more(of *body, count int) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if of.givenUp {
 		return false
 	}
-	of.weight += weight
-	b.of[of.source] += weight
-	b.total += weight
-	b.kept += weight
-	for b.kept > b.most && !of.givenUp {
-		loses := b.largest()
-		if loses == nil {
-			loses = of
-		}
-		b.giveUp(loses)
+	of.bytes += count
+	b.of[of.source] += count
+	b.total += count
+	b.kept += count
+	for b.kept > b.most {
+		b.giveUp(b.largest())
 	}
 	if b.total > 2*b.most && !of.givenUp {
-		// Others were given up for it, and are there still.
+		// Others were given up, and their handlers have not ended yet.
 		b.giveUp(of)
 	}
-	of.whole = whole
 	return !of.givenUp
 }
 
-// giveUp has nothing more read of a body; the lock is held.
+// giveUp has a handler end; the lock is held.
 func (b *bodies) giveUp(one *body) {
 	one.givenUp = true
 	b.keepNot(one)
 	b.turned.Count(inbound.BodyBytes)
+	one.end()
 }
 
-// largest is the largest body of the address that has most, of those that can be given up; nil when there is none. The lock is held.
+// largest is the largest body of the address that has most, of those that were not given up, of which there is one at least; the lock is
+// held.
 func (b *bodies) largest() (found *body) {
 	for one := range b.open {
-		if one.whole || one.givenUp {
+		if one.givenUp {
 			continue
 		}
 		if found == nil {
 			found = one
 			continue
 		}
-		if mine, theirs := b.of[one.source], b.of[found.source]; mine > theirs || (mine == theirs && one.weight > found.weight) {
+		if mine, theirs := b.of[one.source], b.of[found.source]; mine > theirs || (mine == theirs && one.bytes > found.bytes) {
 			found = one
 		}
 	}
@@ -129,8 +127,8 @@ func (b *bodies) largest() (found *body) {
 
 // keepNot counts a body no more among those that are kept; the lock is held.
 func (b *bodies) keepNot(one *body) {
-	b.kept -= one.weight
-	if b.of[one.source] -= one.weight; b.of[one.source] <= 0 {
+	b.kept -= one.bytes
+	if b.of[one.source] -= one.bytes; b.of[one.source] <= 0 {
 		delete(b.of, one.source)
 	}
 }
@@ -141,7 +139,7 @@ func (o *body) forget() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.open, o)
-	b.total -= o.weight
+	b.total -= o.bytes
 	if !o.givenUp {
 		b.keepNot(o)
 	}

@@ -32,8 +32,8 @@ import (
 type HTTPLimits struct {
 	// Connections and PerAddress are the numbers of connections, in all and from one address. Of too many the newest is let in.
 	Connections, PerAddress int
-	// BodyBytes is what the bodies of the requests under way may take in all, in bytes, when they are decoded. Where they take more,
-	// the largest one of the address that has most is not read on.
+	// BodyBytes is what the bodies of the requests under way may have in all, in bytes. Where they have more, the largest one of the
+	// address that has most is given up.
 	BodyBytes int
 	// MetricsPerSecond is how often one address may ask for metrics: each answer tells of every pool and member.
 	MetricsPerSecond float64
@@ -48,7 +48,7 @@ func (l *HTTPLimits) AddFlags(flags *pflag.FlagSet) {
 	flags.IntVar(&l.PerAddress, httpPerAddressFlag, l.PerAddress,
 		"the same from one IP address, or from one IPv6 network of 64 bits; 0 for no limit")
 	flags.IntVar(&l.BodyBytes, "max-http-body-bytes", l.BodyBytes,
-		"bytes that the bodies of HTTP requests under way may take, on each port, an object of JSON counted as 1 KiB")
+		"bytes that the bodies of HTTP requests under way may have, on each port; of more the largest of the address that has most is given up")
 	flags.Float64Var(&l.MetricsPerSecond, metricsRateFlag, l.MetricsPerSecond, "times in a second that one IP address may ask for metrics")
 }
 

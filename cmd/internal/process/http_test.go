@@ -123,14 +123,7 @@ func TestWebhookFlood(t *testing.T) { //nolint:paralleltest // see above
 	// Bodies of 6 MiB, many at a time, the last byte of which does not come before the other has been served.
 	var group sync.WaitGroup
 	let := make(chan struct{})
-	// What is small to send and large to decode counts as what it takes.
 	turned := turnedAway(t, registry, "Webhooks", "body_bytes")
-	if code, err := post(t, clientFrom(t, "127.0.0.3"), url, strings.NewReader("["+strings.Repeat("{},", 10_000)+"{}]")); err != nil || code != http.StatusBadRequest {
-		t.Errorf("10,000 objects of JSON where 8 MiB are left: %d, %v", code, err)
-	}
-	if turnedAway(t, registry, "Webhooks", "body_bytes") != turned+1 {
-		t.Error("what was too much is not counted")
-	}
 	large := make([]byte, 6<<20)
 	for range 4 {
 		stranger := clientFrom(t, "127.0.0.3")
@@ -141,7 +134,7 @@ func TestWebhookFlood(t *testing.T) { //nolint:paralleltest // see above
 		}
 	}
 	if err := wait.PollUntilContextTimeout(t.Context(), 20*time.Millisecond, 20*time.Second, true, func(context.Context) (bool, error) {
-		return turnedAway(t, registry, "Webhooks", "body_bytes") > turned+1, nil
+		return turnedAway(t, registry, "Webhooks", "body_bytes") > turned, nil
 	}); err != nil {
 		t.Errorf("40 bodies of 6 MiB, and none was too much: %v", err)
 	}
