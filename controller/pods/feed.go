@@ -65,7 +65,7 @@ func (f *feed) Start(ctx context.Context) error {
 		return fmt.Errorf("watch Jobs: %w", err)
 	}
 	told, err := jobs.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
-		AddFunc: f.judge, UpdateFunc: func(_, now any) { f.judge(now) }, DeleteFunc: f.forget,
+		AddFunc: f.judge, UpdateFunc: f.changed, DeleteFunc: f.forget,
 	})
 	if err != nil {
 		return fmt.Errorf("watch Jobs: %w", err)
@@ -102,6 +102,15 @@ func (f *feed) run(ctx context.Context) {
 }
 
 func jobKeyOf(job *batchv1.Job) JobKey { return JobKey{job.Namespace, job.UID} }
+
+// changed is told of a Job before and after. After a gap in the watch it may be another one of that name.
+func (f *feed) changed(before, now any) {
+	was, wasJob := before.(*batchv1.Job)
+	if is, isJob := now.(*batchv1.Job); wasJob && isJob && was.UID != is.UID {
+		f.forget(before)
+	}
+	f.judge(now)
+}
 
 func (f *feed) judge(object any) {
 	job, is := object.(*batchv1.Job)

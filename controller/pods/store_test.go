@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -255,5 +256,23 @@ func TestOtherObjects(t *testing.T) {
 	t.Parallel()
 	if err := New().Add(&corev1.Node{}); err == nil {
 		t.Error("a node is taken for a pod")
+	}
+}
+
+// TestJobOfTheSameName: of a Job that another one has followed under its name, during a gap in the watch, nothing is kept.
+func TestJobOfTheSameName(t *testing.T) {
+	t.Parallel()
+	f := &feed{store: New(), again: make(chan struct{}, 1)}
+	job := func(uid types.UID) *batchv1.Job {
+		return &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "job", UID: uid}}
+	}
+	f.judge(job("a"))
+	f.changed(job("a"), job("b"))
+	if f.store.isForeign(JobKey{"ns", "a"}) || !f.store.isForeign(JobKey{"ns", "b"}) {
+		t.Errorf("foreign are %v", f.store.foreign)
+	}
+	f.forget(job("b"))
+	if len(f.store.foreign) > 0 {
+		t.Errorf("of Jobs that are gone is kept %v", f.store.foreign)
 	}
 }
