@@ -154,11 +154,11 @@ func TestPythonMember(t *testing.T) {
 			amount{member, `{"do": "grow", "by": "1"}`, 5, 6, "the desired size is 6"},
 			amount{member, `{"do": "shrink", "by": -2}`, 6, 4, "the desired size is 4"},
 			amount{older, `{"do": "shrink", "by": "2"}`, 4, 2, "the desired size is 2"},
-			amount{member, `{"do": "shrink", "by": 7}`, 2, 1, "spec.minSize of the MiniCluster is 1"},
+			amount{member, `{"do": "shrink", "by": 7}`, 2, 1, "limited to 1 by spec.minSize"},
 		)
 		x.amounts(t, lead,
 			amount{older, `{"do": "grow", "by": 2.0}`, 1, 3, "the desired size is 3"},
-			amount{member, `{"do": "grow", "by": 99}`, 3, 6, "spec.maxSize of the MiniCluster is 6"},
+			amount{member, `{"do": "grow", "by": 99}`, 3, 6, "limited to 6 by spec.maxSize"},
 		)
 	})
 
