@@ -89,14 +89,19 @@ func TestBadRequests(t *testing.T) {
 			t.Errorf("grow 1 at the maximum was answered %+v", r)
 		}
 	})
-	// Before the pool has nodes that it could go to: Cluster Autoscaler would order one for it.
 	x.deletePod("stranger")
+	// The pool keeps its taint: Cluster Autoscaler would order a node of it for a pod of another test.
 	t.Run("pods that no node of the pool is large enough for", func(t *testing.T) {
 		x.apply(`
 apiVersion: autoscaling.flux-framework.org/v1alpha1
 kind: NodePool
 metadata: {name: %s}
-spec: {maxSize: 10, template: {capacity: {cpu: "2", memory: 16Gi, pods: "110"}}, machines: {kwok: {bootDelay: 0s}}}
+spec:
+  maxSize: 10
+  template:
+    capacity: {cpu: "2", memory: 16Gi, pods: "110"}
+    taints: [{key: example.com/dedicated, value: hpc, effect: NoSchedule}]
+  machines: {kwok: {bootDelay: 0s}}
 `, pool)
 		want := "a pod requests 3 of cpu and an empty node of " + pool + " offers 2: no node of the member's NodePools is large enough"
 		var last reply
@@ -184,7 +189,12 @@ const tinyPool = `
 apiVersion: autoscaling.flux-framework.org/v1alpha1
 kind: NodePool
 metadata: {name: %s-tiny}
-spec: {maxSize: 10, template: {capacity: {cpu: "2", memory: 16Gi, pods: "110"}}, machines: {kwok: {bootDelay: 0s}}}
+spec:
+  maxSize: 10
+  template:
+    capacity: {cpu: "2", memory: 16Gi, pods: "110"}
+    taints: [{key: example.com/dedicated, value: hpc, effect: NoSchedule}]
+  machines: {kwok: {bootDelay: 0s}}
 `
 
 // TestCloudProviderRefuses: who is not Cluster Autoscaler gets no answer, and a wrong request of Cluster
