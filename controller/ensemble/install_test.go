@@ -10,8 +10,7 @@ import (
 
 // TestInstall runs the installation in images that have nothing but the programs given here, each of which says with what
 // it was called.
-func TestInstall(t *testing.T) {
-	t.Parallel()
+func TestInstall(t *testing.T) { //nolint:paralleltest // See below.
 	const (
 		said = "echo \"$(basename $0) $*\"\n"
 		// As of Python 3.11 and a distribution that keeps pip from what is theirs.
