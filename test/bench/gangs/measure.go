@@ -17,7 +17,7 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/system"
 )
 
-// auditPolicy makes the API server record all writes but those of leases, which do not depend on gangs.
+// auditPolicy makes the API server record all writes but those that do not depend on gangs: of leases, and of what a loop has done.
 const auditPolicy = `
 apiVersion: audit.k8s.io/v1
 kind: Policy
@@ -25,6 +25,9 @@ omitStages: [RequestReceived]
 rules:
 - level: None
   resources: [{group: coordination.k8s.io, resources: [leases]}]
+# Cluster Autoscaler tells of each of its loops there.
+- level: None
+  resources: [{group: "", resources: [configmaps], resourceNames: [cluster-autoscaler-status]}]
 - level: Metadata
   verbs: [create, update, patch, delete, deletecollection]
 - level: None
