@@ -85,6 +85,21 @@ func (d *desk) must(t testing.TB, arguments ...string) string {
 	return out
 }
 
+// allowed is must for a user who has just been given rights: the API server learns of them by watching.
+func (d *desk) allowed(t testing.TB, arguments ...string) (out string) {
+	t.Helper()
+	inprocess.Until(t, func(context.Context) (string, error) {
+		said, refusal := d.run(t, arguments...)
+		out = said
+		missing := ""
+		if refusal != nil {
+			missing = refusal.Error()
+		}
+		return missing, nil
+	})
+	return out
+}
+
 // says checks that a text has all parts.
 func says(t testing.TB, text string, parts ...string) {
 	t.Helper()
