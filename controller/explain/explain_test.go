@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
@@ -139,6 +140,27 @@ func cases() map[string]explained {
 				Pools: []v1alpha1.NodePool{pool("hpc-a", 8, 8, 2, func(p *v1alpha1.NodePool) { p.Spec.Paused = true })},
 			},
 			waitsFor: explain.Floor, reason: v1alpha1.ReasonPoolPaused,
+		},
+		// Cluster Autoscaler cannot meet the floor of a paused pool: to wait for its next loop would be to wait for ever.
+		"paused-below-floor": {
+			facts: explain.Facts{
+				Member: member("demo", waitsForNodes), Autoscaler: autoscaler(4 * time.Second),
+				Pools: []v1alpha1.NodePool{pool("hpc-a", 8, 2, 2, pausePool, func(p *v1alpha1.NodePool) {
+					meta.FindStatusCondition(p.Status.Conditions, v1alpha1.ConditionFloorMet).Message = "the target size 2 is below the floor 8; the NodePool is paused"
+				})},
+			},
+			waitsFor: explain.Floor, reason: v1alpha1.ReasonPoolPaused,
+		},
+		// What Cluster Autoscaler is to do in one pool does not hide that another one is gone.
+		"pool-gone": {
+			facts: explain.Facts{
+				Member: member("demo", waitsForNodes, func(m *v1alpha1.EnsembleMember) {
+					m.Spec.NodePools = []string{"hpc-gone", "hpc-a"}
+					m.Status.Reservations = []v1alpha1.Reservation{{NodePool: "hpc-gone", Nodes: 4}, {NodePool: "hpc-a", Nodes: 4}}
+				}),
+				Pools: []v1alpha1.NodePool{pool("hpc-a", 4, 2, 2)}, Autoscaler: autoscaler(4 * time.Second),
+			},
+			waitsFor: explain.Floor, reason: v1alpha1.ReasonPoolNotFound,
 		},
 		"booting": {
 			facts: explain.Facts{
