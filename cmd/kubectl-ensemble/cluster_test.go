@@ -177,6 +177,19 @@ func (d *desk) member(name, pool string) *v1alpha1.EnsembleMember {
 	}
 }
 
+// gated is a pod of a member that waits behind its gate.
+func (d *desk) gated(member string, rank int) *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: d.namespace, Name: fmt.Sprintf("%s-%d", member, rank), Labels: map[string]string{
+			v1alpha1.LabelMember: member, "batch.kubernetes.io/job-name": member,
+		}},
+		Spec: corev1.PodSpec{
+			Containers:      []corev1.Container{{Name: "flux", Image: "ubuntu"}},
+			SchedulingGates: []corev1.PodSchedulingGate{{Name: v1alpha1.SchedulingGate}},
+		},
+	}
+}
+
 func template() v1alpha1.NodeTemplate {
 	return v1alpha1.NodeTemplate{Capacity: corev1.ResourceList{
 		corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourceMemory: resource.MustParse("16Gi"), corev1.ResourcePods: resource.MustParse("110"),

@@ -91,16 +91,7 @@ func TestExplain(t *testing.T) {
 	for number := 2; number < 8; number++ {
 		create(t, machine("explain-a", number))
 	}
-	gated := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: d.namespace, Name: "demo-2", Labels: map[string]string{
-			v1alpha1.LabelMember: "demo", "batch.kubernetes.io/job-name": "demo",
-		}},
-		Spec: corev1.PodSpec{
-			Containers:      []corev1.Container{{Name: "flux", Image: "ubuntu"}},
-			SchedulingGates: []corev1.PodSchedulingGate{{Name: v1alpha1.SchedulingGate}},
-		},
-	}
-	create(t, gated)
+	create(t, d.gated("demo", 2))
 	says(t, d.must(t, "explain", "member/demo"),
 		"waits for machines: Booting", "2 of 8 machines are Ready; the others: 6 Booting", "1 pod waits behind the gate", "Do: Wait: the machines boot")
 	says(t, d.must(t, "explain", "pod/demo-2"), "Pod "+d.namespace+"/demo-2 waits for machines: Booting")
@@ -160,6 +151,22 @@ func TestRights(t *testing.T) {
 		"Not known: no right to get configmaps in namespace "+d.namespace, "Not known: no right to list pods in namespace "+d.namespace)
 	_, err = some.run(t, "scale", "demo", "--size=4")
 	refused(t, err, "you have no right to update ensemblemembers.autoscaling.flux-framework.org/scale in namespace "+d.namespace)
+}
+
+// TestRightsOfPods: a pod whose member may not be read is not told to be of none.
+func TestRightsOfPods(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, server.Config)
+	create(t, d.member("demo", "rights-of-pods"))
+	create(t, d.gated("demo", 2))
+	user := "pods-" + d.namespace
+	allow(t, user, d.namespace, rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"pods"}, Verbs: []string{"get", "list"}})
+	out := d.as(t, user).allowed(t, "explain", "pod/demo-2")
+	right := "no right to get ensemblemembers.autoscaling.flux-framework.org in namespace " + d.namespace
+	says(t, out, "Pod "+d.namespace+"/demo-2 waits for pod: Gated", "Unknown  not known: "+right, "\nNot known: "+right, "Do: Ask an administrator")
+	if strings.Contains(out, "no EnsembleMember has it") {
+		t.Errorf("what may not be read is told as a fact:\n%s", out)
+	}
 }
 
 func TestSizes(t *testing.T) {

@@ -267,6 +267,11 @@ func cases() map[string]explained {
 			facts: explain.Facts{}, of: new(unschedulable(podOf("web", 3, false))),
 			waitsFor: explain.Pods, reason: v1alpha1.ReasonPodsNotStarted,
 		},
+		// That a member may not be read is not that there is none: the gate is then no reason to do anything by hand.
+		"pod-of-unknown": {
+			facts: explain.Facts{Missing: map[explain.Topic][]string{explain.Claim: {"no right to get ensemblemembers in namespace default"}}},
+			of:    new(podOf("demo", 2, true)), waitsFor: explain.Pods, reason: explain.ReasonGated,
+		},
 		"node-held": {
 			facts: explain.Facts{
 				Pools: []v1alpha1.NodePool{pool("hpc-a", 2, 2, 2)}, Pods: []corev1.Pod{podOf("demo", 1, false)},

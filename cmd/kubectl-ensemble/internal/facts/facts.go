@@ -32,7 +32,7 @@ const (
 var topics = map[string][]explain.Topic{
 	cluster.ResourceNodePools:       {explain.Floor, explain.ClusterAutoscaler, explain.Machines},
 	cluster.ResourcePoolMachines:    {explain.Machines},
-	cluster.ResourceEnsembleMembers: {explain.Queue},
+	cluster.ResourceEnsembleMembers: {explain.Claim, explain.Queue},
 	cluster.ResourceNodes:           {explain.Nodes},
 	cluster.ResourcePods:            {explain.Gates, explain.Pods},
 	cluster.ResourceConfigMaps:      {explain.ClusterAutoscaler},
@@ -102,7 +102,8 @@ func Pool(ctx context.Context, reader *cluster.Reader, now time.Time, pool *v1al
 	return g.done(), nil
 }
 
-// Pod are the facts about a pod that was read: those of its member, where it has one.
+// Pod are the facts about a pod that was read: those of its member, where it has one. Where that may not be read, the right is missing to
+// know the claim.
 func Pod(ctx context.Context, reader *cluster.Reader, now time.Time, pod *corev1.Pod) (*explain.Facts, error) {
 	name := pod.Labels[v1alpha1.LabelMember]
 	if name == "" {
@@ -111,12 +112,13 @@ func Pod(ctx context.Context, reader *cluster.Reader, now time.Time, pod *corev1
 	if name == "" {
 		return gather(reader, now).done(), nil
 	}
-	m, err := reader.EnsembleMember(ctx, pod.Namespace, name)
+	g := gather(reader, now)
+	m, err := g.reader.EnsembleMember(ctx, pod.Namespace, name)
 	if err != nil {
 		return nil, err
 	}
 	if m == nil {
-		return gather(reader, now).done(), nil
+		return g.done(), nil
 	}
 	return Member(ctx, reader, now, m)
 }
