@@ -169,6 +169,29 @@ func TestRightsOfPods(t *testing.T) {
 	}
 }
 
+// TestRightsOfNodes: a taint that may be one of a template which may not be read is no fault, and the machine of the node is known.
+func TestRightsOfNodes(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, server.Config)
+	p := pool("rights-of-nodes", 8)
+	p.Spec.Template.Taints = []corev1.Taint{{Key: "example.com/dedicated", Effect: corev1.TaintEffectNoSchedule}}
+	create(t, p)
+	m := machine(p.Name, 0)
+	m.Status.NodeName, m.Status.Conditions[0].Status, m.Status.Conditions[0].Reason = m.Name, metav1.ConditionTrue, v1alpha1.ConditionReady
+	create(t, m)
+	create(t, &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: m.Name, Labels: map[string]string{v1alpha1.LabelNodePool: p.Name}},
+		Spec:       corev1.NodeSpec{Taints: p.Spec.Template.Taints},
+		Status:     corev1.NodeStatus{Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}},
+	})
+	user := "nodes-" + d.namespace
+	allow(t, user, "", rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"nodes", "pods"}, Verbs: []string{"get", "list"}},
+		rbacv1.PolicyRule{APIGroups: []string{v1alpha1.Group}, Resources: []string{"poolmachines"}, Verbs: []string{"get", "list"}})
+	out := d.as(t, user).allowed(t, "explain", "node/"+m.Name)
+	right := "no right to get nodepools.autoscaling.flux-framework.org"
+	says(t, out, "Node "+m.Name+": it waits for nothing", "machine "+m.Name+" is Ready", "its pool's template is not known: "+right, "\nNot known: "+right)
+}
+
 func TestSizes(t *testing.T) {
 	t.Parallel()
 	d := newDesk(t, server.Config)

@@ -283,6 +283,18 @@ func cases() map[string]explained {
 				n.Annotations = map[string]string{v1alpha1.AnnotationHeldBy: "default/demo", v1alpha1.AnnotationReserved: "true"}
 			})),
 		},
+		// The taint may be one of the template, which may not be read; the machine may.
+		"node-of-unknown": {
+			facts: explain.Facts{
+				Machines: []v1alpha1.PoolMachine{machine("hpc-a-1", v1alpha1.ConditionReady, time.Hour, func(m *v1alpha1.PoolMachine) {
+					m.Status.NodeName, m.Status.Conditions[0].Status = "hpc-a-1", metav1.ConditionTrue
+				})},
+				Missing: map[explain.Topic][]string{explain.Nodes: {"no right to get nodepools"}},
+			},
+			of: new(node("hpc-a-1", func(n *corev1.Node) {
+				n.Spec.Taints = []corev1.Taint{{Key: "example.com/dedicated", Effect: corev1.TaintEffectNoSchedule}}
+			})),
+		},
 		"node-strange": {
 			facts: explain.Facts{Pools: []v1alpha1.NodePool{pool("hpc-a", 2, 2, 2)}}, of: new(node("stray")),
 			waitsFor: explain.Machines, reason: v1alpha1.ReasonStrangeNode,

@@ -38,21 +38,30 @@ var topics = map[string][]explain.Topic{
 	cluster.ResourceConfigMaps:      {explain.ClusterAutoscaler},
 }
 
+// nodeTopics are those of a node, whose machine is found without its pool: of the pool its template is of interest.
+var nodeTopics = map[string][]explain.Topic{
+	cluster.ResourceNodePools:    {explain.Nodes},
+	cluster.ResourcePoolMachines: {explain.Machines},
+	cluster.ResourcePods:         {explain.Pods},
+}
+
 // gathering are facts on their way.
 type gathering struct {
 	reader *cluster.Reader
+	// topics are what is not known where a resource may not be read.
+	topics map[string][]explain.Topic
 	mutex  sync.Mutex
 	facts  explain.Facts
 }
 
 func gather(reader *cluster.Reader, now time.Time) *gathering {
-	return &gathering{reader: reader.Afresh(), facts: explain.Facts{Now: now, Missing: map[explain.Topic][]string{}}}
+	return &gathering{reader: reader.Afresh(), topics: topics, facts: explain.Facts{Now: now, Missing: map[explain.Topic][]string{}}}
 }
 
 // done hands the facts out, with the rights that were missing.
 func (g *gathering) done() *explain.Facts {
 	for _, gap := range g.reader.Gaps() {
-		for _, topic := range topics[gap.Resource] {
+		for _, topic := range g.topics[gap.Resource] {
 			g.facts.Missing[topic] = append(g.facts.Missing[topic], gap.String())
 			slices.Sort(g.facts.Missing[topic])
 		}
@@ -126,6 +135,7 @@ func Pod(ctx context.Context, reader *cluster.Reader, now time.Time, pod *corev1
 // Node are the facts about a node that was read.
 func Node(ctx context.Context, reader *cluster.Reader, now time.Time, node *corev1.Node) (*explain.Facts, error) {
 	g := gather(reader, now)
+	g.topics = nodeTopics
 	pool := node.Labels[v1alpha1.LabelNodePool]
 	if pool == "" {
 		return g.done(), nil
