@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +17,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/cluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/status"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/explain"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/inprocess"
@@ -151,6 +154,81 @@ func TestRights(t *testing.T) {
 		"Not known: no right to get configmaps in namespace "+d.namespace, "Not known: no right to list pods in namespace "+d.namespace)
 	_, err = some.run(t, "scale", "demo", "--size=4")
 	refused(t, err, "you have no right to update ensemblemembers.autoscaling.flux-framework.org/scale in namespace "+d.namespace)
+}
+
+// TestAutoscalers: of several Cluster Autoscalers the one that knows the pool is told of, whatever may not be read of the others, or cannot.
+func TestAutoscalers(t *testing.T) {
+	t.Parallel()
+	closed, open, of, old := newDesk(t, server.Config), newDesk(t, server.Config), newDesk(t, server.Config), newDesk(t, server.Config)
+	create(t, open.autoscaler("another"))
+	create(t, of.autoscaler("autoscalers-a"))
+	text := old.autoscaler("autoscalers-a")
+	text.Data["status"] = `Cluster-autoscaler status at 2026-11-23 12:00:00 +0000 UTC:
+Cluster-wide:
+  Health:      Healthy (ready=3 unready=0 notStarted=0 longNotStarted=0 registered=3 longUnregistered=0)
+               LastProbeTime:      2026-11-23 12:00:00 +0000 UTC
+               LastTransitionTime: 2026-11-23 11:00:00 +0000 UTC
+`
+	create(t, text)
+	user := "autoscalers-" + closed.namespace
+	for _, d := range []*desk{open, of, old} {
+		allow(t, user, d.namespace, rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"configmaps"}, Verbs: []string{"get"}})
+	}
+	config, err := server.Plane.UserConfig(user)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, row := range map[string]struct {
+		of []*desk
+		// in is where that which is told of is, nil for none; gaps are where it may not be read.
+		in   *desk
+		gaps []*desk
+		err  string
+	}{
+		"one that may not be read is no gap beside ours": {of: []*desk{closed, of}, in: of},
+		"the other order":                          {of: []*desk{of, closed}, in: of},
+		"ours may be the one that may not be read": {of: []*desk{closed, open}, in: open, gaps: []*desk{closed}},
+		"none may be read":                         {of: []*desk{closed}, gaps: []*desk{closed}},
+		"an old one beside ours":                   {of: []*desk{open, old, of}, in: of},
+		"an old one alone where a cloud has its":   {of: []*desk{closed, old}, gaps: []*desk{closed}},
+		"an old one where ours should be":          {of: []*desk{old, of}, err: "ConfigMap " + old.namespace + "/cluster-autoscaler-status: data.status is not the YAML"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var namespaces, gaps []string
+			for _, d := range row.of {
+				namespaces = append(namespaces, d.namespace)
+			}
+			for _, d := range row.gaps {
+				gaps = append(gaps, "no right to get configmaps in namespace "+d.namespace)
+			}
+			all, err := cluster.New(config, namespaces)
+			if err != nil {
+				t.Fatal(err)
+			}
+			inprocess.Until(t, func(ctx context.Context) (string, error) {
+				// The API server learns of rights by watching.
+				reader := all.Afresh()
+				told, err := reader.Autoscaler(ctx, "autoscalers-a")
+				in := ""
+				if told != nil {
+					in = told.Namespace
+				}
+				want := ""
+				if row.in != nil {
+					want = row.in.namespace
+				}
+				var got []string
+				for _, gap := range reader.Gaps() {
+					got = append(got, gap.String())
+				}
+				if in != want || !slices.Equal(got, gaps) || (err != nil) != (row.err != "") || (err != nil && !strings.Contains(err.Error(), row.err)) {
+					return fmt.Sprintf("told is what is in %q (%v), with gaps %q", in, err, got), nil
+				}
+				return "", nil
+			})
+		})
+	}
 }
 
 // TestRightsOfPods: a pod whose member may not be read is not told to be of none.
