@@ -2,6 +2,7 @@ package check_test
 
 import (
 	"crypto/x509"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/check"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/cluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/manifests"
 )
 
@@ -203,6 +205,17 @@ func TestFind(t *testing.T) {
 				}
 			}
 		}, []string{"Warning PolicyDeniesNothing"}},
+		"policies that are not served, where the webhook that does the same may be": {func(f *check.Facts) {
+			delete(f.Served, schema.GroupVersionResource{Group: "admissionregistration.k8s.io", Version: "v1", Resource: "mutatingadmissionpolicies"})
+			f.Policies = slices.DeleteFunc(f.Policies, func(p check.Policy) bool { return strings.HasPrefix(p.Kind, "Mutating") })
+			f.Webhooks = nil
+			f.Unknown = []check.Unknown{{Gap: cluster.Gap{Verb: "get", Resource: "mutatingwebhookconfigurations.admissionregistration.k8s.io"}}}
+		}, nil},
+		"a policy that is not installed, where webhooks may not be read": {func(f *check.Facts) {
+			f.Policies = slices.DeleteFunc(f.Policies, func(p check.Policy) bool { return strings.HasPrefix(p.Kind, "Mutating") })
+			f.Webhooks = nil
+			f.Unknown = []check.Unknown{{Gap: cluster.Gap{Verb: "get", Resource: "mutatingwebhookconfigurations.admissionregistration.k8s.io"}}}
+		}, nil},
 		"policies of another part": {func(f *check.Facts) { delete(f.Provider[0].Flags, "kwok") }, nil},
 		"machines that nobody makes": {func(f *check.Facts) {
 			f.Pools = []v1alpha1.NodePool{{Spec: v1alpha1.NodePoolSpec{Machines: v1alpha1.MachinesSpec{Karpenter: &v1alpha1.KarpenterMachines{}}}}}

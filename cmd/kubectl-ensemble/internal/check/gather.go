@@ -336,7 +336,7 @@ func (g *gatherer) readWebhooks(ctx context.Context) error {
 				g.noteWebhook(configuration, c.Webhooks[i].Name, &c.Webhooks[i].ClientConfig, c.Webhooks[i].FailurePolicy)
 			}
 		}
-		if err := g.unknown(err, "get", strings.ToLower(kind)+"s.admissionregistration.k8s.io", "", "the webhooks of "+configuration); err != nil {
+		if err := g.unknown(err, "get", webhooksOf(kind), "", "the webhooks of "+configuration); err != nil {
 			return err
 		}
 	}

@@ -365,14 +365,19 @@ func TestCheck(t *testing.T) {
 		s.until()
 	}
 
-	// Whoever may read nothing is told what is not known, and of no fault.
+	s.nobody()
+}
+
+// nobody checks as a user who may read nothing: who is told what is not known, and of no fault.
+func (s *site) nobody() {
+	s.Helper()
 	report, err := s.check("nobody")
 	if err != nil || len(report.Findings) > 0 || len(report.Unknown) < 5 {
-		t.Errorf("nobody is told %+v (%v)", report, err)
+		s.Errorf("nobody is told %+v (%v)", report, err)
 	}
 	for _, unknown := range report.Unknown {
 		if unknown.Verb == "" || unknown.What == "" || !strings.Contains(unknown.Message, "nobody") {
-			t.Errorf("a right is not named: %+v", unknown)
+			s.Errorf("a right is not named: %+v", unknown)
 		}
 	}
 }
@@ -386,6 +391,7 @@ func TestCheckUnserved(t *testing.T) {
 	s.kubectlApply(nil, "-k", filepath.Join(root, "manifests/crd"))
 	s.install("manifests/overlays/pod-webhook")
 	s.until()
+	s.nobody()
 	webhook := &admissionregistrationv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: "ensemble-autoscaler-gates"}}
 	s.do("delete the webhook", s.client.Delete(s.Context(), webhook))
 	s.until("Error PolicyNotServed MutatingAdmissionPolicy ensemble-autoscaler-gates")

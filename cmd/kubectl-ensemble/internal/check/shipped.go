@@ -39,6 +39,9 @@ func policiesOf(kind string) schema.GroupVersionResource {
 	return schema.GroupVersionResource{Group: "admissionregistration.k8s.io", Version: "v1", Resource: strings.ToLower(strings.TrimSuffix(kind, "y")) + "ies"}
 }
 
+// webhooksOf is the resource of a kind of configurations of webhooks.
+func webhooksOf(kind string) string { return strings.ToLower(kind) + "s.admissionregistration.k8s.io" }
+
 // The parts of the manifests that an installation may be without, by their directories.
 const (
 	partCertificates = "certificates"

@@ -9,7 +9,7 @@ import (
 
 // findWebhooks looks at whether the webhooks that are shipped are installed, are answered, and are trusted.
 func findWebhooks(f *Facts, shipped *Shipped) []Finding {
-	if !f.knows("validatingwebhookconfigurations.admissionregistration.k8s.io") || !f.knows("mutatingwebhookconfigurations.admissionregistration.k8s.io") {
+	if !f.knows(webhooksOf(validatingWebhooks)) || !f.knows(webhooksOf(mutatingWebhooks)) {
 		return nil
 	}
 	var out []Finding
