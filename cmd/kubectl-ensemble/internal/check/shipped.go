@@ -52,6 +52,9 @@ const (
 	partPodWebhook   = "overlays/pod-webhook"
 )
 
+// flagClusterAPI is the flag of the provider with the namespaces of Machines of Cluster API.
+const flagClusterAPI = "cluster-api"
+
 // Shipped is what the manifests have.
 type Shipped struct {
 	// Definitions are the resources that are defined.
@@ -207,7 +210,7 @@ func (f *Facts) parts() map[string]bool {
 		partCertificates: issues(f.Provider) && issues(f.Controller),
 		partKwok:         has(f.Provider, "kwok"),
 		partKarpenter:    has(f.Provider, "karpenter"),
-		partClusterAPI:   has(f.Provider, "cluster-api"),
+		partClusterAPI:   has(f.Provider, flagClusterAPI),
 		partMetricsAuth:  has(f.Provider, "metrics-authorization"),
 	}
 }
