@@ -49,6 +49,12 @@ var reads = []rbacv1.PolicyRule{
 // grant gives a user rights, in one namespace or in all.
 func (d *desk) grant(user, namespace string, rules ...rbacv1.PolicyRule) {
 	d.Helper()
+	grant(d.T, d.Client, user, namespace, rules...)
+}
+
+// grant gives a user rights as an administrator, in one namespace or in all.
+func grant(t testing.TB, admin client.Client, user, namespace string, rules ...rbacv1.PolicyRule) {
+	t.Helper()
 	name := strings.TrimSuffix(user+"-"+namespace, "-")
 	objects := []client.Object{
 		&rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: name}, Rules: rules},
@@ -64,8 +70,8 @@ func (d *desk) grant(user, namespace string, rules ...rbacv1.PolicyRule) {
 		}
 	}
 	for _, object := range objects {
-		if err := d.Client.Create(d.Context(), object); err != nil {
-			d.Fatal(err)
+		if err := admin.Create(t.Context(), object); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
