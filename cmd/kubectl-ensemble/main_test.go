@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -154,6 +155,45 @@ func TestRights(t *testing.T) {
 		"Not known: no right to get configmaps in namespace "+d.namespace, "Not known: no right to list pods in namespace "+d.namespace)
 	_, err = some.run(t, "scale", "demo", "--size=4")
 	refused(t, err, "you have no right to update ensemblemembers.autoscaling.flux-framework.org/scale in namespace "+d.namespace)
+}
+
+// TestDocumentedRights: with the rights that the documentation says are enough for status and explain nothing is unknown.
+func TestDocumentedRights(t *testing.T) {
+	t.Parallel()
+	content, err := os.ReadFile("../../docs/kubectl-ensemble.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(content), "This is enough for `status` and `explain`;")
+	_, rest, _ = strings.Cut(rest, "```yaml\n")
+	block, _, _ := strings.Cut(rest, "```")
+	var documented rbacv1.ClusterRole
+	if err := yaml.UnmarshalStrict([]byte(block), &documented); err != nil {
+		t.Fatal(err)
+	}
+	d := newDesk(t, server.Config)
+	create(t, pool("documented-rights", 2))
+	create(t, d.member("demo", "documented-rights"))
+	create(t, d.gated("demo", 2))
+	create(t, d.autoscaler("documented-rights"))
+	user := "documented-" + d.namespace
+	allow(t, user, "", documented.Rules...)
+	who := d.as(t, user)
+	for _, command := range [][]string{
+		{"status", "-A"}, {"explain", "demo"}, {"explain", "pool/documented-rights"}, {"explain", "pod/demo-2"}, {"grow", "demo", "1"}, {"pause", "documented-rights"},
+	} {
+		inprocess.Until(t, func(context.Context) (string, error) {
+			// The API server learns of rights by watching.
+			missing, err := who.run(t, command...)
+			switch {
+			case err != nil:
+				missing = err.Error()
+			case !strings.Contains(missing, "no right to"):
+				missing = ""
+			}
+			return missing, nil
+		})
+	}
 }
 
 // TestAutoscalers: of several Cluster Autoscalers the one that knows the pool is told of, whatever may not be read of the others, or cannot.

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -44,6 +45,24 @@ var reads = []rbacv1.PolicyRule{
 	{APIGroups: []string{""}, Resources: []string{"nodes", "namespaces", "pods"}, Verbs: []string{"list"}},
 	{APIGroups: []string{"apps"}, Resources: []string{"daemonsets"}, Verbs: []string{"list"}},
 	{APIGroups: []string{"batch"}, Resources: []string{"jobs"}, Verbs: []string{"list"}},
+}
+
+// TestDocumentedRights: the rights that the documentation says are enough are those with which TestPlanIsWhatHappens asks.
+func TestDocumentedRights(t *testing.T) {
+	t.Parallel()
+	content, err := os.ReadFile("../../../../docs/kubectl-ensemble.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(content), "These rights are enough for it:\n\n```yaml\n")
+	block, _, _ := strings.Cut(rest, "```")
+	var documented rbacv1.ClusterRole
+	if err := yaml.UnmarshalStrict([]byte(block), &documented); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(reads, documented.Rules); diff != "" {
+		t.Errorf("the rights in docs/kubectl-ensemble.md are not those that are asked with (-asked +documented):\n%s", diff)
+	}
 }
 
 // grant gives a user rights, in one namespace or in all.
