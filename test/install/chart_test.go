@@ -144,6 +144,36 @@ func TestChartElsewhere(t *testing.T) {
 	}
 }
 
+// TestMemoryLimit: the memory at which garbage is collected follows the limit, and there is none where there is no limit.
+func TestMemoryLimit(t *testing.T) {
+	t.Parallel()
+	h := helm.New(t, "")
+	for values, want := range map[string]map[string]string{
+		"":                                       {"GOMEMLIMIT": "1800MiB", "GOGC": "50"},
+		"provider.resources.limits.memory=4Gi":   {"GOMEMLIMIT": "3686MiB", "GOGC": "50"},
+		"provider.resources.requests.memory=1Gi": {"GOGC": "50"},
+		"provider.resources.limits.cpu=2,provider.env.A=b":                {"A": "b", "GOGC": "50"},
+		"provider.resources.limits.cpu=2,provider.env.GOMEMLIMIT=1000MiB": {"GOMEMLIMIT": "1000MiB", "GOGC": "50"},
+	} {
+		got, err := template(t, h, "--set", values)
+		if err != nil {
+			t.Errorf("%s: %v", values, err)
+			continue
+		}
+		var deployment appsv1.Deployment
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(got["Deployment "+namespace+"/provider"].Object, &deployment); err != nil {
+			t.Fatal(err)
+		}
+		env := map[string]string{}
+		for _, variable := range deployment.Spec.Template.Spec.Containers[0].Env {
+			env[variable.Name] = variable.Value
+		}
+		if diff := cmp.Diff(want, env); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", values, diff)
+		}
+	}
+}
+
 // TestGatesByVersion: the chart looks at the version of the cluster for who gives pods their gate.
 func TestGatesByVersion(t *testing.T) {
 	t.Parallel()
