@@ -76,16 +76,7 @@ func directories(t *testing.T, in string) []string {
 func with(t *testing.T, components ...string) string {
 	t.Helper()
 	directory := t.TempDir()
-	relative := func(path string) string {
-		whole, err := filepath.Abs(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if path, err = filepath.Rel(directory, whole); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
+	relative := func(path string) string { return relativeTo(t, directory, path) }
 	text := "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources:\n"
 	for _, name := range []string{"namespace", "crd", "certificates", "provider", "controller"} {
 		text += "- " + relative(filepath.Join(manifests, name)) + "\n"
@@ -101,6 +92,19 @@ func with(t *testing.T, components ...string) string {
 		t.Fatal(err)
 	}
 	return directory
+}
+
+// relativeTo is a path of this directory, from another one.
+func relativeTo(t *testing.T, directory, path string) string {
+	t.Helper()
+	whole, err := filepath.Abs(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if path, err = filepath.Rel(directory, whole); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // TestChartByDefault: a release differs from what kustomize renders in two things: the Namespace is Helm's to create, and definitions
