@@ -89,7 +89,9 @@ KREW_PLATFORMS ?= linux-amd64 linux-arm64 darwin-amd64 darwin-arm64
 
 # The archives have no times and no owners: built twice they are the same.
 .PHONY: krew
-krew: ## Build archives of kubectl ensemble for each system, and the Krew manifest that names them, in bin/krew.
+krew: ## Build archives of kubectl ensemble for each system, and the Krew manifest that names them, in bin/krew. Settings: VERSION=v0.1.0
+	@expr '$(VERSION)' : 'v[0-9][0-9]*\.[0-9][0-9]*\.[0-9][0-9]*$$' >/dev/null || \
+		{ echo "VERSION is '$(VERSION)'; Krew takes vMAJOR.MINOR.PATCH, as in: make krew VERSION=v0.1.0" >&2; exit 1; }
 	@mkdir -p bin/krew
 	@cp manifests/krew.yaml bin/krew/ensemble.yaml
 	@for platform in $(KREW_PLATFORMS); do \
@@ -97,8 +99,10 @@ krew: ## Build archives of kubectl ensemble for each system, and the Krew manife
 		archive=bin/krew/kubectl-ensemble-$$platform.tar.gz; directory=bin/krew/$$platform; mkdir -p $$directory; \
 		GOOS=$${platform%-*} GOARCH=$${platform#*-} go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)" \
 			-o $$directory/kubectl-ensemble ./cmd/kubectl-ensemble || exit; \
-		cp LICENSE $$directory; \
-		tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX -C $$directory -c LICENSE kubectl-ensemble | gzip -n >$$archive || exit; \
+		cp LICENSE $$directory || exit; \
+		tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX -C $$directory \
+			-cf $$directory/archive.tar LICENSE kubectl-ensemble || exit; \
+		gzip -n <$$directory/archive.tar >$$archive || exit; \
 		sum=$$(sha256sum $$archive | cut -d ' ' -f 1); \
 		sed -i "s/SHA256-$$platform/$$sum/" bin/krew/ensemble.yaml; rm -r $$directory; \
 	done

@@ -85,6 +85,21 @@ func (d *desk) must(t testing.TB, arguments ...string) string {
 	return out
 }
 
+// allowed is must for a user who has just been given rights: the API server learns of them by watching.
+func (d *desk) allowed(t testing.TB, arguments ...string) (out string) {
+	t.Helper()
+	inprocess.Until(t, func(context.Context) (string, error) {
+		said, refusal := d.run(t, arguments...)
+		out = said
+		missing := ""
+		if refusal != nil {
+			missing = refusal.Error()
+		}
+		return missing, nil
+	})
+	return out
+}
+
 // says checks that a text has all parts.
 func says(t testing.TB, text string, parts ...string) {
 	t.Helper()
@@ -158,6 +173,19 @@ func (d *desk) member(name, pool string) *v1alpha1.EnsembleMember {
 			Growth:       &v1alpha1.Growth{From: 2, Size: 8, Since: metav1.NewMicroTime(time.Now().Add(-time.Minute))},
 			Conditions: conditions(v1alpha1.ConditionCapacityReady, v1alpha1.ReasonWaitingForNodes,
 				"2 of 8 nodes are Ready in "+pool+"; the others have until 2026-11-23T12:14:00Z"),
+		},
+	}
+}
+
+// gated is a pod of a member that waits behind its gate.
+func (d *desk) gated(member string, rank int) *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: d.namespace, Name: fmt.Sprintf("%s-%d", member, rank), Labels: map[string]string{
+			v1alpha1.LabelMember: member, "batch.kubernetes.io/job-name": member,
+		}},
+		Spec: corev1.PodSpec{
+			Containers:      []corev1.Container{{Name: "flux", Image: "ubuntu"}},
+			SchedulingGates: []corev1.PodSchedulingGate{{Name: v1alpha1.SchedulingGate}},
 		},
 	}
 }

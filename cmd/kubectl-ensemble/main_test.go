@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +18,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/cluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/status"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/explain"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/inprocess"
@@ -91,16 +95,7 @@ func TestExplain(t *testing.T) {
 	for number := 2; number < 8; number++ {
 		create(t, machine("explain-a", number))
 	}
-	gated := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: d.namespace, Name: "demo-2", Labels: map[string]string{
-			v1alpha1.LabelMember: "demo", "batch.kubernetes.io/job-name": "demo",
-		}},
-		Spec: corev1.PodSpec{
-			Containers:      []corev1.Container{{Name: "flux", Image: "ubuntu"}},
-			SchedulingGates: []corev1.PodSchedulingGate{{Name: v1alpha1.SchedulingGate}},
-		},
-	}
-	create(t, gated)
+	create(t, d.gated("demo", 2))
 	says(t, d.must(t, "explain", "member/demo"),
 		"waits for machines: Booting", "2 of 8 machines are Ready; the others: 6 Booting", "1 pod waits behind the gate", "Do: Wait: the machines boot")
 	says(t, d.must(t, "explain", "pod/demo-2"), "Pod "+d.namespace+"/demo-2 waits for machines: Booting")
@@ -155,11 +150,164 @@ func TestRights(t *testing.T) {
 		APIGroups: []string{v1alpha1.Group}, Resources: []string{"ensemblemembers"}, Verbs: []string{"get", "list"},
 	})
 	some := d.as(t, reader)
-	out := some.must(t, "explain", "demo")
+	out := some.allowed(t, "explain", "demo")
 	says(t, out, "demo waits for nodes: WaitingForNodes", "floor               Unknown  not known: no right to get nodepools.autoscaling.flux-framework.org",
 		"Not known: no right to get configmaps in namespace "+d.namespace, "Not known: no right to list pods in namespace "+d.namespace)
 	_, err = some.run(t, "scale", "demo", "--size=4")
 	refused(t, err, "you have no right to update ensemblemembers.autoscaling.flux-framework.org/scale in namespace "+d.namespace)
+}
+
+// TestDocumentedRights: with the rights that the documentation says are enough for status and explain nothing is unknown.
+func TestDocumentedRights(t *testing.T) {
+	t.Parallel()
+	content, err := os.ReadFile("../../docs/kubectl-ensemble.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(content), "This is enough for `status` and `explain`;")
+	_, rest, _ = strings.Cut(rest, "```yaml\n")
+	block, _, _ := strings.Cut(rest, "```")
+	var documented rbacv1.ClusterRole
+	if err := yaml.UnmarshalStrict([]byte(block), &documented); err != nil {
+		t.Fatal(err)
+	}
+	d := newDesk(t, server.Config)
+	create(t, pool("documented-rights", 2))
+	create(t, d.member("demo", "documented-rights"))
+	create(t, d.gated("demo", 2))
+	create(t, d.autoscaler("documented-rights"))
+	user := "documented-" + d.namespace
+	allow(t, user, "", documented.Rules...)
+	who := d.as(t, user)
+	for _, command := range [][]string{
+		{"status", "-A"}, {"explain", "demo"}, {"explain", "pool/documented-rights"}, {"explain", "pod/demo-2"}, {"grow", "demo", "1"}, {"pause", "documented-rights"},
+	} {
+		inprocess.Until(t, func(context.Context) (string, error) {
+			// The API server learns of rights by watching.
+			missing, err := who.run(t, command...)
+			switch {
+			case err != nil:
+				missing = err.Error()
+			case !strings.Contains(missing, "no right to"):
+				missing = ""
+			}
+			return missing, nil
+		})
+	}
+}
+
+// TestAutoscalers: of several Cluster Autoscalers the one that knows the pool is told of, whatever may not be read of the others, or cannot.
+func TestAutoscalers(t *testing.T) {
+	t.Parallel()
+	closed, open, of, old := newDesk(t, server.Config), newDesk(t, server.Config), newDesk(t, server.Config), newDesk(t, server.Config)
+	create(t, open.autoscaler("another"))
+	create(t, of.autoscaler("autoscalers-a"))
+	text := old.autoscaler("autoscalers-a")
+	text.Data["status"] = `Cluster-autoscaler status at 2026-11-23 12:00:00 +0000 UTC:
+Cluster-wide:
+  Health:      Healthy (ready=3 unready=0 notStarted=0 longNotStarted=0 registered=3 longUnregistered=0)
+               LastProbeTime:      2026-11-23 12:00:00 +0000 UTC
+               LastTransitionTime: 2026-11-23 11:00:00 +0000 UTC
+`
+	create(t, text)
+	user := "autoscalers-" + closed.namespace
+	for _, d := range []*desk{open, of, old} {
+		allow(t, user, d.namespace, rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"configmaps"}, Verbs: []string{"get"}})
+	}
+	config, err := server.Plane.UserConfig(user)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, row := range map[string]struct {
+		of []*desk
+		// in is where that which is told of is, nil for none; gaps are where it may not be read.
+		in   *desk
+		gaps []*desk
+		err  string
+	}{
+		"one that may not be read is no gap beside ours": {of: []*desk{closed, of}, in: of},
+		"the other order":                          {of: []*desk{of, closed}, in: of},
+		"ours may be the one that may not be read": {of: []*desk{closed, open}, in: open, gaps: []*desk{closed}},
+		"none may be read":                         {of: []*desk{closed}, gaps: []*desk{closed}},
+		"an old one beside ours":                   {of: []*desk{open, old, of}, in: of},
+		"an old one alone where a cloud has its":   {of: []*desk{closed, old}, gaps: []*desk{closed}},
+		"an old one where ours should be":          {of: []*desk{old, of}, err: "ConfigMap " + old.namespace + "/cluster-autoscaler-status: data.status is not the YAML"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var namespaces, gaps []string
+			for _, d := range row.of {
+				namespaces = append(namespaces, d.namespace)
+			}
+			for _, d := range row.gaps {
+				gaps = append(gaps, "no right to get configmaps in namespace "+d.namespace)
+			}
+			all, err := cluster.New(config, namespaces)
+			if err != nil {
+				t.Fatal(err)
+			}
+			inprocess.Until(t, func(ctx context.Context) (string, error) {
+				// The API server learns of rights by watching.
+				reader := all.Afresh()
+				told, err := reader.Autoscaler(ctx, "autoscalers-a")
+				in := ""
+				if told != nil {
+					in = told.Namespace
+				}
+				want := ""
+				if row.in != nil {
+					want = row.in.namespace
+				}
+				var got []string
+				for _, gap := range reader.Gaps() {
+					got = append(got, gap.String())
+				}
+				if in != want || !slices.Equal(got, gaps) || (err != nil) != (row.err != "") || (err != nil && !strings.Contains(err.Error(), row.err)) {
+					return fmt.Sprintf("told is what is in %q (%v), with gaps %q", in, err, got), nil
+				}
+				return "", nil
+			})
+		})
+	}
+}
+
+// TestRightsOfPods: a pod whose member may not be read is not told to be of none.
+func TestRightsOfPods(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, server.Config)
+	create(t, d.member("demo", "rights-of-pods"))
+	create(t, d.gated("demo", 2))
+	user := "pods-" + d.namespace
+	allow(t, user, d.namespace, rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"pods"}, Verbs: []string{"get", "list"}})
+	out := d.as(t, user).allowed(t, "explain", "pod/demo-2")
+	right := "no right to get ensemblemembers.autoscaling.flux-framework.org in namespace " + d.namespace
+	says(t, out, "Pod "+d.namespace+"/demo-2 waits for pod: Gated", "Unknown  not known: "+right, "\nNot known: "+right, "Do: Ask an administrator")
+	if strings.Contains(out, "no EnsembleMember has it") {
+		t.Errorf("what may not be read is told as a fact:\n%s", out)
+	}
+}
+
+// TestRightsOfNodes: a taint that may be one of a template which may not be read is no fault, and the machine of the node is known.
+func TestRightsOfNodes(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, server.Config)
+	p := pool("rights-of-nodes", 8)
+	p.Spec.Template.Taints = []corev1.Taint{{Key: "example.com/dedicated", Effect: corev1.TaintEffectNoSchedule}}
+	create(t, p)
+	m := machine(p.Name, 0)
+	m.Status.NodeName, m.Status.Conditions[0].Status, m.Status.Conditions[0].Reason = m.Name, metav1.ConditionTrue, v1alpha1.ConditionReady
+	create(t, m)
+	create(t, &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: m.Name, Labels: map[string]string{v1alpha1.LabelNodePool: p.Name}},
+		Spec:       corev1.NodeSpec{Taints: p.Spec.Template.Taints},
+		Status:     corev1.NodeStatus{Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}},
+	})
+	user := "nodes-" + d.namespace
+	allow(t, user, "", rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"nodes", "pods"}, Verbs: []string{"get", "list"}},
+		rbacv1.PolicyRule{APIGroups: []string{v1alpha1.Group}, Resources: []string{"poolmachines"}, Verbs: []string{"get", "list"}})
+	out := d.as(t, user).allowed(t, "explain", "node/"+m.Name)
+	right := "no right to get nodepools.autoscaling.flux-framework.org"
+	says(t, out, "Node "+m.Name+": it waits for nothing", "machine "+m.Name+" is Ready", "its pool's template is not known: "+right, "\nNot known: "+right)
 }
 
 func TestSizes(t *testing.T) {

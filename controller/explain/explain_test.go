@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
@@ -140,6 +141,27 @@ func cases() map[string]explained {
 			},
 			waitsFor: explain.Floor, reason: v1alpha1.ReasonPoolPaused,
 		},
+		// Cluster Autoscaler cannot meet the floor of a paused pool: to wait for its next loop would be to wait for ever.
+		"paused-below-floor": {
+			facts: explain.Facts{
+				Member: member("demo", waitsForNodes), Autoscaler: autoscaler(4 * time.Second),
+				Pools: []v1alpha1.NodePool{pool("hpc-a", 8, 2, 2, pausePool, func(p *v1alpha1.NodePool) {
+					meta.FindStatusCondition(p.Status.Conditions, v1alpha1.ConditionFloorMet).Message = "the target size 2 is below the floor 8; the NodePool is paused"
+				})},
+			},
+			waitsFor: explain.Floor, reason: v1alpha1.ReasonPoolPaused,
+		},
+		// What Cluster Autoscaler is to do in one pool does not hide that another one is gone.
+		"pool-gone": {
+			facts: explain.Facts{
+				Member: member("demo", waitsForNodes, func(m *v1alpha1.EnsembleMember) {
+					m.Spec.NodePools = []string{"hpc-gone", "hpc-a"}
+					m.Status.Reservations = []v1alpha1.Reservation{{NodePool: "hpc-gone", Nodes: 4}, {NodePool: "hpc-a", Nodes: 4}}
+				}),
+				Pools: []v1alpha1.NodePool{pool("hpc-a", 4, 2, 2)}, Autoscaler: autoscaler(4 * time.Second),
+			},
+			waitsFor: explain.Floor, reason: v1alpha1.ReasonPoolNotFound,
+		},
 		"booting": {
 			facts: explain.Facts{
 				Member: member("demo", waitsForNodes), Pools: []v1alpha1.NodePool{pool("hpc-a", 8, 8, 2)},
@@ -245,6 +267,11 @@ func cases() map[string]explained {
 			facts: explain.Facts{}, of: new(unschedulable(podOf("web", 3, false))),
 			waitsFor: explain.Pods, reason: v1alpha1.ReasonPodsNotStarted,
 		},
+		// That a member may not be read is not that there is none: the gate is then no reason to do anything by hand.
+		"pod-of-unknown": {
+			facts: explain.Facts{Missing: map[explain.Topic][]string{explain.Claim: {"no right to get ensemblemembers in namespace default"}}},
+			of:    new(podOf("demo", 2, true)), waitsFor: explain.Pods, reason: explain.ReasonGated,
+		},
 		"node-held": {
 			facts: explain.Facts{
 				Pools: []v1alpha1.NodePool{pool("hpc-a", 2, 2, 2)}, Pods: []corev1.Pod{podOf("demo", 1, false)},
@@ -254,6 +281,18 @@ func cases() map[string]explained {
 			},
 			of: new(node("hpc-a-1", func(n *corev1.Node) {
 				n.Annotations = map[string]string{v1alpha1.AnnotationHeldBy: "default/demo", v1alpha1.AnnotationReserved: "true"}
+			})),
+		},
+		// The taint may be one of the template, which may not be read; the machine may.
+		"node-of-unknown": {
+			facts: explain.Facts{
+				Machines: []v1alpha1.PoolMachine{machine("hpc-a-1", v1alpha1.ConditionReady, time.Hour, func(m *v1alpha1.PoolMachine) {
+					m.Status.NodeName, m.Status.Conditions[0].Status = "hpc-a-1", metav1.ConditionTrue
+				})},
+				Missing: map[explain.Topic][]string{explain.Nodes: {"no right to get nodepools"}},
+			},
+			of: new(node("hpc-a-1", func(n *corev1.Node) {
+				n.Spec.Taints = []corev1.Taint{{Key: "example.com/dedicated", Effect: corev1.TaintEffectNoSchedule}}
 			})),
 		},
 		"node-strange": {

@@ -117,9 +117,10 @@ func autoscalerStep(f *Facts, pools []string) Step {
 	return s
 }
 
-// autoscalerOf says what Cluster Autoscaler does about one pool.
+// autoscalerOf says what Cluster Autoscaler does about one pool. Nothing is asked of it where the floor is met, or the pool is paused: then
+// it could do nothing about the floor.
 func (f *Facts) autoscalerOf(pool *v1alpha1.NodePool) (state State, reason, message string) {
-	met := floorMet(pool)
+	met := floorMet(pool) || pool.Spec.Paused
 	outstanding := func(state State, reason, message string) (State, string, string) {
 		if met {
 			return Done, "", message

@@ -154,15 +154,21 @@ func nodeTrouble(f *Facts, node *corev1.Node) (reason, text string) {
 		return ReasonNodeCordoned, "is cordoned"
 	}
 	pool := f.pool(node.Labels[v1alpha1.LabelNodePool])
-	for _, taint := range node.Spec.Taints {
-		if taint.Effect == corev1.TaintEffectPreferNoSchedule {
-			continue
-		}
+	if pool == nil && f.missing(Nodes) != "" {
+		// Which taints its pool's template has is not known.
+		return "", ""
+	}
+	for _, taint := range keepsOff(node) {
 		if pool == nil || !slices.ContainsFunc(pool.Spec.Template.Taints, func(t corev1.Taint) bool { return t.MatchTaint(&taint) }) {
 			return ReasonNodeTainted, fmt.Sprintf("has the taint %s, which its pool's template does not have", taint.ToString())
 		}
 	}
 	return "", ""
+}
+
+// keepsOff are the taints of a node that keep pods off it which do not tolerate them.
+func keepsOff(node *corev1.Node) []corev1.Taint {
+	return slices.DeleteFunc(slices.Clone(node.Spec.Taints), func(t corev1.Taint) bool { return t.Effect == corev1.TaintEffectPreferNoSchedule })
 }
 
 func nodeReady(node *corev1.Node) *corev1.NodeCondition {

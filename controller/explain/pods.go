@@ -72,12 +72,7 @@ func Pod(f *Facts, pod *corev1.Pod) *Explanation {
 		own.State, own.Reason, own.Message = Blocked, v1alpha1.ReasonPodsNotStarted, "the pod "+trouble
 	}
 	if f.Member == nil {
-		if gatedPod(pod) {
-			own.Reason = ReasonGated
-		}
-		own.Details = append(own.Details, "it is not one of a managed MiniCluster: no EnsembleMember has it")
-		e.Steps = []Step{own}
-		return e.conclude(f, own.Message)
+		return e.withoutMember(f, pod, own)
 	}
 	if node := pod.Annotations[v1alpha1.AnnotationNode]; node != "" {
 		own.Details = append(own.Details, fmt.Sprintf("it was released for node %s at %s", node, pod.Annotations[v1alpha1.AnnotationReleasedAt]))
@@ -106,6 +101,28 @@ func Pod(f *Facts, pod *corev1.Pod) *Explanation {
 	}
 	e.Steps = steps
 	return e.conclude(f, own.Message)
+}
+
+// withoutMember explains a pod of which no member is known: there is none, or the right to read it is missing.
+func (e *Explanation) withoutMember(f *Facts, pod *corev1.Pod, own Step) *Explanation {
+	if gatedPod(pod) {
+		own.Reason = ReasonGated
+	}
+	text := f.missing(Claim)
+	if text == "" {
+		own.Details = append(own.Details, "it is not one of a managed MiniCluster: no EnsembleMember has it")
+		e.Steps = []Step{own}
+		return e.conclude(f, own.Message)
+	}
+	if own.Reason == ReasonGated {
+		own.State = Waiting
+	}
+	e.Steps = []Step{unknown(Claim, text), own}
+	e.conclude(f, own.Message)
+	if own.Reason == ReasonGated {
+		e.Do = "Ask an administrator for the right that is missing: what the pod waits for is what its EnsembleMember waits for."
+	}
+	return e
 }
 
 func joined(what, reason, message string) string {

@@ -156,12 +156,16 @@ func recordStep(f *Facts, node *corev1.Node, pool string) Step {
 	}
 }
 
-// conditionStep says whether a node is of use.
+// conditionStep says whether a node is of use. Without the right to read its pool nothing is said about its taints.
 func conditionStep(f *Facts, node *corev1.Node) Step {
 	if reason, text := nodeTrouble(f, node); text != "" {
 		return Step{Topic: Nodes, State: Waiting, Reason: reason, Message: "the node " + text}
 	}
-	return Step{Topic: Nodes, State: Done, Message: "the node is Ready"}
+	s := Step{Topic: Nodes, State: Done, Message: "the node is Ready"}
+	if text := f.missing(Nodes); text != "" && len(keepsOff(node)) > 0 {
+		s.Details = append(s.Details, "whether its taints are those of its pool's template is not known: "+text)
+	}
+	return s
 }
 
 // nodePods says which pods are on a node.

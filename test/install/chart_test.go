@@ -76,16 +76,7 @@ func directories(t *testing.T, in string) []string {
 func with(t *testing.T, components ...string) string {
 	t.Helper()
 	directory := t.TempDir()
-	relative := func(path string) string {
-		whole, err := filepath.Abs(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if path, err = filepath.Rel(directory, whole); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
+	relative := func(path string) string { return relativeTo(t, directory, path) }
 	text := "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources:\n"
 	for _, name := range []string{"namespace", "crd", "certificates", "provider", "controller"} {
 		text += "- " + relative(filepath.Join(manifests, name)) + "\n"
@@ -101,6 +92,19 @@ func with(t *testing.T, components ...string) string {
 		t.Fatal(err)
 	}
 	return directory
+}
+
+// relativeTo is a path of this directory, from another one.
+func relativeTo(t *testing.T, directory, path string) string {
+	t.Helper()
+	whole, err := filepath.Abs(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if path, err = filepath.Rel(directory, whole); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // TestChartByDefault: a release differs from what kustomize renders in two things: the Namespace is Helm's to create, and definitions
@@ -140,6 +144,36 @@ func TestChartElsewhere(t *testing.T) {
 	for line := range strings.Lines(got) {
 		if strings.Contains(line, namespace) {
 			t.Errorf("there is the namespace of the manifests: %s", line)
+		}
+	}
+}
+
+// TestMemoryLimit: the memory at which garbage is collected follows the limit, and there is none where there is no limit.
+func TestMemoryLimit(t *testing.T) {
+	t.Parallel()
+	h := helm.New(t, "")
+	for values, want := range map[string]map[string]string{
+		"":                                       {"GOMEMLIMIT": "1800MiB", "GOGC": "50"},
+		"provider.resources.limits.memory=4Gi":   {"GOMEMLIMIT": "3686MiB", "GOGC": "50"},
+		"provider.resources.requests.memory=1Gi": {"GOGC": "50"},
+		"provider.resources.limits.cpu=2,provider.env.A=b":                {"A": "b", "GOGC": "50"},
+		"provider.resources.limits.cpu=2,provider.env.GOMEMLIMIT=1000MiB": {"GOMEMLIMIT": "1000MiB", "GOGC": "50"},
+	} {
+		got, err := template(t, h, "--set", values)
+		if err != nil {
+			t.Errorf("%s: %v", values, err)
+			continue
+		}
+		var deployment appsv1.Deployment
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(got["Deployment "+namespace+"/provider"].Object, &deployment); err != nil {
+			t.Fatal(err)
+		}
+		env := map[string]string{}
+		for _, variable := range deployment.Spec.Template.Spec.Containers[0].Env {
+			env[variable.Name] = variable.Value
+		}
+		if diff := cmp.Diff(want, env); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", values, diff)
 		}
 	}
 }

@@ -63,3 +63,41 @@ func TestPage(t *testing.T) {
 		}
 	}
 }
+
+// TestImagesOfAutoscaler: the kustomization of the page names the registry of each image of the example.
+func TestImagesOfAutoscaler(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../docs/how-to/cluster-autoscaler.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const example = "../examples/cluster-autoscaler"
+	_, rest, _ := strings.Cut(string(page), "## Its images\n")
+	_, rest, _ = strings.Cut(rest, "```yaml\n")
+	text, _, _ := strings.Cut(rest, "```")
+	if !strings.Contains(text, "- "+example+"\n") {
+		t.Fatalf("the page has no kustomization of %s: %q", example, text)
+	}
+	directory := t.TempDir()
+	text = strings.Replace(text, example, relativeTo(t, directory, "../"+example), 1)
+	if err := os.WriteFile(filepath.Join(directory, "kustomization.yaml"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	deployment := kustomize(t, directory)["Deployment "+namespace+"/cluster-autoscaler"]
+	if deployment == nil {
+		t.Fatal("there is no Deployment")
+	}
+	rendered, err := yaml.Marshal(deployment.Object)
+	if err != nil {
+		t.Fatal(err)
+	}
+	images := regexp.MustCompile(`(?m)^\s*(?:- )?image: (.*)$`).FindAllStringSubmatch(string(rendered), -1)
+	for _, image := range images {
+		if !strings.HasPrefix(image[1], "REGISTRY/") {
+			t.Errorf("image %s has no registry", image[1])
+		}
+	}
+	if len(images) < 2 {
+		t.Errorf("%d images are found, want that of the provider and that of Cluster Autoscaler", len(images))
+	}
+}

@@ -56,6 +56,12 @@ objects of its directory where it is not ours.
 {{- $env := dict }}
 {{- with (include "ensemble.memoryLimit" $own.resources) }}{{ $_ := set $env "GOMEMLIMIT" . }}{{ end }}
 {{- $env = merge (dict) $own.env $env }}
+{{- if and $own.resources (not (hasKey $env "GOMEMLIMIT")) }}
+{{- /* Without a limit of memory there is nothing to stay below. */}}
+{{- $kept := list }}
+{{- range $variable := $container.env }}{{ if ne $variable.name "GOMEMLIMIT" }}{{ $kept = append $kept $variable }}{{ end }}{{ end }}
+{{- $_ := set $container "env" $kept }}
+{{- end }}
 {{- range $variable := $container.env }}
 {{- if hasKey $env $variable.name }}{{ $_ := set $variable "value" (get $env $variable.name) }}{{ $env = omit $env $variable.name }}{{ end }}
 {{- end }}

@@ -146,7 +146,7 @@ func findFlags(f *Facts, a *Autoscaler) []Finding {
 		say(Warning, "ExpanderNotGRPC", fmt.Sprintf("--expander is %s: it may buy nodes for pods whose nodes are reserved and on their way", expander),
 			"set --expander=grpc,least-waste with --grpc-expander-url and --grpc-expander-cert; see "+example)
 	default:
-		url, want := a.Flags.Value("grpc-expander-url", ""), fmt.Sprintf("%s.%s.svc:8087", serviceExpander, Namespace)
+		url, want := a.Flags.Value("grpc-expander-url", ""), fmt.Sprintf("%s.%s.svc:8087", serviceExpander, f.Namespace)
 		if url != want {
 			say(Error, "ExpanderUnreachable", fmt.Sprintf("--grpc-expander-url is %q; the provider's expander is %s", url, want), "set --grpc-expander-url="+want)
 		}
@@ -179,11 +179,11 @@ func findFlags(f *Facts, a *Autoscaler) []Finding {
 			}
 		}
 	}
-	return append(out, findCloudConfig(a)...)
+	return append(out, findCloudConfig(f, a)...)
 }
 
 // findCloudConfig looks at the file by which it finds the provider.
-func findCloudConfig(a *Autoscaler) []Finding {
+func findCloudConfig(f *Facts, a *Autoscaler) []Finding {
 	var out []Finding
 	say := func(reason, object, message, remedy string) {
 		out = append(out, Finding{Error, reason, object, message, remedy})
@@ -196,7 +196,7 @@ func findCloudConfig(a *Autoscaler) []Finding {
 		return out
 	}
 	object := "ConfigMap " + a.CloudConfig.ConfigMap
-	want := fmt.Sprintf("%s.%s.svc", serviceProvider, Namespace)
+	want := fmt.Sprintf("%s.%s.svc", serviceProvider, f.Namespace)
 	host, port, err := net.SplitHostPort(a.CloudConfig.Address)
 	if err != nil || strings.TrimSuffix(host, ".cluster.local") != want || port != "8086" {
 		say("CloudConfigWrong", object, fmt.Sprintf("address is %q; the provider is %s:8086, and its certificate is for that name", a.CloudConfig.Address, want), "set address to "+want+":8086")

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -26,12 +27,40 @@ func (f *Facts) clientSecretKey() string {
 	for i := range f.Provider {
 		if key := f.Provider[i].Flags.Value("client-secret", ""); key != "" {
 			if !strings.Contains(key, "/") {
-				return Namespace + "/" + key
+				return f.Namespace + "/" + key
 			}
 			return key
 		}
 	}
-	return Namespace + "/" + clientSecret
+	return f.Namespace + "/" + clientSecret
+}
+
+// providerSecretKey is where the certificate of the provider is, as namespace/name; empty where its files come from no Secret.
+func (f *Facts) providerSecretKey() string {
+	return f.serverSecretKey(f.Provider, "server-secret", providerSecret)
+}
+
+// controllerSecretKey is where the certificate of the controller is, as providerSecretKey says it.
+func (f *Facts) controllerSecretKey() string {
+	return f.serverSecretKey(f.Controller, "tls-secret", controllerSecret)
+}
+
+// serverSecretKey is the Secret of a program: the one that it fills, or the one that its files come from.
+func (f *Facts) serverSecretKey(of []Pod, flag, otherwise string) string {
+	name := otherwise
+	for i := range of {
+		name = of[i].Flags.Value(flag, name)
+	}
+	if !issues(of) {
+		name = ""
+		for i := range of {
+			name = cmp.Or(name, of[i].TLSSecret)
+		}
+	}
+	if name == "" {
+		return ""
+	}
+	return f.Namespace + "/" + name
 }
 
 // findCertificates looks at the Secrets with certificates: that they are there, and how long they are good.
@@ -44,13 +73,13 @@ func findCertificates(f *Facts, _ *Shipped) []Finding {
 		key, of string
 		pods    []Pod
 	}{
-		{Namespace + "/" + providerSecret, "provider", f.Provider},
+		{f.providerSecretKey(), "provider", f.Provider},
 		{f.clientSecretKey(), "provider", f.Provider},
-		{Namespace + "/" + controllerSecret, "controller", f.Controller},
+		{f.controllerSecretKey(), "controller", f.Controller},
 	} {
 		own := issues(row.pods)
-		if !own && row.key == f.clientSecretKey() {
-			// With files its certificate is the business of whoever issues them.
+		if row.key == "" || (!own && row.key == f.clientSecretKey()) {
+			// With files its certificate is the business of whoever issues them, and so is what comes from no Secret.
 			continue
 		}
 		out = append(out, findSecret(f, row.key, row.of, own)...)
@@ -67,12 +96,17 @@ func findSecret(f *Facts, key, program string, own bool) []Finding {
 		remedy = "have it issued again by whoever issues it"
 	}
 	switch {
+	case secret == nil && !f.knows("pods"):
+		// Which Secrets there have to be the flags of the programs say.
+		return nil
+	case secret == nil && !own:
+		return []Finding{{Error, "SecretMissing", object, "it does not exist, and the " + program + " mounts it", remedy}}
 	case secret == nil:
-		return []Finding{{Error, "SecretMissing", object, "it does not exist", fmt.Sprintf("look why the %s does not make it: kubectl --namespace %s logs deployment/%s", program, Namespace, program)}}
+		return []Finding{{Error, "SecretMissing", object, "it does not exist", fmt.Sprintf("look why the %s does not make it: kubectl --namespace %s logs deployment/%s", program, f.Namespace, program)}}
 	case secret.Fault != "":
 		return []Finding{{Error, "CertificateInvalid", object, "its certificate cannot be read: " + secret.Fault, remedy}}
 	case len(secret.Certificate) == 0:
-		return []Finding{{Error, "CertificateMissing", object, "it has no certificate in tls.crt", fmt.Sprintf("look why the %s does not fill it: kubectl --namespace %s logs deployment/%s", program, Namespace, program)}}
+		return []Finding{{Error, "CertificateMissing", object, "it has no certificate in tls.crt", fmt.Sprintf("look why the %s does not fill it: kubectl --namespace %s logs deployment/%s", program, f.Namespace, program)}}
 	}
 	c := secret.Certificate[0]
 	switch end := c.NotAfter; {
@@ -89,14 +123,14 @@ func findSecret(f *Facts, key, program string, own bool) []Finding {
 // findChains looks at whether those who trust each other can: the provider trusts the certificate of Cluster Autoscaler, and the latter that
 // of the provider.
 func findChains(f *Facts) []Finding {
-	server, client := f.Secrets[Namespace+"/"+providerSecret], f.Secrets[f.clientSecretKey()]
+	server, client := f.Secrets[f.providerSecretKey()], f.Secrets[f.clientSecretKey()]
 	if !issues(f.Provider) || server == nil || client == nil || len(server.Certificate) == 0 || len(client.Certificate) == 0 ||
 		!good(f.Now, server.Certificate) || !good(f.Now, client.Certificate) {
 		return nil
 	}
 	var out []Finding
 	remedy := "delete both Secrets and restart provider and Cluster Autoscaler (docs/certificates.md)"
-	name := fmt.Sprintf("%s.%s.svc", serviceProvider, Namespace)
+	name := fmt.Sprintf("%s.%s.svc", serviceProvider, f.Namespace)
 	if err := client.Authorities.vouches(server.Certificate, name, f.Now); err != nil {
 		out = append(out, Finding{Error, "CertificateNotTrusted", "Secret " + f.clientSecretKey(), "Cluster Autoscaler does not trust the provider: " + err.Error(), remedy})
 	}

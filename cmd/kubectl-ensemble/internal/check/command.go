@@ -17,7 +17,8 @@ const exitFaults = 2
 
 // New is the command check.
 func New(env *cli.Environment) *cobra.Command {
-	return &cobra.Command{
+	var namespace string
+	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Find what is wrong with an installation, or in the way of one",
 		Long: `Find what is wrong with an installation, or in the way of one, and say what to do.
@@ -28,14 +29,17 @@ alone. What you may not read is told as unknown.
 
 The exit code is 0 without findings of severity Error, 2 with some, and 1 when the check could not be made.`,
 		Example: `  kubectl ensemble check
-  kubectl ensemble check --output json`,
+  kubectl ensemble check --system-namespace hpc-system --output json`,
 		GroupID: cli.GroupRead,
 		Args:    cobra.NoArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), env) },
+		RunE:    func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), env, namespace) },
 	}
+	cmd.Flags().StringVar(&namespace, "system-namespace", "",
+		"namespace of provider and controller; without it "+Namespace+", or where no pod of theirs is in that the one that has some")
+	return cmd
 }
 
-func run(ctx context.Context, env *cli.Environment) error {
+func run(ctx context.Context, env *cli.Environment, namespace string) error {
 	shipped, err := ReadShipped(manifests.Files)
 	if err != nil {
 		return err
@@ -48,7 +52,7 @@ func run(ctx context.Context, env *cli.Environment) error {
 	if err != nil {
 		return fmt.Errorf("reach the API server: %w", err)
 	}
-	facts, err := Gather(ctx, reader.Client, d, shipped, env.Now())
+	facts, err := Gather(ctx, reader.Client, d, shipped, namespace, env.Now())
 	if err != nil {
 		return err
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/cluster"
 )
 
-// Namespace is where provider and controller are installed.
+// Namespace is where the shipped manifests install provider and controller.
 const Namespace = "ensemble-autoscaler-system"
 
 // What the programs are known by.
@@ -37,6 +37,8 @@ type Unknown struct {
 type Facts struct {
 	// Now is when they were read.
 	Now time.Time
+	// Namespace is where provider and controller are installed.
+	Namespace string
 	// Kubernetes is the version of the API server, as v1.37.2.
 	Kubernetes string
 	// Served are the resources that the API server serves, of the groups that matter.
@@ -82,6 +84,8 @@ type Pod struct {
 	StartedAt time.Time
 	// Owner tells replicas of one workload from those of others.
 	Owner string
+	// TLSSecret is the name of the Secret that has the file of --tls-cert-file; empty where none has.
+	TLSSecret string
 }
 
 // Autoscaler is a pod that runs a Cluster Autoscaler.
@@ -194,7 +198,11 @@ func (f Flags) Value(name, otherwise string) string {
 // Has reports whether a flag without a value is set.
 func (f Flags) Has(name string) bool { return f.Value(name, "false") == "true" }
 
-// ParseFlags reads the command line of a container: what follows a -- of another program is that of the program which that one runs.
+// lists are the flags that may be repeated, each time with one or more values.
+var lists = []string{flagClusterAPI, "client-names"}
+
+// ParseFlags reads the command line of a container: what follows a -- of another program is that of the program which that one runs. The
+// values of a flag that may be repeated are joined with commas.
 func ParseFlags(command, args []string) Flags {
 	line := slices.Concat(command, args)
 	if at := slices.Index(line, "--"); at >= 0 {
@@ -214,6 +222,9 @@ func ParseFlags(command, args []string) Flags {
 			value = line[i]
 		default:
 			value = "true"
+		}
+		if before, is := flags[name]; is && slices.Contains(lists, name) {
+			value = before + "," + value
 		}
 		flags[name] = value
 	}

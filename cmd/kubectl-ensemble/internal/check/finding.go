@@ -85,7 +85,7 @@ func Find(facts *Facts, shipped *Shipped) *Report {
 	}
 	if !r.Installed {
 		r.Findings = append(r.Findings, Finding{
-			Note, "NotInstalled", "Namespace " + Namespace, "the ensemble-autoscaler is not installed in this cluster", installRemedy(facts),
+			Note, "NotInstalled", "Namespace " + facts.Namespace, "the ensemble-autoscaler is not installed in this cluster", installRemedy(facts),
 		})
 	}
 	slices.SortStableFunc(r.Findings, func(a, b Finding) int { return cmp.Compare(a.Severity.rank(), b.Severity.rank()) })

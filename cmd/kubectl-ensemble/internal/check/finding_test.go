@@ -2,6 +2,7 @@ package check_test
 
 import (
 	"crypto/x509"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/check"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/cluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/manifests"
 )
 
@@ -46,7 +48,7 @@ func sound(s *check.Shipped) *check.Facts {
 		}
 	}
 	f := &check.Facts{
-		Now: noon, Kubernetes: "v1.37.2", Served: map[schema.GroupVersionResource]bool{
+		Now: noon, Namespace: check.Namespace, Kubernetes: "v1.37.2", Served: map[schema.GroupVersionResource]bool{
 			{Group: "flux-framework.org", Version: "v1alpha2", Resource: "miniclusters"}: true,
 		},
 		Namespaces: map[string]map[string]string{check.Namespace: {"kubernetes.io/metadata.name": check.Namespace}},
@@ -92,7 +94,7 @@ func sound(s *check.Shipped) *check.Facts {
 		check.Namespace + "/ensemble-autoscaler-controller-tls": certificate("controller"),
 	}
 	// The certificates of files are nobody's business here; TestCheck has those that the programs issue.
-	f.Provider[0].Flags["tls-cert-file"] = "/tls/tls.crt"
+	f.Provider[0].Flags["tls-cert-file"], f.Provider[0].TLSSecret = "/tls/tls.crt", "ensemble-autoscaler-provider-tls"
 	f.Secrets[check.Namespace+"/ensemble-autoscaler-provider-tls"] = certificate("provider")
 	for i := range f.Webhooks {
 		f.Webhooks[i].Service = ""
@@ -109,6 +111,28 @@ func sound(s *check.Shipped) *check.Facts {
 		},
 	}}
 	return f
+}
+
+// moved is a system in another namespace.
+func moved(f *check.Facts) {
+	const namespace = "hpc-system"
+	f.Namespace = namespace
+	for _, pods := range [][]check.Pod{f.Provider, f.Controller} {
+		for i := range pods {
+			pods[i].Namespace = namespace
+		}
+	}
+	a := &f.Autoscalers[0]
+	a.Namespace = namespace
+	a.Flags["namespace"], a.Flags["grpc-expander-url"] = namespace, "expander.hpc-system.svc:8087"
+	a.CloudConfig.ConfigMap, a.CloudConfig.Address = namespace+"/cloud-config", "provider.hpc-system.svc:8086"
+	f.Namespaces = map[string]map[string]string{namespace: {"kubernetes.io/metadata.name": namespace}}
+	secrets := map[string]*check.Secret{}
+	for key, secret := range f.Secrets {
+		secrets[strings.Replace(key, check.Namespace, namespace, 1)] = secret
+	}
+	f.Secrets = secrets
+	f.NetworkPolicies[0].Namespace = namespace
 }
 
 // TestFind has a row for each kind of finding that TestCheck does not plant in a cluster.
@@ -182,6 +206,30 @@ func TestFind(t *testing.T) {
 		"a certificate of tomorrow": {func(f *check.Facts) {
 			f.Secrets[check.Namespace+"/ensemble-autoscaler-controller-tls"].Certificate[0].NotBefore = noon.Add(time.Hour)
 		}, []string{"Error CertificateNotYetValid"}},
+		"another namespace for all": {moved, nil},
+		"another namespace for the programs alone": {func(f *check.Facts) {
+			was := f.Autoscalers[0]
+			was.Flags, was.CloudConfig = flagsOfExample(), new(*was.CloudConfig)
+			moved(f)
+			f.Autoscalers[0] = was
+		}, []string{"Error ExpanderUnreachable", "Error CloudConfigWrong", "Error NotAdmitted"}},
+		"certificates of a Secret with another name": {func(f *check.Facts) {
+			key := check.Namespace + "/ensemble-autoscaler-provider-tls"
+			f.Provider[0].TLSSecret, f.Secrets[check.Namespace+"/mine"] = "mine", f.Secrets[key]
+			delete(f.Secrets, key)
+		}, nil},
+		"a Secret that is mounted and does not exist": {func(f *check.Facts) { f.Provider[0].TLSSecret = "mine" }, []string{"Error SecretMissing"}},
+		"certificates of files that are in no Secret": {func(f *check.Facts) {
+			f.Provider[0].TLSSecret = ""
+			delete(f.Secrets, check.Namespace+"/ensemble-autoscaler-provider-tls")
+		}, nil},
+		"a Secret that a flag names": {func(f *check.Facts) {
+			f.Controller[0].Flags["tls-secret"] = "mine"
+		}, []string{"Error SecretMissing"}},
+		"Secrets whose names are not known": {func(f *check.Facts) {
+			f.Provider, f.Controller, f.Secrets = nil, nil, nil
+			f.Unknown = []check.Unknown{{Gap: cluster.Gap{Verb: "list", Resource: "pods", Namespace: check.Namespace}}}
+		}, nil},
 		"an empty Secret": {func(f *check.Facts) {
 			f.Secrets[check.Namespace+"/ensemble-autoscaler-controller-tls"].Certificate = nil
 		}, []string{"Error CertificateMissing"}},
@@ -203,6 +251,17 @@ func TestFind(t *testing.T) {
 				}
 			}
 		}, []string{"Warning PolicyDeniesNothing"}},
+		"policies that are not served, where the webhook that does the same may be": {func(f *check.Facts) {
+			delete(f.Served, schema.GroupVersionResource{Group: "admissionregistration.k8s.io", Version: "v1", Resource: "mutatingadmissionpolicies"})
+			f.Policies = slices.DeleteFunc(f.Policies, func(p check.Policy) bool { return strings.HasPrefix(p.Kind, "Mutating") })
+			f.Webhooks = nil
+			f.Unknown = []check.Unknown{{Gap: cluster.Gap{Verb: "get", Resource: "mutatingwebhookconfigurations.admissionregistration.k8s.io"}}}
+		}, nil},
+		"a policy that is not installed, where webhooks may not be read": {func(f *check.Facts) {
+			f.Policies = slices.DeleteFunc(f.Policies, func(p check.Policy) bool { return strings.HasPrefix(p.Kind, "Mutating") })
+			f.Webhooks = nil
+			f.Unknown = []check.Unknown{{Gap: cluster.Gap{Verb: "get", Resource: "mutatingwebhookconfigurations.admissionregistration.k8s.io"}}}
+		}, nil},
 		"policies of another part": {func(f *check.Facts) { delete(f.Provider[0].Flags, "kwok") }, nil},
 		"machines that nobody makes": {func(f *check.Facts) {
 			f.Pools = []v1alpha1.NodePool{{Spec: v1alpha1.NodePoolSpec{Machines: v1alpha1.MachinesSpec{Karpenter: &v1alpha1.KarpenterMachines{}}}}}
@@ -244,8 +303,9 @@ func TestShipped(t *testing.T) {
 
 func TestParseFlags(t *testing.T) {
 	t.Parallel()
-	got := check.ParseFlags([]string{"/cluster-autoscaler"}, []string{"--v=4", "-x", "--expander", "grpc", "--enforce-node-group-min-size"})
-	want := check.Flags{"v": "4", "x": "true", "expander": "grpc", "enforce-node-group-min-size": "true"}
+	got := check.ParseFlags([]string{"/cluster-autoscaler"}, []string{"--v=4", "-x", "--expander", "grpc", "--enforce-node-group-min-size",
+		"--cluster-api=a", "--cluster-api", "b,c"})
+	want := check.Flags{"cluster-api": "a,b,c", "v": "4", "x": "true", "expander": "grpc", "enforce-node-group-min-size": "true"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}

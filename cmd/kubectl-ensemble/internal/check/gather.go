@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -33,15 +34,18 @@ type gatherer struct {
 	client    client.Client
 	discovery discovery.DiscoveryInterface
 	shipped   *Shipped
-	facts     *Facts
-	mutex     sync.Mutex
+	// named is set when the namespace of the programs was said.
+	named bool
+	facts *Facts
+	mutex sync.Mutex
 }
 
-// Gather reads what a check looks at. What the user may not read is told in Facts.Unknown; an error is about the API server.
-func Gather(ctx context.Context, c client.Client, d discovery.DiscoveryInterface, shipped *Shipped, now time.Time) (*Facts, error) {
-	g := &gatherer{client: c, discovery: d, shipped: shipped, facts: &Facts{
-		Now: now, Served: map[schema.GroupVersionResource]bool{}, Namespaces: map[string]map[string]string{}, ForeignNodes: map[string][]string{},
-		Secrets: map[string]*Secret{}, Endpoints: map[string]int{},
+// Gather reads what a check looks at. What the user may not read is told in Facts.Unknown; an error is about the API server. namespace is
+// that of provider and controller; empty looks for their pods.
+func Gather(ctx context.Context, c client.Client, d discovery.DiscoveryInterface, shipped *Shipped, namespace string, now time.Time) (*Facts, error) {
+	g := &gatherer{client: c, discovery: d, shipped: shipped, named: namespace != "", facts: &Facts{
+		Now: now, Namespace: cmp.Or(namespace, Namespace), Served: map[schema.GroupVersionResource]bool{}, Namespaces: map[string]map[string]string{},
+		ForeignNodes: map[string][]string{}, Secrets: map[string]*Secret{}, Endpoints: map[string]int{},
 	}}
 	for _, step := range []func(context.Context) error{
 		g.readServed, g.readPods, g.readPools, g.readSecrets, g.readNetwork, g.readWebhooks, g.readPolicies, g.readRights,
@@ -108,9 +112,10 @@ func (g *gatherer) readPods(ctx context.Context) error {
 		if failed := g.unknown(err, "list", "pods in all namespaces", "", "other Cluster Autoscalers"); failed != nil {
 			return failed
 		}
-		for _, namespace := range cluster.AutoscalerNamespaces {
+		usual := slices.DeleteFunc(slices.Clone(cluster.AutoscalerNamespaces), func(name string) bool { return name == g.facts.Namespace })
+		for _, namespace := range append([]string{g.facts.Namespace}, usual...) {
 			resource, in := "pods", namespace
-			if namespace != Namespace {
+			if namespace != g.facts.Namespace {
 				// Without those of the programs' namespace nothing is known of pods; these are a part.
 				resource, in = "pods in namespace "+namespace, ""
 			}
@@ -123,7 +128,23 @@ func (g *gatherer) readPods(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("list pods: %w", err)
 	}
+	g.findPrograms()
 	return g.readConfigs(ctx)
+}
+
+// findPrograms finds the namespace of the programs where it was not said: that of the manifests, or where no pod of theirs is in it another
+// one that has some. Pods in other namespaces are not of this installation.
+func (g *gatherer) findPrograms() {
+	of := map[string]bool{}
+	for _, pod := range slices.Concat(g.facts.Provider, g.facts.Controller) {
+		of[pod.Namespace] = true
+	}
+	if !g.named && len(of) > 0 && !of[g.facts.Namespace] {
+		g.facts.Namespace = slices.Sorted(maps.Keys(of))[0]
+	}
+	elsewhere := func(p Pod) bool { return p.Namespace != g.facts.Namespace }
+	g.facts.Provider = slices.DeleteFunc(g.facts.Provider, elsewhere)
+	g.facts.Controller = slices.DeleteFunc(g.facts.Controller, elsewhere)
 }
 
 func (g *gatherer) eachPod(ctx context.Context, namespace string) error {
@@ -146,10 +167,10 @@ func (g *gatherer) sort(pod *corev1.Pod) {
 	if pod.DeletionTimestamp != nil || pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
 		return
 	}
-	switch name := pod.Labels[labelName]; {
-	case pod.Namespace == Namespace && name == nameProvider:
+	switch pod.Labels[labelName] {
+	case nameProvider:
 		g.facts.Provider = append(g.facts.Provider, podOf(pod, 0))
-	case pod.Namespace == Namespace && name == nameController:
+	case nameController:
 		g.facts.Controller = append(g.facts.Controller, podOf(pod, 0))
 	default:
 		for i := range pod.Spec.Containers {
@@ -176,6 +197,11 @@ func podOf(pod *corev1.Pod, container int) Pod {
 		Namespace: pod.Namespace, Name: pod.Name, Labels: pod.Labels, Flags: ParseFlags(c.Command, c.Args), Waits: waits(pod), Image: c.Image,
 		Owner: ownerOf(pod),
 	}
+	if file, has := p.Flags["tls-cert-file"]; has {
+		if volume := volumeOf(pod, c, file); volume != nil && volume.Secret != nil {
+			p.TLSSecret = volume.Secret.SecretName
+		}
+	}
 	for i := range pod.Status.Conditions {
 		if condition := &pod.Status.Conditions[i]; condition.Type == corev1.PodReady {
 			p.Ready = condition.Status == corev1.ConditionTrue
@@ -187,6 +213,21 @@ func podOf(pod *corev1.Pod, container int) Pod {
 		}
 	}
 	return p
+}
+
+// volumeOf is the volume that has a file of a container, nil for none.
+func volumeOf(pod *corev1.Pod, c *corev1.Container, file string) *corev1.Volume {
+	for i := range c.VolumeMounts {
+		if file == "" || path.Dir(file) != path.Clean(c.VolumeMounts[i].MountPath) {
+			continue
+		}
+		for j := range pod.Spec.Volumes {
+			if pod.Spec.Volumes[j].Name == c.VolumeMounts[i].Name {
+				return &pod.Spec.Volumes[j]
+			}
+		}
+	}
+	return nil
 }
 
 // ownerOf is the workload of a pod. That of a ReplicaSet is its Deployment, whose name and a hash are the ReplicaSet's: during an update a
@@ -214,16 +255,8 @@ func autoscalerOf(pod *corev1.Pod, read Pod) Autoscaler {
 	for i := range pod.Spec.Containers {
 		c := &pod.Spec.Containers[i]
 		a.Restarts = a.Restarts || slices.Contains(slices.Concat(c.Command, c.Args), "until-changed")
-		for j := range c.VolumeMounts {
-			mount := &c.VolumeMounts[j]
-			if file == "" || path.Dir(file) != path.Clean(mount.MountPath) {
-				continue
-			}
-			for k := range pod.Spec.Volumes {
-				if v := &pod.Spec.Volumes[k]; v.Name == mount.Name && v.ConfigMap != nil {
-					a.CloudConfig = &CloudConfig{ConfigMap: pod.Namespace + "/" + v.ConfigMap.Name}
-				}
-			}
+		if volume := volumeOf(pod, c, file); volume != nil && volume.ConfigMap != nil {
+			a.CloudConfig = &CloudConfig{ConfigMap: pod.Namespace + "/" + volume.ConfigMap.Name}
 		}
 	}
 	return a
@@ -275,7 +308,10 @@ func (g *gatherer) readPools(ctx context.Context) error {
 
 // readSecrets reads the certificates, and never a key.
 func (g *gatherer) readSecrets(ctx context.Context) error {
-	for _, key := range []string{Namespace + "/" + providerSecret, g.facts.clientSecretKey(), Namespace + "/" + controllerSecret} {
+	for _, key := range []string{g.facts.providerSecretKey(), g.facts.clientSecretKey(), g.facts.controllerSecretKey()} {
+		if key == "" {
+			continue
+		}
 		namespace, name, _ := strings.Cut(key, "/")
 		var secret corev1.Secret
 		switch err := g.client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, &secret); {
@@ -294,12 +330,12 @@ func (g *gatherer) readSecrets(ctx context.Context) error {
 // readNetwork reads the NetworkPolicies of the namespace, and the labels of namespaces.
 func (g *gatherer) readNetwork(ctx context.Context) error {
 	var policies networkingv1.NetworkPolicyList
-	if err := g.unknown(g.client.List(ctx, &policies, client.InNamespace(Namespace)), "list", "networkpolicies.networking.k8s.io", Namespace,
+	if err := g.unknown(g.client.List(ctx, &policies, client.InNamespace(g.facts.Namespace)), "list", "networkpolicies.networking.k8s.io", g.facts.Namespace,
 		"whether the NetworkPolicies let Cluster Autoscaler through"); err != nil {
 		return err
 	}
 	g.facts.NetworkPolicies = policies.Items
-	wanted := map[string]bool{Namespace: true}
+	wanted := map[string]bool{g.facts.Namespace: true}
 	for i := range g.facts.Autoscalers {
 		wanted[g.facts.Autoscalers[i].Namespace] = true
 	}
@@ -336,7 +372,7 @@ func (g *gatherer) readWebhooks(ctx context.Context) error {
 				g.noteWebhook(configuration, c.Webhooks[i].Name, &c.Webhooks[i].ClientConfig, c.Webhooks[i].FailurePolicy)
 			}
 		}
-		if err := g.unknown(err, "get", strings.ToLower(kind)+"s.admissionregistration.k8s.io", "", "the webhooks of "+configuration); err != nil {
+		if err := g.unknown(err, "get", webhooksOf(kind), "", "the webhooks of "+configuration); err != nil {
 			return err
 		}
 	}
@@ -438,8 +474,8 @@ func (g *gatherer) readRights(ctx context.Context) error {
 		r := &rights[i]
 		resource, sub, _ := strings.Cut(r.Resource, "/")
 		review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
-			User:   "system:serviceaccount:" + Namespace + ":" + r.Program,
-			Groups: []string{"system:serviceaccounts", "system:serviceaccounts:" + Namespace, "system:authenticated"},
+			User:   "system:serviceaccount:" + g.facts.Namespace + ":" + r.Program,
+			Groups: []string{"system:serviceaccounts", "system:serviceaccounts:" + g.facts.Namespace, "system:authenticated"},
 			ResourceAttributes: &authorizationv1.ResourceAttributes{
 				Namespace: r.Namespace, Verb: r.Verb, Group: r.Group, Resource: resource, Subresource: sub, Name: r.Name,
 			},

@@ -166,14 +166,36 @@ func (s *site) end(pod *corev1.Pod) {
 // replace runs the Cluster Autoscaler otherwise, and returns what runs it as it was.
 func (s *site) replace(change func(*corev1.Pod)) (back func()) {
 	s.Helper()
-	s.end(s.autoscaler)
-	other := s.autoscaler.DeepCopy()
+	return s.replacePod(s.autoscaler, change)
+}
+
+// replacePod is replace for another pod.
+func (s *site) replacePod(pod *corev1.Pod, change func(*corev1.Pod)) (back func()) {
+	s.Helper()
+	s.end(pod)
+	other := pod.DeepCopy()
 	change(other)
 	s.run(other)
 	return func() {
 		s.end(other)
-		s.run(s.autoscaler)
+		s.run(pod)
 	}
+}
+
+// allow gives the provider all rights on a kind of objects, in a namespace.
+func (s *site) allow(namespace, group string, resources ...string) *rbacv1.RoleBinding {
+	s.Helper()
+	meta := metav1.ObjectMeta{Namespace: namespace, Name: "provider"}
+	s.do("create a Namespace", s.client.Create(s.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}))
+	s.do("create a Role", s.client.Create(s.Context(), &rbacv1.Role{ObjectMeta: meta, Rules: []rbacv1.PolicyRule{
+		{APIGroups: []string{group}, Resources: resources, Verbs: []string{"*"}},
+	}}))
+	b := &rbacv1.RoleBinding{
+		ObjectMeta: meta, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: "provider"},
+		Subjects: []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: check.Namespace, Name: "provider"}},
+	}
+	s.do("create a RoleBinding", s.client.Create(s.Context(), b))
+	return b
 }
 
 // answer says whether somebody answers for the webhooks.
@@ -209,7 +231,7 @@ func (s *site) trust(authority []byte) {
 }
 
 // check runs the command as a user, who is the administrator without a name, and returns its report.
-func (s *site) check(user string) (*check.Report, error) {
+func (s *site) check(user string, arguments ...string) (*check.Report, error) {
 	s.Helper()
 	var out bytes.Buffer
 	flags := genericclioptions.NewConfigFlags(true)
@@ -220,7 +242,7 @@ func (s *site) check(user string) (*check.Report, error) {
 	env := &cli.Environment{Flags: flags, Streams: genericiooptions.IOStreams{Out: &out, ErrOut: &out}, Version: "test", Now: time.Now, Output: cli.OutputJSON}
 	cmd := check.New(env)
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
-	cmd.SetArgs(nil)
+	cmd.SetArgs(arguments)
 	failed := cmd.ExecuteContext(s.Context())
 	var exit *cli.ExitError
 	if failed != nil && !errors.As(failed, &exit) {
@@ -357,6 +379,26 @@ func TestCheck(t *testing.T) {
 				s.do("create the binding", admin.Create(s.Context(), binding))
 			}
 		}, []string{"Error RightsMissing ServiceAccount " + check.Namespace + "/provider"}},
+		{"rights on Machines of one of two namespaces", func() func() {
+			s.allow("team-a", "cluster.x-k8s.io", "machines", "clusters")
+			b := s.allow("team-b", "cluster.x-k8s.io", "machines", "clusters")
+			back := s.replacePod(s.podOf("provider"), func(pod *corev1.Pod) {
+				pod.Spec.Containers[0].Args = append(slices.Clone(pod.Spec.Containers[0].Args), "--cluster-api=team-a", "--cluster-api=team-b")
+			})
+			s.until()
+			s.do("delete the binding", admin.Delete(s.Context(), b))
+			return back
+		}, []string{"Error RightsMissing ServiceAccount " + check.Namespace + "/provider"}},
+		{"a Secret of ours that is mounted and does not exist", func() func() {
+			return s.replacePod(s.podOf("provider"), func(pod *corev1.Pod) {
+				c := &pod.Spec.Containers[0]
+				c.Args = append(slices.Clone(c.Args), "--tls-cert-file=/tls/tls.crt")
+				c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: "mine", MountPath: "/tls"})
+				pod.Spec.Volumes = append(pod.Spec.Volumes, corev1.Volume{Name: "mine", VolumeSource: corev1.VolumeSource{
+					Secret: &corev1.SecretVolumeSource{SecretName: "mine"},
+				}})
+			})
+		}, []string{"Error SecretMissing " + namespaced("Secret") + "mine"}},
 	} {
 		back := fault.plant()
 		s.Logf("planted: %s", fault.name)
@@ -365,14 +407,46 @@ func TestCheck(t *testing.T) {
 		s.until()
 	}
 
-	// Whoever may read nothing is told what is not known, and of no fault.
+	s.nobody()
+
+	// What is asked about is what is in a namespace; where that is not said the one with the pods of the programs.
+	s.hasErrors("hpc-system", "--system-namespace=hpc-system")
+	s.do("create a Namespace", s.client.Create(s.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "hpc-system"}}))
+	s.do("create a ServiceAccount", s.client.Create(s.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "hpc-system", Name: "controller"}}))
+	other := s.podOf("controller")
+	other.Namespace, other.OwnerReferences = "hpc-system", nil
+	s.run(other)
+	s.until()
+	s.end(s.podOf("provider"))
+	s.end(s.podOf("controller"))
+	s.hasErrors("hpc-system")
+}
+
+// hasErrors checks a namespace in which the rights and Secrets of the programs are missing.
+func (s *site) hasErrors(namespace string, arguments ...string) {
+	s.Helper()
+	report, _ := s.check("", arguments...)
+	for _, want := range []check.Finding{
+		{Reason: "ProgramNotReady", Object: "Deployment " + namespace + "/provider"},
+		{Reason: "SecretMissing", Object: "Secret " + namespace + "/ensemble-autoscaler-provider-tls"},
+		{Reason: "RightsMissing", Object: "ServiceAccount " + namespace + "/controller"},
+	} {
+		if !slices.ContainsFunc(report.Findings, func(f check.Finding) bool { return f.Reason == want.Reason && f.Object == want.Object }) {
+			s.Errorf("%s of %s is not found: %+v", want.Reason, want.Object, report.Findings)
+		}
+	}
+}
+
+// nobody checks as a user who may read nothing: who is told what is not known, and of no fault.
+func (s *site) nobody() {
+	s.Helper()
 	report, err := s.check("nobody")
 	if err != nil || len(report.Findings) > 0 || len(report.Unknown) < 5 {
-		t.Errorf("nobody is told %+v (%v)", report, err)
+		s.Errorf("nobody is told %+v (%v)", report, err)
 	}
 	for _, unknown := range report.Unknown {
 		if unknown.Verb == "" || unknown.What == "" || !strings.Contains(unknown.Message, "nobody") {
-			t.Errorf("a right is not named: %+v", unknown)
+			s.Errorf("a right is not named: %+v", unknown)
 		}
 	}
 }
@@ -386,6 +460,7 @@ func TestCheckUnserved(t *testing.T) {
 	s.kubectlApply(nil, "-k", filepath.Join(root, "manifests/crd"))
 	s.install("manifests/overlays/pod-webhook")
 	s.until()
+	s.nobody()
 	webhook := &admissionregistrationv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: "ensemble-autoscaler-gates"}}
 	s.do("delete the webhook", s.client.Delete(s.Context(), webhook))
 	s.until("Error PolicyNotServed MutatingAdmissionPolicy ensemble-autoscaler-gates")

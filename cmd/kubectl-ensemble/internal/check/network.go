@@ -34,7 +34,7 @@ func findNetwork(f *Facts, _ *Shipped) []Finding {
 			Error, "NotAdmitted", a.object(),
 			fmt.Sprintf("NetworkPolicy %s does not let it through to port %s of the provider: its labels are %s, in namespace %s",
 				strings.Join(by, ", "), portGRPC.name, labels.Set(a.Labels), a.Namespace),
-			fmt.Sprintf("give its pods the label %s=%s; for another namespace than %s use manifests/overlays/client-elsewhere", labelName, nameAutoscaler, Namespace),
+			fmt.Sprintf("give its pods the label %s=%s; for another namespace than %s use manifests/overlays/client-elsewhere", labelName, nameAutoscaler, f.Namespace),
 		})
 	}
 	return out

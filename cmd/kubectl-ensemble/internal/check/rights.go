@@ -14,8 +14,12 @@ func wantedRights(f *Facts, shipped *Shipped) []Right {
 	parts := f.parts()
 	var out []Right
 	for i := range shipped.Rights {
-		if s := &shipped.Rights[i]; parts[s.Part] {
-			out = append(out, single(s.Program, s.Namespace, &s.Rule)...)
+		s := &shipped.Rights[i]
+		if !parts[s.Part] {
+			continue
+		}
+		for _, namespace := range f.namespacesOf(s) {
+			out = append(out, single(s.Program, namespace, &s.Rule)...)
 		}
 	}
 	key := func(r Right) string {
@@ -24,6 +28,25 @@ func wantedRights(f *Facts, shipped *Shipped) []Right {
 	}
 	slices.SortFunc(out, func(a, b Right) int { return cmp.Compare(key(a), key(b)) })
 	return slices.CompactFunc(out, func(a, b Right) bool { return key(a) == key(b) })
+}
+
+// namespacesOf are where a right of the manifests is needed in this cluster: those with Machines of Cluster API are what the provider was told,
+// and none where these are in a cluster of their own.
+func (f *Facts) namespacesOf(s *ShippedRight) []string {
+	switch {
+	case s.Part == partClusterAPI:
+		var all []string
+		for i := range f.Provider {
+			if flags := f.Provider[i].Flags; flags.Value(flagClusterAPI, "") != "" && flags.Value("machines-kubeconfig", "") == "" {
+				all = append(all, strings.Split(flags[flagClusterAPI], ",")...)
+			}
+		}
+		return all
+	case s.Namespace == Namespace:
+		return []string{f.Namespace}
+	default:
+		return []string{s.Namespace}
+	}
 }
 
 // single are the rights of a rule, each for itself. Rules for paths of the API server have none.
@@ -68,7 +91,7 @@ func findRights(f *Facts, _ *Shipped) []Finding {
 			continue
 		}
 		out = append(out, Finding{
-			Error, "RightsMissing", "ServiceAccount " + Namespace + "/" + program, "it lacks rights that it needs: " + strings.Join(lacking[program], ", "),
+			Error, "RightsMissing", "ServiceAccount " + f.Namespace + "/" + program, "it lacks rights that it needs: " + strings.Join(lacking[program], ", "),
 			"apply the roles and bindings of this version: make deploy",
 		})
 	}

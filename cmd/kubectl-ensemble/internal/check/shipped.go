@@ -39,6 +39,9 @@ func policiesOf(kind string) schema.GroupVersionResource {
 	return schema.GroupVersionResource{Group: "admissionregistration.k8s.io", Version: "v1", Resource: strings.ToLower(strings.TrimSuffix(kind, "y")) + "ies"}
 }
 
+// webhooksOf is the resource of a kind of configurations of webhooks.
+func webhooksOf(kind string) string { return strings.ToLower(kind) + "s.admissionregistration.k8s.io" }
+
 // The parts of the manifests that an installation may be without, by their directories.
 const (
 	partCertificates = "certificates"
@@ -48,6 +51,9 @@ const (
 	partMetricsAuth  = "components/metrics-auth"
 	partPodWebhook   = "overlays/pod-webhook"
 )
+
+// flagClusterAPI is the flag of the provider with the namespaces of Machines of Cluster API.
+const flagClusterAPI = "cluster-api"
 
 // Shipped is what the manifests have.
 type Shipped struct {
@@ -204,7 +210,7 @@ func (f *Facts) parts() map[string]bool {
 		partCertificates: issues(f.Provider) && issues(f.Controller),
 		partKwok:         has(f.Provider, "kwok"),
 		partKarpenter:    has(f.Provider, "karpenter"),
-		partClusterAPI:   has(f.Provider, "cluster-api"),
+		partClusterAPI:   has(f.Provider, flagClusterAPI),
 		partMetricsAuth:  has(f.Provider, "metrics-authorization"),
 	}
 }

@@ -80,15 +80,15 @@ func findPrograms(f *Facts, _ *Shipped) []Finding {
 		}
 		if ready == 0 {
 			out = append(out, Finding{
-				Error, "ProgramNotReady", "Deployment " + Namespace + "/" + program.name,
+				Error, "ProgramNotReady", "Deployment " + f.Namespace + "/" + program.name,
 				fmt.Sprintf("none of its %d pods is Ready: %s", len(program.pods), program.of),
-				fmt.Sprintf("kubectl --namespace %s describe deployment %s; kubectl --namespace %s logs deployment/%s", Namespace, program.name, Namespace, program.name),
+				fmt.Sprintf("kubectl --namespace %s describe deployment %s; kubectl --namespace %s logs deployment/%s", f.Namespace, program.name, f.Namespace, program.name),
 			})
 		}
 	}
 	if len(images) > 1 {
 		out = append(out, Finding{
-			Warning, "ImagesDiffer", "Namespace " + Namespace, fmt.Sprintf("pods of provider and controller run %d different images", len(images)),
+			Warning, "ImagesDiffer", "Namespace " + f.Namespace, fmt.Sprintf("pods of provider and controller run %d different images", len(images)),
 			"wait for the end of the upgrade, or repeat make deploy",
 		})
 	}

@@ -9,7 +9,7 @@ import (
 
 // findWebhooks looks at whether the webhooks that are shipped are installed, are answered, and are trusted.
 func findWebhooks(f *Facts, shipped *Shipped) []Finding {
-	if !f.knows("validatingwebhookconfigurations.admissionregistration.k8s.io") || !f.knows("mutatingwebhookconfigurations.admissionregistration.k8s.io") {
+	if !f.knows(webhooksOf(validatingWebhooks)) || !f.knows(webhooksOf(mutatingWebhooks)) {
 		return nil
 	}
 	var out []Finding
@@ -53,7 +53,7 @@ func findWebhooks(f *Facts, shipped *Shipped) []Finding {
 // trusts looks at whether the API server trusts who answers a webhook.
 func trusts(f *Facts, w *Webhook) *Finding {
 	object := w.Configuration
-	remedy := fmt.Sprintf("the controller writes its authority there: kubectl --namespace %s logs deployment/controller; with manifests/overlays/files it is yours to write", Namespace)
+	remedy := fmt.Sprintf("the controller writes its authority there: kubectl --namespace %s logs deployment/controller; with manifests/overlays/files it is yours to write", f.Namespace)
 	switch {
 	case w.Fault != "":
 		return &Finding{Error, "CABundleInvalid", object, fmt.Sprintf("caBundle of %s cannot be read: %s", w.Name, w.Fault), remedy}
@@ -62,7 +62,7 @@ func trusts(f *Facts, w *Webhook) *Finding {
 	case len(w.CABundle) == 0:
 		return &Finding{Error, "CABundleMissing", object, fmt.Sprintf("caBundle of %s is empty: the API server trusts nobody who answers", w.Name), remedy}
 	}
-	server := f.Secrets[Namespace+"/"+controllerSecret]
+	server := f.Secrets[f.controllerSecretKey()]
 	if server == nil || len(server.Certificate) == 0 || w.Service == "" || !good(f.Now, server.Certificate) {
 		return nil
 	}

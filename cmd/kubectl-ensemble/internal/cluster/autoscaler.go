@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -26,33 +27,38 @@ type Autoscaler = explain.Autoscaler
 type NodeGroup = explain.NodeGroup
 
 // Autoscaler is what the Cluster Autoscaler of our provider has told of itself: of several the first that knows one of pools, else the
-// first. It is nil where none has told anything, or its ConfigMap may not be read, which is a gap.
+// first. It is nil where none has told anything. Where none that may be read knows one of pools, each ConfigMap that may not be read is a
+// gap. What cannot be parsed is an error in the first namespace, and in later ones that of another Cluster Autoscaler: versions that have
+// our provider write YAML.
 func (r *Reader) Autoscaler(ctx context.Context, pools ...string) (*Autoscaler, error) {
 	var first *Autoscaler
-	for _, namespace := range r.autoscalers {
+	var unread []Gap
+	for i, namespace := range r.autoscalers {
 		config := &corev1.ConfigMap{}
 		err := r.Client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: StatusConfigMap}, config)
-		if apierrors.IsNotFound(err) {
+		switch {
+		case apierrors.IsNotFound(err):
 			continue
-		}
-		if err != nil {
-			if err := r.allowed(err, "get", ResourceConfigMaps, namespace); err != nil {
-				return nil, err
-			}
+		case apierrors.IsForbidden(err):
+			unread = append(unread, Gap{Verb: "get", Resource: ResourceConfigMaps, Namespace: namespace, Message: err.Error()})
 			continue
+		case err != nil:
+			return nil, r.allowed(err, "get", ResourceConfigMaps, namespace)
 		}
 		status, err := ParseAutoscaler(config)
-		if err != nil {
+		switch {
+		case err != nil && i == 0:
 			return nil, err
-		}
-		for _, pool := range pools {
-			if status.Group(pool) != nil {
-				return status, nil
-			}
-		}
-		if first == nil {
+		case err != nil:
+			continue
+		case slices.ContainsFunc(pools, func(pool string) bool { return status.Group(pool) != nil }):
+			return status, nil
+		case first == nil:
 			first = status
 		}
+	}
+	for _, gap := range unread {
+		r.lacks(gap)
 	}
 	return first, nil
 }

@@ -32,27 +32,36 @@ const (
 var topics = map[string][]explain.Topic{
 	cluster.ResourceNodePools:       {explain.Floor, explain.ClusterAutoscaler, explain.Machines},
 	cluster.ResourcePoolMachines:    {explain.Machines},
-	cluster.ResourceEnsembleMembers: {explain.Queue},
+	cluster.ResourceEnsembleMembers: {explain.Claim, explain.Queue},
 	cluster.ResourceNodes:           {explain.Nodes},
 	cluster.ResourcePods:            {explain.Gates, explain.Pods},
 	cluster.ResourceConfigMaps:      {explain.ClusterAutoscaler},
 }
 
+// nodeTopics are those of a node, whose machine is found without its pool: of the pool its template is of interest.
+var nodeTopics = map[string][]explain.Topic{
+	cluster.ResourceNodePools:    {explain.Nodes},
+	cluster.ResourcePoolMachines: {explain.Machines},
+	cluster.ResourcePods:         {explain.Pods},
+}
+
 // gathering are facts on their way.
 type gathering struct {
 	reader *cluster.Reader
+	// topics are what is not known where a resource may not be read.
+	topics map[string][]explain.Topic
 	mutex  sync.Mutex
 	facts  explain.Facts
 }
 
 func gather(reader *cluster.Reader, now time.Time) *gathering {
-	return &gathering{reader: reader.Afresh(), facts: explain.Facts{Now: now, Missing: map[explain.Topic][]string{}}}
+	return &gathering{reader: reader.Afresh(), topics: topics, facts: explain.Facts{Now: now, Missing: map[explain.Topic][]string{}}}
 }
 
 // done hands the facts out, with the rights that were missing.
 func (g *gathering) done() *explain.Facts {
 	for _, gap := range g.reader.Gaps() {
-		for _, topic := range topics[gap.Resource] {
+		for _, topic := range g.topics[gap.Resource] {
 			g.facts.Missing[topic] = append(g.facts.Missing[topic], gap.String())
 			slices.Sort(g.facts.Missing[topic])
 		}
@@ -102,7 +111,8 @@ func Pool(ctx context.Context, reader *cluster.Reader, now time.Time, pool *v1al
 	return g.done(), nil
 }
 
-// Pod are the facts about a pod that was read: those of its member, where it has one.
+// Pod are the facts about a pod that was read: those of its member, where it has one. Where that may not be read, the right is missing to
+// know the claim.
 func Pod(ctx context.Context, reader *cluster.Reader, now time.Time, pod *corev1.Pod) (*explain.Facts, error) {
 	name := pod.Labels[v1alpha1.LabelMember]
 	if name == "" {
@@ -111,12 +121,13 @@ func Pod(ctx context.Context, reader *cluster.Reader, now time.Time, pod *corev1
 	if name == "" {
 		return gather(reader, now).done(), nil
 	}
-	m, err := reader.EnsembleMember(ctx, pod.Namespace, name)
+	g := gather(reader, now)
+	m, err := g.reader.EnsembleMember(ctx, pod.Namespace, name)
 	if err != nil {
 		return nil, err
 	}
 	if m == nil {
-		return gather(reader, now).done(), nil
+		return g.done(), nil
 	}
 	return Member(ctx, reader, now, m)
 }
@@ -124,6 +135,7 @@ func Pod(ctx context.Context, reader *cluster.Reader, now time.Time, pod *corev1
 // Node are the facts about a node that was read.
 func Node(ctx context.Context, reader *cluster.Reader, now time.Time, node *corev1.Node) (*explain.Facts, error) {
 	g := gather(reader, now)
+	g.topics = nodeTopics
 	pool := node.Labels[v1alpha1.LabelNodePool]
 	if pool == "" {
 		return g.done(), nil

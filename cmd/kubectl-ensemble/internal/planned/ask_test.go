@@ -229,18 +229,21 @@ func TestNoSuchMember(t *testing.T) {
 	}
 }
 
-// TestMeasure: of a pool the machines that are Ready and were ordered tell how long they took.
+// TestMeasure: of a pool the machines that are Ready and were ordered tell how long they took, from their order on.
 func TestMeasure(t *testing.T) {
 	t.Parallel()
 	machine := func(pool, order string, took time.Duration) v1alpha1.PoolMachine {
-		m := v1alpha1.PoolMachine{ObjectMeta: metav1.ObjectMeta{CreationTimestamp: metav1.NewTime(noon)}}
-		m.Spec.NodePool, m.Spec.Order.ID = pool, order
+		m := v1alpha1.PoolMachine{ObjectMeta: metav1.ObjectMeta{CreationTimestamp: metav1.NewTime(noon.Add(20 * time.Second))}}
+		m.Spec.NodePool, m.Spec.Order.ID, m.Spec.OrderedAt = pool, order, metav1.NewMicroTime(noon.Add(100*time.Millisecond))
 		if took > 0 {
 			m.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, LastTransitionTime: metav1.NewTime(noon.Add(took))}}
 		}
 		return m
 	}
-	got := planned.Measure([]v1alpha1.PoolMachine{
+	pool := v1alpha1.NodePool{ObjectMeta: metav1.ObjectMeta{Name: "a"}, Spec: v1alpha1.NodePoolSpec{ProvisionTimeout: metav1.Duration{Duration: 15 * time.Minute}}}
+	got := planned.Measure([]v1alpha1.NodePool{pool}, []v1alpha1.PoolMachine{
+		// Of two nodes that were not Ready for a while it is known since when they are, and not how long they took.
+		machine("a", "floor", 3*time.Hour), machine("a", "floor", 16*time.Minute),
 		machine("a", "floor", 30*time.Second), machine("a", "floor", 50*time.Second), machine("a", "floor", 40*time.Second),
 		machine("a", "adopted", time.Second), machine("b", "floor", 0),
 	})

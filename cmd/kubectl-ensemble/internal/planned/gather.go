@@ -3,6 +3,7 @@ package planned
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -60,9 +61,10 @@ type wanted struct {
 
 func (g *gathered) kinds() []wanted {
 	return []wanted{
-		{&g.members, "ensemblemembers." + v1alpha1.Group, true, true,
+		{&g.members, cluster.ResourceEnsembleMembers, true, true,
 			"who waits before it: what others have reserved is taken from status.reserved of the NodePools"},
-		{g.clusters, "miniclusters." + minicluster.GroupVersionKind.Group, true, true, "the MiniClusters of other members"},
+		{g.clusters, cluster.ResourceMiniClusters, true, true,
+			"the members of other namespaces: what they have reserved is taken from status.reserved of the NodePools"},
 		{&g.pools, "nodepools." + v1alpha1.Group, false, true, "which pools there are"},
 		{&g.machines, "poolmachines." + v1alpha1.Group, false, true, "which nodes are machines of a pool, and how long they took"},
 		{&g.nodes, "nodes", false, true, "which nodes are there"},
@@ -98,6 +100,10 @@ func gather(ctx context.Context, reader client.Reader, namespace string) (*gathe
 	}
 	if len(g.needed) > 0 {
 		return nil, lacking(g.needed)
+	}
+	if g.lacks(cluster.ResourceMiniClusters) {
+		// Members without their MiniClusters would look like those that are being deleted, and their nodes as if they were given back.
+		g.members.Items = slices.DeleteFunc(g.members.Items, func(m v1alpha1.EnsembleMember) bool { return m.Namespace != namespace })
 	}
 	if len(g.namespaces.Items) == 0 {
 		g.readNamespace(ctx, reader, namespace)
@@ -152,12 +158,12 @@ func (g *gathered) readNamespace(ctx context.Context, reader client.Reader, name
 
 // partly reports whether members of other namespaces are unknown.
 func (g *gathered) partly() bool {
-	for i := range g.missing {
-		if strings.HasPrefix(g.missing[i].Resource, "ensemblemembers.") {
-			return true
-		}
-	}
-	return false
+	return g.lacks(cluster.ResourceEnsembleMembers) || g.lacks(cluster.ResourceMiniClusters)
+}
+
+// lacks reports whether a resource could not be read in all namespaces.
+func (g *gathered) lacks(resource string) bool {
+	return slices.ContainsFunc(g.missing, func(m MissingRight) bool { return m.Resource == resource })
 }
 
 // store is one that knows the pods.

@@ -52,27 +52,7 @@ func BenchmarkOfMember(b *testing.B) {
 
 func benchmarkOfMember(b *testing.B, members int) {
 	b.Helper()
-	plane := controlplanetest.Start(b, controlplane.Options{})
-	config := plane.AdminConfig()
-	config.QPS = -1
-	transport, err := rest.HTTPClientFor(config)
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(transport.CloseIdleConnections)
-	definition, scheme := &apiextensionsv1.CustomResourceDefinition{}, runtime.NewScheme()
-	if err := errors.Join(yaml.UnmarshalStrict(crd.MiniClusters, definition), clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
-		b.Fatal(err)
-	}
-	if _, err := envtest.InstallCRDs(config, envtest.CRDInstallOptions{
-		Paths: []string{"../../../../manifests/crd"}, CRDs: []*apiextensionsv1.CustomResourceDefinition{definition}, ErrorIfPathMissing: true,
-	}); err != nil {
-		b.Fatal(err)
-	}
-	c, err := client.New(config, client.Options{HTTPClient: transport, Scheme: scheme})
-	if err != nil {
-		b.Fatal(err)
-	}
+	c := newServer(b)("")
 	fill(b, c, members)
 	key := types.NamespacedName{Namespace: "default", Name: "m-50"}
 	for b.Loop() {
@@ -86,6 +66,39 @@ func benchmarkOfMember(b *testing.B, members int) {
 	}
 	if each := b.Elapsed() / time.Duration(b.N); each > answerWithin {
 		b.Errorf("an answer takes %s, want at most %s", each, answerWithin)
+	}
+}
+
+// newServer starts an API server that knows our kinds and MiniClusters. It returns what makes clients of it: of a user, or of the
+// administrator with "".
+func newServer(t testing.TB) (as func(user string) client.Client) {
+	t.Helper()
+	plane := controlplanetest.Start(t, controlplane.Options{})
+	admin := plane.AdminConfig()
+	admin.QPS = -1
+	definition, scheme := &apiextensionsv1.CustomResourceDefinition{}, runtime.NewScheme()
+	if err := errors.Join(yaml.UnmarshalStrict(crd.MiniClusters, definition), clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := envtest.InstallCRDs(admin, envtest.CRDInstallOptions{
+		Paths: []string{"../../../../manifests/crd"}, CRDs: []*apiextensionsv1.CustomResourceDefinition{definition}, ErrorIfPathMissing: true,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return func(user string) client.Client {
+		t.Helper()
+		config := rest.CopyConfig(admin)
+		config.Impersonate.UserName = user
+		transport, err := rest.HTTPClientFor(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(transport.CloseIdleConnections)
+		c, err := client.New(config, client.Options{HTTPClient: transport, Scheme: scheme})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
 	}
 }
 
@@ -156,33 +169,40 @@ func fill(b *testing.B, c client.Client, members int) {
 	}
 }
 
-// fillMember creates a MiniCluster with its member, its Job and its pods.
-func fillMember(ctx context.Context, c client.Client, n int, pool string, nodeName func(int) string) error {
-	meta := metav1.ObjectMeta{Namespace: "default", Name: fmt.Sprintf("m-%d", n)}
-	containers := []corev1.Container{{Name: "flux", Image: "flux", Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("3")}}}}
+// createMember creates a MiniCluster of a size with its member, which has a reservation. It returns the metadata that the Job would have.
+func createMember(ctx context.Context, c client.Client, key types.NamespacedName, size int32, reserved v1alpha1.Reservation) (metav1.ObjectMeta, error) {
+	meta := metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}
 	cluster := minicluster.New()
 	cluster.SetNamespace(meta.Namespace)
 	cluster.SetName(meta.Name)
-	cluster.SetAnnotations(map[string]string{v1alpha1.AnnotationNodePools: pool, v1alpha1.AnnotationAppliedSize: fmt.Sprint(benchSize)})
-	cluster.Object["spec"] = map[string]any{"size": int64(benchSize), "maxSize": int64(100), "containers": []any{
+	cluster.SetAnnotations(map[string]string{v1alpha1.AnnotationNodePools: reserved.NodePool, v1alpha1.AnnotationAppliedSize: fmt.Sprint(size)})
+	cluster.Object["spec"] = map[string]any{"size": int64(size), "maxSize": int64(100), "containers": []any{
 		map[string]any{"image": "flux", "resources": map[string]any{"requests": map[string]any{"cpu": "3"}}},
 	}}
 	if err := c.Create(ctx, cluster); err != nil {
-		return err
+		return meta, err
 	}
 	meta.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(cluster, minicluster.GroupVersionKind)}
+	member := &v1alpha1.EnsembleMember{ObjectMeta: meta, Spec: v1alpha1.EnsembleMemberSpec{Size: size, MinSize: 1, MaxSize: 100, NodePools: []string{reserved.NodePool}}}
+	return meta, written(ctx, c, member, func(m *v1alpha1.EnsembleMember) {
+		m.Status = v1alpha1.EnsembleMemberStatus{
+			Size: size, Reserved: reserved.Nodes, Nodes: reserved.Nodes, Reservations: []v1alpha1.Reservation{reserved},
+		}
+	})
+}
+
+// fillMember creates a MiniCluster with its member, its Job and its pods.
+func fillMember(ctx context.Context, c client.Client, n int, pool string, nodeName func(int) string) error {
 	var held []string
 	for rank := range benchSize {
 		held = append(held, nodeName(n*benchSize+rank))
 	}
-	member := &v1alpha1.EnsembleMember{ObjectMeta: meta, Spec: v1alpha1.EnsembleMemberSpec{Size: benchSize, MinSize: 1, MaxSize: 100, NodePools: []string{pool}}}
-	if err := written(ctx, c, member, func(m *v1alpha1.EnsembleMember) {
-		m.Status = v1alpha1.EnsembleMemberStatus{
-			Size: benchSize, Reserved: benchSize, Nodes: benchSize, Reservations: []v1alpha1.Reservation{{NodePool: pool, Nodes: benchSize, Held: held}},
-		}
-	}); err != nil {
+	key := types.NamespacedName{Namespace: "default", Name: fmt.Sprintf("m-%d", n)}
+	meta, err := createMember(ctx, c, key, benchSize, v1alpha1.Reservation{NodePool: pool, Nodes: benchSize, Held: held})
+	if err != nil {
 		return err
 	}
+	containers := []corev1.Container{{Name: "flux", Image: "flux", Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("3")}}}}
 	job := &batchv1.Job{ObjectMeta: meta, Spec: batchv1.JobSpec{
 		Completions: ptr.To[int32](benchSize), Parallelism: ptr.To[int32](benchSize), CompletionMode: ptr.To(batchv1.IndexedCompletion),
 		Template: corev1.PodTemplateSpec{Spec: corev1.PodSpec{Containers: containers, RestartPolicy: corev1.RestartPolicyNever}},

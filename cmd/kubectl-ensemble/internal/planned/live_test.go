@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -46,9 +47,33 @@ var reads = []rbacv1.PolicyRule{
 	{APIGroups: []string{"batch"}, Resources: []string{"jobs"}, Verbs: []string{"list"}},
 }
 
+// TestDocumentedRights: the rights that the documentation says are enough are those with which TestPlanIsWhatHappens asks.
+func TestDocumentedRights(t *testing.T) {
+	t.Parallel()
+	content, err := os.ReadFile("../../../../docs/kubectl-ensemble.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(content), "These rights are enough for it:\n\n```yaml\n")
+	block, _, _ := strings.Cut(rest, "```")
+	var documented rbacv1.ClusterRole
+	if err := yaml.UnmarshalStrict([]byte(block), &documented); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(reads, documented.Rules); diff != "" {
+		t.Errorf("the rights in docs/kubectl-ensemble.md are not those that are asked with (-asked +documented):\n%s", diff)
+	}
+}
+
 // grant gives a user rights, in one namespace or in all.
 func (d *desk) grant(user, namespace string, rules ...rbacv1.PolicyRule) {
 	d.Helper()
+	grant(d.T, d.Client, user, namespace, rules...)
+}
+
+// grant gives a user rights as an administrator, in one namespace or in all.
+func grant(t testing.TB, admin client.Client, user, namespace string, rules ...rbacv1.PolicyRule) {
+	t.Helper()
 	name := strings.TrimSuffix(user+"-"+namespace, "-")
 	objects := []client.Object{
 		&rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: name}, Rules: rules},
@@ -64,8 +89,8 @@ func (d *desk) grant(user, namespace string, rules ...rbacv1.PolicyRule) {
 		}
 	}
 	for _, object := range objects {
-		if err := d.Client.Create(d.Context(), object); err != nil {
-			d.Fatal(err)
+		if err := admin.Create(t.Context(), object); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

@@ -35,7 +35,7 @@ type Pool struct {
 
 // PoolsOf is what is known of pools and of how long their machines took.
 func PoolsOf(pools []v1alpha1.NodePool, machines []v1alpha1.PoolMachine) map[string]Pool {
-	measured := Measure(machines)
+	measured := Measure(pools, machines)
 	out := make(map[string]Pool, len(pools))
 	for i := range pools {
 		spec := &pools[i].Spec
