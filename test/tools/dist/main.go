@@ -48,7 +48,7 @@ func main() {
 func run(ctx context.Context) error {
 	r := &release{progress: os.Stdout}
 	flag.StringVar(&r.root, "root", "../../..", "the repository")
-	flag.StringVar(&r.output, "output", "", "the directory that the files are written to; it is made anew")
+	flag.StringVar(&r.output, "output", "", "the directory that the files are written to; what is there goes first")
 	flag.StringVar(&r.revision, "revision", "unknown", "the commit")
 	version := flag.String("version", "", "the version, for example v0.1.0; another one, such as a commit, becomes one before the chart's")
 	platforms := flag.String("platforms", "linux/amd64,linux/arm64", "the platforms of the image")

@@ -389,7 +389,7 @@ func TestCheck(t *testing.T) {
 			s.do("delete the binding", admin.Delete(s.Context(), b))
 			return back
 		}, []string{"Error RightsMissing ServiceAccount " + check.Namespace + "/provider"}},
-		{"a Secret of ours that is mounted and does not exist", func() func() {
+		{"our Secret, which is mounted and does not exist", func() func() {
 			return s.replacePod(s.podOf("provider"), func(pod *corev1.Pod) {
 				c := &pod.Spec.Containers[0]
 				c.Args = append(slices.Clone(c.Args), "--tls-cert-file=/tls/tls.crt")
