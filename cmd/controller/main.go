@@ -128,7 +128,8 @@ func command() *cobra.Command {
 	flags.StringSliceVar(&config.DefaultNodePools, "default-node-pools", nil,
 		"NodePools, in order of preference, for members of Ensembles that name none; without any such members keep their size")
 	flags.DurationVar(&config.MaxStaleness, "max-staleness", 30*time.Second,
-		"how long the API server may be out of reach before this replica is no longer ready, and its connections end so that members find another")
+		"how long the API server may be out of reach before this replica is no longer ready, and its connections end so that members find "+
+			"another")
 	flags.BoolVar(&config.Insecure, "insecure", false,
 		"believe callers whose address belongs to no pod, and take tokens without TLS: whoever reaches the port may resize every member")
 	cmd.CompletionOptions.DisableDefaultCmd = true
@@ -160,7 +161,8 @@ func (c *Config) validate(given func(flag string) bool) error {
 			err = errors.Join(err, fmt.Errorf("--%s is %q; it must be HOST:PORT", flag, address))
 		}
 	}
-	return errors.Join(err, c.AdmissionReads.Validate(admissionReads), c.MemberReads.Validate(memberReads), c.TokenReviews.Validate(tokenReviews),
+	return errors.Join(err, c.AdmissionReads.Validate(admissionReads), c.MemberReads.Validate(memberReads),
+		c.TokenReviews.Validate(tokenReviews),
 		c.MemberSizes.Validate(memberSizes), c.MemberWrites.Validate(memberWrites),
 		c.Reviews.Validate(), c.TLS.validate(given), c.Limits.Validate(), c.HTTP.Validate(), c.Tracing.Validate())
 }

@@ -180,7 +180,9 @@ func runEnsembles(ctx context.Context, mgr manager.Manager, config *Config, secu
 	if err != nil {
 		return err
 	}
-	lookup := &admission.Lookup{Cached: mgr.GetClient(), Live: mgr.GetAPIReader(), Budget: budget.New(admissionReads, config.AdmissionReads, budgets)}
+	lookup := &admission.Lookup{
+		Cached: mgr.GetClient(), Live: mgr.GetAPIReader(), Budget: budget.New(admissionReads, config.AdmissionReads, budgets),
+	}
 	for path, hook := range admission.Webhooks(mgr.GetScheme(), lookup, counts) {
 		server.Register(path, doors.Guard(hook))
 	}
@@ -203,7 +205,9 @@ type known struct {
 }
 
 // serve adds the ensemble endpoint to the manager.
-func serve(ctx context.Context, mgr manager.Manager, cluster *known, config *Config, security *mutualtls.Security, budgets *budget.Metrics) error {
+func serve(
+	ctx context.Context, mgr manager.Manager, cluster *known, config *Config, security *mutualtls.Security, budgets *budget.Metrics,
+) error {
 	log := mgr.GetLogger()
 	counts, err := endpoint.NewMetrics(metrics.Registry)
 	if err != nil {
@@ -213,7 +217,9 @@ func serve(ctx context.Context, mgr manager.Manager, cluster *known, config *Con
 		return fmt.Errorf("register the metrics of queues: %w", err)
 	}
 	if config.Insecure {
-		log.Info("WARNING: believing callers whom nothing identifies: whoever reaches the port may resize every member", "address", config.GRPCAddress)
+		log.Info(
+			"WARNING: believing callers whom nothing identifies: whoever reaches the port may resize every member", "address", config.GRPCAddress,
+		)
 	}
 	members := endpoint.New(endpoint.Options{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Pods: cluster.store, Events: mgr.GetEventRecorder(name),

@@ -37,12 +37,25 @@ type TLSConfig struct {
 const day = 24 * time.Hour
 
 func (c *TLSConfig) addFlags(flags *pflag.FlagSet) {
-	flags.BoolVar(&c.Off, "disable-tls", false, "have no certificate: the ensemble endpoint does not offer TLS, and there are no webhooks (leave out manifests/controller/admission.yaml, which has the API server wait for them)")
-	flags.StringVar(&c.CertFile, "tls-cert-file", "", "certificate of the endpoint and of the webhooks, PEM; with it certificates come from files, which are read again when they change, and none are issued")
+	flags.BoolVar(
+		&c.Off, "disable-tls", false,
+		"have no certificate: the ensemble endpoint does not offer TLS, and there are no webhooks (leave out "+
+			"manifests/controller/admission.yaml, which has the API server wait for them)",
+	)
+	flags.StringVar(
+		&c.CertFile, "tls-cert-file", "",
+		"certificate of the endpoint and of the webhooks, PEM; with it certificates come from files, which are read again when they change, "+
+			"and none are issued",
+	)
 	flags.StringVar(&c.KeyFile, "tls-key-file", "", "private key of the certificate, PEM")
 	flags.StringVar(&c.Namespace, "namespace", "", "namespace of the controller's Services and Secret; without it that of the pod")
-	flags.StringVar(&c.Secret, "tls-secret", "ensemble-autoscaler-controller-tls", "Secret for the certificates of the authority and of the controller, with their keys")
-	flags.StringSliceVar(&c.Services, "tls-services", []string{"ensemble-autoscaler", "webhook"}, "Services in the namespace that the certificate is for")
+	flags.StringVar(
+		&c.Secret, "tls-secret", "ensemble-autoscaler-controller-tls",
+		"Secret for the certificates of the authority and of the controller, with their keys",
+	)
+	flags.StringSliceVar(
+		&c.Services, "tls-services", []string{"ensemble-autoscaler", "webhook"}, "Services in the namespace that the certificate is for",
+	)
 	flags.StringSliceVar(&c.ExtraNames, "tls-extra-names", nil, "further DNS names and IP addresses that the certificate is for")
 	flags.DurationVar(&c.Lifetimes.Certificate, "certificate-lifetime", 365*day, "life of a certificate that is issued")
 	flags.DurationVar(&c.Lifetimes.RenewBefore, "certificate-renew-before", 90*day, "how long before its end a certificate is replaced")
@@ -50,9 +63,15 @@ func (c *TLSConfig) addFlags(flags *pflag.FlagSet) {
 }
 
 func (c *TLSConfig) validate(given func(flag string) bool) error {
-	for _, flag := range []string{"tls-secret", "tls-services", "tls-extra-names", "certificate-lifetime", "certificate-renew-before", "authority-lifetime"} {
+	for _, flag := range []string{
+		"tls-secret", "tls-services", "tls-extra-names", "certificate-lifetime", "certificate-renew-before", "authority-lifetime",
+	} {
 		if (c.Off || c.CertFile != "") && given(flag) {
-			return fmt.Errorf("--%s is about certificates that the controller issues, which it does neither with --disable-tls nor with --tls-cert-file: leave it out", flag)
+			return fmt.Errorf(
+				"--%s is about certificates that the controller issues, which it does neither with --disable-tls nor with "+
+					"--tls-cert-file: leave it out",
+				flag,
+			)
 		}
 	}
 	l := c.Lifetimes
@@ -66,7 +85,9 @@ func (c *TLSConfig) validate(given func(flag string) bool) error {
 	case c.Secret == "" || strings.Contains(c.Secret, "/"):
 		return fmt.Errorf("--tls-secret is %q; it must be the name of a Secret in the controller's namespace", c.Secret)
 	case l.RenewBefore <= 0 || l.Certificate <= l.RenewBefore:
-		return fmt.Errorf("--certificate-renew-before is %s; it must be positive and shorter than --certificate-lifetime, %s", l.RenewBefore, l.Certificate)
+		return fmt.Errorf(
+			"--certificate-renew-before is %s; it must be positive and shorter than --certificate-lifetime, %s", l.RenewBefore, l.Certificate,
+		)
 	case l.Authority < 2*l.Certificate:
 		return fmt.Errorf("--authority-lifetime is %s; it must be at least twice --certificate-lifetime, %s", l.Authority, l.Certificate)
 	}
@@ -97,7 +118,8 @@ func secure(mgr manager.Manager, c *TLSConfig, log logr.Logger) (*mutualtls.Secu
 	}
 	if c.CertFile != "" {
 		files := &mutualtls.Files{
-			CertificateFile: c.CertFile, KeyFile: c.KeyFile, Security: security, Every: filesEvery, Clock: clock.RealClock{}, Log: log.WithName("tls"),
+			CertificateFile: c.CertFile, KeyFile: c.KeyFile, Security: security, Every: filesEvery, Clock: clock.RealClock{},
+			Log: log.WithName("tls"),
 		}
 		// A wrong path is told at once, not by a pod that never becomes ready.
 		if err := files.Load(); err != nil {

@@ -192,7 +192,8 @@ func (d *desk) gated(member string, rank int) *corev1.Pod {
 
 func template() v1alpha1.NodeTemplate {
 	return v1alpha1.NodeTemplate{Capacity: corev1.ResourceList{
-		corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourceMemory: resource.MustParse("16Gi"), corev1.ResourcePods: resource.MustParse("110"),
+		corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourceMemory: resource.MustParse("16Gi"),
+		corev1.ResourcePods: resource.MustParse("110"),
 	}}
 }
 

@@ -21,8 +21,8 @@ const (
 	largeNodes   = 1000 // in each pool
 )
 
-// BenchmarkExplain measures what an answer costs in a large cluster, as its user waits for it: the program's start apart. An answer within a
-// second is what is promised.
+// BenchmarkExplain measures what an answer costs in a large cluster, as its user waits for it: the program's start apart. An answer within
+// a second is what is promised.
 func BenchmarkExplain(b *testing.B) {
 	d := newDesk(b, server.Config)
 	d.fill(b)

@@ -36,7 +36,8 @@ func TestStatus(t *testing.T) {
 	var lines []string
 	for line := range strings.SplitSeq(d.must(t, "status"), "\n") {
 		// Other tests have pools of their own.
-		if !strings.HasPrefix(line, "POOL") && !strings.HasPrefix(line, "status-") && !strings.Contains(line, "demo") && !strings.HasPrefix(line, "MEMBER") {
+		if !strings.HasPrefix(line, "POOL") && !strings.HasPrefix(line, "status-") && !strings.Contains(line, "demo") &&
+			!strings.HasPrefix(line, "MEMBER") {
 			continue
 		}
 		lines = append(lines, strings.Join(strings.Fields(ages.ReplaceAllString(line, "AGE")), " "))
@@ -76,7 +77,10 @@ func TestExplain(t *testing.T) {
 
 	says(t, d.must(t, "explain", "demo"), "waits for Cluster Autoscaler: AutoscalerMissing", "Do: Run Cluster Autoscaler with")
 	create(t, d.autoscaler("explain-a"))
-	says(t, d.must(t, "explain", "demo"), "waits for Cluster Autoscaler: GroupBackoff", "QUOTA_EXCEEDED: no quota", "the target size 2 is below the floor 8")
+	says(
+		t, d.must(t, "explain", "demo"), "waits for Cluster Autoscaler: GroupBackoff", "QUOTA_EXCEEDED: no quota",
+		"the target size 2 is below the floor 8",
+	)
 
 	// Cluster Autoscaler raises the target, and machines boot.
 	p := &v1alpha1.NodePool{}
@@ -97,7 +101,8 @@ func TestExplain(t *testing.T) {
 	}
 	create(t, d.gated("demo", 2))
 	says(t, d.must(t, "explain", "member/demo"),
-		"waits for machines: Booting", "2 of 8 machines are Ready; the others: 6 Booting", "1 pod waits behind the gate", "Do: Wait: the machines boot")
+		"waits for machines: Booting", "2 of 8 machines are Ready; the others: 6 Booting", "1 pod waits behind the gate", "Do: Wait: the "+
+			"machines boot")
 	says(t, d.must(t, "explain", "pod/demo-2"), "Pod "+d.namespace+"/demo-2 waits for machines: Booting")
 	says(t, d.must(t, "explain", "explain-a"), "Pool explain-a waits for machines: Booting", d.namespace+"/demo 8")
 
@@ -151,7 +156,8 @@ func TestRights(t *testing.T) {
 	})
 	some := d.as(t, reader)
 	out := some.allowed(t, "explain", "demo")
-	says(t, out, "demo waits for nodes: WaitingForNodes", "floor               Unknown  not known: no right to get nodepools.autoscaling.flux-framework.org",
+	says(t, out, "demo waits for nodes: WaitingForNodes", "floor               Unknown  not known: no right to get "+
+		"nodepools.autoscaling.flux-framework.org",
 		"Not known: no right to get configmaps in namespace "+d.namespace, "Not known: no right to list pods in namespace "+d.namespace)
 	_, err = some.run(t, "scale", "demo", "--size=4")
 	refused(t, err, "you have no right to update ensemblemembers.autoscaling.flux-framework.org/scale in namespace "+d.namespace)
@@ -180,7 +186,9 @@ func TestDocumentedRights(t *testing.T) {
 	allow(t, user, "", documented.Rules...)
 	who := d.as(t, user)
 	for _, command := range [][]string{
-		{"status", "-A"}, {"explain", "demo"}, {"explain", "pool/documented-rights"}, {"explain", "pod/demo-2"}, {"grow", "demo", "1"}, {"pause", "documented-rights"},
+		{"status", "-A"}, {"explain", "demo"}, {
+			"explain", "pool/documented-rights",
+		}, {"explain", "pod/demo-2"}, {"grow", "demo", "1"}, {"pause", "documented-rights"},
 	} {
 		inprocess.Until(t, func(context.Context) (string, error) {
 			// The API server learns of rights by watching.
@@ -196,7 +204,8 @@ func TestDocumentedRights(t *testing.T) {
 	}
 }
 
-// TestAutoscalers: of several Cluster Autoscalers the one that knows the pool is told of, whatever may not be read of the others, or cannot.
+// TestAutoscalers: of several Cluster Autoscalers the one that knows the pool is told of, whatever may not be read of the others, or
+// cannot.
 func TestAutoscalers(t *testing.T) {
 	t.Parallel()
 	closed, open, of, old := newDesk(t, server.Config), newDesk(t, server.Config), newDesk(t, server.Config), newDesk(t, server.Config)
@@ -231,7 +240,9 @@ Cluster-wide:
 		"none may be read":                         {of: []*desk{closed}, gaps: []*desk{closed}},
 		"an old one beside ours":                   {of: []*desk{open, old, of}, in: of},
 		"an old one alone where a cloud has its":   {of: []*desk{closed, old}, gaps: []*desk{closed}},
-		"an old one where ours should be":          {of: []*desk{old, of}, err: "ConfigMap " + old.namespace + "/cluster-autoscaler-status: data.status is not the YAML"},
+		"an old one where ours should be": {
+			of: []*desk{old, of}, err: "ConfigMap " + old.namespace + "/cluster-autoscaler-status: data.status is not the YAML",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -262,7 +273,8 @@ Cluster-wide:
 				for _, gap := range reader.Gaps() {
 					got = append(got, gap.String())
 				}
-				if in != want || !slices.Equal(got, gaps) || (err != nil) != (row.err != "") || (err != nil && !strings.Contains(err.Error(), row.err)) {
+				if in != want || !slices.Equal(got, gaps) || (err != nil) != (row.err != "") ||
+					(err != nil && !strings.Contains(err.Error(), row.err)) {
 					return fmt.Sprintf("told is what is in %q (%v), with gaps %q", in, err, got), nil
 				}
 				return "", nil
@@ -281,7 +293,10 @@ func TestRightsOfPods(t *testing.T) {
 	allow(t, user, d.namespace, rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"pods"}, Verbs: []string{"get", "list"}})
 	out := d.as(t, user).allowed(t, "explain", "pod/demo-2")
 	right := "no right to get ensemblemembers.autoscaling.flux-framework.org in namespace " + d.namespace
-	says(t, out, "Pod "+d.namespace+"/demo-2 waits for pod: Gated", "Unknown  not known: "+right, "\nNot known: "+right, "Do: Ask an administrator")
+	says(
+		t, out, "Pod "+d.namespace+"/demo-2 waits for pod: Gated", "Unknown  not known: "+right, "\nNot known: "+right,
+		"Do: Ask an administrator",
+	)
 	if strings.Contains(out, "no EnsembleMember has it") {
 		t.Errorf("what may not be read is told as a fact:\n%s", out)
 	}
@@ -307,7 +322,10 @@ func TestRightsOfNodes(t *testing.T) {
 		rbacv1.PolicyRule{APIGroups: []string{v1alpha1.Group}, Resources: []string{"poolmachines"}, Verbs: []string{"get", "list"}})
 	out := d.as(t, user).allowed(t, "explain", "node/"+m.Name)
 	right := "no right to get nodepools.autoscaling.flux-framework.org"
-	says(t, out, "Node "+m.Name+": it waits for nothing", "machine "+m.Name+" is Ready", "its pool's template is not known: "+right, "\nNot known: "+right)
+	says(
+		t, out, "Node "+m.Name+": it waits for nothing", "machine "+m.Name+" is Ready", "its pool's template is not known: "+right,
+		"\nNot known: "+right,
+	)
 }
 
 func TestSizes(t *testing.T) {
@@ -439,7 +457,10 @@ func TestPause(t *testing.T) {
 	says(t, d.must(t, "pause", "pause-a"), "nodepool/pause-a paused")
 	paused(true)
 	says(t, d.must(t, "pause", "pause-a"), "nodepool/pause-a is paused already")
-	says(t, d.must(t, "explain", "pool/pause-a"), "Pool pause-a waits for size: PoolPaused", "Do: Resume the pool: kubectl ensemble resume pause-a")
+	says(
+		t, d.must(t, "explain", "pool/pause-a"), "Pool pause-a waits for size: PoolPaused",
+		"Do: Resume the pool: kubectl ensemble resume pause-a",
+	)
 	says(t, d.must(t, "resume", "pause-a"), "nodepool/pause-a resumed")
 	paused(false)
 	_, err := d.run(t, "pause", "absent")
@@ -451,10 +472,16 @@ func TestHelpAndCompletion(t *testing.T) {
 	d := newDesk(t, server.Config)
 	create(t, pool("help-a", 2))
 	create(t, d.member("demo", "help-a"))
-	says(t, d.must(t, "--help"), "kubectl ensemble COMMAND", "Commands that change nothing:", "Commands that change what they are told:", "Connection flags:")
+	says(
+		t, d.must(t, "--help"), "kubectl ensemble COMMAND", "Commands that change nothing:", "Commands that change what they are told:",
+		"Connection flags:",
+	)
 	help := d.must(t, "scale", "--help")
 	at := -1
-	for _, part := range []string{"kubectl ensemble scale MEMBER --size=N", "Examples:", "\nFlags:", "--timeout duration", "\nOutput flags:", "\nCluster Autoscaler flags:", "\nConnection flags:"} {
+	for _, part := range []string{
+		"kubectl ensemble scale MEMBER --size=N", "Examples:", "\nFlags:", "--timeout duration", "\nOutput flags:",
+		"\nCluster Autoscaler flags:", "\nConnection flags:",
+	} {
 		next := strings.Index(help, part)
 		if next <= at {
 			t.Errorf("%q is missing or not in its place in\n%s", part, help)

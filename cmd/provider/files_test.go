@@ -99,8 +99,10 @@ func TestCertificatesFromFiles(t *testing.T) {
 
 	cmd := command()
 	cmd.SetArgs([]string{
-		"--kubeconfig=" + path("kubeconfig"), "--grpc-address=" + address, "--expander-address=", "--metrics-address=0", "--health-address=0", "--leader-elect=false",
-		"--tls-cert-file=" + write("tls.crt", certificate), "--tls-key-file=" + write("tls.key", certificateKey), "--client-ca-file=" + write("ca.crt", authorityPEM),
+		"--kubeconfig=" + path("kubeconfig"), "--grpc-address=" + address, "--expander-address=", "--metrics-address=0", "--health-address=0",
+		"--leader-elect=false",
+		"--tls-cert-file=" + write("tls.crt", certificate), "--tls-key-file=" + write("tls.key", certificateKey),
+		"--client-ca-file=" + write("ca.crt", authorityPEM),
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)

@@ -84,8 +84,12 @@ func command() *cobra.Command {
 	flags.DurationVar(&config.Waits.Call, "launcher-call-timeout", 5*time.Minute, "how long one call of a cloud may take")
 	flags.DurationVar(&config.Waits.Consistency, "consistency-window", 5*time.Minute,
 		"how long a machine that its cloud does not list may exist all the same, and one that no record tells of may be about to get its record")
-	flags.DurationVar(&config.Waits.EndAgain, "end-machine-again-after", 2*time.Minute, "how long after a machine was told to go it is told again")
-	flags.DurationVar(&config.Waits.EndAlarm, "end-machine-alarm-after", 10*time.Minute, "how long after that an event and a metric say that it hangs")
+	flags.DurationVar(
+		&config.Waits.EndAgain, "end-machine-again-after", 2*time.Minute, "how long after a machine was told to go it is told again",
+	)
+	flags.DurationVar(
+		&config.Waits.EndAlarm, "end-machine-alarm-after", 10*time.Minute, "how long after that an event and a metric say that it hangs",
+	)
 	flags.DurationVar(&config.Waits.Sweep, "orphan-sweep-interval", 10*time.Minute,
 		"how often machines are looked for that no record tells of; the first look after a start only tells")
 	config.Limits.AddFlags(flags)
@@ -128,5 +132,7 @@ func (c *Config) validate(given func(flag string) bool) error {
 			return fmt.Errorf("--%s is %d; it must be at least 1: requests to the expander are large", flag, value)
 		}
 	}
-	return errors.Join(c.TLS.validate(given), c.Limits.Validate(), c.HTTP.Validate(), c.Questions.Validate(), c.Tracing.Validate(), c.Backends.validate())
+	return errors.Join(
+		c.TLS.validate(given), c.Limits.Validate(), c.HTTP.Validate(), c.Questions.Validate(), c.Tracing.Validate(), c.Backends.validate(),
+	)
 }

@@ -148,7 +148,9 @@ func oldMachines(ctx context.Context, live client.Reader) error {
 }
 
 // serve adds the gRPC server and the probes to the manager.
-func serve(ctx context.Context, mgr manager.Manager, watches *process.Watches, config *Config, observer *pool.Observer, measures *pool.Metrics) error {
+func serve(
+	ctx context.Context, mgr manager.Manager, watches *process.Watches, config *Config, observer *pool.Observer, measures *pool.Metrics,
+) error {
 	log := mgr.GetLogger()
 	kinds := []client.Object{&v1alpha1.NodePool{}, &v1alpha1.EnsembleMember{}, &v1alpha1.PoolMachine{}, &corev1.Node{}}
 	if config.Backends.Kwok {
@@ -233,7 +235,10 @@ const (
 
 // serveExpander is the server of the expander, nil for none. It has a port of its own: Cluster Autoscaler shows no
 // certificate to an expander, and its requests are large.
-func serveExpander(config *Config, provider *server.CloudProvider, security *mutualtls.Security, traces *tracing.Tracing, synced *process.Synced, log logr.Logger) (*serving.Server, error) {
+func serveExpander(
+	config *Config, provider *server.CloudProvider, security *mutualtls.Security, traces *tracing.Tracing, synced *process.Synced,
+	log logr.Logger,
+) (*serving.Server, error) {
 	if config.ExpanderAddress == "" {
 		return nil, nil
 	}

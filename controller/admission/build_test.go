@@ -13,7 +13,8 @@ import (
 // cluster is a MiniCluster m with the pools of an annotation, further annotations, and a spec, all in YAML.
 func cluster(t *testing.T, pools, annotations, spec string) *unstructured.Unstructured {
 	t.Helper()
-	encoded, err := yaml.YAMLToJSON([]byte("{apiVersion: flux-framework.org/v1alpha2, kind: MiniCluster, metadata: {namespace: ns, name: m, annotations: {" +
+	encoded, err := yaml.YAMLToJSON([]byte("{apiVersion: flux-framework.org/v1alpha2, kind: MiniCluster, metadata: {namespace: ns, name: m, " +
+		"annotations: {" +
 		annotations + "}}, spec: " + spec + "}"))
 	if err != nil {
 		t.Fatal(err)

@@ -92,7 +92,8 @@ func (f *Findings) annotation(key, value string, at Place) {
 func (f *Findings) name(u *unstructured.Unstructured, draft *minicluster.Draft, at Place) {
 	if u.GetGenerateName() != "" && draft.PodLabels[v1alpha1.LabelMember] != u.GetName() {
 		f.refuse(field.Forbidden(at.Metadata.Child("generateName"),
-			"a MiniCluster that is to be managed needs metadata.name: its pods carry the name in a label, which is written before the API server makes one up"))
+			"a MiniCluster that is to be managed needs metadata.name: its pods carry the name in a label, which is written before the API server "+
+				"makes one up"))
 		return
 	}
 	f.named(u.GetName(), max(draft.Size, draft.MaxSize), draft, at)
@@ -125,7 +126,8 @@ func (f *Findings) sizes(draft *minicluster.Draft, annotations map[string]string
 	for _, key := range ofChange {
 		if _, has := annotations[key]; has && max(draft.MinSize, 1) >= first {
 			f.refuse(field.Required(maxSize, fmt.Sprintf(
-				"%s is about changes of the size, which is always %d: it cannot shrink, and without maxSize the Flux Operator lets no MiniCluster grow above its first size",
+				"%s is about changes of the size, which is always %d: it cannot shrink, and without maxSize the Flux Operator lets no MiniCluster "+
+					"grow above its first size",
 				at.Annotation(key), first)))
 			return
 		}
@@ -135,7 +137,10 @@ func (f *Findings) sizes(draft *minicluster.Draft, annotations map[string]string
 
 // cannotGrow warns of a MiniCluster without maxSize.
 func (f *Findings) cannotGrow(greatest int32, at Place) {
-	f.warn(at.Spec.Child("maxSize"), "is not set: the MiniCluster cannot grow above its first size, %d, and requests to grow will be DENIED", greatest)
+	f.warn(
+		at.Spec.Child("maxSize"), "is not set: the MiniCluster cannot grow above its first size, %d, and requests to grow will be DENIED",
+		greatest,
+	)
 }
 
 // evictable warns of pods that Cluster Autoscaler may move.
@@ -170,7 +175,8 @@ func (f *Findings) allowed(names []string, pools *Pools, at Place) {
 		if selector.Matches(pools.Namespace, pools.NamespaceLabels) {
 			continue
 		}
-		f.refuse(field.Forbidden(at.pools(), fmt.Sprintf("NodePool %s may be named only in namespaces with the labels %s (its spec.allowedNamespaces), and namespace %s has %s",
+		f.refuse(field.Forbidden(at.pools(), fmt.Sprintf("NodePool %s may be named only in namespaces with the labels %s (its "+
+			"spec.allowedNamespaces), and namespace %s has %s",
 			name, selector, pools.Namespace, asked(pool.Spec.AllowedNamespaces, pools.NamespaceLabels))))
 	}
 }
@@ -215,7 +221,10 @@ func (f *Findings) room(member *plan.Member, draft *minicluster.Draft, added []s
 	case int64(member.Size) > most:
 		f.refuse(field.Invalid(at.Spec.Child("size"), member.Size, fmt.Sprintf("must be at most %s", holding(member, all, most))))
 	case int64(draft.MaxSize) > most:
-		f.warn(at.Spec.Child("maxSize"), "%d is more than %s: a growth above that waits until one is larger", draft.MaxSize, holding(member, all, most))
+		f.warn(
+			at.Spec.Child("maxSize"), "%d is more than %s: a growth above that waits until one is larger", draft.MaxSize,
+			holding(member, all, most),
+		)
 	}
 }
 

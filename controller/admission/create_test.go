@@ -32,13 +32,18 @@ func TestExamineNew(t *testing.T) {
 		"a list that is empty": {"", `autoscaling.flux-framework.org/node-pools: ""`, good, []string{
 			list + `: Invalid value: "": a name is empty; it has to be a comma-separated list of NodePool names`}, nil},
 		"a policy that is none": {"a", "autoscaling.flux-framework.org/growth-policy: Slowly", good, []string{
-			`metadata.annotations[autoscaling.flux-framework.org/growth-policy]: Invalid value: "Slowly": it has to be one of AllOrNothing, BestEffort, Greedy`}, nil},
-		"two faults at once": {"a", `autoscaling.flux-framework.org/pods-per-node: "0", autoscaling.flux-framework.org/give-up-after: never`, good, []string{
-			`metadata.annotations[autoscaling.flux-framework.org/give-up-after]: Invalid value: "never": it has to be a number of attempts, at least 1`,
-			`metadata.annotations[autoscaling.flux-framework.org/pods-per-node]: Invalid value: "0": it has to be a number from 1 to 1024, or Auto`}, nil},
+			`metadata.annotations[autoscaling.flux-framework.org/growth-policy]: Invalid value: "Slowly": it has to be one of AllOrNothing, ` +
+				`BestEffort, Greedy`}, nil},
+		"two faults at once": {"a", `autoscaling.flux-framework.org/pods-per-node: "0", autoscaling.flux-framework.org/give-up-after: never`,
+			good, []string{
+				`metadata.annotations[autoscaling.flux-framework.org/give-up-after]: Invalid value: "never": it has to be a number of attempts, at ` +
+					`least 1`,
+				`metadata.annotations[autoscaling.flux-framework.org/pods-per-node]: Invalid value: "0": it has to be a number from 1 to 1024, or Auto`},
+			nil},
 		"somebody else's annotation": {"a", "example.com/growth-policy: Slowly", good, nil, nil},
 		"a pool that does not exist": {"a,nowhere", "", good, []string{
-			list + `: Invalid value: "a,nowhere": there is no NodePool "nowhere"; those that can be named here are a, b, deleting, labelled, paused, small, tiny`}, nil},
+			list + `: Invalid value: "a,nowhere": there is no NodePool "nowhere"; those that can be named here are a, b, deleting, labelled, ` +
+				`paused, small, tiny`}, nil},
 
 		// Sizes.
 		"no size at all": {"a", "", `{minSize: 1, maxSize: 4, ` + fits + `}`, nil, nil},
@@ -57,53 +62,81 @@ func TestExamineNew(t *testing.T) {
 			`spec.minSize: Invalid value: 5: must be at most maxSize, which is 4` + ignored}, nil},
 		"a size in words": {"a", "", `{size: two}`, []string{
 			`spec: Invalid value: json: cannot unmarshal string into Go struct field .size of type int32`}, nil},
-		"requests without maxSize, of a size that cannot change": {"a", "autoscaling.flux-framework.org/request-policy: Coalesce", `{size: 2, minSize: 2, ` + fits + `}`, []string{
-			`spec.maxSize: Required value: metadata.annotations[autoscaling.flux-framework.org/request-policy] is about changes of the size, which is always 2: it cannot shrink, and without maxSize the Flux Operator lets no MiniCluster grow above its first size`}, nil},
-		"attempts without maxSize, of a single pod": {"a", `autoscaling.flux-framework.org/give-up-after: "3"`, `{size: 1, ` + fits + `}`, []string{
-			`spec.maxSize: Required value: metadata.annotations[autoscaling.flux-framework.org/give-up-after] is about changes of the size, which is always 1: it cannot shrink, and without maxSize the Flux Operator lets no MiniCluster grow above its first size`}, nil},
-		"requests without maxSize, of a size that shrinks": {"a", `autoscaling.flux-framework.org/request-policy: Coalesce, autoscaling.flux-framework.org/give-up-after: "3"`, `{size: 4, minSize: 1, ` + fits + `}`, nil, []string{
+		"requests without maxSize, of a size that cannot change": {"a", "autoscaling.flux-framework.org/request-policy: Coalesce",
+			`{size: 2, minSize: 2, ` + fits + `}`, []string{
+				`spec.maxSize: Required value: metadata.annotations[autoscaling.flux-framework.org/request-policy] is about changes of the size, ` +
+					`which is always 2: it cannot shrink, and without maxSize the Flux Operator lets no MiniCluster grow above its first size`}, nil},
+		"attempts without maxSize, of a single pod": {"a", `autoscaling.flux-framework.org/give-up-after: "3"`, `{size: 1, ` + fits + `}`,
+			[]string{
+				`spec.maxSize: Required value: metadata.annotations[autoscaling.flux-framework.org/give-up-after] is about changes of the size, which ` +
+					`is always 1: it cannot shrink, and without maxSize the Flux Operator lets no MiniCluster grow above its first size`}, nil},
+		"requests without maxSize, of a size that shrinks": {"a", `autoscaling.flux-framework.org/request-policy: Coalesce, ` +
+			`autoscaling.flux-framework.org/give-up-after: "3"`, `{size: 4, minSize: 1, ` + fits + `}`, nil, []string{
 			`spec.maxSize: is not set: the MiniCluster cannot grow above its first size, 4, and requests to grow will be DENIED`}},
-		"a policy for the first size alone": {"a", "autoscaling.flux-framework.org/growth-policy: Greedy", `{size: 2, minSize: 2, ` + fits + `}`, nil, []string{
-			`spec.maxSize: is not set: the MiniCluster cannot grow above its first size, 2, and requests to grow will be DENIED`}},
+		"a policy for the first size alone": {"a", "autoscaling.flux-framework.org/growth-policy: Greedy", `{size: 2, minSize: 2, ` + fits + `}`,
+			nil, []string{
+				`spec.maxSize: is not set: the MiniCluster cannot grow above its first size, 2, and requests to grow will be DENIED`}},
 		"no maxSize": {"a", "", `{size: 2, minSize: 1, ` + fits + `}`, nil, []string{
 			`spec.maxSize: is not set: the MiniCluster cannot grow above its first size, 2, and requests to grow will be DENIED`}},
 		"no minSize": {"a", "", `{size: 2, maxSize: 4, ` + fits + `}`, nil, []string{
 			`spec.minSize: is not set: requests may shrink the MiniCluster to 1`}},
 
 		// What the Flux Operator drops.
-		"no container":       {"a", "", `{size: 1, minSize: 1, maxSize: 1, containers: []}`, []string{`spec.containers: Required value: one of them must have runFlux: true` + ignored}, nil},
-		"one that runs Flux": {"a", "", `{size: 1, minSize: 1, maxSize: 1, containers: [{image: i, name: beside}, {image: i, runFlux: true, command: run}]}`, nil, nil},
-		"none of two runs Flux": {"a", "", `{size: 1, minSize: 1, maxSize: 1, containers: [{image: i, name: one}, {image: i, name: two}]}`, []string{
-			`spec.containers: Required value: one of them must have runFlux: true` + ignored}, nil},
-		"both of two run Flux": {"a", "", `{size: 1, minSize: 1, maxSize: 1, containers: [{image: i, runFlux: true}, {image: i, runFlux: true}]}`, []string{
-			`spec.containers: Invalid value: must have runFlux: true in one alone, and 2 have it` + ignored}, nil},
-		"a container beside without a name": {"a", "", `{size: 1, minSize: 1, maxSize: 1, containers: [{image: i, runFlux: true}, {image: i}]}`, []string{
-			`spec.containers[1].name: Required value: a container without runFlux must have one` + ignored}, nil},
+		"no container": {
+			"a", "", `{size: 1, minSize: 1, maxSize: 1, containers: []}`,
+			[]string{`spec.containers: Required value: one of them must have runFlux: true` + ignored}, nil,
+		},
+		"one that runs Flux": {
+			"a", "", `{size: 1, minSize: 1, maxSize: 1, containers: [{image: i, name: beside}, {image: i, runFlux: true, command: run}]}`, nil,
+			nil,
+		},
+		"none of two runs Flux": {"a", "", `{size: 1, minSize: 1, maxSize: 1, containers: [{image: i, name: one}, {image: i, name: two}]}`,
+			[]string{
+				`spec.containers: Required value: one of them must have runFlux: true` + ignored}, nil},
+		"both of two run Flux": {"a", "", `{size: 1, minSize: 1, maxSize: 1, containers: [{image: i, runFlux: true}, {image: i, runFlux: true}]}`,
+			[]string{
+				`spec.containers: Invalid value: must have runFlux: true in one alone, and 2 have it` + ignored}, nil},
+		"a container beside without a name": {"a", "", `{size: 1, minSize: 1, maxSize: 1, containers: [{image: i, runFlux: true}, {image: i}]}`,
+			[]string{
+				`spec.containers[1].name: Required value: a container without runFlux must have one` + ignored}, nil},
 		"a script and a command": {"a", "", `{size: 1, minSize: 1, maxSize: 1, containers: [{image: i, command: run, commands: {script: "run"}}]}`, []string{
 			`spec.containers[0].commands.script: Forbidden: must not be set beside command` + ignored}, nil},
-		"a script and a command beside Flux": {"a", "", `{size: 1, minSize: 1, maxSize: 1, containers: [{image: i, runFlux: true}, {image: i, name: beside, command: run, commands: {script: "run"}}]}`, nil, nil},
+		"a script and a command beside Flux": {
+			"a", "",
+			`{size: 1, minSize: 1, maxSize: 1, containers: [{image: i, runFlux: true}, {image: i, name: beside, command: run, commands: {script: "run"}}]}`,
+			nil, nil,
+		},
 		"a launcher in batches": {"a", "", `{size: 1, minSize: 1, maxSize: 1, containers: [{image: i, command: run, launcher: true, batch: true}]}`, []string{
 			`spec.containers[0].batch: Invalid value: true: must not be set beside launcher` + ignored}, nil},
 		"a Service that cannot be": {"a", "", `{size: 1, minSize: 1, maxSize: 1, ` + fits + `, network: {headlessName: a.b}}`, []string{
-			`spec.network.headlessName: Invalid value: "a.b": must be of at most 63 small letters, digits and '-', with a letter or digit at both ends: it is the name of the Service and part of the addresses of the pods`}, nil},
+			`spec.network.headlessName: Invalid value: "a.b": must be of at most 63 small letters, digits and '-', with a letter or digit at both ` +
+				`ends: it is the name of the Service and part of the addresses of the pods`}, nil},
 
 		// Room.
-		"pods that fit no node": {"a,b", "", `{size: 2, minSize: 1, maxSize: 4, containers: [{image: i, resources: {limits: {cpu: "9"}}}]}`, []string{
-			`spec.containers: Invalid value: a pod requests 9 of cpu and an empty node of a offers 4; a pod requests 9 of cpu and an empty node of b offers 4: no node of its NodePools is large enough`}, nil},
+		"pods that fit no node": {"a,b", "", `{size: 2, minSize: 1, maxSize: 4, containers: [{image: i, resources: {limits: {cpu: "9"}}}]}`,
+			[]string{
+				`spec.containers: Invalid value: a pod requests 9 of cpu and an empty node of a offers 4; a pod requests 9 of cpu and an empty node ` +
+					`of b offers 4: no node of its NodePools is large enough`}, nil},
 		"pods that fit some": {"tiny,a", "", good, nil, []string{
 			list + `: a pod requests 3 of cpu and an empty node of tiny offers 1: none of these nodes will be used`}},
 		"a resource that no node has": {"a", "", `{size: 1, minSize: 1, maxSize: 1, containers: [{image: i, resources: {limits: {nvidia.com/gpu: "1"}}}]}`, []string{
-			`spec.containers: Invalid value: a pod requests 1 of nvidia.com/gpu and an empty node of a offers 0: no node of its NodePools is large enough`}, nil},
+			`spec.containers: Invalid value: a pod requests 1 of nvidia.com/gpu and an empty node of a offers 0: no node of its NodePools is ` +
+				`large enough`}, nil},
 		"too many to a node": {"a", `autoscaling.flux-framework.org/pods-per-node: "2"`, good, []string{
-			`metadata.annotations[autoscaling.flux-framework.org/pods-per-node]: Invalid value: 2: 2 pods that share a node request 6 of cpu and an empty node of a offers 4: no node of its NodePools is large enough`}, nil},
+			`metadata.annotations[autoscaling.flux-framework.org/pods-per-node]: Invalid value: 2: 2 pods that share a node request 6 of cpu and ` +
+				`an empty node of a offers 4: no node of its NodePools is large enough`}, nil},
 		"a size that no pool holds": {"small,tiny", "", `{size: 3, minSize: 1, maxSize: 4, ` + fits + `}`, []string{
 			`spec.size: Invalid value: 3: must be at most what its NodePools hold, 2 (small has maxSize 2, a pod does not fit tiny)`}, []string{
 			list + `: a pod requests 3 of cpu and an empty node of tiny offers 1: none of these nodes will be used`}},
 		"a size that two pools hold together": {"a,small", "", `{size: 12, minSize: 1, maxSize: 12, ` + fits + `}`, nil, nil},
-		"a size that none of two holds alone": {"a,small", "autoscaling.flux-framework.org/placement: Single", `{size: 12, minSize: 1, maxSize: 12, ` + fits + `}`, []string{
-			`spec.size: Invalid value: 12: must be at most what its NodePools hold, 10 (a has maxSize 10, small has maxSize 2, and placement Single takes all from one of them)`}, nil},
-		"pods that share nodes": {"small", "autoscaling.flux-framework.org/pods-per-node: Auto", `{size: 8, minSize: 1, maxSize: 9, containers: [{image: i, resources: {requests: {cpu: "1"}}}]}`, nil, []string{
-			`spec.maxSize: 9 is more than what its NodePools hold, 8 (small has maxSize 2, with the pods that share a node): a growth above that waits until one is larger`}},
+		"a size that none of two holds alone": {"a,small", "autoscaling.flux-framework.org/placement: Single",
+			`{size: 12, minSize: 1, maxSize: 12, ` + fits + `}`, []string{
+				`spec.size: Invalid value: 12: must be at most what its NodePools hold, 10 (a has maxSize 10, small has maxSize 2, and placement ` +
+					`Single takes all from one of them)`}, nil},
+		"pods that share nodes": {"small", "autoscaling.flux-framework.org/pods-per-node: Auto",
+			`{size: 8, minSize: 1, maxSize: 9, containers: [{image: i, resources: {requests: {cpu: "1"}}}]}`, nil, []string{
+				`spec.maxSize: 9 is more than what its NodePools hold, 8 (small has maxSize 2, with the pods that share a node): a growth above that ` +
+					`waits until one is larger`}},
 		"a maxSize that no pool holds": {"small", "", good, nil, []string{
 			`spec.maxSize: 4 is more than what its NodePools hold, 2 (small has maxSize 2): a growth above that waits until one is larger`}},
 
@@ -114,26 +147,45 @@ func TestExamineNew(t *testing.T) {
 
 		// Where the pods may go.
 		"a selector for another pool": {"a,b", "", `{size: 2, minSize: 1, maxSize: 4, ` + fits + `, pod: {nodeSelector: {autoscaling.flux-framework.org/node-pool: small}}}`, []string{
-			`spec.pod.nodeSelector[autoscaling.flux-framework.org/node-pool]: Invalid value: "small": must be among the NodePools that the nodes come from: a, b`}, nil},
+			`spec.pod.nodeSelector[autoscaling.flux-framework.org/node-pool]: Invalid value: "small": must be among the NodePools that the nodes ` +
+				`come from: a, b`}, nil},
 		"a selector for one of two": {"a,b", "", `{size: 2, minSize: 1, maxSize: 4, ` + fits + `, pod: {nodeSelector: {autoscaling.flux-framework.org/node-pool: b}}}`, nil, []string{
 			`spec.pod.nodeSelector[autoscaling.flux-framework.org/node-pool]: leaves out a: no pod can go there, though nodes may be reserved there`}},
 		"an affinity for other pools": {"a", "", `{size: 2, minSize: 1, maxSize: 4, ` + fits + `, pod: {nodeAffinity: {autoscaling.flux-framework.org/node-pool: [b, small]}}}`, []string{
-			`spec.pod.nodeAffinity[autoscaling.flux-framework.org/node-pool]: Invalid value: ["b","small"]: must be among the NodePools that the nodes come from: a`}, nil},
+			`spec.pod.nodeAffinity[autoscaling.flux-framework.org/node-pool]: Invalid value: ["b","small"]: must be among the NodePools that the ` +
+				`nodes come from: a`}, nil},
 		"an affinity that is wider": {"a", "", `{size: 2, minSize: 1, maxSize: 4, ` + fits + `, pod: {nodeAffinity: {autoscaling.flux-framework.org/node-pool: [a, b]}}}`, nil, []string{
 			`spec.pod.nodeAffinity[autoscaling.flux-framework.org/node-pool]: has b, and no nodes are reserved there`}},
-		"an affinity that has no effect": {"a", "", `{size: 2, minSize: 1, maxSize: 4, ` + fits + `, network: {disableAffinity: true}, pod: {nodeAffinity: {autoscaling.flux-framework.org/node-pool: [b], zone: [x]}}}`, nil, nil},
-		"several pools without affinity": {"a,b", "", `{size: 2, minSize: 1, maxSize: 4, ` + fits + `, network: {disableAffinity: true}}`, nil, nil},
-		"a label that no node has": {"a,labelled", "", `{size: 2, minSize: 1, maxSize: 4, ` + fits + `, pod: {nodeSelector: {zone: west}}}`, []string{
-			`spec.pod.nodeSelector[zone]: Invalid value: "west": no node of its NodePools can match, by their templates: those of a do not have the label, nodes of labelled have "east"`}, nil},
-		"a label that some nodes have": {"a,labelled", "", `{size: 2, minSize: 1, maxSize: 4, ` + fits + `, pod: {nodeAffinity: {zone: [west, east]}}}`, nil, []string{
-			`spec.pod.nodeAffinity[zone]: no node of a matches, though some may be reserved: those of a do not have the label`}},
-		"labels that nodes have by default": {"a", "", `{size: 2, minSize: 1, maxSize: 4, ` + fits + `, pod: {nodeSelector: {kubernetes.io/os: linux, kubernetes.io/arch: amd64}}}`, nil, nil},
-		"another architecture": {"a", "", `{size: 2, minSize: 1, maxSize: 4, ` + fits + `, pod: {nodeSelector: {kubernetes.io/arch: arm64}}}`, []string{
-			`spec.pod.nodeSelector[kubernetes.io/arch]: Invalid value: "arm64": no node of its NodePools can match, by their templates: nodes of a have "amd64"`}, nil},
-		"one node for all": {"a", "", `{size: 2, minSize: 1, maxSize: 4, ` + fits + `, pod: {nodeSelector: {kubernetes.io/hostname: a-0}}}`, []string{
-			`spec.pod.nodeSelector[kubernetes.io/hostname]: Forbidden: its nodes do not exist yet, and the controller gives each pod one of them`}, nil},
+		"an affinity that has no effect": {
+			"a", "",
+			`{size: 2, minSize: 1, maxSize: 4, ` + fits + `, network: {disableAffinity: true}, pod: {nodeAffinity: {autoscaling.flux-framework.org/node-pool: [b], zone: [x]}}}`,
+			nil, nil,
+		},
+		"several pools without affinity": {
+			"a,b", "", `{size: 2, minSize: 1, maxSize: 4, ` + fits + `, network: {disableAffinity: true}}`, nil, nil,
+		},
+		"a label that no node has": {"a,labelled", "", `{size: 2, minSize: 1, maxSize: 4, ` + fits + `, pod: {nodeSelector: {zone: west}}}`,
+			[]string{
+				`spec.pod.nodeSelector[zone]: Invalid value: "west": no node of its NodePools can match, by their templates: those of a do not have ` +
+					`the label, nodes of labelled have "east"`}, nil},
+		"a label that some nodes have": {"a,labelled", "",
+			`{size: 2, minSize: 1, maxSize: 4, ` + fits + `, pod: {nodeAffinity: {zone: [west, east]}}}`, nil, []string{
+				`spec.pod.nodeAffinity[zone]: no node of a matches, though some may be reserved: those of a do not have the label`}},
+		"labels that nodes have by default": {
+			"a", "", `{size: 2, minSize: 1, maxSize: 4, ` + fits + `, pod: {nodeSelector: {kubernetes.io/os: linux, kubernetes.io/arch: amd64}}}`,
+			nil, nil,
+		},
+		"another architecture": {"a", "", `{size: 2, minSize: 1, maxSize: 4, ` + fits + `, pod: {nodeSelector: {kubernetes.io/arch: arm64}}}`,
+			[]string{
+				`spec.pod.nodeSelector[kubernetes.io/arch]: Invalid value: "arm64": no node of its NodePools can match, by their templates: nodes of ` +
+					`a have "amd64"`}, nil},
+		"one node for all": {"a", "", `{size: 2, minSize: 1, maxSize: 4, ` + fits + `, pod: {nodeSelector: {kubernetes.io/hostname: a-0}}}`,
+			[]string{
+				`spec.pod.nodeSelector[kubernetes.io/hostname]: Forbidden: its nodes do not exist yet, and the controller gives each pod one of them`},
+			nil},
 		"brokers that may be moved": {"a", "", `{size: 2, minSize: 1, maxSize: 4, ` + fits + `, pod: {annotations: {cluster-autoscaler.kubernetes.io/safe-to-evict: "true"}}}`, nil, []string{
-			`spec.pod.annotations[cluster-autoscaler.kubernetes.io/safe-to-evict]: is "true": Cluster Autoscaler may delete running brokers to empty a node; "false" keeps them`}},
+			`spec.pod.annotations[cluster-autoscaler.kubernetes.io/safe-to-evict]: is "true": Cluster Autoscaler may delete running brokers to ` +
+				`empty a node; "false" keeps them`}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -158,18 +210,38 @@ func TestExamineNames(t *testing.T) {
 	t.Parallel()
 	const spec = `{size: 1, minSize: 1, maxSize: 1, ` + fits + `}`
 	const host = "it is the host name of the last pod, which has at most 63"
-	const first = `metadata.name: "2d-run" does not begin with a letter: before Kubernetes 1.36 it cannot be the name of the Service, and no pods come; spec.network.headlessName gives that another name`
+	const first = `metadata.name: "2d-run" does not begin with a letter: before Kubernetes 1.36 it cannot be the name of the Service, and ` +
+		`no pods come; spec.network.headlessName gives that another name`
 	x := func(n int) string { return strings.Repeat("x", n) }
 	for name, row := range map[string]struct {
 		name, spec       string
 		faults, warnings []string
 	}{
-		"the longest":                  {x(61), spec, nil, nil},
-		"one more":                     {x(62), spec, []string{`metadata.name: Invalid value: "` + x(62) + `": must have at most 61 characters: with -0 ` + host}, nil},
-		"the longest of many":          {x(60), `{size: 1, minSize: 1, maxSize: 100, ` + fits + `}`, nil, []string{`spec.maxSize: 100 is more than what its NodePools hold, 10 (a has maxSize 10): a growth above that waits until one is larger`}},
-		"one more of many":             {x(60), `{size: 2, minSize: 1, maxSize: 101, ` + fits + `}`, []string{`metadata.name: Invalid value: "` + x(60) + `": must have at most 59 characters: with -100 ` + host}, nil},
-		"one more of a first size":     {x(61), `{size: 11, minSize: 11, ` + fits + `}`, []string{`metadata.name: Invalid value: "` + x(61) + `": must have at most 60 characters: with -10 ` + host}, []string{`spec.maxSize: is not set: the MiniCluster cannot grow above its first size, 11, and requests to grow will be DENIED`}},
-		"a dot":                        {"a.b", spec, []string{`metadata.name: Invalid value: "a.b": must be of small letters, digits and '-', with a letter or digit at both ends: it is part of the host names of the pods`}, nil},
+		"the longest": {x(61), spec, nil, nil},
+		"one more": {
+			x(62), spec, []string{`metadata.name: Invalid value: "` + x(62) + `": must have at most 61 characters: with -0 ` + host}, nil,
+		},
+		"the longest of many": {
+			x(60), `{size: 1, minSize: 1, maxSize: 100, ` + fits + `}`, nil,
+			[]string{`spec.maxSize: 100 is more than what its NodePools hold, 10 (a has maxSize 10): a growth above that waits until one is larger`},
+		},
+		"one more of many": {
+			x(60), `{size: 2, minSize: 1, maxSize: 101, ` + fits + `}`,
+			[]string{`metadata.name: Invalid value: "` + x(60) + `": must have at most 59 characters: with -100 ` + host}, nil,
+		},
+		"one more of a first size": {
+			x(61), `{size: 11, minSize: 11, ` + fits + `}`,
+			[]string{`metadata.name: Invalid value: "` + x(61) + `": must have at most 60 characters: with -10 ` + host},
+			[]string{`spec.maxSize: is not set: the MiniCluster cannot grow above its first size, 11, and requests to grow will be DENIED`},
+		},
+		"a dot": {
+			"a.b", spec,
+			[]string{
+				`metadata.name: Invalid value: "a.b": must be of small letters, digits and '-', with a letter or digit at both ends: it is part of ` +
+					`the host names of the pods`,
+			},
+			nil,
+		},
 		"a digit first":                {"2d-run", spec, nil, []string{first}},
 		"a digit, and another Service": {"2d-run", `{size: 1, minSize: 1, maxSize: 1, ` + fits + `, network: {headlessName: run}}`, nil, nil},
 	} {
@@ -190,10 +262,18 @@ func TestExamineNames(t *testing.T) {
 	u.SetGenerateName("m-")
 	u.SetName("m-x7")
 	faults, _ := said(ExamineNew(u, found(pool(t, "a", `{}`)), Itself()))
-	if diff := cmp.Diff([]string{`metadata.generateName: Forbidden: a MiniCluster that is to be managed needs metadata.name: its pods carry the name in a label, which is written before the API server makes one up`}, faults); diff != "" {
+	if diff := cmp.Diff(
+		[]string{
+			`metadata.generateName: Forbidden: a MiniCluster that is to be managed needs metadata.name: its pods carry the name in a label, which ` +
+				`is written before the API server makes one up`,
+		},
+		faults,
+	); diff != "" {
 		t.Errorf("a generated name (-want +got):\n%s", diff)
 	}
-	if faults, _ = said(ExamineNew(cluster(t, "a", "", spec), &Pools{}, Itself())); len(faults) != 1 || !strings.HasSuffix(faults[0], `there is no NodePool "a"; there is none that could be named here: create it first`) {
+	if faults, _ = said(
+		ExamineNew(cluster(t, "a", "", spec), &Pools{}, Itself()),
+	); len(faults) != 1 || !strings.HasSuffix(faults[0], `there is no NodePool "a"; there is none that could be named here: create it first`) {
 		t.Errorf("no pools at all: %q", faults)
 	}
 }
@@ -203,7 +283,8 @@ func TestExamineUpdate(t *testing.T) {
 	t.Parallel()
 	const list = "metadata.annotations[autoscaling.flux-framework.org/node-pools]"
 	const toA = `pod: {labels: {autoscaling.flux-framework.org/member: m}, nodeAffinity: {autoscaling.flux-framework.org/node-pool: [a]}}`
-	const late = list + `: the pods were created before the MiniCluster was managed: no pod waits for its node, and none is kept on the nodes of the NodePools`
+	const late = list + `: the pods were created before the MiniCluster was managed: no pod waits for its node, and none is kept on the ` +
+		`nodes of the NodePools`
 	const good = `{size: 2, maxSize: 4, ` + fits + `}`
 	const huge = `{size: 2, maxSize: 4, containers: [{image: i, resources: {requests: {cpu: "9"}}}]}`
 	const west = `{size: 2, maxSize: 4, ` + fits + `, pod: {nodeSelector: {zone: west}}}`
@@ -214,66 +295,150 @@ func TestExamineUpdate(t *testing.T) {
 		faults, warnings []string
 	}{
 		"a size that no pool holds": {version{"a", "", `{size: 2}`}, version{"a", "", `{size: 99}`}, 0, nil, nil},
-		"what was wrong before":     {version{"gone", "autoscaling.flux-framework.org/growth-policy: Slowly", `{minSize: 9}`}, version{"gone", "autoscaling.flux-framework.org/growth-policy: Slowly, other: x", `{minSize: 9}`}, 0, nil, nil},
+		"what was wrong before": {
+			version{"gone", "autoscaling.flux-framework.org/growth-policy: Slowly", `{minSize: 9}`},
+			version{"gone", "autoscaling.flux-framework.org/growth-policy: Slowly, other: x", `{minSize: 9}`}, 0, nil, nil,
+		},
 		"a size of the controller's own": {version{"a", `autoscaling.flux-framework.org/applied-size: "2"`, `{size: 2}`},
 			version{"a", `autoscaling.flux-framework.org/applied-size: "3"`, `{size: 3}`}, 0, nil, nil},
-		"the annotation is taken away": {version{"a", "", `{size: 2}`}, version{"", "autoscaling.flux-framework.org/growth-policy: Slowly", `{size: 2}`}, 0, nil, nil},
-		"a policy that is none": {version{"a", "", `{size: 2}`}, version{"a", "autoscaling.flux-framework.org/growth-policy: Slowly", `{size: 2}`}, 0,
-			[]string{`metadata.annotations[autoscaling.flux-framework.org/growth-policy]: Invalid value: "Slowly": it has to be one of AllOrNothing, BestEffort, Greedy`}, nil},
+		"the annotation is taken away": {
+			version{"a", "", `{size: 2}`}, version{"", "autoscaling.flux-framework.org/growth-policy: Slowly", `{size: 2}`}, 0, nil, nil,
+		},
+		"a policy that is none": {version{"a", "", `{size: 2}`}, version{
+			"a", "autoscaling.flux-framework.org/growth-policy: Slowly", `{size: 2}`,
+		}, 0,
+			[]string{
+				`metadata.annotations[autoscaling.flux-framework.org/growth-policy]: Invalid value: "Slowly": it has to be one of AllOrNothing, ` +
+					`BestEffort, Greedy`,
+			}, nil},
 		"a list that is malformed": {version{"a", "", `{size: 2}`}, version{"a,,b", "", `{size: 2}`}, 0,
 			[]string{list + `: Invalid value: "a,,b": a name is empty; it has to be a comma-separated list of NodePool names`}, nil},
 		"a pool that does not exist": {version{"a", "", `{}`}, version{"a,nowhere", "", `{}`}, 0,
-			[]string{list + `: Invalid value: "a,nowhere": there is no NodePool "nowhere"; those that can be named here are a, b, labelled, tiny, tainted`}, nil},
+			[]string{
+				list + `: Invalid value: "a,nowhere": there is no NodePool "nowhere"; those that can be named here are a, b, labelled, tiny, tainted`,
+			}, nil},
 		"a pool fewer, in another order": {version{"a,b,c", "", `{}`}, version{"c,a", "", `{}`}, 0, nil, nil},
 		"a pool outside the affinity": {version{"a", "", `{` + toA + `}`}, version{"a,b", "", `{` + toA + `}`}, 0,
-			[]string{list + `: Invalid value: "a,b": its pods cannot go to b: spec.pod.nodeAffinity[autoscaling.flux-framework.org/node-pool] confines them to a` + fixed}, nil},
-		"a pool outside the affinity, which is edited along": {version{"a", "", `{` + toA + `}`}, version{"b", "", `{pod: {nodeAffinity: {autoscaling.flux-framework.org/node-pool: [b]}}}`}, 0,
-			[]string{list + `: Invalid value: "b": its pods cannot go to b: spec.pod.nodeAffinity[autoscaling.flux-framework.org/node-pool] confines them to a` + fixed}, nil},
-		"a pool outside the selector": {version{"a", "", `{pod: {nodeSelector: {autoscaling.flux-framework.org/node-pool: a}}}`}, version{"b", "", `{pod: {nodeSelector: {autoscaling.flux-framework.org/node-pool: a}}}`}, 0,
-			[]string{list + `: Invalid value: "b": its pods cannot go to b: spec.pod.nodeSelector[autoscaling.flux-framework.org/node-pool] confines them to a` + fixed}, nil},
-		"a pool that a wider affinity has":                       {version{"a", "", `{pod: {nodeAffinity: {autoscaling.flux-framework.org/node-pool: [a, b]}}}`}, version{"a,b", "", `{pod: {nodeAffinity: {autoscaling.flux-framework.org/node-pool: [a, b]}}}`}, 0, nil, nil},
-		"a pool with a taint, of pods that wait for their nodes": {version{"a", "", `{pod: {labels: {autoscaling.flux-framework.org/member: m}}}`}, version{"a,tainted", "", `{}`}, 0, nil, nil},
-		"a pool with a taint, of pods of another's label": {version{"a", "", `{pod: {labels: {autoscaling.flux-framework.org/member: other}}}`}, version{"a,tainted", "", `{}`}, 0,
-			[]string{list + `: Invalid value: "a,tainted": its pods cannot go to tainted: they do not tolerate its taint example.com/dedicated=hpc:NoSchedule` + fixed}, nil},
+			[]string{
+				list + `: Invalid value: "a,b": its pods cannot go to b: spec.pod.nodeAffinity[autoscaling.flux-framework.org/node-pool] confines ` +
+					`them to a` + fixed,
+			}, nil},
+		"a pool outside the affinity, which is edited along": {version{"a", "", `{` + toA + `}`}, version{
+			"b", "", `{pod: {nodeAffinity: {autoscaling.flux-framework.org/node-pool: [b]}}}`,
+		}, 0,
+			[]string{
+				list + `: Invalid value: "b": its pods cannot go to b: spec.pod.nodeAffinity[autoscaling.flux-framework.org/node-pool] confines them to a` + fixed,
+			}, nil},
+		"a pool outside the selector": {version{
+			"a", "", `{pod: {nodeSelector: {autoscaling.flux-framework.org/node-pool: a}}}`,
+		}, version{"b", "", `{pod: {nodeSelector: {autoscaling.flux-framework.org/node-pool: a}}}`}, 0,
+			[]string{
+				list + `: Invalid value: "b": its pods cannot go to b: spec.pod.nodeSelector[autoscaling.flux-framework.org/node-pool] confines them to a` + fixed,
+			}, nil},
+		"a pool that a wider affinity has": {
+			version{"a", "", `{pod: {nodeAffinity: {autoscaling.flux-framework.org/node-pool: [a, b]}}}`},
+			version{"a,b", "", `{pod: {nodeAffinity: {autoscaling.flux-framework.org/node-pool: [a, b]}}}`}, 0, nil, nil,
+		},
+		"a pool with a taint, of pods that wait for their nodes": {
+			version{"a", "", `{pod: {labels: {autoscaling.flux-framework.org/member: m}}}`}, version{"a,tainted", "", `{}`}, 0, nil, nil,
+		},
+		"a pool with a taint, of pods of another's label": {version{
+			"a", "", `{pod: {labels: {autoscaling.flux-framework.org/member: other}}}`,
+		}, version{"a,tainted", "", `{}`}, 0,
+			[]string{
+				list + `: Invalid value: "a,tainted": its pods cannot go to tainted: they do not tolerate its taint ` +
+					`example.com/dedicated=hpc:NoSchedule` + fixed,
+			}, nil},
 		"a pool with a taint": {version{"a", "", `{}`}, version{"a,tainted", "", `{}`}, 0,
-			[]string{list + `: Invalid value: "a,tainted": its pods cannot go to tainted: they do not tolerate its taint example.com/dedicated=hpc:NoSchedule` + fixed}, nil},
+			[]string{
+				list + `: Invalid value: "a,tainted": its pods cannot go to tainted: they do not tolerate its taint ` +
+					`example.com/dedicated=hpc:NoSchedule` + fixed,
+			}, nil},
 
 		// Managed by the update: nothing of it has been judged before.
 		"managed from now on": {version{"", "", good}, version{"a", "", good}, 0, nil, []string{late}},
-		"managed again":       {version{"", "", `{size: 2, maxSize: 4, ` + fits + `, ` + toA + `}`}, version{"a", "", `{size: 2, maxSize: 4, ` + fits + `, ` + toA + `}`}, 0, nil, nil},
-		"managed with a policy that was none before": {version{"", "autoscaling.flux-framework.org/growth-policy: Greedey", good}, version{"a", "autoscaling.flux-framework.org/growth-policy: Greedey", good}, 0,
-			[]string{`metadata.annotations[autoscaling.flux-framework.org/growth-policy]: Invalid value: "Greedey": it has to be one of AllOrNothing, BestEffort, Greedy`}, []string{late}},
+		"managed again": {
+			version{"", "", `{size: 2, maxSize: 4, ` + fits + `, ` + toA + `}`},
+			version{"a", "", `{size: 2, maxSize: 4, ` + fits + `, ` + toA + `}`}, 0, nil, nil,
+		},
+		"managed with a policy that was none before": {version{
+			"", "autoscaling.flux-framework.org/growth-policy: Greedey", good,
+		}, version{"a", "autoscaling.flux-framework.org/growth-policy: Greedey", good}, 0,
+			[]string{
+				`metadata.annotations[autoscaling.flux-framework.org/growth-policy]: Invalid value: "Greedey": it has to be one of AllOrNothing, ` +
+					`BestEffort, Greedy`,
+			}, []string{late}},
 		"managed with pods that fit no node": {version{"", "", huge}, version{"a,b", "", huge}, 0,
-			[]string{`spec.containers: Invalid value: a pod requests 9 of cpu and an empty node of a offers 4; a pod requests 9 of cpu and an empty node of b offers 4: no node of its NodePools is large enough` + fixed}, []string{late}},
+			[]string{
+				`spec.containers: Invalid value: a pod requests 9 of cpu and an empty node of a offers 4; a pod requests 9 of cpu and an empty node ` +
+					`of b offers 4: no node of its NodePools is large enough` + fixed,
+			}, []string{late}},
 		"managed with pods that fit no node, which are edited along": {version{"", "", huge}, version{"a", "", good}, 0,
-			[]string{`spec.containers: Invalid value: a pod requests 9 of cpu and an empty node of a offers 4: no node of its NodePools is large enough` + fixed}, []string{late}},
-		"managed with too many pods to a node": {version{"", "", good}, version{"a", `autoscaling.flux-framework.org/pods-per-node: "2"`, good}, 0,
-			[]string{`metadata.annotations[autoscaling.flux-framework.org/pods-per-node]: Invalid value: 2: 2 pods that share a node request 6 of cpu and an empty node of a offers 4: no node of its NodePools is large enough`}, []string{late}},
+			[]string{
+				`spec.containers: Invalid value: a pod requests 9 of cpu and an empty node of a offers 4: no node of its NodePools is large enough` + fixed,
+			}, []string{late}},
+		"managed with too many pods to a node": {version{"", "", good}, version{
+			"a", `autoscaling.flux-framework.org/pods-per-node: "2"`, good,
+		}, 0,
+			[]string{
+				`metadata.annotations[autoscaling.flux-framework.org/pods-per-node]: Invalid value: 2: 2 pods that share a node request 6 of cpu and ` +
+					`an empty node of a offers 4: no node of its NodePools is large enough`,
+			}, []string{late}},
 		"managed with pods that fit one of two": {version{"", "", good}, version{"tiny,a", "", good}, 0, nil,
 			[]string{list + `: a pod requests 3 of cpu and an empty node of tiny offers 1: none of these nodes will be used`, late}},
-		"managed with a size above the pools, whose pods may run elsewhere": {version{"", "", `{size: 12, maxSize: 20, ` + fits + `}`}, version{"a", "", `{size: 12, maxSize: 20, ` + fits + `}`}, 20, nil,
-			[]string{`spec.size: 12 is more than what its NodePools hold, 10 (a has maxSize 10): that is enough only while some pods run elsewhere`, late}},
-		"managed with a greatest size above the pools": {version{"", "", `{size: 2, maxSize: 20, ` + fits + `}`}, version{"a", "", `{size: 2, maxSize: 20, ` + fits + `}`}, 20, nil,
-			[]string{`spec.maxSize: 20 is more than what its NodePools hold, 10 (a has maxSize 10): that is enough only while some pods run elsewhere`, late}},
+		"managed with a size above the pools, whose pods may run elsewhere": {version{
+			"", "", `{size: 12, maxSize: 20, ` + fits + `}`,
+		}, version{"a", "", `{size: 12, maxSize: 20, ` + fits + `}`}, 20, nil,
+			[]string{
+				`spec.size: 12 is more than what its NodePools hold, 10 (a has maxSize 10): that is enough only while some pods run elsewhere`, late,
+			}},
+		"managed with a greatest size above the pools": {version{
+			"", "", `{size: 2, maxSize: 20, ` + fits + `}`,
+		}, version{"a", "", `{size: 2, maxSize: 20, ` + fits + `}`}, 20, nil,
+			[]string{
+				`spec.maxSize: 20 is more than what its NodePools hold, 10 (a has maxSize 10): that is enough only while some pods run elsewhere`,
+				late,
+			}},
 		"managed without maxSize": {version{"", "", `{size: 2, ` + fits + `}`}, version{"a", "", `{size: 2, ` + fits + `}`}, 3, nil,
 			[]string{`spec.maxSize: is not set: the MiniCluster cannot grow above its first size, 3, and requests to grow will be DENIED`, late}},
-		"managed with sizes above the greatest": {version{"", "", `{size: 5, minSize: 6, maxSize: 8, ` + fits + `}`}, version{"a", "", `{size: 5, minSize: 6, maxSize: 8, ` + fits + `}`}, 4, []string{
+		"managed with sizes above the greatest": {version{
+			"", "", `{size: 5, minSize: 6, maxSize: 8, ` + fits + `}`,
+		}, version{"a", "", `{size: 5, minSize: 6, maxSize: 8, ` + fits + `}`}, 4, []string{
 			`spec.minSize: Invalid value: 6: must be at most the greatest size of the MiniCluster, which is 4`,
 			`spec.size: Invalid value: 5: must be at most the greatest size of the MiniCluster, which is 4`}, []string{late}},
 		"managed with a selector that no node matches": {version{"", "", west}, version{"a,labelled", "", west}, 0,
-			[]string{list + `: Invalid value: "a,labelled": its pods cannot go to a, labelled: spec.pod.nodeSelector[zone] asks for west, and by their templates those of a do not have the label, nodes of labelled have "east"` + fixed}, []string{late}},
-		"managed with pods that have their node": {version{"", "", `{size: 1, maxSize: 4, ` + fits + `, pod: {nodeSelector: {kubernetes.io/hostname: a-0}}}`}, version{"a", "", `{size: 1, maxSize: 4, ` + fits + `, pod: {nodeSelector: {kubernetes.io/hostname: a-0}}}`}, 0,
-			[]string{list + `: Invalid value: "a": its pods cannot go to a: spec.pod.nodeSelector[kubernetes.io/hostname] confines them to single nodes` + fixed}, []string{late}},
-		"managed, of what the Flux Operator drops": {version{"", "", `{size: 1, maxSize: 4, containers: [{image: i, name: one}, {image: i, name: two}]}`}, version{"a", "", `{size: 1, maxSize: 4, containers: [{image: i, name: one}, {image: i, name: two}]}`}, 0,
+			[]string{
+				list + `: Invalid value: "a,labelled": its pods cannot go to a, labelled: spec.pod.nodeSelector[zone] asks for west, and by their ` +
+					`templates those of a do not have the label, nodes of labelled have "east"` + fixed,
+			}, []string{late}},
+		"managed with pods that have their node": {version{
+			"", "", `{size: 1, maxSize: 4, ` + fits + `, pod: {nodeSelector: {kubernetes.io/hostname: a-0}}}`,
+		}, version{"a", "", `{size: 1, maxSize: 4, ` + fits + `, pod: {nodeSelector: {kubernetes.io/hostname: a-0}}}`}, 0,
+			[]string{
+				list + `: Invalid value: "a": its pods cannot go to a: spec.pod.nodeSelector[kubernetes.io/hostname] confines them to single nodes` + fixed,
+			}, []string{late}},
+		"managed, of what the Flux Operator drops": {version{
+			"", "", `{size: 1, maxSize: 4, containers: [{image: i, name: one}, {image: i, name: two}]}`,
+		}, version{"a", "", `{size: 1, maxSize: 4, containers: [{image: i, name: one}, {image: i, name: two}]}`}, 0,
 			[]string{`spec.containers: Required value: one of them must have runFlux: true` + ignored}, []string{late}},
 
 		"a pool more, whose nodes are too small": {version{"a", "", good}, version{"a,tiny", "", good}, 0, nil,
 			[]string{list + `: a pod requests 3 of cpu and an empty node of tiny offers 1: none of these nodes will be used`}},
 		"another pool, whose nodes are too small": {version{"a", "", good}, version{"tiny", "", good}, 0,
-			[]string{`spec.containers: Invalid value: a pod requests 3 of cpu and an empty node of tiny offers 1: no node of its NodePools is large enough` + fixed}, nil},
-		"a pool more, without a label": {version{"labelled", "", `{pod: {nodeAffinity: {zone: [east]}}}`}, version{"labelled,a", "", `{pod: {nodeAffinity: {zone: [east]}}}`}, 0,
-			[]string{list + `: Invalid value: "labelled,a": its pods cannot go to a: spec.pod.nodeAffinity[zone] asks for east, and by their templates those of a do not have the label` + fixed}, nil},
-		"a pool more for a policy that was none before": {version{"a", "autoscaling.flux-framework.org/growth-policy: Slowly", good}, version{"a,b", "autoscaling.flux-framework.org/growth-policy: Slowly", good}, 0, nil, nil},
+			[]string{
+				`spec.containers: Invalid value: a pod requests 3 of cpu and an empty node of tiny offers 1: no node of its NodePools is large enough` + fixed,
+			}, nil},
+		"a pool more, without a label": {version{
+			"labelled", "", `{pod: {nodeAffinity: {zone: [east]}}}`,
+		}, version{"labelled,a", "", `{pod: {nodeAffinity: {zone: [east]}}}`}, 0,
+			[]string{
+				list + `: Invalid value: "labelled,a": its pods cannot go to a: spec.pod.nodeAffinity[zone] asks for east, and by their templates ` +
+					`those of a do not have the label` + fixed,
+			}, nil},
+		"a pool more for a policy that was none before": {
+			version{"a", "autoscaling.flux-framework.org/growth-policy: Slowly", good},
+			version{"a,b", "autoscaling.flux-framework.org/growth-policy: Slowly", good}, 0, nil, nil,
+		},
 
 		"a minSize above": {version{"a", "", `{size: 2, maxSize: 4}`}, version{"a", "", `{size: 2, minSize: 5, maxSize: 8}`}, 4,
 			[]string{`spec.minSize: Invalid value: 5: must be at most the greatest size of the MiniCluster, which is 4`},
@@ -286,7 +451,9 @@ func TestExamineUpdate(t *testing.T) {
 				pool(t, "labelled", `{template: {labels: {zone: east}, capacity: {cpu: "4", memory: 16Gi, pods: "110"}}}`),
 				pool(t, "tiny", `{template: {capacity: {cpu: "1", memory: 1Gi, pods: "10"}}}`),
 				pool(t, "tainted", `{template: {taints: [{key: example.com/dedicated, value: hpc, effect: NoSchedule}], capacity: {cpu: "4"}}}`))
-			before, after := cluster(t, row.before.pools, row.before.annotations, row.before.spec), cluster(t, row.after.pools, row.after.annotations, row.after.spec)
+			before, after := cluster(
+				t, row.before.pools, row.before.annotations, row.before.spec,
+			), cluster(t, row.after.pools, row.after.annotations, row.after.spec)
 			if row.maximum > 0 {
 				after.Object["status"] = map[string]any{"maximumSize": row.maximum}
 			}
@@ -325,41 +492,69 @@ func TestExamineNodePool(t *testing.T) {
 		faults, warnings []string
 	}{
 		"all is well": {"", `{template: {labels: {example.com/rack: r-1, zone: ""}, taints: [{key: a, effect: NoSchedule}, {key: a, effect: NoExecute}],
-			capacity: {cpu: 3900m, memory: 16Gi, pods: "110", nvidia.com/gpu: "8"}, allocatable: {cpu: 3900m, memory: 15Gi}}}`, v1alpha1.NodePoolStatus{}, nil, nil},
-		"more allocatable than there is": {"", `{template: {` + capacity + `, allocatable: {cpu: 4100m, memory: 16Gi}}}`, v1alpha1.NodePoolStatus{}, []string{
-			`spec.template.allocatable[cpu]: Invalid value: "4100m": must be at most template.capacity[cpu], which is 4`}, nil},
-		"nothing at all": {"", `{template: {capacity: {cpu: "0", memory: 0Gi, pods: "0", nvidia.com/gpu: "0"}}}`, v1alpha1.NodePoolStatus{}, []string{
-			`spec.template.capacity[cpu]: Invalid value: "0": must be above 0: no pod fits a node without any`,
-			`spec.template.capacity[memory]: Invalid value: "0": must be above 0: no pod fits a node without any`,
-			`spec.template.capacity[pods]: Invalid value: "0": must be above 0: no pod fits a node without any`}, nil},
+			capacity: {cpu: 3900m, memory: 16Gi, pods: "110", nvidia.com/gpu: "8"}, allocatable: {cpu: 3900m, memory: 15Gi}}}`,
+			v1alpha1.NodePoolStatus{}, nil, nil},
+		"more allocatable than there is": {"", `{template: {` + capacity + `, allocatable: {cpu: 4100m, memory: 16Gi}}}`,
+			v1alpha1.NodePoolStatus{}, []string{
+				`spec.template.allocatable[cpu]: Invalid value: "4100m": must be at most template.capacity[cpu], which is 4`}, nil},
+		"nothing at all": {"", `{template: {capacity: {cpu: "0", memory: 0Gi, pods: "0", nvidia.com/gpu: "0"}}}`, v1alpha1.NodePoolStatus{},
+			[]string{
+				`spec.template.capacity[cpu]: Invalid value: "0": must be above 0: no pod fits a node without any`,
+				`spec.template.capacity[memory]: Invalid value: "0": must be above 0: no pod fits a node without any`,
+				`spec.template.capacity[pods]: Invalid value: "0": must be above 0: no pod fits a node without any`}, nil},
 		"all reserved for the system": {"", `{template: {` + capacity + `, allocatable: {pods: "0"}}}`, v1alpha1.NodePoolStatus{}, []string{
 			`spec.template.allocatable[pods]: Invalid value: "0": must be above 0: no pod fits a node without any`}, nil},
-		"half a device": {"", `{template: {capacity: {cpu: "4", memory: 9Ei, pods: "110", nvidia.com/gpu: 500m}}}`, v1alpha1.NodePoolStatus{}, []string{
-			`spec.template.capacity[nvidia.com/gpu]: Invalid value: "500m": must be a whole number`}, nil},
+		"half a device": {"", `{template: {capacity: {cpu: "4", memory: 9Ei, pods: "110", nvidia.com/gpu: 500m}}}`, v1alpha1.NodePoolStatus{},
+			[]string{
+				`spec.template.capacity[nvidia.com/gpu]: Invalid value: "500m": must be a whole number`}, nil},
 		"what a Node would not take": {"", `{template: {labels: {a b: c}, taints: [{key: ok, value: "no value", effect: NoSchedule}], capacity: {cpu: "4", memory: 16Gi, pods: "110", a/b/c: "1"}}}`, v1alpha1.NodePoolStatus{}, []string{
 			`spec.template.labels: Invalid value: "a b": name part must consist of`,
 			`spec.template.taints[0].value: Invalid value: "no value": a valid label must be an empty string or consist of`,
 			`spec.template.capacity: Invalid value: "a/b/c": a valid label key must consist of`}, nil},
-		"a value that is too long": {"", `{template: {labels: {a: ` + strings.Repeat("x", 64) + `}, ` + capacity + `}}`, v1alpha1.NodePoolStatus{}, []string{
-			`spec.template.labels[a]: Invalid value: "` + strings.Repeat("x", 64) + `": ` + label}, nil},
+		"a value that is too long": {"", `{template: {labels: {a: ` + strings.Repeat("x", 64) + `}, ` + capacity + `}}`,
+			v1alpha1.NodePoolStatus{}, []string{
+				`spec.template.labels[a]: Invalid value: "` + strings.Repeat("x", 64) + `": ` + label}, nil},
 		"a taint twice": {"", `{template: {taints: [{key: a, value: x, effect: NoSchedule}, {key: a, value: y, effect: NoSchedule}], ` + capacity + `}}`, v1alpha1.NodePoolStatus{}, []string{
 			`spec.template.taints[1]: Duplicate value: "a:NoSchedule"`}, nil},
 
 		"namespaces that are none": {"", `{allowedNamespaces: {matchExpressions: [{key: "a b", operator: In, values: [c]}, {key: d, operator: In}]}, template: {` + capacity + `}}`, v1alpha1.NodePoolStatus{}, []string{
 			`spec.allowedNamespaces.matchExpressions[0].key: Invalid value: "a b"`,
 			`spec.allowedNamespaces.matchExpressions[1].values: Required value: must be specified when `}, nil},
-		"namespaces that were wrong before": {`{allowedNamespaces: {matchExpressions: [{key: d, operator: In}]}, template: {` + capacity + `}}`, `{maxSize: 11, allowedNamespaces: {matchExpressions: [{key: d, operator: In}]}, template: {` + capacity + `}}`, v1alpha1.NodePoolStatus{}, nil, nil},
-		"namespaces":                        {"", `{allowedNamespaces: {matchLabels: {team: hpc}}, template: {` + capacity + `}}`, v1alpha1.NodePoolStatus{}, nil, nil},
-		"what was wrong before":             {`{template: {labels: {a b: c}, ` + capacity + `}}`, `{maxSize: 11, template: {labels: {a b: c}, ` + capacity + `}}`, v1alpha1.NodePoolStatus{Replicas: 3}, nil, nil},
-		"another template": {`{template: {` + capacity + `}}`, `{template: {labels: {a: b}, ` + capacity + `}}`, v1alpha1.NodePoolStatus{Replicas: 3}, nil, []string{
-			`spec.template: concerns machines that are ordered from now on; the 3 that there are keep the template of before`}},
-		"the same template in other words": {`{template: {capacity: {cpu: 4000m, memory: 16Gi, pods: "110"}}}`, `{template: {capacity: {cpu: "4", memory: 16Gi, pods: "110"}}}`, v1alpha1.NodePoolStatus{Replicas: 3}, nil, nil},
-		"another template, wrong":          {`{template: {` + capacity + `}}`, `{template: {labels: {a b: c}, ` + capacity + `}}`, v1alpha1.NodePoolStatus{}, []string{`spec.template.labels: Invalid value: "a b": name part must consist of`}, nil},
-		"a lower maxSize": {`{template: {` + capacity + `}}`, `{maxSize: 4, replicas: 6, template: {` + capacity + `}}`, v1alpha1.NodePoolStatus{Reserved: 5, Replicas: 6}, nil, []string{
-			`spec.maxSize: 4 is below the 5 nodes that members have reserved: they keep them, and get no more until they hold fewer`,
-			`spec.maxSize: 4 is below spec.replicas, which is 6: no machine is deleted for that`}},
-		"a lower maxSize that is enough": {`{template: {` + capacity + `}}`, `{maxSize: 6, replicas: 6, template: {` + capacity + `}}`, v1alpha1.NodePoolStatus{Reserved: 5}, nil, nil},
-		"a higher maxSize":               {`{template: {` + capacity + `}}`, `{maxSize: 20, replicas: 30, template: {` + capacity + `}}`, v1alpha1.NodePoolStatus{Reserved: 30}, nil, nil},
+		"namespaces that were wrong before": {
+			`{allowedNamespaces: {matchExpressions: [{key: d, operator: In}]}, template: {` + capacity + `}}`,
+			`{maxSize: 11, allowedNamespaces: {matchExpressions: [{key: d, operator: In}]}, template: {` + capacity + `}}`,
+			v1alpha1.NodePoolStatus{}, nil, nil,
+		},
+		"namespaces": {
+			"", `{allowedNamespaces: {matchLabels: {team: hpc}}, template: {` + capacity + `}}`, v1alpha1.NodePoolStatus{}, nil, nil,
+		},
+		"what was wrong before": {
+			`{template: {labels: {a b: c}, ` + capacity + `}}`, `{maxSize: 11, template: {labels: {a b: c}, ` + capacity + `}}`,
+			v1alpha1.NodePoolStatus{Replicas: 3}, nil, nil,
+		},
+		"another template": {`{template: {` + capacity + `}}`, `{template: {labels: {a: b}, ` + capacity + `}}`,
+			v1alpha1.NodePoolStatus{Replicas: 3}, nil, []string{
+				`spec.template: concerns machines that are ordered from now on; the 3 that there are keep the template of before`}},
+		"the same template in other words": {
+			`{template: {capacity: {cpu: 4000m, memory: 16Gi, pods: "110"}}}`, `{template: {capacity: {cpu: "4", memory: 16Gi, pods: "110"}}}`,
+			v1alpha1.NodePoolStatus{Replicas: 3}, nil, nil,
+		},
+		"another template, wrong": {
+			`{template: {` + capacity + `}}`, `{template: {labels: {a b: c}, ` + capacity + `}}`, v1alpha1.NodePoolStatus{},
+			[]string{`spec.template.labels: Invalid value: "a b": name part must consist of`}, nil,
+		},
+		"a lower maxSize": {`{template: {` + capacity + `}}`, `{maxSize: 4, replicas: 6, template: {` + capacity + `}}`,
+			v1alpha1.NodePoolStatus{Reserved: 5, Replicas: 6}, nil, []string{
+				`spec.maxSize: 4 is below the 5 nodes that members have reserved: they keep them, and get no more until they hold fewer`,
+				`spec.maxSize: 4 is below spec.replicas, which is 6: no machine is deleted for that`}},
+		"a lower maxSize that is enough": {
+			`{template: {` + capacity + `}}`, `{maxSize: 6, replicas: 6, template: {` + capacity + `}}`, v1alpha1.NodePoolStatus{Reserved: 5},
+			nil, nil,
+		},
+		"a higher maxSize": {
+			`{template: {` + capacity + `}}`, `{maxSize: 20, replicas: 30, template: {` + capacity + `}}`, v1alpha1.NodePoolStatus{Reserved: 30},
+			nil, nil,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -389,34 +584,56 @@ func TestSurroundings(t *testing.T) {
 		pools, spec, limits string
 		faults, warnings    []string
 	}{
-		"a request that the namespace adds": {"a", `{` + sizes + `containers: [{image: i}]}`, `[{type: Container, default: {cpu: "7"}, defaultRequest: {cpu: "6"}}]`, []string{
-			`spec.containers: Invalid value: a pod requests 6 of cpu and an empty node of a offers 4: no node of its NodePools is large enough (LimitRange l has containers that say nothing of cpu request 6)`}, nil},
-		"a request that the user has": {"a", `{` + sizes + `flux: {container: {resources: {requests: {cpu: 1}}}}, ` + fits + `}`, `[{type: Container, defaultRequest: {cpu: "6"}}]`, nil, nil},
-		"a limit that is the request": {"a", `{` + sizes + `flux: {container: {resources: {limits: {cpu: 1}}}}, containers: [{image: i, resources: {limits: {cpu: 2}}}]}`, `[{type: Container, defaultRequest: {cpu: "6"}}]`, nil, nil},
+		"a request that the namespace adds": {"a", `{` + sizes + `containers: [{image: i}]}`,
+			`[{type: Container, default: {cpu: "7"}, defaultRequest: {cpu: "6"}}]`, []string{
+				`spec.containers: Invalid value: a pod requests 6 of cpu and an empty node of a offers 4: no node of its NodePools is large enough ` +
+					`(LimitRange l has containers that say nothing of cpu request 6)`}, nil},
+		"a request that the user has": {
+			"a", `{` + sizes + `flux: {container: {resources: {requests: {cpu: 1}}}}, ` + fits + `}`,
+			`[{type: Container, defaultRequest: {cpu: "6"}}]`, nil, nil,
+		},
+		"a limit that is the request": {
+			"a", `{` + sizes + `flux: {container: {resources: {limits: {cpu: 1}}}}, containers: [{image: i, resources: {limits: {cpu: 2}}}]}`,
+			`[{type: Container, defaultRequest: {cpu: "6"}}]`, nil, nil,
+		},
 		"a minimum": {"a", `{` + sizes + fits + `}`, `[{type: Container, min: {cpu: "2"}, defaultRequest: {cpu: "1"}}]`, []string{
 			`spec.containers: Invalid value: LimitRange l wants a request of at least 2 of cpu, and the container of Flux has 1: no pod would be made`}, nil},
 		"a maximum": {"a", `{` + sizes + fits + `}`, `[{type: Container, max: {cpu: "2"}, default: {cpu: "2"}, defaultRequest: {cpu: "1"}}, {type: Pod, max: {memory: 1Gi}}, {type: PersistentVolumeClaim, max: {storage: "1"}}]`, []string{
-			`spec.containers: Invalid value: LimitRange l wants a request of at most 2 of cpu, and container 0 has 3; LimitRange l wants a limit of at most 1Gi of memory, and a pod has none: no pod would be made`}, nil},
-		"a container of Flux that is larger": {"a", `{` + sizes + `flux: {container: {resources: {requests: {cpu: "9"}}}}, ` + fits + `}`, `[]`, []string{
-			`spec.containers: Invalid value: a pod requests 9 of cpu and an empty node of a offers 4: no node of its NodePools is large enough`}, nil},
+			`spec.containers: Invalid value: LimitRange l wants a request of at most 2 of cpu, and container 0 has 3; LimitRange l wants a limit ` +
+				`of at most 1Gi of memory, and a pod has none: no pod would be made`}, nil},
+		"a container of Flux that is larger": {"a", `{` + sizes + `flux: {container: {resources: {requests: {cpu: "9"}}}}, ` + fits + `}`, `[]`,
+			[]string{
+				`spec.containers: Invalid value: a pod requests 9 of cpu and an empty node of a offers 4: no node of its NodePools is large enough`},
+			nil},
 		"an overhead": {"a", `{` + sizes + `pod: {resources: {cpu: 2}, runtimeClassName: kata}, ` + fits + `}`, `[]`, []string{
-			`spec.containers: Invalid value: a pod requests 5 of cpu and an empty node of a offers 4: no node of its NodePools is large enough`}, nil},
+			`spec.containers: Invalid value: a pod requests 5 of cpu and an empty node of a offers 4: no node of its NodePools is large enough`},
+			nil},
 		"an overhead of no RuntimeClass": {"a", `{` + sizes + `pod: {resources: {memory: 1Gi}}, ` + fits + `}`, `[]`, nil, []string{
-			`spec.pod.resources: becomes the overhead of the pods, which the API server takes only of those of a RuntimeClass that says the same (spec.pod.runtimeClassName): no pod would be made`}},
+			`spec.pod.resources: becomes the overhead of the pods, which the API server takes only of those of a RuntimeClass that says the same ` +
+				`(spec.pod.runtimeClassName): no pod would be made`}},
 		"a pool of other namespaces": {"closed", `{` + sizes + fits + `}`, `[]`, []string{
-			list + `: Forbidden: NodePool closed may be named only in namespaces with the labels team=hpc (its spec.allowedNamespaces), and namespace ns has team=web`}, nil},
+			list + `: Forbidden: NodePool closed may be named only in namespaces with the labels team=hpc (its spec.allowedNamespaces), and ` +
+				`namespace ns has team=web`}, nil},
 		"a pool of labelled namespaces": {"a,labelled", `{` + sizes + fits + `}`, `[]`, []string{
-			list + `: Forbidden: NodePool labelled may be named only in namespaces with the labels gold (its spec.allowedNamespaces), and namespace ns has none of these`}, nil},
+			list + `: Forbidden: NodePool labelled may be named only in namespaces with the labels gold (its spec.allowedNamespaces), and ` +
+				`namespace ns has none of these`}, nil},
 		"a pool of this namespace": {"open", `{` + sizes + fits + `}`, `[]`, nil, nil},
-		"a pool of none":           {"nobody", `{` + sizes + fits + `}`, `[]`, []string{list + `: Forbidden: NodePool nobody may be named only in namespaces with the labels`}, nil},
+		"a pool of none": {
+			"nobody", `{` + sizes + fits + `}`, `[]`,
+			[]string{list + `: Forbidden: NodePool nobody may be named only in namespaces with the labels`}, nil,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			allowing := func(name, selector string) *v1alpha1.NodePool {
 				return pool(t, name, `{allowedNamespaces: `+selector+`}`)
 			}
-			pools := found(pool(t, "a", `{}`), allowing("closed", `{matchLabels: {team: hpc}}`), allowing("open", `{matchExpressions: [{key: team, operator: In, values: [web, hpc]}]}`),
-				allowing("labelled", `{matchExpressions: [{key: gold, operator: Exists}]}`), allowing("nobody", `{matchExpressions: [{key: team, operator: In}]}`))
+			pools := found(pool(t, "a", `{}`), allowing(
+				"closed", `{matchLabels: {team: hpc}}`,
+			), allowing("open", `{matchExpressions: [{key: team, operator: In, values: [web, hpc]}]}`),
+				allowing(
+					"labelled", `{matchExpressions: [{key: gold, operator: Exists}]}`,
+				), allowing("nobody", `{matchExpressions: [{key: team, operator: In}]}`))
 			pools.Namespace, pools.NamespaceLabels = "ns", map[string]string{"team": "web", "other": "x"}
 			limits := corev1.LimitRange{ObjectMeta: metav1.ObjectMeta{Name: "l"}}
 			if err := yaml.Unmarshal([]byte(row.limits), &limits.Spec.Limits); err != nil {
@@ -448,7 +665,9 @@ func TestSurroundings(t *testing.T) {
 func TestDaemonSets(t *testing.T) {
 	t.Parallel()
 	agent := appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "agent"}}
-	if err := yaml.Unmarshal([]byte(`{template: {spec: {containers: [{name: c, image: i, resources: {requests: {cpu: 1500m}}}]}}}`), &agent.Spec); err != nil {
+	if err := yaml.Unmarshal(
+		[]byte(`{template: {spec: {containers: [{name: c, image: i, resources: {requests: {cpu: 1500m}}}]}}}`), &agent.Spec,
+	); err != nil {
 		t.Fatal(err)
 	}
 	pools := found(pool(t, "a", `{}`))

@@ -100,7 +100,8 @@ type waiter struct {
 func NewDoors(bounds Bounds, registerer prometheus.Registerer) (*Doors, error) {
 	d := &Doors{bounds: bounds, from: map[string]int{}, turnedAway: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "ensemble_autoscaler_admission_turned_away_total",
-		Help: "Reviews that the webhooks did not look at, by bound: too many at once in all (reviews) or from one address (address), too much when decoded (decoded), too large (bytes), or not there in time (time).",
+		Help: "Reviews that the webhooks did not look at, by bound: too many at once in all (reviews) or from one address (address), too much " +
+			"when decoded (decoded), too large (bytes), or not there in time (time).",
 	}, []string{"bound"})}
 	for _, bound := range []string{boundReviews, boundDecoded, boundAddress, boundBytes, boundTime} {
 		d.turnedAway.WithLabelValues(bound)
@@ -115,7 +116,10 @@ func NewDoors(bounds Bounds, registerer prometheus.Registerer) (*Doors, error) {
 func (d *Doors) Guard(hook http.Handler) http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		if r.ContentLength > d.bounds.Bytes {
-			d.refuse(rw, http.StatusRequestEntityTooLarge, boundBytes, fmt.Sprintf("the review has %d bytes; at most %d are read (--max-review-bytes)", r.ContentLength, d.bounds.Bytes))
+			d.refuse(
+				rw, http.StatusRequestEntityTooLarge, boundBytes,
+				fmt.Sprintf("the review has %d bytes; at most %d are read (--max-review-bytes)", r.ContentLength, d.bounds.Bytes),
+			)
 			return
 		}
 		// It is read before it has a place: one whose end does not come is not to keep another out. What all of them take that are read is
@@ -145,9 +149,13 @@ func (d *Doors) Guard(hook http.Handler) http.Handler {
 func (d *Doors) words(bound string) string {
 	switch bound {
 	case boundDecoded:
-		return fmt.Sprintf("the reviews that are looked at take %d bytes already (--max-decoded-review-bytes); try again in a moment", d.bounds.Decoded)
+		return fmt.Sprintf(
+			"the reviews that are looked at take %d bytes already (--max-decoded-review-bytes); try again in a moment", d.bounds.Decoded,
+		)
 	case boundAddress:
-		return fmt.Sprintf("%d reviews of your address are looked at already (--max-reviews-per-address); try again in a moment", d.bounds.PerAddress)
+		return fmt.Sprintf(
+			"%d reviews of your address are looked at already (--max-reviews-per-address); try again in a moment", d.bounds.PerAddress,
+		)
 	}
 	return fmt.Sprintf("%d reviews are looked at already (--max-reviews); try again in a moment", d.bounds.Reviews)
 }
@@ -244,7 +252,10 @@ func (d *Doors) read(w http.ResponseWriter, r *http.Request) ([]byte, bool) {
 		return content, true
 	}
 	if _, large := errors.AsType[*http.MaxBytesError](err); large {
-		d.refuse(w, http.StatusRequestEntityTooLarge, boundBytes, fmt.Sprintf("the review has more than %d bytes (--max-review-bytes)", d.bounds.Bytes))
+		d.refuse(
+			w, http.StatusRequestEntityTooLarge, boundBytes,
+			fmt.Sprintf("the review has more than %d bytes (--max-review-bytes)", d.bounds.Bytes),
+		)
 		return nil, false
 	}
 	// The deadline stays, so that nobody waits for the rest; the connection ends with it.

@@ -168,7 +168,9 @@ func TestDecodedReviews(t *testing.T) {
 		first <- status
 	}()
 	<-h.within
-	if status, text := h.send(t.Context(), "127.0.0.3", strings.NewReader("{}")); status != http.StatusTooManyRequests || !strings.Contains(text, "--max-decoded-review-bytes") {
+	if status, text := h.send(
+		t.Context(), "127.0.0.3", strings.NewReader("{}"),
+	); status != http.StatusTooManyRequests || !strings.Contains(text, "--max-decoded-review-bytes") {
 		t.Errorf("beside it: %d %s", status, text)
 	}
 	close(h.goOn)

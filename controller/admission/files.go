@@ -113,7 +113,8 @@ func sameUpdates(was, is []metav1.ManagedFieldsEntry) bool {
 		return slices.DeleteFunc(slices.Clone(entries), isApply)
 	}
 	return slices.EqualFunc(updates(was), updates(is), func(a, b metav1.ManagedFieldsEntry) bool {
-		return a.Manager == b.Manager && a.Subresource == b.Subresource && a.FieldsV1 != nil && b.FieldsV1 != nil && a.FieldsV1.GetRawString() == b.FieldsV1.GetRawString()
+		return a.Manager == b.Manager && a.Subresource == b.Subresource && a.FieldsV1 != nil && b.FieldsV1 != nil &&
+			a.FieldsV1.GetRawString() == b.FieldsV1.GetRawString()
 	})
 }
 
@@ -203,7 +204,10 @@ func follows(u *unstructured.Unstructured) bool {
 }
 
 // wayOut is what a user can do who does not want what becomes of the size in files.
-var wayOut = fmt.Sprintf("leave spec.size out of the file, or have the annotation %s: %s, with which the file is followed", v1alpha1.AnnotationSizeEdits, minicluster.SizeEditsFollow)
+var wayOut = fmt.Sprintf(
+	"leave spec.size out of the file, or have the annotation %s: %s, with which the file is followed", v1alpha1.AnnotationSizeEdits,
+	minicluster.SizeEditsFollow,
+)
 
 // SizeOfNew notes the size in the file that a MiniCluster is created from. A file that leaves the size out begins with minSize: a size
 // below that the Flux Operator ignores without a sign.
@@ -218,7 +222,9 @@ func SizeOfNew(u *unstructured.Unstructured, at Place) (warnings []string, err e
 	f := &Findings{}
 	if said.size != nil {
 		if !follows(u) {
-			f.warn(at.Spec.Child("size"), "%d is the size to begin with; a file that is applied again does not undo a growth: %s", *said.size, wayOut)
+			f.warn(
+				at.Spec.Child("size"), "%d is the size to begin with; a file that is applied again does not undo a growth: %s", *said.size, wayOut,
+			)
 		}
 		return f.Warnings, nil
 	}
@@ -282,7 +288,9 @@ func (said *file) note(u *unstructured.Unstructured) error {
 		unstructured.RemoveNestedField(u.Object, "metadata", "annotations", v1alpha1.AnnotationFileSize)
 		return nil
 	}
-	if err := unstructured.SetNestedField(u.Object, strconv.Itoa(int(*said.size)), "metadata", "annotations", v1alpha1.AnnotationFileSize); err != nil {
+	if err := unstructured.SetNestedField(
+		u.Object, strconv.Itoa(int(*said.size)), "metadata", "annotations", v1alpha1.AnnotationFileSize,
+	); err != nil {
 		return fmt.Errorf("note the size in the file: %w", err)
 	}
 	return nil

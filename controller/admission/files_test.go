@@ -67,45 +67,123 @@ func TestSizeOfApplied(t *testing.T) {
 		note, say string
 	}{
 		// On the client's side.
-		"the same file after a growth":               {stored(t, "size: 5", two, "2", annotated, ours), stored(t, "size: 2", two, "2", onClient), "kubectl-client-side-apply", 5, "2", stays(5, 2, unchanged)},
-		"the same file after a shrink":               {stored(t, "size: 1", two, "2", annotated, ours), stored(t, "size: 2", two, "2", onClient), "kubectl-client-side-apply", 1, "2", stays(1, 2, unchanged)},
-		"the same file of another applier":           {stored(t, "size: 5", two, "2", argoNote, ours), stored(t, "size: 2", two, "2", argo), "argocd-controller", 5, "2", stays(5, 2, unchanged)},
-		"the same file, of before this was noted":    {stored(t, "size: 5", two, "", annotated, ours), stored(t, "size: 2", two, "", onClient), "kubectl-client-side-apply", 5, "2", stays(5, 2, unchanged)},
-		"another file, that is lower than it is now": {stored(t, "size: 5", two, "2", annotated, ours), stored(t, "size: 3", three, "2", onClient), "kubectl-client-side-apply", 5, "3", stays(5, 3, grown)},
-		"another file, that is higher":               {stored(t, "size: 2", two, "2", onClient), stored(t, "size: 3", three, "2", onClient), "kubectl-client-side-apply", 3, "3", ""},
+		"the same file after a growth": {
+			stored(t, "size: 5", two, "2", annotated, ours), stored(t, "size: 2", two, "2", onClient), "kubectl-client-side-apply", 5, "2",
+			stays(5, 2, unchanged),
+		},
+		"the same file after a shrink": {
+			stored(t, "size: 1", two, "2", annotated, ours), stored(t, "size: 2", two, "2", onClient), "kubectl-client-side-apply", 1, "2",
+			stays(1, 2, unchanged),
+		},
+		"the same file of another applier": {
+			stored(t, "size: 5", two, "2", argoNote, ours), stored(t, "size: 2", two, "2", argo), "argocd-controller", 5, "2",
+			stays(5, 2, unchanged),
+		},
+		"the same file, of before this was noted": {
+			stored(t, "size: 5", two, "", annotated, ours), stored(t, "size: 2", two, "", onClient), "kubectl-client-side-apply", 5, "2",
+			stays(5, 2, unchanged),
+		},
+		"another file, that is lower than it is now": {
+			stored(t, "size: 5", two, "2", annotated, ours), stored(t, "size: 3", three, "2", onClient), "kubectl-client-side-apply", 5, "3",
+			stays(5, 3, grown),
+		},
+		"another file, that is higher": {
+			stored(t, "size: 2", two, "2", onClient), stored(t, "size: 3", three, "2", onClient), "kubectl-client-side-apply", 3, "3", "",
+		},
 		"another file, that is lower, without a growth": {
 			stored(t, "size: 3", three, "3", onClient), stored(t, "size: 2", two, "3", onClient), "kubectl-client-side-apply", 2, "2", ""},
-		"another file, that is lower, after a shrink":            {stored(t, "size: 4", `{"spec":{"size":6}}`, "6", annotated, ours), stored(t, "size: 3", three, "6", onClient), "kubectl-client-side-apply", 3, "3", ""},
-		"another file, that says what it has":                    {stored(t, "size: 3", two, "2", annotated, ours), stored(t, "size: 3", three, "2", annotated, ours), "kubectl-client-side-apply", 3, "3", ""},
-		"a file without a size":                                  {stored(t, "size: 5", two, "2", annotated, ours), stored(t, "size: 1", none, "2", onClient), "kubectl-client-side-apply", 5, "", ""},
-		"a file for what was made otherwise":                     {stored(t, "size: 5", "", "", ours), stored(t, "size: 2", two, "", onClient), "kubectl-client-side-apply", 5, "2", stays(5, 2, grown)},
-		"a file after an edit by hand, of before this was noted": {stored(t, "size: 5", `{"spec":{"size":5}}`, "", edited), stored(t, "size: 2", two, "", onClient), "kubectl-client-side-apply", 5, "2", stays(5, 2, grown)},
-		"the same file, whose annotation another has": {stored(t, "size: 4", two, "2", `{manager: kubectl, operation: Apply, fieldsV1: {`+byApply+`}}`, ours),
-			stored(t, "size: 2", two, "2", `{manager: kubectl, operation: Apply, fieldsV1: {`+byApply+`}}`, `{manager: kubectl-client-side-apply, operation: Update, fieldsV1: {`+bySize+`}}`), "kubectl-client-side-apply", 4, "2", stays(4, 2, unchanged)},
+		"another file, that is lower, after a shrink": {
+			stored(t, "size: 4", `{"spec":{"size":6}}`, "6", annotated, ours), stored(t, "size: 3", three, "6", onClient),
+			"kubectl-client-side-apply", 3, "3", "",
+		},
+		"another file, that says what it has": {
+			stored(t, "size: 3", two, "2", annotated, ours), stored(t, "size: 3", three, "2", annotated, ours), "kubectl-client-side-apply", 3,
+			"3", "",
+		},
+		"a file without a size": {
+			stored(t, "size: 5", two, "2", annotated, ours), stored(t, "size: 1", none, "2", onClient), "kubectl-client-side-apply", 5, "", "",
+		},
+		"a file for what was made otherwise": {
+			stored(t, "size: 5", "", "", ours), stored(t, "size: 2", two, "", onClient), "kubectl-client-side-apply", 5, "2", stays(5, 2, grown),
+		},
+		"a file after an edit by hand, of before this was noted": {
+			stored(t, "size: 5", `{"spec":{"size":5}}`, "", edited), stored(t, "size: 2", two, "", onClient), "kubectl-client-side-apply", 5, "2",
+			stays(5, 2, grown),
+		},
+		"the same file, whose annotation another has": {stored(
+			t, "size: 4", two, "2", `{manager: kubectl, operation: Apply, fieldsV1: {`+byApply+`}}`, ours,
+		),
+			stored(
+				t, "size: 2", two, "2", `{manager: kubectl, operation: Apply, fieldsV1: {`+byApply+`}}`,
+				`{manager: kubectl-client-side-apply, operation: Update, fieldsV1: {`+bySize+`}}`,
+			), "kubectl-client-side-apply", 4, "2", stays(4, 2, unchanged)},
 
 		// By hand, or by others: what they write is stored, and nothing is noted.
-		"an edit":                                 {stored(t, "size: 5", two, "2", annotated, ours), stored(t, "size: 3", three, "2", edited), "kubectl-edit", 3, "2", ""},
-		"an edit back to the file":                {stored(t, "size: 5", two, "2", annotated, ours), stored(t, "size: 2", two, "2", annotated, `{manager: kubectl-edit, operation: Update, fieldsV1: {`+bySize+`}}`), "kubectl-edit", 2, "2", ""},
-		"a patch back to the file":                {stored(t, "size: 5", two, "2", annotated, ours), stored(t, "size: 2", two, "2", annotated, `{manager: robot, operation: Update, fieldsV1: {`+bySize+`}}`), "robot", 2, "2", ""},
-		"a scale back to the file":                {stored(t, "size: 5", two, "2", annotated, ours), stored(t, "size: 2", two, "2", annotated, scaled), "kubectl", 2, "2", ""},
-		"the controller":                          {stored(t, "size: 2", two, "2", onClient), stored(t, "size: 5", two, "2", annotated, ours), "controller", 5, "2", ""},
-		"the controller, of a file on the server": {stored(t, "size: 2", "", "2", onServer), stored(t, "size: 5", "", "2", ours), "controller", 5, "2", ""},
-		"one that nobody owns":                    {stored(t, "size: 5", "", "2", ours), stored(t, "size: 1", "", "2"), "robot", 1, "2", ""},
-		"an annotation that is not read":          {stored(t, "size: 5", "{", "2", annotated), stored(t, "size: 2", "[", "2", onClient), "kubectl-client-side-apply", 2, "2", ""},
+		"an edit": {
+			stored(t, "size: 5", two, "2", annotated, ours), stored(t, "size: 3", three, "2", edited), "kubectl-edit", 3, "2", "",
+		},
+		"an edit back to the file": {
+			stored(t, "size: 5", two, "2", annotated, ours),
+			stored(t, "size: 2", two, "2", annotated, `{manager: kubectl-edit, operation: Update, fieldsV1: {`+bySize+`}}`), "kubectl-edit", 2,
+			"2", "",
+		},
+		"a patch back to the file": {
+			stored(t, "size: 5", two, "2", annotated, ours),
+			stored(t, "size: 2", two, "2", annotated, `{manager: robot, operation: Update, fieldsV1: {`+bySize+`}}`), "robot", 2, "2", "",
+		},
+		"a scale back to the file": {
+			stored(t, "size: 5", two, "2", annotated, ours), stored(t, "size: 2", two, "2", annotated, scaled), "kubectl", 2, "2", "",
+		},
+		"the controller": {
+			stored(t, "size: 2", two, "2", onClient), stored(t, "size: 5", two, "2", annotated, ours), "controller", 5, "2", "",
+		},
+		"the controller, of a file on the server": {
+			stored(t, "size: 2", "", "2", onServer), stored(t, "size: 5", "", "2", ours), "controller", 5, "2", "",
+		},
+		"one that nobody owns": {stored(t, "size: 5", "", "2", ours), stored(t, "size: 1", "", "2"), "robot", 1, "2", ""},
+		"an annotation that is not read": {
+			stored(t, "size: 5", "{", "2", annotated), stored(t, "size: 2", "[", "2", onClient), "kubectl-client-side-apply", 2, "2", "",
+		},
 
 		// On the server's side.
-		"forced after a growth":                  {stored(t, "size: 5", "", "2", ours), stored(t, "size: 2", "", "2", onServer), "kubectl", 5, "2", stays(5, 2, unchanged)},
-		"applied again":                          {stored(t, "size: 5", "", "2", onServer), stored(t, "size: 2", "", "2", onServer), "kubectl", 5, "2", stays(5, 2, unchanged)},
-		"forced lower":                           {stored(t, "size: 5", "", "2", ours), stored(t, "size: 3", "", "2", onServer), "kubectl", 5, "3", stays(5, 3, grown)},
-		"forced where nothing was noted":         {stored(t, "size: 5", "", "", ours), stored(t, "size: 2", "", "", onServer), "kubectl", 5, "2", stays(5, 2, grown)},
-		"higher":                                 {stored(t, "size: 5", "", "2", onServer), stored(t, "size: 7", "", "2", onServer), "kubectl", 7, "7", ""},
-		"what it has":                            {stored(t, "size: 5", "", "2", ours), stored(t, "size: 5", "", "2", ours, onServer), "kubectl", 5, "5", ""},
-		"another write under the applier's name": {stored(t, "size: 5", "", "2", onServer), stored(t, "size: 5", "", "2", onServer, `{manager: kubectl, operation: Update, fieldsV1: {f:metadata: {}}}`), "kubectl", 5, "2", ""},
-		"another's write":                        {stored(t, "size: 5", "", "2", onServer), stored(t, "size: 5", "", "2", onServer), "robot", 5, "2", ""},
-		"the turn from the client's side":        {stored(t, "size: 5", two, "2", onClient), stored(t, "size: 5", two, "2", onServer), "kubectl", 5, "2", ""},
-		"no size any more":                       {stored(t, "size: 5", "", "2", onServer), stored(t, "size: 1", "", "2", `{manager: kubectl, operation: Apply, fieldsV1: {f:spec: {}}}`), "kubectl", 5, "", ""},
-		"no size any more, which another has":    {stored(t, "size: 5", "", "2", onServer, ours), stored(t, "size: 5", "", "2", ours), "kubectl", 5, "", ""},
-		"a size that a hand takes away":          {stored(t, "size: 5", "", "2", onServer), stored(t, "size: 1", "", "2"), "kubectl-patch", 1, "2", ""},
+		"forced after a growth": {
+			stored(t, "size: 5", "", "2", ours), stored(t, "size: 2", "", "2", onServer), "kubectl", 5, "2", stays(5, 2, unchanged),
+		},
+		"applied again": {
+			stored(t, "size: 5", "", "2", onServer), stored(t, "size: 2", "", "2", onServer), "kubectl", 5, "2", stays(5, 2, unchanged),
+		},
+		"forced lower": {
+			stored(t, "size: 5", "", "2", ours), stored(t, "size: 3", "", "2", onServer), "kubectl", 5, "3", stays(5, 3, grown),
+		},
+		"forced where nothing was noted": {
+			stored(t, "size: 5", "", "", ours), stored(t, "size: 2", "", "", onServer), "kubectl", 5, "2", stays(5, 2, grown),
+		},
+		"higher": {
+			stored(t, "size: 5", "", "2", onServer), stored(t, "size: 7", "", "2", onServer), "kubectl", 7, "7", "",
+		},
+		"what it has": {
+			stored(t, "size: 5", "", "2", ours), stored(t, "size: 5", "", "2", ours, onServer), "kubectl", 5, "5", "",
+		},
+		"another write under the applier's name": {
+			stored(t, "size: 5", "", "2", onServer),
+			stored(t, "size: 5", "", "2", onServer, `{manager: kubectl, operation: Update, fieldsV1: {f:metadata: {}}}`), "kubectl", 5, "2", "",
+		},
+		"another's write": {
+			stored(t, "size: 5", "", "2", onServer), stored(t, "size: 5", "", "2", onServer), "robot", 5, "2", "",
+		},
+		"the turn from the client's side": {
+			stored(t, "size: 5", two, "2", onClient), stored(t, "size: 5", two, "2", onServer), "kubectl", 5, "2", "",
+		},
+		"no size any more": {
+			stored(t, "size: 5", "", "2", onServer),
+			stored(t, "size: 1", "", "2", `{manager: kubectl, operation: Apply, fieldsV1: {f:spec: {}}}`), "kubectl", 5, "", "",
+		},
+		"no size any more, which another has": {
+			stored(t, "size: 5", "", "2", onServer, ours), stored(t, "size: 5", "", "2", ours), "kubectl", 5, "", "",
+		},
+		"a size that a hand takes away": {
+			stored(t, "size: 5", "", "2", onServer), stored(t, "size: 1", "", "2"), "kubectl-patch", 1, "2", "",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -140,7 +218,9 @@ func TestSizeOfApplied(t *testing.T) {
 			// Of one that was not managed nothing can have grown by request.
 			before, after := row.before.DeepCopy(), row.after.DeepCopy()
 			unstructured.RemoveNestedField(before.Object, "metadata", "annotations", v1alpha1.AnnotationNodePools)
-			if warnings, err := SizeOfApplied(before, after, row.manager, Itself()); err != nil || len(warnings) > 0 || sizeOf(after) != sizeOf(row.after) {
+			if warnings, err := SizeOfApplied(
+				before, after, row.manager, Itself(),
+			); err != nil || len(warnings) > 0 || sizeOf(after) != sizeOf(row.after) {
 				t.Errorf("one that was not managed has %d, is told %q, %v", sizeOf(after), warnings, err)
 			}
 		})
@@ -156,13 +236,19 @@ func TestSizeOfNew(t *testing.T) {
 		size      int32
 		note, say string
 	}{
-		"on the client's side":                       {stored(t, "size: 2", `{"spec":{"size":2}}`, "", onClient), 2, "2", first + wayOut},
-		"on the server's side":                       {stored(t, "size: 2", "", "", onServer), 2, "2", first + wayOut},
-		"without a size, on the client's side":       {stored(t, "size: 1, minSize: 3", `{"spec":{"minSize":3}}`, "", onClient), 3, "", ""},
-		"without a size, on the server's side":       {stored(t, "size: 1, minSize: 3", "", "", `{manager: kubectl, operation: Apply, fieldsV1: {f:spec: {}}}`), 3, "", ""},
-		"without a size or a minSize":                {stored(t, "size: 1", `{"spec":{}}`, "", onClient), 1, "", ""},
-		"a size below minSize, for others to refuse": {stored(t, "size: 2, minSize: 3", `{"spec":{"size":2}}`, "", onClient), 2, "2", first + wayOut},
-		"by no applier":                              {stored(t, "size: 1, minSize: 3", "", "", `{manager: kubectl-create, operation: Update, fieldsV1: {f:spec: {f:size: {}}}}`), 1, "", ""},
+		"on the client's side":                 {stored(t, "size: 2", `{"spec":{"size":2}}`, "", onClient), 2, "2", first + wayOut},
+		"on the server's side":                 {stored(t, "size: 2", "", "", onServer), 2, "2", first + wayOut},
+		"without a size, on the client's side": {stored(t, "size: 1, minSize: 3", `{"spec":{"minSize":3}}`, "", onClient), 3, "", ""},
+		"without a size, on the server's side": {
+			stored(t, "size: 1, minSize: 3", "", "", `{manager: kubectl, operation: Apply, fieldsV1: {f:spec: {}}}`), 3, "", "",
+		},
+		"without a size or a minSize": {stored(t, "size: 1", `{"spec":{}}`, "", onClient), 1, "", ""},
+		"a size below minSize, for others to refuse": {
+			stored(t, "size: 2, minSize: 3", `{"spec":{"size":2}}`, "", onClient), 2, "2", first + wayOut,
+		},
+		"by no applier": {
+			stored(t, "size: 1, minSize: 3", "", "", `{manager: kubectl-create, operation: Update, fieldsV1: {f:spec: {f:size: {}}}}`), 1, "", "",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

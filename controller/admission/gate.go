@@ -46,6 +46,8 @@ func (g *gater) Handle(_ context.Context, request admission.Request) admission.R
 func wantsGate(pod *corev1.Pod) bool {
 	_, labelled := pod.Labels[v1alpha1.LabelMember]
 	return labelled && pod.Spec.NodeName == "" &&
-		slices.ContainsFunc(pod.OwnerReferences, func(o metav1.OwnerReference) bool { return o.Kind == "Job" && o.Controller != nil && *o.Controller }) &&
+		slices.ContainsFunc(
+			pod.OwnerReferences, func(o metav1.OwnerReference) bool { return o.Kind == "Job" && o.Controller != nil && *o.Controller },
+		) &&
 		!slices.Contains(pod.Spec.SchedulingGates, corev1.PodSchedulingGate{Name: v1alpha1.SchedulingGate})
 }

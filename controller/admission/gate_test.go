@@ -27,19 +27,35 @@ func TestGate(t *testing.T) {
 		op    admissionv1.Operation
 		patch string
 	}{
-		"a pod of a managed MiniCluster":           {labelled + ofJob + `, spec: {containers: [{name: c, image: i}]}`, admissionv1.Create, ours},
-		"fields that are not known here":           {labelled + ofJob + `, spec: {ofTheFuture: {large: 9007199254740993}}`, admissionv1.Create, ours},
-		"no list of gates, said in so many words":  {labelled + ofJob + `, spec: {schedulingGates: null}`, admissionv1.Create, ours},
-		"an empty list of gates":                   {labelled + ofJob + `, spec: {schedulingGates: []}`, admissionv1.Create, ours},
-		"an empty name of a node":                  {labelled + ofJob + `, spec: {nodeName: ""}`, admissionv1.Create, ours},
-		"an empty value of the label":              {`metadata: {labels: {autoscaling.flux-framework.org/member: ""}, ` + ofJob + `, spec: {}`, admissionv1.Create, ours},
-		"a Job among other owners":                 {labelled + `ownerReferences: [{kind: Other}, {kind: Job, controller: true}]}, spec: {}`, admissionv1.Create, ours},
-		"a gate of somebody else's":                {labelled + ofJob + `, spec: {schedulingGates: [{name: example.com/other}]}`, admissionv1.Create, `[{"op":"add","path":"/spec/schedulingGates/-","value":{"name":"autoscaling.flux-framework.org/nodes-ready"}}]`},
-		"one that has the gate":                    {labelled + ofJob + `, spec: {schedulingGates: [{name: example.com/other}, {name: autoscaling.flux-framework.org/nodes-ready}]}`, admissionv1.Create, ""},
-		"a pod without the label":                  {`metadata: {labels: {app: demo}, ` + ofJob + `, spec: {}`, admissionv1.Create, ""},
-		"a pod with the label and no owner":        {labelled + `name: x}, spec: {}`, admissionv1.Create, ""},
-		"a pod of another kind of owner":           {labelled + `ownerReferences: [{kind: ReplicaSet, controller: true}]}, spec: {}`, admissionv1.Create, ""},
-		"a pod whose Job is not its controller":    {labelled + `ownerReferences: [{kind: Job, controller: false}]}, spec: {}`, admissionv1.Create, ""},
+		"a pod of a managed MiniCluster": {labelled + ofJob + `, spec: {containers: [{name: c, image: i}]}`, admissionv1.Create, ours},
+		"fields that are not known here": {
+			labelled + ofJob + `, spec: {ofTheFuture: {large: 9007199254740993}}`, admissionv1.Create, ours,
+		},
+		"no list of gates, said in so many words": {labelled + ofJob + `, spec: {schedulingGates: null}`, admissionv1.Create, ours},
+		"an empty list of gates":                  {labelled + ofJob + `, spec: {schedulingGates: []}`, admissionv1.Create, ours},
+		"an empty name of a node":                 {labelled + ofJob + `, spec: {nodeName: ""}`, admissionv1.Create, ours},
+		"an empty value of the label": {
+			`metadata: {labels: {autoscaling.flux-framework.org/member: ""}, ` + ofJob + `, spec: {}`, admissionv1.Create, ours,
+		},
+		"a Job among other owners": {
+			labelled + `ownerReferences: [{kind: Other}, {kind: Job, controller: true}]}, spec: {}`, admissionv1.Create, ours,
+		},
+		"a gate of somebody else's": {
+			labelled + ofJob + `, spec: {schedulingGates: [{name: example.com/other}]}`, admissionv1.Create,
+			`[{"op":"add","path":"/spec/schedulingGates/-","value":{"name":"autoscaling.flux-framework.org/nodes-ready"}}]`,
+		},
+		"one that has the gate": {
+			labelled + ofJob + `, spec: {schedulingGates: [{name: example.com/other}, {name: autoscaling.flux-framework.org/nodes-ready}]}`,
+			admissionv1.Create, "",
+		},
+		"a pod without the label":           {`metadata: {labels: {app: demo}, ` + ofJob + `, spec: {}`, admissionv1.Create, ""},
+		"a pod with the label and no owner": {labelled + `name: x}, spec: {}`, admissionv1.Create, ""},
+		"a pod of another kind of owner": {
+			labelled + `ownerReferences: [{kind: ReplicaSet, controller: true}]}, spec: {}`, admissionv1.Create, "",
+		},
+		"a pod whose Job is not its controller": {
+			labelled + `ownerReferences: [{kind: Job, controller: false}]}, spec: {}`, admissionv1.Create, "",
+		},
 		"a pod of whose Job nothing of it is said": {labelled + `ownerReferences: [{kind: Job}]}, spec: {}`, admissionv1.Create, ""},
 		"a pod that names its node":                {labelled + ofJob + `, spec: {nodeName: node-1}`, admissionv1.Create, ""},
 		"an update":                                {labelled + ofJob + `, spec: {}`, admissionv1.Update, ""},

@@ -93,23 +93,32 @@ func (f *Findings) limits(pod *corev1.PodSpec, ranges []corev1.LimitRange, at Pl
 	// What a RuntimeClass takes is not asked about.
 	whole := &corev1.Pod{Spec: corev1.PodSpec{Containers: pod.Containers, InitContainers: pod.InitContainers}}
 	eachLimit(ranges, corev1.LimitTypePod, func(name string, item *corev1.LimitRangeItem) {
-		judge(name, "a pod", item, resources.PodRequests(whole, resources.PodResourcesOptions{}), resources.PodLimits(whole, resources.PodResourcesOptions{}))
+		judge(
+			name, "a pod", item, resources.PodRequests(whole, resources.PodResourcesOptions{}),
+			resources.PodLimits(whole, resources.PodResourcesOptions{}),
+		)
 	})
 	if len(faults) > 0 {
 		f.refuse(field.Invalid(at.Spec.Child("containers"), field.OmitValueType{}, strings.Join(faults, "; ")+": no pod would be made"))
 	}
 }
 
-func tooLittle(name, whom string, what corev1.ResourceName, least resource.Quantity, requests, limits corev1.ResourceList) (faults []string) {
+func tooLittle(
+	name, whom string, what corev1.ResourceName, least resource.Quantity, requests, limits corev1.ResourceList,
+) (faults []string) {
 	request, has := requests[what]
 	limit, limited := limits[what]
 	switch {
 	case !has:
 		faults = append(faults, fmt.Sprintf("%s wants a request of at least %s of %s, and %s has none", name, least.String(), what, whom))
 	case request.Cmp(least) < 0:
-		faults = append(faults, fmt.Sprintf("%s wants a request of at least %s of %s, and %s has %s", name, least.String(), what, whom, request.String()))
+		faults = append(
+			faults, fmt.Sprintf("%s wants a request of at least %s of %s, and %s has %s", name, least.String(), what, whom, request.String()),
+		)
 	case limited && limit.Cmp(least) < 0:
-		faults = append(faults, fmt.Sprintf("%s wants a limit of at least %s of %s, and %s has %s", name, least.String(), what, whom, limit.String()))
+		faults = append(
+			faults, fmt.Sprintf("%s wants a limit of at least %s of %s, and %s has %s", name, least.String(), what, whom, limit.String()),
+		)
 	}
 	return faults
 }
@@ -121,9 +130,13 @@ func tooMuch(name, whom string, what corev1.ResourceName, most resource.Quantity
 	case !limited:
 		faults = append(faults, fmt.Sprintf("%s wants a limit of at most %s of %s, and %s has none", name, most.String(), what, whom))
 	case limit.Cmp(most) > 0:
-		faults = append(faults, fmt.Sprintf("%s wants a limit of at most %s of %s, and %s has %s", name, most.String(), what, whom, limit.String()))
+		faults = append(
+			faults, fmt.Sprintf("%s wants a limit of at most %s of %s, and %s has %s", name, most.String(), what, whom, limit.String()),
+		)
 	case has && request.Cmp(most) > 0:
-		faults = append(faults, fmt.Sprintf("%s wants a request of at most %s of %s, and %s has %s", name, most.String(), what, whom, request.String()))
+		faults = append(
+			faults, fmt.Sprintf("%s wants a request of at most %s of %s, and %s has %s", name, most.String(), what, whom, request.String()),
+		)
 	}
 	return faults
 }
@@ -131,6 +144,10 @@ func tooMuch(name, whom string, what corev1.ResourceName, most resource.Quantity
 // overhead warns of what the API server takes of no pod.
 func (f *Findings) overhead(draft *minicluster.Draft, at Place) {
 	if len(draft.Overhead) > 0 && draft.RuntimeClass == "" {
-		f.warn(at.pod("resources"), "becomes the overhead of the pods, which the API server takes only of those of a RuntimeClass that says the same (spec.pod.runtimeClassName): no pod would be made")
+		f.warn(
+			at.pod("resources"),
+			"becomes the overhead of the pods, which the API server takes only of those of a RuntimeClass that says the same "+
+				"(spec.pod.runtimeClassName): no pod would be made",
+		)
 	}
 }

@@ -122,7 +122,9 @@ func (r *Review) askForPools(ctx context.Context) error {
 	all, err := r.fresh.list(ctx, r.began, r.Live, func() error { return r.take() })
 	if err != nil {
 		if _, turnedAway := errors.AsType[*budget.Exceeded](err); turnedAway {
-			return apierrors.NewTooManyRequests("to know whether the NodePools exist that are named here the API server has to be asked: "+err.Error(), 1)
+			return apierrors.NewTooManyRequests(
+				"to know whether the NodePools exist that are named here the API server has to be asked: "+err.Error(), 1,
+			)
 		}
 		return apierrors.NewInternalError(fmt.Errorf("list NodePools: %w", err))
 	}
@@ -171,7 +173,9 @@ func (r *Review) namespaceLabels(ctx context.Context) (map[string]string, error)
 		return nil, apierrors.NewTooManyRequests("the labels of the namespace say which NodePools its MiniClusters may name: "+err.Error(), 1)
 	}
 	if err != nil {
-		return nil, apierrors.NewInternalError(fmt.Errorf("read Namespace %s, whose labels say which NodePools its MiniClusters may name: %w", r.namespace, err))
+		return nil, apierrors.NewInternalError(
+			fmt.Errorf("read Namespace %s, whose labels say which NodePools its MiniClusters may name: %w", r.namespace, err),
+		)
 	}
 	r.labels = namespace.GetLabels()
 	if r.labels == nil {
@@ -189,7 +193,9 @@ func (r *Review) limitRanges(ctx context.Context) []corev1.LimitRange {
 	}
 	var list corev1.LimitRangeList
 	if err := r.Live.List(ctx, &list, client.InNamespace(r.namespace)); err != nil {
-		log.FromContext(ctx).Error(err, "Cannot read the LimitRanges of a namespace: what they add to pods is known when these are there", "namespace", r.namespace)
+		log.FromContext(ctx).Error(
+			err, "Cannot read the LimitRanges of a namespace: what they add to pods is known when these are there", "namespace", r.namespace,
+		)
 		return nil
 	}
 	return list.Items

@@ -61,7 +61,9 @@ func TestOneRead(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if text := pools.missing(names); strings.Count(text, "unknown-") != 8 || !strings.HasSuffix(text, "and 8 more; those that can be named here are a") {
+		if text := pools.missing(names); strings.Count(text, "unknown-") != 8 || !strings.HasSuffix(
+			text, "and 8 more; those that can be named here are a",
+		) {
 			t.Fatal(text)
 		}
 	}
@@ -87,7 +89,9 @@ func TestOnlyWhatMayBeNamed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(`there is no NodePool "misspelled"; those that can be named here are everybodys, ours`, pools.missing([]string{"misspelled"})); diff != "" {
+	if diff := cmp.Diff(
+		`there is no NodePool "misspelled"; those that can be named here are everybodys, ours`, pools.missing([]string{"misspelled"}),
+	); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -128,7 +132,9 @@ func TestSharedReads(t *testing.T) {
 	t.Parallel()
 	var asked atomic.Int64
 	begun, goOn := make(chan struct{}), make(chan struct{})
-	funcs := interceptor.Funcs{List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, options ...client.ListOption) error {
+	funcs := interceptor.Funcs{List: func(
+		ctx context.Context, c client.WithWatch, list client.ObjectList, options ...client.ListOption,
+	) error {
 		if _, is := list.(*v1alpha1.NodePoolList); is {
 			err := c.List(ctx, list, options...)
 			if asked.Add(1) == 1 {

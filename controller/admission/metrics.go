@@ -17,7 +17,8 @@ type Metrics struct{ reviews *prometheus.CounterVec }
 func NewMetrics(registerer prometheus.Registerer) (*Metrics, error) {
 	m := &Metrics{reviews: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "ensemble_autoscaler_admission_reviews_total",
-		Help: "Objects that the API server had a webhook look at, by webhook and answer: allowed, warned (allowed with a warning), refused, failed (for want of an answer).",
+		Help: "Objects that the API server had a webhook look at, by webhook and answer: allowed, warned (allowed with a warning), refused, " +
+			"failed (for want of an answer).",
 	}, []string{"webhook", "answer"})}
 	if err := registerer.Register(m.reviews); err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
@@ -58,7 +59,8 @@ func answerOf(response *webhook.Response) string {
 		return warned
 	case response.Allowed:
 		return allowed
-	case response.Result != nil && (response.Result.Code >= http.StatusInternalServerError || response.Result.Code == http.StatusTooManyRequests):
+	case response.Result != nil && (response.Result.Code >= http.StatusInternalServerError ||
+		response.Result.Code == http.StatusTooManyRequests):
 		return failed
 	}
 	return refused

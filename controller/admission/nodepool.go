@@ -25,7 +25,10 @@ func ExamineNodePool(before, after *v1alpha1.NodePool) *Findings {
 	if before == nil || !equality.Semantic.DeepEqual(before.Spec.Template, after.Spec.Template) {
 		f.template(&after.Spec.Template, spec.Child("template"))
 		if before != nil && after.Status.Replicas > 0 {
-			f.warn(spec.Child("template"), "concerns machines that are ordered from now on; the %d that there are keep the template of before", after.Status.Replicas)
+			f.warn(
+				spec.Child("template"), "concerns machines that are ordered from now on; the %d that there are keep the template of before",
+				after.Status.Replicas,
+			)
 		}
 	}
 	if before == nil || !equality.Semantic.DeepEqual(before.Spec.AllowedNamespaces, after.Spec.AllowedNamespaces) {
@@ -36,7 +39,10 @@ func ExamineNodePool(before, after *v1alpha1.NodePool) *Findings {
 	}
 	maxSize := spec.Child("maxSize")
 	if reserved := after.Status.Reserved; after.Spec.MaxSize < reserved {
-		f.warn(maxSize, "%d is below the %d nodes that members have reserved: they keep them, and get no more until they hold fewer", after.Spec.MaxSize, reserved)
+		f.warn(
+			maxSize, "%d is below the %d nodes that members have reserved: they keep them, and get no more until they hold fewer",
+			after.Spec.MaxSize, reserved,
+		)
 	}
 	if target := after.Spec.Replicas; after.Spec.MaxSize < target {
 		f.warn(maxSize, "%d is below spec.replicas, which is %d: no machine is deleted for that", after.Spec.MaxSize, target)
@@ -103,7 +109,12 @@ func (f *Findings) resources(t *v1alpha1.NodeTemplate, at *field.Path) {
 	for _, name := range slices.Sorted(maps.Keys(t.Allocatable)) {
 		part, has := t.Allocatable[name]
 		if whole, known := t.Capacity[name]; has && known && part.Cmp(whole) > 0 {
-			f.refuse(field.Invalid(allocatable.Key(string(name)), part.String(), fmt.Sprintf("must be at most template.capacity[%s], which is %s", name, whole.String())))
+			f.refuse(
+				field.Invalid(
+					allocatable.Key(string(name)), part.String(),
+					fmt.Sprintf("must be at most template.capacity[%s], which is %s", name, whole.String()),
+				),
+			)
 		}
 	}
 }

@@ -54,8 +54,12 @@ func TestPrepare(t *testing.T) {
 func TestPrepareBroken(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct{ spec, want string }{
-		"labels that are a list": {`{pod: {labels: [a]}}`, "spec: json: cannot unmarshal array into Go struct field .pod.labels of type map[string]string"},
-		"a pod that is nothing":  {`{pod: null}`, "add to spec.pod.labels: value cannot be set because .spec.pod is not a map[string]interface{}"},
+		"labels that are a list": {
+			`{pod: {labels: [a]}}`, "spec: json: cannot unmarshal array into Go struct field .pod.labels of type map[string]string",
+		},
+		"a pod that is nothing": {
+			`{pod: null}`, "add to spec.pod.labels: value cannot be set because .spec.pod is not a map[string]interface{}",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -78,10 +82,17 @@ func TestRestore(t *testing.T) {
 	t.Parallel()
 	const ours = `labels: {autoscaling.flux-framework.org/member: m}, annotations: {cluster-autoscaler.kubernetes.io/safe-to-evict: "false"}`
 	for name, row := range map[string]struct{ before, after, want string }{
-		"all of them":                     {`{pod: {` + ours + `}}`, `{size: 1}`, `{size: 1, pod: {` + ours + `}}`},
-		"one of them":                     {`{pod: {` + ours + `}}`, `{pod: {labels: {autoscaling.flux-framework.org/member: m, a: b}}}`, `{pod: {labels: {autoscaling.flux-framework.org/member: m, a: b}, annotations: {cluster-autoscaler.kubernetes.io/safe-to-evict: "false"}}}`},
-		"none":                            {`{pod: {` + ours + `}}`, `{pod: {` + ours + `}}`, `{pod: {` + ours + `}}`},
-		"another word of the user's":      {`{pod: {` + ours + `}}`, `{pod: {labels: {autoscaling.flux-framework.org/member: m}, annotations: {cluster-autoscaler.kubernetes.io/safe-to-evict: "true"}}}`, `{pod: {labels: {autoscaling.flux-framework.org/member: m}, annotations: {cluster-autoscaler.kubernetes.io/safe-to-evict: "true"}}}`},
+		"all of them": {`{pod: {` + ours + `}}`, `{size: 1}`, `{size: 1, pod: {` + ours + `}}`},
+		"one of them": {
+			`{pod: {` + ours + `}}`, `{pod: {labels: {autoscaling.flux-framework.org/member: m, a: b}}}`,
+			`{pod: {labels: {autoscaling.flux-framework.org/member: m, a: b}, annotations: {cluster-autoscaler.kubernetes.io/safe-to-evict: "false"}}}`,
+		},
+		"none": {`{pod: {` + ours + `}}`, `{pod: {` + ours + `}}`, `{pod: {` + ours + `}}`},
+		"another word of the user's": {
+			`{pod: {` + ours + `}}`,
+			`{pod: {labels: {autoscaling.flux-framework.org/member: m}, annotations: {cluster-autoscaler.kubernetes.io/safe-to-evict: "true"}}}`,
+			`{pod: {labels: {autoscaling.flux-framework.org/member: m}, annotations: {cluster-autoscaler.kubernetes.io/safe-to-evict: "true"}}}`,
+		},
 		"pods from before it was managed": {`{}`, `{size: 2}`, `{size: 2}`},
 		"a word of the user's that goes":  {`{pod: {annotations: {cluster-autoscaler.kubernetes.io/safe-to-evict: "true"}}}`, `{}`, `{}`},
 		"what it was cannot be read":      {`{pod: 3}`, `{size: 1}`, `{size: 1}`},

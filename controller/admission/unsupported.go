@@ -49,17 +49,24 @@ func (f *Findings) named(name string, size int32, draft *minicluster.Draft, at P
 	most := validation.DNS1123LabelMaxLength - len(last)
 	switch {
 	case len(name) > most:
-		f.refuse(field.Invalid(path, name, fmt.Sprintf("must have at most %d characters: with %s it is the host name of the last pod, which has at most %d",
+		f.refuse(field.Invalid(path, name, fmt.Sprintf("must have at most %d characters: with %s it is the host name of the last pod, which "+
+			"has at most %d",
 			most, last, validation.DNS1123LabelMaxLength)))
 	case len(validation.IsDNS1123Label(name)) > 0:
-		f.refuse(field.Invalid(path, name, "must be of small letters, digits and '-', with a letter or digit at both ends: it is part of the host names of the pods"))
+		f.refuse(
+			field.Invalid(
+				path, name,
+				"must be of small letters, digits and '-', with a letter or digit at both ends: it is part of the host names of the pods",
+			),
+		)
 	case draft.HeadlessName == "" && len(validation.IsDNS1035Label(name)) > 0:
 		f.warn(path, "%q does not begin with a letter: before Kubernetes 1.36 it cannot be the name of the Service, and no pods come; "+
 			"spec.network.headlessName gives that another name", name)
 	}
 	if own := draft.HeadlessName; own != "" && len(validation.IsDNS1123Label(own)) > 0 {
 		f.refuse(field.Invalid(at.Spec.Child("network", "headlessName"), own,
-			fmt.Sprintf("must be of at most %d small letters, digits and '-', with a letter or digit at both ends: it is the name of the Service and part of the addresses of the pods",
+			fmt.Sprintf("must be of at most %d small letters, digits and '-', with a letter or digit at both ends: it is the name of the Service "+
+				"and part of the addresses of the pods",
 				validation.DNS1123LabelMaxLength)))
 	}
 }

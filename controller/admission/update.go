@@ -57,7 +57,10 @@ func ExamineUpdate(before, after *unstructured.Unstructured, pools *Pools, at Pl
 		f.cannotGrow(greatest(draft), at)
 	}
 	if fresh && origin.PodLabels[v1alpha1.LabelMember] != after.GetName() {
-		f.warn(at.pools(), "the pods were created before the MiniCluster was managed: no pod waits for its node, and none is kept on the nodes of the NodePools")
+		f.warn(
+			at.pools(),
+			"the pods were created before the MiniCluster was managed: no pod waits for its node, and none is kept on the nodes of the NodePools",
+		)
 	}
 	return f
 }
@@ -75,13 +78,22 @@ func greatest(draft *minicluster.Draft) int32 {
 func (f *Findings) bounds(before, after *minicluster.Draft, fresh bool, at Place) {
 	most := greatest(after)
 	if (fresh || after.MinSize != before.MinSize) && after.MinSize > most {
-		f.refuse(field.Invalid(at.Spec.Child("minSize"), after.MinSize, fmt.Sprintf("must be at most the greatest size of the MiniCluster, which is %d", most)))
+		f.refuse(
+			field.Invalid(
+				at.Spec.Child("minSize"), after.MinSize, fmt.Sprintf("must be at most the greatest size of the MiniCluster, which is %d", most),
+			),
+		)
 	}
 	if fresh && after.Size > most {
-		f.refuse(field.Invalid(at.Spec.Child("size"), after.Size, fmt.Sprintf("must be at most the greatest size of the MiniCluster, which is %d", most)))
+		f.refuse(
+			field.Invalid(at.Spec.Child("size"), after.Size, fmt.Sprintf("must be at most the greatest size of the MiniCluster, which is %d", most)),
+		)
 	}
 	if after.MaxSize != before.MaxSize && after.GreatestSize != 0 && after.MaxSize != after.GreatestSize {
-		f.warn(at.Spec.Child("maxSize"), "%d has no effect: the Flux Operator has fixed the greatest size at %d, when the MiniCluster was created", after.MaxSize, after.GreatestSize)
+		f.warn(
+			at.Spec.Child("maxSize"), "%d has no effect: the Flux Operator has fixed the greatest size at %d, when the MiniCluster was created",
+			after.MaxSize, after.GreatestSize,
+		)
 	}
 }
 
@@ -123,7 +135,11 @@ func untolerated(tolerations []corev1.Toleration, pool *v1alpha1.NodePool) []cor
 // reach judges whether the pods can go to NodePools at all. gated is whether they wait for their nodes behind the scheduling gate.
 func (f *Findings) reach(origin *minicluster.Draft, gated bool, names []string, said string, pools *Pools, at Place) {
 	refuse := func(names []string, format string, arguments ...any) {
-		f.refuse(field.Invalid(at.pools(), said, fmt.Sprintf("its pods cannot go to %s: %s"+fixed, strings.Join(names, ", "), fmt.Sprintf(format, arguments...))))
+		f.refuse(
+			field.Invalid(
+				at.pools(), said, fmt.Sprintf("its pods cannot go to %s: %s"+fixed, strings.Join(names, ", "), fmt.Sprintf(format, arguments...)),
+			),
+		)
 	}
 	if by, list := confinedTo(origin, at); by != nil {
 		outside := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return slices.Contains(list, name) })

@@ -49,7 +49,9 @@ func TestLateCache(t *testing.T) {
 func TestAnswers(t *testing.T) {
 	t.Parallel()
 	down := false
-	scheme, lookup := reads(t, interceptor.Funcs{List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, options ...client.ListOption) error {
+	scheme, lookup := reads(t, interceptor.Funcs{List: func(
+		ctx context.Context, c client.WithWatch, list client.ObjectList, options ...client.ListOption,
+	) error {
 		if _, is := list.(*v1alpha1.NodePoolList); is && down {
 			return errors.New("the network is down")
 		}
@@ -115,7 +117,11 @@ func TestAnswers(t *testing.T) {
 		{PathValidateMiniCluster, written("a", `{size: 1, minSize: 1, `+fits+`}`), 200, ""},
 		{PathValidateMiniCluster, written("b", good), 422, `there is no NodePool "b"`},
 		{PathValidateMiniCluster, written("out-of-reach", good), 500, "list NodePools: the network is down"},
-		{PathValidateNodePool, `{"apiVersion":"autoscaling.flux-framework.org/v1alpha1","kind":"NodePool","spec":{"template":{"capacity":{"cpu":"0"}}}}`, 422, "spec.template.capacity[cpu]"},
+		{
+			PathValidateNodePool,
+			`{"apiVersion":"autoscaling.flux-framework.org/v1alpha1","kind":"NodePool","spec":{"template":{"capacity":{"cpu":"0"}}}}`, 422,
+			"spec.template.capacity[cpu]",
+		},
 		{PathGatePod, `{"apiVersion":"v1","kind":"Pod"}`, 200, ""},
 		{PathGatePod, "{", 400, "unexpected end of JSON"},
 	} {

@@ -95,7 +95,9 @@ func TestManyNamespaces(t *testing.T) {
 func TestValidate(t *testing.T) {
 	t.Parallel()
 	r := Rate{PerNamespace: -1, Total: 5}
-	if err := r.Validate("member-reads"); err == nil || !strings.Contains(err.Error(), "--member-reads-per-second is -1; it must be a number from 0 on") {
+	if err := r.Validate("member-reads"); err == nil || !strings.Contains(
+		err.Error(), "--member-reads-per-second is -1; it must be a number from 0 on",
+	) {
 		t.Errorf("%v", err)
 	}
 	r.PerNamespace = 0

@@ -100,7 +100,9 @@ func (s *Server) identify(ctx context.Context, name string, to intent) (*caller,
 		return nil, err
 	}
 	if name != cluster.Name {
-		return nil, deny("pod %s belongs to MiniCluster %q and may speak for that one only, not for %q", pod.Key(), cluster.Name, shortenText(name))
+		return nil, deny(
+			"pod %s belongs to MiniCluster %q and may speak for that one only, not for %q", pod.Key(), cluster.Name, shortenText(name),
+		)
 	}
 	// Up to here a request has cost nothing but memory. What the API server is asked, a member may make it ask only so often.
 	if err := s.limit.allow(cluster); err != nil {
@@ -123,7 +125,9 @@ func checkLength(name string) error {
 	}
 	switch {
 	case len(namespace) > validation.DNS1123LabelMaxLength:
-		return deny("the namespace in name has %d characters; that of a namespace has at most %d", len(namespace), validation.DNS1123LabelMaxLength)
+		return deny(
+			"the namespace in name has %d characters; that of a namespace has at most %d", len(namespace), validation.DNS1123LabelMaxLength,
+		)
 	case len(bare) > validation.DNS1123SubdomainMaxLength:
 		return deny("name has %d characters; that of a MiniCluster has at most %d", len(bare), validation.DNS1123SubdomainMaxLength)
 	}
@@ -177,11 +181,14 @@ func (s *Server) clusterOf(ctx context.Context, pod *pods.Pod) (types.Namespaced
 	}
 	cluster := metav1.GetControllerOf(&job)
 	// Anybody who may create pods can write any owner into one; the Job's uid gives that away.
-	if job.UID != owner.UID || cluster == nil || cluster.Kind != miniClusterKind || !strings.HasPrefix(cluster.APIVersion, miniClusterGroup+"/") {
+	if job.UID != owner.UID || cluster == nil || cluster.Kind != miniClusterKind || !strings.HasPrefix(
+		cluster.APIVersion, miniClusterGroup+"/",
+	) {
 		return types.NamespacedName{}, "", none
 	}
 	if job.Name != cluster.Name {
-		return types.NamespacedName{}, "", deny("the caller, pod %s, belongs to no MiniCluster: its Job %q says that it is MiniCluster %q's, whose Job has the same name as the MiniCluster",
+		return types.NamespacedName{}, "", deny("the caller, pod %s, belongs to no MiniCluster: its Job %q says that it is MiniCluster %q's, "+
+			"whose Job has the same name as the MiniCluster",
 			key, job.Name, shortenText(cluster.Name))
 	}
 	return types.NamespacedName{Namespace: key.Namespace, Name: cluster.Name}, cluster.UID, nil
@@ -205,7 +212,10 @@ func (s *Server) believe(ctx context.Context, host, name string, unknown error) 
 		}
 	}
 	if len(found) != 1 {
-		return nil, deny("%v; there are %d managed MiniClusters called %q, and one is needed (namespace/name tells them apart)", unknown, len(found), shortenText(name))
+		return nil, deny(
+			"%v; there are %d managed MiniClusters called %q, and one is needed (namespace/name tells them apart)", unknown, len(found),
+			shortenText(name),
+		)
 	}
 	return &caller{by: by, cluster: found[0]}, s.limit.allow(found[0])
 }

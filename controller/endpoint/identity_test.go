@@ -154,15 +154,21 @@ func (e *estate) desire(t *testing.T) int32 {
 func memberFor(cluster types.UID) *v1alpha1.EnsembleMember {
 	owner := metav1.NewControllerRef(&metav1.ObjectMeta{Name: demo, UID: cluster}, minicluster.GroupVersionKind)
 	return &v1alpha1.EnsembleMember{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: demo, UID: cluster + "-member", OwnerReferences: []metav1.OwnerReference{*owner}},
-		Spec:       v1alpha1.EnsembleMemberSpec{Size: 1, MinSize: 1, MaxSize: 5, NodePools: []string{"hpc"}},
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: "default", Name: demo, UID: cluster + "-member", OwnerReferences: []metav1.OwnerReference{*owner},
+		},
+		Spec: v1alpha1.EnsembleMemberSpec{Size: 1, MinSize: 1, MaxSize: 5, NodePools: []string{"hpc"}},
 	}
 }
 
 // podFor is a Job that says that it is of a MiniCluster, and a pod of the Job.
 func podFor(job, cluster string, uid types.UID) (*batchv1.Job, *corev1.Pod) {
 	owner := metav1.NewControllerRef(&metav1.ObjectMeta{Name: cluster, UID: uid}, minicluster.GroupVersionKind)
-	j := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: job, UID: types.UID(job + "-uid"), OwnerReferences: []metav1.OwnerReference{*owner}}}
+	j := &batchv1.Job{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: "default", Name: job, UID: types.UID(job + "-uid"), OwnerReferences: []metav1.OwnerReference{*owner},
+		},
+	}
 	p := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: "default", Name: job + "-0", UID: types.UID(job + "-0-uid"),
@@ -189,9 +195,11 @@ func TestWhoseJob(t *testing.T) {
 		// written is what is said to who writes, read to who only reads; nothing where it is granted.
 		written, read string
 	}{
-		"its Job":                             {demo, demo, demoUID, demoUID, demoUID, "", ""},
-		"a Job of another name":               {"mine", demo, demoUID, demoUID, demoUID, isMine + `demo"'s`, isMine + `demo"'s`},
-		"a Job of another name, and more":     {"mine", huge, demoUID, demoUID, demoUID, isMine + huge[:40] + `..."'s`, isMine + huge[:40] + `..."'s`},
+		"its Job":               {demo, demo, demoUID, demoUID, demoUID, "", ""},
+		"a Job of another name": {"mine", demo, demoUID, demoUID, demoUID, isMine + `demo"'s`, isMine + `demo"'s`},
+		"a Job of another name, and more": {
+			"mine", huge, demoUID, demoUID, demoUID, isMine + huge[:40] + `..."'s`, isMine + huge[:40] + `..."'s`,
+		},
 		"a Job of its name that is made up":   {demo, demo, other, demoUID, demoUID, hasUID + string(other), hasUID + string(other)},
 		"a member that awaits its collection": {demo, demo, demoUID, other, other, hasUID + string(demoUID), hasUID + string(demoUID)},
 		"a cache that has an old member":      {demo, demo, demoUID, other, demoUID, "", hasUID + string(demoUID)},

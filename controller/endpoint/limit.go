@@ -49,7 +49,8 @@ func (l *limiter) allow(member types.NamespacedName) error {
 	if its.Allow() {
 		return nil
 	}
-	refused := &denied{repeated: true, reason: fmt.Sprintf("MiniCluster %s asks more often than %g times a second, %d at once (--max-member-requests-per-second, --max-member-request-burst); ask again later",
+	refused := &denied{repeated: true, reason: fmt.Sprintf("MiniCluster %s asks more often than %g times a second, %d at once "+
+		"(--max-member-requests-per-second, --max-member-request-burst); ask again later",
 		member, l.rate.PerSecond, l.rate.Burst)}
 	its.refusals.Do(func() { refused.repeated = false })
 	return refused
@@ -63,7 +64,9 @@ func (l *limiter) of(key lru.Key) *allowance {
 			return its
 		}
 	}
-	its := &allowance{Limiter: rate.NewLimiter(rate.Limit(l.rate.PerSecond), l.rate.Burst), refusals: rate.Sometimes{First: 1, Interval: tellEvery}}
+	its := &allowance{
+		Limiter: rate.NewLimiter(rate.Limit(l.rate.PerSecond), l.rate.Burst), refusals: rate.Sometimes{First: 1, Interval: tellEvery},
+	}
 	l.known.Add(key, its)
 	return its
 }
@@ -81,7 +84,8 @@ func (a attempts) left(host string) error {
 	if its.Tokens() >= 1 {
 		return nil
 	}
-	refused := &denied{repeated: true, reason: fmt.Sprintf("requests with a token were refused to the address %s too often; %d may be at once, and then %g in a second: ask again later",
+	refused := &denied{repeated: true, reason: fmt.Sprintf("requests with a token were refused to the address %s too often; %d may be at "+
+		"once, and then %g in a second: ask again later",
 		host, a.rate.Burst, a.rate.PerSecond)}
 	its.refusals.Do(func() { refused.repeated = false })
 	return refused

@@ -20,7 +20,8 @@ type Metrics struct{ answers *prometheus.CounterVec }
 // NewMetrics registers the metrics.
 func NewMetrics(registerer prometheus.Registerer) (*Metrics, error) {
 	m := &Metrics{answers: prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "ensemble_autoscaler_member_requests_total", Help: "Requests of ensemble members, by what they asked for and how they were answered.",
+		Name: "ensemble_autoscaler_member_requests_total", Help: "Requests of ensemble members, by what they asked for and how they were " +
+			"answered.",
 	}, []string{"action", "status"})}
 	for _, action := range []string{actionGrow, actionShrink, "status", "update"} {
 		m.answers.WithLabelValues(action, ensemble.Response_SUCCESS.String())
@@ -53,7 +54,10 @@ var (
 	_ prometheus.Collector = (*Collector)(nil)
 
 	queueJobs = prometheus.NewDesc("ensemble_autoscaler_member_queue_jobs",
-		"Jobs in the Flux queue of a member, as it last told them: those that wait (pending) and those that run (running, with those that are cleaned up after).", []string{"namespace", "member", "state"}, nil)
+		"Jobs in the Flux queue of a member, as it last told them: those that wait (pending) and those that run (running, with those that are "+
+			"cleaned up after).", []string{
+			"namespace", "member", "state",
+		}, nil)
 	queueAge = prometheus.NewDesc("ensemble_autoscaler_member_queue_age_seconds",
 		"Time since a member has told of its queue.", []string{"namespace", "member"}, nil)
 )
@@ -82,6 +86,8 @@ func (c *Collector) Collect(into chan<- prometheus.Metric) {
 		} {
 			into <- prometheus.MustNewConstMetric(queueJobs, prometheus.GaugeValue, float64(count), m.Namespace, m.Name, state)
 		}
-		into <- prometheus.MustNewConstMetric(queueAge, prometheus.GaugeValue, max(0, c.Clock.Since(m.Queue.At.Time).Seconds()), m.Namespace, m.Name)
+		into <- prometheus.MustNewConstMetric(
+			queueAge, prometheus.GaugeValue, max(0, c.Clock.Since(m.Queue.At.Time).Seconds()), m.Namespace, m.Name,
+		)
 	}
 }

@@ -39,14 +39,21 @@ func TestParseAmount(t *testing.T) {
 		"no number, in words": {"grow", `{"grow":"NaN"}`, `payload field "grow" is "NaN"; it has to be`},
 		"a list":              {"grow", `{"grow":[1]}`, `payload field "grow" is [1]; it has to be`},
 		"a truth":             {"grow", `{"grow":true}`, `payload field "grow" is true; it has to be`},
-		"a foreign group":     {"grow", `{"group":"example.com"}`, `payload field "group" is "example.com"; MiniClusters have "flux-framework.org"`},
-		"a foreign version":   {"grow", `{"version":"v9"}`, `payload field "version" is "v9"; MiniClusters have "v1alpha2"`},
-		"a group in numbers":  {"grow", `{"group":7}`, `payload field "group" is 7; MiniClusters have "flux-framework.org"`},
-		"no JSON":             {"grow", `grow 3`, `payload is not a JSON object such as {"grow": 1}`},
-		"a JSON number":       {"grow", `3`, `payload is not a JSON object such as {"grow": 1}`},
-		"two objects":         {"grow", `{"grow":1}{"grow":2}`, `payload has text after its JSON object`},
-		"a huge payload":      {"grow", `{"grow":1,"x":"` + strings.Repeat("x", maxPayloadBytes) + `"}`, "payload has 16401 bytes; at most 16384 are read"},
-		"a huge number":       {"grow", `{"grow":` + strings.Repeat("9", 100) + `}`, `payload field "grow" is 9999999999999999999999999999999999999999...; it has to be`},
+		"a foreign group": {
+			"grow", `{"group":"example.com"}`, `payload field "group" is "example.com"; MiniClusters have "flux-framework.org"`,
+		},
+		"a foreign version":  {"grow", `{"version":"v9"}`, `payload field "version" is "v9"; MiniClusters have "v1alpha2"`},
+		"a group in numbers": {"grow", `{"group":7}`, `payload field "group" is 7; MiniClusters have "flux-framework.org"`},
+		"no JSON":            {"grow", `grow 3`, `payload is not a JSON object such as {"grow": 1}`},
+		"a JSON number":      {"grow", `3`, `payload is not a JSON object such as {"grow": 1}`},
+		"two objects":        {"grow", `{"grow":1}{"grow":2}`, `payload has text after its JSON object`},
+		"a huge payload": {
+			"grow", `{"grow":1,"x":"` + strings.Repeat("x", maxPayloadBytes) + `"}`, "payload has 16401 bytes; at most 16384 are read",
+		},
+		"a huge number": {
+			"grow", `{"grow":` + strings.Repeat("9", 100) + `}`,
+			`payload field "grow" is 9999999999999999999999999999999999999999...; it has to be`,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

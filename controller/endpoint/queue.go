@@ -89,7 +89,10 @@ func readJobs(raw json.RawMessage, jobs *v1alpha1.QueueJobs) error {
 	}
 	for state, count := range counts {
 		if into[state] == nil {
-			return fmt.Errorf("payload field %q has the state %q; the states are %s", partQueue, shortenText(state), strings.Join(slices.Sorted(maps.Keys(into)), ", "))
+			return fmt.Errorf(
+				"payload field %q has the state %q; the states are %s", partQueue, shortenText(state),
+				strings.Join(slices.Sorted(maps.Keys(into)), ", "),
+			)
 		}
 		*into[state] = count
 	}
@@ -116,7 +119,9 @@ func readCounts(part string, raw json.RawMessage) (map[string]int64, error) {
 		case name == "" || len(name) > maxCountName:
 			return nil, fmt.Errorf("payload field %q has a count called %q; a name has 1 to %d characters", part, shortenText(name), maxCountName)
 		case err != nil || number != math.Trunc(number) || number < 0 || number > math.MaxInt32:
-			return nil, fmt.Errorf("payload field %q has %s for %q; it has to be a whole number from 0 to %d", part, shorten(value), name, math.MaxInt32)
+			return nil, fmt.Errorf(
+				"payload field %q has %s for %q; it has to be a whole number from 0 to %d", part, shorten(value), name, math.MaxInt32,
+			)
 		}
 		counts[name] = int64(number)
 	}

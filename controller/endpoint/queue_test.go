@@ -17,15 +17,25 @@ func TestParseQueue(t *testing.T) {
 	for name, row := range map[string]struct{ payload, want string }{
 		"what the first ensemble-operator knows": {`{"queue": {"new": 1, "depend": 2, "priority": 3, "sched": 4, "run": 5, "cleanup": 6, "inactive": 7}}`,
 			"{1 2 3 4 5 6 7} waiting map[], counts map[], stored [queue]"},
-		"waiting and counts":      {`{"waiting": {"4": 2}, "counts": {"sleep": "3"}}`, "{0 0 0 0 0 0 0} waiting map[4:2], counts map[sleep:3], stored [counts waiting]"},
-		"what is not used":        {`{"queue": {"run": 1}, "nodes": {}, "nextJobs": []}`, "{0 0 0 0 1 0 0} waiting map[], counts map[], stored [queue], not used [nextJobs nodes]"},
-		"a number with a zero":    {`{"queue": {"run": 2.0}}`, "{0 0 0 0 2 0 0} waiting map[], counts map[], stored [queue]"},
-		"nothing":                 {``, `payload is not a JSON object such as {"queue": {"run": 1}}`},
-		"no object":               {`[]`, `payload is not a JSON object`},
-		"two objects":             {`{"queue": {}}{}`, `payload has text after its JSON object`},
-		"nothing of use":          {`{"nodes": {}}`, `payload has none of the fields "queue", "waiting" and "counts"`},
-		"an unknown state":        {`{"queue": {"running": 1}}`, `payload field "queue" has the state "running"; the states are cleanup, depend, inactive, new, priority, run, sched`},
-		"a negative count":        {`{"queue": {"run": -1}}`, `payload field "queue" has -1 for "run"; it has to be a whole number from 0 to 2147483647`},
+		"waiting and counts": {
+			`{"waiting": {"4": 2}, "counts": {"sleep": "3"}}`, "{0 0 0 0 0 0 0} waiting map[4:2], counts map[sleep:3], stored [counts waiting]",
+		},
+		"what is not used": {
+			`{"queue": {"run": 1}, "nodes": {}, "nextJobs": []}`,
+			"{0 0 0 0 1 0 0} waiting map[], counts map[], stored [queue], not used [nextJobs nodes]",
+		},
+		"a number with a zero": {`{"queue": {"run": 2.0}}`, "{0 0 0 0 2 0 0} waiting map[], counts map[], stored [queue]"},
+		"nothing":              {``, `payload is not a JSON object such as {"queue": {"run": 1}}`},
+		"no object":            {`[]`, `payload is not a JSON object`},
+		"two objects":          {`{"queue": {}}{}`, `payload has text after its JSON object`},
+		"nothing of use":       {`{"nodes": {}}`, `payload has none of the fields "queue", "waiting" and "counts"`},
+		"an unknown state": {
+			`{"queue": {"running": 1}}`,
+			`payload field "queue" has the state "running"; the states are cleanup, depend, inactive, new, priority, run, sched`,
+		},
+		"a negative count": {
+			`{"queue": {"run": -1}}`, `payload field "queue" has -1 for "run"; it has to be a whole number from 0 to 2147483647`,
+		},
 		"a fraction":              {`{"waiting": {"4": 1.5}}`, `payload field "waiting" has 1.5 for "4"; it has to be`},
 		"a huge count":            {`{"counts": {"a": 1e300}}`, `payload field "counts" has 1e300 for "a"; it has to be`},
 		"not a number":            {`{"counts": {"a": "NaN"}}`, `payload field "counts" has "NaN" for "a"; it has to be`},
@@ -33,7 +43,9 @@ func TestParseQueue(t *testing.T) {
 		"a count without a name":  {`{"counts": {"": 1}}`, `payload field "counts" has a count called ""; a name has 1 to 63 characters`},
 		"a count with a long one": {`{"counts": {"` + strings.Repeat("x", 64) + `": 1}}`, `payload field "counts" has a count called "xxxx`},
 		"too many":                {`{"counts": {` + strings.Join(many, ",") + `}}`, `payload field "counts" has 65 counts; at most 64 are kept`},
-		"a huge payload":          {`{"counts": {"x": "` + strings.Repeat(" ", maxPayloadBytes) + `1"}}`, `payload has 16406 bytes; at most 16384 are read`},
+		"a huge payload": {
+			`{"counts": {"x": "` + strings.Repeat(" ", maxPayloadBytes) + `1"}}`, `payload has 16406 bytes; at most 16384 are read`,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -59,7 +59,10 @@ type told struct {
 }
 
 func newQueues(c client.Client, clock clock.PassiveClock, writes *budget.Budget, log logr.Logger) *queues {
-	return &queues{client: c, clock: clock, writes: writes, log: log, putOff: map[client.ObjectKey]*told{}, written: map[client.ObjectKey]v1alpha1.Queue{}}
+	return &queues{
+		client: c, clock: clock, writes: writes, log: log, putOff: map[client.ObjectKey]*told{},
+		written: map[client.ObjectKey]v1alpha1.Queue{},
+	}
 }
 
 // tell takes what a member tells. It is written at once when something is new by which a size could be decided and the budget of the
@@ -94,7 +97,9 @@ func (q *queues) tell(ctx context.Context, key client.ObjectKey, t *told) (store
 		return err == nil, client.IgnoreNotFound(err)
 	case waits == nil && len(q.putOff) >= maxPutOff:
 		q.mu.Unlock()
-		return false, &denied{reason: fmt.Sprintf("the queues of %d members wait to be stored: tell again in a moment", maxPutOff), repeated: true}
+		return false, &denied{
+			reason: fmt.Sprintf("the queues of %d members wait to be stored: tell again in a moment", maxPutOff), repeated: true,
+		}
 	}
 	q.putOff[key] = t
 	q.mu.Unlock()
@@ -192,9 +197,10 @@ func (q *queues) write(ctx context.Context, key client.ObjectKey, t *told) error
 	err = q.client.Patch(ctx, object, client.RawPatch(types.JSONPatchType, patch))
 	if apierrors.IsNotFound(err) {
 		controls := true
-		object = &v1alpha1.MemberQueue{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name, OwnerReferences: []metav1.OwnerReference{{
-			APIVersion: v1alpha1.GroupVersion.String(), Kind: "EnsembleMember", Name: key.Name, UID: t.member, Controller: &controls,
-		}}}, Queue: t.queue}
+		object = &v1alpha1.MemberQueue{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name,
+			OwnerReferences: []metav1.OwnerReference{{
+				APIVersion: v1alpha1.GroupVersion.String(), Kind: "EnsembleMember", Name: key.Name, UID: t.member, Controller: &controls,
+			}}}, Queue: t.queue}
 		err = q.client.Create(ctx, object)
 	}
 	if err != nil {

@@ -23,14 +23,17 @@ func TestReadsOfMembers(t *testing.T) {
 	// Less than one comes back while the test runs.
 	scarce := budget.Rate{PerNamespace: 0.001}
 	e := newEstate(t, Options{
-		Reads: budget.New("member-reads", scarce, m), Reviews: budget.New("token-reviews", scarce, m), RefusedTokens: Rate{PerSecond: 1, Burst: 100},
+		Reads: budget.New("member-reads", scarce, m), Reviews: budget.New("token-reviews", scarce, m),
+		RefusedTokens: Rate{PerSecond: 1, Burst: 100},
 	}, nil, job, pod, member)
 	if status, reason := e.ask(t, podIP, "grow", demo); status != ensemble.Response_SUCCESS {
 		t.Fatalf("the first is answered %s: %s", status, reason)
 	}
 	for range 20 {
 		status, reason := e.ask(t, podIP, "grow", demo)
-		if status != ensemble.Response_DENIED || !strings.HasPrefix(reason, "namespace default causes more than 0.001 member reads in a second (--member-reads-per-second)") {
+		if status != ensemble.Response_DENIED || !strings.HasPrefix(
+			reason, "namespace default causes more than 0.001 member reads in a second (--member-reads-per-second)",
+		) {
 			t.Fatalf("the next is answered %s: %s", status, reason)
 		}
 	}
@@ -71,7 +74,9 @@ func TestSizesOfMembers(t *testing.T) {
 		t.Fatalf("the first is answered %s: %s", status, reason)
 	}
 	status, reason := e.ask(t, podIP, "grow", demo)
-	if status != ensemble.Response_DENIED || !strings.HasPrefix(reason, "namespace default causes more than 0.001 member sizes in a second (--member-sizes-per-second)") {
+	if status != ensemble.Response_DENIED || !strings.HasPrefix(
+		reason, "namespace default causes more than 0.001 member sizes in a second (--member-sizes-per-second)",
+	) {
 		t.Errorf("the next is answered %s: %s", status, reason)
 	}
 	if size := e.desire(t); size != 2 {

@@ -94,7 +94,10 @@ var _ ensemble.EnsembleOperatorServer = (*Server)(nil)
 func New(o Options) *Server {
 	return &Server{
 		client: o.Client, live: o.Live, pods: o.Pods, events: o.Events, log: o.Log, clock: o.Clock, metrics: o.Metrics,
-		limit: newLimiter(o.Rate), attempts: attempts{newLimiter(o.RefusedTokens)}, reads: o.Reads, reviews: o.Reviews, sizes: o.Sizes, queues: newQueues(o.Client, o.Clock, o.Writes, o.Log),
+		limit: newLimiter(o.Rate), attempts: attempts{newLimiter(o.RefusedTokens)}, reads: o.Reads, reviews: o.Reviews, sizes: o.Sizes,
+		queues: newQueues(
+			o.Client, o.Clock, o.Writes, o.Log,
+		),
 		audience: o.Audience, trustUnknown: o.TrustUnknown,
 	}
 }
@@ -158,7 +161,10 @@ func (s *Server) RequestAction(ctx context.Context, request *ensemble.ActionRequ
 	}
 	reply, err := s.resize(ctx, m, action, amount)
 	if exists, is := errors.AsType[*coalesced](err); is {
-		s.log.Info("Coalesced", "namespace", m.key.Namespace, "member", m.key.Name, "action", action, "amount", amount, "by", m.by, "reason", exists.reply.Reason)
+		s.log.Info(
+			"Coalesced", "namespace", m.key.Namespace, "member", m.key.Name, "action", action, "amount", amount, "by", m.by, "reason",
+			exists.reply.Reason,
+		)
 		s.metrics.answered(action, ensemble.Response_EXISTS)
 		return respond(ensemble.Response_EXISTS, exists.reply), nil
 	}
@@ -167,7 +173,10 @@ func (s *Server) RequestAction(ctx context.Context, request *ensemble.ActionRequ
 	}
 	s.log.Info("Accepted", "namespace", m.key.Namespace, "member", m.key.Name, "action", action,
 		"amount", amount, "from", reply.From, "wants", reply.Wants, "by", m.by)
-	s.events.Eventf(m.cluster(), m.object, corev1.EventTypeNormal, v1alpha1.ReasonRequested, action, "%s", noteOf("%s by %s: %s", action, m.by, reply.Reason))
+	s.events.Eventf(
+		m.cluster(), m.object, corev1.EventTypeNormal, v1alpha1.ReasonRequested, action, "%s",
+		noteOf("%s by %s: %s", action, m.by, reply.Reason),
+	)
 	s.metrics.answered(action, ensemble.Response_SUCCESS)
 	return respond(ensemble.Response_SUCCESS, reply), nil
 }
@@ -202,7 +211,8 @@ func (m *member) mayUse(object *v1alpha1.EnsembleMember) error {
 	if m.uid == "" || m.uid == ownerOf(object) {
 		return nil
 	}
-	return deny("the caller, %s, belongs to MiniCluster %s with the uid %s, and the EnsembleMember there is of another one of that name; one of the two was deleted: ask again when what it has left is gone",
+	return deny("the caller, %s, belongs to MiniCluster %s with the uid %s, and the EnsembleMember there is of another one of that name; "+
+		"one of the two was deleted: ask again when what it has left is gone",
 		m.by, m.key, shortenText(string(m.uid)))
 }
 
@@ -325,7 +335,8 @@ func (s *Server) write(ctx context.Context, m *member, object *v1alpha1.Ensemble
 // empty where it does not.
 func repeats(object *v1alpha1.EnsembleMember, action string) string {
 	wants, has := object.Spec.Size, object.Status.Size
-	if object.Spec.RequestPolicy != v1alpha1.RequestCoalesce || has == 0 || (action == actionGrow && wants <= has) || (action == actionShrink && wants >= has) {
+	if object.Spec.RequestPolicy != v1alpha1.RequestCoalesce || has == 0 || (action == actionGrow && wants <= has) ||
+		(action == actionShrink && wants >= has) {
 		return ""
 	}
 	return fmt.Sprintf("a %s to %d is under way, and the size is %d: requests meanwhile change nothing (annotation %s is %s)",
@@ -341,13 +352,21 @@ func target(object *v1alpha1.EnsembleMember, action string, amount int32) (size 
 	}
 	switch {
 	case spec.Size == bound && action == actionGrow:
-		return 0, "", deny("the desired size is %d already, which is spec.maxSize of the MiniCluster; that is fixed when it is created, and without it a MiniCluster cannot grow", spec.Size)
+		return 0, "", deny(
+			"the desired size is %d already, which is spec.maxSize of the MiniCluster; that is fixed when it is created, and without it a "+
+				"MiniCluster cannot grow",
+			spec.Size,
+		)
 	case spec.Size == bound:
 		return 0, "", deny("the desired size is %d already, which is spec.minSize of the MiniCluster", spec.Size)
 	case action == actionGrow && wanted > int64(bound):
-		return bound, fmt.Sprintf("limited to %d by spec.maxSize: %s by %d was asked for; the desired size is %d", bound, action, amount, bound), nil
+		return bound, fmt.Sprintf(
+			"limited to %d by spec.maxSize: %s by %d was asked for; the desired size is %d", bound, action, amount, bound,
+		), nil
 	case action == actionShrink && wanted < int64(bound):
-		return bound, fmt.Sprintf("limited to %d by spec.minSize: %s by %d was asked for; the desired size is %d", bound, action, amount, bound), nil
+		return bound, fmt.Sprintf(
+			"limited to %d by spec.minSize: %s by %d was asked for; the desired size is %d", bound, action, amount, bound,
+		), nil
 	}
 	return int32(wanted), fmt.Sprintf("the desired size is %d", wanted), nil //nolint:gosec // Within the bounds, which are int32.
 }
@@ -366,7 +385,10 @@ func (s *Server) refuse(action string, m *member, err error) *ensemble.Response 
 	}
 	s.log.Info("Refused", "action", shortenText(action), "status", status.String(), "reason", err.Error())
 	if m != nil && m.object != nil {
-		s.events.Eventf(m.cluster(), m.object, corev1.EventTypeWarning, "RequestRefused", "RequestAction", "%s", noteOf("%s by %s: %s", status, m.by, err.Error()))
+		s.events.Eventf(
+			m.cluster(), m.object, corev1.EventTypeWarning, "RequestRefused", "RequestAction", "%s",
+			noteOf("%s by %s: %s", status, m.by, err.Error()),
+		)
 	}
 	return respond(status, refusal{Reason: err.Error()})
 }

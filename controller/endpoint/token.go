@@ -33,13 +33,19 @@ const (
 // whether that one may do this to the member of that name in its own namespace. A token that was stolen is of little
 // use: it is taken over TLS only, has to be for our audience, from no pod of another namespace, and where it is bound to
 // a pod, from that pod alone.
-func (s *Server) identifyByToken(ctx context.Context, from *peer.Peer, host string, given []string, name string, to intent) (*caller, error) {
+func (s *Server) identifyByToken(
+	ctx context.Context, from *peer.Peer, host string, given []string, name string, to intent,
+) (*caller, error) {
 	token, isBearer := strings.CutPrefix(given[0], bearer)
 	switch _, secured := from.AuthInfo.(credentials.TLSInfo); {
 	case !secured && !s.trustUnknown:
-		return nil, deny("a token was sent without TLS, where others can read and use it: connect with TLS, to the same port, and have a new token made")
+		return nil, deny(
+			"a token was sent without TLS, where others can read and use it: connect with TLS, to the same port, and have a new token made",
+		)
 	case len(given) > 1 || !isBearer || token == "" || len(token) > maxTokenBytes:
-		return nil, deny(`the metadata "authorization" has to be one "Bearer TOKEN" with the token of a ServiceAccount of at most %d bytes`, maxTokenBytes)
+		return nil, deny(
+			`the metadata "authorization" has to be one "Bearer TOKEN" with the token of a ServiceAccount of at most %d bytes`, maxTokenBytes,
+		)
 	}
 	source := budget.Source(host)
 	if err := s.attempts.left(source); err != nil {
@@ -86,7 +92,10 @@ func (s *Server) review(ctx context.Context, token string) (*authenticationv1.Us
 	switch {
 	case !review.Status.Authenticated:
 		// What the API server says of it may repeat parts of the token.
-		return nil, deny("the API server does not accept the token for the audience %q (kubectl create token NAME --audience=%s makes one)", s.audience, s.audience)
+		return nil, deny(
+			"the API server does not accept the token for the audience %q (kubectl create token NAME --audience=%s makes one)", s.audience,
+			s.audience,
+		)
 	case !slices.Contains(review.Status.Audiences, s.audience):
 		return nil, deny("the token is not for the audience %q (kubectl create token NAME --audience=%s makes one)", s.audience, s.audience)
 	}

@@ -91,13 +91,16 @@ func build(e *v1alpha1.Ensemble, i int, settings *Settings) (*desired, error) {
 }
 
 // policyAnnotations are those that may change while a MiniCluster is there.
-var policyAnnotations = []string{autoscaling.AnnotationNodePools, autoscaling.AnnotationGrowthPolicy, autoscaling.AnnotationPlacement, autoscaling.AnnotationRequestPolicy,
+var policyAnnotations = []string{autoscaling.AnnotationNodePools, autoscaling.AnnotationGrowthPolicy, autoscaling.AnnotationPlacement,
+	autoscaling.AnnotationRequestPolicy,
 	autoscaling.AnnotationPodsPerNode, autoscaling.AnnotationGiveUpAfter, autoscaling.AnnotationTopologyKey}
 
 // policyFields are the fields of a member that set them.
 var policyFields = map[string]string{
-	autoscaling.AnnotationNodePools: "nodePools", autoscaling.AnnotationGrowthPolicy: "growthPolicy", autoscaling.AnnotationPlacement: "placement",
-	autoscaling.AnnotationRequestPolicy: "requestPolicy", autoscaling.AnnotationPodsPerNode: "podsPerNode", autoscaling.AnnotationGiveUpAfter: "giveUpAfter",
+	autoscaling.AnnotationNodePools: "nodePools", autoscaling.AnnotationGrowthPolicy: "growthPolicy",
+	autoscaling.AnnotationPlacement:     "placement",
+	autoscaling.AnnotationRequestPolicy: "requestPolicy", autoscaling.AnnotationPodsPerNode: "podsPerNode",
+	autoscaling.AnnotationGiveUpAfter: "giveUpAfter",
 	autoscaling.AnnotationTopologyKey: "topologyKey",
 }
 
@@ -145,7 +148,8 @@ func install(branch string) string {
 	}
 	script := fmt.Sprintf(`
 if command -v apt-get >/dev/null; then
-  { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends %[1]s; } || echo "could not install %[1]s" >&2
+  { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends %[1]s; } ||
+    echo "could not install %[1]s" >&2
 elif command -v yum >/dev/null; then
   yum install -y %[1]s || echo "could not install %[1]s" >&2
 fi

@@ -54,28 +54,78 @@ func TestExamine(t *testing.T) {
 		"sizes that are missing": {"demo", `{containers: [{image: i}]}`, "", nil},
 		"a name that is too long": {long, small, "",
 			[]string{`metadata.name: Invalid value: "` + long + `": must have at most 48 characters`}},
-		"a name with a dot":     {"a.b", small, "", []string{`metadata.name: Invalid value: "a.b"`}},
-		"no containers":         {"demo", `{size: 1}`, "", []string{`spec.members[0].minicluster.spec.containers: Required value: the first container is the one`}},
-		"no image":              {"demo", `{containers: [{name: c}]}`, "", []string{`spec.members[0].minicluster.spec.containers[0].image: Required value`}},
-		"no spec":               {"demo", `1`, "", []string{`spec.members[0].minicluster.spec: Required value: it must be the spec of a MiniCluster`}},
-		"a size above":          {"demo", `{size: 5, maxSize: 4, containers: [{image: i}]}`, "", []string{`spec.members[0].minicluster.spec.size: Invalid value: 5: must be at most maxSize, which is 4`}},
-		"a least size above":    {"demo", `{size: 1, minSize: 5, maxSize: 4, containers: [{image: i}]}`, "", []string{`spec.members[0].minicluster.spec.minSize: Invalid value: 5: must be at most maxSize, which is 4`}},
-		"a Service":             {"demo", `{containers: [{image: i}], network: {headlessName: brokers}}`, "", nil},
-		"no Service":            {"demo", `{containers: [{image: i}], network: {headlessName: a.b}}`, "", []string{`spec.members[0].minicluster.spec.network.headlessName: Invalid value: "a.b": must be the name of a Service`}},
-		"a script":              {"demo", `{containers: [{image: i, commands: {script: run}}]}`, "", []string{`spec.members[0].minicluster.spec.containers[0].commands.script: Forbidden`}},
-		"a batch":               {"demo", `{containers: [{image: i, batch: true}]}`, "", []string{`spec.members[0].minicluster.spec.containers[0].batch: Forbidden`}},
-		"a second Flux":         {"demo", `{containers: [{image: i}, {image: j, name: j, runFlux: true}]}`, "", []string{`spec.members[0].minicluster.spec.containers[1].runFlux: Forbidden`}},
-		"no name":               {"demo", `{containers: [{image: i}, {image: j, name: j}, {image: k}]}`, "", []string{`spec.members[0].minicluster.spec.containers[2].name: Required value`}},
-		"what has no effect":    {"demo", `{containers: [{image: i, batch: false, runFlux: false, commands: {script: ""}}], network: {headlessName: ""}}`, "", nil},
-		"a size in words":       {"demo", `{size: two, containers: [{image: i}]}`, "", []string{`spec.members[0].minicluster.spec.size: Invalid value: "two": must be a whole number of at least 0`}},
-		"a fraction":            {"demo", `{size: 1.5, containers: [{image: i}]}`, "", []string{`spec.members[0].minicluster.spec.size: Invalid value: 1.5: must be a whole number`}},
-		"no pods on a node":     {"demo", small, `, podsPerNode: 0`, []string{`spec.members[0].podsPerNode: Invalid value: "0": must be a number from 1 to 1024, or Auto`}},
-		"some pods on a node":   {"demo", small, `, podsPerNode: auto`, []string{`spec.members[0].podsPerNode: Invalid value: "auto": must be a number from 1 to 1024, or Auto`}},
-		"a topology key":        {"demo", small, `, topologyKey: example.com/rack`, nil},
-		"no topology key":       {"demo", small, `, topologyKey: a rack`, []string{`spec.members[0].topologyKey: Invalid value: "a rack": must be the key of a label of nodes, such as topology.kubernetes.io/zone`}},
-		"a branch with code":    {"demo", small, `, branch: "main; reboot"`, []string{`spec.members[0].branch: Invalid value: "main; reboot": must be the name of a git branch`}},
-		"a branch as an option": {"demo", small, `, branch: "-upload-pack=x"`, []string{`spec.members[0].branch: Invalid value: "-upload-pack=x"`}},
-		"pools twice":           {"demo", small, `, nodePools: [a, a]`, []string{`spec.members[0].nodePools: Invalid value`}},
+		"a name with a dot": {"a.b", small, "", []string{`metadata.name: Invalid value: "a.b"`}},
+		"no containers": {
+			"demo", `{size: 1}`, "", []string{`spec.members[0].minicluster.spec.containers: Required value: the first container is the one`},
+		},
+		"no image": {
+			"demo", `{containers: [{name: c}]}`, "", []string{`spec.members[0].minicluster.spec.containers[0].image: Required value`},
+		},
+		"no spec": {
+			"demo", `1`, "", []string{`spec.members[0].minicluster.spec: Required value: it must be the spec of a MiniCluster`},
+		},
+		"a size above": {
+			"demo", `{size: 5, maxSize: 4, containers: [{image: i}]}`, "",
+			[]string{`spec.members[0].minicluster.spec.size: Invalid value: 5: must be at most maxSize, which is 4`},
+		},
+		"a least size above": {
+			"demo", `{size: 1, minSize: 5, maxSize: 4, containers: [{image: i}]}`, "",
+			[]string{`spec.members[0].minicluster.spec.minSize: Invalid value: 5: must be at most maxSize, which is 4`},
+		},
+		"a Service": {"demo", `{containers: [{image: i}], network: {headlessName: brokers}}`, "", nil},
+		"no Service": {
+			"demo", `{containers: [{image: i}], network: {headlessName: a.b}}`, "",
+			[]string{`spec.members[0].minicluster.spec.network.headlessName: Invalid value: "a.b": must be the name of a Service`},
+		},
+		"a script": {
+			"demo", `{containers: [{image: i, commands: {script: run}}]}`, "",
+			[]string{`spec.members[0].minicluster.spec.containers[0].commands.script: Forbidden`},
+		},
+		"a batch": {
+			"demo", `{containers: [{image: i, batch: true}]}`, "", []string{`spec.members[0].minicluster.spec.containers[0].batch: Forbidden`},
+		},
+		"a second Flux": {
+			"demo", `{containers: [{image: i}, {image: j, name: j, runFlux: true}]}`, "",
+			[]string{`spec.members[0].minicluster.spec.containers[1].runFlux: Forbidden`},
+		},
+		"no name": {
+			"demo", `{containers: [{image: i}, {image: j, name: j}, {image: k}]}`, "",
+			[]string{`spec.members[0].minicluster.spec.containers[2].name: Required value`},
+		},
+		"what has no effect": {
+			"demo", `{containers: [{image: i, batch: false, runFlux: false, commands: {script: ""}}], network: {headlessName: ""}}`, "", nil,
+		},
+		"a size in words": {
+			"demo", `{size: two, containers: [{image: i}]}`, "",
+			[]string{`spec.members[0].minicluster.spec.size: Invalid value: "two": must be a whole number of at least 0`},
+		},
+		"a fraction": {
+			"demo", `{size: 1.5, containers: [{image: i}]}`, "",
+			[]string{`spec.members[0].minicluster.spec.size: Invalid value: 1.5: must be a whole number`},
+		},
+		"no pods on a node": {
+			"demo", small, `, podsPerNode: 0`,
+			[]string{`spec.members[0].podsPerNode: Invalid value: "0": must be a number from 1 to 1024, or Auto`},
+		},
+		"some pods on a node": {
+			"demo", small, `, podsPerNode: auto`,
+			[]string{`spec.members[0].podsPerNode: Invalid value: "auto": must be a number from 1 to 1024, or Auto`},
+		},
+		"a topology key": {"demo", small, `, topologyKey: example.com/rack`, nil},
+		"no topology key": {
+			"demo", small, `, topologyKey: a rack`,
+			[]string{
+				`spec.members[0].topologyKey: Invalid value: "a rack": must be the key of a label of nodes, such as topology.kubernetes.io/zone`,
+			},
+		},
+		"a branch with code": {
+			"demo", small, `, branch: "main; reboot"`,
+			[]string{`spec.members[0].branch: Invalid value: "main; reboot": must be the name of a git branch`},
+		},
+		"a branch as an option": {
+			"demo", small, `, branch: "-upload-pack=x"`, []string{`spec.members[0].branch: Invalid value: "-upload-pack=x"`},
+		},
+		"pools twice": {"demo", small, `, nodePools: [a, a]`, []string{`spec.members[0].nodePools: Invalid value`}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -97,7 +147,10 @@ func TestDigitFirst(t *testing.T) {
 	t.Parallel()
 	e := parse(t, member(t, small, ""))
 	e.Name = "2d-run"
-	want := []string{`metadata.name: "2d-run" does not begin with a letter: before Kubernetes 1.36 the Services of its members cannot have such names, and no pods come`}
+	want := []string{
+		`metadata.name: "2d-run" does not begin with a letter: before Kubernetes 1.36 the Services of its members cannot have such names, and ` +
+			`no pods come`,
+	}
 	f := examine(e, nil)
 	if diff := cmp.Diff(want, f.warnings); diff != "" || len(f.faults) > 0 {
 		t.Errorf("%v %s", f.faults, diff)
@@ -115,11 +168,17 @@ func TestServices(t *testing.T) {
 		specs, names []string
 		want         string
 	}{
-		"none is named":           {[]string{small, small}, []string{"demo-0", "demo-1"}, ""},
-		"one is named":            {[]string{small, of("brokers")}, []string{"demo-0", "brokers"}, ""},
-		"names are exchanged":     {[]string{of("demo-1"), of("demo-0")}, []string{"demo-1", "demo-0"}, ""},
-		"both have one name":      {[]string{of("brokers"), small, of("brokers")}, nil, `spec.members[2].minicluster.spec.network.headlessName: Invalid value: "brokers": must be another one than that of spec.members[0]`},
-		"that of the next member": {[]string{of("demo-1"), small}, nil, `spec.members[0].minicluster.spec.network.headlessName: Invalid value: "demo-1": must be another one than that of spec.members[1]`},
+		"none is named":       {[]string{small, small}, []string{"demo-0", "demo-1"}, ""},
+		"one is named":        {[]string{small, of("brokers")}, []string{"demo-0", "brokers"}, ""},
+		"names are exchanged": {[]string{of("demo-1"), of("demo-0")}, []string{"demo-1", "demo-0"}, ""},
+		"both have one name": {
+			[]string{of("brokers"), small, of("brokers")}, nil,
+			`spec.members[2].minicluster.spec.network.headlessName: Invalid value: "brokers": must be another one than that of spec.members[0]`,
+		},
+		"that of the next member": {
+			[]string{of("demo-1"), small}, nil,
+			`spec.members[0].minicluster.spec.network.headlessName: Invalid value: "demo-1": must be another one than that of spec.members[1]`,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -161,8 +220,12 @@ func TestExamineText(t *testing.T) {
 func TestWarnings(t *testing.T) {
 	t.Parallel()
 	grows := text + "logging: {heartbeat: 3}\n"
-	grows = strings.Replace(grows, "rules:\n", "rules:\n- {trigger: metric, name: mean.hello-pending, when: \"> 5\", action: {name: grow}}\n", 1)
-	e := parse(t, member(t, small, ""), member(t, `{size: 2, containers: [{image: i, command: run}]}`, ", nodePools: [a]"), member(t, small, ""))
+	grows = strings.Replace(
+		grows, "rules:\n", "rules:\n- {trigger: metric, name: mean.hello-pending, when: \"> 5\", action: {name: grow}}\n", 1,
+	)
+	e := parse(
+		t, member(t, small, ""), member(t, `{size: 2, containers: [{image: i, command: run}]}`, ", nodePools: [a]"), member(t, small, ""),
+	)
 	e.Spec.Members[0].Ensemble, e.Spec.Members[1].Ensemble = grows, grows
 	e.Spec.Members[2].Ensemble = strings.Replace(text, "echo hello", "echo hello, nodes: 9", 1)
 	e.Spec.Sidecar = &v1alpha1.Sidecar{Image: "i", Port: "50051"}
@@ -193,13 +256,31 @@ func TestValidateUpdate(t *testing.T) {
 		after *v1alpha1.Ensemble
 		want  []string
 	}{
-		"nothing":      {before, nil},
-		"what can":     {parse(t, member(t, `{size: 2, minSize: 1, maxSize: 4, containers: [{image: i}]}`, ", nodePools: [b], requestPolicy: Coalesce"), member(t, small, "")), nil},
-		"one more":     {parse(t, member(t, small, ""), member(t, small, ""), member(t, small, "")), nil},
-		"one less":     {parse(t, member(t, small, "")), nil},
-		"the size":     {parse(t, member(t, `{size: 3, maxSize: 4, containers: [{image: i}]}`, ""), member(t, small, "")), []string{`spec.members[0].minicluster.spec.size: Forbidden: it is the size that the member begins with; kubectl scale ensemblemember`}},
-		"the greatest": {parse(t, member(t, small, ""), member(t, `{size: 2, maxSize: 5, containers: [{image: i}]}`, "")), []string{`spec.members[1].minicluster.spec.maxSize: Forbidden: the Flux Operator fixes it`}},
-		"the rest":     {parse(t, member(t, `{size: 2, maxSize: 4, containers: [{image: j}], interactive: true}`, ", branch: main"), member(t, small, "")), []string{"spec.members[0].branch: Forbidden", "spec.members[0].minicluster.spec.containers: Forbidden", "spec.members[0].minicluster.spec.interactive: Forbidden"}},
+		"nothing": {before, nil},
+		"what can": {
+			parse(
+				t, member(t, `{size: 2, minSize: 1, maxSize: 4, containers: [{image: i}]}`, ", nodePools: [b], requestPolicy: Coalesce"),
+				member(t, small, ""),
+			),
+			nil,
+		},
+		"one more": {parse(t, member(t, small, ""), member(t, small, ""), member(t, small, "")), nil},
+		"one less": {parse(t, member(t, small, "")), nil},
+		"the size": {
+			parse(t, member(t, `{size: 3, maxSize: 4, containers: [{image: i}]}`, ""), member(t, small, "")),
+			[]string{`spec.members[0].minicluster.spec.size: Forbidden: it is the size that the member begins with; kubectl scale ensemblemember`},
+		},
+		"the greatest": {
+			parse(t, member(t, small, ""), member(t, `{size: 2, maxSize: 5, containers: [{image: i}]}`, "")),
+			[]string{`spec.members[1].minicluster.spec.maxSize: Forbidden: the Flux Operator fixes it`},
+		},
+		"the rest": {
+			parse(t, member(t, `{size: 2, maxSize: 4, containers: [{image: j}], interactive: true}`, ", branch: main"), member(t, small, "")),
+			[]string{
+				"spec.members[0].branch: Forbidden", "spec.members[0].minicluster.spec.containers: Forbidden",
+				"spec.members[0].minicluster.spec.interactive: Forbidden",
+			},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -219,7 +300,8 @@ func TestBuild(t *testing.T) {
 	t.Parallel()
 	e := parse(t, member(t, small, ""), member(t,
 		`{minSize: 1, size: 2, maxSize: 4, flux: {completeWorkers: true}, containers: [{image: i, workingDir: /work, commands: {pre: "echo mine", post: "echo end"}, volumes: {data: {claimName: data, path: /data}}}, {image: beside, name: beside}]}`,
-		`, branch: a/b, nodePools: [hpc-a, hpc-b], growthPolicy: AllOrNothing, requestPolicy: Coalesce, podsPerNode: Auto, giveUpAfter: 3, topologyKey: topology.kubernetes.io/zone`))
+		`, branch: a/b, nodePools: [hpc-a, hpc-b], growthPolicy: AllOrNothing, requestPolicy: Coalesce, podsPerNode: Auto, giveUpAfter: 3, `+
+			`topologyKey: topology.kubernetes.io/zone`))
 	built, err := build(e, 1, &Settings{Endpoint: "ensemble-autoscaler.system.svc:50051", DefaultNodePools: []string{"default"}})
 	if err != nil {
 		t.Fatal(err)
@@ -245,7 +327,9 @@ func TestBuild(t *testing.T) {
 	if diff := cmp.Diff(string(want), got.String()); diff != "" {
 		t.Errorf("%s is not what is built (UPDATE=1 go test writes it):\n%s", path, diff)
 	}
-	if again, err := build(e, 1, &Settings{Endpoint: "ensemble-autoscaler.system.svc:50051"}); err != nil || !cmp.Equal(again.cluster.Object, built.cluster.Object) {
+	if again, err := build(
+		e, 1, &Settings{Endpoint: "ensemble-autoscaler.system.svc:50051"},
+	); err != nil || !cmp.Equal(again.cluster.Object, built.cluster.Object) {
 		t.Error("built again it is another one")
 	}
 	later := parse(t, member(t, strings.Replace(small, "size: 2", "size: 2, minSize: 3", 1), ""))

@@ -25,7 +25,9 @@ import (
 // FuzzReviews: whatever is sent to the webhook of Ensembles is answered, and it does not panic.
 func FuzzReviews(f *testing.F) {
 	scheme := runtime.NewScheme()
-	if err := errors.Join(v1alpha1.AddToScheme(scheme), autoscaling.AddToScheme(scheme), corev1.AddToScheme(scheme), appsv1.AddToScheme(scheme)); err != nil {
+	if err := errors.Join(
+		v1alpha1.AddToScheme(scheme), autoscaling.AddToScheme(scheme), corev1.AddToScheme(scheme), appsv1.AddToScheme(scheme),
+	); err != nil {
 		f.Fatal(err)
 	}
 	metrics, err := admission.NewMetrics(prometheus.NewRegistry())

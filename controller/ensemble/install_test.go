@@ -31,12 +31,22 @@ func TestInstall(t *testing.T) { //nolint:paralleltest // See below.
 		// reason is what is told of a container that ends, empty for one that goes on.
 		reason string
 	}{
-		"an image without Python":          {"", map[string]string{"apt-get": brings, "python3.12": managed}, apt + "\n" + pip + "ensemble-python\n", ""},
-		"an image that has all of it":      {"", map[string]string{"apt-get": no, "ensemble": said, "python3": said}, "", ""},
-		"an image without cffi":            {"", map[string]string{"apt-get": said, "ensemble": said, "python3": "[ \"$1\" != -c ]\n"}, apt + "\n", ""},
-		"with Python, and no repositories": {"", map[string]string{"apt-get": no, "python3": managed}, "apt-get update\n" + pip + "ensemble-python\n", ""},
-		"with yum":                         {"", map[string]string{"yum": said, "python3": said}, "yum install -y python3-pip python3-cffi\n" + pip + "ensemble-python\n", ""},
-		"with packages that are too old":   {"", map[string]string{"python3": old}, pip + "ensemble-python\n" + pip + "--ignore-installed ensemble-python\n", ""},
+		"an image without Python": {
+			"", map[string]string{"apt-get": brings, "python3.12": managed}, apt + "\n" + pip + "ensemble-python\n", "",
+		},
+		"an image that has all of it": {"", map[string]string{"apt-get": no, "ensemble": said, "python3": said}, "", ""},
+		"an image without cffi": {
+			"", map[string]string{"apt-get": said, "ensemble": said, "python3": "[ \"$1\" != -c ]\n"}, apt + "\n", "",
+		},
+		"with Python, and no repositories": {
+			"", map[string]string{"apt-get": no, "python3": managed}, "apt-get update\n" + pip + "ensemble-python\n", "",
+		},
+		"with yum": {
+			"", map[string]string{"yum": said, "python3": said}, "yum install -y python3-pip python3-cffi\n" + pip + "ensemble-python\n", "",
+		},
+		"with packages that are too old": {
+			"", map[string]string{"python3": old}, pip + "ensemble-python\n" + pip + "--ignore-installed ensemble-python\n", "",
+		},
 		"a branch": {"a/b", map[string]string{"apt-get": said, "git": said, "ensemble": said, "python3": managed},
 			apt + " git\n" + clone + pip + "/tmp/ensemble-python\n", ""},
 		"a branch that is not there": {"a/b", map[string]string{"git": no, "ensemble": said, "python3": managed},

@@ -175,7 +175,9 @@ func (r *Reconciler) member(ctx context.Context, e *v1alpha1.Ensemble, i int, va
 }
 
 // bring brings what one member is made of in line, and returns the MiniCluster: also when it fails, if there is one.
-func (r *Reconciler) bring(ctx context.Context, e *v1alpha1.Ensemble, i int, there *unstructured.Unstructured, o *observed) (*unstructured.Unstructured, error) {
+func (r *Reconciler) bring(
+	ctx context.Context, e *v1alpha1.Ensemble, i int, there *unstructured.Unstructured, o *observed,
+) (*unstructured.Unstructured, error) {
 	want, err := build(e, i, &r.Settings)
 	if err != nil {
 		return there, err
@@ -276,12 +278,17 @@ func (r *Reconciler) configMap(ctx context.Context, e *v1alpha1.Ensemble, want *
 	if err := r.Client.Patch(ctx, changed, client.RawPatch(types.MergePatchType, patch)); err != nil {
 		return "", fmt.Errorf("update the ConfigMap: %w", err)
 	}
-	r.tell(ctx, e, changed, corev1.EventTypeNormal, "EnsembleChanged", fmt.Sprintf("ConfigMap %s has the new ensemble.yaml; a member reads it when it starts", key.Name))
+	r.tell(
+		ctx, e, changed, corev1.EventTypeNormal, "EnsembleChanged",
+		fmt.Sprintf("ConfigMap %s has the new ensemble.yaml; a member reads it when it starts", key.Name),
+	)
 	return "", nil
 }
 
 // cluster creates the MiniCluster, or brings to it what can change.
-func (r *Reconciler) cluster(ctx context.Context, e *v1alpha1.Ensemble, there *unstructured.Unstructured, want *desired) (*unstructured.Unstructured, error) {
+func (r *Reconciler) cluster(
+	ctx context.Context, e *v1alpha1.Ensemble, there *unstructured.Unstructured, want *desired,
+) (*unstructured.Unstructured, error) {
 	if there == nil {
 		if err := r.current(ctx, e); err != nil {
 			return nil, err
@@ -290,7 +297,9 @@ func (r *Reconciler) cluster(ctx context.Context, e *v1alpha1.Ensemble, there *u
 		if err := r.Client.Create(ctx, want.cluster); err != nil {
 			return nil, fmt.Errorf("create the MiniCluster: %w", err)
 		}
-		r.tell(ctx, e, want.cluster, corev1.EventTypeNormal, v1alpha1.ReasonCreated, fmt.Sprintf("created MiniCluster %s", want.cluster.GetName()))
+		r.tell(
+			ctx, e, want.cluster, corev1.EventTypeNormal, v1alpha1.ReasonCreated, fmt.Sprintf("created MiniCluster %s", want.cluster.GetName()),
+		)
 		return want.cluster, nil
 	}
 	patch := map[string]any{}
@@ -340,7 +349,9 @@ func (r *Reconciler) current(ctx context.Context, e *v1alpha1.Ensemble) error {
 		return fmt.Errorf("read the Ensemble: %w", err)
 	case err != nil || now.ResourceVersion != e.ResourceVersion:
 		resource := v1alpha1.GroupVersion.WithResource("ensembles").GroupResource()
-		return apierrors.NewConflict(resource, e.Name, fmt.Errorf("its resourceVersion is %q by now, not %q", now.ResourceVersion, e.ResourceVersion))
+		return apierrors.NewConflict(
+			resource, e.Name, fmt.Errorf("its resourceVersion is %q by now, not %q", now.ResourceVersion, e.ResourceVersion),
+		)
 	}
 	return nil
 }
@@ -369,7 +380,10 @@ func (r *Reconciler) remove(ctx context.Context, e *v1alpha1.Ensemble) error {
 				return fmt.Errorf("delete %T %s: %w", o, o.GetName(), err)
 			}
 			if _, isCluster := o.(*unstructured.Unstructured); isCluster {
-				r.tell(ctx, e, o, corev1.EventTypeNormal, "MemberRemoved", fmt.Sprintf("deleted MiniCluster %s: the Ensemble has %d members", o.GetName(), len(e.Spec.Members)))
+				r.tell(
+					ctx, e, o, corev1.EventTypeNormal, "MemberRemoved",
+					fmt.Sprintf("deleted MiniCluster %s: the Ensemble has %d members", o.GetName(), len(e.Spec.Members)),
+				)
 			}
 		}
 	}
@@ -388,7 +402,8 @@ func (r *Reconciler) report(ctx context.Context, e *v1alpha1.Ensemble, f *findin
 	}
 	for _, kind := range []string{v1alpha1.ConditionAccepted, v1alpha1.ConditionMembersCreated, v1alpha1.ConditionUpToDate} {
 		was, is := meta.FindStatusCondition(e.Status.Conditions, kind), meta.FindStatusCondition(changed.Status.Conditions, kind)
-		if is.Status != metav1.ConditionTrue && is.Reason != v1alpha1.ReasonCreating && (was == nil || was.Status != is.Status || was.Message != is.Message) {
+		if is.Status != metav1.ConditionTrue && is.Reason != v1alpha1.ReasonCreating &&
+			(was == nil || was.Status != is.Status || was.Message != is.Message) {
 			r.tell(ctx, e, nil, corev1.EventTypeWarning, is.Reason, is.Message)
 		}
 	}

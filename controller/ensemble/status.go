@@ -105,12 +105,15 @@ func fill(e *v1alpha1.Ensemble, f *findings, members []observed, now metav1.Time
 		}
 		return metav1.Condition{Type: kind, Status: metav1.ConditionFalse, Reason: no, Message: bad}
 	}
-	created := condition(v1alpha1.ConditionMembersCreated, len(creating) == 0 && len(members) == len(e.Spec.Members), v1alpha1.ReasonCreated, v1alpha1.ReasonCreating,
+	created := condition(v1alpha1.ConditionMembersCreated, len(creating) == 0 && len(members) == len(e.Spec.Members), v1alpha1.ReasonCreated,
+		v1alpha1.ReasonCreating,
 		"the ConfigMap and the MiniCluster of each member are there", "to be created: "+listed(creating))
 	if len(taken) > 0 {
 		created = condition(v1alpha1.ConditionMembersCreated, false, "", v1alpha1.ReasonNameTaken, "", listed(taken))
 	}
-	autoscaling.SetConditions(&status.Conditions, e.Generation, now, fmt.Sprintf("all %d members have the sizes that they want", len(e.Spec.Members)),
+	autoscaling.SetConditions(&status.Conditions, e.Generation, now, fmt.Sprintf(
+		"all %d members have the sizes that they want", len(e.Spec.Members),
+	),
 		condition(v1alpha1.ConditionAccepted, len(f.faults) == 0, v1alpha1.ReasonValid, v1alpha1.ReasonInvalid,
 			"nothing is wrong with the spec", "nothing is created or changed: "+faultsOf(f)),
 		created,
@@ -118,14 +121,18 @@ func fill(e *v1alpha1.Ensemble, f *findings, members []observed, now metav1.Time
 			"every member has the size that it wants", "waiting for "+listed(waiting)),
 	)
 	upToDate := condition(v1alpha1.ConditionUpToDate, len(changed) == 0, v1alpha1.ReasonUpToDate, v1alpha1.ReasonSpecChanged,
-		"every MiniCluster is as the spec has it", "changed since the MiniClusters were created, which keep what they were created with: "+listed(changed))
+		"every MiniCluster is as the spec has it", "changed since the MiniClusters were created, which keep what "+
+			"they were created with: "+listed(changed))
 	if len(refused) > 0 {
-		upToDate = condition(v1alpha1.ConditionUpToDate, false, "", v1alpha1.ReasonRefused, "", "cannot be brought in line with the spec: "+listed(refused))
+		upToDate = condition(
+			v1alpha1.ConditionUpToDate, false, "", v1alpha1.ReasonRefused, "", "cannot be brought in line with the spec: "+listed(refused),
+		)
 	}
 	for _, c := range []metav1.Condition{
 		upToDate,
 		condition(v1alpha1.ConditionFieldsUsed, len(f.unused) == 0, v1alpha1.ReasonAllUsed, v1alpha1.ReasonUnused,
-			"every field that is set has an effect", "without effect, because one endpoint serves all Ensembles and starts their members: "+listed(f.unused)),
+			"every field that is set has an effect", "without effect, because one endpoint serves all Ensembles and starts their "+
+				"members: "+listed(f.unused)),
 	} {
 		c.ObservedGeneration, c.LastTransitionTime = e.Generation, now
 		meta.SetStatusCondition(&status.Conditions, c)

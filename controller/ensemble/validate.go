@@ -38,14 +38,25 @@ func examine(e *v1alpha1.Ensemble, defaultPools []string) *findings {
 	f := &findings{}
 	if problems := validation.IsDNS1123Label(e.Name); len(problems) > 0 || len(e.Name) > maxNameLength {
 		f.faults = append(f.faults, field.Invalid(field.NewPath("metadata", "name"), e.Name,
-			fmt.Sprintf("must have at most %d characters, small letters, digits and '-': the names of its members begin with it, and those of their Services", maxNameLength)))
+			fmt.Sprintf(
+				"must have at most %d characters, small letters, digits and '-': the names of its members begin with it, and those of their Services",
+				maxNameLength,
+			)))
 	} else if len(validation.IsDNS1035Label(e.Name)) > 0 {
-		f.warnings = append(f.warnings, fmt.Sprintf("metadata.name: %q does not begin with a letter: before Kubernetes 1.36 the Services of its members cannot have such names, and no pods come", e.Name))
+		f.warnings = append(
+			f.warnings,
+			fmt.Sprintf(
+				"metadata.name: %q does not begin with a letter: before Kubernetes 1.36 the Services of its members cannot have such names, and no "+
+					"pods come",
+				e.Name,
+			),
+		)
 	}
 	if s := e.Spec.Sidecar; s != nil {
 		at := field.NewPath("spec", "sidecar")
 		for name, set := range map[string]bool{
-			"image": s.Image != "", "imagePullPolicy": s.ImagePullPolicy != "", "pullAlways": s.PullAlways != nil, "port": s.Port != "", "workers": s.Workers != nil,
+			"image": s.Image != "", "imagePullPolicy": s.ImagePullPolicy != "", "pullAlways": s.PullAlways != nil, "port": s.Port != "",
+			"workers": s.Workers != nil,
 		} {
 			if set {
 				f.unused = append(f.unused, at.Child(name).String())
@@ -67,8 +78,12 @@ func examine(e *v1alpha1.Ensemble, defaultPools []string) *findings {
 func (f *findings) member(m *v1alpha1.Member, at *field.Path, defaultPools []string) {
 	template, faults := minicluster.ParseTemplate(m.MiniCluster.Raw, at.Child("minicluster"))
 	f.faults = append(f.faults, faults...)
-	if m.Branch != "" && (!branchName.MatchString(m.Branch) || strings.Contains(m.Branch, "..") || strings.HasSuffix(m.Branch, "/") || strings.HasSuffix(m.Branch, ".lock")) {
-		f.faults = append(f.faults, field.Invalid(at.Child("branch"), m.Branch, "must be the name of a git branch, of letters, digits and the characters _ . / + -"))
+	if m.Branch != "" && (!branchName.MatchString(m.Branch) || strings.Contains(m.Branch, "..") || strings.HasSuffix(m.Branch, "/") ||
+		strings.HasSuffix(m.Branch, ".lock")) {
+		f.faults = append(
+			f.faults,
+			field.Invalid(at.Child("branch"), m.Branch, "must be the name of a git branch, of letters, digits and the characters _ . / + -"),
+		)
 	}
 	if len(m.NodePools) > 0 {
 		if _, err := minicluster.ParseNodePools(strings.Join(m.NodePools, ",")); err != nil {
@@ -80,7 +95,10 @@ func (f *findings) member(m *v1alpha1.Member, at *field.Path, defaultPools []str
 			autoscaling.MaxPodsPerNode, autoscaling.PodsPerNodeAuto)))
 	}
 	if m.TopologyKey != "" && !minicluster.IsTopologyKey(m.TopologyKey) {
-		f.faults = append(f.faults, field.Invalid(at.Child("topologyKey"), m.TopologyKey, "must be the key of a label of nodes, such as "+corev1.LabelTopologyZone))
+		f.faults = append(
+			f.faults,
+			field.Invalid(at.Child("topologyKey"), m.TopologyKey, "must be the key of a label of nodes, such as "+corev1.LabelTopologyZone),
+		)
 	}
 	file, faults := ensemblefile.Parse(m.Ensemble, at.Child("ensemble"))
 	f.faults = append(f.faults, faults...)
@@ -100,7 +118,10 @@ func (f *findings) member(m *v1alpha1.Member, at *field.Path, defaultPools []str
 	}
 	for n := range file.Jobs {
 		if nodes := int64(file.Jobs[n].Nodes); nodes > template.MaxSize {
-			f.warnings = append(f.warnings, fmt.Sprintf("%s: job %q needs %d nodes, and maxSize is %d: it can never run", at, file.Jobs[n].Name, nodes, template.MaxSize))
+			f.warnings = append(
+				f.warnings,
+				fmt.Sprintf("%s: job %q needs %d nodes, and maxSize is %d: it can never run", at, file.Jobs[n].Name, nodes, template.MaxSize),
+			)
 		}
 	}
 }

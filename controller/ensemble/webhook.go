@@ -25,7 +25,9 @@ const WebhookPath = "/validate-ensemble"
 
 // NewWebhook validates Ensembles: one with a fault is refused when it is written, and not discovered in the log of a pod.
 // clusters is a cache that has the MiniClusters of members that were made before.
-func NewWebhook(scheme *runtime.Scheme, settings Settings, clusters client.Reader, lookup *admission.Lookup, metrics *admission.Metrics) http.Handler {
+func NewWebhook(
+	scheme *runtime.Scheme, settings Settings, clusters client.Reader, lookup *admission.Lookup, metrics *admission.Metrics,
+) http.Handler {
 	return metrics.Record("validate-ensemble", webhook.WithValidator(scheme, &validator{settings, clusters, lookup}))
 }
 
@@ -101,7 +103,9 @@ func (v *validator) members(ctx context.Context, f *findings, before, after *v1a
 }
 
 // member examines one. there is its MiniCluster, nil where there is none yet.
-func (*validator) member(ctx context.Context, review *admission.Review, there, built *unstructured.Unstructured, e *v1alpha1.Ensemble, i int) (*admission.Findings, error) {
+func (*validator) member(
+	ctx context.Context, review *admission.Review, there, built *unstructured.Unstructured, e *v1alpha1.Ensemble, i int,
+) (*admission.Findings, error) {
 	at := placeOf(i)
 	if there == nil {
 		pools, err := review.Find(ctx, admission.PoolsOf(built))

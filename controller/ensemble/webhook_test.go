@@ -31,7 +31,8 @@ func asked(t *testing.T, objects ...client.Object) *validator {
 		pool := &autoscaling.NodePool{ObjectMeta: metav1.ObjectMeta{Name: name}}
 		pool.Spec.MaxSize = 4
 		pool.Spec.Template.Capacity = corev1.ResourceList{
-			corev1.ResourceCPU: resource.MustParse(cores), corev1.ResourceMemory: resource.MustParse("1Gi"), corev1.ResourcePods: resource.MustParse("10"),
+			corev1.ResourceCPU: resource.MustParse(cores), corev1.ResourceMemory: resource.MustParse("1Gi"),
+			corev1.ResourcePods: resource.MustParse("10"),
 		}
 		objects = append(objects, pool)
 	}
@@ -48,13 +49,31 @@ func TestMembersOfNew(t *testing.T) {
 		spec, more string
 		want       []string
 	}{
-		"all is well":             {wide, ", nodePools: [b, a]", nil},
-		"not managed":             {wide, "", nil},
-		"an unknown pool":         {wide, ", nodePools: [b, c]", []string{`spec.members[1].nodePools: Invalid value: "b,c": there is no NodePool "c"; those that can be named here are a, b`}},
-		"pods that fit nowhere":   {wide, ", nodePools: [a]", []string{`spec.members[1].minicluster.spec.containers: Invalid value: a pod requests 3 of cpu and an empty node of a offers 1: no node of its NodePools is large enough`}},
-		"too many pods to a node": {wide, ", nodePools: [b], podsPerNode: 2", []string{`spec.members[1].podsPerNode: Invalid value: 2: 2 pods that share a node request 6 of cpu and an empty node of b offers 4`}},
-		"a size that cannot be":   {strings.NewReplacer("size: 2", "size: 5", "maxSize: 4", "maxSize: 5").Replace(wide), ", nodePools: [b]", []string{`spec.members[1].minicluster.spec.size: Invalid value: 5: must be at most what its NodePools hold, 4 (b has maxSize 4)`}},
-		"a size below minSize":    {strings.Replace(wide, "minSize: 1", "minSize: 3", 1), ", nodePools: [b]", []string{`spec.members[1].minicluster.spec.size: Invalid value: 2: must be at least minSize, which is 3`}},
+		"all is well": {wide, ", nodePools: [b, a]", nil},
+		"not managed": {wide, "", nil},
+		"an unknown pool": {
+			wide, ", nodePools: [b, c]",
+			[]string{`spec.members[1].nodePools: Invalid value: "b,c": there is no NodePool "c"; those that can be named here are a, b`},
+		},
+		"pods that fit nowhere": {
+			wide, ", nodePools: [a]",
+			[]string{
+				`spec.members[1].minicluster.spec.containers: Invalid value: a pod requests 3 of cpu and an empty node of a offers 1: no node of its ` +
+					`NodePools is large enough`,
+			},
+		},
+		"too many pods to a node": {
+			wide, ", nodePools: [b], podsPerNode: 2",
+			[]string{`spec.members[1].podsPerNode: Invalid value: 2: 2 pods that share a node request 6 of cpu and an empty node of b offers 4`},
+		},
+		"a size that cannot be": {
+			strings.NewReplacer("size: 2", "size: 5", "maxSize: 4", "maxSize: 5").Replace(wide), ", nodePools: [b]",
+			[]string{`spec.members[1].minicluster.spec.size: Invalid value: 5: must be at most what its NodePools hold, 4 (b has maxSize 4)`},
+		},
+		"a size below minSize": {
+			strings.Replace(wide, "minSize: 1", "minSize: 3", 1), ", nodePools: [b]",
+			[]string{`spec.members[1].minicluster.spec.size: Invalid value: 2: must be at least minSize, which is 3`},
+		},
 		"a selector that nothing has": {strings.Replace(wide, "}]}", "}], pod: {nodeSelector: {zone: z}}}", 1), ", nodePools: [b]", []string{
 			`spec.members[1].minicluster.spec.pod.nodeSelector[zone]: Invalid value: "z": no node of its NodePools can match`}},
 	} {
@@ -99,16 +118,42 @@ func TestMembersOfChanged(t *testing.T) {
 		members []string
 		want    []string
 	}{
-		"another policy":                {[]string{member(t, wide, ", nodePools: [b], growthPolicy: Greedy"), member(t, small, ", nodePools: [gone]")}, nil},
-		"another pool, too small":       {[]string{member(t, wide, ", nodePools: [a]"), member(t, small, ", nodePools: [gone]")}, []string{`spec.members[0].minicluster.spec.containers: Invalid value: a pod requests 3 of cpu and an empty node of a offers 1`}},
-		"an unknown pool":               {[]string{member(t, wide, ", nodePools: [b, c]"), member(t, small, ", nodePools: [gone]")}, []string{`spec.members[0].nodePools: Invalid value: "b,c": there is no NodePool "c"`}},
-		"one that has not been made":    {[]string{member(t, wide, ", nodePools: [b]"), member(t, small, ", nodePools: [a]")}, nil},
-		"one more, of unknown pools":    {[]string{member(t, wide, ", nodePools: [b]"), member(t, small, ", nodePools: [gone]"), member(t, small, ", nodePools: [c]")}, []string{`spec.members[2].nodePools: Invalid value: "c"`}},
-		"a minSize above the size":      {[]string{member(t, strings.Replace(wide, "minSize: 1", "minSize: 3", 1), ", nodePools: [b]"), member(t, small, ", nodePools: [gone]")}, nil},
-		"a minSize nobody sees to":      {[]string{member(t, strings.Replace(wide, "minSize: 1", "minSize: 3", 1), ""), member(t, small, ", nodePools: [gone]")}, []string{`spec.members[0].minicluster.spec.size: Invalid value: 2: must be at least minSize, which is 3`}},
-		"one more, that is too small":   {[]string{member(t, wide, ", nodePools: [b]"), member(t, small, ", nodePools: [gone]"), member(t, strings.Replace(wide, "minSize: 1", "minSize: 3", 1), ", nodePools: [b]")}, []string{`spec.members[2].minicluster.spec.size: Invalid value: 2: must be at least minSize, which is 3`}},
-		"no longer managed":             {[]string{member(t, wide, ""), member(t, small, ", nodePools: [gone]")}, nil},
-		"another text, an unknown pool": {[]string{strings.Replace(member(t, wide, ", nodePools: [b]"), "echo hello", "echo bye", 1), member(t, small, ", nodePools: [gone]")}, nil},
+		"another policy": {
+			[]string{member(t, wide, ", nodePools: [b], growthPolicy: Greedy"), member(t, small, ", nodePools: [gone]")}, nil,
+		},
+		"another pool, too small": {
+			[]string{member(t, wide, ", nodePools: [a]"), member(t, small, ", nodePools: [gone]")},
+			[]string{`spec.members[0].minicluster.spec.containers: Invalid value: a pod requests 3 of cpu and an empty node of a offers 1`},
+		},
+		"an unknown pool": {
+			[]string{member(t, wide, ", nodePools: [b, c]"), member(t, small, ", nodePools: [gone]")},
+			[]string{`spec.members[0].nodePools: Invalid value: "b,c": there is no NodePool "c"`},
+		},
+		"one that has not been made": {[]string{member(t, wide, ", nodePools: [b]"), member(t, small, ", nodePools: [a]")}, nil},
+		"one more, of unknown pools": {
+			[]string{member(t, wide, ", nodePools: [b]"), member(t, small, ", nodePools: [gone]"), member(t, small, ", nodePools: [c]")},
+			[]string{`spec.members[2].nodePools: Invalid value: "c"`},
+		},
+		"a minSize above the size": {
+			[]string{member(t, strings.Replace(wide, "minSize: 1", "minSize: 3", 1), ", nodePools: [b]"), member(t, small, ", nodePools: [gone]")},
+			nil,
+		},
+		"a minSize nobody sees to": {
+			[]string{member(t, strings.Replace(wide, "minSize: 1", "minSize: 3", 1), ""), member(t, small, ", nodePools: [gone]")},
+			[]string{`spec.members[0].minicluster.spec.size: Invalid value: 2: must be at least minSize, which is 3`},
+		},
+		"one more, that is too small": {
+			[]string{
+				member(t, wide, ", nodePools: [b]"), member(t, small, ", nodePools: [gone]"),
+				member(t, strings.Replace(wide, "minSize: 1", "minSize: 3", 1), ", nodePools: [b]"),
+			},
+			[]string{`spec.members[2].minicluster.spec.size: Invalid value: 2: must be at least minSize, which is 3`},
+		},
+		"no longer managed": {[]string{member(t, wide, ""), member(t, small, ", nodePools: [gone]")}, nil},
+		"another text, an unknown pool": {
+			[]string{strings.Replace(member(t, wide, ", nodePools: [b]"), "echo hello", "echo bye", 1), member(t, small, ", nodePools: [gone]")},
+			nil,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

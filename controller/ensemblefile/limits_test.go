@@ -43,9 +43,13 @@ func TestHostileTextsAreAnswered(t *testing.T) {
 		// want is in the first fault.
 		want string
 	}{
-		"aliases of aliases":       {laughs("[lol]", "*l%d", "[%s]") + jobs + noRules, "must be YAML: document contains excessive aliasing"},
-		"merges of merges":         {laughs("{a: b}", "*l%d", "{<<: [%s]}") + jobs + noRules, "must be YAML: document contains excessive aliasing"},
-		"jobs by aliases":          {repeated("jobs:\n- &a {name: a, command: run, x: [1,1,1,1,1,1,1,1,1]}\n", "- *a\n", noRules), ".jobs[0].x: Forbidden: unknown key"},
+		"aliases of aliases": {laughs("[lol]", "*l%d", "[%s]") + jobs + noRules, "must be YAML: document contains excessive aliasing"},
+		"merges of merges": {
+			laughs("{a: b}", "*l%d", "{<<: [%s]}") + jobs + noRules, "must be YAML: document contains excessive aliasing",
+		},
+		"jobs by aliases": {
+			repeated("jobs:\n- &a {name: a, command: run, x: [1,1,1,1,1,1,1,1,1]}\n", "- *a\n", noRules), ".jobs[0].x: Forbidden: unknown key",
+		},
 		"merges of a wide mapping": {repeated("jobs:\n- &w {"+strings.TrimSuffix(some, ", ")+"}\n", "- <<: *w\n", noRules), "excessive aliasing"},
 		"deep lists":               {repeated("jobs: ", "[", ""), "must be YAML"},
 		"deep mappings":            {repeated("jobs: ", "{a: ", ""), "must be YAML"},
@@ -60,8 +64,10 @@ func TestHostileTextsAreAnswered(t *testing.T) {
 			repeated(jobs+"custom: "+words.String()+"\nrules:\n", "- {trigger: start, action: {name: custom, label: f}}\n", ""),
 			".rules[0].action.label: Invalid value: \"f\"",
 		},
-		"a long key":     {"jobs: []\nrules: []\n" + strings.Repeat("k", 1000) + ": 1\n", `["` + strings.Repeat("k", 60) + `..."]: Forbidden`},
-		"a long value":   {rule("trigger: " + strings.Repeat("t", 100_000) + ", " + terminal), strings.Repeat("t", 60) + `...": supported values`},
+		"a long key": {"jobs: []\nrules: []\n" + strings.Repeat("k", 1000) + ": 1\n", `["` + strings.Repeat("k", 60) + `..."]: Forbidden`},
+		"a long value": {
+			rule("trigger: " + strings.Repeat("t", 100_000) + ", " + terminal), strings.Repeat("t", 60) + `...": supported values`,
+		},
 		"a long command": {repeated("jobs: [{name: a, command: \"x", "'", "'\"}]\n"+noRules), "must close the quote"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -132,7 +132,9 @@ func TestEveryFormIsAccepted(t *testing.T) {
 		t.Errorf("file (-want +got):\n%s", diff)
 	}
 	for _, trigger := range []string{"start", "job-finish"} {
-		if file := accepted(t, rule("trigger: "+trigger+", action: {name: grow}")); file.Logging.Heartbeat != 0 || !file.Acts(ensemblefile.ActionGrow) {
+		if file := accepted(
+			t, rule("trigger: "+trigger+", action: {name: grow}"),
+		); file.Logging.Heartbeat != 0 || !file.Acts(ensemblefile.ActionGrow) {
 			t.Errorf("a file that grows on %q, without a heartbeat, is %+v", trigger, file)
 		}
 	}
@@ -183,24 +185,37 @@ func faultyTexts() map[string]faulty {
 	)
 	return map[string]faulty{
 		// The text and its YAML.
-		"nothing":               {"", []string{`: Required value: must be a mapping with jobs and rules`}},
-		"a comment":             {"# later\n", []string{`: Required value: must be a mapping with jobs and rules`}},
-		"too long":              {strings.Repeat("#", ensemblefile.MaxBytes+1), []string{`: Too long: may not be more than 524288 bytes`}},
-		"a word":                {"hello\n", []string{`: Invalid value: "hello": must be a mapping, not a string`}},
-		"a list":                {"- jobs\n", []string{`: Invalid value: must be a mapping, not a list`}},
-		"a syntax error":        {jobs + "rules:\n- trigger: start\n  action: {name: terminate\n", []string{`: Invalid value: must be YAML: line 4: did not find expected ',' or '}'`}},
-		"a wrong indent":        {"jobs:\n- name: a\n command: run\n", []string{`: Invalid value: must be YAML: line 3: did not find expected key`}},
-		"a tab":                 {"jobs:\n\t- name: a\n", []string{`: Invalid value: must be YAML: line 2: found character that cannot start any token`}},
-		"not UTF-8":             {"jobs: \xff\n", []string{`: Invalid value: must be YAML: invalid leading UTF-8 octet`}},
-		"a control character":   {"jobs: \x01\n", []string{`: Invalid value: must be YAML: control characters are not allowed`}},
-		"an alias of nothing":   {"jobs: *a\n", []string{`: Invalid value: must be YAML: unknown anchor 'a' referenced`}},
-		"an alias of itself":    {"jobs: &a [*a]\n", []string{`: Invalid value: must be YAML: anchor 'a' value contains itself`}},
-		"a merge of itself":     {"jobs: [&a {<<: *a}]\n", []string{`: Invalid value: must be YAML: anchor 'a' value contains itself`}},
-		"a merge of a word":     {"jobs: [{<<: a}]\n", []string{`: Invalid value: must be YAML: map merge requires map or sequence of maps as the value`}},
-		"a mapping as a key":    {"{a: b}: c\n", []string{`: Invalid value: must be YAML: invalid map key: map[string]interface {}{"a":"b"}`}},
-		"two documents":         {jobs + noRules + "---\n" + jobs, []string{`: Invalid value: must be one YAML document; there are more`}},
-		"a second that is none": {jobs + noRules + "---\n{\n", []string{`: Invalid value: must be YAML: line 5: did not find expected node content`}},
-		"a key twice":           {jobs + noRules + "rules: []\n", []string{`: Invalid value: must be YAML: line 3: mapping key "rules" already defined at line 2`}},
+		"nothing":   {"", []string{`: Required value: must be a mapping with jobs and rules`}},
+		"a comment": {"# later\n", []string{`: Required value: must be a mapping with jobs and rules`}},
+		"too long":  {strings.Repeat("#", ensemblefile.MaxBytes+1), []string{`: Too long: may not be more than 524288 bytes`}},
+		"a word":    {"hello\n", []string{`: Invalid value: "hello": must be a mapping, not a string`}},
+		"a list":    {"- jobs\n", []string{`: Invalid value: must be a mapping, not a list`}},
+		"a syntax error": {
+			jobs + "rules:\n- trigger: start\n  action: {name: terminate\n",
+			[]string{`: Invalid value: must be YAML: line 4: did not find expected ',' or '}'`},
+		},
+		"a wrong indent": {
+			"jobs:\n- name: a\n command: run\n", []string{`: Invalid value: must be YAML: line 3: did not find expected key`},
+		},
+		"a tab": {
+			"jobs:\n\t- name: a\n", []string{`: Invalid value: must be YAML: line 2: found character that cannot start any token`},
+		},
+		"not UTF-8":           {"jobs: \xff\n", []string{`: Invalid value: must be YAML: invalid leading UTF-8 octet`}},
+		"a control character": {"jobs: \x01\n", []string{`: Invalid value: must be YAML: control characters are not allowed`}},
+		"an alias of nothing": {"jobs: *a\n", []string{`: Invalid value: must be YAML: unknown anchor 'a' referenced`}},
+		"an alias of itself":  {"jobs: &a [*a]\n", []string{`: Invalid value: must be YAML: anchor 'a' value contains itself`}},
+		"a merge of itself":   {"jobs: [&a {<<: *a}]\n", []string{`: Invalid value: must be YAML: anchor 'a' value contains itself`}},
+		"a merge of a word": {
+			"jobs: [{<<: a}]\n", []string{`: Invalid value: must be YAML: map merge requires map or sequence of maps as the value`},
+		},
+		"a mapping as a key": {"{a: b}: c\n", []string{`: Invalid value: must be YAML: invalid map key: map[string]interface {}{"a":"b"}`}},
+		"two documents":      {jobs + noRules + "---\n" + jobs, []string{`: Invalid value: must be one YAML document; there are more`}},
+		"a second that is none": {
+			jobs + noRules + "---\n{\n", []string{`: Invalid value: must be YAML: line 5: did not find expected node content`},
+		},
+		"a key twice": {
+			jobs + noRules + "rules: []\n", []string{`: Invalid value: must be YAML: line 3: mapping key "rules" already defined at line 2`},
+		},
 		"keys twice, far below": {job("name: a, name: b, command: run, command: walk"), []string{
 			`: Invalid value: must be YAML: line 2: mapping key "name" already defined at line 2`,
 			`: Invalid value: must be YAML: line 2: mapping key "command" already defined at line 2`,
@@ -238,7 +253,9 @@ func faultyTexts() map[string]faulty {
 			`.jobs[0].name: Required value: must be the name by which rules refer to the job`,
 			`.jobs[0].command: Required value: must be the command that the job runs`,
 		}},
-		"a job of other types": {job("name: 7, command: yes, workdir: 2026-01-02, count: many, nodes: [1], tasks: null, duration: long"), []string{
+		"a job of other types": {job(
+			"name: 7, command: yes, workdir: 2026-01-02, count: many, nodes: [1], tasks: null, duration: long",
+		), []string{
 			`.jobs[0].name: Invalid value: 7: must be a string, not a number; put it in quotes`,
 			`.jobs[0].command: Invalid value: true: must be a string, not a boolean; put it in quotes`,
 			`.jobs[0].workdir: Invalid value: "2026-01-02": must be a string, not a date; put it in quotes`,
@@ -262,10 +279,19 @@ func faultyTexts() map[string]faulty {
 		"a number that PyYAML takes for a string": {job("name: a, command: run, duration: 1e3"), []string{
 			`.jobs[0].duration: Invalid value: "1e3": must be a number of seconds, not a string`,
 		}},
-		"a command of blanks":           {job(`name: a, command: " "`), []string{`.jobs[0].command: Invalid value: " ": must have at least one word`}},
-		"a command with an open quote":  {job(`name: a, command: it's`), []string{`.jobs[0].command: Invalid value: "it's": must close the quote that it opens with '`}},
-		"a command with an open quote2": {job(`name: a, command: 'say "\"'`), []string{`.jobs[0].command: Invalid value: "say \"\\\"": must close the quote that it opens with "`}},
-		"a command that ends in \\":     {job(`name: a, command: 'run \'`), []string{`.jobs[0].command: Invalid value: "run \\": must not end with a single \`}},
+		"a command of blanks": {
+			job(`name: a, command: " "`), []string{`.jobs[0].command: Invalid value: " ": must have at least one word`},
+		},
+		"a command with an open quote": {
+			job(`name: a, command: it's`), []string{`.jobs[0].command: Invalid value: "it's": must close the quote that it opens with '`},
+		},
+		"a command with an open quote2": {
+			job(`name: a, command: 'say "\"'`),
+			[]string{`.jobs[0].command: Invalid value: "say \"\\\"": must close the quote that it opens with "`},
+		},
+		"a command that ends in \\": {
+			job(`name: a, command: 'run \'`), []string{`.jobs[0].command: Invalid value: "run \\": must not end with a single \`},
+		},
 		"a job with a count of counts": {job("name: a, command: run, counts: 3"), []string{
 			`.jobs[0].counts: Forbidden: unknown key: the keys here are name, command, workdir, count, nodes, tasks, duration`,
 		}},
@@ -303,47 +329,68 @@ func faultyTexts() map[string]faulty {
 		"a metric without a name": {rule("trigger: metric, " + terminal), []string{
 			`.rules[0].name: Required value: must be the name of a metric such as "count.<job>.success" or "mean.<job>-pending"`,
 		}},
-		"a metric of no kind":       {metric("median.a-pending"), []string{`.rules[0].name: Invalid value: "median.a-pending": ` + forms}},
-		"a kind alone":              {metric("mean"), []string{`.rules[0].name: Invalid value: "mean": ` + forms}},
-		"a count of nothing":        {metric("count.a"), []string{`.rules[0].name: Invalid value: "count.a": ` + forms}},
-		"a count of no job":         {metric("count.success"), []string{`.rules[0].name: Invalid value: "count.success": ` + forms}},
-		"a count of another thing":  {metric("count.a.pending"), []string{`.rules[0].name: Invalid value: "count.a.pending": ` + forms}},
-		"a mean of another thing":   {metric("mean.a-success"), []string{`.rules[0].name: Invalid value: "mean.a-success": ` + forms}},
-		"a mean of no job":          {metric("mean.-pending"), []string{`.rules[0].name: Invalid value: "mean.-pending": ` + forms}},
-		"a mean with a point":       {metric("mean.a.pending"), []string{`.rules[0].name: Invalid value: "mean.a.pending": ` + forms}},
-		"a metric that goes on":     {metric("mean.a-pending.now"), []string{`.rules[0].name: Invalid value: "mean.a-pending.now": ` + forms}},
-		"a metric of a job unknown": {metric("count.c.success"), []string{`.rules[0].name: Invalid value: "count.c.success": must name a job of this file, and "c" is none; its jobs are "a", "b"`}},
-		"a metric of a dotted job": {"jobs: [{name: a.b, command: run}]\nrules: [{trigger: metric, name: count.a.b.success, " + terminal + "}]\n", []string{
-			`.rules[0].name: Invalid value: "count.a.b.success": must name a job without a point, and "a.b" has one: ensemble-python finds no metric of such a job`,
-		}},
+		"a metric of no kind":      {metric("median.a-pending"), []string{`.rules[0].name: Invalid value: "median.a-pending": ` + forms}},
+		"a kind alone":             {metric("mean"), []string{`.rules[0].name: Invalid value: "mean": ` + forms}},
+		"a count of nothing":       {metric("count.a"), []string{`.rules[0].name: Invalid value: "count.a": ` + forms}},
+		"a count of no job":        {metric("count.success"), []string{`.rules[0].name: Invalid value: "count.success": ` + forms}},
+		"a count of another thing": {metric("count.a.pending"), []string{`.rules[0].name: Invalid value: "count.a.pending": ` + forms}},
+		"a mean of another thing":  {metric("mean.a-success"), []string{`.rules[0].name: Invalid value: "mean.a-success": ` + forms}},
+		"a mean of no job":         {metric("mean.-pending"), []string{`.rules[0].name: Invalid value: "mean.-pending": ` + forms}},
+		"a mean with a point":      {metric("mean.a.pending"), []string{`.rules[0].name: Invalid value: "mean.a.pending": ` + forms}},
+		"a metric that goes on":    {metric("mean.a-pending.now"), []string{`.rules[0].name: Invalid value: "mean.a-pending.now": ` + forms}},
+		"a metric of a job unknown": {
+			metric("count.c.success"),
+			[]string{`.rules[0].name: Invalid value: "count.c.success": must name a job of this file, and "c" is none; its jobs are "a", "b"`},
+		},
+		"a metric of a dotted job": {"jobs: [{name: a.b, command: run}]\nrules: [{trigger: metric, name: count.a.b.success, " + terminal + "}]\n",
+			[]string{
+				`.rules[0].name: Invalid value: "count.a.b.success": must name a job without a point, and "a.b" has one: ensemble-python finds no ` +
+					`metric of such a job`,
+			}},
 
 		// Conditions.
-		"a word as a condition":    {when("many"), []string{`.rules[0].when: Invalid value: "many": ` + cond}},
-		"a number in quotes":       {when(`"5"`), []string{`.rules[0].when: Invalid value: "5": ` + cond}},
-		"an equality":              {when(`"== 5"`), []string{`.rules[0].when: Invalid value: "== 5": ` + cond}},
-		"an arrow":                 {when(`"=> 5"`), []string{`.rules[0].when: Invalid value: "=> 5": ` + cond}},
-		"two comparisons":          {when(`"> 5 < 9"`), []string{`.rules[0].when: Invalid value: "> 5 < 9": ` + cond}},
-		"a unit":                   {when(`"> 5s"`), []string{`.rules[0].when: Invalid value: "> 5s": ` + cond}},
-		"a negative comparison":    {when(`"> -5"`), []string{`.rules[0].when: Invalid value: "> -5": ` + cond}},
-		"a comparison with words":  {when(`"mean > 5"`), []string{`.rules[0].when: Invalid value: "mean > 5": ` + cond}},
-		"a comparison in part":     {when(`"> 0.5"`), []string{`.rules[0].when: Invalid value: "> 0.5": must compare with a whole number: ensemble-python reads it up to the point`}},
-		"a comparison with much":   {when(`"> 1` + strings.Repeat("0", 400) + `"`), []string{`.rules[0].when: Invalid value: "> 1` + strings.Repeat("0", 57) + `...": must compare with a smaller number`}},
+		"a word as a condition":   {when("many"), []string{`.rules[0].when: Invalid value: "many": ` + cond}},
+		"a number in quotes":      {when(`"5"`), []string{`.rules[0].when: Invalid value: "5": ` + cond}},
+		"an equality":             {when(`"== 5"`), []string{`.rules[0].when: Invalid value: "== 5": ` + cond}},
+		"an arrow":                {when(`"=> 5"`), []string{`.rules[0].when: Invalid value: "=> 5": ` + cond}},
+		"two comparisons":         {when(`"> 5 < 9"`), []string{`.rules[0].when: Invalid value: "> 5 < 9": ` + cond}},
+		"a unit":                  {when(`"> 5s"`), []string{`.rules[0].when: Invalid value: "> 5s": ` + cond}},
+		"a negative comparison":   {when(`"> -5"`), []string{`.rules[0].when: Invalid value: "> -5": ` + cond}},
+		"a comparison with words": {when(`"mean > 5"`), []string{`.rules[0].when: Invalid value: "mean > 5": ` + cond}},
+		"a comparison in part": {
+			when(`"> 0.5"`),
+			[]string{`.rules[0].when: Invalid value: "> 0.5": must compare with a whole number: ensemble-python reads it up to the point`},
+		},
+		"a comparison with much": {
+			when(`"> 1` + strings.Repeat("0", 400) + `"`),
+			[]string{`.rules[0].when: Invalid value: "> 1` + strings.Repeat("0", 57) + `...": must compare with a smaller number`},
+		},
 		"a negative number":        {when("-1"), []string{`.rules[0].when: Invalid value: -1: must be at least 0: no metric is less`}},
 		"no number":                {when(".nan"), []string{`.rules[0].when: Invalid value: .nan: must be a finite number in decimal digits`}},
 		"a condition that is null": {when("null"), []string{`.rules[0].when: Invalid value: null: must be a number or a comparison, not null`}},
 
 		// Actions.
-		"an action without a name": {acting(""), []string{`.rules[0].action.name: Required value: must be one of custom, grow, shrink, submit, terminate`}},
+		"an action without a name": {
+			acting(""), []string{`.rules[0].action.name: Required value: must be one of custom, grow, shrink, submit, terminate`},
+		},
 		"an unknown action": {acting("name: growe"), []string{
 			`.rules[0].action.name: Unsupported value: "growe": supported values: "custom", "grow", "shrink", "submit", "terminate"`,
 		}},
 		"an unknown key of an action": {acting("name: terminate, replications: 3"), []string{
 			`.rules[0].action.replications: Forbidden: unknown key: the keys here are name, label, value, repetitions, backoff`,
 		}},
-		"a submit without a label":  {acting("name: submit"), []string{`.rules[0].action.label: Required value: must name the job to submit`}},
-		"a submit of null":          {acting("name: submit, label: null"), []string{`.rules[0].action.label: Required value: must name the job to submit`}},
-		"a submit of a number":      {acting("name: submit, label: 5"), []string{`.rules[0].action.label: Invalid value: 5: must be a string, not a number; put it in quotes`}},
-		"a submit of a job unknown": {acting("name: submit, label: c"), []string{`.rules[0].action.label: Invalid value: "c": must name a job of this file; its jobs are "a", "b"`}},
+		"a submit without a label": {acting("name: submit"), []string{`.rules[0].action.label: Required value: must name the job to submit`}},
+		"a submit of null": {
+			acting("name: submit, label: null"), []string{`.rules[0].action.label: Required value: must name the job to submit`},
+		},
+		"a submit of a number": {
+			acting("name: submit, label: 5"),
+			[]string{`.rules[0].action.label: Invalid value: 5: must be a string, not a number; put it in quotes`},
+		},
+		"a submit of a job unknown": {
+			acting("name: submit, label: c"),
+			[]string{`.rules[0].action.label: Invalid value: "c": must name a job of this file; its jobs are "a", "b"`},
+		},
 		"a submit without jobs": {"jobs: []\nrules: [{trigger: start, action: {name: submit, label: c}}]\n", []string{
 			`.rules[0].action.label: Invalid value: "c": must name a job of this file; it has no jobs`,
 		}},
@@ -356,16 +403,26 @@ func faultyTexts() map[string]faulty {
 		"repetitions in quotes": {acting(`name: terminate, repetitions: "3"`), []string{
 			`.rules[0].action.repetitions: Invalid value: "3": must be a whole number, not a string`,
 		}},
-		"a growth of nothing":   {acting("name: grow, value: 0"), []string{`.rules[0].action.value: Invalid value: 0: ` + whole}},
-		"a negative growth":     {acting("name: grow, value: -2"), []string{`.rules[0].action.value: Invalid value: -2: ` + whole}},
-		"a growth in part":      {acting("name: grow, value: 1.5"), []string{`.rules[0].action.value: Invalid value: 1.5: ` + whole}},
-		"a growth in words":     {acting("name: grow, value: many"), []string{`.rules[0].action.value: Invalid value: "many": ` + whole}},
-		"a growth of a list":    {acting("name: grow, value: [1]"), []string{`.rules[0].action.value: Invalid value: must be a whole number, not a list`}},
-		"too much growth":       {acting("name: grow, value: 2147483648"), []string{`.rules[0].action.value: Invalid value: 2147483648: ` + whole}},
-		"the least shrink":      {acting("name: shrink, value: -9223372036854775808"), []string{`.rules[0].action.value: Invalid value: -9223372036854775808: ` + whole}},
+		"a growth of nothing": {acting("name: grow, value: 0"), []string{`.rules[0].action.value: Invalid value: 0: ` + whole}},
+		"a negative growth":   {acting("name: grow, value: -2"), []string{`.rules[0].action.value: Invalid value: -2: ` + whole}},
+		"a growth in part":    {acting("name: grow, value: 1.5"), []string{`.rules[0].action.value: Invalid value: 1.5: ` + whole}},
+		"a growth in words":   {acting("name: grow, value: many"), []string{`.rules[0].action.value: Invalid value: "many": ` + whole}},
+		"a growth of a list": {
+			acting("name: grow, value: [1]"), []string{`.rules[0].action.value: Invalid value: must be a whole number, not a list`},
+		},
+		"too much growth": {
+			acting("name: grow, value: 2147483648"), []string{`.rules[0].action.value: Invalid value: 2147483648: ` + whole},
+		},
+		"the least shrink": {
+			acting("name: shrink, value: -9223372036854775808"),
+			[]string{`.rules[0].action.value: Invalid value: -9223372036854775808: ` + whole},
+		},
 		"a shrink of nothing":   {acting(`name: shrink, value: "0"`), []string{`.rules[0].action.value: Invalid value: "0": ` + whole}},
 		"a function of no name": {acting("name: custom"), []string{`.rules[0].action.label: Required value: must name the function to call`}},
-		"a function of no text": {acting("name: custom, label: f"), []string{`.rules[0].action.label: Invalid value: "f": must name a function that custom defines, and this file has no custom`}},
+		"a function of no text": {
+			acting("name: custom, label: f"),
+			[]string{`.rules[0].action.label: Invalid value: "f": must name a function that custom defines, and this file has no custom`},
+		},
 		"a function not in the text": {"custom: 'def decides(**kw): return None'\n" + acting("name: custom, label: decide"), []string{
 			`.rules[0].action.label: Invalid value: "decide": must name a function that custom defines, and custom does not have this one`,
 		}},
@@ -400,7 +457,8 @@ func faultyTexts() map[string]faulty {
 			`.custom: Invalid value: 7: must be a string, not a number; put it in quotes`,
 		}},
 		// All others are, in the order of what they need.
-		"faults everywhere": {"logging: {debug: 1}\njobs: [{name: a}, {name: b, command: run, count: 0}]\nrules: [{trigger: never, action: {name: submit}}, {trigger: metric, name: count.c.success, when: few, action: {name: growe}}]\n", []string{
+		"faults everywhere": {"logging: {debug: 1}\njobs: [{name: a}, {name: b, command: run, count: 0}]\nrules: [{trigger: never, action: " +
+			"{name: submit}}, {trigger: metric, name: count.c.success, when: few, action: {name: growe}}]\n", []string{
 			`.jobs[0].command: Required value: must be the command that the job runs`,
 			`.jobs[1].count: Invalid value: 0: ` + whole,
 			`.rules[0].trigger: Unsupported value: "never": supported values: "job-depend", "job-finish", "metric", "start"`,

@@ -54,7 +54,8 @@ func conditions(pairs ...string) func(*v1alpha1.EnsembleMember) {
 }
 
 // waitsForNodes is a member whose claim is granted and whose nodes are not Ready.
-var waitsForNodes = conditions("", "", v1alpha1.ReasonWaitingForNodes, "2 of 8 nodes are Ready in hpc-a; the others have until 2026-11-23T12:14:00Z",
+var waitsForNodes = conditions("", "", v1alpha1.ReasonWaitingForNodes, "2 of 8 nodes are Ready in hpc-a; the others have until "+
+	"2026-11-23T12:14:00Z",
 	v1alpha1.ReasonWaitingForCapacity, "at size 2, wants 8", v1alpha1.ReasonPodsStarting, "2 of 8 pods run")
 
 // unclaimed is a member that has only what it runs on.
@@ -150,7 +151,9 @@ func podOf(member string, index int, gated bool) corev1.Pod {
 		return p
 	}
 	p.Spec.NodeName = fmt.Sprintf("hpc-a-%d", index)
-	p.Status = corev1.PodStatus{Phase: corev1.PodRunning, Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}}
+	p.Status = corev1.PodStatus{
+		Phase: corev1.PodRunning, Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}},
+	}
 	return p
 }
 

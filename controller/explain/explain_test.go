@@ -30,7 +30,10 @@ type explained struct {
 }
 
 func cases() map[string]explained {
-	second := unclaimed(v1alpha1.ReasonQueued, "room for 6 nodes in hpc-a, which has become free, is kept until 2026-11-23T12:10:00Z for a growth that asked first")
+	second := unclaimed(
+		v1alpha1.ReasonQueued,
+		"room for 6 nodes in hpc-a, which has become free, is kept until 2026-11-23T12:10:00Z for a growth that asked first",
+	)
 	return map[string]explained{
 		"at-rest": {facts: explain.Facts{Member: member("demo", conditions(), func(m *v1alpha1.EnsembleMember) {
 			m.Spec.Size, m.Status.Growth = 2, nil
@@ -69,7 +72,9 @@ func cases() map[string]explained {
 			waitsFor: explain.Claim, reason: v1alpha1.ReasonQueued,
 		},
 		"backing-off": {
-			facts: explain.Facts{Member: member("demo", unclaimed(v1alpha1.ReasonBackingOff, "hpc-a has failed; it is tried again at 2026-11-23T12:01:00Z"),
+			facts: explain.Facts{Member: member("demo", unclaimed(
+				v1alpha1.ReasonBackingOff, "hpc-a has failed; it is tried again at 2026-11-23T12:01:00Z",
+			),
 				func(m *v1alpha1.EnsembleMember) {
 					retry := metav1.NewMicroTime(now.Add(time.Minute))
 					m.Status.Growth.RetryAfter, m.Status.Growth.Attempts = &retry, 1
@@ -146,7 +151,9 @@ func cases() map[string]explained {
 			facts: explain.Facts{
 				Member: member("demo", waitsForNodes), Autoscaler: autoscaler(4 * time.Second),
 				Pools: []v1alpha1.NodePool{pool("hpc-a", 8, 2, 2, pausePool, func(p *v1alpha1.NodePool) {
-					meta.FindStatusCondition(p.Status.Conditions, v1alpha1.ConditionFloorMet).Message = "the target size 2 is below the floor 8; the NodePool is paused"
+					meta.FindStatusCondition(
+						p.Status.Conditions, v1alpha1.ConditionFloorMet,
+					).Message = "the target size 2 is below the floor 8; the NodePool is paused"
 				})},
 			},
 			waitsFor: explain.Floor, reason: v1alpha1.ReasonPoolPaused,
@@ -179,7 +186,8 @@ func cases() map[string]explained {
 				Member: member("demo", waitsForNodes), Autoscaler: autoscaler(4 * time.Second),
 				Pools: []v1alpha1.NodePool{pool("hpc-a", 8, 8, 2, func(p *v1alpha1.NodePool) {
 					p.Status.LastFailure = &v1alpha1.MachineFailure{
-						Machine: "hpc-a-7", Time: microBefore(3 * time.Second), Class: v1alpha1.FailureOutOfResources, Code: "OutOfStock", Message: "no machine left",
+						Machine: "hpc-a-7", Time: microBefore(3 * time.Second), Class: v1alpha1.FailureOutOfResources, Code: "OutOfStock",
+						Message: "no machine left",
 					}
 				})},
 				Machines: []v1alpha1.PoolMachine{machine("hpc-a-7", v1alpha1.ReasonMachineHasFailed, 40*time.Second, func(m *v1alpha1.PoolMachine) {
@@ -259,7 +267,9 @@ func cases() map[string]explained {
 		"pod-runs": {facts: explain.Facts{Member: member("demo", waitsForNodes)}, of: new(podOf("demo", 0, false))},
 		"pod-image": {
 			facts: explain.Facts{Member: member("demo", func(m *v1alpha1.EnsembleMember) { m.Status.Size, m.Status.Growth = 8, nil },
-				conditions("", "", "", "", "", "", v1alpha1.ReasonPodsNotStarted, "1 pod does not start: ImagePullBackOff: container flux, image \"x\""))},
+				conditions(
+					"", "", "", "", "", "", v1alpha1.ReasonPodsNotStarted, "1 pod does not start: ImagePullBackOff: container flux, image \"x\"",
+				))},
 			of:       new(pullsImage(podOf("demo", 3, false))),
 			waitsFor: explain.Pods, reason: v1alpha1.ReasonPodsNotStarted,
 		},

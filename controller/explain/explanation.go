@@ -92,8 +92,8 @@ func (e *Explanation) step(topic Topic) *Step {
 	return nil
 }
 
-// conclude finds the step that it waits for, and what to do. A floor that waits to be met is for Cluster Autoscaler to meet: what keeps that
-// from it is the cause then. A floor that is blocked, by a pause or for want of the pool, is the cause itself.
+// conclude finds the step that it waits for, and what to do. A floor that waits to be met is for Cluster Autoscaler to meet: what keeps
+// that from it is the cause then. A floor that is blocked, by a pause or for want of the pool, is the cause itself.
 func (e *Explanation) conclude(f *Facts, whenDone string) *Explanation {
 	for _, topic := range []Topic{DesiredSize, Claim, Queue, Floor, ClusterAutoscaler, Machines, Nodes, Gates, Pods} {
 		step := e.step(topic)

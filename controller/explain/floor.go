@@ -158,7 +158,9 @@ func (f *Facts) autoscalerOf(pool *v1alpha1.NodePool) (state State, reason, mess
 		return Blocked, ReasonFloorIgnored, fmt.Sprintf("Cluster Autoscaler knows the minimum %d and leaves the target at %d since %s",
 			group.MinSize, pool.Spec.Replicas, clock(unmetSince(pool)))
 	default:
-		return Waiting, v1alpha1.ReasonFloorNotMet, fmt.Sprintf("Cluster Autoscaler raises the target to the floor %d in its next loop; %s", pool.Status.Floor, said)
+		return Waiting, v1alpha1.ReasonFloorNotMet, fmt.Sprintf(
+			"Cluster Autoscaler raises the target to the floor %d in its next loop; %s", pool.Status.Floor, said,
+		)
 	}
 }
 

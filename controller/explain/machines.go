@@ -168,7 +168,9 @@ func nodeTrouble(f *Facts, node *corev1.Node) (reason, text string) {
 
 // keepsOff are the taints of a node that keep pods off it which do not tolerate them.
 func keepsOff(node *corev1.Node) []corev1.Taint {
-	return slices.DeleteFunc(slices.Clone(node.Spec.Taints), func(t corev1.Taint) bool { return t.Effect == corev1.TaintEffectPreferNoSchedule })
+	return slices.DeleteFunc(
+		slices.Clone(node.Spec.Taints), func(t corev1.Taint) bool { return t.Effect == corev1.TaintEffectPreferNoSchedule },
+	)
 }
 
 func nodeReady(node *corev1.Node) *corev1.NodeCondition {

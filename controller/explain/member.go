@@ -55,7 +55,9 @@ func Member(f *Facts) *Explanation {
 
 // memberDone says how a member is that waits for nothing.
 func memberDone(m *v1alpha1.EnsembleMember) string {
-	if c := condition(m, v1alpha1.ConditionCapacityReserved); c != nil && (c.Reason == v1alpha1.ReasonFinished || c.Reason == v1alpha1.ReasonDeleting) {
+	if c := condition(
+		m, v1alpha1.ConditionCapacityReserved,
+	); c != nil && (c.Reason == v1alpha1.ReasonFinished || c.Reason == v1alpha1.ReasonDeleting) {
 		return c.Message
 	}
 	return fmt.Sprintf("it waits for nothing: %d of %s", m.Status.Running, plural(m.Status.Size, "pod runs", "pods run"))

@@ -15,7 +15,10 @@ import (
 func Pool(f *Facts, pool *v1alpha1.NodePool) *Explanation {
 	e := &Explanation{Kind: KindPool, Name: pool.Name}
 	pools := []string{pool.Name}
-	size := Step{Topic: DesiredSize, State: Done, Message: fmt.Sprintf("from %d to %d machines, target %d", pool.Spec.MinSize, pool.Spec.MaxSize, pool.Spec.Replicas)}
+	size := Step{
+		Topic: DesiredSize, State: Done,
+		Message: fmt.Sprintf("from %d to %d machines, target %d", pool.Spec.MinSize, pool.Spec.MaxSize, pool.Spec.Replicas),
+	}
 	switch ready := meta.FindStatusCondition(pool.Status.Conditions, v1alpha1.ConditionReady); {
 	case pool.DeletionTimestamp != nil:
 		size.State, size.Reason, size.Message = Waiting, v1alpha1.ReasonPoolDeleting, "the pool is being deleted"

@@ -120,7 +120,9 @@ func givenUp(failures []error, err error) error {
 func (s *Sweep) pass(ctx context.Context) (removed int, failures []error, err error) {
 	for next := ""; ; {
 		var pods corev1.PodList
-		if err := s.Client.List(ctx, &pods, client.Limit(pageSize), client.Continue(next), client.MatchingFields{"spec.nodeName": ""}); err != nil {
+		if err := s.Client.List(
+			ctx, &pods, client.Limit(pageSize), client.Continue(next), client.MatchingFields{"spec.nodeName": ""},
+		); err != nil {
 			return removed, failures, fmt.Errorf("list the pods that have no node: %w", err)
 		}
 		gated := slices.DeleteFunc(pods.Items, func(pod corev1.Pod) bool { return !Has(&pod) })

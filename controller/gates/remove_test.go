@@ -49,7 +49,9 @@ func namespace(t *testing.T) string {
 	}
 	t.Cleanup(func() {
 		// The context of the test has ended by now.
-		if err := cluster.Client.DeleteAllOf(context.Background(), &corev1.Pod{}, client.InNamespace(n.Name), client.GracePeriodSeconds(0)); err != nil {
+		if err := cluster.Client.DeleteAllOf(
+			context.Background(), &corev1.Pod{}, client.InNamespace(n.Name), client.GracePeriodSeconds(0),
+		); err != nil {
 			t.Error(err)
 		}
 	})
@@ -120,7 +122,9 @@ func TestSweep(t *testing.T) {
 			t.Errorf("%s has the gates %q, not %q", row.pod.Name, left, row.left)
 		}
 	}
-	for _, line := range []string{one + "/labelled may be scheduled\n", two + "/labelled may be scheduled\n", "was taken away from 6 pods; no pod has it any more\n"} {
+	for _, line := range []string{
+		one + "/labelled may be scheduled\n", two + "/labelled may be scheduled\n", "was taken away from 6 pods; no pod has it any more\n",
+	} {
 		if !strings.Contains(said, line) {
 			t.Errorf("it does not say %q, but:\n%s", line, said)
 		}
@@ -138,7 +142,9 @@ func TestSweep(t *testing.T) {
 		t.Errorf("the second time it ends with %v and says:\n%s", err, said)
 	}
 	after := &corev1.Pod{}
-	if err := cluster.Client.Get(t.Context(), client.ObjectKeyFromObject(rows[3].pod), after); err != nil || after.ResourceVersion != before.ResourceVersion {
+	if err := cluster.Client.Get(
+		t.Context(), client.ObjectKeyFromObject(rows[3].pod), after,
+	); err != nil || after.ResourceVersion != before.ResourceVersion {
 		t.Errorf("the second time it wrote a pod (%v)", err)
 	}
 }
@@ -196,7 +202,10 @@ func TestSweepGoesOn(t *testing.T) {
 				}
 				return nil
 			},
-			says: []string{"/busy still has the scheduling gate: ", "somebody else wrote it", "1 pods still have the scheduling gate; trying again", "/busy may be scheduled"},
+			says: []string{
+				"/busy still has the scheduling gate: ", "somebody else wrote it", "1 pods still have the scheduling gate; trying again",
+				"/busy may be scheduled",
+			},
 		},
 		"after a list that could not be continued": {
 			list: func(nth int) error {
@@ -227,7 +236,9 @@ func TestSweepGoesOn(t *testing.T) {
 				return nil
 			},
 			says: []string{"/calm may be scheduled"},
-			err:  []string{"1 pods still have the scheduling gate " + ours + ", and are not scheduled while they have it", "/busy: ", "a policy of the cluster"},
+			err: []string{
+				"1 pods still have the scheduling gate " + ours + ", and are not scheduled while they have it", "/busy: ", "a policy of the cluster",
+			},
 			left: []string{"busy"},
 		},
 		"but not when nothing can be read": {
@@ -321,7 +332,10 @@ func TestSweepIsKilled(t *testing.T) {
 func TestRemoveMeetsOthers(t *testing.T) {
 	where := namespace(t)
 	old := gated(t, where, "demo-0", labelled, others, ours)
-	patch := client.RawPatch(types.JSONPatchType, []byte(`[{"op":"remove","path":"/spec/schedulingGates/0"},{"op":"add","path":"/metadata/labels/seen","value":"yes"}]`))
+	patch := client.RawPatch(
+		types.JSONPatchType,
+		[]byte(`[{"op":"remove","path":"/spec/schedulingGates/0"},{"op":"add","path":"/metadata/labels/seen","value":"yes"}]`),
+	)
 	if err := cluster.Client.Patch(t.Context(), old.DeepCopy(), patch); err != nil {
 		t.Fatal(err)
 	}
@@ -332,7 +346,10 @@ func TestRemoveMeetsOthers(t *testing.T) {
 		t.Errorf("the pod has the gates %q and the labels %v", left, old.Labels)
 	}
 	// It has lost the gate meanwhile.
-	again := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: where, Name: "demo-0"}, Spec: corev1.PodSpec{SchedulingGates: []corev1.PodSchedulingGate{{Name: ours}}}}
+	again := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: where, Name: "demo-0"},
+		Spec:       corev1.PodSpec{SchedulingGates: []corev1.PodSchedulingGate{{Name: ours}}},
+	}
 	if err := gates.Remove(t.Context(), cluster.Client, again); err != nil {
 		t.Error(err)
 	}

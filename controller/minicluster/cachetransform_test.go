@@ -16,7 +16,8 @@ func FuzzStrip(f *testing.F) {
 		  "spec": {"size": 3, "maxSize": 9, "interactive": true, "containers": [{"image": "i", "command": "c", "resources": {"limits": {"cpu": "3"}}}],
 		  "flux": {"container": {"image": "f"}, "scheduler": {"queuePolicy": "fcfs"}}, "pod": {"labels": {"a": "b"}, "nodeSelector": {"c": "d"}}},
 		  "status": {"maximumSize": 9, "selector": "s"}}`,
-		`{"spec": {"size": "three"}}`, `{"spec": {"containers": {"a": 1}, "pod": []}}`, `{"spec": {"containers": [1, null, {"resources": 3}], "flux": 4}}`,
+		`{"spec": {"size": "three"}}`, `{"spec": {"containers": {"a": 1}, "pod": []}}`,
+		`{"spec": {"containers": [1, null, {"resources": 3}], "flux": 4}}`,
 		`{"spec": null, "status": {"maximumSize": -1}}`, `{"spec": 1}`, `{"status": []}`,
 		`{"metadata": {"ownerReferences": [{"kind": "Ensemble", "name": "e", "controller": true}]}, "spec": {"size": 2, "containers": [{"image": "i"}]}}`,
 	} {

@@ -116,18 +116,30 @@ func (t *Template) parseContainers(at *field.Path) field.ErrorList {
 func cancelled(containers []any, at *field.Path) (faults field.ErrorList) {
 	first, _ := containers[0].(map[string]any)
 	if commands, is := first["commands"].(map[string]any); is && commands["script"] != nil && commands["script"] != "" {
-		faults = append(faults, field.Forbidden(at.Index(0).Child("commands", "script"), "the first container runs the ensemble, and the Flux Operator takes no script beside that command"))
+		faults = append(
+			faults,
+			field.Forbidden(
+				at.Index(0).Child("commands", "script"),
+				"the first container runs the ensemble, and the Flux Operator takes no script beside that command",
+			),
+		)
 	}
 	if first["batch"] == true {
-		faults = append(faults, field.Forbidden(at.Index(0).Child("batch"), "the first container runs the ensemble, which submits the jobs itself"))
+		faults = append(
+			faults, field.Forbidden(at.Index(0).Child("batch"), "the first container runs the ensemble, which submits the jobs itself"),
+		)
 	}
 	for i, container := range containers[1:] {
 		beside, _ := container.(map[string]any)
 		if beside["runFlux"] == true {
-			faults = append(faults, field.Forbidden(at.Index(i+1).Child("runFlux"), "the first container is the one that runs Flux, and there can be one only"))
+			faults = append(
+				faults, field.Forbidden(at.Index(i+1).Child("runFlux"), "the first container is the one that runs Flux, and there can be one only"),
+			)
 		}
 		if name, _ := beside["name"].(string); name == "" {
-			faults = append(faults, field.Required(at.Index(i+1).Child("name"), "the Flux Operator needs the name of a container that does not run Flux"))
+			faults = append(
+				faults, field.Required(at.Index(i+1).Child("name"), "the Flux Operator needs the name of a container that does not run Flux"),
+			)
 		}
 	}
 	return faults

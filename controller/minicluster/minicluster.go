@@ -172,7 +172,9 @@ func Parse(u *unstructured.Unstructured) (*MiniCluster, error) {
 	}
 	switch {
 	case m.Size > m.MaxSize:
-		return m, fmt.Errorf("spec.size is %d; it must not exceed the greatest size, which is %d and fixed when the MiniCluster is created", m.Size, m.MaxSize)
+		return m, fmt.Errorf(
+			"spec.size is %d; it must not exceed the greatest size, which is %d and fixed when the MiniCluster is created", m.Size, m.MaxSize,
+		)
 	case m.MinSize > m.MaxSize:
 		return m, fmt.Errorf("spec.minSize is %d; it must not exceed the greatest size, which is %d", m.MinSize, m.MaxSize)
 	}
@@ -222,7 +224,9 @@ func affinity(values map[string][]string) *corev1.Affinity {
 	}
 	var term corev1.NodeSelectorTerm
 	for _, key := range slices.Sorted(maps.Keys(values)) {
-		term.MatchExpressions = append(term.MatchExpressions, corev1.NodeSelectorRequirement{Key: key, Operator: corev1.NodeSelectorOpIn, Values: values[key]})
+		term.MatchExpressions = append(
+			term.MatchExpressions, corev1.NodeSelectorRequirement{Key: key, Operator: corev1.NodeSelectorOpIn, Values: values[key]},
+		)
 	}
 	return &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{
 		RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{term}},
@@ -262,7 +266,10 @@ func (m *MiniCluster) readAnnotations(annotations map[string]string) (err error)
 		m.readShare(annotations),
 		m.readGiveUp(annotations),
 		m.readTopology(annotations),
-		choose(annotations, v1alpha1.AnnotationGrowthPolicy, &m.GrowthPolicy, v1alpha1.GrowthAllOrNothing, v1alpha1.GrowthBestEffort, v1alpha1.GrowthGreedy),
+		choose(
+			annotations, v1alpha1.AnnotationGrowthPolicy, &m.GrowthPolicy, v1alpha1.GrowthAllOrNothing, v1alpha1.GrowthBestEffort,
+			v1alpha1.GrowthGreedy,
+		),
 		choose(annotations, v1alpha1.AnnotationPlacement, &m.Placement, v1alpha1.PlacementSpan, v1alpha1.PlacementSingle),
 		choose(annotations, v1alpha1.AnnotationRequestPolicy, &m.RequestPolicy, v1alpha1.RequestAccumulate, v1alpha1.RequestCoalesce),
 		// Admission reads it by itself.
@@ -288,7 +295,10 @@ func (m *MiniCluster) readShare(annotations map[string]string) error {
 		return nil
 	}
 	if !IsPodsPerNode(text) {
-		return fmt.Errorf("annotation %s is %q; it has to be a number from 1 to %d, or %s", v1alpha1.AnnotationPodsPerNode, text, v1alpha1.MaxPodsPerNode, v1alpha1.PodsPerNodeAuto)
+		return fmt.Errorf(
+			"annotation %s is %q; it has to be a number from 1 to %d, or %s", v1alpha1.AnnotationPodsPerNode, text, v1alpha1.MaxPodsPerNode,
+			v1alpha1.PodsPerNodeAuto,
+		)
 	}
 	m.PodsPerNode = intstr.Parse(text)
 	return nil
@@ -322,7 +332,10 @@ func (m *MiniCluster) readTopology(annotations map[string]string) error {
 		return nil
 	}
 	if !IsTopologyKey(text) {
-		return fmt.Errorf("annotation %s is %q; it has to be the key of a label of nodes, such as %s", v1alpha1.AnnotationTopologyKey, text, corev1.LabelTopologyZone)
+		return fmt.Errorf(
+			"annotation %s is %q; it has to be the key of a label of nodes, such as %s", v1alpha1.AnnotationTopologyKey, text,
+			corev1.LabelTopologyZone,
+		)
 	}
 	m.TopologyKey = text
 	return nil
@@ -359,7 +372,9 @@ func ParseNodePools(list string) ([]string, error) {
 	for part := range strings.SplitSeq(list, ",") {
 		name := strings.TrimSpace(part)
 		wrong := func(why string) error {
-			return fmt.Errorf("annotation %s is %q: %s; it has to be a comma-separated list of NodePool names", v1alpha1.AnnotationNodePools, list, why)
+			return fmt.Errorf(
+				"annotation %s is %q: %s; it has to be a comma-separated list of NodePool names", v1alpha1.AnnotationNodePools, list, why,
+			)
 		}
 		switch problems := validation.IsDNS1123Subdomain(name); {
 		case name == "":

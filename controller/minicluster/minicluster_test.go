@@ -60,7 +60,8 @@ func TestParse(t *testing.T) {
 		"a pool twice": {`{metadata: {annotations: {autoscaling.flux-framework.org/node-pools: "a,b,a"}}, spec: {}}`,
 			`annotation autoscaling.flux-framework.org/node-pools is "a,b,a": "a" is named twice; it has to be a comma-separated list of NodePool names`},
 		"a pool that cannot be": {`{metadata: {annotations: {autoscaling.flux-framework.org/node-pools: "A_B"}}, spec: {}}`,
-			`annotation autoscaling.flux-framework.org/node-pools is "A_B": "A_B" cannot be the name of a NodePool; it has to be a comma-separated list of NodePool names`},
+			`annotation autoscaling.flux-framework.org/node-pools is "A_B": "A_B" cannot be the name of a NodePool; it has to be a ` +
+				`comma-separated list of NodePool names`},
 		"an unknown policy": {`{metadata: {annotations: {autoscaling.flux-framework.org/growth-policy: "Slowly"}}, spec: {}}`,
 			`annotation autoscaling.flux-framework.org/growth-policy is "Slowly"; it has to be one of AllOrNothing, BestEffort, Greedy`},
 		"an unknown placement": {`{metadata: {annotations: {autoscaling.flux-framework.org/placement: "span"}}, spec: {}}`,
@@ -78,7 +79,8 @@ func TestParse(t *testing.T) {
 		"one zone for all": {`{metadata: {annotations: {autoscaling.flux-framework.org/topology-key: topology.kubernetes.io/zone}}, spec: {}}`,
 			"size 1 of 1 to 1, one topology.kubernetes.io/zone, unmanaged"},
 		"a topology key that is no label": {`{metadata: {annotations: {autoscaling.flux-framework.org/topology-key: "zone eu"}}, spec: {}}`,
-			`annotation autoscaling.flux-framework.org/topology-key is "zone eu"; it has to be the key of a label of nodes, such as topology.kubernetes.io/zone`},
+			`annotation autoscaling.flux-framework.org/topology-key is "zone eu"; it has to be the key of a label of nodes, such as ` +
+				`topology.kubernetes.io/zone`},
 		"an empty topology key": {`{metadata: {annotations: {autoscaling.flux-framework.org/topology-key: ""}}, spec: {}}`,
 			`annotation autoscaling.flux-framework.org/topology-key is ""; it has to be the key of a label of nodes`},
 		"no attempt at all": {`{metadata: {annotations: {autoscaling.flux-framework.org/give-up-after: "0"}}, spec: {}}`,
@@ -141,7 +143,8 @@ func TestTooManyPools(t *testing.T) {
 		t.Errorf("16 pools: %v", err)
 	}
 	_, err := minicluster.ParseNodePools(strings.Join(names, ","))
-	if want := "annotation autoscaling.flux-framework.org/node-pools names 17 pools; at most 16 can be given"; err == nil || err.Error() != want {
+	if want := "annotation autoscaling.flux-framework.org/node-pools names 17 pools; at most 16 can be given"; err == nil ||
+		err.Error() != want {
 		t.Errorf("17 pools: %v, want %s", err, want)
 	}
 }

@@ -122,7 +122,9 @@ func (b *memberBuilder) served(size int32) *memberBuilder { b.Growth.Served = si
 
 // failed says that a pool has failed before.
 func (b *memberBuilder) failed(pool, reason string) *memberBuilder {
-	b.Growth.Failures = append(b.Growth.Failures, v1alpha1.PoolFailure{NodePool: pool, Reason: reason, Message: pool + " failed", At: metav1.NewMicroTime(noon)})
+	b.Growth.Failures = append(
+		b.Growth.Failures, v1alpha1.PoolFailure{NodePool: pool, Reason: reason, Message: pool + " failed", At: metav1.NewMicroTime(noon)},
+	)
 	return b
 }
 

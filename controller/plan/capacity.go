@@ -277,10 +277,9 @@ func (c *capacity) late(pool *poolCapacity) time.Time {
 	return *pool.late
 }
 
-// occupiedFor counts the nodes of a pool that exist, are held by nobody and do not help the member: filled by other
-// workloads, cordoned, tainted, lost, in another domain, or of no use for what they are. Nodes that are coming or leaving do not count: the former will
-// help, and the target does not count the latter. Nor do nodes that change hands between members in this pass: the next one
-// finds them held.
+// occupiedFor counts the nodes of a pool that exist, are held by nobody and do not help the member: filled by other workloads, cordoned,
+// tainted, lost, in another domain, or of no use for what they are. Nodes that are coming or leaving do not count: the former will help,
+// and the target does not count the latter. Nor do nodes that change hands between members in this pass: the next one finds them held.
 func (c *capacity) occupiedFor(pool *poolCapacity, m *candidate) int32 {
 	if count, known := pool.occupied[m.shapeKey]; known {
 		return count

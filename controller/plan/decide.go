@@ -98,7 +98,10 @@ func (p *pass) resize(m *candidate) int32 {
 	}
 	// Of nodes that are Ready as soon as they are reserved one sentence tells.
 	m.notes = slices.DeleteFunc(m.notes, func(n Note) bool { return n.Reason == v1alpha1.ReasonReserved })
-	m.note(v1alpha1.ReasonResizing, fmt.Sprintf("resizing the MiniCluster from %d to %d; %s Ready", m.Size, size, pluralize(claimed, "node is", "nodes are")))
+	m.note(
+		v1alpha1.ReasonResizing,
+		fmt.Sprintf("resizing the MiniCluster from %d to %d; %s Ready", m.Size, size, pluralize(claimed, "node is", "nodes are")),
+	)
 	return size
 }
 
@@ -108,10 +111,13 @@ func (p *pass) giveUp(m *candidate) *GiveUp {
 	if m.shrink > 0 {
 		size = max(m.shrink, m.MinSize)
 	}
-	if m.Lifecycle != Running || m.Invalid != "" || !m.waitsOut() || m.GiveUpAfter == 0 || m.growth.Attempts < m.GiveUpAfter || m.Wants <= size {
+	if m.Lifecycle != Running || m.Invalid != "" || !m.waitsOut() || m.GiveUpAfter == 0 || m.growth.Attempts < m.GiveUpAfter ||
+		m.Wants <= size {
 		return nil
 	}
-	why := fmt.Sprintf("the growth to size %d has failed %s: %s", m.Wants, pluralize(m.growth.Attempts, "time", "times"), joinMessages(m.growth.Failures))
+	why := fmt.Sprintf(
+		"the growth to size %d has failed %s: %s", m.Wants, pluralize(m.growth.Attempts, "time", "times"), joinMessages(m.growth.Failures),
+	)
 	m.warn(v1alpha1.ReasonGaveUp, fmt.Sprintf("%s; giveUpAfter is %d, so the desired size is %d again", why, m.GiveUpAfter, size))
 	return &GiveUp{Size: size, Why: why}
 }
@@ -132,11 +138,14 @@ func (p *pass) noteGivenBack(m *candidate) {
 			}
 		}
 	}
-	if len(lost) > 0 {
-		m.warn(v1alpha1.ReasonNodesLost, fmt.Sprintf("lost %s: %s", pluralize(int32(len(lost)), "node that does not exist any more", "nodes that do not exist any more"), listed(lost))) //nolint:gosec // Bounded by the size of the MiniCluster.
+	//nolint:gosec // Bounded by the size of the MiniCluster.
+	nLost, nGone := int32(len(lost)), int32(len(gone))
+	if nLost > 0 {
+		which := pluralize(nLost, "node that does not exist any more", "nodes that do not exist any more")
+		m.warn(v1alpha1.ReasonNodesLost, fmt.Sprintf("lost %s: %s", which, listed(lost)))
 	}
-	if len(gone) > 0 {
-		m.note(v1alpha1.ReasonNodesGivenBack, fmt.Sprintf("gave back %s: %s", pluralize(int32(len(gone)), "node", "nodes"), listed(gone))) //nolint:gosec // Bounded by the size of the MiniCluster.
+	if nGone > 0 {
+		m.note(v1alpha1.ReasonNodesGivenBack, fmt.Sprintf("gave back %s: %s", pluralize(nGone, "node", "nodes"), listed(gone)))
 	}
 }
 

@@ -232,13 +232,19 @@ func (n *nodeCapacity) wordsOf(m *candidate, nodes string) string {
 		return fmt.Sprintf("%s of %s are not among those that the pods select by %s: %s is not", nodes, pool.Name, m.Selects, n.Name)
 	}
 	if n.flaw(m.Member) == elsewhere {
-		return fmt.Sprintf("%s of %s are in %s=%s and the template says %s: %s is", nodes, pool.Name, m.TopologyKey, n.Labels[m.TopologyKey], pool.Labels[m.TopologyKey], n.Name)
+		return fmt.Sprintf(
+			"%s of %s are in %s=%s and the template says %s: %s is", nodes, pool.Name, m.TopologyKey, n.Labels[m.TopologyKey],
+			pool.Labels[m.TopologyKey], n.Name,
+		)
 	}
 	taken := Resources{}
 	taken.Add(n.Daemons)
 	taken.Add(n.toCome)
 	resource, asked, left := Lacking(m.PodRequests, n.Allocatable, taken)
-	why := fmt.Sprintf("%s of %s have %s of %s left for a pod of %s", nodes, pool.Name, formatQuantity(resource, max(0, left)), resource, formatQuantity(resource, asked))
+	why := fmt.Sprintf(
+		"%s of %s have %s of %s left for a pod of %s", nodes, pool.Name, formatQuantity(resource, max(0, left)), resource,
+		formatQuantity(resource, asked),
+	)
 	var who []string
 	if taken[resource] > 0 {
 		by := takenBy(pool.Daemons, resource)
@@ -248,7 +254,9 @@ func (n *nodeCapacity) wordsOf(m *candidate, nodes string) string {
 		who = append(who, by)
 	}
 	if has, says := n.Allocatable[resource], pool.Allocatable[resource]; has != says {
-		who = append(who, fmt.Sprintf("their allocatable is %s, the template says %s", formatQuantity(resource, has), formatQuantity(resource, says)))
+		who = append(
+			who, fmt.Sprintf("their allocatable is %s, the template says %s", formatQuantity(resource, has), formatQuantity(resource, says)),
+		)
 	}
 	if len(who) == 0 {
 		// The template says no more: the pods have turned out to request more than theirs.

@@ -166,7 +166,8 @@ func TestNodesOfNoUse(t *testing.T) {
 		"what others fill after the claim was granted is replaced once": {
 			nodes: occupy(came(0, 3, nil), names("a", 0, 3)...),
 			want:  "a: 2 reserved, 0 held, 1 occupied; WaitingForNodes", replaced: 1,
-			says: "0 of 2 nodes are Ready in a; the others have until 2026-11-23T12:08:00Z; nodes of a are of no use to it and no more are ordered in their place: " +
+			says: "0 of 2 nodes are Ready in a; the others have until 2026-11-23T12:08:00Z; nodes of a are of no use to it and no more are " +
+				"ordered in their place: " +
 				"a-0, a-1, a-2 filled by other pods; a taint of its own in the template of a would keep other pods off",
 		},
 		"what they had filled before counts besides": {
@@ -209,7 +210,9 @@ func TestNodesOfNoUse(t *testing.T) {
 				t.Errorf("nothing says %q; said:\n%s", row.says, said)
 			}
 			again := planAgain(observed, d)
-			if len(again.Notes) > 0 || summary(again) != summary(d) || !cmp.Equal(again.Findings, d.Findings) || !cmp.Equal(again.Reservations, d.Reservations) {
+			if len(again.Notes) > 0 || summary(again) != summary(d) || !cmp.Equal(again.Findings, d.Findings) || !cmp.Equal(
+				again.Reservations, d.Reservations,
+			) {
 				t.Errorf("planned again it decides %q with %+v and %+v, and notes %+v", summary(again), again.Reservations, again.Findings, again.Notes)
 			}
 		})
@@ -256,7 +259,8 @@ func TestAFindingStands(t *testing.T) {
 	m.NodePools = []string{"a"}
 	observed := plan.Observed{Members: []plan.Member{m.Member}, Pools: []plan.Pool{pool("a", 30)}, Nodes: came(0, 2, smaller)}
 	d := plan.Plan(observed, noon).Members[0]
-	if got, want := summary(d), "BackingOff"; got != want || d.Growth.Attempts != 1 || d.Growth.Failures[0].Reason != v1alpha1.ReasonNodesUnusable {
+	if got, want := summary(d), "BackingOff"; got != want || d.Growth.Attempts != 1 ||
+		d.Growth.Failures[0].Reason != v1alpha1.ReasonNodesUnusable {
 		t.Fatalf("it decides %q with growth %+v, not %q", got, d.Growth, want)
 	}
 	observed.Members[0], observed.Nodes = written(m.Member, d), nil
@@ -325,7 +329,9 @@ func TestUnfinishedNodes(t *testing.T) {
 			case "labels":
 				m.Selects, p = labelled(zoneKey+"=x"), in(p, "x")
 			}
-			d := plan.Plan(plan.Observed{Members: []plan.Member{m.Member}, Pools: []plan.Pool{p}, Nodes: came(0, 2, row.change)}, noon.Add(time.Minute)).Members[0]
+			d := plan.Plan(
+				plan.Observed{Members: []plan.Member{m.Member}, Pools: []plan.Pool{p}, Nodes: came(0, 2, row.change)}, noon.Add(time.Minute),
+			).Members[0]
 			if summary(d) != "BackingOff" || len(d.Growth.Failures) != 1 {
 				t.Fatalf("at its deadline it decides %q with %+v", summary(d), d.Growth)
 			}
@@ -342,12 +348,16 @@ func TestReplacementsAreCountedOverAllAttempts(t *testing.T) {
 	t.Parallel()
 	m := claim(2, 2*time.Minute)
 	m.NodePools = []string{"a"}
-	observed := plan.Observed{Members: []plan.Member{m.Member}, Pools: []plan.Pool{pool("a", 30)}, Nodes: occupy(came(0, 2, nil), "a-0", "a-1")}
+	observed := plan.Observed{
+		Members: []plan.Member{m.Member}, Pools: []plan.Pool{pool("a", 30)}, Nodes: occupy(came(0, 2, nil), "a-0", "a-1"),
+	}
 	d := plan.Plan(observed, noon).Members[0]
 	checkFinding(t, d, "", 1)
 	observed.Members[0] = written(observed.Members[0], d)
 	d = plan.Plan(observed, noon.Add(9*time.Minute)).Members[0]
-	if got := summary(d); got != "BackingOff" || !strings.Contains(d.Growth.Failures[0].Message, "a-0, a-1 filled by other pods; a taint of its own") {
+	if got := summary(d); got != "BackingOff" || !strings.Contains(
+		d.Growth.Failures[0].Message, "a-0, a-1 filled by other pods; a taint of its own",
+	) {
 		t.Fatalf("at its deadline it decides %q with %+v", got, d.Growth)
 	}
 	observed.Members[0], observed.Nodes = written(observed.Members[0], d), nil
@@ -382,7 +392,8 @@ func TestWhatOthersFilledMeanwhile(t *testing.T) {
 	t.Parallel()
 	m := member("m", 2, 2, "a").holds("a", 2, "a-0", "a-1").podsOn("a-0")
 	d := plan.Plan(plan.Observed{
-		Members: []plan.Member{m.Member}, Pools: []plan.Pool{pool("a", 30)}, Nodes: append(nodes("a", 0, 1), occupy(nodes("a", 2, 7), names("a", 2, 7)...)...),
+		Members: []plan.Member{m.Member}, Pools: []plan.Pool{pool("a", 30)},
+		Nodes: append(nodes("a", 0, 1), occupy(nodes("a", 2, 7), names("a", 2, 7)...)...),
 	}, noon).Members[0]
 	if got, want := summary(d), "a: 2 reserved, 1 held, 5 occupied; WaitingForNodes"; got != want {
 		t.Errorf("it decides %q, not %q", got, want)
@@ -396,14 +407,22 @@ func TestRefusedOnASecondNode(t *testing.T) {
 	pods := func(b *memberBuilder, ago time.Duration, on ...string) plan.Member {
 		b.Pods = nil
 		for i, name := range on {
-			b.Pods = append(b.Pods, plan.Pod{Index: int32(i), Node: name, Released: true, RefusedSince: noon.Add(-ago), Refusal: "0/9 nodes are available: 9 have no volume"})
+			b.Pods = append(
+				b.Pods,
+				plan.Pod{
+					Index: int32(i), Node: name, Released: true, RefusedSince: noon.Add(-ago), Refusal: "0/9 nodes are available: 9 have no volume",
+				},
+			)
 		}
 		return b.Member
 	}
 	m := member("m", 2, 2, "a").holds("a", 2, "a-0", "a-1")
-	observed := plan.Observed{Members: []plan.Member{pods(m, time.Minute, "a-0", "a-1")}, Pools: []plan.Pool{pool("a", 30)}, Nodes: nodes("a", 0, 2)}
+	observed := plan.Observed{
+		Members: []plan.Member{pods(m, time.Minute, "a-0", "a-1")}, Pools: []plan.Pool{pool("a", 30)}, Nodes: nodes("a", 0, 2),
+	}
 	d := plan.Plan(observed, noon).Members[0]
-	said := "the scheduler has kept pods off two empty nodes of a, a-0 and a-1, which is asked again at 2026-11-23T13:00:00Z: 0/9 nodes are available: 9 have no volume"
+	said := "the scheduler has kept pods off two empty nodes of a, a-0 and a-1, which is asked again at 2026-11-23T13:00:00Z: 0/9 nodes are " +
+		"available: 9 have no volume"
 	if got, want := summary(d), v1alpha1.ReasonNodesUnusable; got != want || !strings.Contains(words(d), said) {
 		t.Errorf("it decides %q, not %q, and says\n%s", got, want, words(d))
 	}
@@ -416,7 +435,9 @@ func TestRefusedOnASecondNode(t *testing.T) {
 		t.Errorf("planned again it notes %+v and has found %+v", again.Notes, again.Findings)
 	}
 	observed.Members[0].Pods, observed.Members[0].Gated = nil, []int32{0, 1}
-	if decisions := plan.Plan(observed, noon.Add(59*time.Minute)); decisions.Members[0].Reserved() != 0 || !decisions.Next.Equal(noon.Add(time.Hour)) {
+	if decisions := plan.Plan(
+		observed, noon.Add(59*time.Minute),
+	); decisions.Members[0].Reserved() != 0 || !decisions.Next.Equal(noon.Add(time.Hour)) {
 		t.Errorf("after 59 minutes it has reserved %d, and the next pass is at %s", decisions.Members[0].Reserved(), decisions.Next)
 	}
 	if d := plan.Plan(observed, noon.Add(time.Hour)).Members[0]; d.Reserved() != 2 || len(d.Findings) != 0 {
@@ -481,7 +502,9 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("it is refused for %q: %q, not for %q: %q", reason, why, row.reason, row.says)
 			}
 			d := plan.Plan(plan.Observed{Members: []plan.Member{m}, Pools: []plan.Pool{p}}, noon).Members[0]
-			if reason, reserved := conditionOf(d, v1alpha1.ConditionCapacityReserved); (row.reason != "" && reason != row.reason) || reserved != (row.reason == "") {
+			if reason, reserved := conditionOf(
+				d, v1alpha1.ConditionCapacityReserved,
+			); (row.reason != "" && reason != row.reason) || reserved != (row.reason == "") {
 				t.Errorf("the plan says %s, not %s", reason, row.reason)
 			}
 			if holds := plan.Holds(&m, []plan.Pool{p}); (holds == 0) != (row.reason != "") {

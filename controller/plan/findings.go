@@ -251,7 +251,8 @@ func (p *pass) occupy(m *candidate, pool *poolCapacity, r *v1alpha1.Reservation)
 
 // wasMet reports whether the nodes of a claim were all there when the last pass recorded it.
 func (c *candidate) wasMet(before *v1alpha1.Reservation) bool {
-	return before != nil && before.Nodes > 0 && before.Occupied == 0 && int32(len(before.Held)) >= before.Nodes //nolint:gosec // Bounded by the size of the MiniCluster.
+	return before != nil && before.Nodes > 0 && before.Occupied == 0 &&
+		int32(len(before.Held)) >= before.Nodes //nolint:gosec // Bounded by the size of the MiniCluster.
 }
 
 // wastedOf counts the nodes of a pool that were held for the member until this pass and are of no use to it now.
@@ -280,7 +281,8 @@ func (c *candidate) provenIn(pool string, claim int32) bool {
 	}
 	nodes := map[*nodeCapacity]bool{}
 	for i, node := range c.places {
-		if node != nil && node.holder == c && node.Pool == pool && node.Ready && !node.Leaving && !c.Pods[i].Released && c.Pods[i].Index < c.Size {
+		if node != nil && node.holder == c && node.Pool == pool && node.Ready && !node.Leaving && !c.Pods[i].Released &&
+			c.Pods[i].Index < c.Size {
 			nodes[node] = true
 		}
 	}
@@ -365,7 +367,9 @@ func (n *nodeCapacity) unfinishedBy(m *candidate) string {
 }
 
 // byCause are the nodes of a pool that are wanted, by what is wrong with them, in words. It returns the causes, too.
-func (p *poolCapacity) byCause(wanted func(*nodeCapacity) bool, cause func(*nodeCapacity) string) (parts []string, causes map[string][]string) {
+func (p *poolCapacity) byCause(
+	wanted func(*nodeCapacity) bool, cause func(*nodeCapacity) string,
+) (parts []string, causes map[string][]string) {
 	causes = map[string][]string{}
 	for _, node := range p.nodes {
 		if wanted(node) {

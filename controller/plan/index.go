@@ -107,8 +107,9 @@ type trait struct {
 
 func (n *nodeCapacity) traitFor(m *candidate) trait {
 	t := trait{
-		ready: n.Ready, leaving: n.Leaving, cordoned: n.Cordoned, young: n.young, selected: n.selected(m.Member), lacksLabel: n.lacksLabel(m.Member),
-		inDomain: m.TopologyKey == "" || n.inDomain(m), elsewhere: n.isElsewhere(m.Member), taints: n.Taints,
+		ready: n.Ready, leaving: n.Leaving, cordoned: n.Cordoned, young: n.young, selected: n.selected(m.Member),
+		lacksLabel: n.lacksLabel(m.Member),
+		inDomain:   m.TopologyKey == "" || n.inDomain(m), elsewhere: n.isElsewhere(m.Member), taints: n.Taints,
 	}
 	var missing []string
 	for name, amount := range n.pool.Allocatable {
@@ -152,7 +153,8 @@ func (x *index) usable(m *candidate, counts func(*nodeCapacity) bool) int32 {
 
 func (k *kind) usable(m *candidate, counts func(*nodeCapacity) bool) int32 {
 	one := k.nodes[0]
-	if !one.Ready || one.Leaving || one.Cordoned || !one.tolerated(m.Member) || !one.selected(m.Member) || (m.TopologyKey != "" && !one.inDomain(m)) {
+	if !one.Ready || one.Leaving || one.Cordoned || !one.tolerated(m.Member) || !one.selected(m.Member) ||
+		(m.TopologyKey != "" && !one.inDomain(m)) {
 		return 0
 	}
 	// The resource of which the fewest nodes have enough decides which of them are looked at.

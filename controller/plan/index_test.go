@@ -32,7 +32,9 @@ func TestIndex(t *testing.T) {
 		for i := range indexNodes + r.IntN(100) {
 			node := Node{
 				Name: fmt.Sprintf("node-%d", i), Pool: "pool", Ready: !one(10), Leaving: one(20), Cordoned: one(20), CreatedAt: now.Add(-time.Hour),
-				Allocatable: Resources{corev1.ResourceCPU: 60 + int64(r.IntN(8)), "gpu": 4}, Requested: Resources{corev1.ResourceCPU: int64(r.IntN(70))},
+				Allocatable: Resources{
+					corev1.ResourceCPU: 60 + int64(r.IntN(8)), "gpu": 4,
+				}, Requested: Resources{corev1.ResourceCPU: int64(r.IntN(70))},
 				Labels: map[string]string{"zone": []string{"a", "b"}[r.IntN(2)]}, Daemons: Resources{corev1.ResourceCPU: int64(r.IntN(3))},
 			}
 			if one(8) {

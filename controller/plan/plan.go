@@ -104,8 +104,8 @@ func (p *pass) keepNodes() {
 	}
 }
 
-// updateGrowth brings the record of the member's growth up to date with the desired size and the time. What cannot be read stays as it is, and
-// what goes back is up to date.
+// updateGrowth brings the record of the member's growth up to date with the desired size and the time. What cannot be read stays as it is,
+// and what goes back is up to date.
 func (p *pass) updateGrowth(m *candidate) {
 	if m.Lifecycle == Running && (m.Invalid != "" || m.shrink > 0) {
 		return

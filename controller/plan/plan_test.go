@@ -31,7 +31,9 @@ func TestPlan(t *testing.T) {
 		members: []*memberBuilder{member("m", 2, 2, "a")},
 		pools:   []plan.Pool{pool("a", 10)},
 		want:    []string{"a: 2 reserved, 0 held; WaitingForNodes"},
-		says:    []string{"reserved 2 more nodes in a for size 2; they have until 2026-11-23T12:10:00Z to be Ready", "0 of 2 nodes are Ready in a"},
+		says: []string{
+			"reserved 2 more nodes in a for size 2; they have until 2026-11-23T12:10:00Z to be Ready", "0 of 2 nodes are Ready in a",
+		},
 	}, {
 		name:    "a growth is reserved whole before anything else happens",
 		members: []*memberBuilder{member("m", 2, 8, "a").holds("a", 2, two...).podsOn(two...)},
@@ -74,18 +76,23 @@ func TestPlan(t *testing.T) {
 		want:    []string{"a: 3 reserved, 5 held; PodsLeaving"},
 		says:    []string{"gave back 3 nodes: a-5, a-6, a-7", "pods of the former size have still to leave 2 nodes"},
 	}, {
-		name:    "a gang that failed gives back all of its nodes, though it was asked to grow further meanwhile",
-		members: []*memberBuilder{member("m", 8, 10, "a").holds("a", 8, names("a", 0, 6)...).podsOn(names("a", 0, 4)...).grows(10, time.Hour, -time.Minute).granted("a", time.Hour).served(4)},
-		pools:   []plan.Pool{pool("a", 10)},
-		nodes:   nodes("a", 0, 6),
-		want:    []string{"a: 4 reserved, 4 held; BackingOff"},
-		says:    []string{"the nodes that no pod uses are given back", "gave back 2 nodes: a-4, a-5"},
+		name: "a gang that failed gives back all of its nodes, though it was asked to grow further meanwhile",
+		members: []*memberBuilder{
+			member("m", 8, 10, "a").holds("a", 8, names("a", 0, 6)...).podsOn(names("a", 0, 4)...).grows(10, time.Hour, -time.Minute).granted("a",
+				time.Hour).served(4),
+		},
+		pools: []plan.Pool{pool("a", 10)},
+		nodes: nodes("a", 0, 6),
+		want:  []string{"a: 4 reserved, 4 held; BackingOff"},
+		says:  []string{"the nodes that no pod uses are given back", "gave back 2 nodes: a-4, a-5"},
 	}, {
-		name:    "what the leaving ranks lack is asked for no more",
-		members: []*memberBuilder{member("m", 8, 4, "a").holds("a", 4, names("a", 0, 4)...).podsOn(names("a", 0, 4)...).grows(8, time.Hour, 0).begins().served(4)},
-		pools:   []plan.Pool{pool("a", 10)},
-		nodes:   nodes("a", 0, 6),
-		want:    []string{"a: 4 reserved, 4 held; resize to 4; Resizing"},
+		name: "what the leaving ranks lack is asked for no more",
+		members: []*memberBuilder{
+			member("m", 8, 4, "a").holds("a", 4, names("a", 0, 4)...).podsOn(names("a", 0, 4)...).grows(8, time.Hour, 0).begins().served(4),
+		},
+		pools: []plan.Pool{pool("a", 10)},
+		nodes: nodes("a", 0, 6),
+		want:  []string{"a: 4 reserved, 4 held; resize to 4; Resizing"},
 	}, {
 		name:    "pods outside the pools that are about to leave make no room there",
 		members: []*memberBuilder{member("m", 4, 6, "a").podsOn("x-0", "x-1", "x-2", "x-3", "x-4", "x-5")},
@@ -249,7 +256,10 @@ func TestPlan(t *testing.T) {
 		pools:   []plan.Pool{pool("a", 10)},
 		nodes:   nodes("a", 0, 7),
 		want:    []string{"a: 2 reserved, 2 held; BackingOff"},
-		says:    []string{"7 of 8 nodes were Ready in a within its provisionTimeout", "gave back 5 nodes", "attempt 1 for size 8 failed in a; the next is at 2026-11-23T12:01:00Z"},
+		says: []string{
+			"7 of 8 nodes were Ready in a within its provisionTimeout", "gave back 5 nodes",
+			"attempt 1 for size 8 failed in a; the next is at 2026-11-23T12:01:00Z",
+		},
 	}, {
 		name: "a gang that waits out its failure lets others have the room",
 		members: []*memberBuilder{
@@ -304,24 +314,33 @@ func TestPlan(t *testing.T) {
 		want:    []string{"a: 3 reserved, 2 held; WaitingForNodes"},
 		says:    []string{"lost 1 node that does not exist any more: a-2"},
 	}, {
-		name:    "what a pool that is out of stock has not provided is asked of the next one",
-		members: []*memberBuilder{member("m", 2, 8, "a", "b").holds("a", 8, names("a", 0, 5)...).podsOn(two...).grows(8, time.Minute, time.Minute).granted("a", time.Minute)},
-		pools:   []plan.Pool{outOfStock(pool("a", 10), time.Second), pool("b", 10)},
-		nodes:   nodes("a", 0, 5),
-		want:    []string{"a: 5 reserved, 5 held; b: 3 reserved, 0 held; WaitingForNodes"},
+		name: "what a pool that is out of stock has not provided is asked of the next one",
+		members: []*memberBuilder{
+			member("m", 2, 8, "a", "b").holds("a", 8, names("a", 0, 5)...).podsOn(two...).grows(8, time.Minute, time.Minute).granted("a",
+				time.Minute),
+		},
+		pools: []plan.Pool{outOfStock(pool("a", 10), time.Second), pool("b", 10)},
+		nodes: nodes("a", 0, 5),
+		want:  []string{"a: 5 reserved, 5 held; b: 3 reserved, 0 held; WaitingForNodes"},
 		says: []string{
-			"5 of 8 nodes were Ready in a, which is out of stock: no machine is left; reserved 3 more nodes in b for size 8; they have until 2026-11-23T12:10:00Z to be Ready",
-			"5 of 8 nodes are Ready in a, b; the others have until 2026-11-23T12:10:00Z; before, 5 of 8 nodes were Ready in a, which is out of stock",
+			"5 of 8 nodes were Ready in a, which is out of stock: no machine is left; reserved 3 more nodes in b for size 8; they have until " +
+				"2026-11-23T12:10:00Z to be Ready",
+			"5 of 8 nodes are Ready in a, b; the others have until 2026-11-23T12:10:00Z; before, 5 of 8 nodes were " +
+				"Ready in a, which is out of stock",
 		},
 	}, {
-		name:    "a stockout from before the pool granted the nodes does not matter",
-		members: []*memberBuilder{member("m", 2, 8, "a", "b").holds("a", 8, names("a", 0, 5)...).podsOn(two...).grows(8, time.Minute, time.Minute).granted("a", time.Minute)},
-		pools:   []plan.Pool{outOfStock(pool("a", 10), time.Hour), pool("b", 10)},
-		nodes:   nodes("a", 0, 5),
-		want:    []string{"a: 8 reserved, 5 held; WaitingForNodes"},
+		name: "a stockout from before the pool granted the nodes does not matter",
+		members: []*memberBuilder{
+			member("m", 2, 8, "a", "b").holds("a", 8, names("a", 0, 5)...).podsOn(two...).grows(8, time.Minute, time.Minute).granted("a",
+				time.Minute),
+		},
+		pools: []plan.Pool{outOfStock(pool("a", 10), time.Hour), pool("b", 10)},
+		nodes: nodes("a", 0, 5),
+		want:  []string{"a: 8 reserved, 5 held; WaitingForNodes"},
 	}, {
 		name: "a whole gang moves where one pool has to have it all",
-		members: []*memberBuilder{member("m", 2, 8, "a", "b").holds("a", 8, names("a", 0, 5)...).podsOn(two...).grows(8, time.Minute, time.Minute).
+		members: []*memberBuilder{member("m", 2, 8, "a", "b").holds("a", 8, names("a", 0, 5)...).podsOn(two...).grows(8, time.Minute,
+			time.Minute).
 			granted("a", time.Minute).takes(v1alpha1.GrowthAllOrNothing, v1alpha1.PlacementSingle)},
 		pools: []plan.Pool{outOfStock(pool("a", 10), time.Second), pool("b", 10)},
 		nodes: nodes("a", 0, 5),
@@ -335,16 +354,20 @@ func TestPlan(t *testing.T) {
 		nodes: slices.Concat(nodes("a", 0, 5), nodes("b", 0, 1)),
 		want:  []string{"a: 2 reserved, 2 held; BackingOff"},
 		says: []string{
-			"a failed, 1 of 3 nodes were Ready in b within its provisionTimeout; the nodes that no pod uses are given back; attempt 2 is at 2026-11-23T12:01:00Z",
+			"a failed, 1 of 3 nodes were Ready in b within its provisionTimeout; the nodes that no pod uses are given back; attempt 2 is at " +
+				"2026-11-23T12:01:00Z",
 			"attempt 1 for size 8 failed in a (OutOfStock), b (ProvisionTimeout); the next is at 2026-11-23T12:01:00Z",
 		},
 	}, {
-		name:    "a part of a gang is not held while the next pool has no room for the rest",
-		members: []*memberBuilder{member("m", 2, 8, "a", "b").holds("a", 8, names("a", 0, 5)...).podsOn(two...).grows(8, time.Minute, time.Minute).granted("a", time.Minute)},
-		pools:   []plan.Pool{outOfStock(pool("a", 10), time.Second), paused(pool("b", 10))},
-		nodes:   nodes("a", 0, 5),
-		want:    []string{"a: 2 reserved, 2 held; BackingOff"},
-		says:    []string{`and NodePool "b" is paused; the nodes that no pod uses are given back`},
+		name: "a part of a gang is not held while the next pool has no room for the rest",
+		members: []*memberBuilder{
+			member("m", 2, 8, "a", "b").holds("a", 8, names("a", 0, 5)...).podsOn(two...).grows(8, time.Minute, time.Minute).granted("a",
+				time.Minute),
+		},
+		pools: []plan.Pool{outOfStock(pool("a", 10), time.Second), paused(pool("b", 10))},
+		nodes: nodes("a", 0, 5),
+		want:  []string{"a: 2 reserved, 2 held; BackingOff"},
+		says:  []string{`and NodePool "b" is paused; the nodes that no pod uses are given back`},
 	}, {
 		name:    "a pool that is full or paused is passed over",
 		members: []*memberBuilder{member("m", 2, 8, "a", "b", "c").holds("a", 2, two...).podsOn(two...)},
@@ -359,19 +382,26 @@ func TestPlan(t *testing.T) {
 		want:    []string{"a: 5 reserved, 2 held; b: 3 reserved, 0 held; WaitingForNodes"},
 		says:    []string{"reserved 3 more nodes in a and 3 more nodes in b for size 8"},
 	}, {
-		name:    "and not where one pool has to have it all",
-		members: []*memberBuilder{member("m", 2, 8, "a", "b").holds("a", 2, two...).podsOn(two...).takes(v1alpha1.GrowthAllOrNothing, v1alpha1.PlacementSingle)},
-		pools:   []plan.Pool{pool("a", 5), pool("b", 4)},
-		nodes:   nodes("a", 0, 2),
-		want:    []string{"a: 2 reserved, 2 held; PoolTooSmall"},
-		says:    []string{"8 nodes are needed and a has maxSize 5; 6 nodes are needed and b has maxSize 4"},
+		name: "and not where one pool has to have it all",
+		members: []*memberBuilder{
+			member("m", 2, 8, "a", "b").holds("a", 2, two...).podsOn(two...).takes(v1alpha1.GrowthAllOrNothing, v1alpha1.PlacementSingle),
+		},
+		pools: []plan.Pool{pool("a", 5), pool("b", 4)},
+		nodes: nodes("a", 0, 2),
+		want:  []string{"a: 2 reserved, 2 held; PoolTooSmall"},
+		says:  []string{"8 nodes are needed and a has maxSize 5; 6 nodes are needed and b has maxSize 4"},
 	}, {
-		name:    "a floor that nobody answers is told, with what may be wrong",
-		members: []*memberBuilder{member("m", 2, 8, "a").holds("a", 8, two...).podsOn(two...).grows(8, time.Minute, time.Minute).granted("a", time.Minute)},
-		pools:   []plan.Pool{stalled(pool("a", 10), 45*time.Second, "nobody is there")},
-		nodes:   nodes("a", 0, 2),
-		want:    []string{"a: 8 reserved, 2 held; WaitingForNodes"},
-		says:    []string{"2 of 8 nodes are Ready in a; the others have until 2026-11-23T12:01:00Z; nothing was ordered in a since 2026-11-23T11:59:15Z: nobody is there"},
+		name: "a floor that nobody answers is told, with what may be wrong",
+		members: []*memberBuilder{
+			member("m", 2, 8, "a").holds("a", 8, two...).podsOn(two...).grows(8, time.Minute, time.Minute).granted("a", time.Minute),
+		},
+		pools: []plan.Pool{stalled(pool("a", 10), 45*time.Second, "nobody is there")},
+		nodes: nodes("a", 0, 2),
+		want:  []string{"a: 8 reserved, 2 held; WaitingForNodes"},
+		says: []string{
+			"2 of 8 nodes are Ready in a; the others have until 2026-11-23T12:01:00Z; nothing was ordered in a since 2026-11-23T11:59:15Z: nobody " +
+				"is there",
+		},
 	}, {
 		name: "greedy takes each node as it comes",
 		members: []*memberBuilder{member("m", 2, 8, "a").holds("a", 8, names("a", 0, 5)...).podsOn(two...).grows(8, time.Minute, time.Minute).
@@ -394,7 +424,9 @@ func TestPlan(t *testing.T) {
 		pools: []plan.Pool{pool("a", 10)},
 		nodes: nodes("a", 0, 5),
 		want:  []string{"a: 5 reserved, 5 held; resize to 5; BackingOff"},
-		says:  []string{"5 of 8 nodes were Ready in a within its provisionTimeout; the member takes those that are there; attempt 2 is at 2026-11-23T12:01:00Z"},
+		says: []string{
+			"5 of 8 nodes were Ready in a within its provisionTimeout; the member takes those that are there; attempt 2 is at 2026-11-23T12:01:00Z",
+		},
 	}, {
 		name:    "pods that share a node need fewer nodes",
 		members: []*memberBuilder{member("m", 2, 8, "a").shares(2, oneCore).holds("a", 1, "a-0").podsOn("a-0", "a-0")},
@@ -490,7 +522,9 @@ func TestPlanWakesToTellOfAStall(t *testing.T) {
 	t.Parallel()
 	observed := plan.Observed{
 		Members: []plan.Member{
-			member("m", 2, 8, "a").holds("a", 8, "a-0", "a-1").podsOn("a-0", "a-1").grows(8, time.Minute, 7*time.Minute).granted("a", time.Minute).Member,
+			member("m", 2, 8, "a").holds("a", 8, "a-0", "a-1").podsOn("a-0", "a-1").grows(
+				8, time.Minute, 7*time.Minute,
+			).granted("a", time.Minute).Member,
 		},
 		Pools: []plan.Pool{stalled(pool("a", 10), 44*time.Second, "nobody is there")},
 		Nodes: nodes("a", 0, 2),
@@ -506,7 +540,9 @@ func TestPlanBacksOffLongerAfterEachFailure(t *testing.T) {
 	for attempts, want := range []time.Duration{1, 2, 4, 8, 10, 10, 10} {
 		m := member("m", 2, 8, "a").holds("a", 8, "a-0", "a-1").podsOn("a-0", "a-1").grows(8, time.Hour, -time.Second)
 		m.Growth.Attempts = int32(attempts)
-		d := plan.Plan(plan.Observed{Members: []plan.Member{m.Member}, Pools: []plan.Pool{pool("a", 10)}, Nodes: nodes("a", 0, 2)}, noon).Members[0]
+		d := plan.Plan(
+			plan.Observed{Members: []plan.Member{m.Member}, Pools: []plan.Pool{pool("a", 10)}, Nodes: nodes("a", 0, 2)}, noon,
+		).Members[0]
 		if d.Growth == nil || d.Growth.RetryAfter == nil {
 			t.Fatalf("after %d failures: no retry is planned: %+v", attempts, d.Growth)
 		}
@@ -554,11 +590,15 @@ func TestPlanGivesUp(t *testing.T) {
 			t.Parallel()
 			m := member("m", 2, 8, "a").holds("a", 8, "a-0", "a-1").podsOn("a-0", "a-1").grows(8, time.Hour, -time.Second).granted("a", time.Hour)
 			m.Growth.Attempts, m.GiveUpAfter, m.MinSize = row.attempts, row.after, row.minSize
-			d := plan.Plan(plan.Observed{Members: []plan.Member{m.Member}, Pools: []plan.Pool{pool("a", 10)}, Nodes: nodes("a", 0, 2)}, noon).Members[0]
+			d := plan.Plan(
+				plan.Observed{Members: []plan.Member{m.Member}, Pools: []plan.Pool{pool("a", 10)}, Nodes: nodes("a", 0, 2)}, noon,
+			).Members[0]
 			if diff := cmp.Diff(row.want, d.GiveUp); diff != "" {
 				t.Errorf("give-up (-want +got):\n%s", diff)
 			}
-			if told := slices.ContainsFunc(d.Notes, func(n plan.Note) bool { return n.Warning && n.Reason == v1alpha1.ReasonGaveUp }); told != (row.want != nil) {
+			if told := slices.ContainsFunc(
+				d.Notes, func(n plan.Note) bool { return n.Warning && n.Reason == v1alpha1.ReasonGaveUp },
+			); told != (row.want != nil) {
 				t.Errorf("told of giving up: %t; notes: %+v", told, d.Notes)
 			}
 		})
@@ -601,7 +641,9 @@ func TestPlanAsksPoolsAnewThatFailedWhenTheGrowthWasSmaller(t *testing.T) {
 
 func TestPlanCountsNoRoomOnNodesThatAreNotReady(t *testing.T) {
 	t.Parallel()
-	m := member("m", 2, 6, "a").holds("a", 3, "a-0", "a-2", "a-1").podsOn("a-0", "a-0").grows(6, time.Minute, time.Minute).takes(v1alpha1.GrowthGreedy, v1alpha1.PlacementSpan)
+	m := member("m", 2, 6, "a").holds("a", 3, "a-0", "a-2", "a-1").podsOn("a-0", "a-0").grows(6, time.Minute, time.Minute).takes(
+		v1alpha1.GrowthGreedy, v1alpha1.PlacementSpan,
+	)
 	m.PodsPerNode, m.PodRequests = 2, plan.Resources{corev1.ResourceCPU: 1300, corev1.ResourcePods: 1}
 	list := nodes("a", 0, 3)
 	list[0].Ready = false

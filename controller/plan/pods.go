@@ -177,7 +177,10 @@ func (c *candidate) waits() *refusal {
 		return &refusal{v1alpha1.ReasonBackingOff, fmt.Sprintf("attempt %d for size %d failed in %s; the next is at %s; %s",
 			c.growth.Attempts, c.growth.Size, failedPools(c), formatTime(c.growth.RetryAfter.Time), joinMessages(c.growth.Failures)), true}
 	case c.forgone > 0 && c.Wants > c.Size:
-		return &refusal{v1alpha1.ReasonPodsNotMade, fmt.Sprintf("size %d is asked for when all pods of size %d exist: %s", c.Wants, c.Size, c.notMade()), true}
+		return &refusal{
+			v1alpha1.ReasonPodsNotMade, fmt.Sprintf("size %d is asked for when all pods of size %d exist: %s", c.Wants, c.Size, c.notMade()),
+			true,
+		}
 	}
 	return nil
 }

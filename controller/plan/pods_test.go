@@ -29,7 +29,9 @@ func (b *memberBuilder) written() *memberBuilder { b.SizeGiven = true; return b 
 // waitsForPods records a growth that is tried again some time after noon because its pods did not come.
 func (b *memberBuilder) waitsForPods(from, size, attempts int32, retry time.Duration) *memberBuilder {
 	at := microTime(noon.Add(retry))
-	b.Growth = &v1alpha1.Growth{From: from, Served: from, Size: size, Since: microTime(noon.Add(-time.Hour)), Attempts: attempts, RetryAfter: &at}
+	b.Growth = &v1alpha1.Growth{
+		From: from, Served: from, Size: size, Since: microTime(noon.Add(-time.Hour)), Attempts: attempts, RetryAfter: &at,
+	}
 	return b.failed("a", v1alpha1.ReasonPodsNotMade)
 }
 
@@ -62,7 +64,9 @@ func TestPods(t *testing.T) {
 				b.Running, b.NotStarted = 1, "1 pod does not start: ImagePullBackOff: no such image"
 				return b
 			}(), nodes: 2,
-			want: "a: 2 reserved, 2 held; PodsNotStarted", says: []string{"1 of 2 pods run; 1 pod does not start: ImagePullBackOff: no such image"}, running: 1,
+			want: "a: 2 reserved, 2 held; PodsNotStarted", says: []string{
+				"1 of 2 pods run; 1 pod does not start: ImagePullBackOff: no such image",
+			}, running: 1,
 		},
 		"pods that do not exist are told with the Job's own words, and have time": {
 			member: member("m", 5, 5, "a").holds("a", 5, five...).podsOn("a-0", "a-1").withoutPods(quota, 2, 3, 4), nodes: 5,
@@ -71,17 +75,21 @@ func TestPods(t *testing.T) {
 			lacks: []int32{3, 0, 0}, running: 2,
 		},
 		"without a reason they are on their way": {
-			member: member("m", 5, 5, "a").holds("a", 5, five...).podsOn("a-0", "a-1").withoutPods("", 2, 3, 4).lackedFor(time.Minute, 3, 0, 0), nodes: 5,
-			want: "a: 5 reserved, 5 held; PodsStarting", lacks: []int32{3, 0, 0}, running: 2,
+			member: member("m", 5, 5, "a").holds("a", 5, five...).podsOn("a-0", "a-1").withoutPods("", 2, 3, 4).lackedFor(time.Minute, 3, 0, 0),
+			nodes:  5,
+			want:   "a: 5 reserved, 5 held; PodsStarting", lacks: []int32{3, 0, 0}, running: 2,
 		},
 		"nothing is given back while a node of the size is missing": {
-			member: member("m", 5, 5, "a").holds("a", 5, five...).podsOn("a-0").withoutPods(quota, 1, 2, 3, 4).lackedFor(time.Hour, 4, 0, 0), nodes: 4,
-			want: "a: 5 reserved, 4 held; WaitingForNodes", lacks: []int32{4, 0, 0}, running: 1,
+			member: member("m", 5, 5, "a").holds("a", 5, five...).podsOn("a-0").withoutPods(quota, 1, 2, 3, 4).lackedFor(time.Hour, 4, 0, 0),
+			nodes:  4,
+			want:   "a: 5 reserved, 4 held; WaitingForNodes", lacks: []int32{4, 0, 0}, running: 1,
 		},
 		"then a size that the controller wrote goes back to what has pods": {
-			member: member("m", 5, 5, "a").holds("a", 5, five...).podsOn("a-0", "a-1").withoutPods(quota, 2, 3, 4).lackedFor(10*time.Minute, 3, 0, 0), nodes: 5,
+			member: member("m", 5, 5, "a").holds("a", 5, five...).podsOn("a-0", "a-1").withoutPods(quota, 2, 3, 4).lackedFor(10*time.Minute, 3, 0,
+				0), nodes: 5,
 			want: "a: 2 reserved, 2 held; resize to 2; BackingOff",
-			says: []string{"3 of 5 pods are not made: exceeded quota: q, and there were nodes for all since 2026-11-23T11:50:00Z; the nodes that no pod uses are given back; attempt 2 is at 2026-11-23T12:01:00Z",
+			says: []string{"3 of 5 pods are not made: exceeded quota: q, and there were nodes for all since 2026-11-23T11:50:00Z; the nodes that " +
+				"no pod uses are given back; attempt 2 is at 2026-11-23T12:01:00Z",
 				"3 of 5 pods are not made: exceeded quota: q; attempt 2 for size 5 is at 2026-11-23T12:01:00Z",
 				"resizing the MiniCluster from 5 to 2, which has pods", "gave back 3 nodes: a-2, a-3, a-4"},
 			lacks: []int32{0, 0, 1}, running: 2,
@@ -92,8 +100,11 @@ func TestPods(t *testing.T) {
 			want: "a: 2 reserved, 2 held; resize to 2; BackingOff", lacks: []int32{0, 0, 1}, running: 2,
 		},
 		"no rank leaves that is on a node": {
-			member: member("m", 5, 5, "a").holds("a", 5, five...).pod(0, "a-0").pod(3, "a-3").withoutPods("", 1, 2, 4).lackedFor(10*time.Minute, 3, 0, 0), nodes: 5,
-			want: "a: 2 reserved, 2 held; resize to 4; PodsNotMade", says: []string{"gave back 3 nodes: a-1, a-2, a-4"}, lacks: []int32{2, 2, 1}, running: 2,
+			member: member("m", 5, 5, "a").holds("a", 5, five...).pod(0, "a-0").pod(3, "a-3").withoutPods("", 1, 2, 4).lackedFor(10*time.Minute, 3,
+				0, 0), nodes: 5,
+			want: "a: 2 reserved, 2 held; resize to 4; PodsNotMade", says: []string{
+				"gave back 3 nodes: a-1, a-2, a-4",
+			}, lacks: []int32{2, 2, 1}, running: 2,
 		},
 		"not below minSize": {
 			member: func() *memberBuilder {
@@ -108,26 +119,36 @@ func TestPods(t *testing.T) {
 			want: "resize to 1; PodsNotMade", lacks: []int32{1, 1, 1},
 		},
 		"a size that somebody wrote stays, and claims nodes for the pods that exist": {
-			member: member("m", 5, 5, "a").written().holds("a", 5, five...).podsOn("a-0", "a-1").withoutPods(quota, 2, 3, 4).lackedFor(10*time.Minute, 3, 0, 0), nodes: 5,
-			want:  "a: 2 reserved, 2 held; PodsNotMade",
-			says:  []string{"3 of 5 pods are not made: exceeded quota: q; their nodes were given back", "asked for again when the pods exist", "gave back 3 nodes"},
+			member: member("m", 5, 5, "a").written().holds("a", 5, five...).podsOn("a-0", "a-1").withoutPods(quota, 2, 3,
+				4).lackedFor(10*time.Minute, 3, 0, 0), nodes: 5,
+			want: "a: 2 reserved, 2 held; PodsNotMade",
+			says: []string{
+				"3 of 5 pods are not made: exceeded quota: q; their nodes were given back", "asked for again when the pods exist",
+				"gave back 3 nodes",
+			},
 			lacks: []int32{3, 3, 1}, running: 2,
 		},
 		"so it stays": {
-			member: member("m", 5, 5, "a").written().holds("a", 2, "a-0", "a-1").podsOn("a-0", "a-1").withoutPods(quota, 2, 3, 4).lackedFor(time.Hour, 3, 3, 1), nodes: 5,
+			member: member("m", 5, 5, "a").written().holds("a", 2, "a-0", "a-1").podsOn("a-0", "a-1").withoutPods(quota, 2, 3,
+				4).lackedFor(time.Hour, 3, 3, 1), nodes: 5,
 			want: "a: 2 reserved, 2 held; PodsNotMade", lacks: []int32{3, 3, 1}, running: 2,
 		},
 		"a rank that dies then keeps its node, for as long as one that does not come": {
-			member: member("m", 5, 5, "a").written().holds("a", 2, "a-0", "a-1").podsOn("a-0").withoutPods(quota, 1, 2, 3, 4).lackedFor(time.Hour, 3, 3, 1), nodes: 2,
+			member: member("m", 5, 5, "a").written().holds("a", 2, "a-0", "a-1").podsOn("a-0").withoutPods(quota, 1, 2, 3, 4).lackedFor(time.Hour, 3,
+				3, 1), nodes: 2,
 			want: "a: 2 reserved, 2 held; PodsNotMade", lacks: []int32{4, 3, 1}, running: 1,
 		},
 		"and one that comes gets one": {
-			member: member("m", 5, 5, "a").written().holds("a", 2, "a-0", "a-1").podsOn("a-0", "a-1").gated(2).withoutPods(quota, 3, 4).lackedFor(time.Hour, 3, 3, 1), nodes: 2,
+			member: member("m", 5, 5, "a").written().holds("a", 2, "a-0", "a-1").podsOn("a-0", "a-1").gated(2).withoutPods(quota, 3,
+				4).lackedFor(time.Hour, 3, 3, 1), nodes: 2,
 			want: "a: 3 reserved, 2 held; WaitingForNodes", lacks: []int32{2, 2, 1}, running: 2,
 		},
 		"no growth is asked for while pods of the present size do not exist": {
-			member: member("m", 5, 8, "a").written().holds("a", 2, "a-0", "a-1").podsOn("a-0", "a-1").withoutPods(quota, 2, 3, 4).lackedFor(time.Hour, 3, 3, 1), nodes: 2,
-			want: "a: 2 reserved, 2 held; PodsNotMade", says: []string{"size 8 is asked for when all pods of size 5 exist: 3 of 5 pods are not made: exceeded quota: q"},
+			member: member("m", 5, 8, "a").written().holds("a", 2, "a-0", "a-1").podsOn("a-0", "a-1").withoutPods(quota, 2, 3,
+				4).lackedFor(time.Hour, 3, 3, 1), nodes: 2,
+			want: "a: 2 reserved, 2 held; PodsNotMade", says: []string{
+				"size 8 is asked for when all pods of size 5 exist: 3 of 5 pods are not made: exceeded quota: q",
+			},
 			lacks: []int32{3, 3, 1}, running: 2,
 		},
 		"when all pods are there it is forgotten": {
@@ -135,23 +156,28 @@ func TestPods(t *testing.T) {
 			want: "a: 5 reserved, 5 held; Ready", running: 5,
 		},
 		"a growth whose pods did not come waits": {
-			member: member("m", 2, 5, "a").holds("a", 2, "a-0", "a-1").podsOn("a-0", "a-1").waitsForPods(2, 5, 3, time.Minute).lackedFor(time.Hour, 0, 0, 3), nodes: 5,
+			member: member("m", 2, 5, "a").holds("a", 2, "a-0", "a-1").podsOn("a-0", "a-1").waitsForPods(2, 5, 3, time.Minute).lackedFor(time.Hour,
+				0, 0, 3), nodes: 5,
 			want: "a: 2 reserved, 2 held; BackingOff", lacks: []int32{0, 0, 3}, running: 2,
 		},
 		"also when more is asked for meanwhile": {
-			member: member("m", 2, 8, "a").holds("a", 2, "a-0", "a-1").podsOn("a-0", "a-1").waitsForPods(2, 5, 3, time.Minute).lackedFor(time.Hour, 0, 0, 3), nodes: 5,
+			member: member("m", 2, 8, "a").holds("a", 2, "a-0", "a-1").podsOn("a-0", "a-1").waitsForPods(2, 5, 3, time.Minute).lackedFor(time.Hour,
+				0, 0, 3), nodes: 5,
 			want: "a: 2 reserved, 2 held; BackingOff", says: []string{"for size 8 is at"}, lacks: []int32{0, 0, 3}, running: 2,
 		},
 		"and is tried again, nodes first": {
-			member: member("m", 2, 5, "a").holds("a", 2, "a-0", "a-1").podsOn("a-0", "a-1").waitsForPods(2, 5, 3, 0).lackedFor(time.Hour, 0, 0, 3), nodes: 2,
-			want: "a: 5 reserved, 2 held; WaitingForNodes", lacks: []int32{0, 0, 3}, running: 2,
+			member: member("m", 2, 5, "a").holds("a", 2, "a-0", "a-1").podsOn("a-0", "a-1").waitsForPods(2, 5, 3, 0).lackedFor(time.Hour, 0, 0, 3),
+			nodes:  2,
+			want:   "a: 5 reserved, 2 held; WaitingForNodes", lacks: []int32{0, 0, 3}, running: 2,
 		},
 		"what was to go back goes back in the next pass where that could not be written": {
-			member: member("m", 5, 5, "a").holds("a", 2, "a-0", "a-1").podsOn("a-0", "a-1").withoutPods(quota, 2, 3, 4).waitsForPods(2, 5, 1, time.Minute).lackedFor(time.Hour, 0, 0, 1), nodes: 2,
+			member: member("m", 5, 5, "a").holds("a", 2, "a-0", "a-1").podsOn("a-0", "a-1").withoutPods(quota, 2, 3, 4).waitsForPods(2, 5, 1,
+				time.Minute).lackedFor(time.Hour, 0, 0, 1), nodes: 2,
 			want: "a: 2 reserved, 2 held; resize to 2; BackingOff", lacks: []int32{0, 0, 1}, running: 2,
 		},
 		"and stays where the pods have come meanwhile": {
-			member: member("m", 5, 5, "a").holds("a", 2, "a-0", "a-1").podsOn("a-0", "a-1").gated(2, 3, 4).waitsForPods(2, 5, 1, time.Minute).lackedFor(time.Hour, 0, 0, 1), nodes: 2,
+			member: member("m", 5, 5, "a").holds("a", 2, "a-0", "a-1").podsOn("a-0", "a-1").gated(2, 3, 4).waitsForPods(2, 5, 1,
+				time.Minute).lackedFor(time.Hour, 0, 0, 1), nodes: 2,
 			want: "a: 5 reserved, 2 held; WaitingForNodes", running: 2,
 		},
 		"ranks that have succeeded need no nodes and count as running": {
@@ -172,16 +198,20 @@ func TestPods(t *testing.T) {
 		},
 		"one that finds no room does not grow by the nodes of those that have succeeded": {
 			member: func() *memberBuilder {
-				b := member("m", 3, 12, "a").holds("a", 3, "a-0", "a-1", "a-2").pod(1, "a-1").pod(2, "a-2").grows(12, time.Minute, 0).granted("a", time.Hour).served(3)
+				b := member("m", 3, 12, "a").holds("a", 3, "a-0", "a-1", "a-2").pod(1, "a-1").pod(2, "a-2").grows(12, time.Minute, 0).granted("a",
+					time.Hour).served(3)
 				b.Succeeded = []int32{0}
 				return b
 			}(), nodes: 3,
 			want: "a: 2 reserved, 2 held; PoolTooSmall", running: 3,
 		},
 		"a suspended member claims nothing and keeps nodes until its pods have left": {
-			member: member("m", 5, 8, "a").is(plan.Suspended).holds("a", 8, names("a", 0, 8)...).podsOn("a-0").grows(8, time.Minute, time.Minute).granted("a", time.Minute), nodes: 8,
+			member: member("m", 5, 8, "a").is(plan.Suspended).holds("a", 8, names("a", 0, 8)...).podsOn("a-0").grows(8, time.Minute,
+				time.Minute).granted("a", time.Minute), nodes: 8,
 			want: "a: 0 reserved, 1 held; Suspended",
-			says: []string{"the Job of the MiniCluster is suspended; it claims no nodes until it is resumed; pods have still to leave 1 node"}, running: 1,
+			says: []string{
+				"the Job of the MiniCluster is suspended; it claims no nodes until it is resumed; pods have still to leave 1 node",
+			}, running: 1,
 		},
 		"resumed, its pods are a new gang": {
 			member: member("m", 3, 3, "a").holds("a", 0, "a-0").gated(0, 1, 2), nodes: 2,
@@ -197,7 +227,8 @@ func TestPods(t *testing.T) {
 		},
 		"a MiniCluster that cannot be read keeps what it has and gets nothing more": {
 			member: func() *memberBuilder {
-				b := member("m", 3, 9, "a").holds("a", 5, "a-0", "a-1").podsOn("a-0", "a-1").gated(2).grows(8, time.Hour, -time.Minute).granted("a", time.Hour).served(2)
+				b := member("m", 3, 9, "a").holds("a", 5, "a-0", "a-1").podsOn("a-0", "a-1").gated(2).grows(8, time.Hour, -time.Minute).granted("a",
+					time.Hour).served(2)
 				b.Invalid = "spec.containers[0].resources: cannot be read"
 				return b
 			}(), nodes: 8,

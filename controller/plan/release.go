@@ -140,7 +140,13 @@ func (p *pass) release(m *candidate) []Assignment {
 		return len(out) < len(ranks)
 	})
 	if count := int32(len(out)); count > 0 && out[count-1].Index >= m.complete() { //nolint:gosec // Bounded by the size of the MiniCluster.
-		m.note(v1alpha1.ReasonPodsReleased, fmt.Sprintf("released %s of size %d to %s", pluralize(count, "pod", "pods"), m.Size, pluralize(countNodes(out), "node, which is Ready", "nodes, which are Ready")))
+		m.note(
+			v1alpha1.ReasonPodsReleased,
+			fmt.Sprintf(
+				"released %s of size %d to %s", pluralize(count, "pod", "pods"), m.Size,
+				pluralize(countNodes(out), "node, which is Ready", "nodes, which are Ready"),
+			),
+		)
 	}
 	return out
 }

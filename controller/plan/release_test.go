@@ -94,9 +94,10 @@ func TestRelease(t *testing.T) {
 			want:   "2:a-2",
 		},
 		"a pod that has died gets its place back though more is asked for": {
-			member: member("m", 6, 8, "a").holds("a", 6, names("a", 0, 6)...).podsOn(names("a", 0, 4)...).grows(8, time.Minute, 0).served(6).gated(4, 5),
-			nodes:  nodes("a", 0, 5),
-			want:   "4:a-4",
+			member: member("m", 6, 8, "a").holds("a", 6, names("a", 0, 6)...).podsOn(names("a", 0, 4)...).grows(8, time.Minute, 0).served(6).gated(4,
+				5),
+			nodes: nodes("a", 0, 5),
+			want:  "4:a-4",
 		},
 		"pods that are about to leave stay where they are": {
 			member: member("m", 2, 2, "a").holds("a", 2, "a-0", "a-1").podsOn("a-0").gated(1, 2, 3),
@@ -134,7 +135,9 @@ func TestRelease(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			decisions := plan.Plan(plan.Observed{Members: []plan.Member{row.member.Member}, Pools: []plan.Pool{pool("a", 10)}, Nodes: row.nodes}, noon)
+			decisions := plan.Plan(
+				plan.Observed{Members: []plan.Member{row.member.Member}, Pools: []plan.Pool{pool("a", 10)}, Nodes: row.nodes}, noon,
+			)
 			d := decisions.Members[0]
 			var got []string
 			for _, a := range d.Release {
@@ -204,7 +207,9 @@ func TestNodesOfDeadPodsStay(t *testing.T) {
 	m := member("m", 5, 5, "a").holds("a", 5, names("a", 0, 2)...).podsOn("a-0").lacks(2).gated(1, 2, 3, 4)
 	past := microTime(noon.Add(-time.Second))
 	m.Growth.Deadline, m.Growth.GrantedAt = &past, &past
-	d := plan.Plan(plan.Observed{Members: []plan.Member{m.Member}, Pools: []plan.Pool{pool("a", 10)}, Nodes: nodes("a", 0, 2)}, noon).Members[0]
+	d := plan.Plan(
+		plan.Observed{Members: []plan.Member{m.Member}, Pools: []plan.Pool{pool("a", 10)}, Nodes: nodes("a", 0, 2)}, noon,
+	).Members[0]
 	if got, want := summary(d), "a: 2 reserved, 2 held; BackingOff"; got != want {
 		t.Errorf("it decides %q, not %q", got, want)
 	}
@@ -217,10 +222,16 @@ func TestNodesOfDeadPodsStay(t *testing.T) {
 // stay wait for all of their nodes, though the controller has written that size itself.
 func TestGivenSizeStaysAGang(t *testing.T) {
 	t.Parallel()
-	m := member("m", 5, 4, "a").had(5).holds("a", 5, names("a", 0, 3)...).podsOn("a-0", "a-1").grows(5, time.Minute, time.Minute).gated(2, 3, 4)
+	m := member("m", 5, 4, "a").had(5).holds("a", 5, names("a", 0, 3)...).podsOn("a-0", "a-1").grows(5, time.Minute, time.Minute).gated(2, 3,
+		4)
 	m.Growth.From, m.Growth.Served = 2, 2
-	for _, want := range []string{"a: 5 reserved, 3 held; resize to 4; WaitingForNodes", "a: 4 reserved, 3 held; WaitingForNodes", "a: 4 reserved, 3 held; WaitingForNodes"} {
-		d := plan.Plan(plan.Observed{Members: []plan.Member{m.Member}, Pools: []plan.Pool{pool("a", 10)}, Nodes: nodes("a", 0, 3)}, noon).Members[0]
+	for _, want := range []string{
+		"a: 5 reserved, 3 held; resize to 4; WaitingForNodes", "a: 4 reserved, 3 held; WaitingForNodes",
+		"a: 4 reserved, 3 held; WaitingForNodes",
+	} {
+		d := plan.Plan(
+			plan.Observed{Members: []plan.Member{m.Member}, Pools: []plan.Pool{pool("a", 10)}, Nodes: nodes("a", 0, 3)}, noon,
+		).Members[0]
 		if got := summary(d); got != want || d.Growth == nil || len(d.Release) > 0 {
 			t.Errorf("it decides %q with growth %+v and releases %v, not %q", got, d.Growth, d.Release, want)
 		}
@@ -234,9 +245,12 @@ func TestGivenSizeStaysAGang(t *testing.T) {
 // TestNodesThatAreThereStay: of a smaller desired size those nodes are kept that are there, and not a claim of one that is lost.
 func TestNodesThatAreThereStay(t *testing.T) {
 	t.Parallel()
-	m := member("m", 2, 4, "a", "b").holds("a", 3, "a-0", "a-1").holds("b", 2, "b-0", "b-1").podsOn("a-0", "a-1").grows(5, time.Minute, time.Minute).granted("b", time.Minute)
+	m := member("m", 2, 4, "a", "b").holds("a", 3, "a-0", "a-1").holds("b", 2, "b-0", "b-1").podsOn("a-0", "a-1").grows(5, time.Minute,
+		time.Minute).granted("b", time.Minute)
 	all := slices.Concat(nodes("a", 0, 2), nodes("b", 0, 2))
-	d := plan.Plan(plan.Observed{Members: []plan.Member{m.Member}, Pools: []plan.Pool{pool("a", 10), pool("b", 10)}, Nodes: all}, noon).Members[0]
+	d := plan.Plan(
+		plan.Observed{Members: []plan.Member{m.Member}, Pools: []plan.Pool{pool("a", 10), pool("b", 10)}, Nodes: all}, noon,
+	).Members[0]
 	if got, want := summary(d), "a: 2 reserved, 2 held; b: 2 reserved, 2 held; resize to 4; Resizing"; got != want {
 		t.Errorf("it decides %q, not %q", got, want)
 	}
@@ -268,8 +282,11 @@ func TestServed(t *testing.T) {
 		"all nodes are there":    {size: 6, served: 4, held: 6, want: 6},
 		"higher ranks have left": {size: 3, served: 4, held: 2, want: 3},
 	} {
-		m := member("m", row.size, 18, "a").holds("a", 6, names("a", 0, row.held)...).podsOn(names("a", 0, 2)...).grows(18, time.Minute, 0).served(row.served)
-		d := plan.Plan(plan.Observed{Members: []plan.Member{m.Member}, Pools: []plan.Pool{pool("a", 10)}, Nodes: nodes("a", 0, row.held)}, noon).Members[0]
+		m := member("m", row.size, 18, "a").holds("a", 6, names("a", 0, row.held)...).podsOn(names("a", 0, 2)...).grows(18, time.Minute,
+			0).served(row.served)
+		d := plan.Plan(
+			plan.Observed{Members: []plan.Member{m.Member}, Pools: []plan.Pool{pool("a", 10)}, Nodes: nodes("a", 0, row.held)}, noon,
+		).Members[0]
 		if d.Growth == nil || d.Growth.Served != row.want {
 			t.Errorf("%s: the growth is %+v, want %d served", name, d.Growth, row.want)
 		}

@@ -29,7 +29,9 @@ func ResourcesOf(list corev1.ResourceList) Resources {
 
 // largest and largestMilli are what an int64 holds, of units and of thousandths. A Quantity holds more, and says a wrong number, or 0, of
 // what it cannot say as an int64.
-var largest, largestMilli = *resource.NewQuantity(math.MaxInt64, resource.DecimalSI), *resource.NewMilliQuantity(math.MaxInt64, resource.DecimalSI)
+var largest, largestMilli = *resource.NewQuantity(
+	math.MaxInt64, resource.DecimalSI,
+), *resource.NewMilliQuantity(math.MaxInt64, resource.DecimalSI)
 
 func amountOf(q *resource.Quantity, unit int64, most *resource.Quantity, value func(*resource.Quantity) int64) int64 {
 	if whole, is := q.AsInt64(); is {
@@ -104,7 +106,10 @@ func TooLarge(m *Member, pool Pool) string {
 	if lacking == "" {
 		return ""
 	}
-	why := fmt.Sprintf("%s %s of %s and an empty node of %s offers %s", who, formatQuantity(lacking, asked), lacking, pool.Name, formatQuantity(lacking, max(0, offered)))
+	why := fmt.Sprintf(
+		"%s %s of %s and an empty node of %s offers %s", who, formatQuantity(lacking, asked), lacking, pool.Name,
+		formatQuantity(lacking, max(0, offered)),
+	)
 	if taken := takenBy(pool.Daemons, lacking); taken != "" {
 		why += ": " + taken
 	}

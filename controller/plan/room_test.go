@@ -178,9 +178,15 @@ func TestNobodyIsNamed(t *testing.T) {
 	first.Growth.Waits = []v1alpha1.RoomWait{{NodePool: "a", Since: metav1.NewMicroTime(noon.Add(-time.Minute)), Turn: 1}}
 	second := member("other", 1, 1, "a").grows(1, time.Second, 0).begins()
 	third := member("base", 7, 7, "a").holds("a", 7, names("a", 0, 7)...).podsOn(names("a", 0, 7)...)
-	d := plan.Plan(plan.Observed{Members: []plan.Member{first.Member, second.Member, third.Member}, Pools: []plan.Pool{pool("a", 10)}, Nodes: nodes("a", 0, 7)}, noon)
+	d := plan.Plan(
+		plan.Observed{
+			Members: []plan.Member{first.Member, second.Member, third.Member}, Pools: []plan.Pool{pool("a", 10)}, Nodes: nodes("a", 0, 7),
+		},
+		noon,
+	)
 	said := decisionOf(&d, second.Key).Conditions[0]
-	want := "1 more node is needed; room for 3 nodes in a, which has become free, is kept until 2026-11-23T12:19:00Z for a growth that asked first"
+	want := "1 more node is needed; room for 3 nodes in a, which has become free, is kept until 2026-11-23T12:19:00Z for a growth that " +
+		"asked first"
 	if said.Reason != v1alpha1.ReasonQueued || said.Message != want {
 		t.Errorf("it says %s: %s", said.Reason, said.Message)
 	}

@@ -114,7 +114,9 @@ func simulateStock(seed uint64) *world {
 func (w *world) gang(name string, size int32, pools []string, placement v1alpha1.Placement) {
 	b := member(name, size, size, pools...)
 	b.GrowthPolicy, b.Placement, b.SizeGiven = v1alpha1.GrowthAllOrNothing, placement, true
-	w.members[name] = &worldMember{Member: b.Member, pods: map[int32]string{}, leaving: map[string]int{}, gates: newGates(true), podsOf: newPods()}
+	w.members[name] = &worldMember{
+		Member: b.Member, pods: map[int32]string{}, leaving: map[string]int{}, gates: newGates(true), podsOf: newPods(),
+	}
 	w.sizes[name] = map[int32]bool{size: true}
 	w.tell("%s asks for %d of %v, %s", name, size, pools, b.Placement)
 }

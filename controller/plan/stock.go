@@ -49,17 +49,24 @@ func (p *pass) failures(m *candidate, supplies map[string]*supply) []v1alpha1.Po
 			continue
 		}
 		reason := p.charged(m, r.NodePool)
-		if pool != nil && reason != v1alpha1.ReasonNodesUnusable && p.supplyOf(supplies, pool).serves(m, p.lackOf(m, r, usable), reason != "", p.late(m)) {
+		if pool != nil && reason != v1alpha1.ReasonNodesUnusable && p.supplyOf(supplies, pool).serves(
+			m, p.lackOf(m, r, usable), reason != "", p.late(m),
+		) {
 			continue
 		}
 		failure := v1alpha1.PoolFailure{NodePool: r.NodePool, Reason: reason, At: microTime(p.now)}
 		switch reason {
 		case v1alpha1.ReasonOutOfStock:
-			failure.Message = fmt.Sprintf("%d of %d nodes were Ready in %s, which is out of stock: %s", usable, r.Nodes, r.NodePool+m.where(), truncate(pool.OutOfStock.Message))
+			failure.Message = fmt.Sprintf(
+				"%d of %d nodes were Ready in %s, which is out of stock: %s", usable, r.Nodes, r.NodePool+m.where(),
+				truncate(pool.OutOfStock.Message),
+			)
 		case v1alpha1.ReasonNodesUnusable:
 			failure.Message = m.unusable(r.NodePool)
 		case v1alpha1.ReasonProvisionTimeout:
-			failure.Message = fmt.Sprintf("%d of %d nodes were Ready in %s within its provisionTimeout%s", usable, r.Nodes, r.NodePool+m.where(), p.filledBy(m, r))
+			failure.Message = fmt.Sprintf(
+				"%d of %d nodes were Ready in %s within its provisionTimeout%s", usable, r.Nodes, r.NodePool+m.where(), p.filledBy(m, r),
+			)
 		default:
 			continue
 		}

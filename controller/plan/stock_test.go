@@ -112,11 +112,17 @@ func TestStock(t *testing.T) {
 		},
 		"each pool is judged by itself": {
 			members: []*memberBuilder{
-				member("first", 8, 8, "a", "b").holds("a", 4).holds("b", 4).grows(8, 2*time.Minute, 9*time.Minute).granted("a", time.Minute).begins().claims("first"),
-				member("second", 8, 8, "a", "b").holds("a", 4).holds("b", 4).grows(8, time.Minute, 9*time.Minute).granted("a", time.Minute).begins().claims("second"),
+				member("first", 8, 8, "a", "b").holds("a", 4).holds("b", 4).grows(
+					8, 2*time.Minute, 9*time.Minute,
+				).granted("a", time.Minute).begins().claims("first"),
+				member("second", 8, 8, "a", "b").holds("a", 4).holds("b", 4).grows(
+					8, time.Minute, 9*time.Minute,
+				).granted("a", time.Minute).begins().claims("second"),
 			},
-			pools: []plan.Pool{comes(empty, map[string]int32{"first": 4, "second": 2}), comes(pool("b", 9), map[string]int32{"first": 4, "second": 4})},
-			want:  []string{"a: 4 reserved, 0 held; b: 4 reserved, 0 held; WaitingForNodes", "BackingOff"},
+			pools: []plan.Pool{
+				comes(empty, map[string]int32{"first": 4, "second": 2}), comes(pool("b", 9), map[string]int32{"first": 4, "second": 4}),
+			},
+			want: []string{"a: 4 reserved, 0 held; b: 4 reserved, 0 held; WaitingForNodes", "BackingOff"},
 		},
 		"nodes that are there when the time is over serve the first": {
 			members: []*memberBuilder{late(gang("first", 2*time.Minute)), late(gang("second", time.Minute))},
@@ -125,10 +131,15 @@ func TestStock(t *testing.T) {
 			want:    []string{"a: 8 reserved, 8 held; PodsStarting", "BackingOff"},
 		},
 		"but not in the place of one that is held and not Ready": {
-			members: []*memberBuilder{late(member("first", 1, 1, "a").holds("a", 1, "a-0").pod(0, "a-0").grows(1, 2*time.Minute, 0).granted("a", time.Minute).begins().claims("first"))},
-			pools:   []plan.Pool{pool("a", 30)},
-			nodes:   append(booting(nodes("a", 0, 1), "first"), nodes("a", 1, 2)...),
-			want:    []string{"a: 1 reserved, 1 held; BackingOff"},
+			members: []*memberBuilder{
+				late(
+					member("first", 1, 1, "a").holds("a", 1, "a-0").pod(0, "a-0").grows(1, 2*time.Minute, 0).granted("a",
+						time.Minute).begins().claims("first"),
+				),
+			},
+			pools: []plan.Pool{pool("a", 30)},
+			nodes: append(booting(nodes("a", 0, 1), "first"), nodes("a", 1, 2)...),
+			want:  []string{"a: 1 reserved, 1 held; BackingOff"},
 		},
 		"what is still coming then is late": {
 			members: []*memberBuilder{late(gang("first", 2*time.Minute)), gang("second", time.Minute)},
@@ -161,7 +172,8 @@ func TestStock(t *testing.T) {
 func TestRetriesAreNotInStep(t *testing.T) {
 	t.Parallel()
 	failing := func(name string, asked time.Duration) plan.Member {
-		return member(name, 1, 8, "a").holds("a", 8, name+"-0").pod(0, name+"-0").grows(8, asked, 9*time.Minute).granted("a", time.Minute).claims(name).Member
+		return member(name, 1, 8, "a").holds("a", 8, name+"-0").pod(0, name+"-0").grows(8, asked, 9*time.Minute).granted("a",
+			time.Minute).claims(name).Member
 	}
 	waiting := member("waiting", 1, 8, "a").holds("a", 1).grows(8, time.Hour, 0).served(1).failed("a", v1alpha1.ReasonOutOfStock)
 	retry := microTime(noon.Add(64 * time.Second))

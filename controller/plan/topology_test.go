@@ -64,7 +64,8 @@ func TestPlanInOneDomain(t *testing.T) {
 		nodes: at(nodes("a", 0, 4), "x"),
 		want:  []string{"y: b: 6 reserved, 0 held; WaitingForNodes"},
 		says: []string{
-			"4 of 6 nodes were Ready in a, in topology.kubernetes.io/zone=x, which is out of stock: no machine is left; reserved 6 more nodes in b, in topology.kubernetes.io/zone=y for size 6",
+			"4 of 6 nodes were Ready in a, in topology.kubernetes.io/zone=x, which is out of stock: no machine is left; reserved 6 more nodes in " +
+				"b, in topology.kubernetes.io/zone=y for size 6",
 			"gave back 4 nodes: a-0, a-1, a-2, a-3",
 		},
 	}, {
@@ -104,7 +105,9 @@ func TestPlanInOneDomain(t *testing.T) {
 		pools: []plan.Pool{outOfStock(in(pool("a", 10), "x"), time.Second), in(pool("b", 10), "y")},
 		nodes: at(nodes("a", 0, 5), "x"),
 		want:  []string{"x: a: 2 reserved, 2 held; BackingOff"},
-		says:  []string{"and b is in topology.kubernetes.io/zone=y and the nodes of the member are in x; the nodes that no pod uses are given back"},
+		says: []string{
+			"and b is in topology.kubernetes.io/zone=y and the nodes of the member are in x; the nodes that no pod uses are given back",
+		},
 	}, {
 		name: "so do nodes for all pods, which may be on their way",
 		members: []*memberBuilder{member("m", 2, 8, "a", "b").inOne(zoneKey, "x").holds("a", 2, two...).
@@ -139,23 +142,30 @@ func TestPlanInOneDomain(t *testing.T) {
 		want:    []string{"s: 4 reserved, 0 held; WaitingForNodes"},
 		says:    []string{"0 of 4 nodes are Ready in s, in one topology.kubernetes.io/zone"},
 	}, {
-		name:    "then it is the one with most usable nodes, and those of others are occupied",
-		members: []*memberBuilder{member("m", 4, 4, "s").inOne(zoneKey, "").holds("s", 4).beside(2).grows(4, time.Minute, time.Minute).granted("s", time.Minute).begins()},
-		pools:   []plan.Pool{pool("s", 10)},
-		nodes:   mixed(2, 3),
-		want:    []string{"y: s: 4 reserved, 3 held, 2 occupied; WaitingForNodes"},
+		name: "then it is the one with most usable nodes, and those of others are occupied",
+		members: []*memberBuilder{
+			member("m", 4, 4, "s").inOne(zoneKey, "").holds("s", 4).beside(2).grows(4, time.Minute, time.Minute).granted("s", time.Minute).begins(),
+		},
+		pools: []plan.Pool{pool("s", 10)},
+		nodes: mixed(2, 3),
+		want:  []string{"y: s: 4 reserved, 3 held, 2 occupied; WaitingForNodes"},
 	}, {
-		name:    "of two with as many the first by name",
-		members: []*memberBuilder{member("m", 4, 4, "s").inOne(zoneKey, "").holds("s", 4).beside(2).grows(4, time.Minute, time.Minute).granted("s", time.Minute).begins()},
-		pools:   []plan.Pool{pool("s", 10)},
-		nodes:   mixed(2, 2),
-		want:    []string{"x: s: 4 reserved, 2 held, 2 occupied; WaitingForNodes"},
+		name: "of two with as many the first by name",
+		members: []*memberBuilder{
+			member("m", 4, 4, "s").inOne(zoneKey, "").holds("s", 4).beside(2).grows(4, time.Minute, time.Minute).granted("s", time.Minute).begins(),
+		},
+		pools: []plan.Pool{pool("s", 10)},
+		nodes: mixed(2, 2),
+		want:  []string{"x: s: 4 reserved, 2 held, 2 occupied; WaitingForNodes"},
 	}, {
-		name:    "and it is kept, though another one has more by now",
-		members: []*memberBuilder{member("m", 4, 4, "s").inOne(zoneKey, "x").holds("s", 4, "s-0").beside(5).grows(4, time.Minute, time.Minute).granted("s", time.Minute).begins()},
-		pools:   []plan.Pool{pool("s", 10)},
-		nodes:   mixed(2, 5),
-		want:    []string{"x: s: 4 reserved, 2 held, 5 occupied; WaitingForNodes"},
+		name: "and it is kept, though another one has more by now",
+		members: []*memberBuilder{
+			member("m", 4, 4, "s").inOne(zoneKey, "x").holds("s", 4, "s-0").beside(5).grows(4, time.Minute, time.Minute).granted("s",
+				time.Minute).begins(),
+		},
+		pools: []plan.Pool{pool("s", 10)},
+		nodes: mixed(2, 5),
+		want:  []string{"x: s: 4 reserved, 2 held, 5 occupied; WaitingForNodes"},
 	}, {
 		name:    "a gang without pods leaves the domain of a full pool that cannot serve it for another one of the pool",
 		members: []*memberBuilder{member("m", 4, 6, "s").inOne(zoneKey, "y").holds("s", 4, "s-6").grows(6, time.Minute, 0)},
@@ -194,14 +204,16 @@ func TestPlanInOneDomain(t *testing.T) {
 		want:    []string{"x: a: 4 reserved, 0 held; s: 2 reserved, 0 held; WaitingForNodes"},
 	}, {
 		name: "greedy takes the nodes of its domain as they come, and no others",
-		members: []*memberBuilder{member("m", 2, 8, "s").inOne(zoneKey, "x").holds("s", 8, "s-0", "s-1").beside(3).podsOn("s-0", "s-1").grows(8, time.Minute, time.Minute).
+		members: []*memberBuilder{member("m", 2, 8, "s").inOne(zoneKey, "x").holds("s", 8, "s-0", "s-1").beside(3).podsOn("s-0", "s-1").grows(8,
+			time.Minute, time.Minute).
 			granted("s", time.Minute).takes(v1alpha1.GrowthGreedy, v1alpha1.PlacementSpan)},
 		pools: []plan.Pool{pool("s", 10)},
 		nodes: mixed(4, 3),
 		want:  []string{"x: s: 8 reserved, 4 held, 3 occupied; resize to 4; WaitingForNodes"},
 	}, {
 		name: "best effort takes what its domain had when the time is over",
-		members: []*memberBuilder{member("m", 2, 8, "a", "b").inOne(zoneKey, "x").holds("a", 8, names("a", 0, 5)...).podsOn(two...).grows(8, time.Hour, -time.Second).
+		members: []*memberBuilder{member("m", 2, 8, "a", "b").inOne(zoneKey, "x").holds("a", 8, names("a", 0, 5)...).podsOn(two...).grows(8,
+			time.Hour, -time.Second).
 			granted("a", time.Hour).takes(v1alpha1.GrowthBestEffort, v1alpha1.PlacementSpan)},
 		pools: zoned,
 		nodes: at(nodes("a", 0, 5), "x"),
@@ -274,7 +286,8 @@ func TestPlanInOneDomain(t *testing.T) {
 // first pool again.
 func TestPlanChoosesTheDomainAnewForEachAttempt(t *testing.T) {
 	t.Parallel()
-	m := member("m", 4, 4, "a", "b").inOne(zoneKey, "y").holds("b", 4, "b-0").grows(4, time.Hour, -time.Second).granted("b", time.Hour).begins()
+	m := member("m", 4, 4, "a", "b").inOne(zoneKey, "y").holds("b", 4, "b-0").grows(4, time.Hour, -time.Second).granted("b",
+		time.Hour).begins()
 	m = m.failed("a", v1alpha1.ReasonOutOfStock)
 	observed := plan.Observed{
 		Members: []plan.Member{m.Member}, Pools: []plan.Pool{in(pool("a", 10), "x"), in(pool("b", 10), "y")}, Nodes: at(nodes("b", 0, 1), "y"),
@@ -283,7 +296,8 @@ func TestPlanChoosesTheDomainAnewForEachAttempt(t *testing.T) {
 	if got := summary(d); got != "BackingOff" || d.TopologyDomain != "" {
 		t.Fatalf("after the last pool: %s, in %q; want that it holds nothing and is in no domain", got, d.TopologyDomain)
 	}
-	observed.Members[0].Reservations, observed.Members[0].Growth, observed.Members[0].TopologyDomain = d.Reservations, d.Growth, d.TopologyDomain
+	observed.Members[0].Reservations, observed.Members[0].Growth, observed.Members[0].TopologyDomain = d.Reservations, d.Growth,
+		d.TopologyDomain
 	d = plan.Plan(observed, d.Growth.RetryAfter.Time).Members[0]
 	if got := summary(d); got != "a: 4 reserved, 0 held; WaitingForNodes" || d.TopologyDomain != zoneKey+"=x" {
 		t.Errorf("the next attempt: %s, in %q; want it in the first pool's", got, d.TopologyDomain)

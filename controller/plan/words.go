@@ -22,12 +22,16 @@ func (p *pass) conditions(m *candidate) (conditions []metav1.Condition, whenRead
 	claimed, ready, pools := m.claimed(), m.ready(), p.pools(m)
 
 	// Without fmt: for each member in each pass, and mostly they say what they said before.
-	reserved := condition(v1alpha1.ConditionCapacityReserved, v1alpha1.ReasonReserved, pluralize(claimed, "node is", "nodes are")+" reserved in "+pools)
+	reserved := condition(
+		v1alpha1.ConditionCapacityReserved, v1alpha1.ReasonReserved, pluralize(claimed, "node is", "nodes are")+" reserved in "+pools,
+	)
 	if m.refusal != nil {
 		reserved = unmet(reserved, m.refusal.reason, m.refusal.message)
 	}
 
-	capacity := condition(v1alpha1.ConditionCapacityReady, v1alpha1.ReasonNodesReady, pluralize(ready, "node is", "nodes are")+" Ready in "+pools)
+	capacity := condition(
+		v1alpha1.ConditionCapacityReady, v1alpha1.ReasonNodesReady, pluralize(ready, "node is", "nodes are")+" Ready in "+pools,
+	)
 	if ready < claimed {
 		message := fmt.Sprintf("%d of %d nodes are Ready in %s", ready, claimed, pools)
 		if m.growth != nil && m.growth.Deadline != nil {
@@ -90,11 +94,14 @@ func (p *pass) endConditions(m *candidate) (conditions []metav1.Condition, whenR
 		reason, message = v1alpha1.ReasonInvalid, "what the member has stays as it is: "+m.Invalid
 		status = metav1.ConditionFalse
 	}
-	kinds := []string{v1alpha1.ConditionCapacityReserved, v1alpha1.ConditionCapacityReady, v1alpha1.ConditionResized, v1alpha1.ConditionPodsRunning}
+	kinds := []string{
+		v1alpha1.ConditionCapacityReserved, v1alpha1.ConditionCapacityReady, v1alpha1.ConditionResized, v1alpha1.ConditionPodsRunning,
+	}
 	for _, kind := range kinds {
 		c := condition(kind, reason, message)
 		c.Status = status
-		if held := int32(len(m.held)); kind == v1alpha1.ConditionResized && m.Lifecycle != Running && held > 0 { //nolint:gosec // Bounded by the size of the MiniCluster.
+		held := int32(len(m.held)) //nolint:gosec // Bounded by the size of the MiniCluster.
+		if kind == v1alpha1.ConditionResized && m.Lifecycle != Running && held > 0 {
 			c = unmet(c, v1alpha1.ReasonPodsLeaving, fmt.Sprintf("%s; pods have still to leave %s", message, pluralize(held, "node", "nodes")))
 		}
 		conditions = append(conditions, c)

@@ -45,7 +45,8 @@ func (w *world) admit(m *worldMember, index int32) {
 		return
 	}
 	n := w.node(node)
-	if n == nil || !n.Ready || n.readyAt.After(w.now) || n.Cordoned || n.foreign > 0 || w.keepsOff(n) || w.free(n) < m.PodRequests[corev1.ResourceCPU] {
+	if n == nil || !n.Ready || n.readyAt.After(w.now) || n.Cordoned || n.foreign > 0 || w.keepsOff(n) ||
+		w.free(n) < m.PodRequests[corev1.ResourceCPU] {
 		if m.gates.refused[index].IsZero() {
 			m.gates.refused[index] = w.now
 		}
@@ -127,7 +128,10 @@ func (w *world) checkRelease(m *worldMember, d plan.Decision) {
 	for _, a := range d.Release {
 		held := slices.ContainsFunc(m.Reservations, func(r v1alpha1.Reservation) bool { return slices.Contains(r.Held, a.Node) })
 		n := w.node(a.Node)
-		w.promise(held && n != nil && n.Ready && !n.Leaving && !n.readyAt.After(w.now), "rank %d of %s is released for %s, which is not held, not Ready or leaving", a.Index, m.Key.Name, a.Node)
+		w.promise(
+			held && n != nil && n.Ready && !n.Leaving && !n.readyAt.After(w.now),
+			"rank %d of %s is released for %s, which is not held, not Ready or leaving", a.Index, m.Key.Name, a.Node,
+		)
 		more[a.Node]++
 		if n == nil {
 			continue
@@ -137,7 +141,10 @@ func (w *world) checkRelease(m *worldMember, d plan.Decision) {
 			"%d pods of %s are to be on %s", m.on(a.Node)+more[a.Node], m.Key.Name, a.Node)
 	}
 	if last := d.Release[len(d.Release)-1].Index; last >= m.gates.complete && m.GrowthPolicy == v1alpha1.GrowthAllOrNothing {
-		w.promise(w.slots(m, m.Reservations)+w.needless(m) >= int(m.Size), "rank %d of %s is released with Ready nodes for %d of %d", last, m.Key.Name, w.slots(m, m.Reservations), m.Size)
+		w.promise(
+			w.slots(m, m.Reservations)+w.needless(m) >= int(m.Size), "rank %d of %s is released with Ready nodes for %d of %d", last, m.Key.Name,
+			w.slots(m, m.Reservations), m.Size,
+		)
 		m.gates.complete = m.Size
 	}
 }
@@ -145,7 +152,8 @@ func (w *world) checkRelease(m *worldMember, d plan.Decision) {
 // checkNothingIdle is the promise of all or nothing: a gang that waits out its failure claims no node that none of its pods is
 // on, or could use. Those of the part that had its nodes could.
 func (w *world) checkNothingIdle(m *worldMember) {
-	if m.Growth == nil || m.Growth.RetryAfter == nil || m.GrowthPolicy != v1alpha1.GrowthAllOrNothing || !m.gates.on || m.sharing() || m.Lifecycle != plan.Running || m.Size != m.FormerSize {
+	if m.Growth == nil || m.Growth.RetryAfter == nil || m.GrowthPolicy != v1alpha1.GrowthAllOrNothing || !m.gates.on || m.sharing() ||
+		m.Lifecycle != plan.Running || m.Size != m.FormerSize {
 		return
 	}
 	claimed, needed := int32(0), int32(0)
@@ -157,7 +165,9 @@ func (w *world) checkNothingIdle(m *worldMember) {
 			needed++
 		}
 	}
-	w.promise(claimed <= needed, "%s waits out a failure (%+v) and claims %d nodes; its pods could use %d", m.Key.Name, m.Growth, claimed, needed)
+	w.promise(
+		claimed <= needed, "%s waits out a failure (%+v) and claims %d nodes; its pods could use %d", m.Key.Name, m.Growth, claimed, needed,
+	)
 }
 
 // edit writes a size into the MiniCluster, whose pods exist at once.

@@ -195,7 +195,8 @@ func (w *world) checkLacking(m *worldMember) {
 		m.podsOf.lacksSince = w.now
 	default:
 		// A pass may be killed, several times, before it has written that they lack, or that they are given back.
-		w.promise(w.now.Sub(m.podsOf.lacksSince) <= timeout+2*time.Minute, "%s claims %d nodes at size %d, where %d pods are lacking since %s: %+v",
+		w.promise(w.now.Sub(m.podsOf.lacksSince) <= timeout+2*time.Minute,
+			"%s claims %d nodes at size %d, where %d pods are lacking since %s: %+v",
 			m.Key.Name, claimed, m.Size, lacking, m.podsOf.lacksSince.Format(time.TimeOnly), m.PodsLacking)
 	}
 }

@@ -119,7 +119,9 @@ func (w *world) observe() plan.Observed {
 			seen := node.Node
 			seen.Ready = seen.Ready && !node.readyAt.After(w.now)
 			seen.CreatedAt = node.registeredAt
-			seen.Requested = plan.Resources{corev1.ResourceCPU: int64(4000*min(node.foreign, 1)) + p.daemons, corev1.ResourcePods: int64(1 + node.foreign)}
+			seen.Requested = plan.Resources{
+				corev1.ResourceCPU: int64(4000*min(node.foreign, 1)) + p.daemons, corev1.ResourcePods: int64(1 + node.foreign),
+			}
 			seen.Daemons = plan.Resources{corev1.ResourceCPU: p.daemons, corev1.ResourcePods: 1}
 			for _, m := range w.members {
 				seen.Requested[corev1.ResourcePods] += int64(m.on(n))
@@ -202,7 +204,8 @@ func (w *world) reconcile(writes int) plan.Decisions {
 			}
 			if d.Resize > m.Size {
 				w.checkNodesFirst(m, d)
-				w.promise(m.GrowthPolicy != v1alpha1.GrowthAllOrNothing || w.sizes[d.Key.Name][d.Resize] || (m.sharing() && d.Resize <= m.Wants) || m.gates.bypassed || m.came || m.countSucceeded(m.Size) > 0,
+				w.promise(m.GrowthPolicy != v1alpha1.GrowthAllOrNothing || w.sizes[d.Key.Name][d.Resize] || (m.sharing() && d.Resize <= m.Wants) ||
+					m.gates.bypassed || m.came || m.countSucceeded(m.Size) > 0,
 					"%s takes all or nothing and is resized to %d, which it did not ask for", d.Key.Name, d.Resize)
 			}
 			// One that takes what there is may have had any size on its way.
@@ -550,7 +553,9 @@ func (w *world) arrive() {
 	size := int32(w.rand.IntN(3)) + 1
 	lists := [][]string{{"a"}, {"b"}, {"a", "b"}, {"b", "a"}, {"c"}, {"a", "b", "c"}, {"c", "a"}}
 	b := member(name, size, size, lists[w.rand.IntN(len(lists))]...)
-	policies := []v1alpha1.GrowthPolicy{v1alpha1.GrowthAllOrNothing, v1alpha1.GrowthAllOrNothing, v1alpha1.GrowthBestEffort, v1alpha1.GrowthGreedy}
+	policies := []v1alpha1.GrowthPolicy{
+		v1alpha1.GrowthAllOrNothing, v1alpha1.GrowthAllOrNothing, v1alpha1.GrowthBestEffort, v1alpha1.GrowthGreedy,
+	}
 	b.GrowthPolicy = policies[w.rand.IntN(len(policies))]
 	b.Placement = []v1alpha1.Placement{v1alpha1.PlacementSpan, v1alpha1.PlacementSingle}[w.rand.IntN(2)]
 	if w.rand.IntN(3) == 0 {
@@ -564,7 +569,9 @@ func (w *world) arrive() {
 	// The pods of members that have to be in one zone are gated and so go to the nodes held for them alone.
 	gated := b.TopologyKey != "" || w.rand.IntN(2) == 0
 	b.SizeGiven = true
-	w.members[name] = &worldMember{Member: b.Member, pods: map[int32]string{}, leaving: map[string]int{}, gates: newGates(gated), podsOf: newPods()}
+	w.members[name] = &worldMember{
+		Member: b.Member, pods: map[int32]string{}, leaving: map[string]int{}, gates: newGates(gated), podsOf: newPods(),
+	}
 	if m := w.members[name]; !gated && w.rand.IntN(3) == 0 {
 		m.came, m.SizeGiven = true, false
 		for index := range size {
@@ -573,7 +580,10 @@ func (w *world) arrive() {
 		w.tell("%s runs outside the pools", name)
 	}
 	w.sizes[name] = map[int32]bool{size: true}
-	w.tell("%s arrives with size %d, pools %s, %s, %s, pods per node %d, gated: %v", name, size, strings.Join(b.NodePools, ","), b.GrowthPolicy, b.Placement, b.PodsPerNode, gated)
+	w.tell(
+		"%s arrives with size %d, pools %s, %s, %s, pods per node %d, gated: %v", name, size, strings.Join(b.NodePools, ","), b.GrowthPolicy,
+		b.Placement, b.PodsPerNode, gated,
+	)
 	if b.TopologyKey != "" {
 		w.tell("%s has to be in one zone", name)
 	}
@@ -604,8 +614,10 @@ func (w *world) check() {
 		w.checkDomain(m)
 		w.checkNothingIdle(m)
 		w.checkLacking(m)
-		w.promise(total <= max(m.Size, m.formerSize) || m.came || w.needless(m) > 0 || m.PodsLacking != nil || m.Invalid != "" || w.sizes[name][total] || m.GrowthPolicy != v1alpha1.GrowthAllOrNothing || m.sharing(),
-			"%s has reserved %d (%+v, size %d, wants %d, %+v), which is no size that it asked for", name, total, m.Reservations, m.Size, m.Wants, m.Growth)
+		w.promise(total <= max(m.Size, m.formerSize) || m.came || w.needless(m) > 0 || m.PodsLacking != nil || m.Invalid != "" ||
+			w.sizes[name][total] || m.GrowthPolicy != v1alpha1.GrowthAllOrNothing || m.sharing(),
+			"%s has reserved %d (%+v, size %d, wants %d, %+v), which is no size that it asked for", name, total, m.Reservations, m.Size, m.Wants,
+			m.Growth)
 	}
 	for name, p := range w.pools {
 		var sum int32
@@ -644,11 +656,15 @@ func (w *world) checkRest() {
 		w.promise(d.Resize == 0, "at rest %s is resized", d.Key.Name)
 		reason, reserved := conditionOf(d, v1alpha1.ConditionCapacityReserved)
 		if m.Lifecycle == plan.Running && reserved {
-			w.promise(m.Size == m.Wants, "at rest %s has size %d and wants %d, and no reason is given: %+v %+v of %+v", d.Key.Name, m.Size, m.Wants, d.Conditions, d.Growth, d.Reservations)
+			w.promise(
+				m.Size == m.Wants, "at rest %s has size %d and wants %d, and no reason is given: %+v %+v of %+v", d.Key.Name, m.Size, m.Wants,
+				d.Conditions, d.Growth, d.Reservations,
+			)
 		}
 		if !reserved {
 			w.promise(reason == v1alpha1.ReasonPoolFull || reason == v1alpha1.ReasonPoolTooSmall ||
-				reason == v1alpha1.ReasonQueued || reason == v1alpha1.ReasonBackingOff || (m.Lifecycle == plan.Suspended && reason == v1alpha1.ReasonSuspended), "at rest %s waits for %s", d.Key.Name, reason)
+				reason == v1alpha1.ReasonQueued || reason == v1alpha1.ReasonBackingOff ||
+				(m.Lifecycle == plan.Suspended && reason == v1alpha1.ReasonSuspended), "at rest %s waits for %s", d.Key.Name, reason)
 		}
 		if m.Lifecycle == plan.Running && reserved && m.Size == m.Wants {
 			// Pods that share nodes may be spread over more of them than they need.
@@ -672,7 +688,8 @@ func (w *world) checkRest() {
 				"at rest %s of size %d has reserved %d nodes; its pods are on %d", d.Key.Name, m.Size, d.Reserved(), len(used))
 		}
 		if d.FirstUnmet() == v1alpha1.ConditionReady && m.Lifecycle == plan.Running {
-			w.promise(len(m.gates.waits) == 0 && len(m.gates.released) == 0, "at rest %s has all it wants, and pods behind the gate %v, or on their way %v",
+			w.promise(len(m.gates.waits) == 0 && len(m.gates.released) == 0, "at rest %s has all it wants, and pods behind the gate %v, or on "+
+				"their way %v",
 				d.Key.Name, m.gates.waits, m.gates.released)
 		}
 		if m.Lifecycle != plan.Running {
@@ -699,7 +716,8 @@ func (w *world) checkRest() {
 			}
 		}
 		for n, node := range p.nodes {
-			w.promise(held[n] || node.foreign > 0 || w.used(n) || node.Cordoned || node.readyAt.After(w.now) || p.target <= len(held) || p.target <= w.floor(name),
+			w.promise(held[n] || node.foreign > 0 || w.used(n) || node.Cordoned || node.readyAt.After(w.now) || p.target <= len(held) ||
+				p.target <= w.floor(name),
 				"at rest %s of %s is held by nobody and not released", n, name)
 		}
 	}

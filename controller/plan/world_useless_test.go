@@ -231,9 +231,16 @@ func (w *world) noteOrder(p *worldPool) {
 	o.most = max(o.most, p.lasting())
 	few := max(1, o.claim/10)
 	extra := o.extra + max(0, o.most-o.nodes-o.strangers)
-	w.promise(extra <= few, "in %s %d nodes of a claim of %d were ordered in the place of others; there are %d, %d had been there", p.Name, extra, o.nodes, o.most, o.strangers)
-	if kind := w.useless.kind[p.Name]; w.useless.always[p.Name] && (kind == "small" || kind == "daemon" || kind == "labels" || kind == "refuses") {
-		w.promise(o.total <= o.claim+o.at+few, "in %s, where no node is of use, %d were ordered for a claim of %d beside %d", p.Name, o.total, o.claim, o.at)
+	w.promise(
+		extra <= few, "in %s %d nodes of a claim of %d were ordered in the place of others; there are %d, %d had been there", p.Name, extra,
+		o.nodes, o.most, o.strangers,
+	)
+	if kind := w.useless.kind[p.Name]; w.useless.always[p.Name] &&
+		(kind == "small" || kind == "daemon" || kind == "labels" || kind == "refuses") {
+		w.promise(
+			o.total <= o.claim+o.at+few, "in %s, where no node is of use, %d were ordered for a claim of %d beside %d", p.Name, o.total, o.claim,
+			o.at,
+		)
 	}
 	for _, m := range w.members {
 		for _, f := range m.Findings {

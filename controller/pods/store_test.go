@@ -22,10 +22,16 @@ import (
 // some is a pod of any kind, as it comes from the API server.
 func some(random *rand.Rand, name string, version int) *corev1.Pod {
 	one := func(n int) bool { return random.IntN(n) == 0 }
-	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name, UID: types.UID(fmt.Sprint(name, random.IntN(2))), ResourceVersion: strconv.Itoa(version)}}
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: "ns", Name: name, UID: types.UID(fmt.Sprint(name, random.IntN(2))), ResourceVersion: strconv.Itoa(version),
+		},
+	}
 	switch random.IntN(4) {
 	case 0:
-		pod.OwnerReferences = []metav1.OwnerReference{{APIVersion: "batch/v1", Kind: "Job", Name: "j", UID: types.UID(fmt.Sprint("job-", random.IntN(2))), Controller: new(true)}}
+		pod.OwnerReferences = []metav1.OwnerReference{
+			{APIVersion: "batch/v1", Kind: "Job", Name: "j", UID: types.UID(fmt.Sprint("job-", random.IntN(2))), Controller: new(true)},
+		}
 	case 1:
 		pod.OwnerReferences = []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "DaemonSet", Name: "d", UID: "d", Controller: new(true)}}
 	}
@@ -61,7 +67,8 @@ type account struct {
 
 func newAccount() *account {
 	return &account{
-		At: map[string][]string{}, On: map[string][]string{}, Requested: map[string]plan.Resources{}, Daemons: map[string]plan.Resources{}, Jobs: map[string][]string{},
+		At: map[string][]string{}, On: map[string][]string{}, Requested: map[string]plan.Resources{}, Daemons: map[string]plan.Resources{},
+		Jobs: map[string][]string{},
 	}
 }
 
@@ -218,9 +225,10 @@ func TestStore(t *testing.T) {
 func TestForeignJobs(t *testing.T) {
 	t.Parallel()
 	s := New()
-	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "p", UID: "u", ResourceVersion: "1", OwnerReferences: []metav1.OwnerReference{{
-		APIVersion: "batch/v1", Kind: "Job", Name: "j", UID: "j", Controller: new(true),
-	}}}}
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "p", UID: "u", ResourceVersion: "1",
+		OwnerReferences: []metav1.OwnerReference{{
+			APIVersion: "batch/v1", Kind: "Job", Name: "j", UID: "j", Controller: new(true),
+		}}}}
 	job := JobKey{"ns", "j"}
 	hear := func() {
 		t.Helper()

@@ -79,7 +79,8 @@ func StripDaemonSet(object any) (any, error) {
 		return object, nil
 	}
 	stripped := &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{
-		Namespace: set.Namespace, Name: set.Name, UID: set.UID, ResourceVersion: set.ResourceVersion, Generation: set.Generation, DeletionTimestamp: set.DeletionTimestamp,
+		Namespace: set.Namespace, Name: set.Name, UID: set.UID, ResourceVersion: set.ResourceVersion, Generation: set.Generation,
+		DeletionTimestamp: set.DeletionTimestamp,
 	}}
 	pod := &set.Spec.Template.Spec
 	into := &stripped.Spec.Template.Spec

@@ -102,7 +102,8 @@ func stall(pool *v1alpha1.NodePool) plan.Stall {
 	case status.AnnouncedFloor < status.Floor:
 		out.Cause = "Cluster Autoscaler has not asked for the least size; it does not run, or does not reach the provider"
 	default:
-		out.Cause = "Cluster Autoscaler knows the least size; it has to run with --enforce-node-group-min-size, and leaves a group alone for a while after a failure"
+		out.Cause = "Cluster Autoscaler knows the least size; it has to run with --enforce-node-group-min-size, and leaves a group alone for a " +
+			"while after a failure"
 	}
 	return out
 }

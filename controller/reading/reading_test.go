@@ -50,14 +50,24 @@ func TestRequests(t *testing.T) {
 		pod  corev1.PodSpec
 		want int64
 	}{
-		"containers":                         {corev1.PodSpec{Containers: []corev1.Container{requesting("1"), requesting("500m")}}, 1500},
-		"a limit in place of a request":      {corev1.PodSpec{Containers: []corev1.Container{limited}}, 2000},
-		"an init container that needs more":  {corev1.PodSpec{InitContainers: []corev1.Container{requesting("6")}, Containers: []corev1.Container{requesting("1")}}, 6000},
-		"a sidecar":                          {corev1.PodSpec{InitContainers: []corev1.Container{sidecar}, Containers: []corev1.Container{requesting("1")}}, 2000},
-		"an overhead":                        {corev1.PodSpec{Overhead: cpu("250m"), Containers: []corev1.Container{requesting("1")}}, 1250},
-		"of the pod":                         {corev1.PodSpec{Resources: &corev1.ResourceRequirements{Requests: cpu("3")}, Containers: []corev1.Container{requesting("1")}}, 3000},
-		"a limit of the pod":                 {corev1.PodSpec{Resources: &corev1.ResourceRequirements{Limits: cpu("3")}, Containers: []corev1.Container{{Name: "c"}}}, 3000},
-		"a limit of the pod beside requests": {corev1.PodSpec{Resources: &corev1.ResourceRequirements{Limits: cpu("3")}, Containers: []corev1.Container{requesting("1")}}, 1000},
+		"containers":                    {corev1.PodSpec{Containers: []corev1.Container{requesting("1"), requesting("500m")}}, 1500},
+		"a limit in place of a request": {corev1.PodSpec{Containers: []corev1.Container{limited}}, 2000},
+		"an init container that needs more": {
+			corev1.PodSpec{InitContainers: []corev1.Container{requesting("6")}, Containers: []corev1.Container{requesting("1")}}, 6000,
+		},
+		"a sidecar": {
+			corev1.PodSpec{InitContainers: []corev1.Container{sidecar}, Containers: []corev1.Container{requesting("1")}}, 2000,
+		},
+		"an overhead": {corev1.PodSpec{Overhead: cpu("250m"), Containers: []corev1.Container{requesting("1")}}, 1250},
+		"of the pod": {
+			corev1.PodSpec{Resources: &corev1.ResourceRequirements{Requests: cpu("3")}, Containers: []corev1.Container{requesting("1")}}, 3000,
+		},
+		"a limit of the pod": {
+			corev1.PodSpec{Resources: &corev1.ResourceRequirements{Limits: cpu("3")}, Containers: []corev1.Container{{Name: "c"}}}, 3000,
+		},
+		"a limit of the pod beside requests": {
+			corev1.PodSpec{Resources: &corev1.ResourceRequirements{Limits: cpu("3")}, Containers: []corev1.Container{requesting("1")}}, 1000,
+		},
 	} {
 		before := row.pod.DeepCopy()
 		if got := Requests(&row.pod); got[corev1.ResourceCPU] != row.want || got[corev1.ResourcePods] != 1 {
@@ -82,17 +92,26 @@ func TestSelects(t *testing.T) {
 		want     bool
 		text     string
 	}{
-		"the label":                  {ssd, nil, "n", ssd, true, "disk=ssd"},
-		"another label":              {ssd, nil, "n", map[string]string{"disk": "hdd"}, false, "disk=ssd"},
-		"both":                       {ssd, affinity(labelled(is("zone", "a", "b"))), "n", map[string]string{"disk": "ssd", "zone": "b"}, true, "disk=ssd,zone in (a,b)"},
-		"one of both":                {ssd, affinity(labelled(is("zone", "a"))), "n", ssd, false, "disk=ssd,zone in (a)"},
-		"the second of two terms":    {nil, affinity(labelled(is("zone", "a")), labelled(is("zone", "b"))), "n", map[string]string{"zone": "b"}, true, "(zone in (a)) or (zone in (b))"},
-		"the name":                   {nil, affinity(named), "n-1", nil, true, "metadata.name in (n-1)"},
-		"a node that has no name":    {nil, affinity(named), "", nil, false, "metadata.name in (n-1)"},
-		"terms that select nothing":  {nil, affinity(), "n", ssd, false, "()"},
-		"a preference is no demand":  {nil, affinity(labelled(is("zone", "a"))), "n", map[string]string{"zone": "a"}, true, "zone in (a)"},
-		"what cannot be parsed":      {nil, affinity(labelled(corev1.NodeSelectorRequirement{Key: "a", Operator: "Odd"})), "n", ssd, false, "a Odd ()"},
-		"two terms and the selector": {ssd, affinity(labelled(is("z", "a")), labelled(is("z", "b"))), "n", ssd, false, "disk=ssd and ((z in (a)) or (z in (b)))"},
+		"the label":     {ssd, nil, "n", ssd, true, "disk=ssd"},
+		"another label": {ssd, nil, "n", map[string]string{"disk": "hdd"}, false, "disk=ssd"},
+		"both": {
+			ssd, affinity(labelled(is("zone", "a", "b"))), "n", map[string]string{"disk": "ssd", "zone": "b"}, true, "disk=ssd,zone in (a,b)",
+		},
+		"one of both": {ssd, affinity(labelled(is("zone", "a"))), "n", ssd, false, "disk=ssd,zone in (a)"},
+		"the second of two terms": {
+			nil, affinity(labelled(is("zone", "a")), labelled(is("zone", "b"))), "n", map[string]string{"zone": "b"}, true,
+			"(zone in (a)) or (zone in (b))",
+		},
+		"the name":                  {nil, affinity(named), "n-1", nil, true, "metadata.name in (n-1)"},
+		"a node that has no name":   {nil, affinity(named), "", nil, false, "metadata.name in (n-1)"},
+		"terms that select nothing": {nil, affinity(), "n", ssd, false, "()"},
+		"a preference is no demand": {nil, affinity(labelled(is("zone", "a"))), "n", map[string]string{"zone": "a"}, true, "zone in (a)"},
+		"what cannot be parsed": {
+			nil, affinity(labelled(corev1.NodeSelectorRequirement{Key: "a", Operator: "Odd"})), "n", ssd, false, "a Odd ()",
+		},
+		"two terms and the selector": {
+			ssd, affinity(labelled(is("z", "a")), labelled(is("z", "b"))), "n", ssd, false, "disk=ssd and ((z in (a)) or (z in (b)))",
+		},
 	} {
 		s := Selects(row.selector, row.affinity)
 		if got := s.Matches(row.node, row.labels); got != row.want || s.String() != row.text {
@@ -123,9 +142,10 @@ func TestLabels(t *testing.T) {
 }
 
 func nodePool() *v1alpha1.NodePool {
-	return &v1alpha1.NodePool{ObjectMeta: metav1.ObjectMeta{Name: "p"}, Spec: v1alpha1.NodePoolSpec{MaxSize: 3, Template: v1alpha1.NodeTemplate{
-		Capacity: cpu("4"), Labels: map[string]string{"disk": "ssd"}, Taints: []corev1.Taint{{Key: "hpc", Effect: corev1.TaintEffectNoSchedule}},
-	}}}
+	return &v1alpha1.NodePool{ObjectMeta: metav1.ObjectMeta{Name: "p"},
+		Spec: v1alpha1.NodePoolSpec{MaxSize: 3, Template: v1alpha1.NodeTemplate{
+			Capacity: cpu("4"), Labels: map[string]string{"disk": "ssd"}, Taints: []corev1.Taint{{Key: "hpc", Effect: corev1.TaintEffectNoSchedule}},
+		}}}
 }
 
 func daemonSet(name string, change func(*corev1.PodSpec)) appsv1.DaemonSet {
@@ -142,7 +162,9 @@ func daemonSet(name string, change func(*corev1.PodSpec)) appsv1.DaemonSet {
 func TestPoolDaemons(t *testing.T) {
 	t.Parallel()
 	pressure := nodePool()
-	pressure.Spec.Template.Taints = append(pressure.Spec.Template.Taints, corev1.Taint{Key: corev1.TaintNodeNetworkUnavailable, Effect: corev1.TaintEffectNoSchedule})
+	pressure.Spec.Template.Taints = append(
+		pressure.Spec.Template.Taints, corev1.Taint{Key: corev1.TaintNodeNetworkUnavailable, Effect: corev1.TaintEffectNoSchedule},
+	)
 	hpc := []corev1.Toleration{{Key: "hpc", Operator: corev1.TolerationOpExists}}
 	preferred := nodePool()
 	preferred.Spec.Template.Taints[0].Effect = corev1.TaintEffectPreferNoSchedule
@@ -157,16 +179,30 @@ func TestPoolDaemons(t *testing.T) {
 		"that tolerates the taint": {nodePool(), daemonSet("d", func(p *corev1.PodSpec) { p.Tolerations = hpc }), true},
 		"that does not":            {nodePool(), daemonSet("d", func(p *corev1.PodSpec) { p.Tolerations = nil }), false},
 		"a taint that only asks":   {preferred, daemonSet("d", func(p *corev1.PodSpec) { p.Tolerations = nil }), true},
-		"of nodes with the label":  {nodePool(), daemonSet("d", func(p *corev1.PodSpec) { p.NodeSelector = map[string]string{"disk": "ssd"} }), true},
-		"of others":                {nodePool(), daemonSet("d", func(p *corev1.PodSpec) { p.NodeSelector = map[string]string{"disk": "hdd"} }), false},
-		"of nodes with Linux":      {nodePool(), daemonSet("d", func(p *corev1.PodSpec) { p.NodeSelector = map[string]string{"kubernetes.io/os": "linux"} }), true},
-		"of Linux, the old way":    {nodePool(), daemonSet("d", func(p *corev1.PodSpec) { p.NodeSelector = map[string]string{"beta.kubernetes.io/os": "linux"} }), true},
-		"of another pool":          {nodePool(), daemonSet("d", func(p *corev1.PodSpec) { p.Affinity = affinity(labelled(is(v1alpha1.LabelNodePool, "q"))) }), false},
-		"of this pool":             {nodePool(), daemonSet("d", func(p *corev1.PodSpec) { p.Affinity = affinity(labelled(is(v1alpha1.LabelNodePool, "p"))) }), true},
-		"of one node":              {nodePool(), daemonSet("d", func(p *corev1.PodSpec) { p.NodeName = "n" }), false},
-		"that is deleted":          {nodePool(), deleted, false},
+		"of nodes with the label": {
+			nodePool(), daemonSet("d", func(p *corev1.PodSpec) { p.NodeSelector = map[string]string{"disk": "ssd"} }), true,
+		},
+		"of others": {
+			nodePool(), daemonSet("d", func(p *corev1.PodSpec) { p.NodeSelector = map[string]string{"disk": "hdd"} }), false,
+		},
+		"of nodes with Linux": {
+			nodePool(), daemonSet("d", func(p *corev1.PodSpec) { p.NodeSelector = map[string]string{"kubernetes.io/os": "linux"} }), true,
+		},
+		"of Linux, the old way": {
+			nodePool(), daemonSet("d", func(p *corev1.PodSpec) { p.NodeSelector = map[string]string{"beta.kubernetes.io/os": "linux"} }), true,
+		},
+		"of another pool": {
+			nodePool(), daemonSet("d", func(p *corev1.PodSpec) { p.Affinity = affinity(labelled(is(v1alpha1.LabelNodePool, "q"))) }), false,
+		},
+		"of this pool": {
+			nodePool(), daemonSet("d", func(p *corev1.PodSpec) { p.Affinity = affinity(labelled(is(v1alpha1.LabelNodePool, "p"))) }), true,
+		},
+		"of one node":     {nodePool(), daemonSet("d", func(p *corev1.PodSpec) { p.NodeName = "n" }), false},
+		"that is deleted": {nodePool(), deleted, false},
 		"with a network of its own where there is none": {pressure, daemonSet("d", func(p *corev1.PodSpec) { p.Tolerations = hpc }), false},
-		"on the host's network":                         {pressure, daemonSet("d", func(p *corev1.PodSpec) { p.Tolerations, p.HostNetwork = hpc, true }), true},
+		"on the host's network": {
+			pressure, daemonSet("d", func(p *corev1.PodSpec) { p.Tolerations, p.HostNetwork = hpc, true }), true,
+		},
 	} {
 		stripped, err := StripDaemonSet(row.set.DeepCopy())
 		if err != nil {
@@ -199,18 +235,22 @@ func TestBasis(t *testing.T) {
 		sets   []appsv1.DaemonSet
 		differ bool
 	}{
-		"nothing":                    {func(*v1alpha1.NodePool) {}, sets, false},
-		"the order of DaemonSets":    {func(*v1alpha1.NodePool) {}, []appsv1.DaemonSet{sets[1], sets[0]}, false},
-		"other sizes":                {func(p *v1alpha1.NodePool) { p.Spec.MaxSize, p.Spec.Replicas = 9, 5 }, sets, false},
-		"the same amount":            {func(p *v1alpha1.NodePool) { p.Spec.Template.Capacity = cpu("4000m") }, sets, false},
-		"another amount":             {func(p *v1alpha1.NodePool) { p.Spec.Template.Capacity = cpu("5") }, sets, true},
-		"an allocatable":             {func(p *v1alpha1.NodePool) { p.Spec.Template.Allocatable = cpu("3") }, sets, true},
-		"another label":              {func(p *v1alpha1.NodePool) { p.Spec.Template.Labels["disk"] = "hdd" }, sets, true},
-		"another taint":              {func(p *v1alpha1.NodePool) { p.Spec.Template.Taints = nil }, sets, true},
-		"other machines":             {func(p *v1alpha1.NodePool) { p.Spec.Machines.Kwok = &v1alpha1.KwokMachines{} }, sets, true},
-		"a DaemonSet less":           {func(*v1alpha1.NodePool) {}, sets[:1], true},
-		"a DaemonSet that asks more": {func(*v1alpha1.NodePool) {}, []appsv1.DaemonSet{sets[0], daemonSet("a", func(p *corev1.PodSpec) { p.Overhead = cpu("1") })}, true},
-		"a DaemonSet of other nodes": {func(*v1alpha1.NodePool) {}, append([]appsv1.DaemonSet{daemonSet("c", func(p *corev1.PodSpec) { p.NodeName = "n" })}, sets...), false},
+		"nothing":                 {func(*v1alpha1.NodePool) {}, sets, false},
+		"the order of DaemonSets": {func(*v1alpha1.NodePool) {}, []appsv1.DaemonSet{sets[1], sets[0]}, false},
+		"other sizes":             {func(p *v1alpha1.NodePool) { p.Spec.MaxSize, p.Spec.Replicas = 9, 5 }, sets, false},
+		"the same amount":         {func(p *v1alpha1.NodePool) { p.Spec.Template.Capacity = cpu("4000m") }, sets, false},
+		"another amount":          {func(p *v1alpha1.NodePool) { p.Spec.Template.Capacity = cpu("5") }, sets, true},
+		"an allocatable":          {func(p *v1alpha1.NodePool) { p.Spec.Template.Allocatable = cpu("3") }, sets, true},
+		"another label":           {func(p *v1alpha1.NodePool) { p.Spec.Template.Labels["disk"] = "hdd" }, sets, true},
+		"another taint":           {func(p *v1alpha1.NodePool) { p.Spec.Template.Taints = nil }, sets, true},
+		"other machines":          {func(p *v1alpha1.NodePool) { p.Spec.Machines.Kwok = &v1alpha1.KwokMachines{} }, sets, true},
+		"a DaemonSet less":        {func(*v1alpha1.NodePool) {}, sets[:1], true},
+		"a DaemonSet that asks more": {
+			func(*v1alpha1.NodePool) {}, []appsv1.DaemonSet{sets[0], daemonSet("a", func(p *corev1.PodSpec) { p.Overhead = cpu("1") })}, true,
+		},
+		"a DaemonSet of other nodes": {
+			func(*v1alpha1.NodePool) {}, append([]appsv1.DaemonSet{daemonSet("c", func(p *corev1.PodSpec) { p.NodeName = "n" })}, sets...), false,
+		},
 	} {
 		pool := nodePool()
 		row.pool(pool)
@@ -218,7 +258,8 @@ func TestBasis(t *testing.T) {
 			t.Errorf("%s: the basis is %s, before %s", name, got, base)
 		}
 	}
-	if fmt.Sprint(Pool(nodePool(), nil).Labels) != "map[autoscaling.flux-framework.org/node-pool:p beta.kubernetes.io/arch:amd64 beta.kubernetes.io/os:linux disk:ssd kubernetes.io/arch:amd64 kubernetes.io/os:linux]" {
+	if fmt.Sprint(Pool(nodePool(), nil).Labels) != "map[autoscaling.flux-framework.org/node-pool:p beta.kubernetes.io/arch:amd64 "+
+		"beta.kubernetes.io/os:linux disk:ssd kubernetes.io/arch:amd64 kubernetes.io/os:linux]" {
 		t.Errorf("the labels of a node are %v", Pool(nodePool(), nil).Labels)
 	}
 }

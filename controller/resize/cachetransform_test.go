@@ -23,15 +23,21 @@ func fullNode(pool string) *corev1.Node {
 	now := metav1.NewTime(noon)
 	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{
 		Name: "n", UID: "u", ResourceVersion: "7", CreationTimestamp: now, DeletionTimestamp: &now,
-		Labels:      map[string]string{v1alpha1.LabelNodePool: pool, corev1.LabelHostname: "n", "zone": "a"},
-		Annotations: map[string]string{v1alpha1.AnnotationReserved: "true", v1alpha1.AnnotationReleasing: noon.Format(time.RFC3339), "other": "x"},
+		Labels: map[string]string{v1alpha1.LabelNodePool: pool, corev1.LabelHostname: "n", "zone": "a"},
+		Annotations: map[string]string{
+			v1alpha1.AnnotationReserved: "true", v1alpha1.AnnotationReleasing: noon.Format(time.RFC3339), "other": "x",
+		},
 	}}
 	node.Spec = corev1.NodeSpec{Unschedulable: true, ProviderID: "cloud://n", Taints: []corev1.Taint{
-		{Key: v1alpha1.TaintToBeDeleted, Value: v1alpha1.ToBeDeletedValue(noon), Effect: corev1.TaintEffectNoSchedule}, {Key: "t", Effect: corev1.TaintEffectNoSchedule},
+		{
+			Key: v1alpha1.TaintToBeDeleted, Value: v1alpha1.ToBeDeletedValue(noon), Effect: corev1.TaintEffectNoSchedule,
+		}, {Key: "t", Effect: corev1.TaintEffectNoSchedule},
 	}}
 	node.Status.Allocatable = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("4")}
 	node.Status.Images = []corev1.ContainerImage{{Names: []string{"i"}}}
-	node.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeMemoryPressure}, {Type: corev1.NodeReady, Status: corev1.ConditionTrue, LastHeartbeatTime: now, Message: "m"}}
+	node.Status.Conditions = []corev1.NodeCondition{
+		{Type: corev1.NodeMemoryPressure}, {Type: corev1.NodeReady, Status: corev1.ConditionTrue, LastHeartbeatTime: now, Message: "m"},
+	}
 	return node
 }
 
@@ -103,13 +109,27 @@ func TestStripJob(t *testing.T) {
 	for kind, isMember := range map[string]bool{"MiniCluster": true, "CronJob": false} {
 		group := map[bool]string{true: "flux-framework.org/v1alpha2", false: "batch/v1"}[isMember]
 		job := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{
-			Namespace: "ns", Name: "j", UID: "u", ResourceVersion: "3", OwnerReferences: []metav1.OwnerReference{{APIVersion: group, Kind: kind, Name: "j", UID: "o", Controller: new(true)}},
+			Namespace: "ns", Name: "j", UID: "u", ResourceVersion: "3", OwnerReferences: []metav1.OwnerReference{
+				{APIVersion: group, Kind: kind, Name: "j", UID: "o", Controller: new(true)},
+			},
 		}}
 		job.Spec.Suspend = new(true)
 		job.Spec.Template.Spec = corev1.PodSpec{
-			NodeSelector: map[string]string{"a": "b"}, Tolerations: []corev1.Toleration{{Key: "t"}}, Overhead: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("1")},
-			Containers:     []corev1.Container{{Name: "c", Image: "i", Env: []corev1.EnvVar{{Name: "E"}}, Resources: corev1.ResourceRequirements{Limits: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("2")}}}},
-			InitContainers: []corev1.Container{{Name: "side", RestartPolicy: new(corev1.ContainerRestartPolicyAlways), Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("3")}}}},
+			NodeSelector: map[string]string{"a": "b"}, Tolerations: []corev1.Toleration{{Key: "t"}}, Overhead: corev1.ResourceList{
+				corev1.ResourceCPU: resource.MustParse("1"),
+			},
+			Containers: []corev1.Container{
+				{
+					Name: "c", Image: "i", Env: []corev1.EnvVar{{Name: "E"}},
+					Resources: corev1.ResourceRequirements{Limits: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("2")}},
+				},
+			},
+			InitContainers: []corev1.Container{
+				{
+					Name: "side", RestartPolicy: new(corev1.ContainerRestartPolicyAlways),
+					Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("3")}},
+				},
+			},
 		}
 		job.Status.CompletedIndexes = "0-3"
 		job.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobFailed, Status: corev1.ConditionTrue}}
@@ -122,7 +142,10 @@ func TestStripJob(t *testing.T) {
 			t.Fatalf("a Job becomes a %T", kept)
 		}
 		if isMember {
-			if diff := cmp.Diff(needsOf(&job.Spec.Template.Spec), needsOf(&got.Spec.Template.Spec), cmp.AllowUnexported(needs{}), cmpopts.EquateEmpty(), cmp.Comparer(sameSelector)); diff != "" {
+			if diff := cmp.Diff(
+				needsOf(&job.Spec.Template.Spec), needsOf(&got.Spec.Template.Spec), cmp.AllowUnexported(needs{}), cmpopts.EquateEmpty(),
+				cmp.Comparer(sameSelector),
+			); diff != "" {
 				t.Errorf("needs (-whole +kept):\n%s", diff)
 			}
 			if finished(got) != finished(job) || suspended(got) != suspended(job) || got.Status.CompletedIndexes != job.Status.CompletedIndexes {

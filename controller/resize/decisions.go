@@ -20,14 +20,20 @@ const longestMessage = 1024
 //
 // A resize is told of when its size is seen, not when it is decided: the pass that decides it may write no status, and
 // somebody else may resize too.
-func record(status *v1alpha1.EnsembleMemberStatus, request *v1alpha1.Request, size int32, notes []plan.Note, now time.Time) []v1alpha1.DecisionRecord {
+func record(
+	status *v1alpha1.EnsembleMemberStatus, request *v1alpha1.Request, size int32, notes []plan.Note, now time.Time,
+) []v1alpha1.DecisionRecord {
 	decisions := status.Decisions
 	at := metav1.MicroTime{Time: now.Truncate(time.Microsecond)}
 	add := func(at metav1.MicroTime, reason, message string) {
 		decisions = append(decisions, v1alpha1.DecisionRecord{At: at, Reason: reason, Message: pods.Shortened(message, longestMessage)})
 	}
-	if asked := status.LastRequest; request != nil && (asked == nil || asked.At.Before(&request.At)) && request.Action != v1alpha1.RequestGiveUp {
-		add(request.At, v1alpha1.ReasonRequested, fmt.Sprintf("%s by %d to size %d, by %s", strings.ToLower(string(request.Action)), request.Amount, request.Size, request.By))
+	if asked := status.LastRequest; request != nil && (asked == nil || asked.At.Before(&request.At)) &&
+		request.Action != v1alpha1.RequestGiveUp {
+		add(
+			request.At, v1alpha1.ReasonRequested,
+			fmt.Sprintf("%s by %d to size %d, by %s", strings.ToLower(string(request.Action)), request.Amount, request.Size, request.By),
+		)
 	}
 	if status.ObservedGeneration > 0 && status.Size != size {
 		add(at, v1alpha1.ReasonResized, fmt.Sprintf("the MiniCluster has size %d now, after %d", size, status.Size))
@@ -36,7 +42,9 @@ func record(status *v1alpha1.EnsembleMemberStatus, request *v1alpha1.Request, si
 		if notes[i].Reason == v1alpha1.ReasonResizing {
 			continue
 		}
-		if last := len(decisions) - 1; last >= 0 && decisions[last].Reason == notes[i].Reason && decisions[last].Message == pods.Shortened(notes[i].Message, longestMessage) {
+		if last := len(decisions) - 1; last >= 0 && decisions[last].Reason == notes[i].Reason && decisions[last].Message == pods.Shortened(
+			notes[i].Message, longestMessage,
+		) {
 			// The writes that it led to have failed, and are tried again.
 			continue
 		}

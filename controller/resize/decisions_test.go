@@ -30,14 +30,28 @@ func TestRecord(t *testing.T) {
 	}{
 		"nothing new": {status: v1alpha1.EnsembleMemberStatus{ObservedGeneration: 1, Size: 2}, size: 2},
 		"the first":   {size: 2},
-		"a request":   {status: v1alpha1.EnsembleMemberStatus{ObservedGeneration: 1, Size: 2}, size: 2, request: asked, notes: steps, want: []string{"Requested: grow by 3 to size 5, by pod ns/m-0", "Reserved: reserved 3"}},
-		"seen before": {status: v1alpha1.EnsembleMemberStatus{ObservedGeneration: 1, Size: 2, LastRequest: &v1alpha1.RequestOutcome{Request: *asked}}, size: 2, request: asked},
-		"a resize":    {status: v1alpha1.EnsembleMemberStatus{ObservedGeneration: 1, Size: 2}, size: 5, want: []string{"Resized: the MiniCluster has size 5 now, after 2"}},
-		"tried again": {
-			status: v1alpha1.EnsembleMemberStatus{ObservedGeneration: 1, Size: 2, Decisions: []v1alpha1.DecisionRecord{{Reason: v1alpha1.ReasonReserved, Message: "reserved 3"}}},
-			size:   2, notes: steps, want: []string{"Reserved: reserved 3"},
+		"a request": {
+			status: v1alpha1.EnsembleMemberStatus{ObservedGeneration: 1, Size: 2}, size: 2, request: asked, notes: steps,
+			want: []string{"Requested: grow by 3 to size 5, by pod ns/m-0", "Reserved: reserved 3"},
 		},
-		"our own desired size": {status: v1alpha1.EnsembleMemberStatus{ObservedGeneration: 1, Size: 2}, size: 2, request: &v1alpha1.Request{Action: v1alpha1.RequestGiveUp, Size: 2, At: before}},
+		"seen before": {
+			status: v1alpha1.EnsembleMemberStatus{ObservedGeneration: 1, Size: 2, LastRequest: &v1alpha1.RequestOutcome{Request: *asked}},
+			size:   2, request: asked,
+		},
+		"a resize": {
+			status: v1alpha1.EnsembleMemberStatus{ObservedGeneration: 1, Size: 2}, size: 5,
+			want: []string{"Resized: the MiniCluster has size 5 now, after 2"},
+		},
+		"tried again": {
+			status: v1alpha1.EnsembleMemberStatus{
+				ObservedGeneration: 1, Size: 2, Decisions: []v1alpha1.DecisionRecord{{Reason: v1alpha1.ReasonReserved, Message: "reserved 3"}},
+			},
+			size: 2, notes: steps, want: []string{"Reserved: reserved 3"},
+		},
+		"our own desired size": {
+			status: v1alpha1.EnsembleMemberStatus{ObservedGeneration: 1, Size: 2}, size: 2,
+			request: &v1alpha1.Request{Action: v1alpha1.RequestGiveUp, Size: 2, At: before},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -57,10 +71,15 @@ func TestRecordIsBounded(t *testing.T) {
 	t.Parallel()
 	status := &v1alpha1.EnsembleMemberStatus{}
 	for n := range v1alpha1.MaxDecisions + 3 {
-		status.Decisions = record(status, nil, 0, []plan.Note{{Reason: v1alpha1.ReasonReserved, Message: fmt.Sprint(n, " ", strings.Repeat("ä", 1024))}}, noon)
+		status.Decisions = record(
+			status, nil, 0, []plan.Note{{Reason: v1alpha1.ReasonReserved, Message: fmt.Sprint(n, " ", strings.Repeat("ä", 1024))}}, noon,
+		)
 	}
 	if len(status.Decisions) != v1alpha1.MaxDecisions || !strings.HasPrefix(status.Decisions[0].Message, "3 ") {
-		t.Errorf("%d decisions, of which the first is %.10q; want the last %d", len(status.Decisions), status.Decisions[0].Message, v1alpha1.MaxDecisions)
+		t.Errorf(
+			"%d decisions, of which the first is %.10q; want the last %d", len(status.Decisions), status.Decisions[0].Message,
+			v1alpha1.MaxDecisions,
+		)
 	}
 	for _, d := range status.Decisions {
 		if len(d.Message) > 1024 || !strings.HasSuffix(d.Message, "ä…") {

@@ -95,7 +95,9 @@ func TestFacts(t *testing.T) {
 		"a container that was injected": {func(s *scene) {
 			s.pods(0, 1)
 			s.podAt(0, func(p *corev1.Pod) {
-				p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Name: "proxy", Resources: corev1.ResourceRequirements{Requests: ofCPU("100m")}})
+				p.Spec.Containers = append(
+					p.Spec.Containers, corev1.Container{Name: "proxy", Resources: corev1.ResourceRequirements{Requests: ofCPU("100m")}},
+				)
 			})
 		}, 3100, "", false},
 		"an overhead": {func(s *scene) {
@@ -150,7 +152,13 @@ func TestFacts(t *testing.T) {
 		"what every pod tolerates": {func(s *scene) {
 			s.pods(0, 1)
 			s.podAt(0, func(p *corev1.Pod) {
-				p.Spec.Tolerations = []corev1.Toleration{gpu, {Key: corev1.TaintNodeNotReady, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute, TolerationSeconds: new(int64(300))}}
+				p.Spec.Tolerations = []corev1.Toleration{
+					gpu,
+					{
+						Key: corev1.TaintNodeNotReady, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute,
+						TolerationSeconds: new(int64(300)),
+					},
+				}
 			})
 		}, 3000, "", true},
 		"what its release has added": {func(s *scene) {
@@ -175,8 +183,12 @@ func TestFacts(t *testing.T) {
 		if row.gpu {
 			tolerations = []corev1.Toleration{gpu}
 		}
-		if m.PodRequests[corev1.ResourceCPU] != row.cpu || text != row.text || len(m.Tolerations) != len(tolerations) || (row.gpu && m.Tolerations[0] != gpu) {
-			t.Errorf("%s: a pod requests %v, selects %q and tolerates %v; want %dm, %q, %v", name, m.PodRequests, text, m.Tolerations, row.cpu, row.text, tolerations)
+		if m.PodRequests[corev1.ResourceCPU] != row.cpu || text != row.text || len(m.Tolerations) != len(tolerations) ||
+			(row.gpu && m.Tolerations[0] != gpu) {
+			t.Errorf(
+				"%s: a pod requests %v, selects %q and tolerates %v; want %dm, %q, %v", name, m.PodRequests, text, m.Tolerations, row.cpu, row.text,
+				tolerations,
+			)
 		}
 	}
 }
@@ -219,7 +231,9 @@ func TestLife(t *testing.T) {
 		}, plan.Running, []int32{0, 2, 3, 4}, nil, 0},
 		"pods that run": {func(s *scene) {
 			s.pods(0, 4)
-			for rank, ready := range []corev1.ConditionStatus{corev1.ConditionTrue, corev1.ConditionFalse, corev1.ConditionTrue, corev1.ConditionTrue} {
+			for rank, ready := range []corev1.ConditionStatus{
+				corev1.ConditionTrue, corev1.ConditionFalse, corev1.ConditionTrue, corev1.ConditionTrue,
+			} {
 				s.podAt(rank, func(p *corev1.Pod) {
 					p.Spec.SchedulingGates, p.Spec.NodeName, p.Status.Phase = nil, "n", corev1.PodRunning
 					p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: ready}}
@@ -231,7 +245,8 @@ func TestLife(t *testing.T) {
 		s.pass()
 		row.change(s)
 		m := s.sees()
-		if m.Lifecycle != row.want || m.Running != row.running || !slices.Equal(m.Succeeded, row.succeeded) || !slices.Equal(m.Lacking, row.lacking) {
+		if m.Lifecycle != row.want || m.Running != row.running || !slices.Equal(m.Succeeded, row.succeeded) ||
+			!slices.Equal(m.Lacking, row.lacking) {
 			t.Errorf("%s: lifecycle %d, %d run, %v have succeeded, %v are lacking; want %d, %d, %v, %v",
 				name, m.Lifecycle, m.Running, m.Succeeded, m.Lacking, row.want, row.running, row.succeeded, row.lacking)
 		}
@@ -247,8 +262,11 @@ func TestOthersPods(t *testing.T) {
 	s.pass()
 	owner := []metav1.OwnerReference{{APIVersion: "batch/v1", Kind: "Job", Name: mine.Name, UID: "*v1.Job/m", Controller: new(true)}}
 	alien := func(namespace, name string, change func(*corev1.Pod)) {
-		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, OwnerReferences: owner, CreationTimestamp: metav1.NewTime(noon.Add(time.Minute)),
-			Labels: map[string]string{batchv1.JobCompletionIndexAnnotation: "0", v1alpha1.LabelMember: mine.Name}}, Spec: corev1.PodSpec{Containers: containers()}}
+		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, OwnerReferences: owner,
+			CreationTimestamp: metav1.NewTime(noon.Add(time.Minute)),
+			Labels: map[string]string{
+				batchv1.JobCompletionIndexAnnotation: "0", v1alpha1.LabelMember: mine.Name,
+			}}, Spec: corev1.PodSpec{Containers: containers()}}
 		change(pod)
 		s.create(pod)
 	}
@@ -288,7 +306,9 @@ func TestReleaseTolerates(t *testing.T) {
 	s := newScene(t, 2)
 	s.pool(func(p *v1alpha1.NodePool) {
 		p.Spec.Template.Taints = []corev1.Taint{
-			{Key: "hpc", Value: "yes", Effect: corev1.TaintEffectNoSchedule}, {Key: "gpu", Effect: corev1.TaintEffectNoExecute}, {Key: "soft", Effect: corev1.TaintEffectPreferNoSchedule},
+			{
+				Key: "hpc", Value: "yes", Effect: corev1.TaintEffectNoSchedule,
+			}, {Key: "gpu", Effect: corev1.TaintEffectNoExecute}, {Key: "soft", Effect: corev1.TaintEffectPreferNoSchedule},
 		}
 	})
 	s.pods(0, 2)
@@ -298,9 +318,12 @@ func TestReleaseTolerates(t *testing.T) {
 	s.provide(0, 2)
 	s.settle()
 	hpc := corev1.Toleration{Key: "hpc", Operator: corev1.TolerationOpEqual, Value: "yes", Effect: corev1.TaintEffectNoSchedule}
-	for rank, want := range [][]corev1.Toleration{{hpc, {Key: "gpu", Operator: corev1.TolerationOpEqual, Effect: corev1.TaintEffectNoExecute}}, {own, hpc}} {
+	for rank, want := range [][]corev1.Toleration{
+		{hpc, {Key: "gpu", Operator: corev1.TolerationOpEqual, Effect: corev1.TaintEffectNoExecute}}, {own, hpc},
+	} {
 		s.podAt(rank, func(p *corev1.Pod) {
-			if diff := cmp.Diff(want, p.Spec.Tolerations); diff != "" || len(p.Spec.SchedulingGates) > 0 || p.Spec.NodeSelector[corev1.LabelHostname] == "" {
+			if diff := cmp.Diff(want, p.Spec.Tolerations); diff != "" || len(p.Spec.SchedulingGates) > 0 ||
+				p.Spec.NodeSelector[corev1.LabelHostname] == "" {
 				t.Errorf("rank %d was released to %v and tolerates (-want +got):\n%s", rank, p.Spec.NodeSelector, diff)
 			}
 		})
@@ -310,7 +333,12 @@ func TestReleaseTolerates(t *testing.T) {
 // says lets the Job say in an event why it makes no pods.
 func (s *scene) says(name, message string, at time.Time) {
 	s.Helper()
-	s.create(&corev1.Event{ObjectMeta: metaIn(name), InvolvedObject: corev1.ObjectReference{UID: "*v1.Job/m"}, Reason: failedCreate, Message: message, LastTimestamp: metav1.NewTime(at)})
+	s.create(
+		&corev1.Event{
+			ObjectMeta: metaIn(name), InvolvedObject: corev1.ObjectReference{UID: "*v1.Job/m"}, Reason: failedCreate, Message: message,
+			LastTimestamp: metav1.NewTime(at),
+		},
+	)
 }
 
 // TestNotMade: why a Job makes no pods is read from its events, when some have been lacking for a while, and again now and then; in
@@ -319,15 +347,27 @@ func TestNotMade(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, 2)
 	reads := 0
-	s.Live = interceptor.NewClient(s.world.(client.WithWatch), interceptor.Funcs{List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error { //nolint:errcheck,forcetypeassert // It is one.
+	s.Live = interceptor.NewClient(s.world, interceptor.Funcs{List: func(
+		ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption,
+	) error {
 		reads++
 		return c.List(ctx, list, opts...)
 	}})
 	s.begin()
 	s.says("before", `Error creating: pods "m-0-aaaaa" is forbidden: violates PodSecurity "restricted:latest"`, noon.Add(-time.Minute))
 	s.says("last", `Error creating: pods "m-1-bbbbb" is forbidden: exceeded quota: q, requested: pods=1, used: pods=2, limited: pods=2`, noon)
-	s.create(&corev1.Event{ObjectMeta: metaIn("other"), InvolvedObject: corev1.ObjectReference{UID: "*v1.Job/m"}, Reason: "SuccessfulCreate", LastTimestamp: metav1.NewTime(noon.Add(time.Hour))})
-	s.create(&corev1.Event{ObjectMeta: metaIn("of-another"), InvolvedObject: corev1.ObjectReference{UID: "x"}, Reason: failedCreate, Message: "no", LastTimestamp: metav1.NewTime(noon.Add(time.Hour))})
+	s.create(
+		&corev1.Event{
+			ObjectMeta: metaIn("other"), InvolvedObject: corev1.ObjectReference{UID: "*v1.Job/m"}, Reason: "SuccessfulCreate",
+			LastTimestamp: metav1.NewTime(noon.Add(time.Hour)),
+		},
+	)
+	s.create(
+		&corev1.Event{
+			ObjectMeta: metaIn("of-another"), InvolvedObject: corev1.ObjectReference{UID: "x"}, Reason: failedCreate, Message: "no",
+			LastTimestamp: metav1.NewTime(noon.Add(time.Hour)),
+		},
+	)
 	s.settle()
 	if reads > 0 || s.due.IsZero() || s.due.After(noon.Add(lackingFor)) {
 		t.Fatalf("%d reads before pods have been lacking for a while; the next pass is due at %s", reads, s.due)
@@ -363,7 +403,9 @@ func TestNotMadeBudget(t *testing.T) {
 	reads := 0
 	count := map[string]int{}
 	s := newScene(t, 1)
-	live := interceptor.NewClient(s.world.(client.WithWatch), interceptor.Funcs{List: func(context.Context, client.WithWatch, client.ObjectList, ...client.ListOption) error { //nolint:errcheck,forcetypeassert // It is one.
+	live := interceptor.NewClient(s.world, interceptor.Funcs{List: func(
+		context.Context, client.WithWatch, client.ObjectList, ...client.ListOption,
+	) error {
 		return errors.New("no")
 	}})
 	n := newNotMade(live, func(outcome string) { count[outcome]++; reads++ })
@@ -413,8 +455,12 @@ func TestUnreadable(t *testing.T) {
 		t.Helper()
 		s.settle()
 		m := s.sees()
-		if m.Lifecycle != plan.Running || m.Size != 3 || !strings.Contains(m.Invalid, "spec") || m.PodRequests[corev1.ResourceCPU] != 3000 || len(m.Pods) != 3 {
-			t.Errorf("%s: lifecycle %d, size %d, %d pods that request %v, invalid because of %q", when, m.Lifecycle, m.Size, len(m.Pods), m.PodRequests, m.Invalid)
+		if m.Lifecycle != plan.Running || m.Size != 3 || !strings.Contains(m.Invalid, "spec") || m.PodRequests[corev1.ResourceCPU] != 3000 ||
+			len(m.Pods) != 3 {
+			t.Errorf(
+				"%s: lifecycle %d, size %d, %d pods that request %v, invalid because of %q", when, m.Lifecycle, m.Size, len(m.Pods), m.PodRequests,
+				m.Invalid,
+			)
 		}
 		if held := s.held(); len(held) != 3 || s.size() != 3 {
 			t.Errorf("%s: it holds %v at size %d: %s", when, held, s.size(), s.ready())
@@ -438,8 +484,10 @@ func TestUnreadable(t *testing.T) {
 }
 
 // hidden is a cache that has not heard of some kinds yet.
-func hidden(world client.Client, kinds *[]client.ObjectList) client.Client {
-	return interceptor.NewClient(world.(client.WithWatch), interceptor.Funcs{List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error { //nolint:errcheck,forcetypeassert // It is one.
+func hidden(world client.WithWatch, kinds *[]client.ObjectList) client.Client {
+	return interceptor.NewClient(world, interceptor.Funcs{List: func(
+		ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption,
+	) error {
 		for _, kind := range *kinds {
 			if fmt.Sprintf("%T", kind) == fmt.Sprintf("%T", list) {
 				return nil
@@ -459,9 +507,11 @@ func TestLetGo(t *testing.T) {
 		change func(*scene)
 		want   bool
 	}{
-		"a Job that is not in the cache":         {[]client.ObjectList{&batchv1.JobList{}}, func(*scene) {}, false},
-		"a MiniCluster that is not in the cache": {[]client.ObjectList{&unstructured.UnstructuredList{}, &v1alpha1.EnsembleMemberList{}}, func(*scene) {}, false},
-		"one that is managed no more":            {nil, func(s *scene) { s.cluster(unmanage) }, true},
+		"a Job that is not in the cache": {[]client.ObjectList{&batchv1.JobList{}}, func(*scene) {}, false},
+		"a MiniCluster that is not in the cache": {
+			[]client.ObjectList{&unstructured.UnstructuredList{}, &v1alpha1.EnsembleMemberList{}}, func(*scene) {}, false,
+		},
+		"one that is managed no more": {nil, func(s *scene) { s.cluster(unmanage) }, true},
 		"and is being deleted": {nil, func(s *scene) {
 			s.cluster(func(u *unstructured.Unstructured) { unmanage(u); u.SetFinalizers([]string{"x/y"}) })
 			s.remove(minicluster.Reference(mine, ""))
@@ -549,7 +599,8 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
-// TestComing: machines that are well and have no node yet, or one that is not seen yet, are counted by their orders, and a node knows the order that it came with.
+// TestComing: machines that are well and have no node yet, or one that is not seen yet, are counted by their orders, and a node knows the
+// order that it came with.
 func TestComing(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, 1)
@@ -562,7 +613,9 @@ func TestComing(t *testing.T) {
 		"other":  func(m *v1alpha1.PoolMachine) { m.Spec.Order.ID = "floor" },
 		"leaves": func(m *v1alpha1.PoolMachine) { m.Status.LeavingAt = new(metav1.NewMicroTime(noon)) },
 	} {
-		machine := &v1alpha1.PoolMachine{ObjectMeta: metaOf(name), Spec: v1alpha1.PoolMachineSpec{NodePool: "p", Order: v1alpha1.MachineOrder{ID: "claim"}}}
+		machine := &v1alpha1.PoolMachine{
+			ObjectMeta: metaOf(name), Spec: v1alpha1.PoolMachineSpec{NodePool: "p", Order: v1alpha1.MachineOrder{ID: "claim"}},
+		}
 		change(machine)
 		kept, err := StripMachine(machine)
 		if err != nil {
@@ -584,7 +637,9 @@ func TestComing(t *testing.T) {
 func TestFailureWaitsForRecord(t *testing.T) {
 	t.Parallel()
 	failure := func(machine string) *v1alpha1.MachineFailure {
-		return &v1alpha1.MachineFailure{Machine: machine, Time: metav1.NewMicroTime(noon), Class: v1alpha1.FailureOutOfResources, Message: "none is left"}
+		return &v1alpha1.MachineFailure{
+			Machine: machine, Time: metav1.NewMicroTime(noon), Class: v1alpha1.FailureOutOfResources, Message: "none is left",
+		}
 	}
 	for name, row := range map[string]struct {
 		machines []*v1alpha1.PoolMachine
@@ -592,10 +647,16 @@ func TestFailureWaitsForRecord(t *testing.T) {
 		later    time.Duration
 		want     bool
 	}{
-		"no record yet":                     {noted: []string{"x"}},
-		"a record that says nothing yet":    {noted: []string{"x"}, machines: []*v1alpha1.PoolMachine{{ObjectMeta: metaOf("x")}}},
-		"the record says so":                {noted: []string{"x"}, machines: []*v1alpha1.PoolMachine{{ObjectMeta: metaOf("x"), Status: v1alpha1.PoolMachineStatus{Failure: failure("")}}}, want: true},
-		"another record says so":            {noted: []string{"x", "y"}, machines: []*v1alpha1.PoolMachine{{ObjectMeta: metaOf("y"), Status: v1alpha1.PoolMachineStatus{Failure: failure("")}}}},
+		"no record yet":                  {noted: []string{"x"}},
+		"a record that says nothing yet": {noted: []string{"x"}, machines: []*v1alpha1.PoolMachine{{ObjectMeta: metaOf("x")}}},
+		"the record says so": {
+			noted:    []string{"x"},
+			machines: []*v1alpha1.PoolMachine{{ObjectMeta: metaOf("x"), Status: v1alpha1.PoolMachineStatus{Failure: failure("")}}}, want: true,
+		},
+		"another record says so": {
+			noted:    []string{"x", "y"},
+			machines: []*v1alpha1.PoolMachine{{ObjectMeta: metaOf("y"), Status: v1alpha1.PoolMachineStatus{Failure: failure("")}}},
+		},
 		"the record is gone":                {noted: []string{"y"}, want: true},
 		"no record for as long as it takes": {noted: []string{"x"}, later: recordsAfter, want: true},
 	} {

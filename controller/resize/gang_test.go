@@ -199,7 +199,9 @@ func TestRestsForWhatWasComputed(t *testing.T) {
 		s.observer.reader = s.Client
 		s.pass()
 		if got := max(0, s.rests.Sub(s.clock.Now())); got != row.rests {
-			t.Errorf("%s: a pass that has waited for some milliseconds and has computed for %s rests %s, want %s", name, row.computes, got, row.rests)
+			t.Errorf(
+				"%s: a pass that has waited for some milliseconds and has computed for %s rests %s, want %s", name, row.computes, got, row.rests,
+			)
 		}
 	}
 }

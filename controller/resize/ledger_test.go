@@ -45,7 +45,10 @@ func newCrowd(t *testing.T, seed uint64) *crowd {
 	for i := range l.jobs {
 		l.jobs[i].Name = l.clusters[i].GetName()
 	}
-	c := &crowd{T: t, lists: l, random: rand.New(rand.NewPCG(seed, 1)), there: map[types.NamespacedName]*corev1.Pod{}, heard: map[types.NamespacedName]*corev1.Pod{}}
+	c := &crowd{
+		T: t, lists: l, random: rand.New(rand.NewPCG(seed, 1)), there: map[types.NamespacedName]*corev1.Pod{},
+		heard: map[types.NamespacedName]*corev1.Pod{},
+	}
 	c.resize(4)
 	return c
 }
@@ -84,15 +87,22 @@ func (c *crowd) step() {
 
 func (c *crowd) pod(key types.NamespacedName) *corev1.Pod {
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
-		Namespace: key.Namespace, Name: key.Name, UID: types.UID(fmt.Sprintf("%s-%d", key.Name, c.version)), ResourceVersion: strconv.Itoa(c.version),
+		Namespace: key.Namespace, Name: key.Name, UID: types.UID(
+			fmt.Sprintf("%s-%d", key.Name, c.version),
+		), ResourceVersion: strconv.Itoa(c.version),
 		CreationTimestamp: metav1.NewTime(noon),
 	}}
-	owner := pick(c, []string{"batch/v1", "Job", "job-0"}, []string{"batch/v1", "Job", "job-0"}, []string{"batch/v1", "Job", "job-1"}, []string{"batch/v1", "Job", "job-7"},
+	owner := pick(c, []string{"batch/v1", "Job", "job-0"}, []string{"batch/v1", "Job", "job-0"}, []string{"batch/v1", "Job", "job-1"},
+		[]string{"batch/v1", "Job", "job-7"},
 		[]string{"evil.io/v1", "Job", "job-0"}, []string{"batch/v1", "CronJob", "job-0"}, []string{"apps/v1", "DaemonSet", "d"}, nil)
 	if owner != nil {
-		pod.OwnerReferences = []metav1.OwnerReference{{APIVersion: owner[0], Kind: owner[1], Name: owner[2], UID: types.UID(owner[2]), Controller: new(true)}}
+		pod.OwnerReferences = []metav1.OwnerReference{
+			{APIVersion: owner[0], Kind: owner[1], Name: owner[2], UID: types.UID(owner[2]), Controller: new(true)},
+		}
 	}
-	pod.Labels = map[string]string{batchv1.JobCompletionIndexAnnotation: strconv.Itoa(c.random.IntN(5)), v1alpha1.LabelMember: "m", "other": "x"}
+	pod.Labels = map[string]string{
+		batchv1.JobCompletionIndexAnnotation: strconv.Itoa(c.random.IntN(5)), v1alpha1.LabelMember: "m", "other": "x",
+	}
 	pod.Spec.Containers = []corev1.Container{{Name: "c", Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{
 		corev1.ResourceCPU: *resource.NewMilliQuantity(int64(1+c.random.IntN(900)), resource.DecimalSI),
 	}}}}
@@ -195,7 +205,8 @@ func (c *crowd) of(o *observer) *account {
 			of.Pods = append(of.Pods, fmt.Sprintf("%d on %s, released %t", p.Index, p.Node, p.Released))
 		}
 		slices.Sort(of.Pods)
-		of.Gated, of.Succeeded, of.Lacking = slices.Sorted(slices.Values(m.Gated)), slices.Sorted(slices.Values(m.Succeeded)), slices.Sorted(slices.Values(m.Lacking))
+		of.Gated, of.Succeeded, of.Lacking = slices.Sorted(slices.Values(m.Gated)), slices.Sorted(slices.Values(m.Succeeded)),
+			slices.Sorted(slices.Values(m.Lacking))
 		a.Members[m.Key.Name] = of
 	}
 	for _, pod := range s.strays {
@@ -244,7 +255,8 @@ func (c *crowd) recount() *account {
 		}
 		gated, goes := len(pod.Spec.SchedulingGates) > 0, pod.DeletionTimestamp != nil
 		m := ""
-		if len(pod.OwnerReferences) > 0 && pod.OwnerReferences[0].APIVersion == "batch/v1" && pod.OwnerReferences[0].Kind == "Job" && pod.Namespace == "default" {
+		if len(pod.OwnerReferences) > 0 && pod.OwnerReferences[0].APIVersion == "batch/v1" && pod.OwnerReferences[0].Kind == "Job" &&
+			pod.Namespace == "default" {
 			m = owners[string(pod.OwnerReferences[0].UID)]
 		}
 		of := members[m]
@@ -402,7 +414,9 @@ func TestLedgerBesidePasses(t *testing.T) {
 // TestIsMiniCluster: the owner of a Job is a MiniCluster by its kind and its group.
 func TestIsMiniCluster(t *testing.T) {
 	t.Parallel()
-	for version, want := range map[string]bool{"flux-framework.org/v1alpha2": true, "flux-framework.org/v1": true, "evil.io/v1": false, "v1": false} {
+	for version, want := range map[string]bool{
+		"flux-framework.org/v1alpha2": true, "flux-framework.org/v1": true, "evil.io/v1": false, "v1": false,
+	} {
 		if got := minicluster.Is(&metav1.OwnerReference{APIVersion: version, Kind: "MiniCluster"}); got != want {
 			t.Errorf("a MiniCluster of %s: %t, want %t", version, got, want)
 		}
@@ -417,9 +431,10 @@ func TestIsMiniCluster(t *testing.T) {
 func TestBehindWhenRead(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, 1)
-	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "m-0", UID: "u", ResourceVersion: "7", OwnerReferences: []metav1.OwnerReference{{
-		APIVersion: "batch/v1", Kind: "Job", Name: "m", UID: "j", Controller: new(true),
-	}}}}
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "m-0", UID: "u", ResourceVersion: "7",
+		OwnerReferences: []metav1.OwnerReference{{
+			APIVersion: "batch/v1", Kind: "Job", Name: "m", UID: "j", Controller: new(true),
+		}}}}
 	released := pod.DeepCopy()
 	released.ResourceVersion = "8"
 	tell(t, s.observer.ledger.store, pod)

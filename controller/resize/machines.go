@@ -47,7 +47,8 @@ func (o *observer) readMachines(ctx context.Context, nodes []*corev1.Node) (*mac
 	}
 	m := &machines{
 		byNode: make(map[string]*v1alpha1.PoolMachine, len(list)), byID: map[string]*v1alpha1.PoolMachine{},
-		first: map[string]*corev1.Node{}, others: map[string][]*v1alpha1.PoolMachine{}, coming: map[string]map[string]int32{}, failed: map[string]bool{},
+		first: map[string]*corev1.Node{}, others: map[string][]*v1alpha1.PoolMachine{}, coming: map[string]map[string]int32{},
+		failed: map[string]bool{},
 	}
 	// Most nodes of a large cluster are of no pool, and most machines have a name: only what may be asked for is noted of nodes.
 	named, unnamed := make(map[string]bool, len(list)), map[string]bool{}

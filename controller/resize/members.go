@@ -98,7 +98,10 @@ func (r *Reconciler) deleteMember(ctx context.Context, e *entry) error {
 // deleteOrphan deletes a member whose MiniCluster was deleted without what it owned, and made again under its name. Nobody else
 // would, and the name is needed.
 func (r *Reconciler) deleteOrphan(ctx context.Context, e *entry) error {
-	return r.deleteBecause(ctx, e, "the EnsembleMember of this name has no owner, as after kubectl delete --cascade=orphan; it is deleted, and one of this MiniCluster made")
+	return r.deleteBecause(
+		ctx, e,
+		"the EnsembleMember of this name has no owner, as after kubectl delete --cascade=orphan; it is deleted, and one of this MiniCluster made",
+	)
 }
 
 func (r *Reconciler) deleteBecause(ctx context.Context, e *entry, why string) error {
@@ -130,7 +133,9 @@ func (r *Reconciler) updateMember(ctx context.Context, e *entry) error {
 	mirror(&member.Spec, e.cluster)
 	said := ""
 	if edited(e) && e.cluster.Size >= member.Spec.MinSize {
-		said = fmt.Sprintf("somebody set the size of the MiniCluster to %d; that is the desired size now, in place of %d", e.cluster.Size, e.member.Spec.Size)
+		said = fmt.Sprintf(
+			"somebody set the size of the MiniCluster to %d; that is the desired size now, in place of %d", e.cluster.Size, e.member.Spec.Size,
+		)
 		r.adopt(member, e.cluster.Size, "an edit of spec.size of the MiniCluster")
 		if member.Annotations == nil {
 			member.Annotations = map[string]string{}

@@ -42,10 +42,13 @@ func NewMetrics(registerer prometheus.Registerer, clock clock.PassiveClock) (*Me
 			Name: "ensemble_autoscaler_resizes_total", Help: "MiniClusters that were given another size.",
 		}, []string{"direction"}),
 		steps: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "ensemble_autoscaler_member_steps_total", Help: "Steps of ensemble members, by the reason that their events have: growths that were reserved, fell back to another pool, or failed, and others.",
+			Name: "ensemble_autoscaler_member_steps_total", Help: "Steps of ensemble members, by the reason that their events have: growths that " +
+				"were reserved, fell back to another pool, or failed, and others.",
 		}, []string{"reason"}),
 		growths: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "ensemble_autoscaler_growth_duration_seconds", Help: "Time from the request for more until a step of the growth: nodes Reserved, FellBack to other pools, NodesReady, Resized (ResizedInPart where not all nodes were had), or the failure of all pools (OutOfStock, ProvisionTimeout).",
+			Name: "ensemble_autoscaler_growth_duration_seconds", Help: "Time from the request for more until a step of the growth: nodes " +
+				"Reserved, FellBack to other pools, NodesReady, Resized (ResizedInPart where not all nodes were had), or the failure of all pools " +
+				"(OutOfStock, ProvisionTimeout).",
 			Buckets: prometheus.ExponentialBuckets(0.125, 2, 15),
 		}, []string{"until"}),
 		awaited: prometheus.NewGaugeVec(prometheus.GaugeOpts{
@@ -55,14 +58,17 @@ func NewMetrics(registerer prometheus.Registerer, clock clock.PassiveClock) (*Me
 			Name: "ensemble_autoscaler_members", Help: "Ensemble members, by the first condition that is not True (Ready for none).",
 		}, []string{"reason"}),
 		pods: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "ensemble_autoscaler_members_size", Help: "Sums over all ensemble members: the size they want and have, the nodes reserved and Ready for them.",
+			Name: "ensemble_autoscaler_members_size", Help: "Sums over all ensemble members: the size they want and have, the nodes reserved and " +
+				"Ready for them.",
 		}, []string{"of"}),
 	}
 	m.reads = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "ensemble_autoscaler_job_event_reads_total", Help: "Times that it was to be read from the API server why a Job makes no pods: Read, Failed, or PutOff because of too many others.",
+		Name: "ensemble_autoscaler_job_event_reads_total", Help: "Times that it was to be read from the API server why a Job makes no pods: " +
+			"Read, Failed, or PutOff because of too many others.",
 	}, []string{"outcome"})
 	m.putOff = prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "ensemble_autoscaler_resize_passes_put_off_total", Help: "Passes of the resize controller that were put off because a watch of what they read was interrupted.",
+		Name: "ensemble_autoscaler_resize_passes_put_off_total", Help: "Passes of the resize controller that were put off because a watch of " +
+			"what they read was interrupted.",
 	})
 	for _, outcome := range []string{readDone, readPutOff, readFailed} {
 		m.reads.WithLabelValues(outcome)
@@ -75,19 +81,28 @@ func NewMetrics(registerer prometheus.Registerer, clock clock.PassiveClock) (*Me
 	for _, direction := range []string{grow, shrink} {
 		m.resizes.WithLabelValues(direction)
 	}
-	for _, reason := range []string{v1alpha1.ReasonReserved, v1alpha1.ReasonFellBack, v1alpha1.ReasonProvisionTimeout, v1alpha1.ReasonOutOfStock} {
+	for _, reason := range []string{
+		v1alpha1.ReasonReserved, v1alpha1.ReasonFellBack, v1alpha1.ReasonProvisionTimeout, v1alpha1.ReasonOutOfStock,
+	} {
 		m.steps.WithLabelValues(reason)
 	}
-	for _, until := range []string{v1alpha1.ReasonReserved, v1alpha1.ReasonFellBack, v1alpha1.ReasonNodesReady, v1alpha1.ReasonResized, resizedInPart, v1alpha1.ReasonOutOfStock, v1alpha1.ReasonProvisionTimeout} {
+	for _, until := range []string{
+		v1alpha1.ReasonReserved, v1alpha1.ReasonFellBack, v1alpha1.ReasonNodesReady, v1alpha1.ReasonResized, resizedInPart,
+		v1alpha1.ReasonOutOfStock, v1alpha1.ReasonProvisionTimeout,
+	} {
 		m.growths.WithLabelValues(until)
 	}
 	idle := prometheus.NewCounterFunc(prometheus.CounterOpts{
-		Name: "ensemble_autoscaler_held_idle_node_seconds_total", Help: "Time that Ready nodes were held for members and had none of their pods, summed over the nodes, since this replica became the leader.",
+		Name: "ensemble_autoscaler_held_idle_node_seconds_total", Help: "Time that Ready nodes were held for members and had none of their " +
+			"pods, summed over the nodes, since this replica became the leader.",
 	}, m.idle.value)
 	pending := prometheus.NewCounterFunc(prometheus.CounterOpts{
-		Name: "ensemble_autoscaler_pending_pod_seconds_total", Help: "Time that pods of managed MiniClusters waited for a node, summed over the pods, since this replica became the leader.",
+		Name: "ensemble_autoscaler_pending_pod_seconds_total", Help: "Time that pods of managed MiniClusters waited for a node, summed over " +
+			"the pods, since this replica became the leader.",
 	}, m.pending.value)
-	for _, c := range []prometheus.Collector{m.passes, m.conflicts, m.resizes, m.steps, m.growths, m.members, m.pods, m.awaited, m.reads, m.putOff, idle, pending} {
+	for _, c := range []prometheus.Collector{
+		m.passes, m.conflicts, m.resizes, m.steps, m.growths, m.members, m.pods, m.awaited, m.reads, m.putOff, idle, pending,
+	} {
 		if err := registerer.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}

@@ -70,7 +70,9 @@ func (o *observer) place(s *seen, node *plan.Node, object *corev1.Node, machines
 	}
 	due := node.CreatedAt.Add(vouchAfter)
 	old := !now.Before(due)
-	s.strangers = append(s.strangers, stranger{name: node.Name, uid: object.UID, pool: node.Pool, why: why, told: old && node.Ready && !node.Leaving})
+	s.strangers = append(
+		s.strangers, stranger{name: node.Name, uid: object.UID, pool: node.Pool, why: why, told: old && node.Ready && !node.Leaving},
+	)
 	if !old {
 		s.wake(due)
 		return false
@@ -121,7 +123,8 @@ const lifecyclePrefix = "node.kubernetes.io/"
 // the provider when it has seen the node, by a cloud's controller manager, by Cluster API, or by Karpenter.
 func isStartup(taint *corev1.Taint) bool {
 	switch taint.Key {
-	case v1alpha1.TaintRegistration, "node.cloudprovider.kubernetes.io/uninitialized", "node.cluster.x-k8s.io/uninitialized", "karpenter.sh/unregistered":
+	case v1alpha1.TaintRegistration, "node.cloudprovider.kubernetes.io/uninitialized", "node.cluster.x-k8s.io/uninitialized",
+		"karpenter.sh/unregistered":
 		return true
 	default:
 		return false

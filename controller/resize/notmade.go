@@ -124,7 +124,9 @@ func (n *notMade) ask(ctx context.Context, entries []*entry) {
 		why, err := n.askOne(ctx, e.key.Namespace, e.job.UID)
 		if err != nil {
 			// What is known stays, and it is asked again in a while: nothing but a sentence depends on it.
-			log.FromContext(ctx).V(1).Info("Could not read why a Job makes no pods", "namespace", e.key.Namespace, "job", e.job.Name, "error", err.Error())
+			log.FromContext(ctx).V(1).Info(
+				"Could not read why a Job makes no pods", "namespace", e.key.Namespace, "job", e.job.Name, "error", err.Error(),
+			)
 			n.count(readFailed)
 			return nil
 		}
@@ -137,7 +139,9 @@ func (n *notMade) ask(ctx context.Context, entries []*entry) {
 func (n *notMade) askOne(ctx context.Context, namespace string, job types.UID) (string, error) {
 	var events corev1.EventList
 	which := fields.Set{"involvedObject.uid": string(job), "reason": failedCreate}
-	if err := n.live.List(ctx, &events, client.InNamespace(namespace), client.MatchingFieldsSelector{Selector: which.AsSelector()}, client.Limit(maxEvents)); err != nil {
+	if err := n.live.List(
+		ctx, &events, client.InNamespace(namespace), client.MatchingFieldsSelector{Selector: which.AsSelector()}, client.Limit(maxEvents),
+	); err != nil {
 		return "", err //nolint:wrapcheck // It is logged with what it is about.
 	}
 	var last *corev1.Event

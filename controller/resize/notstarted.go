@@ -25,7 +25,8 @@ const (
 // unschedulable is the condition by which the scheduler refuses a pod, nil while it does not.
 func unschedulable(pod *corev1.Pod) *corev1.PodCondition {
 	for i := range pod.Status.Conditions {
-		if c := &pod.Status.Conditions[i]; c.Type == corev1.PodScheduled && c.Status != corev1.ConditionTrue && c.Reason == corev1.PodReasonUnschedulable {
+		if c := &pod.Status.Conditions[i]; c.Type == corev1.PodScheduled && c.Status != corev1.ConditionTrue &&
+			c.Reason == corev1.PodReasonUnschedulable {
 			return c
 		}
 	}
@@ -58,7 +59,9 @@ func refusal(pod *corev1.Pod) string {
 	slices.Sort(parts)
 	parts = slices.Compact(parts)
 	_, pinned := pod.Spec.NodeSelector[corev1.LabelHostname]
-	if of := slices.DeleteFunc(slices.Clone(parts), func(said string) bool { return slices.Contains(otherNodes, said) }); pinned && len(of) > 0 {
+	if of := slices.DeleteFunc(
+		slices.Clone(parts), func(said string) bool { return slices.Contains(otherNodes, said) },
+	); pinned && len(of) > 0 {
 		parts = of
 	}
 	return cmp.Or(strings.Join(parts, ", "), "it does not say why")
@@ -188,6 +191,8 @@ func notStarted(pods []*podReading, size int32, which func(*podReading) bool) st
 		for _, count := range counts {
 			total += count
 		}
-		return fmt.Sprintf("%d pods do not start, for %d of them because of this, %s first among them: %s", total, counts[most], first[most], most)
+		return fmt.Sprintf(
+			"%d pods do not start, for %d of them because of this, %s first among them: %s", total, counts[most], first[most], most,
+		)
 	}
 }

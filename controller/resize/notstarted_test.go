@@ -21,19 +21,23 @@ func TestRefusal(t *testing.T) {
 		want   string
 	}{
 		"one node of many": {
-			"0/12 nodes are available: 1 Insufficient cpu, 11 " + others + ". preemption: 0/12 nodes are available: 1 No preemption victims found for incoming pod, 11 Preemption is not helpful for scheduling.",
+			"0/12 nodes are available: 1 Insufficient cpu, 11 " + others + ". preemption: 0/12 nodes are available: 1 No preemption victims found " +
+				"for incoming pod, 11 Preemption is not helpful for scheduling.",
 			true, "Insufficient cpu",
 		},
 		"and more of them": {
-			"0/13 nodes are available: 1 Insufficient cpu, 12 " + others + ". no new claims to deallocate, preemption: 0/13 nodes are available: 13 Preemption is not helpful for scheduling.",
+			"0/13 nodes are available: 1 Insufficient cpu, 12 " + others + ". no new claims to deallocate, preemption: 0/13 nodes are available: " +
+				"13 Preemption is not helpful for scheduling.",
 			true, "Insufficient cpu",
 		},
 		"the label of the node alone": {"0/2 nodes are available: 2 " + others + ".", true, others},
 		"a pod that may go anywhere": {
-			"0/3 nodes are available: 1 node(s) had untolerated taint(s), 2 Insufficient memory.", false, "Insufficient memory, node(s) had untolerated taint(s)",
+			"0/3 nodes are available: 1 node(s) had untolerated taint(s), 2 Insufficient memory.", false, "Insufficient memory, node(s) had " +
+				"untolerated taint(s)",
 		},
 		"in another order": {
-			"0/3 nodes are available: 1 Insufficient memory, 2 node(s) had untolerated taint(s).", false, "Insufficient memory, node(s) had untolerated taint(s)",
+			"0/3 nodes are available: 1 Insufficient memory, 2 node(s) had untolerated taint(s).", false, "Insufficient memory, node(s) had " +
+				"untolerated taint(s)",
 		},
 		"no reason":            {"", false, "it does not say why"},
 		"something else":       {`persistentvolumeclaim "data" not found`, false, `persistentvolumeclaim "data" not found`},
@@ -56,7 +60,9 @@ func TestRefusal(t *testing.T) {
 }
 
 func waits(reason, message string) corev1.ContainerStatus {
-	return corev1.ContainerStatus{Name: "c", Image: "flux:1", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason, Message: message}}}
+	return corev1.ContainerStatus{
+		Name: "c", Image: "flux:1", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason, Message: message}},
+	}
 }
 
 func before(s corev1.ContainerStatus, code int32, reason, message string) corev1.ContainerStatus {
@@ -70,7 +76,8 @@ func TestCauses(t *testing.T) {
 	running := corev1.ContainerStatus{Name: "c", State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}
 	readyAgain := before(running, 1, "Error", "")
 	readyAgain.Ready = true
-	const pull, crash, start = `ImagePullBackOff: container c, image "flux:1"`, "CrashLoopBackOff: container c ended with exit code 1", `RunContainerError: container c: exec: "fluxx": not found`
+	const pull, crash, start = `ImagePullBackOff: container c, image "flux:1"`, "CrashLoopBackOff: container c ended with exit code 1",
+		`RunContainerError: container c: exec: "fluxx": not found`
 	for name, row := range map[string]struct {
 		change func(*corev1.Pod)
 		want   string
@@ -93,44 +100,63 @@ func TestCauses(t *testing.T) {
 			p.Status.ContainerStatuses = []corev1.ContainerStatus{waits("CreateContainerConfigError", `secret "x" not found`)}
 		}, `CreateContainerConfigError: container c: secret "x" not found`},
 		"it crashes": {func(p *corev1.Pod) {
-			p.Status.ContainerStatuses = []corev1.ContainerStatus{before(waits("CrashLoopBackOff", "back-off 20s restarting failed container"), 1, "Error", "")}
+			p.Status.ContainerStatuses = []corev1.ContainerStatus{
+				before(waits("CrashLoopBackOff", "back-off 20s restarting failed container"), 1, "Error", ""),
+			}
 		}, crash},
 		"and waits longer": {func(p *corev1.Pod) {
-			p.Status.ContainerStatuses = []corev1.ContainerStatus{before(waits("CrashLoopBackOff", "back-off 40s restarting failed container"), 1, "Error", "")}
+			p.Status.ContainerStatuses = []corev1.ContainerStatus{
+				before(waits("CrashLoopBackOff", "back-off 40s restarting failed container"), 1, "Error", ""),
+			}
 		}, crash},
 		"and runs in between": {func(p *corev1.Pod) {
 			p.Status.ContainerStatuses = []corev1.ContainerStatus{before(running, 1, "Error", "")}
 		}, crash},
 		"and has ended just now": {func(p *corev1.Pod) {
-			p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "c", State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 1, Reason: "Error"}}}}
+			p.Status.ContainerStatuses = []corev1.ContainerStatus{
+				{Name: "c", State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 1, Reason: "Error"}}},
+			}
 		}, crash},
 		"and is Ready": {func(p *corev1.Pod) { p.Status.ContainerStatuses = []corev1.ContainerStatus{readyAgain} }, ""},
 		"it is killed": {func(p *corev1.Pod) {
 			p.Status.ContainerStatuses = []corev1.ContainerStatus{before(waits("CrashLoopBackOff", ""), 137, "OOMKilled", "")}
 		}, "CrashLoopBackOff: container c ended with exit code 137 (OOMKilled)"},
 		"its command is missing": {func(p *corev1.Pod) {
-			p.Status.ContainerStatuses = []corev1.ContainerStatus{before(waits("RunContainerError", "x"), 128, "StartError", `exec: "fluxx": not found`)}
+			p.Status.ContainerStatuses = []corev1.ContainerStatus{
+				before(waits("RunContainerError", "x"), 128, "StartError", `exec: "fluxx": not found`),
+			}
 		}, start},
 		"and it waits with it": {func(p *corev1.Pod) {
-			p.Status.ContainerStatuses = []corev1.ContainerStatus{before(waits("CrashLoopBackOff", "back-off 10s"), 128, "StartError", `exec: "fluxx": not found`)}
+			p.Status.ContainerStatuses = []corev1.ContainerStatus{
+				before(waits("CrashLoopBackOff", "back-off 10s"), 128, "StartError", `exec: "fluxx": not found`),
+			}
 		}, start},
 		"the node does not take it": {func(p *corev1.Pod) {
 			p.Status = corev1.PodStatus{Phase: corev1.PodFailed, Reason: "OutOfcpu", Message: "Node didn't have enough resource: cpu"}
 		}, "OutOfcpu: Node didn't have enough resource: cpu"},
 		"it has failed": {func(p *corev1.Pod) {
 			p.Status.Phase = corev1.PodFailed
-			p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "c", State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 3, Reason: "Error"}}}}
+			p.Status.ContainerStatuses = []corev1.ContainerStatus{
+				{Name: "c", State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 3, Reason: "Error"}}},
+			}
 		}, "Failed: container c ended with exit code 3"},
 		"it runs": {func(p *corev1.Pod) {
 			p.Status.Phase, p.Status.Conditions = corev1.PodRunning, []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
 		}, ""},
 		"the scheduler refuses it": {func(p *corev1.Pod) {
 			p.Spec.NodeName = ""
-			p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonUnschedulable, Message: "0/1 nodes are available: 1 Insufficient cpu."}}
+			p.Status.Conditions = []corev1.PodCondition{
+				{
+					Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonUnschedulable,
+					Message: "0/1 nodes are available: 1 Insufficient cpu.",
+				},
+			}
 		}, "Unschedulable: Insufficient cpu"},
 		"it waits for its gate": {func(p *corev1.Pod) {
 			p.Spec.NodeName, p.Spec.SchedulingGates = "", []corev1.PodSchedulingGate{{Name: v1alpha1.SchedulingGate}}
-			p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonSchedulingGated}}
+			p.Status.Conditions = []corev1.PodCondition{
+				{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonSchedulingGated},
+			}
 		}, ""},
 	} {
 		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "m-0-x", Labels: map[string]string{v1alpha1.LabelMember: "m"}}}
@@ -151,20 +177,31 @@ func TestNotStarted(t *testing.T) {
 		want string
 	}{
 		"none": {[]corev1.PodStatus{{Phase: corev1.PodPending}, {Phase: corev1.PodSucceeded}}, ""},
-		"one":  {[]corev1.PodStatus{{}, {ContainerStatuses: []corev1.ContainerStatus{pull}}}, `pod m-1 does not start: ImagePullBackOff: container c, image "flux:1"`},
+		"one": {
+			[]corev1.PodStatus{{}, {ContainerStatuses: []corev1.ContainerStatus{pull}}},
+			`pod m-1 does not start: ImagePullBackOff: container c, image "flux:1"`,
+		},
 		"several": {
 			[]corev1.PodStatus{{ContainerStatuses: []corev1.ContainerStatus{pull}}, {ContainerStatuses: []corev1.ContainerStatus{pull}}},
 			`2 pods do not start, m-0 first among them: ImagePullBackOff: container c, image "flux:1"`,
 		},
 		"of different kinds": {
-			[]corev1.PodStatus{{ContainerStatuses: []corev1.ContainerStatus{pull}}, {ContainerStatuses: []corev1.ContainerStatus{crash}}, {ContainerStatuses: []corev1.ContainerStatus{crash}}},
+			[]corev1.PodStatus{
+				{ContainerStatuses: []corev1.ContainerStatus{pull}}, {ContainerStatuses: []corev1.ContainerStatus{crash}},
+				{ContainerStatuses: []corev1.ContainerStatus{crash}},
+			},
 			"3 pods do not start, for 2 of them because of this, m-1 first among them: CrashLoopBackOff: container c ended with exit code 1",
 		},
 		"beyond the size": {[]corev1.PodStatus{{}, {}, {}, {ContainerStatuses: []corev1.ContainerStatus{pull}}}, ""},
 	} {
 		read := map[string]readPod{}
 		for i, status := range row.pods {
-			pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("m-%d", i), Labels: map[string]string{batchv1.JobCompletionIndexAnnotation: fmt.Sprint(i)}}, Status: status}
+			pod := &corev1.Pod{
+				ObjectMeta: metav1.ObjectMeta{
+					Name: fmt.Sprintf("m-%d", i), Labels: map[string]string{batchv1.JobCompletionIndexAnnotation: fmt.Sprint(i)},
+				},
+				Status: status,
+			}
 			pod.Spec.NodeName = "n"
 			read[pod.Name] = readPod{reading: podOf(pod)}
 		}

@@ -53,7 +53,8 @@ type daemonVersion struct {
 
 func newObserver(reader client.Reader, store *pods.Store, clock clock.PassiveClock, notMade *notMade) *observer {
 	return &observer{
-		reader: reader, clock: clock, told: &departures{}, clusters: newMemory[clusterReading](), pools: newMemory[plan.Pool](), jobs: newMemory[needs](),
+		reader: reader, clock: clock, told: &departures{}, clusters: newMemory[clusterReading](), pools: newMemory[plan.Pool](),
+		jobs:  newMemory[needs](),
 		nodes: newMemory[plan.Node](), ledger: newLedger(store), notMade: notMade, good: map[types.UID]*minicluster.MiniCluster{},
 	}
 }
@@ -151,7 +152,9 @@ func (o *observer) observe(ctx context.Context) (*seen, error) {
 		entries: map[types.NamespacedName]*entry{}, poolUIDs: map[string]types.UID{}, hosts: map[string]host{}, departing: map[string]types.UID{},
 		namespaces: map[string]namespace{}, owners: map[pods.JobKey]*entry{}, byName: map[string]*plan.Pool{},
 	}
-	for _, read := range []func(context.Context, *seen) error{o.readMembers, o.readMiniClusters, o.readNamespaces, o.readPools, o.readJobs, o.readPodsAndNodes} {
+	for _, read := range []func(context.Context, *seen) error{
+		o.readMembers, o.readMiniClusters, o.readNamespaces, o.readPools, o.readJobs, o.readPodsAndNodes,
+	} {
 		if err := read(ctx, s); err != nil {
 			return nil, err
 		}

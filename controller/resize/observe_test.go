@@ -64,7 +64,9 @@ func catchUp(store *pods.Store, list []corev1.Pod) {
 func (l *lists) cached(tb testing.TB) *observer {
 	tb.Helper()
 	o := l.observer()
-	o.stores = &stores{nodes: toolscache.NewStore(toolscache.MetaNamespaceKeyFunc), machines: toolscache.NewStore(toolscache.MetaNamespaceKeyFunc)}
+	o.stores = &stores{
+		nodes: toolscache.NewStore(toolscache.MetaNamespaceKeyFunc), machines: toolscache.NewStore(toolscache.MetaNamespaceKeyFunc),
+	}
 	for i := range l.nodes {
 		if err := o.stores.nodes.Add(&l.nodes[i]); err != nil {
 			tb.Fatal(err)
@@ -126,10 +128,13 @@ func cluster(members, pools, nodes int) *lists {
 	l := &lists{}
 	meta := func(namespace, format string, number int) metav1.ObjectMeta {
 		name := fmt.Sprintf(format, number)
-		return metav1.ObjectMeta{Namespace: namespace, Name: name, UID: types.UID(name), ResourceVersion: "1", CreationTimestamp: metav1.NewTime(noon)}
+		return metav1.ObjectMeta{
+			Namespace: namespace, Name: name, UID: types.UID(name), ResourceVersion: "1", CreationTimestamp: metav1.NewTime(noon),
+		}
 	}
 	capacity := corev1.ResourceList{
-		corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourceMemory: resource.MustParse("16Gi"), corev1.ResourcePods: resource.MustParse("110"),
+		corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourceMemory: resource.MustParse("16Gi"),
+		corev1.ResourcePods: resource.MustParse("110"),
 	}
 	container := corev1.Container{Name: "c", Image: "i", Resources: corev1.ResourceRequirements{
 		Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("3"), corev1.ResourceMemory: resource.MustParse("8Gi")},
@@ -145,7 +150,9 @@ func cluster(members, pools, nodes int) *lists {
 	for n := range nodes {
 		node := corev1.Node{ObjectMeta: meta("", "node-%d", n)}
 		node.Labels = map[string]string{v1alpha1.LabelNodePool: fmt.Sprintf("pool-%d", n%pools)}
-		node.Status = corev1.NodeStatus{Capacity: capacity, Allocatable: capacity, Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}}
+		node.Status = corev1.NodeStatus{
+			Capacity: capacity, Allocatable: capacity, Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}},
+		}
 		node.Spec.ProviderID = "cloud://" + node.Name
 		l.nodes = append(l.nodes, node)
 		l.machines = append(l.machines, machineOf(&node))
@@ -278,7 +285,8 @@ func BenchmarkPass(b *testing.B) {
 	o := l.cached(b)
 	pod := func(i, version int) *corev1.Pod {
 		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
-			Namespace: fmt.Sprintf("tenant-%d", i%20), Name: fmt.Sprintf("foreign-%d", i), UID: types.UID(strconv.Itoa(i)), ResourceVersion: strconv.Itoa(version),
+			Namespace: fmt.Sprintf("tenant-%d", i%20), Name: fmt.Sprintf("foreign-%d", i), UID: types.UID(strconv.Itoa(i)),
+			ResourceVersion: strconv.Itoa(version),
 		}}
 		pod.Spec.NodeName = l.nodes[i%nodes].Name
 		pod.Spec.Containers = []corev1.Container{{Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{
@@ -322,7 +330,9 @@ func TestRefusedSince(t *testing.T) {
 		p := &corev1.Pod{}
 		p.Labels = map[string]string{v1alpha1.LabelMember: "m"}
 		p.Annotations = map[string]string{v1alpha1.AnnotationNode: "n", v1alpha1.AnnotationReleasedAt: released.Format(time.RFC3339)}
-		p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: reason, LastTransitionTime: metav1.NewTime(since)}}
+		p.Status.Conditions = []corev1.PodCondition{
+			{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: reason, LastTransitionTime: metav1.NewTime(since)},
+		}
 		return p
 	}
 	labelled := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{v1alpha1.LabelMember: "m"}}}

@@ -76,9 +76,9 @@ func (p *pace) forget(seen *seen) time.Time {
 	return first
 }
 
-// progress reports whether a decision changes nothing but which nodes are held and how many pods run, and what is said about their numbers. Claims, the
-// growth, the size, the answer to a request, and whether and why something is outstanding are all more than that, and so is what
-// has to be recorded before a pod is released.
+// progress reports whether a decision changes nothing but which nodes are held and how many pods run, and what is said about their numbers.
+// Claims, the growth, the size, the answer to a request, and whether and why something is outstanding are all more than that, and so is
+// what has to be recorded before a pod is released.
 func progress(before, after *v1alpha1.EnsembleMemberStatus, d *plan.Decision) bool {
 	if d.Resize != 0 || len(d.Release) > 0 || len(d.Recreate) > 0 || d.GiveUp != nil {
 		return false

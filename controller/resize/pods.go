@@ -55,9 +55,10 @@ func (p *podReading) lives() bool {
 
 // runs reports whether a pod is Running and Ready, and is not about to end.
 func runs(pod *corev1.Pod) bool {
-	return pod.Status.Phase == corev1.PodRunning && pod.DeletionTimestamp == nil && slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
-		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
-	})
+	return pod.Status.Phase == corev1.PodRunning && pod.DeletionTimestamp == nil &&
+		slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+			return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+		})
 }
 
 // refusedSince is since when the scheduler finds no place for a pod that was released; zero while it does not. The condition is
@@ -130,7 +131,9 @@ func ranksOf(read map[string]readPod, size int32) *ranks {
 		all = append(all, p.reading)
 	}
 	slices.SortFunc(all, func(a, b *podReading) int {
-		return cmp.Or(cmp.Compare(a.index, b.index), a.pod.CreationTimestamp.Compare(b.pod.CreationTimestamp.Time), strings.Compare(a.pod.Name, b.pod.Name))
+		return cmp.Or(
+			cmp.Compare(a.index, b.index), a.pod.CreationTimestamp.Compare(b.pod.CreationTimestamp.Time), strings.Compare(a.pod.Name, b.pod.Name),
+		)
 	})
 	running, present := map[int32]bool{}, map[int32]bool{}
 	for _, p := range all {
@@ -229,7 +232,9 @@ func factsOf(all []*podReading) *facts {
 	}
 	var selectors []plan.Selector
 	for i, p := range tell {
-		if s := selects(p.pod); s != nil && !slices.ContainsFunc(selectors, func(other plan.Selector) bool { return other.String() == s.String() }) {
+		if s := selects(p.pod); s != nil && !slices.ContainsFunc(
+			selectors, func(other plan.Selector) bool { return other.String() == s.String() },
+		) {
 			selectors = append(selectors, s)
 		}
 		if i == 0 {

@@ -143,7 +143,9 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 
 // namespaceChanged lets those events of namespaces through by which a pass would see something else.
 var namespaceChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
-	return !maps.Equal(e.ObjectOld.GetLabels(), e.ObjectNew.GetLabels()) || e.ObjectOld.GetDeletionTimestamp().IsZero() != e.ObjectNew.GetDeletionTimestamp().IsZero()
+	return !maps.Equal(
+		e.ObjectOld.GetLabels(), e.ObjectNew.GetLabels(),
+	) || e.ObjectOld.GetDeletionTimestamp().IsZero() != e.ObjectNew.GetDeletionTimestamp().IsZero()
 }}
 
 // begin makes the reconciler one that remembers nothing.

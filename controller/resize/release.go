@@ -59,7 +59,9 @@ func (r *Reconciler) release(ctx context.Context, e *entry, seen *seen, assignme
 		if err != nil {
 			return err
 		}
-		log.FromContext(ctx).V(1).Info("Released a pod", "namespace", e.key.Namespace, "member", e.key.Name, "pod", pod.Name, "rank", a.Index, "node", a.Node)
+		log.FromContext(ctx).V(1).Info(
+			"Released a pod", "namespace", e.key.Namespace, "member", e.key.Name, "pod", pod.Name, "rank", a.Index, "node", a.Node,
+		)
 		return nil
 	}
 	if assignments[0].Index == 0 {
@@ -101,7 +103,9 @@ func lackingTolerations(tolerations []corev1.Toleration, taints []corev1.Taint) 
 
 // withoutAdded leaves those tolerations of pods out that their release has added: they have them for one pool, and what comes of the
 // same template may go to another. Which taints the templates of pools have is known without them.
-func withoutAdded(tolerations, template []corev1.Toleration, member *v1alpha1.EnsembleMember, pools map[string]*plan.Pool) []corev1.Toleration {
+func withoutAdded(
+	tolerations, template []corev1.Toleration, member *v1alpha1.EnsembleMember, pools map[string]*plan.Pool,
+) []corev1.Toleration {
 	var added []corev1.Toleration
 	add := func(name string) {
 		if pool := pools[name]; pool != nil {

@@ -36,7 +36,7 @@ type scene struct {
 	*testing.T
 	*Reconciler
 	// world is the API server as the others see it: what they write does not count.
-	world  client.Client
+	world  client.WithWatch
 	clock  *clocktesting.FakePassiveClock
 	events *events.FakeRecorder
 	told   []string
@@ -77,7 +77,9 @@ func newScene(t *testing.T, size int) *scene {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Reconciler = &Reconciler{Client: interceptor.NewClient(world, s.counting()), Live: world, Events: s.events, Clock: s.clock, Metrics: metrics, Pods: pods.New()}
+	s.Reconciler = &Reconciler{
+		Client: interceptor.NewClient(world, s.counting()), Live: world, Events: s.events, Clock: s.clock, Metrics: metrics, Pods: pods.New(),
+	}
 	s.begin()
 
 	capacity := corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourcePods: resource.MustParse("110")}

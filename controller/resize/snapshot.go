@@ -41,8 +41,8 @@ func (s *Snapshot) Bounds(member types.NamespacedName) (minSize, maxSize int32, 
 	return e.member.Spec.MinSize, e.member.Spec.MaxSize, true
 }
 
-// WithMiniCluster is what the planner would be given if a MiniCluster that does not exist were created now. An error names the field that is
-// wrong, its value, and what would be right.
+// WithMiniCluster is what the planner would be given if a MiniCluster that does not exist were created now. An error names the field that
+// is wrong, its value, and what would be right.
 func (s *Snapshot) WithMiniCluster(object *unstructured.Unstructured) (plan.Observed, error) {
 	cluster, err := minicluster.Parse(object)
 	if err != nil {
@@ -51,7 +51,8 @@ func (s *Snapshot) WithMiniCluster(object *unstructured.Unstructured) (plan.Obse
 	// Admission gives one without a size its minimum size.
 	cluster.Size = max(cluster.Size, cluster.MinSize)
 	e := &entry{
-		key: cluster.Key, cluster: cluster, member: newMember(cluster), needs: needsOf(&cluster.Pod), namespace: s.seen.namespaces[cluster.Key.Namespace],
+		key: cluster.Key, cluster: cluster, member: newMember(cluster), needs: needsOf(&cluster.Pod),
+		namespace: s.seen.namespaces[cluster.Key.Namespace],
 	}
 	e.wants = e.member.Spec.Size
 	// The Flux Operator makes a Job of it, and the Job its pods, which wait behind the gate: none is lacking for longer than a moment.

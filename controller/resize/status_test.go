@@ -19,10 +19,14 @@ func TestOutcomeOf(t *testing.T) {
 		last *v1alpha1.RequestOutcome
 		want string
 	}{
-		"the desired size":                 {size: 5, want: "5 nodes are Ready"},
-		"set otherwise since":              {size: 6, last: &v1alpha1.RequestOutcome{Request: asked, Outcome: "2 of 5 nodes are Ready"}, want: "2 of 5 nodes are Ready"},
-		"set otherwise before it was seen": {size: 6, last: &v1alpha1.RequestOutcome{Request: earlier, Outcome: "at size 2"}, want: "overtaken: the size was set to 6 otherwise"},
-		"the first, and set otherwise":     {size: 6, want: "overtaken: the size was set to 6 otherwise"},
+		"the desired size": {size: 5, want: "5 nodes are Ready"},
+		"set otherwise since": {
+			size: 6, last: &v1alpha1.RequestOutcome{Request: asked, Outcome: "2 of 5 nodes are Ready"}, want: "2 of 5 nodes are Ready",
+		},
+		"set otherwise before it was seen": {
+			size: 6, last: &v1alpha1.RequestOutcome{Request: earlier, Outcome: "at size 2"}, want: "overtaken: the size was set to 6 otherwise",
+		},
+		"the first, and set otherwise": {size: 6, want: "overtaken: the size was set to 6 otherwise"},
 	} {
 		member := &v1alpha1.EnsembleMember{Spec: v1alpha1.EnsembleMemberSpec{Size: row.size, Request: &asked}}
 		member.Status.LastRequest = row.last

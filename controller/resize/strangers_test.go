@@ -41,7 +41,9 @@ func TestMachineOfNode(t *testing.T) {
 			machines: list(machine("p-0", "p", "", "cloud://n")), copies: []corev1.Node{named(*node, "m", time.Second)}, want: "p-0",
 		},
 		"that it is a copy of": {
-			machines: list(machine("p-0", "p", "", "cloud://n")), copies: []corev1.Node{named(*node, "o", -time.Second)}, why: "no PoolMachine names it",
+			machines: list(
+				machine("p-0", "p", "", "cloud://n"),
+			), copies: []corev1.Node{named(*node, "o", -time.Second)}, why: "no PoolMachine names it",
 		},
 		"its machine":                {machines: list(machine("p-0", "p", "n", "cloud://n")), want: "p-0"},
 		"no machine":                 {why: "no PoolMachine names it"},

@@ -138,7 +138,10 @@ type Choice struct {
 // Choose decides on each of the options, and returns the choices in their order. members has those whose pods are in the
 // options, pools those of the groups that are ours.
 func Choose(options []Option, members map[types.NamespacedName]*Member, pools map[string]*Pool) []Choice {
-	c := &choice{members: members, pools: pools, offered: make(map[string]int, len(options)), best: map[types.NamespacedName]string{}, asked: map[types.NamespacedName]int{}, first: map[*Pods]types.NamespacedName{}}
+	c := &choice{
+		members: members, pools: pools, offered: make(map[string]int, len(options)), best: map[types.NamespacedName]string{},
+		asked: map[types.NamespacedName]int{}, first: map[*Pods]types.NamespacedName{},
+	}
 	for i := range options {
 		c.offered[options[i].Group] = i
 	}

@@ -63,7 +63,9 @@ func TestChoose(t *testing.T) {
 			options: []expand.Option{option("b", 4, shared), option("a", 4, shared), option("c", 4, shared)},
 			members: map[string]*expand.Member{"m": wants("a", "b")},
 			pools:   map[string]*expand.Pool{"a": {}, "b": {}, "c": {}},
-			want:    []string{"- b: default/m: a comes first", "+ a: the first pool for default/m", "- c: default/m: it is none of the member's NodePools"},
+			want: []string{
+				"- b: default/m: a comes first", "+ a: the first pool for default/m", "- c: default/m: it is none of the member's NodePools",
+			},
 		},
 		"a pool that is full, paused or has failed is passed over": {
 			options: []expand.Option{option("a", 4, shared), option("b", 4, shared), option("c", 4, shared), option("d", 4, shared)},
@@ -77,9 +79,12 @@ func TestChoose(t *testing.T) {
 		"a pool in another domain is passed over, one that spans domains is not": {
 			options: []expand.Option{option("a", 4, shared), option("b", 4, shared), option("c", 4, shared)},
 			members: map[string]*expand.Member{"m": {NodePools: []string{"a", "b", "c"}, TopologyKey: "zone", Domain: "z2"}},
-			pools:   map[string]*expand.Pool{"a": {Labels: map[string]string{"zone": "z1"}}, "b": {}, "c": {Labels: map[string]string{"zone": "z2"}}},
+			pools: map[string]*expand.Pool{
+				"a": {Labels: map[string]string{"zone": "z1"}}, "b": {}, "c": {Labels: map[string]string{"zone": "z2"}},
+			},
 			want: []string{
-				"- a: default/m: it is in zone=z1 and the nodes of the member are in z2", "+ b: the first pool for default/m", "- c: default/m: b comes first",
+				"- a: default/m: it is in zone=z1 and the nodes of the member are in z2", "+ b: the first pool for default/m", "- c: default/m: b " +
+					"comes first",
 			},
 		},
 		"of two members the one with more pods goes first": {
@@ -102,7 +107,14 @@ func TestChoose(t *testing.T) {
 		"a dedicated pool is kept from pods that do not tolerate it": {
 			options: []expand.Option{
 				option("a", 1, pods(2, nil)),
-				option("b", 1, &expand.Pods{Others: []expand.Others{{Tolerations: []corev1.Toleration{{Key: "example.com/dedicated", Operator: corev1.TolerationOpExists}}, Pods: 1}}}),
+				option(
+					"b", 1,
+					&expand.Pods{
+						Others: []expand.Others{
+							{Tolerations: []corev1.Toleration{{Key: "example.com/dedicated", Operator: corev1.TolerationOpExists}}, Pods: 1},
+						},
+					},
+				),
 			},
 			pools: map[string]*expand.Pool{"a": {Taints: dedicated}, "b": {Taints: dedicated}},
 			want:  []string{"- a: the pods do not tolerate its taints", "+ b: no pods of members"},
@@ -110,7 +122,9 @@ func TestChoose(t *testing.T) {
 		"taints of the start, and those that are advice, keep nobody out": {
 			options: []expand.Option{option("a", 1, pods(2, nil))},
 			pools: map[string]*expand.Pool{"a": {Taints: []corev1.Taint{
-				{Key: "startup-taint.cluster-autoscaler.kubernetes.io/driver", Effect: corev1.TaintEffectNoSchedule}, {Key: "slow", Effect: corev1.TaintEffectPreferNoSchedule},
+				{
+					Key: "startup-taint.cluster-autoscaler.kubernetes.io/driver", Effect: corev1.TaintEffectNoSchedule,
+				}, {Key: "slow", Effect: corev1.TaintEffectPreferNoSchedule},
 			}}},
 			want: []string{"+ a: no pods of members"},
 		},
@@ -118,7 +132,9 @@ func TestChoose(t *testing.T) {
 			options: []expand.Option{option("a", 5, pods(1, map[string]int{"m": 4})), option("general", 1, pods(1, nil))},
 			members: map[string]*expand.Member{"m": waits("Queued: behind others", "a")},
 			pools:   map[string]*expand.Pool{"a": {}, "general": {}},
-			want:    []string{"- a: another group serves the 1 pods of no member, and default/m: Queued: behind others", "+ general: no pods of members"},
+			want: []string{
+				"- a: another group serves the 1 pods of no member, and default/m: Queued: behind others", "+ general: no pods of members",
+			},
 		},
 		"and are not held up where there is no other group": {
 			options: []expand.Option{option("a", 5, pods(1, map[string]int{"m": 4}))},

@@ -26,7 +26,9 @@ var (
 	errNoBackend    = errors.New("spec.machines names no backend that this provider knows; it knows kwok, karpenter and clusterAPI")
 	errNoKwok       = errors.New("spec.machines.kwok is set, and this provider runs without --kwok (manifests/components/kwok)")
 	errNoKarpenter  = errors.New("spec.machines.karpenter is set, and this provider runs without --karpenter (manifests/components/karpenter)")
-	errNoClusterAPI = errors.New("spec.machines.clusterAPI is set, and this provider runs without --cluster-api (manifests/components/cluster-api)")
+	errNoClusterAPI = errors.New(
+		"spec.machines.clusterAPI is set, and this provider runs without --cluster-api (manifests/components/cluster-api)",
+	)
 )
 
 // For is the launcher of a pool's machines. The error names what this process has no launcher for.

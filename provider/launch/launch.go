@@ -122,10 +122,11 @@ type Launcher interface {
 	// is never taken to mean that there are none.
 	List(ctx context.Context, pool *Pool) ([]Instance, error)
 
-	// Terminate ends instances, or lets go what is kept of those that have ended, and returns how that went for each: nil where
-	// it was asked for and is under way, ErrGone where there is no such instance, or no more. An instance is named by Key; without that
-	// by Machine, as the one that was launched for that record, if there is one; and where none is called so, by ProviderID. Where nodes may register without the taint, one that has come to
-	// have an id or a node which the caller does not name may be in use: an error is returned, and the caller looks again.
+	// Terminate ends instances, or lets go what is kept of those that have ended, and returns how that went for each: nil where it was asked
+	// for and is under way, ErrGone where there is no such instance, or no more. An instance is named by Key; without that by Machine, as the
+	// one that was launched for that record, if there is one; and where none is called so, by ProviderID. Where nodes may register without the
+	// taint, one that has come to have an id or a node which the caller does not name may be in use: an error is returned, and the caller
+	// looks again.
 	Terminate(ctx context.Context, pool *Pool, instances []Instance) []error
 
 	// Traits are those of a pool.

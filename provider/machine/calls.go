@@ -34,7 +34,9 @@ type pending struct {
 }
 
 func newCalls(timeout time.Duration) *calls {
-	return &calls{timeout: timeout, started: make(chan struct{}), under: map[string]bool{}, byPool: map[string]int{}, waiting: map[string][]pending{}}
+	return &calls{
+		timeout: timeout, started: make(chan struct{}), under: map[string]bool{}, byPool: map[string]int{}, waiting: map[string][]pending{},
+	}
 }
 
 // Start implements manager.Runnable: calls are made until the context ends, and it waits for those under way.

@@ -79,7 +79,8 @@ func (r *Reconciler) end(ctx context.Context, m *v1alpha1.PoolMachine, seen *see
 	if wait := state.after.Sub(now); wait > 0 {
 		return ctrl.Result{RequeueAfter: wait}, nil
 	}
-	if again := state.asked.Add(r.Waits.EndAgain); !state.asked.IsZero() && now.Before(again) && (seen.instance != nil || !seen.listed.After(state.asked)) {
+	if again := state.asked.Add(r.Waits.EndAgain); !state.asked.IsZero() && now.Before(again) &&
+		(seen.instance != nil || !seen.listed.After(state.asked)) {
 		return ctrl.Result{RequeueAfter: again.Sub(now)}, nil
 	}
 	launcher, missing := r.Launchers.For(&m.Spec.Machines)
@@ -126,7 +127,9 @@ func (r *Reconciler) unused(ctx context.Context, m *v1alpha1.PoolMachine, seen *
 		return err
 	}
 	var list corev1.PodList
-	if err := r.Live.List(ctx, &list, client.MatchingFieldsSelector{Selector: fields.OneTermEqualSelector("spec.nodeName", node.Name)}); err != nil {
+	if err := r.Live.List(
+		ctx, &list, client.MatchingFieldsSelector{Selector: fields.OneTermEqualSelector("spec.nodeName", node.Name)},
+	); err != nil {
 		return fmt.Errorf("list the pods on node %s: %w", node.Name, err)
 	}
 	if record.CountPods(list.Items) > 0 && !record.Leaving(node) {

@@ -55,7 +55,9 @@ func adopted(m *v1alpha1.PoolMachine, node *corev1.Node) *corev1.Node {
 	if m.Spec.Purpose == v1alpha1.PurposeReservation && out.Annotations[v1alpha1.AnnotationReserved] == "" {
 		out.Annotations[v1alpha1.AnnotationReserved] = "true"
 	}
-	out.Spec.Taints = slices.DeleteFunc(slices.Clone(node.Spec.Taints), func(t corev1.Taint) bool { return t.Key == v1alpha1.TaintRegistration })
+	out.Spec.Taints = slices.DeleteFunc(
+		slices.Clone(node.Spec.Taints), func(t corev1.Taint) bool { return t.Key == v1alpha1.TaintRegistration },
+	)
 	return out
 }
 

@@ -332,7 +332,9 @@ func (s *sweep) count(ctx context.Context, pool *v1alpha1.NodePool) error {
 	}
 	live := int32(1) // The one that was found; the cache may not have its record yet.
 	for _, m := range records {
-		if m.DeletionTimestamp == nil && !slices.Contains(pool.Spec.MachinesToDelete, m.Name) && m.Spec.Order.First != pool.Status.MachinesOrdered-1 {
+		if m.DeletionTimestamp == nil && !slices.Contains(
+			pool.Spec.MachinesToDelete, m.Name,
+		) && m.Spec.Order.First != pool.Status.MachinesOrdered-1 {
 			live++
 		}
 	}
@@ -345,7 +347,9 @@ func (s *sweep) count(ctx context.Context, pool *v1alpha1.NodePool) error {
 		if err := s.Live.Get(ctx, client.ObjectKeyFromObject(pool), &fresh); err != nil {
 			return err
 		}
-		if fresh.UID != pool.UID || fresh.Spec.Replicas != pool.Spec.Replicas || !slices.Equal(fresh.Spec.MachinesToDelete, pool.Spec.MachinesToDelete) {
+		if fresh.UID != pool.UID || fresh.Spec.Replicas != pool.Spec.Replicas || !slices.Equal(
+			fresh.Spec.MachinesToDelete, pool.Spec.MachinesToDelete,
+		) {
 			// Somebody has decided on the target since, by what the records are now.
 			return nil
 		}

@@ -165,7 +165,8 @@ func TestLeftOfPoolsThatAreNoMore(t *testing.T) {
 		t.Errorf("the first look has ended %q", ended)
 	}
 	if got := told(); strings.Count(got, "\n") != 4 || !strings.Contains(got, mine) ||
-		!strings.Contains(got, "machine gone-0, which no record tells of; it is ended, since no node is its and no NodePool gone has machines there, "+
+		!strings.Contains(got, "machine gone-0, which no record tells of; it is ended, since no node is its and no NodePool gone has machines "+
+			"there, "+
 			"with the next look in 10m0s") {
 		t.Errorf("the first look has told\n%s", got)
 	}

@@ -117,7 +117,9 @@ func newLimiter() workqueue.TypedRateLimiter[ctrl.Request] {
 func (r *Reconciler) SetupWithManager(mgr manager.Manager) error {
 	r.Waits.withDefaults()
 	r.calls = newCalls(r.Waits.Call)
-	r.machines, r.pools, r.orders = make(chan event.GenericEvent, queueLength), make(chan event.GenericEvent, queueLength), make(chan event.GenericEvent, queueLength)
+	r.machines, r.pools, r.orders = make(
+		chan event.GenericEvent, queueLength,
+	), make(chan event.GenericEvent, queueLength), make(chan event.GenericEvent, queueLength)
 	r.outcomes, r.endings, r.refusals = map[string]outcome{}, map[string]*ending{}, map[string]refusal{}
 	r.hung, r.throttles = map[string]bool{}, map[string]time.Time{}
 	err := errors.Join(mgr.Add(r.calls), mgr.Add(&sweep{Reconciler: r}))

@@ -27,7 +27,8 @@ func TestLongWordsOfACloudAreCut(t *testing.T) {
 		"of an answer": {outcome: answered(launch.Invalid, "", long, long)},
 	} {
 		status, _ := next(machineOf(), &what, consistency, noon)
-		if f := status.Failure; f == nil || len(f.Message) > 4096 || len(f.Message) < 4000 || len(f.Code) > 256 || !utf8.ValidString(f.Message+f.Code) {
+		if f := status.Failure; f == nil || len(f.Message) > 4096 || len(f.Message) < 4000 || len(f.Code) > 256 ||
+			!utf8.ValidString(f.Message+f.Code) {
 			t.Errorf("%s: the failure is %+v", name, f)
 		}
 	}

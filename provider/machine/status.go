@@ -40,7 +40,9 @@ const listAgainWithin = 5 * time.Second
 
 // next is the status of a machine as of now, from what its record says and what is seen of it; due is when to look again though
 // nothing is heard, zero for never. A failure is final, and so are a provider id and a node once known.
-func next(m *v1alpha1.PoolMachine, seen *seen, consistency time.Duration, now time.Time) (status *v1alpha1.PoolMachineStatus, due time.Time) {
+func next(
+	m *v1alpha1.PoolMachine, seen *seen, consistency time.Duration, now time.Time,
+) (status *v1alpha1.PoolMachineStatus, due time.Time) {
 	status = m.Status.DeepCopy()
 	if m.DeletionTimestamp != nil {
 		// That it goes is told by the deletion timestamp. Only of one that takes its time a status is written.
@@ -67,7 +69,9 @@ func next(m *v1alpha1.PoolMachine, seen *seen, consistency time.Duration, now ti
 			// That it was missed once, and that the cloud cannot be asked since, says nothing.
 			due = now.Add(listAgainWithin)
 		default:
-			status.Failure = failed(m, v1alpha1.FailureOther, CodeVanished, now, "the cloud has not listed the machine for "+now.Sub(since).Round(time.Second).String())
+			status.Failure = failed(
+				m, v1alpha1.FailureOther, CodeVanished, now, "the cloud has not listed the machine for "+now.Sub(since).Round(time.Second).String(),
+			)
 		}
 	}
 	switch {
@@ -144,7 +148,9 @@ func absence(status *v1alpha1.PoolMachineStatus, seen *seen) time.Time {
 // of the failure, and never let go what the cloud keeps of the machine.
 func failed(m *v1alpha1.PoolMachine, class v1alpha1.FailureClass, code string, at time.Time, message string) *v1alpha1.MachineFailure {
 	const longest, longestCode = 4096, 256
-	return &v1alpha1.MachineFailure{Machine: m.Name, Time: metav1.NewMicroTime(at), Class: class, Code: cut(code, longestCode), Message: cut(message, longest)}
+	return &v1alpha1.MachineFailure{
+		Machine: m.Name, Time: metav1.NewMicroTime(at), Class: class, Code: cut(code, longestCode), Message: cut(message, longest),
+	}
 }
 
 // cut is the beginning of a text, of at most so many bytes, that ends with a whole character.
@@ -164,7 +170,9 @@ func setConditions(m *v1alpha1.PoolMachine, status *v1alpha1.PoolMachineStatus, 
 	registered := status.NodeName != "" && status.Failure == nil
 	up := registered && ready(seen.node) && status.LeavingAt == nil
 	set := func(kind string, is bool, s state) {
-		c := metav1.Condition{Type: kind, Status: metav1.ConditionFalse, Reason: s.reason, Message: s.message, LastTransitionTime: metav1.NewTime(now)}
+		c := metav1.Condition{
+			Type: kind, Status: metav1.ConditionFalse, Reason: s.reason, Message: s.message, LastTransitionTime: metav1.NewTime(now),
+		}
 		if is {
 			c.Status = metav1.ConditionTrue
 		}
@@ -187,7 +195,10 @@ func setConditions(m *v1alpha1.PoolMachine, status *v1alpha1.PoolMachineStatus, 
 	case !registered:
 		set(v1alpha1.ConditionReady, false, before)
 	case status.LeavingAt != nil:
-		set(v1alpha1.ConditionReady, false, state{v1alpha1.ReasonMachineLeaving, "the cloud takes it away at " + status.LeavingAt.UTC().Format(time.RFC3339)})
+		set(
+			v1alpha1.ConditionReady, false,
+			state{v1alpha1.ReasonMachineLeaving, "the cloud takes it away at " + status.LeavingAt.UTC().Format(time.RFC3339)},
+		)
 	case up:
 		set(v1alpha1.ConditionReady, true, state{v1alpha1.ConditionReady, "its node is Ready"})
 	default:

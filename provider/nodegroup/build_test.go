@@ -92,7 +92,9 @@ func ago(age time.Duration, m nodegroup.Machine) nodegroup.Machine {
 
 // failing is a machine that the cloud had none of.
 func failing(m nodegroup.Machine) nodegroup.Machine {
-	m.Failure = &nodegroup.Failure{At: noon.Add(-time.Second), Class: v1alpha1.FailureOutOfResources, Code: "OutOfStock", Message: "no machine of this kind is left"}
+	m.Failure = &nodegroup.Failure{
+		At: noon.Add(-time.Second), Class: v1alpha1.FailureOutOfResources, Code: "OutOfStock", Message: "no machine of this kind is left",
+	}
 	return m
 }
 

@@ -77,11 +77,15 @@ func TestLostAndLeaving(t *testing.T) {
 			steps{Lost: []string{"hpc-1"}, Order: []nodegroup.Order{orderAutoscaler(1)}},
 		},
 		"without an autoscaler it is replaced at once, in the same pass": {
-			recorded(following(with(group(2, up(0, heldBy("ns/a")), crashed(ago(time.Hour, up(1, heldBy("ns/a"), pods(1))))), claim("ns/a", 2, 0, 1)))),
+			recorded(
+				following(with(group(2, up(0, heldBy("ns/a")), crashed(ago(time.Hour, up(1, heldBy("ns/a"), pods(1))))), claim("ns/a", 2, 0, 1))),
+			),
 			steps{Floor: 2, Leave: []string{"hpc-1"}, Order: []nodegroup.Order{orderFloor(1)}},
 		},
 		"but not before the time that its cloud bears": {
-			replaceAfter(3*time.Minute, recorded(following(with(group(2, up(0, heldBy("ns/a")), crashed(ago(2*time.Minute, up(1)))), claim("ns/a", 2, 0))))),
+			replaceAfter(
+				3*time.Minute, recorded(following(with(group(2, up(0, heldBy("ns/a")), crashed(ago(2*time.Minute, up(1)))), claim("ns/a", 2, 0)))),
+			),
 			steps{Floor: 2, Next: noon.Add(time.Minute)},
 		},
 		"and not at all if the target does not count it": {
@@ -105,11 +109,16 @@ func TestLostAndLeaving(t *testing.T) {
 			steps{Floor: 2, Leave: []string{"hpc-1"}, Order: []nodegroup.Order{orderFloor(1)}, Say: []string{"node-1" + spotTaint}},
 		},
 		"it stays while pods are on it": {
-			toDelete(recorded(with(group(1, up(0, heldBy("ns/a"), pods(1)), spot(up(1, heldBy("ns/a"), releasing, pods(1)))), claim("ns/a", 2, 0, 1))), "hpc-1"),
+			toDelete(
+				recorded(with(group(1, up(0, heldBy("ns/a"), pods(1)), spot(up(1, heldBy("ns/a"), releasing, pods(1)))), claim("ns/a", 2, 0, 1))),
+				"hpc-1",
+			),
 			steps{Floor: 2},
 		},
 		"and goes when they have left": {
-			toDelete(recorded(with(group(1, up(0, heldBy("ns/a"), pods(1)), spot(up(1, heldBy("ns/a"), releasing))), claim("ns/a", 2, 0, 1))), "hpc-1"),
+			toDelete(
+				recorded(with(group(1, up(0, heldBy("ns/a"), pods(1)), spot(up(1, heldBy("ns/a"), releasing))), claim("ns/a", 2, 0, 1))), "hpc-1",
+			),
 			steps{Floor: 2, Delete: []string{"hpc-1"}},
 		},
 		"one that nobody uses is released and not replaced": {

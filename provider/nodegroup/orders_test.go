@@ -86,7 +86,11 @@ func TestOrders(t *testing.T) {
 			orders(orderFor("uid-a", 3, atomic)),
 		},
 		"one that it lost is": {
-			recorded(following(with(group(2, up(0, heldBy("ns/a")), part("uid-a", 2, 0, crashed(ago(time.Hour, up(1, heldBy("ns/a")))))), claims()(2, 0, 1)))),
+			recorded(
+				following(
+					with(group(2, up(0, heldBy("ns/a")), part("uid-a", 2, 0, crashed(ago(time.Hour, up(1, heldBy("ns/a")))))), claims()(2, 0, 1)),
+				),
+			),
 			orders(orderFor("uid-a", 1)),
 		},
 		"claims are served in the order in which they began": {
@@ -110,7 +114,9 @@ func TestOrders(t *testing.T) {
 			nil,
 		},
 		"above a maxSize that was lowered nothing is": {
-			maxSize(2, recorded(with(group(4, up(0, heldBy("ns/a")), spot(autoscalers(up(1, pods(1)))), autoscalers(up(2, pods(1)))), claims()(2, 0)))),
+			maxSize(
+				2, recorded(with(group(4, up(0, heldBy("ns/a")), spot(autoscalers(up(1, pods(1)))), autoscalers(up(2, pods(1)))), claims()(2, 0))),
+			),
 			nil,
 		},
 	} {
@@ -149,15 +155,19 @@ func TestAbandoned(t *testing.T) {
 		machines []nodegroup.Machine
 		want     []string
 	}{
-		"an order that is complete":                          {[]nodegroup.Machine{of(0), of(1), of(2)}, nil},
-		"one of which a record is missing":                   {[]nodegroup.Machine{of(0), of(2)}, []string{"hpc-2", "hpc-0"}},
-		"one that has launched a machine":                    {[]nodegroup.Machine{asked(of(0)), of(2)}, nil},
-		"one of which a machine has registered":              {[]nodegroup.Machine{part("uid-a", 3, 0, registeredUnasked(autoscalers(booting(0)))), of(2)}, nil},
+		"an order that is complete":        {[]nodegroup.Machine{of(0), of(1), of(2)}, nil},
+		"one of which a record is missing": {[]nodegroup.Machine{of(0), of(2)}, []string{"hpc-2", "hpc-0"}},
+		"one that has launched a machine":  {[]nodegroup.Machine{asked(of(0)), of(2)}, nil},
+		"one of which a machine has registered": {
+			[]nodegroup.Machine{part("uid-a", 3, 0, registeredUnasked(autoscalers(booting(0)))), of(2)}, nil,
+		},
 		"one of which a machine is up":                       {[]nodegroup.Machine{part("uid-a", 3, 0, autoscalers(up(0))), of(2)}, nil},
 		"one that is complete until the last record is gone": {[]nodegroup.Machine{of(0), of(1), beingDeleted(of(2))}, nil},
 		"one that is being abandoned":                        {[]nodegroup.Machine{of(0), beingDeleted(of(1))}, []string{"hpc-0"}},
-		"another order for the same claim":                   {[]nodegroup.Machine{of(0), of(1), of(2), part("uid-a", 2, 3, autoscalers(booting(3)))}, []string{"hpc-3"}},
-		"machines of no order":                               {[]nodegroup.Machine{booting(0)}, nil},
+		"another order for the same claim": {
+			[]nodegroup.Machine{of(0), of(1), of(2), part("uid-a", 2, 3, autoscalers(booting(3)))}, []string{"hpc-3"},
+		},
+		"machines of no order": {[]nodegroup.Machine{booting(0)}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

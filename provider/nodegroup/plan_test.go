@@ -202,7 +202,9 @@ func TestPlan(t *testing.T) {
 			steps{Floor: 1, Say: []string{"node-0: no member holds the node and no pod uses it; it is released [releasing]"}},
 		},
 		"a node that never became Ready in time is of no use to a claim": {
-			recorded(with(group(2, up(0, notReady, func(n *nodegroup.Node) { n.CreatedAt = noon.Add(-provisionTimeout) }), up(1)), claim("ns/b", 1))),
+			recorded(
+				with(group(2, up(0, notReady, func(n *nodegroup.Node) { n.CreatedAt = noon.Add(-provisionTimeout) }), up(1)), claim("ns/b", 1)),
+			),
 			steps{Floor: 1, Say: []string{"node-0: no member holds the node and no pod uses it; it is released [releasing]"}},
 		},
 		"machines that boot for a claim that is gone go without a taint": {
@@ -296,7 +298,11 @@ func TestPlan(t *testing.T) {
 			steps{Floor: 1},
 		},
 		"without an autoscaler a target that a user has lowered empties nodes, the newest first, none with pods or a holder": {
-			recorded(following(with(group(2, autoscalers(up(0)), autoscalers(up(1)), autoscalers(up(2, pods(1))), up(3, heldBy("ns/a"))), claim("ns/a", 1, 3)))),
+			recorded(
+				following(
+					with(group(2, autoscalers(up(0)), autoscalers(up(1)), autoscalers(up(2, pods(1))), up(3, heldBy("ns/a"))), claim("ns/a", 1, 3)),
+				),
+			),
 			steps{Floor: 1, Say: []string{
 				"node-1: no pod uses the node and the target does not count it any more; it is released [releasing]",
 				"node-0: no pod uses the node and the target does not count it any more; it is released [releasing]",
@@ -397,7 +403,10 @@ func TestManyGo(t *testing.T) {
 					t.Fatalf("after %d passes there are %d machines, and %d are on their way out", passes, len(g.Machines), len(g.ToDelete))
 				}
 				if news > part || news+len(g.ToDelete) > most {
-					t.Fatalf("%d machines are released and %d retired at once, besides %d that are on their way out", len(d.Release), len(d.Retire), len(g.ToDelete))
+					t.Fatalf(
+						"%d machines are released and %d retired at once, besides %d that are on their way out", len(d.Release), len(d.Retire),
+						len(g.ToDelete),
+					)
 				}
 				if news > 0 && len(g.Machines)-len(g.ToDelete) > news && !d.Next.After(noon) {
 					t.Fatalf("%d machines are left, and no pass is due", len(g.Machines)-len(g.ToDelete)-news)
@@ -593,7 +602,10 @@ func TestConditions(t *testing.T) {
 		},
 		"waiting for Cluster Autoscaler": {
 			recorded(with(group(0), claim("ns/a", 1))),
-			metav1.Condition{Type: "FloorMet", Status: "False", Reason: "FloorNotMet", Message: "the target size 0 is below the floor 1; waiting for Cluster Autoscaler, which has to run with --enforce-node-group-min-size"},
+			metav1.Condition{
+				Type: "FloorMet", Status: "False", Reason: "FloorNotMet",
+				Message: "the target size 0 is below the floor 1; waiting for Cluster Autoscaler, which has to run with --enforce-node-group-min-size",
+			},
 			metav1.Condition{Type: "MachinesReady", Status: "True", Reason: "MachinesReady", Message: "0 of 0 nodes are Ready"},
 			nil,
 		},
@@ -606,25 +618,36 @@ func TestConditions(t *testing.T) {
 		"with a failed machine": {
 			recorded(group(2, autoscalers(up(0)), failed)),
 			metav1.Condition{Type: "FloorMet", Status: "True", Reason: "FloorMet", Message: "the target size 2 is at or above the floor 0"},
-			metav1.Condition{Type: "MachinesReady", Status: "False", Reason: "MachineFailed", Message: "machine hpc-1 failed: OutOfStock: no machine of this kind is left"},
+			metav1.Condition{
+				Type: "MachinesReady", Status: "False", Reason: "MachineFailed",
+				Message: "machine hpc-1 failed: OutOfStock: no machine of this kind is left",
+			},
 			nil,
 		},
 		"being deleted, with members": {
 			deleting(recorded(with(group(1, up(0, heldBy("ns/a"))), claim("ns/a", 1, 0)))),
 			metav1.Condition{Type: "FloorMet", Status: "True", Reason: "FloorMet", Message: "the target size 1 is at or above the floor 1"},
-			metav1.Condition{Type: "MachinesReady", Status: "False", Reason: "Deleting", Message: "the NodePool is being deleted; it waits until no node is reserved by ns/a"},
+			metav1.Condition{
+				Type: "MachinesReady", Status: "False", Reason: "Deleting",
+				Message: "the NodePool is being deleted; it waits until no node is reserved by ns/a",
+			},
 			nil,
 		},
 		"being deleted, with pods": {
 			deleting(recorded(group(2, up(0, pods(2)), up(1)))),
 			metav1.Condition{Type: "FloorMet", Status: "True", Reason: "FloorMet", Message: "the target size 2 is at or above the floor 0"},
-			metav1.Condition{Type: "MachinesReady", Status: "False", Reason: "Deleting", Message: "the NodePool is being deleted; it waits until no pod is on node-0"},
+			metav1.Condition{
+				Type: "MachinesReady", Status: "False", Reason: "Deleting",
+				Message: "the NodePool is being deleted; it waits until no pod is on node-0",
+			},
 			nil,
 		},
 		"being deleted": {
 			deleting(recorded(group(0))),
 			metav1.Condition{Type: "FloorMet", Status: "True", Reason: "FloorMet", Message: "the target size 0 is at or above the floor 0"},
-			metav1.Condition{Type: "MachinesReady", Status: "False", Reason: "Deleting", Message: "the NodePool is being deleted, and its machines are"},
+			metav1.Condition{
+				Type: "MachinesReady", Status: "False", Reason: "Deleting", Message: "the NodePool is being deleted, and its machines are",
+			},
 			nil,
 		},
 		"with machines on their way out": {
@@ -635,13 +658,24 @@ func TestConditions(t *testing.T) {
 		},
 		"late, which Cluster Autoscaler backs off from": {
 			floorChanged(noon.Add(-2*time.Hour), with(group(1, ago(time.Hour, booting(0))), claim("ns/a", 2))),
-			metav1.Condition{Type: "FloorMet", Status: "False", Reason: "FloorNotMet", Message: "the target size 1 is below the floor 2; waiting for Cluster Autoscaler, which has to run with --enforce-node-group-min-size and leaves a group alone for a while after a failure; the last one: ProvisionTimeout: the node did not register within the provisionTimeout of 5m0s"},
-			metav1.Condition{Type: "MachinesReady", Status: "False", Reason: "MachineFailed", Message: "machine hpc-0 failed: ProvisionTimeout: the node did not register within the provisionTimeout of 5m0s"},
+			metav1.Condition{
+				Type: "FloorMet", Status: "False", Reason: "FloorNotMet",
+				Message: "the target size 1 is below the floor 2; waiting for Cluster Autoscaler, which has to run with " +
+					"--enforce-node-group-min-size and leaves a group alone for a while after a failure; the last one: ProvisionTimeout: the node did " +
+					"not register within the provisionTimeout of 5m0s",
+			},
+			metav1.Condition{
+				Type: "MachinesReady", Status: "False", Reason: "MachineFailed",
+				Message: "machine hpc-0 failed: ProvisionTimeout: the node did not register within the provisionTimeout of 5m0s",
+			},
 			nil,
 		},
 		"below minSize": {
 			minSize(2, recorded(group(1, autoscalers(up(0))))),
-			metav1.Condition{Type: "FloorMet", Status: "False", Reason: "FloorNotMet", Message: "the target size 1 is below minSize 2; waiting for Cluster Autoscaler, which has to run with --enforce-node-group-min-size"},
+			metav1.Condition{
+				Type: "FloorMet", Status: "False", Reason: "FloorNotMet",
+				Message: "the target size 1 is below minSize 2; waiting for Cluster Autoscaler, which has to run with --enforce-node-group-min-size",
+			},
 			metav1.Condition{Type: "MachinesReady", Status: "True", Reason: "MachinesReady", Message: "1 of 1 nodes are Ready"},
 			nil,
 		},
@@ -649,24 +683,47 @@ func TestConditions(t *testing.T) {
 			maxSize(1, recorded(group(2, autoscalers(up(0)), autoscalers(up(1))))),
 			metav1.Condition{Type: "FloorMet", Status: "True", Reason: "FloorMet", Message: "the target size 2 is at or above the floor 0"},
 			metav1.Condition{Type: "MachinesReady", Status: "True", Reason: "MachinesReady", Message: "2 of 2 nodes are Ready"},
-			map[string]metav1.Condition{"WithinBounds": {Status: "False", Reason: "AboveMaxSize", Message: "the target size 2 is above maxSize 1: nothing is ordered or granted beyond it, and nodes go when nobody uses them"}},
+			map[string]metav1.Condition{
+				"WithinBounds": {
+					Status: "False", Reason: "AboveMaxSize",
+					Message: "the target size 2 is above maxSize 1: nothing is ordered or granted beyond it, and nodes go when nobody uses them",
+				},
+			},
 		},
 		"with machines of an old template": {
-			template("new", recorded(group(3, ordered("old", autoscalers(up(0))), ordered("new", autoscalers(up(1))), ordered("old", autoscalers(up(2)))))),
+			template(
+				"new",
+				recorded(group(3, ordered("old", autoscalers(up(0))), ordered("new", autoscalers(up(1))), ordered("old", autoscalers(up(2))))),
+			),
 			metav1.Condition{Type: "FloorMet", Status: "True", Reason: "FloorMet", Message: "the target size 3 is at or above the floor 0"},
 			metav1.Condition{Type: "MachinesReady", Status: "True", Reason: "MachinesReady", Message: "3 of 3 nodes are Ready"},
-			map[string]metav1.Condition{"MachinesUpToDate": {Status: "False", Reason: "TemplateChanged", Message: "2 of 3 machines were ordered with a template from before its last edit and keep it: hpc-0, hpc-2"}},
+			map[string]metav1.Condition{
+				"MachinesUpToDate": {
+					Status: "False", Reason: "TemplateChanged",
+					Message: "2 of 3 machines were ordered with a template from before its last edit and keep it: hpc-0, hpc-2",
+				},
+			},
 		},
 		"paused": {
 			paused(recorded(with(group(0), claim("ns/a", 1)))),
-			metav1.Condition{Type: "FloorMet", Status: "False", Reason: "FloorNotMet", Message: "the target size 0 is below the floor 1; the NodePool is paused"},
+			metav1.Condition{
+				Type: "FloorMet", Status: "False", Reason: "FloorNotMet", Message: "the target size 0 is below the floor 1; the NodePool is paused",
+			},
 			metav1.Condition{Type: "MachinesReady", Status: "True", Reason: "MachinesReady", Message: "0 of 0 nodes are Ready"},
-			map[string]metav1.Condition{"Paused": {Status: "True", Reason: "Paused", Message: "spec.paused is true: no machine is ordered, deleted or released, and no member is granted more nodes"}},
+			map[string]metav1.Condition{
+				"Paused": {
+					Status: "True", Reason: "Paused",
+					Message: "spec.paused is true: no machine is ordered, deleted or released, and no member is granted more nodes",
+				},
+			},
 		},
 		"with a node that the target does not count and that has pods": {
 			following(recorded(group(1, autoscalers(up(0, pods(1))), autoscalers(up(1, pods(1)))))),
 			metav1.Condition{Type: "FloorMet", Status: "True", Reason: "FloorMet", Message: "the target size 1 is at or above the floor 0"},
-			metav1.Condition{Type: "MachinesReady", Status: "False", Reason: "Releasing", Message: "there are 2 machines and the target is 1; nodes go when no pod and no member uses them"},
+			metav1.Condition{
+				Type: "MachinesReady", Status: "False", Reason: "Releasing",
+				Message: "there are 2 machines and the target is 1; nodes go when no pod and no member uses them",
+			},
 			nil,
 		},
 	} {
@@ -675,7 +732,10 @@ func TestConditions(t *testing.T) {
 			d := nodegroup.Plan(row.group, announceTimeout, noon)
 			want := []metav1.Condition{
 				row.floor, row.machines,
-				{Type: "WithinBounds", Status: "True", Reason: "WithinBounds", Message: fmt.Sprintf("the target size %d is at most maxSize 10", row.group.Target)},
+				{
+					Type: "WithinBounds", Status: "True", Reason: "WithinBounds",
+					Message: fmt.Sprintf("the target size %d is at most maxSize 10", row.group.Target),
+				},
 				{Type: "MachinesUpToDate", Status: "True", Reason: "UpToDate", Message: "every machine was ordered with the template of now"},
 				{Type: "Paused", Status: "False", Reason: "NotPaused", Message: "spec.paused is not set"},
 				{Type: "Throttled", Status: "False", Reason: "NotThrottled", Message: "the cloud takes what it is asked"},
@@ -704,7 +764,10 @@ func TestGivenUpBeforeItRegistered(t *testing.T) {
 		g.Machines[1].Node.Pods = count
 		d = nodegroup.Plan(g, announceTimeout, noon)
 		if len(d.Delete) > 0 || len(d.Gone) > 0 || len(d.Marks) != 1 || !d.Marks[0].Releasing || d.Marks[0].Node != nodeName(1) {
-			t.Errorf("with %d pods: deletes %v, takes %v to be gone and marks %+v; want the node tainted and nothing deleted", count, d.Delete, d.Gone, d.Marks)
+			t.Errorf(
+				"with %d pods: deletes %v, takes %v to be gone and marks %+v; want the node tainted and nothing deleted", count, d.Delete, d.Gone,
+				d.Marks,
+			)
 		}
 	}
 	g.Machines[1].Node.Releasing = true

@@ -134,7 +134,9 @@ func (g *Group) DeleteNodes(asked []Asked) (victims []string, target int32, err 
 	}
 	room := g.roomToDelete() - len(victims)
 	if room < 0 {
-		return nil, 0, refuse(Forbidden, "%s of %s cannot be deleted now: %s, of at most %d at a time", Pluralize(len(victims), "%d node", "%d nodes"),
+		return nil, 0, refuse(Forbidden, "%s of %s cannot be deleted now: %s, of at most %d at a time", Pluralize(
+			len(victims), "%d node", "%d nodes",
+		),
 			g.Name, Pluralize(len(g.ToDelete), "%d machine is on its way out", "%d machines are on their way out"), maxToDelete)
 	}
 	victims = append(victims, orders[:min(len(orders), room)]...)

@@ -39,7 +39,10 @@ func TestIncreaseSize(t *testing.T) {
 		{"above the maximum", group(2), 9, "refused 1: the target size 2 of hpc plus 9 is 11, above its maxSize 10", 0},
 		{"by nothing", group(2), 0, "refused 0: delta is 0; IncreaseSize of hpc takes a number above 0", 0},
 		{"by less than nothing", group(2), -1, "refused 0: delta is -1; IncreaseSize of hpc takes a number above 0", 0},
-		{"by more than a number can hold", group(2), 2147483647, "refused 1: the target size 2 of hpc plus 2147483647 is 2147483649, above its maxSize 10", 0},
+		{
+			"by more than a number can hold", group(2), 2147483647,
+			"refused 1: the target size 2 of hpc plus 2147483647 is 2147483649, above its maxSize 10", 0,
+		},
 		{"to the floor, which is for members", floor(4, group(2, up(0), up(1))), 2, "target 4", 4},
 		{"beyond the floor, of which a part is for members", floor(4, group(2, up(0), up(1))), 5, "target 7", 4},
 		{"to the floor that it was told, which is lower now", announced(4, floor(3, group(2, up(0), up(1)))), 2, "target 4", 4},
@@ -208,7 +211,10 @@ func TestDeleteNodes(t *testing.T) {
 		{"one that would be the next after those on order", group(3, up(0)), []string{"hpc-3"}, nil, "target 3"},
 		{"one that is on order and going already", toDelete(group(2, up(0)), "hpc-1"), []string{"hpc-1"}, nil, "target 2"},
 		{"one of a paused pool", paused(group(1, up(0))), []string{"hpc-0"}, nil, "refused 2: hpc is paused: its spec.paused is true"},
-		{"one that is no more and that a member holds", with(group(2, up(0), crashed(up(1))), claim("ns/a", 1, 1)), []string{"hpc-1"}, []string{"hpc-1"}, "target 1"},
+		{
+			"one that is no more and that a member holds", with(group(2, up(0), crashed(up(1))), claim("ns/a", 1, 1)), []string{"hpc-1"},
+			[]string{"hpc-1"}, "target 1",
+		},
 		{"one that a member holds", with(group(2, up(0), up(1)), claim("ns/a", 1, 1)), []string{"hpc-0", "hpc-1"}, nil,
 			"refused 2: node node-1 of hpc is held for the ensemble member ns/a"},
 	} {
@@ -234,12 +240,24 @@ func TestDeleteByPlaceholder(t *testing.T) {
 		victims []string
 		want    string
 	}{
-		{"one that has not come", group(2, up(0), booting(1)), []nodegroup.Asked{{Machine: "hpc-1", ByPlaceholder: true}}, []string{"hpc-1"}, "target 1"},
+		{
+			"one that has not come", group(2, up(0), booting(1)), []nodegroup.Asked{{Machine: "hpc-1", ByPlaceholder: true}}, []string{"hpc-1"},
+			"target 1",
+		},
 		{"one that is on order", group(2, up(0)), []nodegroup.Asked{{Machine: "hpc-1", ByPlaceholder: true}}, []string{"hpc-1"}, "target 1"},
 		{"one that has come since", group(2, up(0), up(1)), []nodegroup.Asked{{Machine: "hpc-1", ByPlaceholder: true}}, nil, "target 2"},
-		{"one that has come since and whose node is not seen", group(2, up(0), lateToRegister), []nodegroup.Asked{{Machine: "hpc-1", ByPlaceholder: true}}, nil, "target 2"},
-		{"one that has come since and is held", with(group(2, up(0), up(1)), claim("ns/a", 1, 1)), []nodegroup.Asked{{Machine: "hpc-1", ByPlaceholder: true}}, nil, "target 2"},
-		{"one that is named by its node too", group(2, up(0), up(1)), []nodegroup.Asked{{Machine: "hpc-1"}, {Machine: "hpc-1", ByPlaceholder: true}}, []string{"hpc-1"}, "target 1"},
+		{
+			"one that has come since and whose node is not seen", group(2, up(0), lateToRegister),
+			[]nodegroup.Asked{{Machine: "hpc-1", ByPlaceholder: true}}, nil, "target 2",
+		},
+		{
+			"one that has come since and is held", with(group(2, up(0), up(1)), claim("ns/a", 1, 1)),
+			[]nodegroup.Asked{{Machine: "hpc-1", ByPlaceholder: true}}, nil, "target 2",
+		},
+		{
+			"one that is named by its node too", group(2, up(0), up(1)),
+			[]nodegroup.Asked{{Machine: "hpc-1"}, {Machine: "hpc-1", ByPlaceholder: true}}, []string{"hpc-1"}, "target 1",
+		},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
@@ -257,8 +275,9 @@ func TestPlaceholder(t *testing.T) {
 		t.Errorf("the placeholder is %s", got)
 	}
 	for id, want := range map[string]string{
-		"ensemble://hpc/hpc-0": "hpc hpc-0", "ensemble://hpc-a/hpc-a-17": "hpc-a hpc-a-17", "ensemble://hpc/other-0": "", "ensemble://hpc/hpc-00": "",
-		"ensemble://hpc": "", "ensemble://hpc/": "", "ensemble:///-0": "", "ensemble://hpc/hpc-0/": "", "kwok://hpc/hpc-0": "", "": "",
+		"ensemble://hpc/hpc-0": "hpc hpc-0", "ensemble://hpc-a/hpc-a-17": "hpc-a hpc-a-17", "ensemble://hpc/other-0": "",
+		"ensemble://hpc/hpc-00": "",
+		"ensemble://hpc":        "", "ensemble://hpc/": "", "ensemble:///-0": "", "ensemble://hpc/hpc-0/": "", "kwok://hpc/hpc-0": "", "": "",
 	} {
 		pool, name, ok := nodegroup.ParsePlaceholder(id)
 		if got := strings.TrimSpace(pool + " " + name); got != want || ok != (want != "") {
@@ -320,17 +339,31 @@ func TestInstances(t *testing.T) {
 		group *nodegroup.Group
 		want  []string
 	}{
-		{"machines whose id is not known yet", group(3, up(0), withoutID(booting(1))), []string{"hpc-0 running", "ensemble://hpc/hpc-1 creating", "ensemble://hpc/hpc-2 creating"}},
+		{
+			"machines whose id is not known yet", group(3, up(0), withoutID(booting(1))),
+			[]string{"hpc-0 running", "ensemble://hpc/hpc-1 creating", "ensemble://hpc/hpc-2 creating"},
+		},
 		{"machines that are no more", group(2, crashed(up(0)), nodeless(crashed(up(1)))), []string{"hpc-0 deleting", "hpc-1 deleting"}},
 		{"machines that are late", group(1, ago(time.Hour, booting(0))), []string{"hpc-0 creating, failed"}},
 		{"machines that leave", group(2, spot(up(0)), beingDeleted(up(1))), []string{"hpc-0 running", "hpc-1 running"}},
 		{"machines of a paused group", paused(toDelete(group(5, up(0), failed, crashed(up(2)), ago(time.Hour, booting(3)), up(4)), "hpc-4")),
 			[]string{"hpc-0 running", "hpc-1 creating", "hpc-2 creating", "hpc-3 creating", "hpc-4 deleting", "ensemble://hpc/hpc-5 creating"}},
-		{"machines in all states", toDelete(group(2, up(0), failed, up(2)), "hpc-2"), []string{"hpc-0 running", "hpc-1 creating, failed", "hpc-2 deleting"}},
-		{"machines that are about to be ordered", group(4, up(0), up(1)), []string{"hpc-0 running", "hpc-1 running", "ensemble://hpc/hpc-2 creating", "ensemble://hpc/hpc-3 creating"}},
+		{
+			"machines in all states", toDelete(group(2, up(0), failed, up(2)), "hpc-2"),
+			[]string{"hpc-0 running", "hpc-1 creating, failed", "hpc-2 deleting"},
+		},
+		{
+			"machines that are about to be ordered", group(4, up(0), up(1)),
+			[]string{"hpc-0 running", "hpc-1 running", "ensemble://hpc/hpc-2 creating", "ensemble://hpc/hpc-3 creating"},
+		},
 		{"an order that is being made", lastOrder(1, 5, group(5, up(0), booting(2))),
-			[]string{"hpc-0 running", "hpc-2 creating", "ensemble://hpc/hpc-1 creating", "ensemble://hpc/hpc-3 creating", "ensemble://hpc/hpc-4 creating"}},
-		{"more than the last order", lastOrder(1, 2, group(3, up(0))), []string{"hpc-0 running", "ensemble://hpc/hpc-1 creating", "ensemble://hpc/hpc-2 creating"}},
+			[]string{
+				"hpc-0 running", "hpc-2 creating", "ensemble://hpc/hpc-1 creating", "ensemble://hpc/hpc-3 creating", "ensemble://hpc/hpc-4 creating",
+			}},
+		{
+			"more than the last order", lastOrder(1, 2, group(3, up(0))),
+			[]string{"hpc-0 running", "ensemble://hpc/hpc-1 creating", "ensemble://hpc/hpc-2 creating"},
+		},
 		{"more machines than the target", group(0, up(0)), []string{"hpc-0 running"}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -378,7 +411,8 @@ func TestTemplateNode(t *testing.T) {
 	if cpu, memory := node.Status.Allocatable.Cpu().String(), node.Status.Allocatable.Memory().String(); cpu != "3800m" || memory != "16Gi" {
 		t.Errorf("allocatable are %s of cpu and %s of memory, not 3800m and, like the capacity, 16Gi", cpu, memory)
 	}
-	if len(node.Status.Conditions) != 1 || node.Status.Conditions[0].Type != corev1.NodeReady || node.Status.Conditions[0].Status != corev1.ConditionTrue {
+	if len(node.Status.Conditions) != 1 || node.Status.Conditions[0].Type != corev1.NodeReady ||
+		node.Status.Conditions[0].Status != corev1.ConditionTrue {
 		t.Errorf("the node is not Ready: %v", node.Status.Conditions)
 	}
 }

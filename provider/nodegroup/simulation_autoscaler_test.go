@@ -132,7 +132,10 @@ func (w *world) believeMissing() {
 		if m := w.machines[name]; m.Registered {
 			g := w.look()
 			victims, target, err := g.DeleteNodes(w.asked([]string{nodegroup.Placeholder("hpc", name)}))
-			w.promise(g.Paused == (err != nil) && len(victims) == 0 && (err != nil || target == g.Target), "%s has registered, and is deleted by its placeholder", name)
+			w.promise(
+				g.Paused == (err != nil) && len(victims) == 0 && (err != nil || target == g.Target),
+				"%s has registered, and is deleted by its placeholder", name,
+			)
 			w.done["believed missing"]++
 			return
 		}
@@ -157,7 +160,10 @@ func (w *world) changeItsMind() {
 	}
 	target := w.group.Target
 	victims := w.deleteNodes(w.look(), fresh[w.rand.IntN(2):][:1], "it is on order")
-	w.promise(victims == 1 && w.group.Target == target-1, "of %v on order %d are deleted, and the target goes from %d to %d", fresh, victims, target, w.group.Target)
+	w.promise(
+		victims == 1 && w.group.Target == target-1, "of %v on order %d are deleted, and the target goes from %d to %d", fresh, victims, target,
+		w.group.Target,
+	)
 }
 
 // increase orders machines. told is the target that it was told, -1 for the one of now.
@@ -169,7 +175,10 @@ func (w *world) increase(delta, told int32) {
 	if err != nil {
 		return
 	}
-	w.promise(target >= w.group.Target && (told < 0 || target <= max(w.group.Target, told+delta)), "IncreaseSize(%d), told %d: target %d -> %d", delta, told, w.group.Target, target)
+	w.promise(
+		target >= w.group.Target && (told < 0 || target <= max(w.group.Target, told+delta)), "IncreaseSize(%d), told %d: target %d -> %d",
+		delta, told, w.group.Target, target,
+	)
 	if target < w.group.Target+delta {
 		w.done["lacking less"]++
 	}
@@ -198,11 +207,15 @@ func (w *world) checkCounted(g *nodegroup.Group) {
 	case count >= g.Target:
 	case len(failed) > 0:
 		victims, target, err := g.DeleteNodes(w.asked(failed))
-		w.promise(err == nil && len(victims) > 0 && target < g.Target, "%d of %d machines are counted, and DeleteNodes(%s) deletes %v of them: %v",
+		w.promise(err == nil && len(victims) > 0 && target < g.Target,
+			"%d of %d machines are counted, and DeleteNodes(%s) deletes %v of them: %v",
 			count, g.Target, strings.Join(failed, ", "), victims, err)
 	default:
 		target, err := g.DecreaseTargetSize(count - g.Target)
-		w.promise(err == nil && target < g.Target, "%d of %d machines are counted, and DecreaseTargetSize makes the target %d: %v", count, g.Target, target, err)
+		w.promise(
+			err == nil && target < g.Target, "%d of %d machines are counted, and DecreaseTargetSize makes the target %d: %v", count, g.Target,
+			target, err,
+		)
 	}
 	ids := map[string]bool{}
 	for _, i := range instances {

@@ -31,7 +31,8 @@ func (w *world) reconcile(writes int) {
 
 // none reports whether nothing is done.
 func (s *steps) none() bool {
-	return len(s.Say)+len(s.Release)+len(s.Retire)+len(s.Lost)+len(s.Leave)+len(s.Delete)+len(s.Gone)+len(s.Cancel)+len(s.Abandon)+len(s.Order) == 0 &&
+	return len(s.Say)+len(s.Release)+len(s.Retire)+len(s.Lost)+len(s.Leave)+len(s.Delete)+len(s.Gone)+
+		len(s.Cancel)+len(s.Abandon)+len(s.Order) == 0 &&
 		s.GiveUp == 0 && s.Raise == 0
 }
 
@@ -78,7 +79,8 @@ func (w *world) writes(g *nodegroup.Group, d *nodegroup.Decisions) []func() {
 		out = append(out, func() {
 			if m := w.machines[name]; m != nil {
 				order, asked := w.orderOf(m)
-				w.promise(!asked && len(order) < int(m.Order.Size), "%s is abandoned, of an order with %d of %d machines; that the cloud was asked is %t",
+				w.promise(!asked && len(order) < int(m.Order.Size),
+					"%s is abandoned, of an order with %d of %d machines; that the cloud was asked is %t",
 					name, len(order), m.Order.Size, asked)
 				w.done["abandoned"]++
 				w.deleteRecord(name)
@@ -150,7 +152,10 @@ func (w *world) checkOrders(g *nodegroup.Group, d *nodegroup.Decisions) {
 			w.done["ordered for a claim"] += order.Count
 			w.promise(order.Count <= lacks, "%d machines are ordered for %s, which lacks %d", order.Count, member, lacks)
 			if order.Atomic {
-				w.promise(w.group.CanBeAtomic && c.gang && order.Count >= lacks-waiting, "%d machines are ordered for all or none, and %s lacks %d", order.Count, member, lacks)
+				w.promise(
+					w.group.CanBeAtomic && c.gang && order.Count >= lacks-waiting, "%d machines are ordered for all or none, and %s lacks %d",
+					order.Count, member, lacks,
+				)
 				w.done["ordered for all or none"] += order.Count
 			}
 		}
@@ -164,8 +169,12 @@ func (w *world) mark(mark *nodegroup.Mark) {
 	if m == nil || m.Node == nil {
 		return
 	}
-	if since, stays := w.stays[m.Name]; stays && mark.Releasing && !m.Node.Releasing && !w.group.Deleting && !slices.Contains(w.group.ToDelete, m.Name) {
-		w.promise(!w.now.Before(since.Add(w.group.ScaleDownDelay)), "%s is released, which a member gave up at %s", mark.Node, since.Format(time.TimeOnly))
+	if since, stays := w.stays[m.Name]; stays && mark.Releasing && !m.Node.Releasing && !w.group.Deleting &&
+		!slices.Contains(w.group.ToDelete, m.Name) {
+		w.promise(
+			!w.now.Before(since.Add(w.group.ScaleDownDelay)), "%s is released, which a member gave up at %s", mark.Node,
+			since.Format(time.TimeOnly),
+		)
 	}
 	if (m.Node.HeldBy != "") != (mark.HeldBy != "") || !mark.Warm {
 		m.Node.GivenUpAt = time.Time{}
@@ -225,16 +234,24 @@ func (w *world) setTarget(d *nodegroup.Decisions) {
 	}
 	lower := int32(len(release)) + d.GiveUp
 	target := max(w.group.Target, d.Raise) - lower - int32(len(d.Lost))
-	w.tell("target %d -> %d, released %v, retired %v, lost %v, left %v, gave up %d, gone %v", w.group.Target, target, release, retire, d.Lost, d.Leave, d.GiveUp, d.Gone)
-	w.promise(w.group.Deleting || lower == 0 || target >= max(w.group.MinSize, w.group.Floor), "the target is lowered to %d, below minSize %d or floor %d",
+	w.tell(
+		"target %d -> %d, released %v, retired %v, lost %v, left %v, gave up %d, gone %v", w.group.Target, target, release, retire, d.Lost,
+		d.Leave, d.GiveUp, d.Gone,
+	)
+	w.promise(w.group.Deleting || lower == 0 || target >= max(
+		w.group.MinSize, w.group.Floor,
+	), "the target is lowered to %d, below minSize %d or floor %d",
 		target, w.group.MinSize, w.group.Floor)
-	w.promise(w.group.Deleting || lower == 0 || w.group.FollowsFloor || target >= w.group.AnnouncedFloor || w.now.Sub(w.group.FloorChangedAt) >= announceTimeout,
+	w.promise(w.group.Deleting || lower == 0 || w.group.FollowsFloor || target >= w.group.AnnouncedFloor ||
+		w.now.Sub(w.group.FloorChangedAt) >= announceTimeout,
 		"the target is lowered to %d, and Cluster Autoscaler was told %d", target, w.group.AnnouncedFloor)
 	if d.Raise > w.group.Target {
 		w.group.ForMembers = d.RaisedForMembers
 	}
 	w.group.Target, w.group.ForMembers = target, min(w.group.ForMembers, target)
-	w.group.ToDelete = slices.DeleteFunc(slices.Concat(w.group.ToDelete, release, retire, d.Lost, d.Leave), func(name string) bool { return slices.Contains(d.Gone, name) })
+	w.group.ToDelete = slices.DeleteFunc(
+		slices.Concat(w.group.ToDelete, release, retire, d.Lost, d.Leave), func(name string) bool { return slices.Contains(d.Gone, name) },
+	)
 	w.done["released"] += len(release)
 	w.done["retired"] += len(retire)
 	w.done["lost"] += len(d.Lost)
@@ -266,7 +283,10 @@ func (w *world) checkRest() {
 		w.promise(false, "there is still something to do: %+v", s)
 	}
 	if g.Deleting {
-		w.promise(d.Finish, "the NodePool is being deleted and does not go: its target is %d, it has %d machines, and %v are to go", g.Target, len(g.Machines), g.ToDelete)
+		w.promise(
+			d.Finish, "the NodePool is being deleted and does not go: its target is %d, it has %d machines, and %v are to go", g.Target,
+			len(g.Machines), g.ToDelete,
+		)
 		return
 	}
 	w.promise(len(g.Machines) == int(g.Target), "there are %d machines and the target is %d", len(g.Machines), g.Target)

@@ -28,7 +28,9 @@ import (
 // the next one observes again. Each write of the NodePool is a patch of what differs, so that fields which this version does not know
 // stay, and carries the resource version that was observed, so that a plan which was made from stale values is refused by the API
 // server. later is when a pass is due for what was held back.
-func (r *Reconciler) apply(ctx context.Context, pool *v1alpha1.NodePool, group *nodegroup.Group, d *nodegroup.Decisions) (later time.Time, err error) {
+func (r *Reconciler) apply(
+	ctx context.Context, pool *v1alpha1.NodePool, group *nodegroup.Group, d *nodegroup.Decisions,
+) (later time.Time, err error) {
 	pool = pool.DeepCopy()
 	if err := r.keep(ctx, pool); err != nil {
 		return later, err
@@ -59,7 +61,8 @@ func (r *Reconciler) apply(ctx context.Context, pool *v1alpha1.NodePool, group *
 // tidies leaves names of machines that are gone where they are when nothing else is to be written and something was a moment ago: then
 // more follows, mostly. It is when they are to be taken away at the latest, zero for now.
 func (r *Reconciler) tidies(pool *v1alpha1.NodePool, d *nodegroup.Decisions) time.Time {
-	if len(d.Gone) == 0 || pool.DeletionTimestamp != nil || len(d.Release)+len(d.Retire)+len(d.Lost)+len(d.Leave) > 0 || d.Raise > 0 || d.GiveUp > 0 {
+	if len(d.Gone) == 0 || pool.DeletionTimestamp != nil || len(d.Release)+len(d.Retire)+len(d.Lost)+len(d.Leave) > 0 || d.Raise > 0 ||
+		d.GiveUp > 0 {
 		return time.Time{}
 	}
 	r.mu.Lock()
@@ -129,7 +132,9 @@ func (r *Reconciler) finish(ctx context.Context, pool *v1alpha1.NodePool, group 
 // recordStatus writes the status when it differs. The floor is in it, so this comes before anything that
 // lowers the target; and so are the failures, so it comes before anything is deleted; and the claim of the numbers of machines that are
 // about to be ordered. What only people read is held back for a moment: later is when that is due.
-func (r *Reconciler) recordStatus(ctx context.Context, pool *v1alpha1.NodePool, group *nodegroup.Group, d *nodegroup.Decisions, numbers []int64) (later time.Time, err error) {
+func (r *Reconciler) recordStatus(
+	ctx context.Context, pool *v1alpha1.NodePool, group *nodegroup.Group, d *nodegroup.Decisions, numbers []int64,
+) (later time.Time, err error) {
 	before := pool.DeepCopy()
 	now := r.Clock.Now()
 	setStatus(pool, d, numbers, now)
@@ -159,7 +164,8 @@ func (r *Reconciler) recordStatus(ctx context.Context, pool *v1alpha1.NodePool, 
 	}
 	if len(d.NewlyFailed) > 0 {
 		r.tell(ctx, pool, corev1.EventTypeWarning, v1alpha1.ReasonMachineFailed, "%s: %s", nodegroup.Pluralize(len(d.NewlyFailed),
-			"machine "+d.LastFailed+" failed", "%d machines failed: "+nodegroup.Listed(d.NewlyFailed)+"; the last one, "+d.LastFailed), d.LastFailure)
+			"machine "+d.LastFailed+" failed", "%d machines failed: "+nodegroup.Listed(d.NewlyFailed)+"; the last one, "+d.LastFailed),
+			d.LastFailure)
 	}
 	if reached {
 		r.tell(ctx, pool, corev1.EventTypeNormal, "NodesReady", "%d of %d nodes are Ready", d.Ready, pool.Spec.Replicas)
@@ -233,7 +239,9 @@ func (r *Reconciler) mark(ctx context.Context, pool *v1alpha1.NodePool, _ *nodeg
 	var why string
 	defer func() {
 		if len(releasing) > 0 {
-			log.FromContext(ctx).Info("nodes are tainted so that no pod comes any more", "nodePool", pool.Name, "nodes", nodegroup.Listed(releasing), "why", why)
+			log.FromContext(ctx).Info(
+				"nodes are tainted so that no pod comes any more", "nodePool", pool.Name, "nodes", nodegroup.Listed(releasing), "why", why,
+			)
 		}
 	}()
 	tainted := make([]bool, len(d.Marks))
@@ -414,7 +422,9 @@ func (r *Reconciler) setTarget(ctx context.Context, pool *v1alpha1.NodePool, gro
 }
 
 // tellOfTarget tells why the target, or what it counts, is another one than before.
-func (r *Reconciler) tellOfTarget(ctx context.Context, pool *v1alpha1.NodePool, before int32, d *nodegroup.Decisions, release, retire []string) {
+func (r *Reconciler) tellOfTarget(
+	ctx context.Context, pool *v1alpha1.NodePool, before int32, d *nodegroup.Decisions, release, retire []string,
+) {
 	spec := &pool.Spec
 	if len(release) > 0 {
 		by := ByMember
@@ -435,7 +445,8 @@ func (r *Reconciler) tellOfTarget(ctx context.Context, pool *v1alpha1.NodePool, 
 		{len(d.Leave), "Leaving", nodegroup.Listed(d.Leave) + nodegroup.Pluralize(len(d.Leave),
 			fmt.Sprintf(" is on its way out; the target of %d does not count it", spec.Replicas),
 			fmt.Sprintf(" are on their way out; the target of %d does not count them", spec.Replicas))},
-		{int(d.GiveUp), "GaveUpOrders", fmt.Sprintf("target %d -> %d: %s to be ordered that nobody wants any more, or that maxSize %d does not allow",
+		{int(d.GiveUp), "GaveUpOrders", fmt.Sprintf(
+			"target %d -> %d: %s to be ordered that nobody wants any more, or that maxSize %d does not allow",
 			before, spec.Replicas, nodegroup.Pluralize(int(d.GiveUp), "%d machine was", "%d machines were"), spec.MaxSize)},
 		{int(d.Raise), "FollowedFloor", fmt.Sprintf("target %d -> %d: minSize is %d, the floor is %d, and no autoscaler decides",
 			before, spec.Replicas, spec.MinSize, d.Floor)},

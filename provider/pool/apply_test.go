@@ -49,7 +49,8 @@ func TestMarkReleasing(t *testing.T) {
 				t.Errorf("it is seen as %+v", seen)
 			}
 			markObject(node, &row.mark, time.Now())
-			if _, annotated := node.Annotations[v1alpha1.AnnotationReleasing]; annotated != row.wantAnnotated || len(node.Spec.Taints) > 0 != row.wantTainted {
+			if _, annotated := node.Annotations[v1alpha1.AnnotationReleasing]; annotated != row.wantAnnotated ||
+				len(node.Spec.Taints) > 0 != row.wantTainted {
 				t.Errorf("the node bears %v and the taints %v", node.Annotations, node.Spec.Taints)
 			}
 		})
@@ -62,10 +63,14 @@ func TestMarkWarm(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 11, 25, 12, 0, 0, 5, time.UTC)
 	const said, before = "2026-11-25T12:00:00.000000005Z", "2026-11-25T11:00:00Z"
-	held := map[string]string{v1alpha1.AnnotationHeldBy: "ns/m", v1alpha1.AnnotationScaleDownDisabled: "true", v1alpha1.AnnotationReserved: "true"}
+	held := map[string]string{
+		v1alpha1.AnnotationHeldBy: "ns/m", v1alpha1.AnnotationScaleDownDisabled: "true", v1alpha1.AnnotationReserved: "true",
+	}
 	free := map[string]string{v1alpha1.AnnotationReserved: "true"}
 	warm := func(since string) map[string]string {
-		return map[string]string{v1alpha1.AnnotationGivenUp: since, v1alpha1.AnnotationScaleDownDisabled: "true", v1alpha1.AnnotationReserved: "true"}
+		return map[string]string{
+			v1alpha1.AnnotationGivenUp: since, v1alpha1.AnnotationScaleDownDisabled: "true", v1alpha1.AnnotationReserved: "true",
+		}
 	}
 	others := map[string]string{v1alpha1.AnnotationScaleDownDisabled: "true"}
 	// A user's own annotation, on a node that a member holds, and after that.
@@ -138,11 +143,17 @@ func TestOneMachineIsToldOfInTheSingular(t *testing.T) {
 	}{
 		{"released", nodegroup.Decisions{}, one, nil, "Normal Released target 5 -> 3: released p-1"},
 		{"retired", nodegroup.Decisions{}, nil, one, "Normal Retired deleting p-1, which the target of 3 does not count, or which is replaced"},
-		{"several retired", nodegroup.Decisions{}, nil, two, "Normal Retired deleting p-1, p-2, which the target of 3 does not count, or which are replaced"},
+		{
+			"several retired", nodegroup.Decisions{}, nil, two,
+			"Normal Retired deleting p-1, p-2, which the target of 3 does not count, or which are replaced",
+		},
 		{"lost", nodegroup.Decisions{Lost: one}, nil, nil, "Normal Lost target 5 -> 3: p-1 is no more"},
 		{"several lost", nodegroup.Decisions{Lost: two}, nil, nil, "Normal Lost target 5 -> 3: p-1, p-2 are no more"},
 		{"leaving", nodegroup.Decisions{Leave: one}, nil, nil, "Normal Leaving p-1 is on its way out; the target of 3 does not count it"},
-		{"several leaving", nodegroup.Decisions{Leave: two}, nil, nil, "Normal Leaving p-1, p-2 are on their way out; the target of 3 does not count them"},
+		{
+			"several leaving", nodegroup.Decisions{Leave: two}, nil, nil,
+			"Normal Leaving p-1, p-2 are on their way out; the target of 3 does not count them",
+		},
 		{
 			"an order given up", nodegroup.Decisions{GiveUp: 1}, nil, nil,
 			"Normal GaveUpOrders target 5 -> 3: 1 machine was to be ordered that nobody wants any more, or that maxSize 9 does not allow",

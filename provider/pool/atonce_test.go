@@ -86,7 +86,9 @@ func newEstate(t *testing.T, count int) *estate {
 	}
 	at := time.Unix(1_800_000_000, 0)
 	ofMachines, ofNodes := record.Indexers()
-	machines, nodes := toolscache.NewIndexer(toolscache.MetaNamespaceKeyFunc, ofMachines), toolscache.NewIndexer(toolscache.MetaNamespaceKeyFunc, ofNodes)
+	machines, nodes := toolscache.NewIndexer(
+		toolscache.MetaNamespaceKeyFunc, ofMachines,
+	), toolscache.NewIndexer(toolscache.MetaNamespaceKeyFunc, ofNodes)
 	e := &estate{group: &nodegroup.Group{Name: "hpc"}}
 	pool := &v1alpha1.NodePool{ObjectMeta: metav1.ObjectMeta{Name: "hpc"}}
 	objects := []client.Object{pool}
@@ -95,7 +97,11 @@ func newEstate(t *testing.T, count int) *estate {
 		e.names = append(e.names, name)
 		node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-of-" + name}, Spec: corev1.NodeSpec{ProviderID: "cloud://" + name}}
 		markObject(node, &nodegroup.Mark{Reserved: true, Releasing: true}, at)
-		machine := &v1alpha1.PoolMachine{ObjectMeta: metav1.ObjectMeta{Name: name, UID: types.UID(name), ResourceVersion: "999", Labels: map[string]string{v1alpha1.LabelNodePool: "hpc"}}}
+		machine := &v1alpha1.PoolMachine{
+			ObjectMeta: metav1.ObjectMeta{
+				Name: name, UID: types.UID(name), ResourceVersion: "999", Labels: map[string]string{v1alpha1.LabelNodePool: "hpc"},
+			},
+		}
 		machine.Spec.NodePool, machine.Status.ProviderID, machine.Status.NodeName = "hpc", node.Spec.ProviderID, node.Name
 		if err := errors.Join(machines.Add(machine), nodes.Add(node)); err != nil {
 			t.Fatal(err)

@@ -28,7 +28,9 @@ func TestStripNode(t *testing.T) {
 		},
 		Spec: corev1.NodeSpec{
 			ProviderID: "cloud://n", Unschedulable: true, PodCIDR: "10.0.0.0/24",
-			Taints: []corev1.Taint{{Key: "other", Effect: corev1.TaintEffectNoSchedule}, {Key: v1alpha1.TaintRegistration, Effect: corev1.TaintEffectNoSchedule}},
+			Taints: []corev1.Taint{
+				{Key: "other", Effect: corev1.TaintEffectNoSchedule}, {Key: v1alpha1.TaintRegistration, Effect: corev1.TaintEffectNoSchedule},
+			},
 		},
 		Status: corev1.NodeStatus{
 			Allocatable: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("4")}, Images: []corev1.ContainerImage{{SizeBytes: 1}},
@@ -53,7 +55,10 @@ func TestStripNode(t *testing.T) {
 		t.Errorf("what is read (-whole +stripped):\n%s", diff)
 	}
 	for name, mark := range map[string]*nodegroup.Mark{
-		"held": {Node: "n", HeldBy: "default/m"}, "free": {Node: "n"}, "releasing": {Node: "n", Releasing: true}, "warm": {Node: "n", Warm: true}, "reserved": {Node: "n", Reserved: true},
+		"held": {
+			Node: "n", HeldBy: "default/m",
+		}, "free": {Node: "n"}, "releasing": {Node: "n", Releasing: true}, "warm": {Node: "n", Warm: true},
+		"reserved": {Node: "n", Reserved: true},
 	} {
 		var patches []string
 		for _, node := range []*corev1.Node{whole, stripped} {

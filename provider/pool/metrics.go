@@ -54,18 +54,34 @@ func gauges() []gauge {
 		return prometheus.NewDesc(prefix+name, help, []string{labelPool}, nil)
 	}
 	return []gauge{
-		{describe("target_nodes", "Target size of the NodePool, spec.replicas."), func(p *v1alpha1.NodePool) float64 { return float64(p.Spec.Replicas) }},
-		{describe("min_nodes", "Minimum size of the NodePool, spec.minSize."), func(p *v1alpha1.NodePool) float64 { return float64(p.Spec.MinSize) }},
-		{describe("max_nodes", "Maximum size of the NodePool, spec.maxSize."), func(p *v1alpha1.NodePool) float64 { return float64(p.Spec.MaxSize) }},
-		{describe("floor_nodes", "Nodes that reservations call for at the moment."), func(p *v1alpha1.NodePool) float64 { return float64(p.Status.Floor) }},
-		{describe("reserved_nodes", "Nodes that ensemble members have reserved."), func(p *v1alpha1.NodePool) float64 { return float64(p.Status.Reserved) }},
+		{
+			describe("target_nodes", "Target size of the NodePool, spec.replicas."),
+			func(p *v1alpha1.NodePool) float64 { return float64(p.Spec.Replicas) },
+		},
+		{
+			describe("min_nodes", "Minimum size of the NodePool, spec.minSize."),
+			func(p *v1alpha1.NodePool) float64 { return float64(p.Spec.MinSize) },
+		},
+		{
+			describe("max_nodes", "Maximum size of the NodePool, spec.maxSize."),
+			func(p *v1alpha1.NodePool) float64 { return float64(p.Spec.MaxSize) },
+		},
+		{
+			describe("floor_nodes", "Nodes that reservations call for at the moment."),
+			func(p *v1alpha1.NodePool) float64 { return float64(p.Status.Floor) },
+		},
+		{
+			describe("reserved_nodes", "Nodes that ensemble members have reserved."),
+			func(p *v1alpha1.NodePool) float64 { return float64(p.Status.Reserved) },
+		},
 		{describe("ready_nodes", "Nodes that are Ready."), func(p *v1alpha1.NodePool) float64 { return float64(p.Status.Ready) }},
 	}
 }
 
 // machinesByState is the gauge of machines.
 var machinesByState = prometheus.NewDesc(prefix+"machines",
-	"Machines by state: ordered (the target calls for it, and it does not exist yet), booting, running (its node has registered), failed, deleting.",
+	"Machines by state: ordered (the target calls for it, and it does not exist yet), booting, running (its node has registered), failed, "+
+		"deleting.",
 	[]string{labelPool, "state"}, nil)
 
 // machinesHanging is the gauge of machines that do not go.
@@ -173,7 +189,8 @@ func NewMetrics(registerer prometheus.Registerer) (*Metrics, error) {
 	m := &Metrics{
 		timeToReady: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: prefix + "machine_time_to_ready_seconds",
-			Help: "Time from the order of a machine until its node was Ready, of all NodePools. A machine that was Ready before this process led is not in it.",
+			Help: "Time from the order of a machine until its node was Ready, of all NodePools. A machine that was Ready before this process led " +
+				"is not in it.",
 			// Without the name of the pool, by which it would be 16 series for each: what became of one machine is in its PoolMachine.
 			// From a second, which simulated machines take, to more than an hour.
 			Buckets: prometheus.ExponentialBuckets(1, 2, 13),

@@ -33,7 +33,9 @@ func (r *Reconciler) claim(ctx context.Context, group *nodegroup.Group, d *nodeg
 
 // orderMachines makes a record of each machine that is ordered, all of an order alike in what it says of the order. When one is
 // missing at the end, nothing of its order is launched, and a later pass takes it back.
-func (r *Reconciler) orderMachines(ctx context.Context, pool *v1alpha1.NodePool, _ *nodegroup.Group, d *nodegroup.Decisions, numbers []int64) error {
+func (r *Reconciler) orderMachines(
+	ctx context.Context, pool *v1alpha1.NodePool, _ *nodegroup.Group, d *nodegroup.Decisions, numbers []int64,
+) error {
 	if len(numbers) == 0 {
 		return nil
 	}
@@ -156,10 +158,16 @@ func (r *Reconciler) cancelMachines(ctx context.Context, pool *v1alpha1.NodePool
 		}
 	}
 	if len(gone) > 0 {
-		r.tell(ctx, pool, corev1.EventTypeNormal, "Cancelled", "cancelled %s, which had not registered: the target is %d", nodegroup.Listed(gone), pool.Spec.Replicas)
+		r.tell(
+			ctx, pool, corev1.EventTypeNormal, "Cancelled", "cancelled %s, which had not registered: the target is %d", nodegroup.Listed(gone),
+			pool.Spec.Replicas,
+		)
 	}
 	if len(d.Abandon) > 0 {
-		log.FromContext(ctx).Info("Took back an order of which records are missing; nothing of it was launched", "nodePool", pool.Name, "machines", nodegroup.Listed(d.Abandon))
+		log.FromContext(ctx).Info(
+			"Took back an order of which records are missing; nothing of it was launched", "nodePool", pool.Name, "machines",
+			nodegroup.Listed(d.Abandon),
+		)
 	}
 	return errors.Join(failures...)
 }

@@ -196,7 +196,9 @@ func (t *Tenants) Follow(mgr manager.Manager) error {
 	if err != nil {
 		return fmt.Errorf("make a client for pods: %w", err)
 	}
-	alive := fields.ParseSelectorOrDie("spec.nodeName!=,status.phase!=" + string(corev1.PodSucceeded) + ",status.phase!=" + string(corev1.PodFailed))
+	alive := fields.ParseSelectorOrDie(
+		"spec.nodeName!=,status.phase!=" + string(corev1.PodSucceeded) + ",status.phase!=" + string(corev1.PodFailed),
+	)
 	watch := toolscache.NewListWatchFromClient(clients.CoreV1().RESTClient(), "pods", metav1.NamespaceAll, alive)
 	if err := mgr.Add(&watchOfTenants{t, watch}); err != nil {
 		return fmt.Errorf("add the watch of pods to the manager: %w", err)

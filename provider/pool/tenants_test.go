@@ -11,8 +11,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// TestTenants: whatever happens to pods, and however late it is told, the counts are those of a count by hand, a pass is asked for where one
-// has changed, and of pods that are gone nothing is left.
+// TestTenants: whatever happens to pods, and however late it is told, the counts are those of a count by hand, a pass is asked for where
+// one has changed, and of pods that are gone nothing is left.
 func TestTenants(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(100) {

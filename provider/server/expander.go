@@ -154,7 +154,10 @@ func (e *Expander) tell(choices []expand.Choice) {
 		count[c.Reason] = 0
 		e.answers.WithLabelValues(answer(c.Kept), string(c.Reason)).Add(float64(options))
 		if options < len(choices) || c.Reason != expand.ReasonNoMember {
-			e.log.Info("Chose among the groups to expand", "answer", answer(c.Kept), "options", options, "reason", c.Reason, "nodePool", c.Group, "message", c.Message)
+			e.log.Info(
+				"Chose among the groups to expand", "answer", answer(c.Kept), "options", options, "reason", c.Reason, "nodePool", c.Group, "message",
+				c.Message,
+			)
 		}
 	}
 }
@@ -268,7 +271,9 @@ func waits(m *v1alpha1.EnsembleMember, now time.Time) string {
 	}
 	if c := meta.FindStatusCondition(m.Status.Conditions, v1alpha1.ConditionCapacityReady); c != nil && c.Status == metav1.ConditionTrue {
 		if age := now.Sub(c.LastTransitionTime.Time).Abs(); age < oldestPicture {
-			return fmt.Sprintf("its %d nodes have been Ready for %d s, and its pods are about to be bound to them", m.Status.Nodes, int(age.Seconds()))
+			return fmt.Sprintf(
+				"its %d nodes have been Ready for %d s, and its pods are about to be bound to them", m.Status.Nodes, int(age.Seconds()),
+			)
 		}
 	}
 	return ""

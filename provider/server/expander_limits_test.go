@@ -43,9 +43,16 @@ func TestBestOptionsBounds(t *testing.T) {
 		reason wire.Reason
 		says   string
 	}{
-		"too many pods":                {[][]byte{tolerant(t, "a", 0), tolerant(t, "b", 0), tolerant(t, "c", 0), tolerant(t, "d", 0), tolerant(t, "e", 0)}, wire.ReasonPods, "there are more than 4 different pods (--max-expander-pods)"},
-		"too many tolerations":         {[][]byte{tolerant(t, "a", 4)}, wire.ReasonTolerations, "there are more than 3 tolerations (--max-expander-tolerations)"},
-		"too many tolerations in all":  {[][]byte{tolerant(t, "a", 3), tolerant(t, "b", 2)}, wire.ReasonTolerations, "there are more than 4 different tolerations"},
+		"too many pods": {
+			[][]byte{tolerant(t, "a", 0), tolerant(t, "b", 0), tolerant(t, "c", 0), tolerant(t, "d", 0), tolerant(t, "e", 0)}, wire.ReasonPods,
+			"there are more than 4 different pods (--max-expander-pods)",
+		},
+		"too many tolerations": {
+			[][]byte{tolerant(t, "a", 4)}, wire.ReasonTolerations, "there are more than 3 tolerations (--max-expander-tolerations)",
+		},
+		"too many tolerations in all": {
+			[][]byte{tolerant(t, "a", 3), tolerant(t, "b", 2)}, wire.ReasonTolerations, "there are more than 4 different tolerations",
+		},
 		"the same tolerations, no end": {[][]byte{tolerant(t, "a", 3), tolerant(t, "a", 3), tolerant(t, "b", 1)}, "", ""},
 	} {
 		e := newExpander(t, false, "a")

@@ -92,7 +92,9 @@ func TestWaits(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
 	ready := func(since time.Duration) metav1.Condition {
-		return metav1.Condition{Type: v1alpha1.ConditionCapacityReady, Status: metav1.ConditionTrue, LastTransitionTime: metav1.NewTime(now.Add(-since))}
+		return metav1.Condition{
+			Type: v1alpha1.ConditionCapacityReady, Status: metav1.ConditionTrue, LastTransitionTime: metav1.NewTime(now.Add(-since)),
+		}
 	}
 	running := metav1.Condition{Type: v1alpha1.ConditionPodsRunning, Status: metav1.ConditionTrue}
 	for name, row := range map[string]struct {
@@ -100,9 +102,15 @@ func TestWaits(t *testing.T) {
 		conditions []metav1.Condition
 		want       string
 	}{
-		"nodes that are on their way":         {nodes: 3, want: "1 of its 4 nodes are on their way"},
-		"nodes that have come a moment ago":   {nodes: 4, conditions: []metav1.Condition{ready(2 * time.Second)}, want: "its 4 nodes have been Ready for 2 s, and its pods are about to be bound to them"},
-		"a controller's clock that is ahead":  {nodes: 4, conditions: []metav1.Condition{ready(-3 * time.Second)}, want: "its 4 nodes have been Ready for 3 s, and its pods are about to be bound to them"},
+		"nodes that are on their way": {nodes: 3, want: "1 of its 4 nodes are on their way"},
+		"nodes that have come a moment ago": {
+			nodes: 4, conditions: []metav1.Condition{ready(2 * time.Second)},
+			want: "its 4 nodes have been Ready for 2 s, and its pods are about to be bound to them",
+		},
+		"a controller's clock that is ahead": {
+			nodes: 4, conditions: []metav1.Condition{ready(-3 * time.Second)},
+			want: "its 4 nodes have been Ready for 3 s, and its pods are about to be bound to them",
+		},
 		"a controller's clock that is wrong":  {nodes: 4, conditions: []metav1.Condition{ready(-time.Hour)}},
 		"pods that find no node for a minute": {nodes: 4, conditions: []metav1.Condition{ready(time.Minute)}},
 		"pods that all run":                   {nodes: 4, conditions: []metav1.Condition{ready(time.Minute), running}, want: "all its pods run"},
@@ -145,9 +153,11 @@ func TestBestOptions(t *testing.T) {
 		options []*expander.Option
 		want    []string
 	}{
-		"nothing is asked":             {},
-		"the nodes are on their way":   {waiting: true, options: []*expander.Option{option("a", ofMember), option("b", ofMember)}},
-		"the first pool of the member": {options: []*expander.Option{option("b", ofMember), option("a", ofMember)}, want: []string{"a: FirstPool"}},
+		"nothing is asked":           {},
+		"the nodes are on their way": {waiting: true, options: []*expander.Option{option("a", ofMember), option("b", ofMember)}},
+		"the first pool of the member": {
+			options: []*expander.Option{option("b", ofMember), option("a", ofMember)}, want: []string{"a: FirstPool"},
+		},
 		"pods of nobody": {waiting: true, options: []*expander.Option{option("a", ofMember), option("b", foreign, other)},
 			want: []string{"b: NoMember"}},
 		"a group that is not ours": {options: []*expander.Option{option("elsewhere", foreign)}, want: []string{"elsewhere: NoMember"}},
@@ -193,9 +203,12 @@ func TestBestOptionsTells(t *testing.T) {
 	ask(&expander.Option{NodeGroupId: "a", PodBytes: [][]byte{ofMember}}, &expander.Option{NodeGroupId: "b", PodBytes: [][]byte{ofMember}})
 	ask(&expander.Option{NodeGroupId: "a", PodBytes: [][]byte{ofMember}}, &expander.Option{NodeGroupId: "b", PodBytes: [][]byte{foreign}})
 	want := []string{
-		`"level"=0 "msg"="Chose among the groups to expand" "answer"="dropped" "options"=2 "reason"="MemberWaits" "nodePool"="a" "message"="ns/m: 4 of its 4 nodes are on their way"`,
-		`"level"=0 "msg"="Chose among the groups to expand" "answer"="dropped" "options"=1 "reason"="MemberWaits" "nodePool"="a" "message"="ns/m: 4 of its 4 nodes are on their way"`,
-		`"level"=0 "msg"="Chose among the groups to expand" "answer"="kept" "options"=1 "reason"="NoMember" "nodePool"="b" "message"="no pods of members"`,
+		`"level"=0 "msg"="Chose among the groups to expand" "answer"="dropped" "options"=2 "reason"="MemberWaits" "nodePool"="a" ` +
+			`"message"="ns/m: 4 of its 4 nodes are on their way"`,
+		`"level"=0 "msg"="Chose among the groups to expand" "answer"="dropped" "options"=1 "reason"="MemberWaits" "nodePool"="a" ` +
+			`"message"="ns/m: 4 of its 4 nodes are on their way"`,
+		`"level"=0 "msg"="Chose among the groups to expand" "answer"="kept" "options"=1 "reason"="NoMember" "nodePool"="b" "message"="no pods ` +
+			`of members"`,
 	}
 	if diff := cmp.Diff(want, lines); diff != "" {
 		t.Errorf("log (-want +got):\n%s", diff)
@@ -226,7 +239,10 @@ func TestBestOptionsRefuses(t *testing.T) {
 		option *expander.Option
 		says   string
 	}{
-		"a pod that is none":   {&expander.Option{NodeGroupId: "a", PodBytes: [][]byte{encoded(t, "x", ""), []byte("garbage")}}, `options[0] (nodeGroupId "a"): podBytes[1]: it cannot be read as a v1.Pod`},
+		"a pod that is none": {
+			&expander.Option{NodeGroupId: "a", PodBytes: [][]byte{encoded(t, "x", ""), []byte("garbage")}},
+			`options[0] (nodeGroupId "a"): podBytes[1]: it cannot be read as a v1.Pod`,
+		},
 		"an old pod":           {&expander.Option{NodeGroupId: "a", LegacyPod: [][]byte{{0xff}}}, `pod[0]: it cannot be read as a v1.Pod`},
 		"an option of nothing": {&expander.Option{PodBytes: [][]byte{encoded(t, "x", "")}}, "options[0]: nodeGroupId is empty"},
 	} {
@@ -247,7 +263,9 @@ func FuzzBestOptions(f *testing.F) {
 	f.Add("", []byte("garbage"))
 	e := newExpander(f, true, "a", "b")
 	f.Fuzz(func(t *testing.T, group string, pod []byte) {
-		response, err := e.BestOptions(t.Context(), &expander.BestOptionsRequest{Options: []*expander.Option{{NodeGroupId: group, PodBytes: [][]byte{pod}}}})
+		response, err := e.BestOptions(
+			t.Context(), &expander.BestOptionsRequest{Options: []*expander.Option{{NodeGroupId: group, PodBytes: [][]byte{pod}}}},
+		)
 		if err == nil && len(response.GetOptions()) > 1 {
 			t.Errorf("%d options of one", len(response.GetOptions()))
 		}

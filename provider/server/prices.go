@@ -19,7 +19,9 @@ import (
 )
 
 // PricingNodePrice is the pool's price per hour for the time asked for.
-func (s *CloudProvider) PricingNodePrice(_ context.Context, request *externalgrpc.PricingNodePriceRequest) (*externalgrpc.PricingNodePriceResponse, error) {
+func (s *CloudProvider) PricingNodePrice(
+	_ context.Context, request *externalgrpc.PricingNodePriceRequest,
+) (*externalgrpc.PricingNodePriceResponse, error) {
 	_, name, err := s.store.Find(request.GetNode().GetProviderID())
 	if err != nil {
 		return nil, internal(err)
@@ -44,7 +46,9 @@ func (s *CloudProvider) PricingNodePrice(_ context.Context, request *externalgrp
 }
 
 // PricingPodPrice is the pod's dominant share of the cheapest pool that fits it, for the time asked for.
-func (s *CloudProvider) PricingPodPrice(_ context.Context, request *externalgrpc.PricingPodPriceRequest) (*externalgrpc.PricingPodPriceResponse, error) {
+func (s *CloudProvider) PricingPodPrice(
+	_ context.Context, request *externalgrpc.PricingPodPriceRequest,
+) (*externalgrpc.PricingPodPriceResponse, error) {
 	encoded := request.GetPodBytes()
 	if len(encoded) == 0 {
 		encoded = request.GetLegacyPod()
@@ -86,7 +90,9 @@ func span(request spanned) (time.Duration, error) {
 		return 0, err
 	}
 	if until.Before(from) {
-		return 0, status.Errorf(codes.InvalidArgument, "endTimestamp %s is before startTimestamp %s", until.Format(time.RFC3339), from.Format(time.RFC3339))
+		return 0, status.Errorf(
+			codes.InvalidArgument, "endTimestamp %s is before startTimestamp %s", until.Format(time.RFC3339), from.Format(time.RFC3339),
+		)
 	}
 	return until.Sub(from), nil
 }

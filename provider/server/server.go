@@ -83,7 +83,8 @@ func New(ctx context.Context, o Options) (*CloudProvider, error) {
 		return nil, err
 	}
 	return &CloudProvider{
-		client: o.Client, live: o.Live, observer: o.Observer, store: o.Observer.Store, events: o.Events, log: o.Log, clock: o.Clock, metrics: o.Metrics, trust: o.Trust,
+		client: o.Client, live: o.Live, observer: o.Observer, store: o.Observer.Store, events: o.Events, log: o.Log, clock: o.Clock,
+		metrics: o.Metrics, trust: o.Trust,
 		pools:    pools,
 		announce: newAnnouncer(o.Client, o.Log),
 	}, nil
@@ -128,7 +129,9 @@ func (s *CloudProvider) NodeGroups(_ context.Context, _ *externalgrpc.NodeGroups
 
 // NodeGroupForNode names the pool of a node, or none. A machine that is on order has its pool too, whether or
 // not it is known yet: its id was told by NodeGroupNodes.
-func (s *CloudProvider) NodeGroupForNode(ctx context.Context, request *externalgrpc.NodeGroupForNodeRequest) (*externalgrpc.NodeGroupForNodeResponse, error) {
+func (s *CloudProvider) NodeGroupForNode(
+	ctx context.Context, request *externalgrpc.NodeGroupForNodeRequest,
+) (*externalgrpc.NodeGroupForNodeResponse, error) {
 	none := &externalgrpc.NodeGroupForNodeResponse{NodeGroup: &externalgrpc.NodeGroup{}}
 	id := request.GetNode().GetProviderID()
 	if id == "" {
@@ -183,7 +186,9 @@ func nodeGroup(p *v1alpha1.NodePool) *externalgrpc.NodeGroup {
 }
 
 // NodeGroupTargetSize is spec.replicas.
-func (s *CloudProvider) NodeGroupTargetSize(_ context.Context, request *externalgrpc.NodeGroupTargetSizeRequest) (*externalgrpc.NodeGroupTargetSizeResponse, error) {
+func (s *CloudProvider) NodeGroupTargetSize(
+	_ context.Context, request *externalgrpc.NodeGroupTargetSizeRequest,
+) (*externalgrpc.NodeGroupTargetSizeResponse, error) {
 	p, err := s.pool(request.GetId())
 	if err != nil {
 		return nil, err
@@ -194,7 +199,9 @@ func (s *CloudProvider) NodeGroupTargetSize(_ context.Context, request *external
 
 // NodeGroupNodes lists the machines of a pool, and those that the target calls for and whose order is
 // about to be recorded: Cluster Autoscaler wants to see an ordered machine at once.
-func (s *CloudProvider) NodeGroupNodes(ctx context.Context, request *externalgrpc.NodeGroupNodesRequest) (*externalgrpc.NodeGroupNodesResponse, error) {
+func (s *CloudProvider) NodeGroupNodes(
+	ctx context.Context, request *externalgrpc.NodeGroupNodesRequest,
+) (*externalgrpc.NodeGroupNodesResponse, error) {
 	p, err := s.pool(request.GetId())
 	if err != nil {
 		return nil, err
@@ -231,7 +238,9 @@ func instance(i nodegroup.Instance) *externalgrpc.Instance {
 }
 
 // NodeGroupTemplateNodeInfo is the node that the pool would add.
-func (s *CloudProvider) NodeGroupTemplateNodeInfo(_ context.Context, request *externalgrpc.NodeGroupTemplateNodeInfoRequest) (*externalgrpc.NodeGroupTemplateNodeInfoResponse, error) {
+func (s *CloudProvider) NodeGroupTemplateNodeInfo(
+	_ context.Context, request *externalgrpc.NodeGroupTemplateNodeInfoRequest,
+) (*externalgrpc.NodeGroupTemplateNodeInfoResponse, error) {
 	p, err := s.pool(request.GetId())
 	if err != nil {
 		return nil, err
@@ -246,7 +255,9 @@ func (s *CloudProvider) NodeGroupTemplateNodeInfo(_ context.Context, request *ex
 // NodeGroupGetOptions stays unimplemented. The message has no field for the time that a node may take to
 // start, so any answer sets it to zero in Cluster Autoscaler from 1.35 on: fresh nodes then count as
 // unready and it scales up twice (kubernetes/autoscaler issue 10245). Unimplemented means its defaults.
-func (s *CloudProvider) NodeGroupGetOptions(context.Context, *externalgrpc.NodeGroupAutoscalingOptionsRequest) (*externalgrpc.NodeGroupAutoscalingOptionsResponse, error) {
+func (s *CloudProvider) NodeGroupGetOptions(
+	context.Context, *externalgrpc.NodeGroupAutoscalingOptionsRequest,
+) (*externalgrpc.NodeGroupAutoscalingOptionsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "options are those of Cluster Autoscaler itself")
 }
 
@@ -256,7 +267,9 @@ func (s *CloudProvider) GPULabel(context.Context, *externalgrpc.GPULabelRequest)
 }
 
 // GetAvailableGPUTypes lists the values of the GPU label in the templates of the pools.
-func (s *CloudProvider) GetAvailableGPUTypes(context.Context, *externalgrpc.GetAvailableGPUTypesRequest) (*externalgrpc.GetAvailableGPUTypesResponse, error) {
+func (s *CloudProvider) GetAvailableGPUTypes(
+	context.Context, *externalgrpc.GetAvailableGPUTypesRequest,
+) (*externalgrpc.GetAvailableGPUTypesResponse, error) {
 	return s.pools.list().gpus, nil
 }
 

@@ -18,7 +18,9 @@ import (
 )
 
 // NodeGroupIncreaseSize records a higher target. The machines follow; nothing here waits for them.
-func (s *CloudProvider) NodeGroupIncreaseSize(ctx context.Context, request *externalgrpc.NodeGroupIncreaseSizeRequest) (*externalgrpc.NodeGroupIncreaseSizeResponse, error) {
+func (s *CloudProvider) NodeGroupIncreaseSize(
+	ctx context.Context, request *externalgrpc.NodeGroupIncreaseSizeRequest,
+) (*externalgrpc.NodeGroupIncreaseSizeResponse, error) {
 	believed := s.targets.of(request.GetId())
 	believed.ordering.Lock()
 	defer believed.ordering.Unlock()
@@ -44,7 +46,9 @@ func (s *CloudProvider) NodeGroupIncreaseSize(ctx context.Context, request *exte
 }
 
 // NodeGroupDecreaseTargetSize records a lower target, never lower than the machines that have registered.
-func (s *CloudProvider) NodeGroupDecreaseTargetSize(ctx context.Context, request *externalgrpc.NodeGroupDecreaseTargetSizeRequest) (*externalgrpc.NodeGroupDecreaseTargetSizeResponse, error) {
+func (s *CloudProvider) NodeGroupDecreaseTargetSize(
+	ctx context.Context, request *externalgrpc.NodeGroupDecreaseTargetSizeRequest,
+) (*externalgrpc.NodeGroupDecreaseTargetSizeResponse, error) {
 	err := s.change(ctx, request.GetId(), record.Live, func(p *v1alpha1.NodePool, group *nodegroup.Group) (string, error) {
 		target, err := group.DecreaseTargetSize(request.GetDelta())
 		if err != nil || target == p.Spec.Replicas {
@@ -61,7 +65,9 @@ func (s *CloudProvider) NodeGroupDecreaseTargetSize(ctx context.Context, request
 }
 
 // NodeGroupDeleteNodes records the machines that are to go together with the target that is lower by their number.
-func (s *CloudProvider) NodeGroupDeleteNodes(ctx context.Context, request *externalgrpc.NodeGroupDeleteNodesRequest) (*externalgrpc.NodeGroupDeleteNodesResponse, error) {
+func (s *CloudProvider) NodeGroupDeleteNodes(
+	ctx context.Context, request *externalgrpc.NodeGroupDeleteNodesRequest,
+) (*externalgrpc.NodeGroupDeleteNodesResponse, error) {
 	deleted := 0
 	err := s.change(ctx, request.GetId(), record.Live, func(p *v1alpha1.NodePool, group *nodegroup.Group) (string, error) {
 		deleted = 0
@@ -135,7 +141,8 @@ func (s *CloudProvider) asked(group *nodegroup.Group, nodes []*externalgrpc.Exte
 					}
 					if there != nil && there.DeletionTimestamp == nil && there.Spec.ProviderID == id {
 						return nil, &nodegroup.Refusal{Kind: nodegroup.Forbidden, Message: fmt.Sprintf(
-							"no record tells of the machine of node %q of %s: it is looked for, and cannot be deleted before it is found", node.GetName(), group.Name)}
+							"no record tells of the machine of node %q of %s: it is looked for, and cannot be deleted before it is found", node.GetName(),
+							group.Name)}
 					}
 					continue
 				}
@@ -164,7 +171,9 @@ var conflictBackoff = wait.Backoff{Duration: 10 * time.Millisecond, Factor: 1.5,
 // newest version when somebody else wrote in between. edit returns what it did in words, or an empty text
 // when there is nothing to write. A target is lowered by the machines that there are (record.Live): the cache may not
 // know yet that one has registered, or that the replica that leads has deleted one already.
-func (s *CloudProvider) change(ctx context.Context, name string, freshness record.Freshness, edit func(*v1alpha1.NodePool, *nodegroup.Group) (string, error)) error {
+func (s *CloudProvider) change(
+	ctx context.Context, name string, freshness record.Freshness, edit func(*v1alpha1.NodePool, *nodegroup.Group) (string, error),
+) error {
 	// A name that the cache has not is none that Cluster Autoscaler was told; it may not even be one.
 	if _, err := s.pools.get(name); err != nil {
 		return err

@@ -71,7 +71,8 @@ func kubectl(t *testing.T, arguments ...string) (string, error) {
 	if err := controlplane.WriteKubeconfig(kubeconfig, server.config); err != nil {
 		t.Fatal(err)
 	}
-	output, err := exec.CommandContext(t.Context(), server.kubectl, append([]string{"--kubeconfig=" + kubeconfig}, arguments...)...).CombinedOutput()
+	output, err := exec.CommandContext(t.Context(), server.kubectl,
+		append([]string{"--kubeconfig=" + kubeconfig}, arguments...)...).CombinedOutput()
 	return string(output), err
 }
 
@@ -83,7 +84,8 @@ func TestNames(t *testing.T) {
 	create(t, edit(t, parse(t, validMember), `metadata: {name: named}`))
 	const group = ".autoscaling.flux-framework.org/named"
 	create(t, edit(t, parse(t, validQueue), `metadata: {name: named}`))
-	pool, machine, instance, queue, member := "nodepool"+group, "poolmachine"+group, "kwokinstance"+group, "memberqueue"+group, "ensemblemember"+group
+	pool, machine, instance, queue, member := "nodepool"+group, "poolmachine"+group, "kwokinstance"+group, "memberqueue"+group,
+		"ensemblemember"+group
 	for resource, want := range map[string][]string{
 		"enp": {pool}, "pm": {machine}, "poolmachines": {machine}, "kwokinstances": {instance}, "mq": {queue},
 		"ensemble-autoscaler": {member, instance, queue, pool, machine},

@@ -46,11 +46,15 @@ func TestDeletionWaitsForNobody(t *testing.T) {
 			if err := patch(t.Context(), `{metadata: {labels: {another: label}}}`); err != nil {
 				t.Errorf("a label: %v", err)
 			}
-			if err := server.client.Delete(t.Context(), object.DeepCopy(), client.PropagationPolicy(metav1.DeletePropagationForeground)); err != nil {
+			if err := server.client.Delete(
+				t.Context(), object.DeepCopy(), client.PropagationPolicy(metav1.DeletePropagationForeground),
+			); err != nil {
 				t.Fatal(err)
 			}
 			// Also that of the foreground deletion, which nobody removes here: there is no garbage collector.
-			if err := server.client.Patch(t.Context(), object.DeepCopy(), client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"finalizers":null}}`))); err != nil {
+			if err := server.client.Patch(
+				t.Context(), object.DeepCopy(), client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"finalizers":null}}`)),
+			); err != nil {
 				t.Errorf("a finalizer: %v", err)
 			}
 			if err := server.client.Get(t.Context(), client.ObjectKeyFromObject(object), object.DeepCopy()); !apierrors.IsNotFound(err) {

@@ -18,11 +18,16 @@ spec:
 
 func TestEnsembleMemberRules(t *testing.T) {
 	check(t, validMember, map[string]row{
-		"as it is":              {change: `{}`},
-		"size at minSize":       {change: `spec: {size: 2}`},
-		"size at maxSize":       {change: `spec: {size: 10}`},
-		"size below minSize":    {change: `spec: {size: 1}`, refused: []string{"spec.size", "size (1) must be at least minSize (2)", "spec.minSize of the MiniCluster"}},
-		"size above maxSize":    {change: `spec: {size: 11}`, refused: []string{"spec.size", "size (11) must be at most maxSize (10)", "spec.maxSize of the MiniCluster"}},
+		"as it is":        {change: `{}`},
+		"size at minSize": {change: `spec: {size: 2}`},
+		"size at maxSize": {change: `spec: {size: 10}`},
+		"size below minSize": {
+			change: `spec: {size: 1}`, refused: []string{"spec.size", "size (1) must be at least minSize (2)", "spec.minSize of the MiniCluster"},
+		},
+		"size above maxSize": {
+			change:  `spec: {size: 11}`,
+			refused: []string{"spec.size", "size (11) must be at most maxSize (10)", "spec.maxSize of the MiniCluster"},
+		},
 		"size 0":                {change: `spec: {size: 0, minSize: 1}`, refused: []string{"spec.size", "greater than or equal to 1"}},
 		"no size":               {change: `spec: {size: null}`, refused: []string{"spec.size", "Required value"}},
 		"minSize 0":             {change: `spec: {minSize: 0}`, refused: []string{"spec.minSize", "greater than or equal to 1"}},
@@ -31,9 +36,13 @@ func TestEnsembleMemberRules(t *testing.T) {
 		"one pool":              {change: `spec: {nodePools: [hpc-a]}`},
 		"no pool":               {change: `spec: {nodePools: []}`, refused: []string{"spec.nodePools", "at least 1 items"}},
 		"no nodePools":          {change: `spec: {nodePools: null}`, refused: []string{"spec.nodePools", "Required value"}},
-		"a pool twice":          {change: `spec: {nodePools: [hpc-a, hpc-b, hpc-a]}`, refused: []string{"spec.nodePools", "must not name a pool twice"}},
+		"a pool twice": {
+			change: `spec: {nodePools: [hpc-a, hpc-b, hpc-a]}`, refused: []string{"spec.nodePools", "must not name a pool twice"},
+		},
 		"a pool without a name": {change: `spec: {nodePools: [""]}`, refused: []string{"spec.nodePools[0]", "at least 1 chars long"}},
-		"too long a pool name":  {change: `spec: {nodePools: [` + strings.Repeat("a", 51) + `]}`, refused: []string{"spec.nodePools[0]", "Too long", "50"}},
+		"too long a pool name": {
+			change: `spec: {nodePools: [` + strings.Repeat("a", 51) + `]}`, refused: []string{"spec.nodePools[0]", "Too long", "50"},
+		},
 		"17 pools": {
 			change:  `spec: {nodePools: [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q]}`,
 			refused: []string{"spec.nodePools", "must have at most 16 items"},
@@ -41,29 +50,58 @@ func TestEnsembleMemberRules(t *testing.T) {
 		"an unknown policy":      {change: `spec: {growthPolicy: Best}`, refused: []string{"spec.growthPolicy", "Best", `"AllOrNothing"`}},
 		"pods that share a node": {change: `spec: {podsPerNode: 4}`},
 		"as many as fit":         {change: `spec: {podsPerNode: Auto}`},
-		"no pods on a node":      {change: `spec: {podsPerNode: 0}`, refused: []string{"spec.podsPerNode", "podsPerNode must be a number from 1 to 1024, or Auto"}},
-		"too many on a node":     {change: `spec: {podsPerNode: 1025}`, refused: []string{"spec.podsPerNode", "podsPerNode must be a number from 1 to 1024, or Auto"}},
-		"some pods on a node":    {change: `spec: {podsPerNode: some}`, refused: []string{"spec.podsPerNode", `"some"`, "Auto"}},
-		"giving up":              {change: `spec: {giveUpAfter: 3}`},
-		"giving up at once":      {change: `spec: {giveUpAfter: 0}`, refused: []string{"spec.giveUpAfter", "greater than or equal to 1"}},
-		"one zone":               {change: `spec: {topologyKey: topology.kubernetes.io/zone}`},
-		"one rack":               {change: `spec: {topologyKey: rack}`},
-		"no label's key":         {change: `spec: {topologyKey: "a rack"}`, refused: []string{"spec.topologyKey", "topologyKey must be the key of a label, such as topology.kubernetes.io/zone"}},
-		"an empty key":           {change: `spec: {topologyKey: ""}`, refused: []string{"spec.topologyKey", "at least 1 chars long"}},
-		"a key with two slashes": {change: `spec: {topologyKey: a/b/c}`, refused: []string{"spec.topologyKey", "topologyKey must be the key of a label"}},
-		"too long a key":         {change: `spec: {topologyKey: ` + strings.Repeat("a", 64) + `}`, refused: []string{"spec.topologyKey", "topologyKey must be the key of a label"}},
-		"a request":              {change: `spec: {request: {action: Grow, amount: 2, size: 4, by: pod demo-0, at: "2026-01-02T03:04:05.678901Z"}}`},
-		"an unknown action":      {change: `spec: {request: {action: grow, amount: 2, size: 4, by: x, at: "2026-01-02T03:04:05.678901Z"}}`, refused: []string{"spec.request.action", "grow", `"Grow", "Shrink", "Adopt"`}},
-		"a negative amount":      {change: `spec: {request: {action: Grow, amount: -2, size: 4, by: x, at: "2026-01-02T03:04:05.678901Z"}}`, refused: []string{"spec.request.amount", "greater than or equal to 0"}},
-		"a request by nobody":    {change: `spec: {request: {action: Grow, amount: 2, size: 4, at: "2026-01-02T03:04:05.678901Z"}}`, refused: []string{"spec.request.by", "Required value"}},
-		"a request of one word":  {change: `spec: {request: {action: Grow, amount: 2, size: 4, by: x, at: yesterday}}`, refused: []string{"spec.request.at", "date-time"}},
-		"a misspelt field":       {change: `spec: {pools: [hpc-a]}`, refused: []string{`unknown field "spec.pools"`}},
+		"no pods on a node": {
+			change: `spec: {podsPerNode: 0}`, refused: []string{"spec.podsPerNode", "podsPerNode must be a number from 1 to 1024, or Auto"},
+		},
+		"too many on a node": {
+			change: `spec: {podsPerNode: 1025}`, refused: []string{"spec.podsPerNode", "podsPerNode must be a number from 1 to 1024, or Auto"},
+		},
+		"some pods on a node": {change: `spec: {podsPerNode: some}`, refused: []string{"spec.podsPerNode", `"some"`, "Auto"}},
+		"giving up":           {change: `spec: {giveUpAfter: 3}`},
+		"giving up at once":   {change: `spec: {giveUpAfter: 0}`, refused: []string{"spec.giveUpAfter", "greater than or equal to 1"}},
+		"one zone":            {change: `spec: {topologyKey: topology.kubernetes.io/zone}`},
+		"one rack":            {change: `spec: {topologyKey: rack}`},
+		"no label's key": {
+			change:  `spec: {topologyKey: "a rack"}`,
+			refused: []string{"spec.topologyKey", "topologyKey must be the key of a label, such as topology.kubernetes.io/zone"},
+		},
+		"an empty key": {change: `spec: {topologyKey: ""}`, refused: []string{"spec.topologyKey", "at least 1 chars long"}},
+		"a key with two slashes": {
+			change: `spec: {topologyKey: a/b/c}`, refused: []string{"spec.topologyKey", "topologyKey must be the key of a label"},
+		},
+		"too long a key": {
+			change:  `spec: {topologyKey: ` + strings.Repeat("a", 64) + `}`,
+			refused: []string{"spec.topologyKey", "topologyKey must be the key of a label"},
+		},
+		"a request": {
+			change: `spec: {request: {action: Grow, amount: 2, size: 4, by: pod demo-0, at: "2026-01-02T03:04:05.678901Z"}}`,
+		},
+		"an unknown action": {
+			change:  `spec: {request: {action: grow, amount: 2, size: 4, by: x, at: "2026-01-02T03:04:05.678901Z"}}`,
+			refused: []string{"spec.request.action", "grow", `"Grow", "Shrink", "Adopt"`},
+		},
+		"a negative amount": {
+			change:  `spec: {request: {action: Grow, amount: -2, size: 4, by: x, at: "2026-01-02T03:04:05.678901Z"}}`,
+			refused: []string{"spec.request.amount", "greater than or equal to 0"},
+		},
+		"a request by nobody": {
+			change:  `spec: {request: {action: Grow, amount: 2, size: 4, at: "2026-01-02T03:04:05.678901Z"}}`,
+			refused: []string{"spec.request.by", "Required value"},
+		},
+		"a request of one word": {
+			change:  `spec: {request: {action: Grow, amount: 2, size: 4, by: x, at: yesterday}}`,
+			refused: []string{"spec.request.at", "date-time"},
+		},
+		"a misspelt field": {change: `spec: {pools: [hpc-a]}`, refused: []string{`unknown field "spec.pools"`}},
 	})
 }
 
 func TestEnsembleMemberDefaults(t *testing.T) {
 	member := create(t, edit(t, parse(t, validMember), `{metadata: {name: defaults}, spec: {minSize: null}}`))
-	for path, want := range map[string]any{"spec.minSize": int64(1), "spec.growthPolicy": "AllOrNothing", "spec.request": nil, "spec.podsPerNode": int64(1), "spec.giveUpAfter": nil, "spec.topologyKey": nil, "status.topologyDomain": nil} {
+	for path, want := range map[string]any{
+		"spec.minSize": int64(1), "spec.growthPolicy": "AllOrNothing", "spec.request": nil, "spec.podsPerNode": int64(1),
+		"spec.giveUpAfter": nil, "spec.topologyKey": nil, "status.topologyDomain": nil,
+	} {
 		if got := field(t, member, path); got != want {
 			t.Errorf("%s is %v, want %v", path, got, want)
 		}

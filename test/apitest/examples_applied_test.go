@@ -165,13 +165,17 @@ func TestExampleAutoscaler(t *testing.T) {
 	convert(t, documents(t, "hpa/autoscaler.yaml")[0], &autoscaler)
 	convert(t, documents(t, "hpa/nodepool.yaml")[0], &pool)
 	cluster := documents(t, "hpa/minicluster.yaml")[0]
-	target := autoscalingv2.CrossVersionObjectReference{APIVersion: v1alpha1.GroupVersion.String(), Kind: "EnsembleMember", Name: cluster.GetName()}
+	target := autoscalingv2.CrossVersionObjectReference{
+		APIVersion: v1alpha1.GroupVersion.String(), Kind: "EnsembleMember", Name: cluster.GetName(),
+	}
 	if autoscaler.Spec.ScaleTargetRef != target || autoscaler.Namespace != cluster.GetNamespace() {
 		t.Errorf("it scales %+v", autoscaler.Spec.ScaleTargetRef)
 	}
 	least, most := sizeIn(t, cluster, "minSize"), sizeIn(t, cluster, "maxSize")
 	if int64(*autoscaler.Spec.MinReplicas) != least || int64(autoscaler.Spec.MaxReplicas) != most {
-		t.Errorf("it scales from %d to %d, and the MiniCluster from %d to %d", *autoscaler.Spec.MinReplicas, autoscaler.Spec.MaxReplicas, least, most)
+		t.Errorf(
+			"it scales from %d to %d, and the MiniCluster from %d to %d", *autoscaler.Spec.MinReplicas, autoscaler.Spec.MaxReplicas, least, most,
+		)
 	}
 	window := time.Duration(*autoscaler.Spec.Behavior.ScaleDown.StabilizationWindowSeconds) * time.Second
 	if window < 2*pool.Spec.ProvisionTimeout.Duration {

@@ -63,7 +63,8 @@ func TestFairness(t *testing.T) {
 		return fmt.Sprintf("another, %s (%s)", uid, response.Status), err
 	}
 	const own, asked = "ensemble-autoscaler", "ensemble-autoscaler-asked"
-	const members, clusters = "/apis/autoscaling.flux-framework.org/v1alpha1/namespaces/ns/ensemblemembers", "/apis/flux-framework.org/v1alpha2/namespaces/ns/miniclusters"
+	const members, clusters = "/apis/autoscaling.flux-framework.org/v1alpha1/namespaces/ns/ensemblemembers",
+		"/apis/flux-framework.org/v1alpha2/namespaces/ns/miniclusters"
 	// The API server learns of them by watching.
 	if err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
 		one, err := queue(ctx, http.MethodPatch, clusters+"/m")

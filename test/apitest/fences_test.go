@@ -73,7 +73,9 @@ const poolLabel = v1alpha1.LabelNodePool
 // node is one with labels, owners and a spec, all in YAML.
 func node(t *testing.T, name, labels, owners, spec string) *unstructured.Unstructured {
 	t.Helper()
-	return parse(t, `{apiVersion: v1, kind: Node, metadata: {name: `+name+`, labels: {`+labels+`}, ownerReferences: [`+owners+`]}, spec: {`+spec+`}}`)
+	return parse(
+		t, `{apiVersion: v1, kind: Node, metadata: {name: `+name+`, labels: {`+labels+`}, ownerReferences: [`+owners+`]}, spec: {`+spec+`}}`,
+	)
 }
 
 // TestWhichNodesTheProviderMayWrite: those of pools, and none of the control plane. It labels a node that registered without the label,
@@ -89,22 +91,40 @@ func TestWhichNodesTheProviderMayWrite(t *testing.T) {
 	unnamed := create(t, node(t, "unnamed", ofPool, "", ""))
 	master := create(t, node(t, "master", `node-role.kubernetes.io/control-plane: ""`, "", `providerID: "cloud://a/master"`))
 	instance := create(t, node(t, "instance", "", simulated, `providerID: "kwok://hpc/i"`))
-	foreignOwner := create(t, node(t, "foreign-owner", "", `{apiVersion: example.com/v1, kind: KwokInstance, name: i, uid: 7c4aa9a8-1f3b-4f0e-8a11-000000000003, controller: true}`, ""))
-	untilForbidden(t, deletion(provider, master), creation(provider, node(t, "new", "", "", "")), patch(t, as(t, "system:node:pooled", "system:nodes"), pooled, `{metadata: {labels: {`+poolLabel+`: b}}}`))
+	foreignOwner := create(
+		t,
+		node(
+			t, "foreign-owner", "",
+			`{apiVersion: example.com/v1, kind: KwokInstance, name: i, uid: 7c4aa9a8-1f3b-4f0e-8a11-000000000003, controller: true}`, "",
+		),
+	)
+	untilForbidden(
+		t, deletion(provider, master), creation(provider, node(t, "new", "", "", "")),
+		patch(t, as(t, "system:node:pooled", "system:nodes"), pooled, `{metadata: {labels: {`+poolLabel+`: b}}}`),
+	)
 
-	const taint, mark = `{spec: {taints: [{key: ToBeDeletedByClusterAutoscaler, value: "1", effect: NoSchedule}]}}`, `{metadata: {annotations: {autoscaling.flux-framework.org/held-by: ns/m}}}`
-	outside, moves := []string{"writes no nodes but those with the label " + poolLabel}, []string{"does not move a node from one pool to another"}
-	gone, made := []string{"deletes no nodes but those with the label " + poolLabel}, []string{"creates no nodes but those of simulated machines"}
+	const taint, mark = `{spec: {taints: [{key: ToBeDeletedByClusterAutoscaler, value: "1", effect: NoSchedule}]}}`,
+		`{metadata: {annotations: {autoscaling.flux-framework.org/held-by: ns/m}}}`
+	outside, moves := []string{
+		"writes no nodes but those with the label " + poolLabel,
+	}, []string{"does not move a node from one pool to another"}
+	gone, made := []string{
+		"deletes no nodes but those with the label " + poolLabel,
+	}, []string{"creates no nodes but those of simulated machines"}
 	checkFences(t, map[string]fence{
-		"a taint":                              {patch(t, provider, pooled, taint), nil},
-		"a mark":                               {patch(t, provider, pooled, mark), nil},
-		"the label of a node without it":       {patch(t, provider, bare, `{metadata: {labels: {`+ofPool+`}}, spec: {taints: null}}`), nil},
-		"a taint of a node outside":            {patch(t, provider, bare, taint), outside},
-		"a mark on one of the control plane":   {patch(t, provider, master, mark), outside},
-		"one of the control plane into a pool": {patch(t, provider, master, `{metadata: {labels: {`+ofPool+`}}}`), []string{"takes no node of the control plane into a pool"}},
-		"another pool":                         {patch(t, provider, pooled, `{metadata: {labels: {`+poolLabel+`: b}}}`), moves},
-		"no pool any more":                     {patch(t, provider, pooled, `{metadata: {labels: {`+poolLabel+`: null}}}`), outside},
-		"a provider id":                        {patch(t, provider, unnamed, `{spec: {providerID: "cloud://a/pooled"}}`), []string{"does not write spec.providerID"}},
+		"a taint":                            {patch(t, provider, pooled, taint), nil},
+		"a mark":                             {patch(t, provider, pooled, mark), nil},
+		"the label of a node without it":     {patch(t, provider, bare, `{metadata: {labels: {`+ofPool+`}}, spec: {taints: null}}`), nil},
+		"a taint of a node outside":          {patch(t, provider, bare, taint), outside},
+		"a mark on one of the control plane": {patch(t, provider, master, mark), outside},
+		"one of the control plane into a pool": {
+			patch(t, provider, master, `{metadata: {labels: {`+ofPool+`}}}`), []string{"takes no node of the control plane into a pool"},
+		},
+		"another pool":     {patch(t, provider, pooled, `{metadata: {labels: {`+poolLabel+`: b}}}`), moves},
+		"no pool any more": {patch(t, provider, pooled, `{metadata: {labels: {`+poolLabel+`: null}}}`), outside},
+		"a provider id": {
+			patch(t, provider, unnamed, `{spec: {providerID: "cloud://a/pooled"}}`), []string{"does not write spec.providerID"},
+		},
 		"deletion":                             {deletion(provider, pooled), nil},
 		"deletion of a simulated one":          {deletion(provider, instance), nil},
 		"deletion of one of another owner":     {deletion(provider, foreignOwner), gone},
@@ -112,13 +132,15 @@ func TestWhichNodesTheProviderMayWrite(t *testing.T) {
 		"deletion of one of the control plane": {deletion(provider, master), gone},
 		"a simulated node":                     {creation(provider, node(t, "new", ofPool, "", `providerID: "kwok://hpc/new"`)), nil},
 		"a simulated node without the label":   {creation(provider, node(t, "new", "", simulated, `providerID: "kwok://hpc/new"`)), nil},
-		"a simulated node of nobody":           {creation(provider, node(t, "new", "", "", `providerID: "kwok://hpc/new"`)), []string{"creates no nodes but those with the label"}},
-		"a node of another cloud":              {creation(provider, node(t, "new", ofPool, "", `providerID: "cloud://a/new"`)), made},
-		"a node without a provider id":         {creation(provider, node(t, "new", ofPool, "", "")), made},
-		"somebody else's mark":                 {patch(t, other, master, mark), nil},
-		"somebody else's deletion":             {deletion(other, master), nil},
-		"somebody else's node":                 {creation(other, node(t, "new", "", "", "")), nil},
-		"another pool, by somebody else":       {patch(t, other, pooled, `{metadata: {labels: {`+poolLabel+`: b}}}`), nil},
+		"a simulated node of nobody": {
+			creation(provider, node(t, "new", "", "", `providerID: "kwok://hpc/new"`)), []string{"creates no nodes but those with the label"},
+		},
+		"a node of another cloud":        {creation(provider, node(t, "new", ofPool, "", `providerID: "cloud://a/new"`)), made},
+		"a node without a provider id":   {creation(provider, node(t, "new", ofPool, "", "")), made},
+		"somebody else's mark":           {patch(t, other, master, mark), nil},
+		"somebody else's deletion":       {deletion(other, master), nil},
+		"somebody else's node":           {creation(other, node(t, "new", "", "", "")), nil},
+		"another pool, by somebody else": {patch(t, other, pooled, `{metadata: {labels: {`+poolLabel+`: b}}}`), nil},
 	})
 }
 
@@ -157,32 +179,53 @@ func TestWhatAKubeletMayLabel(t *testing.T) {
 // sizes and annotations alone, of those and of managed ones. Nobody else is held to that.
 func TestWhichMiniClustersTheControllerMayWrite(t *testing.T) {
 	applyManifest(t, "controller", "gates.yaml")
-	controller, other := as(t, "system:serviceaccount:ensemble-autoscaler-system:controller"), as(t, "system:serviceaccount:default:controller")
+	controller, other := as(
+		t, "system:serviceaccount:ensemble-autoscaler-system:controller",
+	), as(t, "system:serviceaccount:default:controller")
 	const label, managed = `ensemble.flux-framework.org/ensemble: e`, v1alpha1.AnnotationNodePools + `: hpc`
 	cluster := func(namespace, name, labels, annotations, owners string) *unstructured.Unstructured {
 		return parse(t, `{apiVersion: flux-framework.org/v1alpha2, kind: MiniCluster, metadata: {name: `+name+`, namespace: `+namespace+`, labels: {`+labels+`}, annotations: {`+annotations+`},
 			ownerReferences: [`+owners+`]}, spec: {size: 2, minSize: 1, maxSize: 4, interactive: true, pod: {labels: {a: b}, serviceAccountName: low}, containers: [{image: i, command: sleep}]}}`)
 	}
-	ofEnsemble, ofUser := create(t, cluster("default", "of-an-ensemble", label, managed, byEnsemble)), create(t, cluster("default", "of-a-user", "", managed, ""))
+	ofEnsemble, ofUser := create(
+		t, cluster("default", "of-an-ensemble", label, managed, byEnsemble),
+	), create(t, cluster("default", "of-a-user", "", managed, ""))
 	unmanaged, labelled := create(t, cluster("default", "unmanaged", "", "", "")), create(t, cluster("default", "labelled", label, "", ""))
 	untilForbidden(t, deletion(controller, ofUser))
 
-	creates, changes := []string{"creates and deletes no MiniClusters but those of an Ensemble"}, []string{"changes nothing of a MiniCluster but spec.size, spec.minSize and its own annotations"}
+	creates, changes := []string{
+		"creates and deletes no MiniClusters but those of an Ensemble",
+	}, []string{"changes nothing of a MiniCluster but spec.size, spec.minSize and its own annotations"}
 	foreign := []string{"changes no MiniClusters but those of an Ensemble, and those with the annotation"}
 	checkFences(t, map[string]fence{
-		"a new one of an Ensemble":            {creation(controller, cluster("default", "new", label, managed, byEnsemble)), nil},
-		"a new one of nobody":                 {creation(controller, cluster("default", "new", "", managed, "")), creates},
-		"a new one with the label alone":      {creation(controller, cluster("default", "new", label, managed, "")), creates},
-		"a new one without the label":         {creation(controller, cluster("default", "new", "", managed, byEnsemble)), creates},
-		"a new one of another kind":           {creation(controller, cluster("default", "new", label, managed, byAnother)), creates},
-		"a new one in kube-system":            {creation(controller, cluster("kube-system", "new", label, managed, byEnsemble)), []string{"creates no MiniClusters in the namespaces of Kubernetes itself"}},
-		"a size":                              {patch(t, controller, ofUser, `{metadata: {annotations: {autoscaling.flux-framework.org/applied-size: "3"}}, spec: {size: 3}}`), nil},
-		"a least size and annotations":        {patch(t, controller, ofEnsemble, `{metadata: {annotations: {autoscaling.flux-framework.org/growth-policy: Greedy, ensemble.flux-framework.org/applied-spec: x}}, spec: {minSize: 2}}`), nil},
-		"no least size any more":              {patch(t, controller, ofEnsemble, `{spec: {minSize: null}}`), nil},
-		"what a webhook puts back":            {patch(t, controller, ofUser, `{spec: {size: 3, pod: {labels: {autoscaling.flux-framework.org/member: of-a-user}}}}`), nil},
-		"a size of one that is not managed":   {patch(t, controller, unmanaged, `{spec: {size: 3}}`), foreign},
-		"to manage one":                       {patch(t, controller, unmanaged, `{metadata: {annotations: {`+managed+`}}}`), foreign},
-		"another image":                       {patch(t, controller, ofUser, `{spec: {containers: [{image: another, command: sleep}]}}`), changes},
+		"a new one of an Ensemble":       {creation(controller, cluster("default", "new", label, managed, byEnsemble)), nil},
+		"a new one of nobody":            {creation(controller, cluster("default", "new", "", managed, "")), creates},
+		"a new one with the label alone": {creation(controller, cluster("default", "new", label, managed, "")), creates},
+		"a new one without the label":    {creation(controller, cluster("default", "new", "", managed, byEnsemble)), creates},
+		"a new one of another kind":      {creation(controller, cluster("default", "new", label, managed, byAnother)), creates},
+		"a new one in kube-system": {
+			creation(controller, cluster("kube-system", "new", label, managed, byEnsemble)),
+			[]string{"creates no MiniClusters in the namespaces of Kubernetes itself"},
+		},
+		"a size": {
+			patch(t, controller, ofUser, `{metadata: {annotations: {autoscaling.flux-framework.org/applied-size: "3"}}, spec: {size: 3}}`), nil,
+		},
+		"a least size and annotations": {
+			patch(
+				t, controller, ofEnsemble,
+				`{metadata: {annotations: {autoscaling.flux-framework.org/growth-policy: Greedy, ensemble.flux-framework.org/applied-spec: x}}, spec: {minSize: 2}}`,
+			),
+			nil,
+		},
+		"no least size any more": {patch(t, controller, ofEnsemble, `{spec: {minSize: null}}`), nil},
+		"what a webhook puts back": {
+			patch(t, controller, ofUser, `{spec: {size: 3, pod: {labels: {autoscaling.flux-framework.org/member: of-a-user}}}}`), nil,
+		},
+		"a size of one that is not managed": {patch(t, controller, unmanaged, `{spec: {size: 3}}`), foreign},
+		"to manage one":                     {patch(t, controller, unmanaged, `{metadata: {annotations: {`+managed+`}}}`), foreign},
+		"another image": {
+			patch(t, controller, ofUser, `{spec: {containers: [{image: another, command: sleep}]}}`), changes,
+		},
 		"another ServiceAccount":              {patch(t, controller, ofUser, `{spec: {pod: {serviceAccountName: high}}}`), changes},
 		"no ServiceAccount":                   {patch(t, controller, ofUser, `{spec: {pod: {serviceAccountName: null}}}`), changes},
 		"a field that was not there":          {patch(t, controller, ofUser, `{spec: {tasks: 3}}`), changes},

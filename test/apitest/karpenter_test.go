@@ -45,7 +45,9 @@ func TestBackendComponents(t *testing.T) {
 				continue
 			}
 			for _, rule := range role.Rules {
-				if slices.Contains(rule.Resources, "kwokinstances") || slices.Contains(rule.Resources, "nodes") && slices.Contains(rule.Verbs, "create") {
+				if slices.Contains(
+					rule.Resources, "kwokinstances",
+				) || slices.Contains(rule.Resources, "nodes") && slices.Contains(rule.Verbs, "create") {
 					t.Errorf("%s: %s grants %q of %q without a backend", directory, key, rule.Verbs, rule.Resources)
 				}
 			}

@@ -29,13 +29,15 @@ func TestKwokInstanceRules(t *testing.T) {
 		"one that is reclaimed": {change: `spec: {fate: SpotReclaim, fateDelay: 1m}`},
 		"an unknown fate": {change: `spec: {fate: Doom}`,
 			refused: []string{"spec.fate", "Doom", `"Ready", "OutOfStock", "BootFailure", "NeverReady", "Crash", "SpotReclaim"`}},
-		"no pool":         {change: `spec: {nodePool: ""}`, refused: []string{"spec.nodePool", "at least 1 chars long"}},
-		"no provider ID":  {change: `spec: {providerID: ""}`, refused: []string{"spec.providerID", "at least 1 chars long"}},
-		"no node name":    {change: `spec: {nodeName: null}`, refused: []string{"spec.nodeName", "Required value"}},
-		"no time":         {change: `spec: {launchedAt: null}`, refused: []string{"spec.launchedAt", "Required value"}},
-		"no template":     {change: `spec: {template: null}`, refused: []string{"spec.template", "Required value"}},
-		"half a template": {change: `spec: {template: {capacity: {memory: null}}}`, refused: []string{"spec.template.capacity", "must have cpu, memory and pods"}},
-		"no machines":     {change: `spec: {machines: null}`, refused: []string{"spec.machines", "Required value"}},
+		"no pool":        {change: `spec: {nodePool: ""}`, refused: []string{"spec.nodePool", "at least 1 chars long"}},
+		"no provider ID": {change: `spec: {providerID: ""}`, refused: []string{"spec.providerID", "at least 1 chars long"}},
+		"no node name":   {change: `spec: {nodeName: null}`, refused: []string{"spec.nodeName", "Required value"}},
+		"no time":        {change: `spec: {launchedAt: null}`, refused: []string{"spec.launchedAt", "Required value"}},
+		"no template":    {change: `spec: {template: null}`, refused: []string{"spec.template", "Required value"}},
+		"half a template": {
+			change: `spec: {template: {capacity: {memory: null}}}`, refused: []string{"spec.template.capacity", "must have cpu, memory and pods"},
+		},
+		"no machines": {change: `spec: {machines: null}`, refused: []string{"spec.machines", "Required value"}},
 	})
 }
 
@@ -46,8 +48,14 @@ func TestKwokInstanceIsNotChangedAfterItsLaunch(t *testing.T) {
 			t.Errorf("%s is %v, want %v", path, got, want)
 		}
 	}
-	judge(t, server.client.Update(t.Context(), edit(t, instance, `spec: {fate: Crash}`)), []string{"spec", "an instance is not changed after its launch"})
-	instance = edit(t, instance, `status: {registeredAt: "2026-11-23T10:00:05.000000Z", leavingAt: "2026-11-23T10:00:05.000000Z", terminatingAt: "2026-11-23T10:00:05.000000Z"}`)
+	judge(
+		t, server.client.Update(t.Context(), edit(t, instance, `spec: {fate: Crash}`)),
+		[]string{"spec", "an instance is not changed after its launch"},
+	)
+	instance = edit(
+		t, instance,
+		`status: {registeredAt: "2026-11-23T10:00:05.000000Z", leavingAt: "2026-11-23T10:00:05.000000Z", terminatingAt: "2026-11-23T10:00:05.000000Z"}`,
+	)
 	if err := server.client.Status().Update(t.Context(), instance); err != nil {
 		t.Errorf("writing the status: %v", err)
 	}

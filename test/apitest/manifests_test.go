@@ -130,8 +130,11 @@ func withdrawn(ctx context.Context, t *testing.T) error {
 func hardened(t *testing.T, name string, pod *corev1.PodSpec) {
 	t.Helper()
 	security := pod.Containers[0].SecurityContext
-	if pod.SecurityContext == nil || !*pod.SecurityContext.RunAsNonRoot || pod.SecurityContext.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault ||
-		!*security.ReadOnlyRootFilesystem || *security.AllowPrivilegeEscalation || !slices.Equal(security.Capabilities.Drop, []corev1.Capability{"ALL"}) {
+	if pod.SecurityContext == nil || !*pod.SecurityContext.RunAsNonRoot ||
+		pod.SecurityContext.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault ||
+		!*security.ReadOnlyRootFilesystem || *security.AllowPrivilegeEscalation || !slices.Equal(
+		security.Capabilities.Drop, []corev1.Capability{"ALL"},
+	) {
 		t.Errorf("%s runs with %+v and %+v", name, pod.SecurityContext, security)
 	}
 	resources := pod.Containers[0].Resources

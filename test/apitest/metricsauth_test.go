@@ -23,7 +23,10 @@ func TestMetricsAuthComponent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := fmt.Sprintf("apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [%[1]s]\ncomponents: [%[1]s/components/metrics-auth]\n", from)
+	text := fmt.Sprintf(
+		"apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [%[1]s]\ncomponents: [%[1]s/components/metrics-auth]\n",
+		from,
+	)
 	if err := os.WriteFile(filepath.Join(directory, "kustomization.yaml"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +48,9 @@ func TestMetricsAuthComponent(t *testing.T) {
 		}
 	}
 	slices.Sort(found)
-	if want := []string{"ClusterRole metrics-auth", "ClusterRole metrics-reader", "ClusterRoleBinding metrics-auth", "controller", "provider"}; !slices.Equal(found, want) {
+	if want := []string{
+		"ClusterRole metrics-auth", "ClusterRole metrics-reader", "ClusterRoleBinding metrics-auth", "controller", "provider",
+	}; !slices.Equal(found, want) {
 		t.Errorf("it has %q, want %q", found, want)
 	}
 }

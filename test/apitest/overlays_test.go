@@ -35,12 +35,16 @@ func TestCertificatesInManifests(t *testing.T) {
 			"--client-names=cluster-autoscaler", "--tls-cert-file=/tls/tls.crt", "--tls-key-file=/tls/tls.key", "--client-ca-file=/tls/ca.crt",
 		}, []string{"/tls"}, map[string][]string{}},
 		"the client elsewhere": {
-			"overlays/client-elsewhere", []string{"--client-names=cluster-autoscaler", "--client-secret=kube-system/cluster-autoscaler-provider-tls"}, nil,
+			"overlays/client-elsewhere", []string{
+				"--client-names=cluster-autoscaler", "--client-secret=kube-system/cluster-autoscaler-provider-tls",
+			}, nil,
 			map[string][]string{own: twice, "kube-system": {"list", "update", "watch"}},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			command := exec.CommandContext(t.Context(), server.kubectl, "kustomize", filepath.Join("..", "..", "manifests", filepath.FromSlash(row.directory)))
+			command := exec.CommandContext(
+				t.Context(), server.kubectl, "kustomize", filepath.Join("..", "..", "manifests", filepath.FromSlash(row.directory)),
+			)
 			rendered, err := command.Output()
 			if err != nil {
 				t.Fatal(err)
@@ -109,7 +113,9 @@ func TestWhoReachesTheProvider(t *testing.T) {
 		var policy networkingv1.NetworkPolicy
 		object := render(t, directory)["NetworkPolicy provider in ensemble-autoscaler-system"]
 		convert(t, object, &policy)
-		want := networkingv1.NetworkPolicyPeer{PodSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app.kubernetes.io/name": "cluster-autoscaler"}}}
+		want := networkingv1.NetworkPolicyPeer{
+			PodSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app.kubernetes.io/name": "cluster-autoscaler"}},
+		}
 		if namespace != "" {
 			want.NamespaceSelector = &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: namespace}}
 		}

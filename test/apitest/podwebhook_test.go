@@ -15,7 +15,8 @@ import (
 // gate, which is asked under the same conditions, and is otherwise everything.
 func TestPodWebhookInManifests(t *testing.T) {
 	base, overlay := render(t, "."), render(t, "overlays/pod-webhook")
-	const policy, binding, webhook = "MutatingAdmissionPolicy ensemble-autoscaler-gates", "MutatingAdmissionPolicyBinding ensemble-autoscaler-gates",
+	const policy, binding, webhook = "MutatingAdmissionPolicy ensemble-autoscaler-gates", "MutatingAdmissionPolicyBinding " +
+		"ensemble-autoscaler-gates",
 		"MutatingWebhookConfiguration ensemble-autoscaler-gates"
 	for name, object := range base {
 		if name == policy || name == binding {
@@ -66,7 +67,9 @@ func TestPodWebhookInManifests(t *testing.T) {
 // render is what kubectl makes of a directory of manifests, by kind and name.
 func render(t *testing.T, directory string) map[string]*unstructured.Unstructured {
 	t.Helper()
-	command := exec.CommandContext(t.Context(), server.kubectl, "kustomize", filepath.Join("..", "..", "manifests", filepath.FromSlash(directory)))
+	command := exec.CommandContext(
+		t.Context(), server.kubectl, "kustomize", filepath.Join("..", "..", "manifests", filepath.FromSlash(directory)),
+	)
 	text, err := command.Output()
 	if err != nil {
 		t.Fatal(err)

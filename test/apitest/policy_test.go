@@ -27,7 +27,9 @@ func applyManifest(t *testing.T, directory, file string) {
 		if strings.HasPrefix(object.GetKind(), "Mutating") {
 			continue
 		}
-		if err := server.client.Apply(t.Context(), client.ApplyConfigurationFromUnstructured(object), client.FieldOwner("test"), client.ForceOwnership); err != nil {
+		if err := server.client.Apply(
+			t.Context(), client.ApplyConfigurationFromUnstructured(object), client.FieldOwner("test"), client.ForceOwnership,
+		); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -49,14 +51,24 @@ func TestWhoMayWriteTheTarget(t *testing.T) {
 		change  string
 		refused []string
 	}{
-		"a user's target":                             {decided, "alice", `spec: {replicas: 3}`, []string{"spec.replicas (2) cannot be changed to 3", instead}},
+		"a user's target": {
+			decided, "alice", `spec: {replicas: 3}`, []string{"spec.replicas (2) cannot be changed to 3", instead},
+		},
 		"a user's bounds":                             {decided, "alice", `spec: {minSize: 0, maxSize: 9}`, nil},
 		"a user's target with autoscaler None":        {byHand, "alice", `spec: {replicas: 3}`, nil},
 		"a user's target and autoscaler None at once": {decided, "alice", `spec: {replicas: 3, autoscaler: None}`, nil},
-		"a user's victims":                            {byHand, "alice", `spec: {machinesToDelete: [by-hand-0]}`, []string{"spec.machinesToDelete is written by the provider alone"}},
-		"a user's part for members":                   {byHand, "alice", `spec: {replicasForMembers: 1}`, []string{"spec.replicasForMembers is written by the provider alone"}},
-		"the provider's target":                       {decided, provider, `spec: {replicas: 1, replicasForMembers: 1, machinesToDelete: [decided-0]}`, nil},
-		"the ServiceAccount of that name elsewhere":   {decided, "system:serviceaccount:default:provider", `spec: {replicas: 1}`, []string{"spec.replicas (2) cannot be changed to 1"}},
+		"a user's victims": {
+			byHand, "alice", `spec: {machinesToDelete: [by-hand-0]}`, []string{"spec.machinesToDelete is written by the provider alone"},
+		},
+		"a user's part for members": {
+			byHand, "alice", `spec: {replicasForMembers: 1}`, []string{"spec.replicasForMembers is written by the provider alone"},
+		},
+		"the provider's target": {
+			decided, provider, `spec: {replicas: 1, replicasForMembers: 1, machinesToDelete: [decided-0]}`, nil,
+		},
+		"the ServiceAccount of that name elsewhere": {
+			decided, "system:serviceaccount:default:provider", `spec: {replicas: 1}`, []string{"spec.replicas (2) cannot be changed to 1"},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			judge(t, as(t, row.user).Update(t.Context(), edit(t, row.pool, row.change), client.DryRunAll), row.refused)
@@ -67,7 +79,10 @@ func TestWhoMayWriteTheTarget(t *testing.T) {
 		body := parse(t, fmt.Sprintf("{apiVersion: autoscaling/v1, kind: Scale, spec: {replicas: %d}}", size))
 		return server.client.SubResource("scale").Update(ctx, pool, client.WithSubResourceBody(body))
 	}
-	judge(t, scale(t.Context(), decided, 4), []string{"NodePool decided cannot be scaled by hand: Cluster Autoscaler decides on its size", instead})
+	judge(
+		t, scale(t.Context(), decided, 4),
+		[]string{"NodePool decided cannot be scaled by hand: Cluster Autoscaler decides on its size", instead},
+	)
 	judge(t, scale(t.Context(), byHand, 4), nil)
 }
 

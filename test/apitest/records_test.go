@@ -12,7 +12,8 @@ import (
 )
 
 // TestRecordsOfMembers: a user who may do everything in his namespace may ask for a size, and not lose what was accepted: an EnsembleMember
-// goes with its MiniCluster, and what the controller knows it by stays. Those who clean up, and who may do everything, are not held to that.
+// goes with its MiniCluster, and what the controller knows it by stays. Those who clean up, and who may do everything, are not held to
+// that.
 func TestRecordsOfMembers(t *testing.T) {
 	for _, text := range []string{
 		`{apiVersion: rbac.authorization.k8s.io/v1, kind: Role, metadata: {name: tenant, namespace: default}, rules: [{apiGroups: [autoscaling.flux-framework.org], resources: [ensemblemembers], verbs: [get, list, create, update, patch, delete, deletecollection]}]}`,
@@ -35,7 +36,13 @@ func TestRecordsOfMembers(t *testing.T) {
 		return c
 	}
 	const owner = `ownerReferences: [{apiVersion: flux-framework.org/v1alpha2, kind: MiniCluster, name: record, uid: 5b1f0d6e-54a5-4f1c-9d51-5d3d36d7b8a2, controller: true}]`
-	member := create(t, edit(t, parse(t, validMember), `{metadata: {name: record, `+owner+`, labels: {nodepool.autoscaling.flux-framework.org/hpc-a: ""}, annotations: {autoscaling.flux-framework.org/adopted-generation: "1"}}}`))
+	member := create(
+		t,
+		edit(
+			t, parse(t, validMember),
+			`{metadata: {name: record, `+owner+`, labels: {nodepool.autoscaling.flux-framework.org/hpc-a: ""}, annotations: {autoscaling.flux-framework.org/adopted-generation: "1"}}}`,
+		),
+	)
 	applyManifest(t, "controller", "admission.yaml")
 	t.Cleanup(func() { withdrawAdmission(t) })
 	tenant := of("tenant")
@@ -52,7 +59,9 @@ func TestRecordsOfMembers(t *testing.T) {
 		t.Fatalf("the policy is not enforced: %v", err)
 	}
 	goes := []string{"goes with it: delete MiniCluster record, or take its annotation autoscaling.flux-framework.org/node-pools away"}
-	collector := of("system:serviceaccount:kube-system:generic-garbage-collector", "system:serviceaccounts", "system:serviceaccounts:kube-system")
+	collector := of(
+		"system:serviceaccount:kube-system:generic-garbage-collector", "system:serviceaccounts", "system:serviceaccounts:kube-system",
+	)
 	for name, row := range map[string]struct {
 		write   func(context.Context) error
 		refused []string
@@ -61,12 +70,20 @@ func TestRecordsOfMembers(t *testing.T) {
 		"a user's deletion of all": {func(ctx context.Context) error {
 			return tenant.DeleteAllOf(ctx, member.DeepCopy(), client.InNamespace("default"), client.DryRunAll)
 		}, goes},
-		"another size":             {updates(tenant, `{spec: {size: 5}}`), nil},
-		"a label of the user's":    {updates(tenant, `{metadata: {labels: {team: a}, annotations: {note: mine}}}`), nil},
-		"no owner":                 {updates(tenant, `{metadata: {ownerReferences: null}}`), []string{"the owner of an EnsembleMember is its MiniCluster"}},
-		"no mark of a pool":        {updates(tenant, `{metadata: {labels: null}}`), []string{"in which NodePools nodes may be held"}},
-		"another mark of a pool":   {updates(tenant, `{metadata: {labels: {nodepool.autoscaling.flux-framework.org/hpc-z: ""}}}`), []string{"in which NodePools nodes may be held"}},
-		"another generation":       {updates(tenant, `{metadata: {annotations: {autoscaling.flux-framework.org/adopted-generation: "2"}}}`), []string{"are the controller's"}},
+		"another size":          {updates(tenant, `{spec: {size: 5}}`), nil},
+		"a label of the user's": {updates(tenant, `{metadata: {labels: {team: a}, annotations: {note: mine}}}`), nil},
+		"no owner": {
+			updates(tenant, `{metadata: {ownerReferences: null}}`), []string{"the owner of an EnsembleMember is its MiniCluster"},
+		},
+		"no mark of a pool": {updates(tenant, `{metadata: {labels: null}}`), []string{"in which NodePools nodes may be held"}},
+		"another mark of a pool": {
+			updates(tenant, `{metadata: {labels: {nodepool.autoscaling.flux-framework.org/hpc-z: ""}}}`),
+			[]string{"in which NodePools nodes may be held"},
+		},
+		"another generation": {
+			updates(tenant, `{metadata: {annotations: {autoscaling.flux-framework.org/adopted-generation: "2"}}}`),
+			[]string{"are the controller's"},
+		},
 		"the collector's deletion": {deletes(collector), nil},
 		"an administrator's":       {deletes(server.client), nil},
 		"an administrator's label": {updates(server.client, `{metadata: {labels: null}}`), nil},

@@ -28,10 +28,19 @@ func TestWhatTheControllerMayWrite(t *testing.T) {
 
 	const member, ensemble = v1alpha1.LabelMember + ": m", ensemblev1alpha1.LabelEnsemble + ": e"
 	pod := func(name, labels, spec string) *unstructured.Unstructured {
-		return create(t, parse(t, `{apiVersion: v1, kind: Pod, metadata: {name: `+name+`, namespace: default, labels: {`+labels+`}}, spec: {containers: [{name: c, image: i}], `+spec+`}}`))
+		return create(
+			t,
+			parse(
+				t,
+				`{apiVersion: v1, kind: Pod, metadata: {name: `+name+`, namespace: default, labels: {`+labels+`}}, spec: {containers: [{name: c, image: i}], `+spec+`}}`,
+			),
+		)
 	}
 	configMapIn := func(namespace, name, labels, owner string) *unstructured.Unstructured {
-		return parse(t, `{apiVersion: v1, kind: ConfigMap, metadata: {name: `+name+`, namespace: `+namespace+`, labels: {`+labels+`}, ownerReferences: [`+owner+`]}, data: {was: here}}`)
+		return parse(
+			t,
+			`{apiVersion: v1, kind: ConfigMap, metadata: {name: `+name+`, namespace: `+namespace+`, labels: {`+labels+`}, ownerReferences: [`+owner+`]}, data: {was: here}}`,
+		)
 	}
 	configMap := func(name, labels string) *unstructured.Unstructured {
 		owner := ""
@@ -41,7 +50,9 @@ func TestWhatTheControllerMayWrite(t *testing.T) {
 		return configMapIn("default", name, labels, owner)
 	}
 	const gate = "schedulingGates: [{name: " + v1alpha1.SchedulingGate + "}]"
-	gated, plain, foreign := pod("gated", member, gate+", initContainers: [{name: first, image: i}]"), pod("plain", member, gate), pod("foreign", "", gate)
+	gated, plain, foreign := pod(
+		"gated", member, gate+", initContainers: [{name: first, image: i}]",
+	), pod("plain", member, gate), pod("foreign", "", gate)
 	onNode := pod("on-a-node", member, "nodeName: a-node, terminationGracePeriodSeconds: 0")
 	ofEnsemble, ofOthers := create(t, configMap("of-an-ensemble", ensemble)), create(t, configMap("of-others", "app: others"))
 
@@ -55,8 +66,12 @@ func TestWhatTheControllerMayWrite(t *testing.T) {
 		return func(ctx context.Context) error { return by.Delete(ctx, object.DeepCopy(), client.DryRunAll) }
 	}
 	const release = `{spec: {schedulingGates: null, nodeSelector: {kubernetes.io/hostname: a-node}}}`
-	notOurs, runs, bound, config := []string{"writes no pods but those with the label " + v1alpha1.LabelMember}, []string{"does not change what runs in a pod"},
-		[]string{"deletes no pod that is on a node"}, []string{"writes no ConfigMaps but those of an Ensemble, with the label " + ensemblev1alpha1.LabelEnsemble}
+	notOurs, runs, bound, config := []string{
+		"writes no pods but those with the label " + v1alpha1.LabelMember,
+	}, []string{"does not change what runs in a pod"},
+		[]string{
+			"deletes no pod that is on a node",
+		}, []string{"writes no ConfigMaps but those of an Ensemble, with the label " + ensemblev1alpha1.LabelEnsemble}
 
 	// The API server learns of policies by watching.
 	if err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, 5*time.Minute, true, func(ctx context.Context) (bool, error) {
@@ -68,22 +83,25 @@ func TestWhatTheControllerMayWrite(t *testing.T) {
 		write   func(context.Context) error
 		refused []string
 	}{
-		"to release a pod":                       {updates(controller, plain, release), nil},
-		"to release a pod with init containers":  {updates(controller, gated, release), nil},
-		"another image":                          {updates(controller, plain, `{spec: {containers: [{name: c, image: another}]}}`), runs},
-		"another image of an init container":     {updates(controller, gated, `{spec: {initContainers: [{name: first, image: another}]}}`), runs},
-		"a user's image of an init container":    {updates(user, gated, `{spec: {initContainers: [{name: first, image: another}]}}`), nil},
-		"to release somebody else's pod":         {updates(controller, foreign, release), notOurs},
-		"to take over somebody else's pod":       {updates(controller, foreign, `{metadata: {labels: {`+member+`}}}`), notOurs},
-		"deletion of a pod":                      {deletes(controller, gated), nil},
-		"deletion of a pod on a node":            {deletes(controller, onNode), bound},
-		"deletion of somebody else's pod":        {deletes(controller, foreign), notOurs},
-		"a user's deletion of a pod":             {deletes(user, onNode), nil},
-		"a new ConfigMap":                        {creates(controller, configMap("new", ensemble)), nil},
-		"a new ConfigMap without the label":      {creates(controller, configMap("new", "")), config},
-		"a new ConfigMap with the label alone":   {creates(controller, configMapIn("default", "new", ensemble, "")), config},
-		"a new ConfigMap of another kind":        {creates(controller, configMapIn("default", "new", ensemble, byAnother)), config},
-		"a new ConfigMap in kube-system":         {creates(controller, configMapIn("kube-system", "new", ensemble, byEnsemble)), []string{"creates no ConfigMaps in the namespaces of Kubernetes itself"}},
+		"to release a pod":                      {updates(controller, plain, release), nil},
+		"to release a pod with init containers": {updates(controller, gated, release), nil},
+		"another image":                         {updates(controller, plain, `{spec: {containers: [{name: c, image: another}]}}`), runs},
+		"another image of an init container":    {updates(controller, gated, `{spec: {initContainers: [{name: first, image: another}]}}`), runs},
+		"a user's image of an init container":   {updates(user, gated, `{spec: {initContainers: [{name: first, image: another}]}}`), nil},
+		"to release somebody else's pod":        {updates(controller, foreign, release), notOurs},
+		"to take over somebody else's pod":      {updates(controller, foreign, `{metadata: {labels: {`+member+`}}}`), notOurs},
+		"deletion of a pod":                     {deletes(controller, gated), nil},
+		"deletion of a pod on a node":           {deletes(controller, onNode), bound},
+		"deletion of somebody else's pod":       {deletes(controller, foreign), notOurs},
+		"a user's deletion of a pod":            {deletes(user, onNode), nil},
+		"a new ConfigMap":                       {creates(controller, configMap("new", ensemble)), nil},
+		"a new ConfigMap without the label":     {creates(controller, configMap("new", "")), config},
+		"a new ConfigMap with the label alone":  {creates(controller, configMapIn("default", "new", ensemble, "")), config},
+		"a new ConfigMap of another kind":       {creates(controller, configMapIn("default", "new", ensemble, byAnother)), config},
+		"a new ConfigMap in kube-system": {
+			creates(controller, configMapIn("kube-system", "new", ensemble, byEnsemble)),
+			[]string{"creates no ConfigMaps in the namespaces of Kubernetes itself"},
+		},
 		"another text":                           {updates(controller, ofEnsemble, `{data: {was: another}}`), nil},
 		"another text of somebody else's":        {updates(controller, ofOthers, `{data: {was: another}}`), config},
 		"to take over somebody else's ConfigMap": {updates(controller, ofOthers, `{metadata: {labels: {`+ensemble+`}}}`), config},

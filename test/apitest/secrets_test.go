@@ -33,13 +33,21 @@ func TestWhichSecretsTheProviderMayCreate(t *testing.T) {
 		secret  *unstructured.Unstructured
 		refused []string
 	}{
-		"the server's":               {provider, secret(`name: ensemble-autoscaler-provider-tls` + certificate), nil},
-		"Cluster Autoscaler's":       {provider, secret(`name: cluster-autoscaler-provider-tls` + certificate), nil},
-		"another name":               {provider, secret(`name: another` + certificate), refused},
-		"a name that is made up":     {provider, secret(`generateName: cluster-autoscaler-provider-tls` + certificate), refused},
-		"another type":               {provider, secret(`name: cluster-autoscaler-provider-tls, namespace: ensemble-autoscaler-system}, type: Opaque}`), refused},
-		"a token of somebody else's": {provider, secret(`name: cluster-autoscaler-provider-tls, namespace: ensemble-autoscaler-system, annotations: {kubernetes.io/service-account.name: default}}, type: kubernetes.io/service-account-token}`), refused},
-		"by another ServiceAccount":  {as(t, "system:serviceaccount:default:provider"), secret(`name: another` + certificate), nil},
+		"the server's":           {provider, secret(`name: ensemble-autoscaler-provider-tls` + certificate), nil},
+		"Cluster Autoscaler's":   {provider, secret(`name: cluster-autoscaler-provider-tls` + certificate), nil},
+		"another name":           {provider, secret(`name: another` + certificate), refused},
+		"a name that is made up": {provider, secret(`generateName: cluster-autoscaler-provider-tls` + certificate), refused},
+		"another type": {
+			provider, secret(`name: cluster-autoscaler-provider-tls, namespace: ensemble-autoscaler-system}, type: Opaque}`), refused,
+		},
+		"a token of somebody else's": {
+			provider,
+			secret(
+				`name: cluster-autoscaler-provider-tls, namespace: ensemble-autoscaler-system, annotations: {kubernetes.io/service-account.name: default}}, type: kubernetes.io/service-account-token}`,
+			),
+			refused,
+		},
+		"by another ServiceAccount": {as(t, "system:serviceaccount:default:provider"), secret(`name: another` + certificate), nil},
 	} {
 		t.Run(name, func(t *testing.T) { judge(t, row.by.Create(t.Context(), row.secret, client.DryRunAll), row.refused) })
 	}

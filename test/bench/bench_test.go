@@ -18,7 +18,9 @@ func TestJobs(t *testing.T) {
 		{size{Groups: 100, Nodes: 10000}, []string{tableSizes}},
 		{size{Groups: 100, Nodes: 1000}, []string{tableSizes}},
 	}
-	if diff := cmp.Diff(want, jobs(size{Groups: 1000, Nodes: 10000}, allTables), cmp.AllowUnexported(job{}), cmpopts.EquateEmpty()); diff != "" {
+	if diff := cmp.Diff(
+		want, jobs(size{Groups: 1000, Nodes: 10000}, allTables), cmp.AllowUnexported(job{}), cmpopts.EquateEmpty(),
+	); diff != "" {
 		t.Error(diff)
 	}
 	for _, full := range []size{{Groups: 1, Nodes: 1}, {Groups: 3, Nodes: 7}, {Groups: 20, Nodes: 200}, {Groups: 999, Nodes: 1001}} {

@@ -196,7 +196,9 @@ func optionsRequest(id string) *externalgrpc.NodeGroupAutoscalingOptionsRequest 
 // somePod is the pod of an ensemble member that fits each of the pools.
 func somePod() *corev1.Pod {
 	return &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Name: "member-0-7xk2p", Namespace: "default", Labels: map[string]string{"app.kubernetes.io/name": "member", "job-name": "member"}},
+		ObjectMeta: metav1.ObjectMeta{
+			Name: "member-0-7xk2p", Namespace: "default", Labels: map[string]string{"app.kubernetes.io/name": "member", "job-name": "member"},
+		},
 		Spec: corev1.PodSpec{
 			Containers: []corev1.Container{{
 				Name: "member", Image: "example.com/member:1",

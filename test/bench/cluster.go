@@ -89,7 +89,9 @@ func (c *cluster) install(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("install the definitions: %w", err)
 	}
-	for _, path := range []string{"manifests/namespace/namespace.yaml", "manifests/provider/rbac.yaml", "manifests/components/kwok/rbac.yaml"} {
+	for _, path := range []string{
+		"manifests/namespace/namespace.yaml", "manifests/provider/rbac.yaml", "manifests/components/kwok/rbac.yaml",
+	} {
 		text, err := os.ReadFile(filepath.Join(c.root, filepath.FromSlash(path)))
 		if err != nil {
 			return err

@@ -104,11 +104,15 @@ func (c *constant) NodeGroups(context.Context, *externalgrpc.NodeGroupsRequest) 
 	return c.groups, nil
 }
 
-func (c *constant) NodeGroupForNode(context.Context, *externalgrpc.NodeGroupForNodeRequest) (*externalgrpc.NodeGroupForNodeResponse, error) {
+func (c *constant) NodeGroupForNode(
+	context.Context, *externalgrpc.NodeGroupForNodeRequest,
+) (*externalgrpc.NodeGroupForNodeResponse, error) {
 	return c.forNode, nil
 }
 
-func (c *constant) NodeGroupTargetSize(context.Context, *externalgrpc.NodeGroupTargetSizeRequest) (*externalgrpc.NodeGroupTargetSizeResponse, error) {
+func (c *constant) NodeGroupTargetSize(
+	context.Context, *externalgrpc.NodeGroupTargetSizeRequest,
+) (*externalgrpc.NodeGroupTargetSizeResponse, error) {
 	return c.targetSize, nil
 }
 
@@ -116,10 +120,14 @@ func (c *constant) NodeGroupNodes(context.Context, *externalgrpc.NodeGroupNodesR
 	return c.nodes, nil
 }
 
-func (c *constant) NodeGroupTemplateNodeInfo(context.Context, *externalgrpc.NodeGroupTemplateNodeInfoRequest) (*externalgrpc.NodeGroupTemplateNodeInfoResponse, error) {
+func (c *constant) NodeGroupTemplateNodeInfo(
+	context.Context, *externalgrpc.NodeGroupTemplateNodeInfoRequest,
+) (*externalgrpc.NodeGroupTemplateNodeInfoResponse, error) {
 	return c.template, nil
 }
 
-func (c *constant) NodeGroupGetOptions(context.Context, *externalgrpc.NodeGroupAutoscalingOptionsRequest) (*externalgrpc.NodeGroupAutoscalingOptionsResponse, error) {
+func (c *constant) NodeGroupGetOptions(
+	context.Context, *externalgrpc.NodeGroupAutoscalingOptionsRequest,
+) (*externalgrpc.NodeGroupAutoscalingOptionsResponse, error) {
 	return nil, c.options
 }

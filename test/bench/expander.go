@@ -41,7 +41,10 @@ func (r *expanderResult) print(out io.Writer) error {
 	t := figures.NewTable("options", "pods each", "question MiB", "calls", "p50 ms", "p99 ms")
 	for i := range r.timings {
 		x := &r.timings[i]
-		t.Add(figures.Thousands(x.Options), figures.Thousands(x.Pods), figures.Mebibytes(int64(x.Bytes)), figures.Thousands(x.Calls), figures.Milliseconds(x.P50), figures.Milliseconds(x.P99))
+		t.Add(
+			figures.Thousands(x.Options), figures.Thousands(x.Pods), figures.Mebibytes(int64(x.Bytes)), figures.Thousands(x.Calls),
+			figures.Milliseconds(x.P50), figures.Milliseconds(x.P99),
+		)
 	}
 	_, err := fmt.Fprintf(out, `Questions to the expander (load average before: %s; peak of the provider's memory after them %s MiB)
 
@@ -65,7 +68,9 @@ func (p *player) expands(ctx context.Context) (timings []expandTiming, err error
 	const pods = 1000
 	for _, divisor := range []int{100, 10, 1} {
 		x := expandTiming{Options: fraction(p.order.Size.Groups, divisor), Pods: fraction(pods, divisor)}
-		_, _ = fmt.Fprintf(p.progress, "measuring BestOptions for %s options of %s pods\n", figures.Thousands(x.Options), figures.Thousands(x.Pods)) // Progress that nobody reads is no error.
+		_, _ = fmt.Fprintf(
+			p.progress, "measuring BestOptions for %s options of %s pods\n", figures.Thousands(x.Options), figures.Thousands(x.Pods),
+		) // Progress that nobody reads is no error.
 		question, err := optionsOf(x.Options, x.Pods)
 		if err != nil {
 			return nil, err
@@ -96,7 +101,9 @@ func (x *expandTiming) measure(ctx context.Context, client expander.ExpanderClie
 		case err != nil:
 			return fmt.Errorf("BestOptions: %w", err)
 		case len(answer.GetOptions()) != x.Options:
-			return fmt.Errorf("BestOptions keeps %d of %d options; all pods tolerate all taints and are those of nobody", len(answer.GetOptions()), x.Options)
+			return fmt.Errorf(
+				"BestOptions keeps %d of %d options; all pods tolerate all taints and are those of nobody", len(answer.GetOptions()), x.Options,
+			)
 		}
 		durations = append(durations, time.Since(before))
 	}
@@ -112,7 +119,9 @@ func optionsOf(groups, pods int) (*expander.BestOptionsRequest, error) {
 		pod := &corev1.Pod{
 			ObjectMeta: metav1.ObjectMeta{
 				Name: fmt.Sprintf("job-%03d-7xk2p", i), Namespace: "default",
-				OwnerReferences: []metav1.OwnerReference{{APIVersion: "batch/v1", Kind: "Job", Name: fmt.Sprintf("job-%03d", i), Controller: &controls}},
+				OwnerReferences: []metav1.OwnerReference{
+					{APIVersion: "batch/v1", Kind: "Job", Name: fmt.Sprintf("job-%03d", i), Controller: &controls},
+				},
 			},
 			Spec: corev1.PodSpec{Tolerations: []corev1.Toleration{{Key: "example.com/dedicated", Operator: corev1.TolerationOpExists}}},
 		}

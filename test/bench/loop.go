@@ -64,7 +64,9 @@ func (p *player) loops(ctx context.Context, provider autoscaler) (out loops, err
 	rounds := loopWarmUp + p.order.Effort.Loops
 	for round := range rounds {
 		if round%10 == 0 {
-			_, _ = fmt.Fprintf(p.progress, "replaying loops of %s calls … %d of %d\n", figures.Thousands(out.Calls), round, rounds) // Progress that nobody reads is no error.
+			_, _ = fmt.Fprintf(
+				p.progress, "replaying loops of %s calls … %d of %d\n", figures.Thousands(out.Calls), round, rounds,
+			) // Progress that nobody reads is no error.
 		}
 		turns := []struct {
 			server autoscaler

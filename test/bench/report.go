@@ -83,7 +83,10 @@ func (r *report) printCalls(out io.Writer) error {
 	for _, timings := range [][]timing{r.calls.timings, r.writes} {
 		for i := range timings {
 			x := &timings[i]
-			t.Add(x.Name, figures.Thousands(x.Bytes), figures.Thousands(x.Calls), figures.Milliseconds(x.P50), figures.Milliseconds(x.P99), figures.Rate(x.PerSecond), figures.Rate(x.Concurrent))
+			t.Add(
+				x.Name, figures.Thousands(x.Bytes), figures.Thousands(x.Calls), figures.Milliseconds(x.P50), figures.Milliseconds(x.P99),
+				figures.Rate(x.PerSecond), figures.Rate(x.Concurrent),
+			)
 		}
 	}
 	_, err := fmt.Fprintf(out, `Calls at %s (load average before: %s)
@@ -151,7 +154,9 @@ func (r *report) printSizes(out io.Writer) error {
 		}
 		row := []string{figures.Thousands(s.Groups), figures.Thousands(s.Nodes)}
 		for _, column := range []struct{ title, call string }{
-			{"ForNode", "NodeGroupForNode, own node"}, {"TargetSize", "NodeGroupTargetSize"}, {"Nodes", "NodeGroupNodes"}, {"NodeGroups", "NodeGroups"},
+			{
+				"ForNode", "NodeGroupForNode, own node",
+			}, {"TargetSize", "NodeGroupTargetSize"}, {"Nodes", "NodeGroupNodes"}, {"NodeGroups", "NodeGroups"},
 		} {
 			if t == nil {
 				head = append(head, column.title+" p50", "p99")
@@ -165,7 +170,10 @@ func (r *report) printSizes(out io.Writer) error {
 		if t == nil {
 			t = figures.NewTable(append(head, "MiB at rest", "after calls", "peak", "load")...)
 		}
-		t.Add(append(row, figures.Mebibytes(result.rest.Resident), figures.Mebibytes(result.after.Resident), figures.Mebibytes(result.after.Peak), result.load)...)
+		t.Add(append(
+			row, figures.Mebibytes(result.rest.Resident), figures.Mebibytes(result.after.Resident), figures.Mebibytes(result.after.Peak),
+			result.load,
+		)...)
 	}
 	_, err := fmt.Fprintf(out, `Calls by size of the cluster, in ms, and resident memory of the provider
 

@@ -241,7 +241,9 @@ func (x *tenant) making(pool string) *making {
 		x.Fatal(err)
 	}
 	var err error
-	if m.watcher, err = watchtools.NewRetryWatcherWithContext(context.WithoutCancel(x.Context()), list.GetResourceVersion(), &machineWatch{x, pool}); err != nil {
+	if m.watcher, err = watchtools.NewRetryWatcherWithContext(
+		context.WithoutCancel(x.Context()), list.GetResourceVersion(), &machineWatch{x, pool},
+	); err != nil {
 		x.Fatal(err)
 	}
 	var following sync.WaitGroup

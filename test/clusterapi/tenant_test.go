@@ -253,7 +253,9 @@ func (x *tenant) grant(cluster types.NamespacedName, action string, amount int) 
 	})
 	x.poll("the controller does not get to know the lead broker", func(ctx context.Context) (bool, error) {
 		response, err := x.system.Action(ctx, lead, cluster.Name, action, amount)
-		if err == nil && response.GetStatus() == ensemble.Response_DENIED && strings.Contains(response.GetPayload(), "belongs to no running pod") {
+		if err == nil && response.GetStatus() == ensemble.Response_DENIED && strings.Contains(
+			response.GetPayload(), "belongs to no running pod",
+		) {
 			return false, nil // Its cache is behind: nothing was carried out.
 		}
 		if err == nil && response.GetStatus() != ensemble.Response_SUCCESS {

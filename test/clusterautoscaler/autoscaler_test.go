@@ -215,7 +215,9 @@ func TestNewPodsWaitOneLoop(t *testing.T) {
 func TestPodsWithoutAVerdictOfTheSchedulerBuyNothing(t *testing.T) {
 	w := newWorld(t)
 	gated := newPod("gated", "3", "hpc-a")
-	gated.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonSchedulingGated}}
+	gated.Status.Conditions = []corev1.PodCondition{
+		{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonSchedulingGated},
+	}
 	w.cluster.pods["gated"] = gated
 	w.want(w.pass(0))
 }

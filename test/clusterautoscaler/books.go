@@ -265,7 +265,9 @@ func (b *books) registerFailure(group string, f failure, now time.Time) {
 		return
 	}
 	until := b.backoffs.fail(group, f, now)
-	b.log.Warn("scale-up disabled", "group", group, "until", until.UTC().Format(time.RFC3339), "class", f.class, "code", f.code, "message", f.message)
+	b.log.Warn(
+		"scale-up disabled", "group", group, "until", until.UTC().Format(time.RFC3339), "class", f.class, "code", f.code, "message", f.message,
+	)
 }
 
 // reviewScaleUps ends the requests whose nodes have all come, and gives up those that took too long: the

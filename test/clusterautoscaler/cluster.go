@@ -94,7 +94,9 @@ func (w *watched) edit(ctx context.Context, name string, change func([]corev1.Ta
 			return err
 		}
 		taints := change(node.Spec.Taints)
-		if slices.EqualFunc(taints, node.Spec.Taints, func(a, b corev1.Taint) bool { return a.Key == b.Key && a.Value == b.Value && a.Effect == b.Effect }) {
+		if slices.EqualFunc(
+			taints, node.Spec.Taints, func(a, b corev1.Taint) bool { return a.Key == b.Key && a.Value == b.Value && a.Effect == b.Effect },
+		) {
 			return nil
 		}
 		node.Spec.Taints = taints

@@ -64,7 +64,8 @@ func (f *fakeProvider) taken() []string {
 // writes are the calls since the last time it was asked that change something.
 func (f *fakeProvider) writes() []string {
 	return slices.DeleteFunc(f.taken(), func(call string) bool {
-		return !strings.HasPrefix(call, "IncreaseSize") && !strings.HasPrefix(call, "DeleteNodes") && !strings.HasPrefix(call, "DecreaseTargetSize")
+		return !strings.HasPrefix(call, "IncreaseSize") && !strings.HasPrefix(call, "DeleteNodes") &&
+			!strings.HasPrefix(call, "DecreaseTargetSize")
 	})
 }
 
@@ -109,7 +110,9 @@ func (f *fakeProvider) NodeGroups(context.Context, *externalgrpc.NodeGroupsReque
 }
 
 // NodeGroupForNode finds the group in the provider ID, which is kwok://<group>/<name>.
-func (f *fakeProvider) NodeGroupForNode(_ context.Context, r *externalgrpc.NodeGroupForNodeRequest) (*externalgrpc.NodeGroupForNodeResponse, error) {
+func (f *fakeProvider) NodeGroupForNode(
+	_ context.Context, r *externalgrpc.NodeGroupForNodeRequest,
+) (*externalgrpc.NodeGroupForNodeResponse, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	err := f.note("NodeGroupForNode", r.GetNode().GetName())
@@ -120,7 +123,9 @@ func (f *fakeProvider) NodeGroupForNode(_ context.Context, r *externalgrpc.NodeG
 	return &externalgrpc.NodeGroupForNodeResponse{NodeGroup: f.wire(id)}, err
 }
 
-func (f *fakeProvider) NodeGroupTargetSize(_ context.Context, r *externalgrpc.NodeGroupTargetSizeRequest) (*externalgrpc.NodeGroupTargetSizeResponse, error) {
+func (f *fakeProvider) NodeGroupTargetSize(
+	_ context.Context, r *externalgrpc.NodeGroupTargetSizeRequest,
+) (*externalgrpc.NodeGroupTargetSizeResponse, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	g, err := f.group(r.GetId())
@@ -130,7 +135,9 @@ func (f *fakeProvider) NodeGroupTargetSize(_ context.Context, r *externalgrpc.No
 	return &externalgrpc.NodeGroupTargetSizeResponse{TargetSize: int32(g.target)}, f.note("TargetSize", r.GetId())
 }
 
-func (f *fakeProvider) NodeGroupIncreaseSize(_ context.Context, r *externalgrpc.NodeGroupIncreaseSizeRequest) (*externalgrpc.NodeGroupIncreaseSizeResponse, error) {
+func (f *fakeProvider) NodeGroupIncreaseSize(
+	_ context.Context, r *externalgrpc.NodeGroupIncreaseSizeRequest,
+) (*externalgrpc.NodeGroupIncreaseSizeResponse, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err := f.note("IncreaseSize", r.GetId(), r.GetDelta()); err != nil {
@@ -144,7 +151,9 @@ func (f *fakeProvider) NodeGroupIncreaseSize(_ context.Context, r *externalgrpc.
 	return &externalgrpc.NodeGroupIncreaseSizeResponse{}, nil
 }
 
-func (f *fakeProvider) NodeGroupDecreaseTargetSize(_ context.Context, r *externalgrpc.NodeGroupDecreaseTargetSizeRequest) (*externalgrpc.NodeGroupDecreaseTargetSizeResponse, error) {
+func (f *fakeProvider) NodeGroupDecreaseTargetSize(
+	_ context.Context, r *externalgrpc.NodeGroupDecreaseTargetSizeRequest,
+) (*externalgrpc.NodeGroupDecreaseTargetSizeResponse, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	g, err := f.group(r.GetId())
@@ -155,7 +164,9 @@ func (f *fakeProvider) NodeGroupDecreaseTargetSize(_ context.Context, r *externa
 	return &externalgrpc.NodeGroupDecreaseTargetSizeResponse{}, f.note("DecreaseTargetSize", r.GetId(), r.GetDelta())
 }
 
-func (f *fakeProvider) NodeGroupDeleteNodes(_ context.Context, r *externalgrpc.NodeGroupDeleteNodesRequest) (*externalgrpc.NodeGroupDeleteNodesResponse, error) {
+func (f *fakeProvider) NodeGroupDeleteNodes(
+	_ context.Context, r *externalgrpc.NodeGroupDeleteNodesRequest,
+) (*externalgrpc.NodeGroupDeleteNodesResponse, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var names []string
@@ -176,7 +187,9 @@ func (f *fakeProvider) NodeGroupDeleteNodes(_ context.Context, r *externalgrpc.N
 	return &externalgrpc.NodeGroupDeleteNodesResponse{}, nil
 }
 
-func (f *fakeProvider) NodeGroupNodes(_ context.Context, r *externalgrpc.NodeGroupNodesRequest) (*externalgrpc.NodeGroupNodesResponse, error) {
+func (f *fakeProvider) NodeGroupNodes(
+	_ context.Context, r *externalgrpc.NodeGroupNodesRequest,
+) (*externalgrpc.NodeGroupNodesResponse, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	g, err := f.group(r.GetId())
@@ -186,7 +199,9 @@ func (f *fakeProvider) NodeGroupNodes(_ context.Context, r *externalgrpc.NodeGro
 	return &externalgrpc.NodeGroupNodesResponse{Instances: slices.Clone(g.instances)}, f.note("Nodes", r.GetId())
 }
 
-func (f *fakeProvider) NodeGroupTemplateNodeInfo(_ context.Context, r *externalgrpc.NodeGroupTemplateNodeInfoRequest) (*externalgrpc.NodeGroupTemplateNodeInfoResponse, error) {
+func (f *fakeProvider) NodeGroupTemplateNodeInfo(
+	_ context.Context, r *externalgrpc.NodeGroupTemplateNodeInfoRequest,
+) (*externalgrpc.NodeGroupTemplateNodeInfoResponse, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	g, err := f.group(r.GetId())
@@ -200,7 +215,9 @@ func (f *fakeProvider) NodeGroupTemplateNodeInfo(_ context.Context, r *externalg
 	return &externalgrpc.NodeGroupTemplateNodeInfoResponse{NodeBytes: content}, err
 }
 
-func (f *fakeProvider) NodeGroupGetOptions(_ context.Context, r *externalgrpc.NodeGroupAutoscalingOptionsRequest) (*externalgrpc.NodeGroupAutoscalingOptionsResponse, error) {
+func (f *fakeProvider) NodeGroupGetOptions(
+	_ context.Context, r *externalgrpc.NodeGroupAutoscalingOptionsRequest,
+) (*externalgrpc.NodeGroupAutoscalingOptionsResponse, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	err := f.note("GetOptions", r.GetId())

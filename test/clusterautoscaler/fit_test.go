@@ -23,9 +23,11 @@ func TestFit(t *testing.T) {
 		pod  func(*corev1.Pod)
 		want string
 	}{
-		"an empty node":      {},
-		"a cordoned node":    {node: func(n *corev1.Node) { n.Spec.Unschedulable = true }, want: "node is cordoned"},
-		"an untolerated one": {node: func(n *corev1.Node) { n.Spec.Taints = []corev1.Taint{dedicated} }, want: "untolerated taint dedicated=hpc:NoSchedule"},
+		"an empty node":   {},
+		"a cordoned node": {node: func(n *corev1.Node) { n.Spec.Unschedulable = true }, want: "node is cordoned"},
+		"an untolerated one": {
+			node: func(n *corev1.Node) { n.Spec.Taints = []corev1.Taint{dedicated} }, want: "untolerated taint dedicated=hpc:NoSchedule",
+		},
 		"a tolerated taint": {
 			node: func(n *corev1.Node) { n.Spec.Taints = []corev1.Taint{dedicated} },
 			pod: func(p *corev1.Pod) {
@@ -50,13 +52,26 @@ func TestFit(t *testing.T) {
 			pod:  func(p *corev1.Pod) { p.Spec.NodeSelector = map[string]string{"pool": "hpc-b"} },
 			want: "node selector or affinity does not match",
 		},
-		"affinity to two pools":   {pod: affinity(corev1.NodeSelectorRequirement{Key: "pool", Operator: corev1.NodeSelectorOpIn, Values: []string{"hpc-b", "hpc-a"}})},
-		"affinity to another one": {pod: affinity(corev1.NodeSelectorRequirement{Key: "pool", Operator: corev1.NodeSelectorOpIn, Values: []string{"hpc-b"}}), want: "node selector or affinity does not match"},
-		"affinity away from it":   {pod: affinity(corev1.NodeSelectorRequirement{Key: "pool", Operator: corev1.NodeSelectorOpNotIn, Values: []string{"hpc-a"}}), want: "node selector or affinity does not match"},
-		"a label that exists":     {pod: affinity(corev1.NodeSelectorRequirement{Key: "pool", Operator: corev1.NodeSelectorOpExists})},
-		"a label that does not":   {pod: affinity(corev1.NodeSelectorRequirement{Key: "gpu", Operator: corev1.NodeSelectorOpDoesNotExist})},
-		"too large a number":      {pod: affinity(corev1.NodeSelectorRequirement{Key: "rank", Operator: corev1.NodeSelectorOpGt, Values: []string{"7"}}), want: "node selector or affinity does not match"},
-		"a number below":          {pod: affinity(corev1.NodeSelectorRequirement{Key: "rank", Operator: corev1.NodeSelectorOpLt, Values: []string{"8"}})},
+		"affinity to two pools": {
+			pod: affinity(corev1.NodeSelectorRequirement{Key: "pool", Operator: corev1.NodeSelectorOpIn, Values: []string{"hpc-b", "hpc-a"}}),
+		},
+		"affinity to another one": {
+			pod:  affinity(corev1.NodeSelectorRequirement{Key: "pool", Operator: corev1.NodeSelectorOpIn, Values: []string{"hpc-b"}}),
+			want: "node selector or affinity does not match",
+		},
+		"affinity away from it": {
+			pod:  affinity(corev1.NodeSelectorRequirement{Key: "pool", Operator: corev1.NodeSelectorOpNotIn, Values: []string{"hpc-a"}}),
+			want: "node selector or affinity does not match",
+		},
+		"a label that exists":   {pod: affinity(corev1.NodeSelectorRequirement{Key: "pool", Operator: corev1.NodeSelectorOpExists})},
+		"a label that does not": {pod: affinity(corev1.NodeSelectorRequirement{Key: "gpu", Operator: corev1.NodeSelectorOpDoesNotExist})},
+		"too large a number": {
+			pod:  affinity(corev1.NodeSelectorRequirement{Key: "rank", Operator: corev1.NodeSelectorOpGt, Values: []string{"7"}}),
+			want: "node selector or affinity does not match",
+		},
+		"a number below": {
+			pod: affinity(corev1.NodeSelectorRequirement{Key: "rank", Operator: corev1.NodeSelectorOpLt, Values: []string{"8"}}),
+		},
 		"more cores than there are": {
 			pod:  func(p *corev1.Pod) { p.Spec.Containers[0].Resources.Requests["cpu"] = resource.MustParse("4500m") },
 			want: "cpu requested 4500m, free 4",
@@ -69,7 +84,9 @@ func TestFit(t *testing.T) {
 		},
 		"an init container larger than the rest": {
 			pod: func(p *corev1.Pod) {
-				p.Spec.InitContainers = []corev1.Container{{Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{"cpu": resource.MustParse("5")}}}}
+				p.Spec.InitContainers = []corev1.Container{
+					{Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{"cpu": resource.MustParse("5")}}},
+				}
 			},
 			want: "cpu requested 5, free 4",
 		},

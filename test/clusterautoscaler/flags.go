@@ -52,14 +52,23 @@ func parseFlags(args []string, stderr io.Writer) (options, []string, error) {
 	flags.BoolVar(&o.enforceMinSize, "enforce-node-group-min-size", false, "raise the target size of groups below their least size")
 	flags.BoolVar(&o.scaleDownEnabled, "scale-down-enabled", true, "remove unneeded nodes")
 	flags.DurationVar(&o.scaleDownUnneededTime, "scale-down-unneeded-time", 10*time.Minute, "how long a Ready node is unneeded before it goes")
-	flags.DurationVar(&o.scaleDownUnreadyTime, "scale-down-unready-time", 20*time.Minute, "how long an unready node is unneeded before it goes")
+	flags.DurationVar(
+		&o.scaleDownUnreadyTime, "scale-down-unready-time", 20*time.Minute, "how long an unready node is unneeded before it goes",
+	)
 	flags.DurationVar(&o.scaleDownDelayAfterAdd, "scale-down-delay-after-add", 10*time.Minute, "time after a scale-up without scale-down")
-	flags.DurationVar(&o.nodeDeleteDelayAfterTaint, "node-delete-delay-after-taint", 5*time.Second, "time from the taint to the deletion of a node")
+	flags.DurationVar(
+		&o.nodeDeleteDelayAfterTaint, "node-delete-delay-after-taint", 5*time.Second, "time from the taint to the deletion of a node",
+	)
 	flags.DurationVar(&o.maxNodeProvisionTime, "max-node-provision-time", 15*time.Minute, "how long a machine may take to register")
 	flags.DurationVar(&o.maxNodeStartupTime, "max-node-startup-time", 15*time.Minute, "how long a registered node may take to be Ready")
 	flags.IntVar(&o.okTotalUnreadyCount, "ok-total-unready-count", 3, "unready nodes that are no cause for alarm")
-	flags.Float64Var(&o.maxTotalUnreadyPercentage, "max-total-unready-percentage", 45, "percentage of unready nodes from which a group or the cluster is left alone")
-	flags.DurationVar(&o.initialBackoff, "initial-node-group-backoff-duration", 5*time.Minute, "first backoff of a group after a failed scale-up")
+	flags.Float64Var(
+		&o.maxTotalUnreadyPercentage, "max-total-unready-percentage", 45,
+		"percentage of unready nodes from which a group or the cluster is left alone",
+	)
+	flags.DurationVar(
+		&o.initialBackoff, "initial-node-group-backoff-duration", 5*time.Minute, "first backoff of a group after a failed scale-up",
+	)
 	flags.DurationVar(&o.maxBackoff, "max-node-group-backoff-duration", 30*time.Minute, "longest backoff of a group")
 	flags.DurationVar(&o.backoffReset, "node-group-backoff-reset-timeout", 3*time.Hour, "time after which a failure is forgotten")
 	flags.StringVar(&expander, "expander", "random", "grpc at the beginning, or none; what that leaves is chosen from at random")

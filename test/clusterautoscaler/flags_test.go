@@ -19,7 +19,8 @@ func TestFlagsOfTheRealProgramAreTaken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o.kubeconfig != "/k" || o.cloudConfig != "/c" || o.scanInterval != 2*time.Second || !o.enforceMinSize || o.scaleDownUnneededTime != time.Minute {
+	if o.kubeconfig != "/k" || o.cloudConfig != "/c" || o.scanInterval != 2*time.Second || !o.enforceMinSize ||
+		o.scaleDownUnneededTime != time.Minute {
 		t.Errorf("options %+v", o)
 	}
 	if want := []string{"--v=4", "--logtostderr", "--namespace kube-system"}; !slices.Equal(ignored, want) {

@@ -60,7 +60,9 @@ func (r room) take(group nodeGroup) bool {
 
 // scaleDown keeps track of the unneeded nodes and removes those that have been so for long enough, unless
 // it is held back by a recent scale-up or by pods that are about to be helped.
-func (a *autoscaler) scaleDown(ctx context.Context, nodes []*corev1.Node, podsByNode map[string][]*corev1.Pod, heldBack bool, now time.Time) error {
+func (a *autoscaler) scaleDown(
+	ctx context.Context, nodes []*corev1.Node, podsByNode map[string][]*corev1.Pod, heldBack bool, now time.Time,
+) error {
 	sizes := room{}
 	for _, group := range a.provider.nodeGroups(ctx) {
 		size, err := a.provider.targetSize(ctx, group.id)

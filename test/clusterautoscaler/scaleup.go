@@ -54,7 +54,9 @@ func homeless(pods []*corev1.Pod, machines []*machine) []*corev1.Pod {
 
 // machinesNow are the nodes with their pods, and an empty one for each upcoming node. Nodes that have
 // registered and are not yet Ready are among the upcoming, so they are left out when those are counted.
-func machinesNow(nodes []*corev1.Node, pods []*corev1.Pod, left map[string]bool, upcoming map[string]int, templates map[string]*corev1.Node) []*machine {
+func machinesNow(
+	nodes []*corev1.Node, pods []*corev1.Pod, left map[string]bool, upcoming map[string]int, templates map[string]*corev1.Node,
+) []*machine {
 	byName := map[string]*machine{}
 	var machines []*machine
 	for _, node := range nodes {

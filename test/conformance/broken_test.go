@@ -167,7 +167,9 @@ type variant struct {
 
 // listed is a fault in what Nodes lists.
 func listed(change func(m *memory, group string, r *externalgrpc.NodeGroupNodesResponse)) fault {
-	return on(func(_ context.Context, m *memory, q *externalgrpc.NodeGroupNodesRequest, good nodes) (*externalgrpc.NodeGroupNodesResponse, error) {
+	return on(func(
+		_ context.Context, m *memory, q *externalgrpc.NodeGroupNodesRequest, good nodes,
+	) (*externalgrpc.NodeGroupNodesResponse, error) {
 		r, err := good()
 		if err == nil {
 			change(m, q.GetId(), r)
@@ -178,7 +180,9 @@ func listed(change func(m *memory, group string, r *externalgrpc.NodeGroupNodesR
 
 // named is a fault in the group that NodeGroupForNode names.
 func named(change func(m *memory, id string, r *externalgrpc.NodeGroupForNodeResponse)) fault {
-	return on(func(_ context.Context, m *memory, q *externalgrpc.NodeGroupForNodeRequest, good ofNode) (*externalgrpc.NodeGroupForNodeResponse, error) {
+	return on(func(
+		_ context.Context, m *memory, q *externalgrpc.NodeGroupForNodeRequest, good ofNode,
+	) (*externalgrpc.NodeGroupForNodeResponse, error) {
 		r, err := good()
 		if err == nil {
 			change(m, q.GetNode().GetProviderID(), r)
@@ -189,7 +193,9 @@ func named(change func(m *memory, id string, r *externalgrpc.NodeGroupForNodeRes
 
 // template is a fault in the template.
 func template(change func(*corev1.Node)) fault {
-	return on(func(_ context.Context, _ *memory, q *externalgrpc.NodeGroupTemplateNodeInfoRequest, _ templated) (*externalgrpc.NodeGroupTemplateNodeInfoResponse, error) {
+	return on(func(
+		_ context.Context, _ *memory, q *externalgrpc.NodeGroupTemplateNodeInfoRequest, _ templated,
+	) (*externalgrpc.NodeGroupTemplateNodeInfoResponse, error) {
 		node := templateOf(q.GetId())
 		change(node)
 		return encodeTemplate(node)
@@ -197,23 +203,39 @@ func template(change func(*corev1.Node)) fault {
 }
 
 // increase is a fault in IncreaseSize.
-func increase(answer func(ctx context.Context, m *memory, q *externalgrpc.NodeGroupIncreaseSizeRequest, good increased) (*externalgrpc.NodeGroupIncreaseSizeResponse, error)) fault {
+func increase(
+	answer func(
+		ctx context.Context, m *memory, q *externalgrpc.NodeGroupIncreaseSizeRequest, good increased,
+	) (*externalgrpc.NodeGroupIncreaseSizeResponse, error),
+) fault {
 	return on(answer)
 }
 
 // decrease is a fault in DecreaseTargetSize.
-func decrease(answer func(ctx context.Context, m *memory, q *externalgrpc.NodeGroupDecreaseTargetSizeRequest, good decreased) (*externalgrpc.NodeGroupDecreaseTargetSizeResponse, error)) fault {
+func decrease(
+	answer func(
+		ctx context.Context, m *memory, q *externalgrpc.NodeGroupDecreaseTargetSizeRequest, good decreased,
+	) (*externalgrpc.NodeGroupDecreaseTargetSizeResponse, error),
+) fault {
 	return on(answer)
 }
 
 // remove is a fault in DeleteNodes.
-func remove(answer func(ctx context.Context, m *memory, q *externalgrpc.NodeGroupDeleteNodesRequest, good deleted) (*externalgrpc.NodeGroupDeleteNodesResponse, error)) fault {
+func remove(
+	answer func(
+		ctx context.Context, m *memory, q *externalgrpc.NodeGroupDeleteNodesRequest, good deleted,
+	) (*externalgrpc.NodeGroupDeleteNodesResponse, error),
+) fault {
 	return on(answer)
 }
 
 // without is a request to delete without some of its nodes.
-func without(m *memory, q *externalgrpc.NodeGroupDeleteNodesRequest, leftOut func(machine *memoryMachine, node *externalgrpc.ExternalGrpcNode) bool) *externalgrpc.NodeGroupDeleteNodesRequest {
-	return &externalgrpc.NodeGroupDeleteNodesRequest{Id: q.GetId(), Nodes: slices.DeleteFunc(slices.Clone(q.GetNodes()), func(node *externalgrpc.ExternalGrpcNode) bool {
+func without(
+	m *memory, q *externalgrpc.NodeGroupDeleteNodesRequest, leftOut func(machine *memoryMachine, node *externalgrpc.ExternalGrpcNode) bool,
+) *externalgrpc.NodeGroupDeleteNodesRequest {
+	return &externalgrpc.NodeGroupDeleteNodesRequest{Id: q.GetId(), Nodes: slices.DeleteFunc(slices.Clone(q.GetNodes()), func(
+		node *externalgrpc.ExternalGrpcNode,
+	) bool {
 		return leftOut(m.find(node.GetProviderID()), node)
 	})}
 }
@@ -254,7 +276,9 @@ func variants() map[string]variant {
 			must: must{"NodeGroups lists the groups with their bounds": "not within 1 and 5"},
 		},
 		"the target size of an unknown group is 0": {
-			broken: on(func(_ context.Context, _ *memory, _ *externalgrpc.NodeGroupTargetSizeRequest, good size) (*externalgrpc.NodeGroupTargetSizeResponse, error) {
+			broken: on(func(
+				_ context.Context, _ *memory, _ *externalgrpc.NodeGroupTargetSizeRequest, good size,
+			) (*externalgrpc.NodeGroupTargetSizeResponse, error) {
 				r, err := good()
 				if status.Code(err) == codes.NotFound {
 					return &externalgrpc.NodeGroupTargetSizeResponse{}, nil
@@ -264,7 +288,9 @@ func variants() map[string]variant {
 			must: must{"an unknown group is NotFound": "NodeGroupTargetSize ended with OK"},
 		},
 		"the machines of an unknown group are none": {
-			broken: on(func(_ context.Context, _ *memory, _ *externalgrpc.NodeGroupNodesRequest, good nodes) (*externalgrpc.NodeGroupNodesResponse, error) {
+			broken: on(func(
+				_ context.Context, _ *memory, _ *externalgrpc.NodeGroupNodesRequest, good nodes,
+			) (*externalgrpc.NodeGroupNodesResponse, error) {
 				r, err := good()
 				if status.Code(err) == codes.NotFound {
 					return &externalgrpc.NodeGroupNodesResponse{}, nil
@@ -274,7 +300,9 @@ func variants() map[string]variant {
 			must: must{"an unknown group is NotFound": "NodeGroupNodes ended with OK"},
 		},
 		"an unknown group cannot grow, by the wrong code": {
-			broken: increase(func(_ context.Context, _ *memory, _ *externalgrpc.NodeGroupIncreaseSizeRequest, good increased) (*externalgrpc.NodeGroupIncreaseSizeResponse, error) {
+			broken: increase(func(
+				_ context.Context, _ *memory, _ *externalgrpc.NodeGroupIncreaseSizeRequest, good increased,
+			) (*externalgrpc.NodeGroupIncreaseSizeResponse, error) {
 				r, err := good()
 				if status.Code(err) == codes.NotFound {
 					return nil, status.Error(codes.Internal, "there is no such group")
@@ -284,7 +312,9 @@ func variants() map[string]variant {
 			must: must{"an unknown group is NotFound": "NodeGroupIncreaseSize ended with Internal"},
 		},
 		"an unknown group shrinks": {
-			broken: decrease(func(_ context.Context, _ *memory, _ *externalgrpc.NodeGroupDecreaseTargetSizeRequest, good decreased) (*externalgrpc.NodeGroupDecreaseTargetSizeResponse, error) {
+			broken: decrease(func(
+				_ context.Context, _ *memory, _ *externalgrpc.NodeGroupDecreaseTargetSizeRequest, good decreased,
+			) (*externalgrpc.NodeGroupDecreaseTargetSizeResponse, error) {
 				r, err := good()
 				if status.Code(err) == codes.NotFound {
 					return grantDecrease()
@@ -294,7 +324,9 @@ func variants() map[string]variant {
 			must: must{"an unknown group is NotFound": "NodeGroupDecreaseTargetSize ended with OK"},
 		},
 		"an unknown group has no nodes to delete": {
-			broken: remove(func(_ context.Context, _ *memory, _ *externalgrpc.NodeGroupDeleteNodesRequest, good deleted) (*externalgrpc.NodeGroupDeleteNodesResponse, error) {
+			broken: remove(func(
+				_ context.Context, _ *memory, _ *externalgrpc.NodeGroupDeleteNodesRequest, good deleted,
+			) (*externalgrpc.NodeGroupDeleteNodesResponse, error) {
 				r, err := good()
 				if status.Code(err) == codes.NotFound {
 					return grantDelete()
@@ -339,7 +371,9 @@ func variants() map[string]variant {
 			must: must{"NodeGroupForNode names no group for a foreign node": "answers without a group"},
 		},
 		"NodeGroupForNode fails for a foreign node": {
-			broken: on(func(_ context.Context, m *memory, q *externalgrpc.NodeGroupForNodeRequest, good ofNode) (*externalgrpc.NodeGroupForNodeResponse, error) {
+			broken: on(func(
+				_ context.Context, m *memory, q *externalgrpc.NodeGroupForNodeRequest, good ofNode,
+			) (*externalgrpc.NodeGroupForNodeResponse, error) {
 				if m.find(q.GetNode().GetProviderID()) == nil {
 					return nil, status.Error(codes.NotFound, "it is nobody's")
 				}
@@ -356,7 +390,10 @@ func variants() map[string]variant {
 			must: must{"NodeGroupForNode names no group for a foreign node": `providerID "" is of group fast`},
 		},
 		"GetOptions answers": {
-			broken: on(func(_ context.Context, _ *memory, q *externalgrpc.NodeGroupAutoscalingOptionsRequest, _ func() (*externalgrpc.NodeGroupAutoscalingOptionsResponse, error)) (*externalgrpc.NodeGroupAutoscalingOptionsResponse, error) {
+			broken: on(func(
+				_ context.Context, _ *memory, q *externalgrpc.NodeGroupAutoscalingOptionsRequest,
+				_ func() (*externalgrpc.NodeGroupAutoscalingOptionsResponse, error),
+			) (*externalgrpc.NodeGroupAutoscalingOptionsResponse, error) {
 				return &externalgrpc.NodeGroupAutoscalingOptionsResponse{NodeGroupAutoscalingOptions: q.GetDefaults()}, nil
 			}),
 			must: must{"GetOptions is Unimplemented": "it was granted"},
@@ -364,13 +401,17 @@ func variants() map[string]variant {
 		"GetOptions fails otherwise": {broken: fails[externalgrpc.NodeGroupAutoscalingOptionsRequest](codes.Internal),
 			must: must{"GetOptions is Unimplemented": "ended with Internal"}},
 		"the template is empty": {
-			broken: on(func(context.Context, *memory, *externalgrpc.NodeGroupTemplateNodeInfoRequest, templated) (*externalgrpc.NodeGroupTemplateNodeInfoResponse, error) {
+			broken: on(func(
+				context.Context, *memory, *externalgrpc.NodeGroupTemplateNodeInfoRequest, templated,
+			) (*externalgrpc.NodeGroupTemplateNodeInfoResponse, error) {
 				return &externalgrpc.NodeGroupTemplateNodeInfoResponse{}, nil
 			}),
 			must: must{"TemplateNodeInfo is a whole node": "0 allocatable cpu"},
 		},
 		"the template is no node": {
-			broken: on(func(context.Context, *memory, *externalgrpc.NodeGroupTemplateNodeInfoRequest, templated) (*externalgrpc.NodeGroupTemplateNodeInfoResponse, error) {
+			broken: on(func(
+				context.Context, *memory, *externalgrpc.NodeGroupTemplateNodeInfoRequest, templated,
+			) (*externalgrpc.NodeGroupTemplateNodeInfoResponse, error) {
 				return &externalgrpc.NodeGroupTemplateNodeInfoResponse{NodeBytes: []byte("no node")}, nil
 			}),
 			must: must{"TemplateNodeInfo is a whole node": "not a v1.Node"},
@@ -384,7 +425,9 @@ func variants() map[string]variant {
 			must:   must{"TemplateNodeInfo is a whole node": "not Ready"},
 		},
 		"the template is not there for old versions": {
-			broken: on(func(_ context.Context, _ *memory, _ *externalgrpc.NodeGroupTemplateNodeInfoRequest, good templated) (*externalgrpc.NodeGroupTemplateNodeInfoResponse, error) {
+			broken: on(func(
+				_ context.Context, _ *memory, _ *externalgrpc.NodeGroupTemplateNodeInfoRequest, good templated,
+			) (*externalgrpc.NodeGroupTemplateNodeInfoResponse, error) {
 				r, err := good()
 				if err == nil {
 					r.LegacyNodeInfo = nil
@@ -393,9 +436,16 @@ func variants() map[string]variant {
 			}),
 			must: must{"TemplateNodeInfo fills the field of old versions": "field 1 has 0 bytes"},
 		},
-		"there is no GPU label":      {broken: fails[externalgrpc.GPULabelRequest](codes.Unimplemented), must: must{"GPULabel answers": "Unimplemented"}},
-		"there are no types of GPUs": {broken: fails[externalgrpc.GetAvailableGPUTypesRequest](codes.Unimplemented), must: must{"GetAvailableGPUTypes answers": "Unimplemented"}},
-		"Cleanup fails":              {broken: fails[externalgrpc.CleanupRequest](codes.Unimplemented), must: must{"Cleanup leaves the server serving": "Cleanup: "}},
+		"there is no GPU label": {
+			broken: fails[externalgrpc.GPULabelRequest](codes.Unimplemented), must: must{"GPULabel answers": "Unimplemented"},
+		},
+		"there are no types of GPUs": {
+			broken: fails[externalgrpc.GetAvailableGPUTypesRequest](codes.Unimplemented),
+			must:   must{"GetAvailableGPUTypes answers": "Unimplemented"},
+		},
+		"Cleanup fails": {
+			broken: fails[externalgrpc.CleanupRequest](codes.Unimplemented), must: must{"Cleanup leaves the server serving": "Cleanup: "},
+		},
 		"Cleanup ends the server": {
 			broken: func(m *memory) grpc.UnaryServerInterceptor {
 				return func(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
@@ -415,7 +465,9 @@ func variants() map[string]variant {
 
 		// Sizes.
 		"IncreaseSize lets any delta pass": {
-			broken: increase(func(_ context.Context, _ *memory, q *externalgrpc.NodeGroupIncreaseSizeRequest, good increased) (*externalgrpc.NodeGroupIncreaseSizeResponse, error) {
+			broken: increase(func(
+				_ context.Context, _ *memory, q *externalgrpc.NodeGroupIncreaseSizeRequest, good increased,
+			) (*externalgrpc.NodeGroupIncreaseSizeResponse, error) {
 				if q.GetDelta() <= 0 {
 					return grantIncrease()
 				}
@@ -424,7 +476,9 @@ func variants() map[string]variant {
 			must: must{"IncreaseSize by nothing or less is refused": "IncreaseSize by 0 ended with OK"},
 		},
 		"IncreaseSize refuses a negative delta and takes it": {
-			broken: increase(func(_ context.Context, m *memory, q *externalgrpc.NodeGroupIncreaseSizeRequest, good increased) (*externalgrpc.NodeGroupIncreaseSizeResponse, error) {
+			broken: increase(func(
+				_ context.Context, m *memory, q *externalgrpc.NodeGroupIncreaseSizeRequest, good increased,
+			) (*externalgrpc.NodeGroupIncreaseSizeResponse, error) {
 				r, err := good()
 				if q.GetDelta() < 0 {
 					m.mu.Lock()
@@ -436,7 +490,9 @@ func variants() map[string]variant {
 			must: must{"IncreaseSize by nothing or less is refused": "yet changed something"},
 		},
 		"IncreaseSize clamps at maxSize and says nothing": {
-			broken: increase(func(_ context.Context, m *memory, q *externalgrpc.NodeGroupIncreaseSizeRequest, good increased) (*externalgrpc.NodeGroupIncreaseSizeResponse, error) {
+			broken: increase(func(
+				_ context.Context, m *memory, q *externalgrpc.NodeGroupIncreaseSizeRequest, good increased,
+			) (*externalgrpc.NodeGroupIncreaseSizeResponse, error) {
 				r, err := good()
 				if status.Code(err) == codes.OutOfRange {
 					m.mu.Lock()
@@ -449,7 +505,9 @@ func variants() map[string]variant {
 			must: must{"IncreaseSize above maxSize is refused with both numbers": "ended with OK"},
 		},
 		"IncreaseSize refuses without numbers": {
-			broken: increase(func(_ context.Context, _ *memory, _ *externalgrpc.NodeGroupIncreaseSizeRequest, good increased) (*externalgrpc.NodeGroupIncreaseSizeResponse, error) {
+			broken: increase(func(
+				_ context.Context, _ *memory, _ *externalgrpc.NodeGroupIncreaseSizeRequest, good increased,
+			) (*externalgrpc.NodeGroupIncreaseSizeResponse, error) {
 				r, err := good()
 				if status.Code(err) == codes.OutOfRange {
 					return nil, status.Error(codes.OutOfRange, "that is too many")
@@ -459,7 +517,9 @@ func variants() map[string]variant {
 			must: must{"IncreaseSize above maxSize is refused with both numbers": "have not both numbers"},
 		},
 		"IncreaseSize adds up 32 bits": {
-			broken: increase(func(_ context.Context, m *memory, q *externalgrpc.NodeGroupIncreaseSizeRequest, good increased) (*externalgrpc.NodeGroupIncreaseSizeResponse, error) {
+			broken: increase(func(
+				_ context.Context, m *memory, q *externalgrpc.NodeGroupIncreaseSizeRequest, good increased,
+			) (*externalgrpc.NodeGroupIncreaseSizeResponse, error) {
 				r, err := good()
 				m.mu.Lock()
 				defer m.mu.Unlock()
@@ -471,7 +531,9 @@ func variants() map[string]variant {
 			must: must{"IncreaseSize above maxSize is refused with both numbers": "by 2147483647 of 2 with maxSize 7 ended with OK"},
 		},
 		"TargetSize forgets the machines for one call": {
-			broken: on(func(_ context.Context, m *memory, _ *externalgrpc.NodeGroupTargetSizeRequest, good size) (*externalgrpc.NodeGroupTargetSizeResponse, error) {
+			broken: on(func(
+				_ context.Context, m *memory, _ *externalgrpc.NodeGroupTargetSizeRequest, good size,
+			) (*externalgrpc.NodeGroupTargetSizeResponse, error) {
 				r, err := good()
 				if r.GetTargetSize() > 0 && m.once() {
 					r.TargetSize = 0
@@ -482,7 +544,9 @@ func variants() map[string]variant {
 		},
 		"Nodes does not list orders": {
 			broken: listed(func(_ *memory, _ string, r *externalgrpc.NodeGroupNodesResponse) {
-				r.Instances = slices.DeleteFunc(r.GetInstances(), func(i *externalgrpc.Instance) bool { return i.GetStatus().GetInstanceState() == creating })
+				r.Instances = slices.DeleteFunc(
+					r.GetInstances(), func(i *externalgrpc.Instance) bool { return i.GetStatus().GetInstanceState() == creating },
+				)
 			}),
 			must: must{
 				"IncreaseSize is seen by the very next call": "the target size of slow is 3 and NodeGroupNodes lists creating []",
@@ -498,7 +562,9 @@ func variants() map[string]variant {
 			must: must{"IncreaseSize is seen by the very next call": "in state unspecified"},
 		},
 		"IncreaseSize waits for the machines": {
-			broken: increase(func(ctx context.Context, _ *memory, _ *externalgrpc.NodeGroupIncreaseSizeRequest, good increased) (*externalgrpc.NodeGroupIncreaseSizeResponse, error) {
+			broken: increase(func(
+				ctx context.Context, _ *memory, _ *externalgrpc.NodeGroupIncreaseSizeRequest, good increased,
+			) (*externalgrpc.NodeGroupIncreaseSizeResponse, error) {
 				if _, err := good(); err != nil {
 					return nil, err
 				}
@@ -555,7 +621,9 @@ func variants() map[string]variant {
 			must: must{"an order keeps its id when it runs": "was on order and is listed no more"},
 		},
 		"DecreaseTargetSize lets any delta pass": {
-			broken: decrease(func(_ context.Context, _ *memory, q *externalgrpc.NodeGroupDecreaseTargetSizeRequest, good decreased) (*externalgrpc.NodeGroupDecreaseTargetSizeResponse, error) {
+			broken: decrease(func(
+				_ context.Context, _ *memory, q *externalgrpc.NodeGroupDecreaseTargetSizeRequest, good decreased,
+			) (*externalgrpc.NodeGroupDecreaseTargetSizeResponse, error) {
 				if q.GetDelta() >= 0 {
 					return grantDecrease()
 				}
@@ -564,7 +632,9 @@ func variants() map[string]variant {
 			must: must{"DecreaseTargetSize by nothing or more is refused": "DecreaseTargetSize by 0 ended with OK"},
 		},
 		"DecreaseTargetSize takes a positive delta for a negative one": {
-			broken: decrease(func(ctx context.Context, m *memory, q *externalgrpc.NodeGroupDecreaseTargetSizeRequest, good decreased) (*externalgrpc.NodeGroupDecreaseTargetSizeResponse, error) {
+			broken: decrease(func(
+				ctx context.Context, m *memory, q *externalgrpc.NodeGroupDecreaseTargetSizeRequest, good decreased,
+			) (*externalgrpc.NodeGroupDecreaseTargetSizeResponse, error) {
 				if q.GetDelta() > 0 {
 					return m.NodeGroupDecreaseTargetSize(ctx, &externalgrpc.NodeGroupDecreaseTargetSizeRequest{Id: q.GetId(), Delta: -q.GetDelta()})
 				}
@@ -573,7 +643,9 @@ func variants() map[string]variant {
 			must: must{"DecreaseTargetSize by nothing or more is refused": "DecreaseTargetSize by 1 ended with OK"},
 		},
 		"DecreaseTargetSize does nothing": {
-			broken: decrease(func(_ context.Context, _ *memory, _ *externalgrpc.NodeGroupDecreaseTargetSizeRequest, _ decreased) (*externalgrpc.NodeGroupDecreaseTargetSizeResponse, error) {
+			broken: decrease(func(
+				_ context.Context, _ *memory, _ *externalgrpc.NodeGroupDecreaseTargetSizeRequest, _ decreased,
+			) (*externalgrpc.NodeGroupDecreaseTargetSizeResponse, error) {
 				return grantDecrease()
 			}),
 			must: must{"DecreaseTargetSize cancels orders": "is 3 after DecreaseTargetSize by -1"},
@@ -583,13 +655,18 @@ func variants() map[string]variant {
 				m.mu.Lock()
 				defer m.mu.Unlock()
 				for n := len(r.GetInstances()); group == "slow" && n < m.ordered; n++ {
-					r.Instances = append(r.Instances, &externalgrpc.Instance{Id: fmt.Sprintf("memory://cancelled-%d", n), Status: &externalgrpc.InstanceStatus{InstanceState: creating}})
+					r.Instances = append(
+						r.Instances,
+						&externalgrpc.Instance{Id: fmt.Sprintf("memory://cancelled-%d", n), Status: &externalgrpc.InstanceStatus{InstanceState: creating}},
+					)
 				}
 			}),
 			must: must{"DecreaseTargetSize cancels orders": "waited until the cancelled orders are listed no more"},
 		},
 		"DecreaseTargetSize takes machines that run": {
-			broken: decrease(func(_ context.Context, m *memory, q *externalgrpc.NodeGroupDecreaseTargetSizeRequest, good decreased) (*externalgrpc.NodeGroupDecreaseTargetSizeResponse, error) {
+			broken: decrease(func(
+				_ context.Context, m *memory, q *externalgrpc.NodeGroupDecreaseTargetSizeRequest, good decreased,
+			) (*externalgrpc.NodeGroupDecreaseTargetSizeResponse, error) {
 				m.mu.Lock()
 				m.forget(m.of(q.GetId(), running)...)
 				m.mu.Unlock()
@@ -598,7 +675,9 @@ func variants() map[string]variant {
 			must: must{"DecreaseTargetSize is clamped at the machines that run": "the target size of fast is 0 and not 2"},
 		},
 		"DecreaseTargetSize refuses more than there is to cancel": {
-			broken: decrease(func(_ context.Context, m *memory, q *externalgrpc.NodeGroupDecreaseTargetSizeRequest, good decreased) (*externalgrpc.NodeGroupDecreaseTargetSizeResponse, error) {
+			broken: decrease(func(
+				_ context.Context, m *memory, q *externalgrpc.NodeGroupDecreaseTargetSizeRequest, good decreased,
+			) (*externalgrpc.NodeGroupDecreaseTargetSizeResponse, error) {
 				m.mu.Lock()
 				orders := len(m.of(q.GetId(), creating))
 				m.mu.Unlock()
@@ -632,7 +711,9 @@ func variants() map[string]variant {
 						i.Status.InstanceState = deleting
 					}
 				}),
-				on(func(context.Context, *memory, *externalgrpc.NodeGroupDecreaseTargetSizeRequest, decreased) (*externalgrpc.NodeGroupDecreaseTargetSizeResponse, error) {
+				on(func(
+					context.Context, *memory, *externalgrpc.NodeGroupDecreaseTargetSizeRequest, decreased,
+				) (*externalgrpc.NodeGroupDecreaseTargetSizeResponse, error) {
 					return grantDecrease()
 				}),
 			),
@@ -641,13 +722,17 @@ func variants() map[string]variant {
 
 		// Deletion.
 		"DeleteNodes does nothing": {
-			broken: remove(func(context.Context, *memory, *externalgrpc.NodeGroupDeleteNodesRequest, deleted) (*externalgrpc.NodeGroupDeleteNodesResponse, error) {
+			broken: remove(func(
+				context.Context, *memory, *externalgrpc.NodeGroupDeleteNodesRequest, deleted,
+			) (*externalgrpc.NodeGroupDeleteNodesResponse, error) {
 				return grantDelete()
 			}),
 			must: must{"DeleteNodes lowers the target by its victims": "the target size of fast is 3 and not 1"},
 		},
 		"DeleteNodes deletes another machine than the one named": {
-			broken: remove(func(ctx context.Context, m *memory, q *externalgrpc.NodeGroupDeleteNodesRequest, good deleted) (*externalgrpc.NodeGroupDeleteNodesResponse, error) {
+			broken: remove(func(
+				ctx context.Context, m *memory, q *externalgrpc.NodeGroupDeleteNodesRequest, good deleted,
+			) (*externalgrpc.NodeGroupDeleteNodesResponse, error) {
 				m.mu.Lock()
 				alive := m.of(q.GetId(), creating, running)
 				m.mu.Unlock()
@@ -663,7 +748,9 @@ func variants() map[string]variant {
 			must: must{"DeleteNodes lowers the target by its victims": "neither Deleting nor gone"},
 		},
 		"what is deleted is replaced": {
-			broken: remove(func(_ context.Context, m *memory, q *externalgrpc.NodeGroupDeleteNodesRequest, good deleted) (*externalgrpc.NodeGroupDeleteNodesResponse, error) {
+			broken: remove(func(
+				_ context.Context, m *memory, q *externalgrpc.NodeGroupDeleteNodesRequest, good deleted,
+			) (*externalgrpc.NodeGroupDeleteNodesResponse, error) {
 				r, err := good()
 				if err == nil && m.once() {
 					m.mu.Lock()
@@ -675,7 +762,9 @@ func variants() map[string]variant {
 			must: must{"DeleteNodes lowers the target by its victims": "the target size of fast is 3 and not 1"},
 		},
 		"DeleteNodes counts a machine each time": {
-			broken: remove(func(_ context.Context, m *memory, q *externalgrpc.NodeGroupDeleteNodesRequest, good deleted) (*externalgrpc.NodeGroupDeleteNodesResponse, error) {
+			broken: remove(func(
+				_ context.Context, m *memory, q *externalgrpc.NodeGroupDeleteNodesRequest, good deleted,
+			) (*externalgrpc.NodeGroupDeleteNodesResponse, error) {
 				m.mu.Lock()
 				before := len(m.of(q.GetId(), creating, running))
 				m.mu.Unlock()
@@ -694,7 +783,9 @@ func variants() map[string]variant {
 			},
 		},
 		"DeleteNodes refuses a machine that is going": {
-			broken: remove(func(_ context.Context, m *memory, q *externalgrpc.NodeGroupDeleteNodesRequest, good deleted) (*externalgrpc.NodeGroupDeleteNodesResponse, error) {
+			broken: remove(func(
+				_ context.Context, m *memory, q *externalgrpc.NodeGroupDeleteNodesRequest, good deleted,
+			) (*externalgrpc.NodeGroupDeleteNodesResponse, error) {
 				for _, node := range q.GetNodes() {
 					if machine := m.find(node.GetProviderID()); machine == nil || machine.state == deleting {
 						return nil, status.Errorf(codes.NotFound, "there is no %s", node.GetProviderID())
@@ -705,7 +796,9 @@ func variants() map[string]variant {
 			must: must{"a repeated DeleteNodes lowers nothing more": "NotFound"},
 		},
 		"DeleteNodes wants the name of a node": {
-			broken: remove(func(_ context.Context, _ *memory, q *externalgrpc.NodeGroupDeleteNodesRequest, good deleted) (*externalgrpc.NodeGroupDeleteNodesResponse, error) {
+			broken: remove(func(
+				_ context.Context, _ *memory, q *externalgrpc.NodeGroupDeleteNodesRequest, good deleted,
+			) (*externalgrpc.NodeGroupDeleteNodesResponse, error) {
 				for _, node := range q.GetNodes() {
 					if strings.Contains(node.GetName(), "://") {
 						return nil, status.Errorf(codes.InvalidArgument, "%s is no name of a node", node.GetName())
@@ -716,23 +809,34 @@ func variants() map[string]variant {
 			must: both("DeleteNodes takes a machine that never registered", "DeleteNodes takes an order at once", "no name of a node"),
 		},
 		"DeleteNodes passes over orders": {
-			broken: remove(func(ctx context.Context, m *memory, q *externalgrpc.NodeGroupDeleteNodesRequest, _ deleted) (*externalgrpc.NodeGroupDeleteNodesResponse, error) {
+			broken: remove(func(
+				ctx context.Context, m *memory, q *externalgrpc.NodeGroupDeleteNodesRequest, _ deleted,
+			) (*externalgrpc.NodeGroupDeleteNodesResponse, error) {
 				return m.NodeGroupDeleteNodes(ctx, without(m, q, func(machine *memoryMachine, _ *externalgrpc.ExternalGrpcNode) bool {
 					return machine != nil && machine.state == creating
 				}))
 			}),
-			must: both("DeleteNodes takes a machine that never registered", "DeleteNodes takes an order at once", "the target size of slow is 3 and not 2"),
+			must: both(
+				"DeleteNodes takes a machine that never registered", "DeleteNodes takes an order at once", "the target size of slow is 3 and not 2",
+			),
 		},
 		"DeleteNodes passes over machines of other groups": {
-			broken: remove(func(ctx context.Context, m *memory, q *externalgrpc.NodeGroupDeleteNodesRequest, _ deleted) (*externalgrpc.NodeGroupDeleteNodesResponse, error) {
+			broken: remove(func(
+				ctx context.Context, m *memory, q *externalgrpc.NodeGroupDeleteNodesRequest, _ deleted,
+			) (*externalgrpc.NodeGroupDeleteNodesResponse, error) {
 				return m.NodeGroupDeleteNodes(ctx, without(m, q, func(machine *memoryMachine, _ *externalgrpc.ExternalGrpcNode) bool {
 					return machine != nil && machine.group != q.GetId()
 				}))
 			}),
-			must: both("DeleteNodes refuses a node of another group", "DeleteNodes refuses a machine of another group that has no labels", "was not refused"),
+			must: both(
+				"DeleteNodes refuses a node of another group", "DeleteNodes refuses a machine of another group that has no labels",
+				"was not refused",
+			),
 		},
 		"DeleteNodes goes by labels": {
-			broken: remove(func(ctx context.Context, m *memory, q *externalgrpc.NodeGroupDeleteNodesRequest, _ deleted) (*externalgrpc.NodeGroupDeleteNodesResponse, error) {
+			broken: remove(func(
+				ctx context.Context, m *memory, q *externalgrpc.NodeGroupDeleteNodesRequest, _ deleted,
+			) (*externalgrpc.NodeGroupDeleteNodesResponse, error) {
 				return m.NodeGroupDeleteNodes(ctx, without(m, q, func(machine *memoryMachine, node *externalgrpc.ExternalGrpcNode) bool {
 					return machine != nil && machine.group != q.GetId() && node.GetLabels()[labelGroup] == ""
 				}))
@@ -740,20 +844,29 @@ func variants() map[string]variant {
 			must: must{"DeleteNodes refuses a machine of another group that has no labels": "was not refused"},
 		},
 		"DeleteNodes refuses the rest after it has begun": {
-			broken: remove(func(ctx context.Context, m *memory, q *externalgrpc.NodeGroupDeleteNodesRequest, _ deleted) (*externalgrpc.NodeGroupDeleteNodesResponse, error) {
+			broken: remove(func(
+				ctx context.Context, m *memory, q *externalgrpc.NodeGroupDeleteNodesRequest, _ deleted,
+			) (*externalgrpc.NodeGroupDeleteNodesResponse, error) {
 				for _, node := range q.GetNodes() {
-					if _, err := m.NodeGroupDeleteNodes(ctx, &externalgrpc.NodeGroupDeleteNodesRequest{Id: q.GetId(), Nodes: []*externalgrpc.ExternalGrpcNode{node}}); err != nil {
+					if _, err := m.NodeGroupDeleteNodes(
+						ctx, &externalgrpc.NodeGroupDeleteNodesRequest{Id: q.GetId(), Nodes: []*externalgrpc.ExternalGrpcNode{node}},
+					); err != nil {
 						return nil, err
 					}
 				}
 				return grantDelete()
 			}),
-			must: both("DeleteNodes refuses a node of another group", "DeleteNodes refuses a machine of another group that has no labels", "yet changed something"),
+			must: both(
+				"DeleteNodes refuses a node of another group", "DeleteNodes refuses a machine of another group that has no labels",
+				"yet changed something",
+			),
 		},
 
 		// Messages.
 		"a node has a price to begin with": {
-			broken: on(func(_ context.Context, _ *memory, _ *externalgrpc.PricingNodePriceRequest, good nodePriced) (*externalgrpc.PricingNodePriceResponse, error) {
+			broken: on(func(
+				_ context.Context, _ *memory, _ *externalgrpc.PricingNodePriceRequest, good nodePriced,
+			) (*externalgrpc.PricingNodePriceResponse, error) {
 				r, err := good()
 				r.Price++
 				return r, err
@@ -761,7 +874,9 @@ func variants() map[string]variant {
 			must: must{"PricingNodePrice is linear in time": "not 0"},
 		},
 		"nodes earn money": {
-			broken: on(func(_ context.Context, _ *memory, _ *externalgrpc.PricingNodePriceRequest, good nodePriced) (*externalgrpc.PricingNodePriceResponse, error) {
+			broken: on(func(
+				_ context.Context, _ *memory, _ *externalgrpc.PricingNodePriceRequest, good nodePriced,
+			) (*externalgrpc.PricingNodePriceResponse, error) {
 				r, err := good()
 				r.Price = -r.GetPrice()
 				return r, err
@@ -769,7 +884,9 @@ func variants() map[string]variant {
 			must: both("PricingNodePrice is linear in time", "PricingNodePrice reads the messages of old versions", "is negative"),
 		},
 		"a node of a template has no price": {
-			broken: on(func(_ context.Context, m *memory, q *externalgrpc.PricingNodePriceRequest, good nodePriced) (*externalgrpc.PricingNodePriceResponse, error) {
+			broken: on(func(
+				_ context.Context, m *memory, q *externalgrpc.PricingNodePriceRequest, good nodePriced,
+			) (*externalgrpc.PricingNodePriceResponse, error) {
 				if m.find(q.GetNode().GetProviderID()) == nil {
 					return nil, status.Error(codes.NotFound, "there is no such node")
 				}
@@ -778,7 +895,9 @@ func variants() map[string]variant {
 			must: must{"PricingNodePrice is linear in time": "of fast-template"},
 		},
 		"the times of old versions are not read": {
-			broken: on(func(_ context.Context, _ *memory, q *externalgrpc.PricingNodePriceRequest, good nodePriced) (*externalgrpc.PricingNodePriceResponse, error) {
+			broken: on(func(
+				_ context.Context, _ *memory, q *externalgrpc.PricingNodePriceRequest, good nodePriced,
+			) (*externalgrpc.PricingNodePriceResponse, error) {
 				r, err := good()
 				if q.GetStartTimestamp() == nil {
 					r.Price = 0
@@ -788,7 +907,9 @@ func variants() map[string]variant {
 			must: must{"PricingNodePrice reads the messages of old versions": "the price is 1, and 0 in the form of old versions"},
 		},
 		"the pods of old versions are not read": {
-			broken: on(func(_ context.Context, _ *memory, q *externalgrpc.PricingPodPriceRequest, good podPriced) (*externalgrpc.PricingPodPriceResponse, error) {
+			broken: on(func(
+				_ context.Context, _ *memory, q *externalgrpc.PricingPodPriceRequest, good podPriced,
+			) (*externalgrpc.PricingPodPriceResponse, error) {
 				if len(q.GetPodBytes()) == 0 {
 					return nil, status.Error(codes.InvalidArgument, "there is no pod")
 				}
@@ -797,7 +918,9 @@ func variants() map[string]variant {
 			must: must{"PricingPodPrice reads the messages of old versions": "the form of old versions: "},
 		},
 		"pods earn money": {
-			broken: on(func(_ context.Context, _ *memory, _ *externalgrpc.PricingPodPriceRequest, good podPriced) (*externalgrpc.PricingPodPriceResponse, error) {
+			broken: on(func(
+				_ context.Context, _ *memory, _ *externalgrpc.PricingPodPriceRequest, good podPriced,
+			) (*externalgrpc.PricingPodPriceResponse, error) {
 				r, err := good()
 				r.Price = -r.GetPrice()
 				return r, err
@@ -835,7 +958,8 @@ func TestBroken(t *testing.T) {
 				t.Parallel()
 				// It is soon certain that a broken server does not come round.
 				err := c.Run(t.Context(), &conformance.Target{
-					Conn: inMemory(t, newMemory(), v.broken, v.options...), Group: "fast", Second: "slow", Timeout: 2 * time.Second, Patience: 2 * time.Second,
+					Conn: inMemory(t, newMemory(), v.broken, v.options...), Group: "fast", Second: "slow", Timeout: 2 * time.Second,
+					Patience: 2 * time.Second,
 				})
 				if err == nil || !strings.Contains(err.Error(), part) {
 					t.Errorf("the case says %v, without %q", err, part)

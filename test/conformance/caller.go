@@ -86,7 +86,9 @@ func (c *caller) increase(ctx context.Context, group string, delta int32) error 
 }
 
 func (c *caller) decrease(ctx context.Context, group string, delta int32) error {
-	if _, err := c.client.NodeGroupDecreaseTargetSize(ctx, &externalgrpc.NodeGroupDecreaseTargetSizeRequest{Id: group, Delta: delta}); err != nil {
+	if _, err := c.client.NodeGroupDecreaseTargetSize(
+		ctx, &externalgrpc.NodeGroupDecreaseTargetSizeRequest{Id: group, Delta: delta},
+	); err != nil {
 		return fmt.Errorf("NodeGroupDecreaseTargetSize of %s by %d: %w", group, delta, err)
 	}
 	return nil

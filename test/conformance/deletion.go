@@ -15,7 +15,8 @@ import (
 func deletionCases() []Case {
 	return []Case{
 		changing("DeleteNodes lowers the target by its victims",
-			"DeleteNodes lowers the target by exactly the number of its victims, which are Deleting or gone for the very next call and are not replaced.",
+			"DeleteNodes lowers the target by exactly the number of its victims, which are Deleting or gone for the very next call and are not "+
+				"replaced.",
 			deletesVictims),
 		changing("a repeated DeleteNodes lowers nothing more",
 			"DeleteNodes of a machine that is already on its way out or gone succeeds and changes nothing, however often it is repeated.",

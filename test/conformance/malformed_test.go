@@ -84,7 +84,8 @@ func (v *victim) send(t testing.TB, method string, content []byte) {
 	err := v.conn.Invoke(ctx, "/"+externalgrpc.CloudProvider_ServiceDesc.ServiceName+"/"+method, &content, &answer, grpc.ForceCodec(raw{}))
 	after := v.look(t)
 	switch status.Code(err) {
-	case codes.OK, codes.InvalidArgument, codes.NotFound, codes.OutOfRange, codes.FailedPrecondition, codes.Unimplemented, codes.ResourceExhausted:
+	case codes.OK, codes.InvalidArgument, codes.NotFound, codes.OutOfRange, codes.FailedPrecondition, codes.Unimplemented,
+		codes.ResourceExhausted:
 	case codes.Internal:
 		// What is no message at all does not reach our code.
 		if !strings.Contains(err.Error(), "unmarshal") {
@@ -94,10 +95,15 @@ func (v *victim) send(t testing.TB, method string, content []byte) {
 		t.Errorf("%s of %.80q ended with %v", method, content, err)
 	}
 	if err != nil && after.Spec.Replicas != before.Spec.Replicas {
-		t.Errorf("%s of %.80q was refused with %v, and the target went from %d to %d", method, content, err, before.Spec.Replicas, after.Spec.Replicas)
+		t.Errorf(
+			"%s of %.80q was refused with %v, and the target went from %d to %d", method, content, err, before.Spec.Replicas, after.Spec.Replicas,
+		)
 	}
 	if after.Spec.Replicas < 0 || after.Spec.Replicas > after.Spec.MaxSize || after.Spec.MaxSize != 5 || after.Spec.MinSize != 0 {
-		t.Errorf("after %s of %.80q the group has the target %d, of %d to %d", method, content, after.Spec.Replicas, after.Spec.MinSize, after.Spec.MaxSize)
+		t.Errorf(
+			"after %s of %.80q the group has the target %d, of %d to %d", method, content, after.Spec.Replicas, after.Spec.MinSize,
+			after.Spec.MaxSize,
+		)
 	}
 	for _, name := range after.Spec.MachinesToDelete {
 		if nodegroup.Number(v.group, name) < 0 {
@@ -142,7 +148,9 @@ func TestMalformedRequests(t *testing.T) {
 	}
 	before := v.look(t).Spec.Replicas
 	if before == 5 {
-		if _, err := service.NodeGroupDecreaseTargetSize(t.Context(), &externalgrpc.NodeGroupDecreaseTargetSizeRequest{Id: v.group, Delta: -1}); err != nil {
+		if _, err := service.NodeGroupDecreaseTargetSize(
+			t.Context(), &externalgrpc.NodeGroupDecreaseTargetSizeRequest{Id: v.group, Delta: -1},
+		); err != nil {
 			t.Errorf("DecreaseTargetSize afterwards: %v", err)
 		}
 		before--
@@ -218,7 +226,8 @@ func absurd(group string, chance *rand.Rand) map[string]proto.Message {
 	var nodes []*externalgrpc.ExternalGrpcNode
 	for range []int{0, 1, 3, 2000}[chance.IntN(4)] {
 		nodes = append(nodes, &externalgrpc.ExternalGrpcNode{
-			ProviderID: pick("", "kwok://", "kwok://"+group, "kwok://"+group+"/", "kwok://"+group+"/"+group+"-99999999999999999999", "kwok://"+group+"/-1",
+			ProviderID: pick("", "kwok://", "kwok://"+group, "kwok://"+group+"/", "kwok://"+group+"/"+group+"-99999999999999999999",
+				"kwok://"+group+"/-1",
 				"kwok://"+group+"/"+group+"-7/x", "kwok://other/other-1", "aws:///instance", strings.Repeat("k", 1000)),
 			Name:   pick("", group+"-0", strings.Repeat("n", 300)),
 			Labels: map[string]string{v1alpha1.LabelNodePool: pick("", group, "other"), "": ""},
@@ -226,7 +235,8 @@ func absurd(group string, chance *rand.Rand) map[string]proto.Message {
 	}
 	stamp := func() *timestamppb.Timestamp {
 		return []*timestamppb.Timestamp{
-			nil, {Seconds: math.MaxInt64}, {Seconds: math.MinInt64}, {Nanos: -1}, {Nanos: math.MaxInt32}, timestamppb.New(time.Unix(0, 0)), timestamppb.New(time.Unix(1<<40, 0)),
+			nil, {Seconds: math.MaxInt64}, {Seconds: math.MinInt64}, {Nanos: -1}, {Nanos: math.MaxInt32}, timestamppb.New(time.Unix(0, 0)),
+			timestamppb.New(time.Unix(1<<40, 0)),
 		}[chance.IntN(7)]
 	}
 	pod := []byte(pick("", "\xff\xff\xff", "{}", strings.Repeat("\x0a", 500)))

@@ -121,7 +121,9 @@ func (m *memory) NodeGroups(context.Context, *externalgrpc.NodeGroupsRequest) (*
 	return &externalgrpc.NodeGroupsResponse{NodeGroups: []*externalgrpc.NodeGroup{m.describe("fast"), m.describe("slow")}}, nil
 }
 
-func (m *memory) NodeGroupForNode(_ context.Context, request *externalgrpc.NodeGroupForNodeRequest) (*externalgrpc.NodeGroupForNodeResponse, error) {
+func (m *memory) NodeGroupForNode(
+	_ context.Context, request *externalgrpc.NodeGroupForNodeRequest,
+) (*externalgrpc.NodeGroupForNodeResponse, error) {
 	machine := m.find(request.GetNode().GetProviderID())
 	if machine == nil {
 		return &externalgrpc.NodeGroupForNodeResponse{NodeGroup: &externalgrpc.NodeGroup{}}, nil
@@ -129,7 +131,9 @@ func (m *memory) NodeGroupForNode(_ context.Context, request *externalgrpc.NodeG
 	return &externalgrpc.NodeGroupForNodeResponse{NodeGroup: m.describe(machine.group)}, nil
 }
 
-func (m *memory) NodeGroupTargetSize(_ context.Context, request *externalgrpc.NodeGroupTargetSizeRequest) (*externalgrpc.NodeGroupTargetSizeResponse, error) {
+func (m *memory) NodeGroupTargetSize(
+	_ context.Context, request *externalgrpc.NodeGroupTargetSizeRequest,
+) (*externalgrpc.NodeGroupTargetSizeResponse, error) {
 	if _, err := m.group(request.GetId()); err != nil {
 		return nil, err
 	}
@@ -138,7 +142,9 @@ func (m *memory) NodeGroupTargetSize(_ context.Context, request *externalgrpc.No
 	return &externalgrpc.NodeGroupTargetSizeResponse{TargetSize: int32(len(m.of(request.GetId(), creating, running)))}, nil
 }
 
-func (m *memory) NodeGroupNodes(_ context.Context, request *externalgrpc.NodeGroupNodesRequest) (*externalgrpc.NodeGroupNodesResponse, error) {
+func (m *memory) NodeGroupNodes(
+	_ context.Context, request *externalgrpc.NodeGroupNodesRequest,
+) (*externalgrpc.NodeGroupNodesResponse, error) {
 	group, err := m.group(request.GetId())
 	if err != nil {
 		return nil, err
@@ -147,7 +153,9 @@ func (m *memory) NodeGroupNodes(_ context.Context, request *externalgrpc.NodeGro
 	defer m.mu.Unlock()
 	response := &externalgrpc.NodeGroupNodesResponse{}
 	for _, machine := range m.of(request.GetId(), creating, running, deleting) {
-		response.Instances = append(response.Instances, &externalgrpc.Instance{Id: machine.id, Status: &externalgrpc.InstanceStatus{InstanceState: machine.state}})
+		response.Instances = append(
+			response.Instances, &externalgrpc.Instance{Id: machine.id, Status: &externalgrpc.InstanceStatus{InstanceState: machine.state}},
+		)
 		machine.listed++
 		switch {
 		case machine.listed < 3:
@@ -160,7 +168,9 @@ func (m *memory) NodeGroupNodes(_ context.Context, request *externalgrpc.NodeGro
 	return response, nil
 }
 
-func (m *memory) NodeGroupIncreaseSize(_ context.Context, request *externalgrpc.NodeGroupIncreaseSizeRequest) (*externalgrpc.NodeGroupIncreaseSizeResponse, error) {
+func (m *memory) NodeGroupIncreaseSize(
+	_ context.Context, request *externalgrpc.NodeGroupIncreaseSizeRequest,
+) (*externalgrpc.NodeGroupIncreaseSizeResponse, error) {
 	group, err := m.group(request.GetId())
 	if err != nil {
 		return nil, err
@@ -177,7 +187,9 @@ func (m *memory) NodeGroupIncreaseSize(_ context.Context, request *externalgrpc.
 	return &externalgrpc.NodeGroupIncreaseSizeResponse{}, nil
 }
 
-func (m *memory) NodeGroupDecreaseTargetSize(_ context.Context, request *externalgrpc.NodeGroupDecreaseTargetSizeRequest) (*externalgrpc.NodeGroupDecreaseTargetSizeResponse, error) {
+func (m *memory) NodeGroupDecreaseTargetSize(
+	_ context.Context, request *externalgrpc.NodeGroupDecreaseTargetSizeRequest,
+) (*externalgrpc.NodeGroupDecreaseTargetSizeResponse, error) {
 	if _, err := m.group(request.GetId()); err != nil {
 		return nil, err
 	}
@@ -191,7 +203,9 @@ func (m *memory) NodeGroupDecreaseTargetSize(_ context.Context, request *externa
 	return &externalgrpc.NodeGroupDecreaseTargetSizeResponse{}, nil
 }
 
-func (m *memory) NodeGroupDeleteNodes(_ context.Context, request *externalgrpc.NodeGroupDeleteNodesRequest) (*externalgrpc.NodeGroupDeleteNodesResponse, error) {
+func (m *memory) NodeGroupDeleteNodes(
+	_ context.Context, request *externalgrpc.NodeGroupDeleteNodesRequest,
+) (*externalgrpc.NodeGroupDeleteNodesResponse, error) {
 	if _, err := m.group(request.GetId()); err != nil {
 		return nil, err
 	}
@@ -217,7 +231,9 @@ func (m *memory) NodeGroupDeleteNodes(_ context.Context, request *externalgrpc.N
 	return &externalgrpc.NodeGroupDeleteNodesResponse{}, nil
 }
 
-func (m *memory) NodeGroupTemplateNodeInfo(_ context.Context, request *externalgrpc.NodeGroupTemplateNodeInfoRequest) (*externalgrpc.NodeGroupTemplateNodeInfoResponse, error) {
+func (m *memory) NodeGroupTemplateNodeInfo(
+	_ context.Context, request *externalgrpc.NodeGroupTemplateNodeInfoRequest,
+) (*externalgrpc.NodeGroupTemplateNodeInfoResponse, error) {
 	if _, err := m.group(request.GetId()); err != nil {
 		return nil, err
 	}
@@ -232,7 +248,8 @@ func templateOf(group string) *corev1.Node {
 		ObjectMeta: metav1.ObjectMeta{Name: group + "-template", Labels: map[string]string{labelGroup: group}},
 		Status: corev1.NodeStatus{
 			Allocatable: corev1.ResourceList{
-				corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourceMemory: resource.MustParse("16Gi"), corev1.ResourcePods: resource.MustParse("110"),
+				corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourceMemory: resource.MustParse("16Gi"),
+				corev1.ResourcePods: resource.MustParse("110"),
 			},
 			Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}},
 		},
@@ -244,7 +261,9 @@ func encodeTemplate(node *corev1.Node) (*externalgrpc.NodeGroupTemplateNodeInfoR
 	return &externalgrpc.NodeGroupTemplateNodeInfoResponse{LegacyNodeInfo: encoded, NodeBytes: encoded}, err
 }
 
-func (*memory) NodeGroupGetOptions(context.Context, *externalgrpc.NodeGroupAutoscalingOptionsRequest) (*externalgrpc.NodeGroupAutoscalingOptionsResponse, error) {
+func (*memory) NodeGroupGetOptions(
+	context.Context, *externalgrpc.NodeGroupAutoscalingOptionsRequest,
+) (*externalgrpc.NodeGroupAutoscalingOptionsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "there are no options")
 }
 
@@ -252,18 +271,24 @@ func (*memory) GPULabel(context.Context, *externalgrpc.GPULabelRequest) (*extern
 	return &externalgrpc.GPULabelResponse{}, nil
 }
 
-func (*memory) GetAvailableGPUTypes(context.Context, *externalgrpc.GetAvailableGPUTypesRequest) (*externalgrpc.GetAvailableGPUTypesResponse, error) {
+func (*memory) GetAvailableGPUTypes(
+	context.Context, *externalgrpc.GetAvailableGPUTypesRequest,
+) (*externalgrpc.GetAvailableGPUTypesResponse, error) {
 	return &externalgrpc.GetAvailableGPUTypesResponse{}, nil
 }
 
 // PricingNodePrice is one per hour for any node.
-func (*memory) PricingNodePrice(_ context.Context, request *externalgrpc.PricingNodePriceRequest) (*externalgrpc.PricingNodePriceResponse, error) {
+func (*memory) PricingNodePrice(
+	_ context.Context, request *externalgrpc.PricingNodePriceRequest,
+) (*externalgrpc.PricingNodePriceResponse, error) {
 	hours, err := hoursOf(request)
 	return &externalgrpc.PricingNodePriceResponse{Price: hours}, err
 }
 
 // PricingPodPrice is a tenth of that.
-func (*memory) PricingPodPrice(_ context.Context, request *externalgrpc.PricingPodPriceRequest) (*externalgrpc.PricingPodPriceResponse, error) {
+func (*memory) PricingPodPrice(
+	_ context.Context, request *externalgrpc.PricingPodPriceRequest,
+) (*externalgrpc.PricingPodPriceResponse, error) {
 	content := request.GetPodBytes()
 	if len(content) == 0 {
 		content = request.GetLegacyPod()

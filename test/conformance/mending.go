@@ -10,9 +10,9 @@ import (
 func mendingCases() []Case {
 	return []Case{
 		changing("no group freezes Cluster Autoscaler",
-			"Of every group that is listed, the machines that run and those that are being created without an error are as many as the target size, "+
-				"or the request that repairs it succeeds and changes something: else Cluster Autoscaler, when --max-node-provision-time is over, skips "+
-				"each of its loops, for all groups.",
+			"Of every group that is listed, the machines that run and those that are being created without an error are as many as the target "+
+				"size, or the request that repairs it succeeds and changes something: else Cluster Autoscaler, when --max-node-provision-time is "+
+				"over, skips each of its loops, for all groups.",
 			func(ctx context.Context, c *caller) error {
 				if err := c.increase(ctx, c.orders(), 2); err != nil {
 					return err

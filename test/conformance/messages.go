@@ -22,7 +22,8 @@ import (
 func messageCases() []Case {
 	return []Case{
 		changing("PricingNodePrice is linear in time",
-			"PricingNodePrice is Unimplemented or a price that is not negative, of a node of the template and of a machine alike, and twice as high for twice the time.",
+			"PricingNodePrice is Unimplemented or a price that is not negative, of a node of the template and of a machine alike, and twice as "+
+				"high for twice the time.",
 			linearPrices),
 		reading("PricingNodePrice reads the messages of old versions",
 			"PricingNodePrice answers the same where the times are in the fields of Cluster Autoscaler up to 1.34.",
@@ -36,7 +37,8 @@ func messageCases() []Case {
 					func(ctx context.Context, t times) (float64, error) { return c.nodePriceOld(ctx, node, t) })
 			}),
 		reading("PricingPodPrice reads the messages of old versions",
-			"PricingPodPrice is Unimplemented or a price that is not negative, and the same where pod and times are in the fields of Cluster Autoscaler up to 1.34.",
+			"PricingPodPrice is Unimplemented or a price that is not negative, and the same where pod and times are in the fields of Cluster "+
+				"Autoscaler up to 1.34.",
 			func(ctx context.Context, c *caller) error {
 				pod, err := smallPod().Marshal()
 				if err != nil {
@@ -83,7 +85,9 @@ func (c *caller) nodePriceOld(ctx context.Context, node *externalgrpc.ExternalGr
 	if err != nil {
 		return 0, err
 	}
-	answer, err := c.client.PricingNodePrice(ctx, &externalgrpc.PricingNodePriceRequest{Node: node, LegacyStartTimestamp: from, LegacyEndTimestamp: until})
+	answer, err := c.client.PricingNodePrice(
+		ctx, &externalgrpc.PricingNodePriceRequest{Node: node, LegacyStartTimestamp: from, LegacyEndTimestamp: until},
+	)
 	return answer.GetPrice(), err
 }
 
@@ -99,7 +103,9 @@ func (c *caller) podPriceOld(ctx context.Context, pod []byte, t times) (float64,
 	if err != nil {
 		return 0, err
 	}
-	answer, err := c.client.PricingPodPrice(ctx, &externalgrpc.PricingPodPriceRequest{LegacyPod: pod, LegacyStartTimestamp: from, LegacyEndTimestamp: until})
+	answer, err := c.client.PricingPodPrice(
+		ctx, &externalgrpc.PricingPodPriceRequest{LegacyPod: pod, LegacyStartTimestamp: from, LegacyEndTimestamp: until},
+	)
 	return answer.GetPrice(), err
 }
 
@@ -201,7 +207,9 @@ func garbage(ctx context.Context, c *caller) error {
 	} {
 		for _, method := range externalgrpc.CloudProvider_ServiceDesc.Methods {
 			var reply []byte
-			err := c.conn.Invoke(ctx, "/"+externalgrpc.CloudProvider_ServiceDesc.ServiceName+"/"+method.MethodName, content, &reply, grpc.ForceCodecV2(raw{}))
+			err := c.conn.Invoke(
+				ctx, "/"+externalgrpc.CloudProvider_ServiceDesc.ServiceName+"/"+method.MethodName, content, &reply, grpc.ForceCodecV2(raw{}),
+			)
 			if err == nil || silent(err) {
 				return fmt.Errorf("%s, sent to %s, was not refused: %w", what, method.MethodName, orGranted(err))
 			}

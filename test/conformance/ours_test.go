@@ -41,7 +41,8 @@ var backends = map[string]backend{
 			NodeNames: v1alpha1.KwokNodeNamesOwn, ProviderIDs: v1alpha1.KwokProviderIDsAtRegistration, Registration: v1alpha1.KwokRegistrationBare,
 		}},
 		slow: v1alpha1.MachinesSpec{Kwok: &v1alpha1.KwokMachines{
-			BootDelay: metav1.Duration{Duration: time.Hour}, NodeNames: v1alpha1.KwokNodeNamesOwn, ProviderIDs: v1alpha1.KwokProviderIDsAtRegistration,
+			BootDelay: metav1.Duration{Duration: time.Hour}, NodeNames: v1alpha1.KwokNodeNamesOwn,
+			ProviderIDs: v1alpha1.KwokProviderIDsAtRegistration,
 		}},
 	},
 }
@@ -104,7 +105,9 @@ func troubled(t testing.TB, provider *server.CloudProvider, prefix string, machi
 		})
 	}
 	paused := &v1alpha1.NodePool{ObjectMeta: metav1.ObjectMeta{Name: prefix + "-paused"}}
-	if err := cluster.Client.Patch(t.Context(), paused, client.RawPatch(types.MergePatchType, []byte(`{"spec":{"paused":true}}`))); err != nil {
+	if err := cluster.Client.Patch(
+		t.Context(), paused, client.RawPatch(types.MergePatchType, []byte(`{"spec":{"paused":true}}`)),
+	); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -128,7 +131,8 @@ func newPool(t testing.TB, name string, machines v1alpha1.MachinesSpec) {
 			MaxSize: 5, Autoscaler: v1alpha1.AutoscalerClusterAutoscaler, ProvisionTimeout: metav1.Duration{Duration: time.Minute},
 			PricePerHour: &price, Machines: machines,
 			Template: v1alpha1.NodeTemplate{Capacity: corev1.ResourceList{
-				corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourceMemory: resource.MustParse("16Gi"), corev1.ResourcePods: resource.MustParse("110"),
+				corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourceMemory: resource.MustParse("16Gi"),
+				corev1.ResourcePods: resource.MustParse("110"),
 			}},
 		},
 	}); err != nil {

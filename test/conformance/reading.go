@@ -56,15 +56,18 @@ func readingCases() []Case {
 			"For a node that is not the server's NodeGroupForNode answers with a group whose id is empty, not without one and not with an error.",
 			foreignNode),
 		reading("GetOptions is Unimplemented",
-			"GetOptions is Unimplemented: the message has no MaxNodeStartupTime, so that any answer sets it to zero and fresh nodes count as unready.",
+			"GetOptions is Unimplemented: the message has no MaxNodeStartupTime, so that any answer sets it to zero and fresh nodes count as "+
+				"unready.",
 			func(ctx context.Context, c *caller) error {
-				_, err := c.client.NodeGroupGetOptions(ctx, &externalgrpc.NodeGroupAutoscalingOptionsRequest{Id: c.group, Defaults: &externalgrpc.NodeGroupAutoscalingOptions{
-					ScaleDownUtilizationThreshold: 0.5, ScaleDownUnneededDuration: durationpb.New(10 * 60e9),
-				}})
+				_, err := c.client.NodeGroupGetOptions(ctx, &externalgrpc.NodeGroupAutoscalingOptionsRequest{Id: c.group,
+					Defaults: &externalgrpc.NodeGroupAutoscalingOptions{
+						ScaleDownUtilizationThreshold: 0.5, ScaleDownUnneededDuration: durationpb.New(10 * 60e9),
+					}})
 				return hasCode("NodeGroupGetOptions", err, codes.Unimplemented)
 			}),
 		reading("TemplateNodeInfo is a whole node",
-			"TemplateNodeInfo is Unimplemented or a v1.Node that is Ready and has allocatable cpu, memory and pods: Cluster Autoscaler dereferences an empty one.",
+			"TemplateNodeInfo is Unimplemented or a v1.Node that is Ready and has allocatable cpu, memory and pods: Cluster Autoscaler "+
+				"dereferences an empty one.",
 			wholeTemplate),
 		reading("TemplateNodeInfo fills the field of old versions",
 			"The template is in field 1 too, byte for byte, where Cluster Autoscaler up to 1.34 reads it.",
@@ -76,7 +79,9 @@ func readingCases() []Case {
 				case err != nil:
 					return fmt.Errorf("NodeGroupTemplateNodeInfo: %w", err)
 				case !bytes.Equal(answer.GetLegacyNodeInfo(), answer.GetNodeBytes()):
-					return fmt.Errorf("field 1 has %d bytes, which are not the %d of nodeBytes", len(answer.GetLegacyNodeInfo()), len(answer.GetNodeBytes()))
+					return fmt.Errorf(
+						"field 1 has %d bytes, which are not the %d of nodeBytes", len(answer.GetLegacyNodeInfo()), len(answer.GetNodeBytes()),
+					)
 				}
 				return nil
 			}),
@@ -93,7 +98,8 @@ func readingCases() []Case {
 				return hasCode("GetAvailableGPUTypes", err, codes.OK)
 			}),
 		reading("Cleanup leaves the server serving",
-			"Cleanup, which a Cluster Autoscaler that ends calls, succeeds and ends nothing: the next Cluster Autoscaler finds the server as it was.",
+			"Cleanup, which a Cluster Autoscaler that ends calls, succeeds and ends nothing: the next Cluster Autoscaler finds the server as "+
+				"it was.",
 			func(ctx context.Context, c *caller) error {
 				if _, err := c.client.Cleanup(ctx, &externalgrpc.CleanupRequest{}); err != nil {
 					return fmt.Errorf("call Cleanup: %w", err)
@@ -143,7 +149,9 @@ func listsGroups(ctx context.Context, c *caller) error {
 		case size < g.GetMinSize() || size > g.GetMaxSize():
 			return fmt.Errorf("the target size of %s is %d, not within %d and %d", group, size, g.GetMinSize(), g.GetMaxSize())
 		case g.GetMinSize() != 0 || g.GetMaxSize() < 4:
-			return fmt.Errorf("%s cannot be tested with: it has minSize %d, not 0, or maxSize %d, not 4 or more", group, g.GetMinSize(), g.GetMaxSize())
+			return fmt.Errorf(
+				"%s cannot be tested with: it has minSize %d, not 0, or maxSize %d, not 4 or more", group, g.GetMinSize(), g.GetMaxSize(),
+			)
 		}
 	}
 	return nil
@@ -194,7 +202,9 @@ func foreignNode(ctx context.Context, c *caller) error {
 		case err != nil:
 			return err
 		case of == nil:
-			return fmt.Errorf("NodeGroupForNode of providerID %q answers without a group, which Cluster Autoscaler dereferences", node.GetProviderID())
+			return fmt.Errorf(
+				"NodeGroupForNode of providerID %q answers without a group, which Cluster Autoscaler dereferences", node.GetProviderID(),
+			)
 		case of.GetId() != "":
 			return fmt.Errorf("NodeGroupForNode says that providerID %q is of group %s", node.GetProviderID(), of.GetId())
 		}

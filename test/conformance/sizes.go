@@ -23,7 +23,8 @@ func sizeCases() []Case {
 			"IncreaseSize to more than maxSize is refused as a whole, in words that have the size asked for and maxSize, and changes nothing.",
 			aboveMaxSize),
 		changing("IncreaseSize is seen by the very next call",
-			"After IncreaseSize the very next TargetSize has the new size, and the very next Nodes lists a machine for each of it, creating or running.",
+			"After IncreaseSize the very next TargetSize has the new size, and the very next Nodes lists a machine for each of it, creating or "+
+				"running.",
 			func(ctx context.Context, c *caller) error {
 				for _, step := range []struct{ delta, size int32 }{{3, 3}, {1, 4}} {
 					if err := c.increase(ctx, c.orders(), step.delta); err != nil {
@@ -59,13 +60,16 @@ func sizeCases() []Case {
 			"DecreaseTargetSize lowers the target by orders that have not registered, and these are listed no more.",
 			cancelsOrders),
 		changing("DecreaseTargetSize is clamped at the machines that run",
-			"DecreaseTargetSize takes no machine that has registered: a scale-up that timed out asks for its whole delta back though all of it has arrived since.",
+			"DecreaseTargetSize takes no machine that has registered: a scale-up that timed out asks for its whole delta back though all of it "+
+				"has arrived since.",
 			clampsAtRunning),
 	}
 }
 
 // refusesDeltas checks that a group of two machines is not changed by such deltas.
-func (c *caller) refusesDeltas(ctx context.Context, change func(context.Context, string, int32) error, method string, deltas ...int32) error {
+func (c *caller) refusesDeltas(
+	ctx context.Context, change func(context.Context, string, int32) error, method string, deltas ...int32,
+) error {
 	const size = 2
 	if err := c.increase(ctx, c.orders(), size); err != nil {
 		return err
@@ -93,12 +97,16 @@ func aboveMaxSize(ctx context.Context, c *caller) error {
 	for _, delta := range []int32{most - size + 1, most + 1, math.MaxInt32} {
 		what := fmt.Sprintf("IncreaseSize by %d of %d with maxSize %d", delta, size, most)
 		grown := c.increase(ctx, c.orders(), delta)
-		if err := c.refused(ctx, what, grown, map[string]int32{c.orders(): size}, codes.OutOfRange, codes.FailedPrecondition, codes.InvalidArgument); err != nil {
+		if err := c.refused(
+			ctx, what, grown, map[string]int32{c.orders(): size}, codes.OutOfRange, codes.FailedPrecondition, codes.InvalidArgument,
+		); err != nil {
 			return err
 		}
 		said := numbers(errors.Unwrap(grown).Error())
 		asked := strconv.FormatInt(int64(size)+int64(delta), 10)
-		if !slices.Contains(said, strconv.Itoa(int(most))) || (!slices.Contains(said, asked) && !slices.Contains(said, strconv.Itoa(int(delta)))) {
+		if !slices.Contains(
+			said, strconv.Itoa(int(most)),
+		) || (!slices.Contains(said, asked) && !slices.Contains(said, strconv.Itoa(int(delta)))) {
 			return fmt.Errorf("%s was refused in words that have not both numbers: %w", what, grown)
 		}
 	}

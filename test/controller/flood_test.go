@@ -45,7 +45,8 @@ func TestFloodOfQueues(t *testing.T) {
 		t.Fatal(err)
 	}
 	server := endpoint.New(endpoint.Options{
-		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Pods: store, Events: mgr.GetEventRecorder("flood-test"), Log: logr.Discard(), Clock: clock.RealClock{},
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Pods: store, Events: mgr.GetEventRecorder("flood-test"), Log: logr.Discard(),
+		Clock:   clock.RealClock{},
 		Metrics: counts, Writes: budget.New("member-writes", budget.Rate{PerNamespace: perSecond, Total: inAll}, budgets),
 		Audience: audience, TrustUnknown: true,
 	})
@@ -138,7 +139,9 @@ func TestFloodOfQueues(t *testing.T) {
 	}
 	for _, member := range slices.Concat(flood, []*v1alpha1.EnsembleMember{calm}) {
 		now := &v1alpha1.EnsembleMember{}
-		if err := cluster.Client.Get(t.Context(), client.ObjectKeyFromObject(member), now); err != nil || now.ResourceVersion != member.ResourceVersion {
+		if err := cluster.Client.Get(
+			t.Context(), client.ObjectKeyFromObject(member), now,
+		); err != nil || now.ResourceVersion != member.ResourceVersion {
 			t.Errorf("%s/%s was written: %v", member.Namespace, member.Name, err)
 		}
 		if err := cluster.Client.Delete(t.Context(), now); err != nil {

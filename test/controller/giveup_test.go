@@ -39,14 +39,17 @@ func TestGivesUp(t *testing.T) {
 		if s.member.Spec.Size != 1 || request == nil || request.Action != v1alpha1.RequestGiveUp {
 			return fmt.Sprintf("the desired size is %d, of %+v", s.member.Spec.Size, request)
 		}
-		if want := "the controller: the growth to size 4 has failed 1 time: 1 of 4 nodes were Ready in give-up within its provisionTimeout"; request.By != want || request.Amount != 3 || request.Size != 1 {
+		if want := "the controller: the growth to size 4 has failed 1 time: 1 of 4 nodes were Ready in give-up within its " +
+			"provisionTimeout"; request.By != want || request.Amount != 3 || request.Size != 1 {
 			t.Errorf("the desired size is set back by %q, by %d to %d; want by %q, by 3 to 1", request.By, request.Amount, request.Size, want)
 		}
 		return unsettled(s, 1)
 	}, nil)
 	if s, err := x.look(t.Context()); err != nil {
 		t.Fatal(err)
-	} else if got, want := decided(s.member), []string{v1alpha1.ReasonReserved, v1alpha1.ReasonProvisionTimeout, v1alpha1.ReasonGaveUp}; !endsWith(got, want) {
+	} else if got, want := decided(s.member), []string{
+		v1alpha1.ReasonReserved, v1alpha1.ReasonProvisionTimeout, v1alpha1.ReasonGaveUp,
+	}; !endsWith(got, want) {
 		t.Errorf("status.decisions ends with %v, want %v", got, want)
 	}
 	x.outOfStock = false
@@ -65,14 +68,17 @@ func TestGivesUp(t *testing.T) {
 	x.desire(2)
 	x.until(func(s *seen) string { return unsettled(s, 2) }, nil)
 	x.until(func(s *seen) string {
-		if got, want := decided(s.member), []string{v1alpha1.ReasonGaveUp, v1alpha1.ReasonReserved, v1alpha1.ReasonResized}; !endsWith(got, want) {
+		if got, want := decided(s.member), []string{
+			v1alpha1.ReasonGaveUp, v1alpha1.ReasonReserved, v1alpha1.ReasonResized,
+		}; !endsWith(got, want) {
 			return fmt.Sprintf("status.decisions ends with %v, want %v", got, want)
 		}
 		return ""
 	}, nil)
 
 	steps := growths(t, p.metrics)
-	if steps[v1alpha1.ReasonReserved] < 2 || steps[v1alpha1.ReasonProvisionTimeout] != 1 || steps[v1alpha1.ReasonResized] != 1 || steps[v1alpha1.ReasonNodesReady] < 1 {
+	if steps[v1alpha1.ReasonReserved] < 2 || steps[v1alpha1.ReasonProvisionTimeout] != 1 || steps[v1alpha1.ReasonResized] != 1 ||
+		steps[v1alpha1.ReasonNodesReady] < 1 {
 		t.Errorf("the growths by their steps: %v; want two reserved, one failed, one Ready and resized", steps)
 	}
 }
@@ -108,7 +114,9 @@ func TestSharedNodes(t *testing.T) {
 func (x *scene) annotate(name, value string) {
 	x.Helper()
 	object := x.object()
-	if err := cluster.Client.Patch(x.Context(), object, client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, name, value))); err != nil {
+	if err := cluster.Client.Patch(
+		x.Context(), object, client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, name, value)),
+	); err != nil {
 		x.Fatal(err)
 	}
 }

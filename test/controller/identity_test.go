@@ -59,7 +59,9 @@ func TestWhoMayAsk(t *testing.T) {
 	withAddress(t, "two-of-two", "203.0.113.3", corev1.PodRunning, same)
 	withAddress(t, "of-a-false-job", "203.0.113.4", corev1.PodRunning, func(p *corev1.Pod) {
 		// Anybody who may create pods can write such an owner; its uid gives it away.
-		p.OwnerReferences = []metav1.OwnerReference{{APIVersion: "batch/v1", Kind: "Job", Name: "asks", UID: "not-that-of-the-job", Controller: new(true)}}
+		p.OwnerReferences = []metav1.OwnerReference{
+			{APIVersion: "batch/v1", Kind: "Job", Name: "asks", UID: "not-that-of-the-job", Controller: new(true)},
+		}
 	})
 	for ip, says := range map[string]string{
 		"203.0.113.1": "belongs to no running pod",
@@ -70,7 +72,9 @@ func TestWhoMayAsk(t *testing.T) {
 		"203.0.113.9": "belongs to no running pod",
 	} {
 		x.until(func(*seen) string {
-			response, err := p.server.RequestAction(from(t.Context(), ip), &ensemble.ActionRequest{Member: "minicluster", Name: "asks", Action: "grow"})
+			response, err := p.server.RequestAction(
+				from(t.Context(), ip), &ensemble.ActionRequest{Member: "minicluster", Name: "asks", Action: "grow"},
+			)
 			if err != nil {
 				return err.Error()
 			}
@@ -119,7 +123,9 @@ func TestRequestsAtOnce(t *testing.T) {
 	granted := make(chan ensemble.Response_ResultType, 3)
 	for range 3 {
 		asking.Go(func() {
-			response, err := p.server.RequestAction(from(t.Context(), ip), &ensemble.ActionRequest{Member: "minicluster", Name: "at-once", Action: "grow", Payload: `{"grow":"1"}`})
+			response, err := p.server.RequestAction(
+				from(t.Context(), ip), &ensemble.ActionRequest{Member: "minicluster", Name: "at-once", Action: "grow", Payload: `{"grow":"1"}`},
+			)
 			if err != nil {
 				t.Error(err)
 			}

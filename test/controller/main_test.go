@@ -67,7 +67,9 @@ func startWith(t *testing.T, most int64, rate endpoint.Rate) *process {
 		t.Fatal(err)
 	}
 	recorder := mgr.GetEventRecorder("controller-test")
-	reconciler := &resize.Reconciler{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Events: recorder, Clock: clock.RealClock{}, Metrics: metrics, Pods: store}
+	reconciler := &resize.Reconciler{
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Events: recorder, Clock: clock.RealClock{}, Metrics: metrics, Pods: store,
+	}
 	if err := reconciler.SetupWithManager(mgr); err != nil {
 		t.Fatal(err)
 	}
@@ -141,7 +143,8 @@ func (x *scene) object() *unstructured.Unstructured {
 
 func capacity() corev1.ResourceList {
 	return corev1.ResourceList{
-		corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourceMemory: resource.MustParse("16Gi"), corev1.ResourcePods: resource.MustParse("110"),
+		corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourceMemory: resource.MustParse("16Gi"),
+		corev1.ResourcePods: resource.MustParse("110"),
 	}
 }
 
@@ -180,7 +183,9 @@ func (x *scene) look(ctx context.Context) (*seen, error) {
 		return nil, err
 	}
 	var pods corev1.PodList
-	if err := cluster.Client.List(ctx, &pods, client.InNamespace(x.key.Namespace), client.MatchingLabels{batchv1.JobNameLabel: x.key.Name}); err != nil {
+	if err := cluster.Client.List(
+		ctx, &pods, client.InNamespace(x.key.Namespace), client.MatchingLabels{batchv1.JobNameLabel: x.key.Name},
+	); err != nil {
 		return nil, err
 	}
 	for i := range pods.Items {
@@ -257,7 +262,9 @@ func (x *scene) operate(ctx context.Context, s *seen) error {
 			Spec: batchv1.JobSpec{
 				CompletionMode: new(batchv1.IndexedCompletion), Completions: &size, Parallelism: &size,
 				// The gate is what the policy of manifests/controller/gates.yaml adds.
-				Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{v1alpha1.LabelMember: x.key.Name}}, Spec: corev1.PodSpec{
+				Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{
+					Labels: map[string]string{v1alpha1.LabelMember: x.key.Name},
+				}, Spec: corev1.PodSpec{
 					SchedulingGates: []corev1.PodSchedulingGate{{Name: v1alpha1.SchedulingGate}},
 					RestartPolicy:   corev1.RestartPolicyNever,
 					NodeSelector:    map[string]string{v1alpha1.LabelNodePool: x.key.Name},
@@ -306,7 +313,9 @@ func unsettled(s *seen, size int) string {
 	case s.member == nil:
 		return "there is no member"
 	case s.size != size || s.pods != size || s.running != size:
-		return fmt.Sprintf("the MiniCluster has size %d and %d of %d pods Running, not %d: %s", s.size, s.running, s.pods, size, message(s.member))
+		return fmt.Sprintf(
+			"the MiniCluster has size %d and %d of %d pods Running, not %d: %s", s.size, s.running, s.pods, size, message(s.member),
+		)
 	case int(s.member.Spec.Size) != size || int(s.member.Status.Reserved) != size || held(s.member) != size || s.member.Status.Growth != nil:
 		return fmt.Sprintf("the member wants %d, has reserved %d and holds %d, not %d: %s",
 			s.member.Spec.Size, s.member.Status.Reserved, held(s.member), size, message(s.member))

@@ -53,7 +53,9 @@ func TestQueueIsTold(t *testing.T) {
 	defer p.Stop()
 	ip := x.leader(p)
 	update := func(payload string) *ensemble.Response {
-		response, err := p.server.RequestUpdate(from(t.Context(), ip), &ensemble.UpdateRequest{Member: "minicluster", Name: "queue", Payload: payload})
+		response, err := p.server.RequestUpdate(
+			from(t.Context(), ip), &ensemble.UpdateRequest{Member: "minicluster", Name: "queue", Payload: payload},
+		)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -78,7 +80,9 @@ func TestQueueIsTold(t *testing.T) {
 	if s := status(); s.QueueAge != nil || s.Queue["run"] != 0 {
 		t.Errorf("before the member has told anything, the status is %+v", s)
 	}
-	if response := update(`{"queue": {"running": 1}}`); response.GetStatus() != ensemble.Response_ERROR || !strings.Contains(response.GetPayload(), "running") {
+	if response := update(`{"queue": {"running": 1}}`); response.GetStatus() != ensemble.Response_ERROR || !strings.Contains(
+		response.GetPayload(), "running",
+	) {
 		t.Errorf("a state that there is not: %s", response)
 	}
 	for _, run := range []int64{5, 0} {
@@ -89,7 +93,8 @@ func TestQueueIsTold(t *testing.T) {
 		}
 		x.until(func(*seen) string {
 			s := status()
-			if s.QueueAge == nil || *s.QueueAge < 0 || s.Queue["sched"] != 7 || s.Queue["run"] != run || s.Waiting["4"] != 2 || s.Counts["sleep"] != 3 {
+			if s.QueueAge == nil || *s.QueueAge < 0 || s.Queue["sched"] != 7 || s.Queue["run"] != run || s.Waiting["4"] != 2 ||
+				s.Counts["sleep"] != 3 {
 				return fmt.Sprintf("%d jobs run, and the status is %+v", run, s)
 			}
 			return ""
@@ -157,7 +162,9 @@ func TestFlood(t *testing.T) {
 	defer p.Stop()
 	flooder, ip := x.address(), other.address()
 	status := func(ip, name string) *ensemble.Response {
-		response, err := p.server.RequestStatus(from(context.WithoutCancel(t.Context()), ip), &ensemble.StatusRequest{Member: "minicluster", Name: name})
+		response, err := p.server.RequestStatus(
+			from(context.WithoutCancel(t.Context()), ip), &ensemble.StatusRequest{Member: "minicluster", Name: name},
+		)
 		if err != nil {
 			t.Fatal(err)
 		}

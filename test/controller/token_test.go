@@ -115,20 +115,35 @@ func TestTokens(t *testing.T) {
 		headers []string
 		says    string
 	}{
-		"no TLS":                {outside, plain, []string{good}, "without TLS"},
-		"not a bearer":          {outside, secured, []string{"Basic " + good}, "has to be one "},
-		"two tokens":            {outside, secured, []string{good, good}, "has to be one "},
-		"a huge token":          {outside, secured, []string{"Bearer " + strings.Repeat("x", 10_000)}, "at most 8192 bytes"},
-		"garbage":               {outside, secured, []string{"Bearer garbage"}, "the API server does not accept the token"},
-		"for the API server":    {outside, secured, []string{"Bearer " + token(t, granted, "", nil)}, "the API server does not accept the token for the audience"},
-		"not granted":           {outside, secured, []string{"Bearer " + token(t, other, audience, nil)}, "may not update ensemblemembers/scale in namespace default"},
-		"of another namespace":  {outside, secured, []string{"Bearer " + token(t, stranger, audience, nil)}, "MiniCluster " + elsewhere + "/" + name + " is not managed"},
-		"stolen by a neighbour": {foreign, secured, []string{"Bearer " + token(t, stranger, audience, nil)}, "comes from pod default/a-neighbour of another namespace"},
-		"bound, from outside":   {outside, secured, []string{"Bearer " + token(t, granted, audience, owner)}, "was made for pod default/an-owner"},
-		"bound, from another":   {foreign, secured, []string{"Bearer " + token(t, granted, audience, owner)}, "was made for pod default/an-owner"},
+		"no TLS":       {outside, plain, []string{good}, "without TLS"},
+		"not a bearer": {outside, secured, []string{"Basic " + good}, "has to be one "},
+		"two tokens":   {outside, secured, []string{good, good}, "has to be one "},
+		"a huge token": {outside, secured, []string{"Bearer " + strings.Repeat("x", 10_000)}, "at most 8192 bytes"},
+		"garbage":      {outside, secured, []string{"Bearer garbage"}, "the API server does not accept the token"},
+		"for the API server": {
+			outside, secured, []string{"Bearer " + token(t, granted, "", nil)}, "the API server does not accept the token for the audience",
+		},
+		"not granted": {
+			outside, secured, []string{"Bearer " + token(t, other, audience, nil)}, "may not update ensemblemembers/scale in namespace default",
+		},
+		"of another namespace": {
+			outside, secured, []string{"Bearer " + token(t, stranger, audience, nil)},
+			"MiniCluster " + elsewhere + "/" + name + " is not managed",
+		},
+		"stolen by a neighbour": {
+			foreign, secured, []string{"Bearer " + token(t, stranger, audience, nil)}, "comes from pod default/a-neighbour of another namespace",
+		},
+		"bound, from outside": {
+			outside, secured, []string{"Bearer " + token(t, granted, audience, owner)}, "was made for pod default/an-owner",
+		},
+		"bound, from another": {
+			foreign, secured, []string{"Bearer " + token(t, granted, audience, owner)}, "was made for pod default/an-owner",
+		},
 	} {
 		x.until(func(*seen) string {
-			if response := ask(row.ip, row.over, "grow", row.headers...); response.GetStatus() != ensemble.Response_DENIED || !strings.Contains(response.GetPayload(), row.says) {
+			if response := ask(row.ip, row.over, "grow", row.headers...); response.GetStatus() != ensemble.Response_DENIED || !strings.Contains(
+				response.GetPayload(), row.says,
+			) {
 				return fmt.Sprintf("%s: the answer is %s, not DENIED with %q", what, response, row.says)
 			}
 			return ""
@@ -140,7 +155,9 @@ func TestTokens(t *testing.T) {
 		}
 		return ""
 	}, nil)
-	if response := ask(outside, secured, "status", good); response.GetStatus() != ensemble.Response_DENIED || !strings.Contains(response.GetPayload(), "may not get ensemblemembers") {
+	if response := ask(
+		outside, secured, "status", good,
+	); response.GetStatus() != ensemble.Response_DENIED || !strings.Contains(response.GetPayload(), "may not get ensemblemembers") {
 		t.Errorf("the status is told to one who may not read it: %s", response)
 	}
 
@@ -156,7 +173,10 @@ func TestTokens(t *testing.T) {
 		}
 		return unsettled(s, 3)
 	}, nil)
-	if err := cluster.Client.DeleteAllOf(context.WithoutCancel(ctx), &corev1.Pod{}, client.InNamespace(corev1.NamespaceDefault), client.MatchingFields{"spec.schedulerName": "nobody"}); err != nil {
+	if err := cluster.Client.DeleteAllOf(
+		context.WithoutCancel(ctx), &corev1.Pod{}, client.InNamespace(corev1.NamespaceDefault),
+		client.MatchingFields{"spec.schedulerName": "nobody"},
+	); err != nil {
 		t.Error(err)
 	}
 }

@@ -63,7 +63,9 @@ func TestPodNetworksRunOutWithAReason(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if network, err := held.podNetworkOf(first, last); err == nil || !strings.Contains(err.Error(), "found no free pod network between 127.60.0.0/16 and 127.63.0.0/16") {
+	if network, err := held.podNetworkOf(first, last); err == nil || !strings.Contains(
+		err.Error(), "found no free pod network between 127.60.0.0/16 and 127.63.0.0/16",
+	) {
 		t.Errorf("after all networks were taken: %s, %v", network, err)
 	}
 }

@@ -37,8 +37,8 @@ func (b Binaries) path(name string) string {
 	return filepath.Join(b.directory, name)
 }
 
-// components is the directory of the go.mod that all components are built from, in this directory. Of modules that our own go.mod has too it
-// requires the same versions, so that what one build has compiled serves the other.
+// components is the directory of the go.mod that all components are built from, in this directory. Of modules that our own go.mod has too
+// it requires the same versions, so that what one build has compiled serves the other.
 const components = "kubernetes"
 
 // program is a binary to build.
@@ -64,16 +64,28 @@ const (
 func programs() []program {
 	return []program{
 		{name: Etcd, module: components, importPath: etcdModule, versionOf: etcdModule, usually: 35 * time.Second},
-		{name: KubeAPIServer, module: components, importPath: kubernetesModule + "/cmd/kube-apiserver", versionOf: kubernetesModule, usually: 150 * time.Second},
-		{name: KubeScheduler, module: components, importPath: kubernetesModule + "/cmd/kube-scheduler", versionOf: kubernetesModule, usually: 30 * time.Second},
-		{name: KubeControllerManager, module: components, importPath: kubernetesModule + "/cmd/kube-controller-manager", versionOf: kubernetesModule, usually: 40 * time.Second},
+		{
+			name: KubeAPIServer, module: components, importPath: kubernetesModule + "/cmd/kube-apiserver", versionOf: kubernetesModule,
+			usually: 150 * time.Second,
+		},
+		{
+			name: KubeScheduler, module: components, importPath: kubernetesModule + "/cmd/kube-scheduler", versionOf: kubernetesModule,
+			usually: 30 * time.Second,
+		},
+		{
+			name: KubeControllerManager, module: components, importPath: kubernetesModule + "/cmd/kube-controller-manager",
+			versionOf: kubernetesModule, usually: 40 * time.Second,
+		},
 		{name: KwokController, module: components, importPath: kwokModule + "/cmd/kwok", versionOf: kwokModule, usually: 15 * time.Second},
 	}
 }
 
 // kubectl is for those who ask for it.
 func kubectl() program {
-	return program{name: kubectlBinary, module: components, importPath: kubernetesModule + "/cmd/kubectl", versionOf: kubernetesModule, usually: 25 * time.Second}
+	return program{
+		name: kubectlBinary, module: components, importPath: kubernetesModule + "/cmd/kubectl", versionOf: kubernetesModule,
+		usually: 25 * time.Second,
+	}
 }
 
 // linkerFlags strip symbols, which no test needs, and stamp the version that `kubectl version` and the

@@ -123,7 +123,10 @@ func TestABuildThatFailsSaysWhy(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	broken := program{name: "etcd", module: components, importPath: "go.etcd.io/etcd/server/v3/no/such/package", versionOf: "go.etcd.io/etcd/server/v3", usually: time.Second}
+	broken := program{
+		name: "etcd", module: components, importPath: "go.etcd.io/etcd/server/v3/no/such/package", versionOf: "go.etcd.io/etcd/server/v3",
+		usually: time.Second,
+	}
 	err = b.buildProgram(t.Context(), lock, broken, nil, binary)
 	if err == nil || !strings.Contains(err.Error(), "build etcd v3.") || !strings.Contains(err.Error(), "no/such/package") {
 		t.Errorf("the build of a package that does not exist: %v, want the program, its version and what go said", err)

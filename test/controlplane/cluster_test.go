@@ -344,7 +344,9 @@ func (c cluster) indexedJob(t *testing.T) {
 	}
 
 	smaller := []byte(`{"spec":{"parallelism":2,"completions":2}}`)
-	if _, err := c.clients.BatchV1().Jobs("default").Patch(t.Context(), "indexed", "application/merge-patch+json", smaller, metav1.PatchOptions{}); err != nil {
+	if _, err := c.clients.BatchV1().Jobs("default").Patch(
+		t.Context(), "indexed", "application/merge-patch+json", smaller, metav1.PatchOptions{},
+	); err != nil {
 		t.Fatal(err)
 	}
 	for _, pod := range c.podsRun(t, "indexed", 2) {
@@ -406,7 +408,9 @@ func (c cluster) finishingPods(t *testing.T) {
 		if test.exitCode != "" {
 			annotations[controlplane.ExitCodeAnnotation] = test.exitCode
 		}
-		if _, err := c.clients.BatchV1().Jobs("default").Create(t.Context(), newJob(test.name, 1, annotations), metav1.CreateOptions{}); err != nil {
+		if _, err := c.clients.BatchV1().Jobs("default").Create(
+			t.Context(), newJob(test.name, 1, annotations), metav1.CreateOptions{},
+		); err != nil {
 			t.Fatal(err)
 		}
 		eventually(t, func(ctx context.Context) error {
@@ -473,11 +477,15 @@ func (c cluster) apiServerRestart(t *testing.T) {
 }
 
 func (c cluster) componentRestart(t *testing.T) {
-	for _, name := range []string{controlplane.KubeScheduler, controlplane.KubeControllerManager, controlplane.KwokController, controlplane.Etcd} {
+	for _, name := range []string{
+		controlplane.KubeScheduler, controlplane.KubeControllerManager, controlplane.KwokController, controlplane.Etcd,
+	} {
 		t.Run(name, func(t *testing.T) {
 			c.createNode(t, "before-"+name)
 			defer c.deleteNode(t, "before-"+name)
-			if _, err := c.clients.BatchV1().Jobs("default").Create(t.Context(), newJob("before-"+name, 3, nil), metav1.CreateOptions{}); err != nil {
+			if _, err := c.clients.BatchV1().Jobs("default").Create(
+				t.Context(), newJob("before-"+name, 3, nil), metav1.CreateOptions{},
+			); err != nil {
 				t.Fatal(err)
 			}
 			pods := c.podsRun(t, "before-"+name, 3)

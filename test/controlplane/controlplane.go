@@ -238,7 +238,9 @@ func (c *ControlPlane) start(ctx context.Context, options Options) error {
 		}
 	}
 	if c.parts&ControllerManager != 0 {
-		if err := c.add(KubeControllerManager, c.controllerManagerCommand(options.OmitControllers), secure(c.ports.controllerManager, "/healthz")); err != nil {
+		if err := c.add(
+			KubeControllerManager, c.controllerManagerCommand(options.OmitControllers), secure(c.ports.controllerManager, "/healthz"),
+		); err != nil {
 			return err
 		}
 		if err := c.defaultServiceAccountExists(ctx); err != nil {

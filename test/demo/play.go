@@ -42,7 +42,9 @@ type play struct {
 
 // perform does it and returns what was measured.
 func (p *play) perform(ctx context.Context) (*figures, error) {
-	p.narrator.begin("A MiniCluster of %d, annotated with the NodePool %s, whose machines take %s to boot", startSize, poolName, p.settings.bootDelay)
+	p.narrator.begin(
+		"A MiniCluster of %d, annotated with the NodePool %s, whose machines take %s to boot", startSize, poolName, p.settings.bootDelay,
+	)
 	if err := p.apply(ctx); err != nil {
 		return nil, err
 	}

@@ -57,7 +57,9 @@ func TestPromises(t *testing.T) {
 func TestFolders(t *testing.T) {
 	t.Parallel()
 	named := map[string]bool{}
-	for _, match := range regexp.MustCompile(`(?m)^\| [^|]+\? \| \[([a-z0-9]+)\]\(([a-z0-9]+)\) \|$`).FindAllStringSubmatch(string(read(t, "test/README.md")), -1) {
+	for _, match := range regexp.MustCompile(`(?m)^\| [^|]+\? \| \[([a-z0-9]+)\]\(([a-z0-9]+)\) \|$`).FindAllStringSubmatch(
+		string(read(t, "test/README.md")), -1,
+	) {
 		if match[1] != match[2] {
 			t.Errorf("%s leads to %s", match[1], match[2])
 		}

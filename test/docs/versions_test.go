@@ -10,7 +10,9 @@ import (
 func TestVersions(t *testing.T) {
 	t.Parallel()
 	said := map[string]string{}
-	for _, match := range regexp.MustCompile(`(?m)^\| (Kubernetes|Cluster Autoscaler|kwok) \| ([0-9.]+) \|`).FindAllStringSubmatch(string(read(t, "README.md")), -1) {
+	for _, match := range regexp.MustCompile(`(?m)^\| (Kubernetes|Cluster Autoscaler|kwok) \| ([0-9.]+) \|`).FindAllStringSubmatch(
+		string(read(t, "README.md")), -1,
+	) {
 		said[match[1]] = match[2]
 	}
 	for name, module := range map[string]struct{ file, path string }{

@@ -46,7 +46,8 @@ func provisionTimeout(x *tenant) {
 	x.size(cluster, 2)
 	x.until(func(s *history.State) string {
 		growth := s.Members[cluster].Status.Growth
-		if growth == nil || len(growth.Failures) != 1 || growth.Failures[0].NodePool != pool || growth.Failures[0].Reason != v1alpha1.ReasonProvisionTimeout {
+		if growth == nil || len(growth.Failures) != 1 || growth.Failures[0].NodePool != pool ||
+			growth.Failures[0].Reason != v1alpha1.ReasonProvisionTimeout {
 			return fmt.Sprintf("the growth is %+v", growth)
 		}
 		return ""

@@ -20,7 +20,8 @@ func TestPoolDeletion(t *testing.T) {
 	cluster := x.miniCluster("m", 2, pool)
 	x.settled(cluster, 2)
 	x.apply(`{apiVersion: v1, kind: Pod, metadata: {name: neighbour, namespace: %s}, spec: {tolerations: [{operator: Exists}],
-		containers: [{name: c, image: i, resources: {requests: {cpu: "3"}}}], nodeSelector: {autoscaling.flux-framework.org/node-pool: %s}}}`, x.namespace, pool)
+		containers: [{name: c, image: i, resources: {requests: {cpu: "3"}}}], nodeSelector: {autoscaling.flux-framework.org/node-pool: %s}}}`,
+		x.namespace, pool)
 	x.nodes(pool, 3)
 
 	x.removePool(pool)

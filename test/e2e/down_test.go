@@ -46,7 +46,8 @@ func TestControllerDown(t *testing.T) {
 
 	// Nobody waits for the controller who has not asked for it.
 	x.apply(`{apiVersion: v1, kind: Pod, metadata: {name: stranger, namespace: %s}, spec: {tolerations: [{operator: Exists}],
-		containers: [{name: c, image: i, resources: {requests: {cpu: "3"}}}], nodeSelector: {autoscaling.flux-framework.org/node-pool: %s}}}`, x.namespace, pool)
+		containers: [{name: c, image: i, resources: {requests: {cpu: "3"}}}], nodeSelector: {autoscaling.flux-framework.org/node-pool: %s}}}`,
+		x.namespace, pool)
 	plain := x.plainMiniCluster("plain", 1, pool)
 	x.lead(plain)
 	x.until(func(s *history.State) string {
@@ -59,7 +60,9 @@ func TestControllerDown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := shared.Client.Create(t.Context(), objects[0]); err == nil || !strings.Contains(err.Error(), "miniclusters.autoscaling.flux-framework.org") {
+	if err := shared.Client.Create(t.Context(), objects[0]); err == nil || !strings.Contains(
+		err.Error(), "miniclusters.autoscaling.flux-framework.org",
+	) {
 		t.Errorf("while the webhook is down a managed MiniCluster is answered %v", err)
 	}
 	x.edit(cluster, 4)

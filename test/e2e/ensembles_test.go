@@ -92,12 +92,20 @@ func TestEnsemble(t *testing.T) {
 	t.Parallel()
 	x := newTenant(t)
 	pool := x.pool("hpc", 10, "0s")
-	if err := x.submit(x.ensembleOf("demo", pool, "slep", 2)); err == nil || !strings.Contains(err.Error(), "spec.members[0].ensemble.rules[0].action.label") || !strings.Contains(err.Error(), "slep") {
+	if err := x.submit(
+		x.ensembleOf("demo", pool, "slep", 2),
+	); err == nil || !strings.Contains(
+		err.Error(), "spec.members[0].ensemble.rules[0].action.label",
+	) || !strings.Contains(err.Error(), "slep") {
 		t.Errorf("an Ensemble with a fault is answered %v", err)
 	}
 	// A ConfigMap and a MiniCluster of the names of members are there already, and are not ours.
 	x.apply("{apiVersion: v1, kind: ConfigMap, metadata: {name: demo-2, namespace: %s}, data: {mine: theirs}}", x.namespace)
-	x.apply("{apiVersion: flux-framework.org/v1alpha2, kind: MiniCluster, metadata: {name: demo-3, namespace: %s}, spec: {size: 1, containers: [{image: theirs}]}}", x.namespace)
+	x.apply(
+		"{apiVersion: flux-framework.org/v1alpha2, kind: MiniCluster, metadata: {name: demo-3, namespace: %s}, spec: {size: 1, containers: "+
+			"[{image: theirs}]}}",
+		x.namespace,
+	)
 	if err := x.submit(x.ensembleOf("demo", pool, "sleep", 2, 1, 1, 1)); err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +116,9 @@ func TestEnsemble(t *testing.T) {
 	x.ownService(second)
 	x.ensembleSays("demo", func(e *ensemblev1alpha1.Ensemble) string {
 		for _, c := range e.Status.Conditions {
-			if c.Type == ensemblev1alpha1.ConditionMembersCreated && c.Reason == ensemblev1alpha1.ReasonNameTaken && strings.Contains(c.Message, "ConfigMap demo-2") && strings.Contains(c.Message, "MiniCluster demo-3") {
+			if c.Type == ensemblev1alpha1.ConditionMembersCreated && c.Reason == ensemblev1alpha1.ReasonNameTaken && strings.Contains(
+				c.Message, "ConfigMap demo-2",
+			) && strings.Contains(c.Message, "MiniCluster demo-3") {
 				return ""
 			}
 		}
@@ -119,7 +129,11 @@ func TestEnsemble(t *testing.T) {
 	x.settled(x.key("demo-3"), 1)
 
 	// Two members, and another text.
-	if err := x.submit(x.ensembleOf("demo", pool, "sleep", 2, 2)); err == nil || !strings.Contains(err.Error(), "spec.members[1].minicluster.spec.size: Forbidden: it is the size that the member begins with") {
+	if err := x.submit(
+		x.ensembleOf("demo", pool, "sleep", 2, 2),
+	); err == nil || !strings.Contains(
+		err.Error(), "spec.members[1].minicluster.spec.size: Forbidden: it is the size that the member begins with",
+	) {
 		t.Errorf("another first size is answered %v", err)
 	}
 	if err := x.submit(strings.ReplaceAll(x.ensembleOf("demo", pool, "sleep", 2, 1), "sleep 10", "sleep 20")); err != nil {
@@ -128,7 +142,9 @@ func TestEnsemble(t *testing.T) {
 	x.grant(first, "grow", 2)
 	x.settled(first, 4)
 	x.ensembleSays("demo", func(e *ensemblev1alpha1.Ensemble) string {
-		if s := &e.Status; s.MembersReady != "2/2" || s.Size != 5 || s.Wants != 5 || s.Nodes != 5 || !strings.HasPrefix(s.Members[0].LastAction, "Grow by 2 to 4, by pod "+x.namespace+"/demo-0-0-") {
+		if s := &e.Status; s.MembersReady != "2/2" || s.Size != 5 || s.Wants != 5 || s.Nodes != 5 || !strings.HasPrefix(
+			s.Members[0].LastAction, "Grow by 2 to 4, by pod "+x.namespace+"/demo-0-0-",
+		) {
 			return fmt.Sprintf("the status is %+v", s)
 		}
 		return ""
@@ -142,7 +158,9 @@ func TestEnsemble(t *testing.T) {
 		t.Fatal(err)
 	}
 	x.gone(second)
-	if err := shared.Client.Delete(t.Context(), &ensemblev1alpha1.Ensemble{ObjectMeta: metav1.ObjectMeta{Namespace: x.namespace, Name: "demo"}}); err != nil {
+	if err := shared.Client.Delete(
+		t.Context(), &ensemblev1alpha1.Ensemble{ObjectMeta: metav1.ObjectMeta{Namespace: x.namespace, Name: "demo"}},
+	); err != nil {
 		t.Fatal(err)
 	}
 	x.gone(first)
@@ -157,7 +175,9 @@ func (x *tenant) ownService(member types.NamespacedName) {
 	last := ""
 	if err := wait.PollUntilContextTimeout(x.Context(), 100*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
 		var pods corev1.PodList
-		if err := shared.Client.List(ctx, &pods, client.InNamespace(member.Namespace), client.MatchingLabels{"job-name": member.Name}); err != nil {
+		if err := shared.Client.List(
+			ctx, &pods, client.InNamespace(member.Namespace), client.MatchingLabels{"job-name": member.Name},
+		); err != nil {
 			return false, err
 		}
 		if len(pods.Items) == 0 {
@@ -165,12 +185,18 @@ func (x *tenant) ownService(member types.NamespacedName) {
 			return false, nil
 		}
 		var service corev1.Service
-		if err := shared.Client.Get(ctx, client.ObjectKey{Namespace: member.Namespace, Name: pods.Items[0].Spec.Subdomain}, &service); client.IgnoreNotFound(err) != nil {
+		if err := shared.Client.Get(
+			ctx, client.ObjectKey{Namespace: member.Namespace, Name: pods.Items[0].Spec.Subdomain}, &service,
+		); client.IgnoreNotFound(err) != nil {
 			return false, err
 		}
 		owner := metav1.GetControllerOf(&service)
-		last = fmt.Sprintf("the Service %q of its pods has the cluster IP %q and the selector %v, and belongs to %v", pods.Items[0].Spec.Subdomain, service.Spec.ClusterIP, service.Spec.Selector, owner)
-		return service.Spec.ClusterIP == corev1.ClusterIPNone && service.Spec.Selector["job-name"] == member.Name && owner != nil && owner.Name == member.Name, nil
+		last = fmt.Sprintf(
+			"the Service %q of its pods has the cluster IP %q and the selector %v, and belongs to %v", pods.Items[0].Spec.Subdomain,
+			service.Spec.ClusterIP, service.Spec.Selector, owner,
+		)
+		return service.Spec.ClusterIP == corev1.ClusterIPNone && service.Spec.Selector["job-name"] == member.Name && owner != nil &&
+			owner.Name == member.Name, nil
 	}); err != nil {
 		x.Fatalf("%s: %v: %s", member.Name, err, last)
 	}
@@ -185,7 +211,9 @@ func (x *tenant) told(member types.NamespacedName) {
 		shared.serving.RLock()
 		defer shared.serving.RUnlock()
 		response, err := shared.Ask(ctx, lead, func(ctx context.Context, c ensemble.EnsembleOperatorClient) (*ensemble.Response, error) {
-			if _, err := c.RequestUpdate(ctx, &ensemble.UpdateRequest{Member: "minicluster", Name: member.Name, Payload: `{"queue": {"sched": 7}}`}); err != nil {
+			if _, err := c.RequestUpdate(
+				ctx, &ensemble.UpdateRequest{Member: "minicluster", Name: member.Name, Payload: `{"queue": {"sched": 7}}`},
+			); err != nil {
 				return nil, err
 			}
 			return c.RequestStatus(ctx, &ensemble.StatusRequest{Member: "minicluster", Name: member.Name})
@@ -230,7 +258,9 @@ subjects: [{kind: ServiceAccount, name: resizer, namespace: %[1]s}]
 	if !trusted.AppendCertsFromPEM(secret.Data["ca.crt"]) {
 		x.Fatalf("Secret %s has no certificates to trust", controllerSecret)
 	}
-	connection, err := grpc.NewClient(shared.EndpointAddress, grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS13, RootCAs: trusted})))
+	connection, err := grpc.NewClient(
+		shared.EndpointAddress, grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS13, RootCAs: trusted})),
+	)
 	if err != nil {
 		x.Fatal(err)
 	}

@@ -52,7 +52,8 @@ func TestNoNodeTwice(t *testing.T) {
 	}
 
 	x.apply(`{apiVersion: v1, kind: Pod, metadata: {name: stranger, namespace: %s}, spec: {tolerations: [{operator: Exists}],
-		containers: [{name: c, image: i, resources: {requests: {cpu: "3"}}}], nodeSelector: {autoscaling.flux-framework.org/node-pool: %s}}}`, x.namespace, pool)
+		containers: [{name: c, image: i, resources: {requests: {cpu: "3"}}}], nodeSelector: {autoscaling.flux-framework.org/node-pool: %s}}}`,
+		x.namespace, pool)
 	x.until(func(s *history.State) string {
 		if pod := s.Pods[x.key("stranger")]; pod == nil || pod.Spec.NodeName == "" {
 			return "the pod of nobody has no node"

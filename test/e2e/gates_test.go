@@ -23,7 +23,9 @@ func gatedCreation(x *tenant) {
 	x.disturb()
 	x.until(func(s *history.State) string {
 		gated := x.gatedPods(s, cluster)
-		return unless(len(gated) == 4 && s.Pools[second].Spec.Replicas == 2, "%d of 4 pods are gated while the machines of %s fail", len(gated), second)
+		return unless(
+			len(gated) == 4 && s.Pools[second].Spec.Replicas == 2, "%d of 4 pods are gated while the machines of %s fail", len(gated), second,
+		)
 	})
 	x.poolOf("second", 3, false, "{bootDelay: 500ms}")
 	x.settled(cluster, 4)

@@ -109,7 +109,9 @@ func (x *tenant) report(ctx context.Context, kind schema.GroupVersionKind, chang
 				continue
 			}
 			if event.Type != watch.Bookmark {
-				changes <- fmt.Sprintf("%s %s %s/%s to version %s", event.Type, kind.Kind, object.GetNamespace(), object.GetName(), object.GetResourceVersion())
+				changes <- fmt.Sprintf(
+					"%s %s %s/%s to version %s", event.Type, kind.Kind, object.GetNamespace(), object.GetName(), object.GetResourceVersion(),
+				)
 			}
 		}
 	}

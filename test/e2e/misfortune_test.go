@@ -45,7 +45,9 @@ func fallBack(x *tenant) {
 		// The third node of the first pool may have been Ready when the pool ran out, or not.
 		here, there := len(s.NodesOf(first)), len(s.NodesOf(second))
 		if here+there != 6 || here > 3 || int(s.Pools[first].Spec.Replicas) != here || int(s.Pools[second].Spec.Replicas) != there {
-			return fmt.Sprintf("there are %d and %d nodes, with targets %d and %d", here, there, s.Pools[first].Spec.Replicas, s.Pools[second].Spec.Replicas)
+			return fmt.Sprintf(
+				"there are %d and %d nodes, with targets %d and %d", here, there, s.Pools[first].Spec.Replicas, s.Pools[second].Spec.Replicas,
+			)
 		}
 		return ""
 	})

@@ -105,7 +105,9 @@ func rights(program string) (map[string]string, error) {
 			}
 		}
 	}
-	for _, file := range []string{"manifests/" + program + "/rbac.yaml", "manifests/components/kwok/rbac.yaml", "manifests/certificates/rbac.yaml"} {
+	for _, file := range []string{
+		"manifests/" + program + "/rbac.yaml", "manifests/components/kwok/rbac.yaml", "manifests/certificates/rbac.yaml",
+	} {
 		objects, err := shared.ObjectsOf(file)
 		if err != nil {
 			return nil, err

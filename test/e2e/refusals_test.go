@@ -50,18 +50,50 @@ func TestBadRequests(t *testing.T) {
 		status  ensemble.Response_ResultType
 		says    []string
 	}{
-		"from no pod":              {nobody, &ensemble.ActionRequest{Member: "miniclusters", Name: "m", Action: "grow"}, denied, []string{"127.0.0.1", "no running pod"}},
-		"from a pod of nothing":    {stranger, &ensemble.ActionRequest{Member: "miniclusters", Name: "m", Action: "grow"}, denied, []string{"stranger", "belongs to no MiniCluster"}},
-		"for another member":       {lead, &ensemble.ActionRequest{Member: "miniclusters", Name: "other", Action: "grow"}, denied, []string{`"m"`, `"other"`}},
-		"of an unknown kind":       {lead, &ensemble.ActionRequest{Member: "jobsets", Name: "m", Action: "grow"}, errorStatus, []string{`"jobsets"`, `"minicluster"`}},
-		"of an unknown action":     {lead, &ensemble.ActionRequest{Member: "minicluster", Name: "m", Action: "explode"}, errorStatus, []string{`"explode"`, `"grow"`}},
-		"to grow by nothing":       {lead, &ensemble.ActionRequest{Member: "minicluster", Name: "m", Action: "grow", Payload: `{"grow": 0}`}, errorStatus, []string{`"grow"`, "0"}},
-		"to grow by less":          {lead, &ensemble.ActionRequest{Member: "minicluster", Name: "m", Action: "grow", Payload: `{"grow": -1}`}, errorStatus, []string{`"grow"`, "-1"}},
-		"to grow by half":          {lead, &ensemble.ActionRequest{Member: "minicluster", Name: "m", Action: "grow", Payload: `{"grow": 1.5}`}, errorStatus, []string{`"grow"`, "1.5"}},
-		"to grow without end":      {lead, &ensemble.ActionRequest{Member: "minicluster", Name: "m", Action: "grow", Payload: `{"grow": 99999999999}`}, errorStatus, []string{`"grow"`, "99999999999"}},
-		"in no JSON":               {lead, &ensemble.ActionRequest{Member: "minicluster", Name: "m", Action: "grow", Payload: `grow!`}, errorStatus, []string{"payload", "JSON"}},
-		"for a foreign group":      {lead, &ensemble.ActionRequest{Member: "minicluster", Name: "m", Action: "grow", Payload: `{"group":"example.com","grow":1}`}, errorStatus, []string{`"group"`, "example.com", "flux-framework.org"}},
-		"to shrink at the minimum": {lead, &ensemble.ActionRequest{Member: "minicluster", Name: "m", Action: "shrink", Payload: `{"shrink": 1}`}, denied, []string{"spec.minSize"}},
+		"from no pod": {
+			nobody, &ensemble.ActionRequest{Member: "miniclusters", Name: "m", Action: "grow"}, denied, []string{"127.0.0.1", "no running pod"},
+		},
+		"from a pod of nothing": {
+			stranger, &ensemble.ActionRequest{Member: "miniclusters", Name: "m", Action: "grow"}, denied,
+			[]string{"stranger", "belongs to no MiniCluster"},
+		},
+		"for another member": {
+			lead, &ensemble.ActionRequest{Member: "miniclusters", Name: "other", Action: "grow"}, denied, []string{`"m"`, `"other"`},
+		},
+		"of an unknown kind": {
+			lead, &ensemble.ActionRequest{Member: "jobsets", Name: "m", Action: "grow"}, errorStatus, []string{`"jobsets"`, `"minicluster"`},
+		},
+		"of an unknown action": {
+			lead, &ensemble.ActionRequest{Member: "minicluster", Name: "m", Action: "explode"}, errorStatus, []string{`"explode"`, `"grow"`},
+		},
+		"to grow by nothing": {
+			lead, &ensemble.ActionRequest{Member: "minicluster", Name: "m", Action: "grow", Payload: `{"grow": 0}`}, errorStatus,
+			[]string{`"grow"`, "0"},
+		},
+		"to grow by less": {
+			lead, &ensemble.ActionRequest{Member: "minicluster", Name: "m", Action: "grow", Payload: `{"grow": -1}`}, errorStatus,
+			[]string{`"grow"`, "-1"},
+		},
+		"to grow by half": {
+			lead, &ensemble.ActionRequest{Member: "minicluster", Name: "m", Action: "grow", Payload: `{"grow": 1.5}`}, errorStatus,
+			[]string{`"grow"`, "1.5"},
+		},
+		"to grow without end": {
+			lead, &ensemble.ActionRequest{Member: "minicluster", Name: "m", Action: "grow", Payload: `{"grow": 99999999999}`}, errorStatus,
+			[]string{`"grow"`, "99999999999"},
+		},
+		"in no JSON": {
+			lead, &ensemble.ActionRequest{Member: "minicluster", Name: "m", Action: "grow", Payload: `grow!`}, errorStatus,
+			[]string{"payload", "JSON"},
+		},
+		"for a foreign group": {
+			lead, &ensemble.ActionRequest{Member: "minicluster", Name: "m", Action: "grow", Payload: `{"group":"example.com","grow":1}`},
+			errorStatus, []string{`"group"`, "example.com", "flux-framework.org"},
+		},
+		"to shrink at the minimum": {
+			lead, &ensemble.ActionRequest{Member: "minicluster", Name: "m", Action: "shrink", Payload: `{"shrink": 1}`}, denied,
+			[]string{"spec.minSize"},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := x.versions()
@@ -139,7 +171,9 @@ func TestBadObjects(t *testing.T) {
 	}{
 		"a pool that cannot be a name": {func(*tenant) string { return "Not A Pool" }, `"Not A Pool" cannot be the name of a NodePool`},
 		"a pool that does not exist":   {func(*tenant) string { return "nowhere" }, `there is no NodePool "nowhere"`},
-		"a pool that is too small":     {func(x *tenant) string { return x.pool("small", 2, "0s") }, "spec.size: Invalid value: 3: must be at most what its NodePools hold, 2"},
+		"a pool that is too small": {
+			func(x *tenant) string { return x.pool("small", 2, "0s") }, "spec.size: Invalid value: 3: must be at most what its NodePools hold, 2",
+		},
 		"a pool of nodes that are too small": {func(x *tenant) string {
 			x.apply(tinyPool, x.namespace)
 			return x.namespace + "-tiny"
@@ -171,7 +205,9 @@ func TestBadObjects(t *testing.T) {
 			if member == nil {
 				return "there is no member"
 			}
-			if c := condition(member, v1alpha1.ConditionReady); c.status != "False" || c.reason != v1alpha1.ReasonPoolTooSmall || !strings.Contains(c.message, "maxSize 2") {
+			if c := condition(
+				member, v1alpha1.ConditionReady,
+			); c.status != "False" || c.reason != v1alpha1.ReasonPoolTooSmall || !strings.Contains(c.message, "maxSize 2") {
 				return fmt.Sprintf("Ready is %+v, not %s with maxSize 2", c, v1alpha1.ReasonPoolTooSmall)
 			}
 			if member.Status.Reserved != 0 {

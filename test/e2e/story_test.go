@@ -52,7 +52,8 @@ func (x *tenant) tell(b *strings.Builder, s *history.State) {
 			p.Spec.ReplicasForMembers, p.Status.Floor, p.Status.AnnouncedFloor, p.Status.Reserved, p.Spec.ScaleDown.Delay.Duration)
 		for _, machine := range slices.Sorted(maps.Keys(s.Machines)) {
 			if m := s.Machines[machine]; m.Spec.NodePool == name {
-				fmt.Fprintf(b, "  PoolMachine %s: %s, ordered %s for %s, node %q%s: %s\n", machine, m.Spec.Purpose, clockTime(m.Spec.OrderedAt.Time), m.Spec.Order.ID,
+				fmt.Fprintf(b, "  PoolMachine %s: %s, ordered %s for %s, node %q%s: %s\n", machine, m.Spec.Purpose, clockTime(m.Spec.OrderedAt.Time),
+					m.Spec.Order.ID,
 					m.Status.NodeName, goingSince(m), stateOf(m))
 			}
 		}

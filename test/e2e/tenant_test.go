@@ -114,7 +114,10 @@ func (x *tenant) miniClusterText(name string, size int, podAnnotations string, p
 // plainMiniCluster is miniCluster for one that is not managed, so that it says itself where its pods go.
 func (x *tenant) plainMiniCluster(name string, size int, pools ...string) types.NamespacedName {
 	x.Helper()
-	pod := fmt.Sprintf(`{nodeAffinity: {%s: ["%s"]}, tolerations: [{key: example.com/dedicated, operator: Exists}]}`, v1alpha1.LabelNodePool, strings.Join(pools, `","`))
+	pod := fmt.Sprintf(
+		`{nodeAffinity: {%s: ["%s"]}, tolerations: [{key: example.com/dedicated, operator: Exists}]}`, v1alpha1.LabelNodePool,
+		strings.Join(pools, `","`),
+	)
 	x.apply("%s", x.clusterText(name, size, "{}", pod))
 	return types.NamespacedName{Namespace: x.namespace, Name: name}
 }
@@ -310,7 +313,9 @@ func (x *tenant) send(from string, request *ensemble.ActionRequest) reply {
 	err := wait.PollUntilContextTimeout(x.Context(), 50*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
 		shared.serving.RLock()
 		defer shared.serving.RUnlock()
-		response, err := shared.AskFrom(ctx, net.ParseIP(from), func(ctx context.Context, c ensemble.EnsembleOperatorClient) (*ensemble.Response, error) {
+		response, err := shared.AskFrom(ctx, net.ParseIP(from), func(
+			ctx context.Context, c ensemble.EnsembleOperatorClient,
+		) (*ensemble.Response, error) {
 			return c.RequestAction(ctx, request)
 		})
 		if err != nil {

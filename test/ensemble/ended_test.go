@@ -113,7 +113,9 @@ func TestEndedOnceThoughLate(t *testing.T) {
 	m := startWith(t, -1, func(c client.Client) client.Client { reader.Client = c; return reader })
 	defer m.Stop()
 	e := newEnsemble(at, v1alpha1.Member{
-		MiniCluster: runtime.RawExtension{Raw: []byte(`{"spec": {"size": 2, "cleanup": true, "containers": [{"image": "i"}]}}`)}, Ensemble: text("hello"),
+		MiniCluster: runtime.RawExtension{
+			Raw: []byte(`{"spec": {"size": 2, "cleanup": true, "containers": [{"image": "i"}]}}`),
+		}, Ensemble: text("hello"),
 	})
 	create(t, e)
 	states := func(s *seen) string {

@@ -33,7 +33,9 @@ func whole(s *seen, sizes ...int32) string {
 			return fmt.Sprintf("ConfigMap %s has %q", name, s.configMaps[name])
 		}
 	}
-	if said := s.says(v1alpha1.ConditionMembersCreated); !strings.HasPrefix(said, "True") || s.Status.ObservedGeneration != s.Generation || len(s.Status.Members) != len(sizes) {
+	if said := s.says(
+		v1alpha1.ConditionMembersCreated,
+	); !strings.HasPrefix(said, "True") || s.Status.ObservedGeneration != s.Generation || len(s.Status.Members) != len(sizes) {
 		return fmt.Sprintf("MembersCreated is %s; %d members are in the status", said, len(s.Status.Members))
 	}
 	return ""
@@ -78,8 +80,9 @@ func TestLife(t *testing.T) {
 			return fmt.Sprintf("demo-0 has the pools %v, demo-1 %v", pools, s.clusters["demo-1"].NodePools)
 		}
 		for kind, want := range map[string]string{
-			v1alpha1.ConditionAccepted:     "True Valid: nothing is wrong with the spec",
-			v1alpha1.ConditionFieldsUsed:   "False Unused: without effect, because one endpoint serves all Ensembles and starts their members: spec.sidecar.image; spec.sidecar.pullAlways",
+			v1alpha1.ConditionAccepted: "True Valid: nothing is wrong with the spec",
+			v1alpha1.ConditionFieldsUsed: "False Unused: without effect, because one endpoint serves all Ensembles and starts their members: " +
+				"spec.sidecar.image; spec.sidecar.pullAlways",
 			v1alpha1.ConditionMembersReady: "False Waiting: waiting for demo-0 (Waiting)",
 			v1alpha1.ConditionUpToDate:     "True UpToDate: every MiniCluster is as the spec has it",
 		} {
@@ -96,7 +99,9 @@ func TestLife(t *testing.T) {
 	// What can change does; what cannot is shown, for nobody has refused it here.
 	change(t, at, func(e *v1alpha1.Ensemble) {
 		e.Spec.Members[0].Ensemble, e.Spec.Members[0].NodePools, e.Spec.Members[0].RequestPolicy = text("goodbye"), []string{"hpc-c"}, "Coalesce"
-		e.Spec.Members[0].MiniCluster = runtime.RawExtension{Raw: []byte(`{"spec": {"size": 2, "minSize": 2, "maxSize": 4, "containers": [{"image": "another"}]}}`)}
+		e.Spec.Members[0].MiniCluster = runtime.RawExtension{
+			Raw: []byte(`{"spec": {"size": 2, "minSize": 2, "maxSize": 4, "containers": [{"image": "another"}]}}`),
+		}
 	})
 	until(t, at, func(s *seen) string {
 		if missing := whole(s, 2, 3); missing != "" {
@@ -106,7 +111,8 @@ func TestLife(t *testing.T) {
 		if m.MinSize != 2 || !slices.Equal(m.NodePools, []string{"hpc-c"}) || m.RequestPolicy != "Coalesce" {
 			return fmt.Sprintf("demo-0 is %+v", m)
 		}
-		if said, want := s.says(v1alpha1.ConditionUpToDate), "False SpecChanged: changed since the MiniClusters were created, which keep what they were created with: demo-0: minicluster.spec.containers"; said != want {
+		if said, want := s.says(v1alpha1.ConditionUpToDate), "False SpecChanged: changed since the MiniClusters were created, which keep what "+
+			"they were created with: demo-0: minicluster.spec.containers"; said != want {
 			return fmt.Sprintf("UpToDate is %q, not %q", said, want)
 		}
 		return ""
@@ -176,7 +182,8 @@ func TestInvalid(t *testing.T) {
 	e.Spec.Members[1].Ensemble = strings.Replace(text("hello"), "label: say", "label: sya", 1)
 	create(t, e)
 	until(t, at, func(s *seen) string {
-		if said, want := s.says(v1alpha1.ConditionAccepted), "False Invalid: nothing is created or changed: spec.members[1].ensemble.rules[0].action.label"; !strings.HasPrefix(said, want) {
+		if said, want := s.says(v1alpha1.ConditionAccepted), "False Invalid: nothing is created or changed: "+
+			"spec.members[1].ensemble.rules[0].action.label"; !strings.HasPrefix(said, want) {
 			return fmt.Sprintf("Accepted is %q, not %q", said, want)
 		}
 		if len(s.clusters)+len(s.configMaps) > 0 {
@@ -207,7 +214,8 @@ func TestNameTaken(t *testing.T) {
 	defer m.Stop()
 	create(t, newEnsemble(at, member(2), member(2), member(2)))
 	until(t, at, func(s *seen) string {
-		want := "False NameTaken: ConfigMap demo-0 is there and belongs to somebody else; it is left alone; MiniCluster demo-1 is there and belongs to somebody else; it is left alone"
+		want := "False NameTaken: ConfigMap demo-0 is there and belongs to somebody else; it is left alone; MiniCluster demo-1 is there and " +
+			"belongs to somebody else; it is left alone"
 		if said := s.says(v1alpha1.ConditionMembersCreated); said != want {
 			return fmt.Sprintf("MembersCreated is %q, not %q", said, want)
 		}

@@ -67,8 +67,10 @@ func text(word string) string {
 // member begins with a size and grows to twice that.
 func member(size int, pools ...string) v1alpha1.Member {
 	return v1alpha1.Member{
-		MiniCluster: runtime.RawExtension{Raw: fmt.Appendf(nil, `{"spec": {"size": %d, "minSize": 1, "maxSize": %d, "containers": [{"image": "i"}]}}`, size, 2*size)},
-		Ensemble:    text("hello"), NodePools: pools,
+		MiniCluster: runtime.RawExtension{
+			Raw: fmt.Appendf(nil, `{"spec": {"size": %d, "minSize": 1, "maxSize": %d, "containers": [{"image": "i"}]}}`, size, 2*size),
+		},
+		Ensemble: text("hello"), NodePools: pools,
 	}
 }
 

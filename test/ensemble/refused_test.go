@@ -36,7 +36,9 @@ func refuse(t *testing.T, namespace, group, version, resource, expression string
 	}
 	binding := &admissionregistrationv1.ValidatingAdmissionPolicyBinding{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
-		Spec:       admissionregistrationv1.ValidatingAdmissionPolicyBindingSpec{PolicyName: name, ValidationActions: []admissionregistrationv1.ValidationAction{admissionregistrationv1.Deny}},
+		Spec: admissionregistrationv1.ValidatingAdmissionPolicyBindingSpec{
+			PolicyName: name, ValidationActions: []admissionregistrationv1.ValidationAction{admissionregistrationv1.Deny},
+		},
 	}
 	for _, object := range []client.Object{policy, binding} {
 		if err := cluster.Client.Create(t.Context(), object); err != nil {
@@ -89,11 +91,15 @@ func TestRefusedChange(t *testing.T) {
 		}
 		for i, want := range []struct{ state, message string }{{"Waiting", "change the MiniCluster: "}, {"Unmanaged", "update the ConfigMap: "}} {
 			line := &s.Status.Members[i]
-			if line.State != want.state || line.Size != 2 || !strings.HasPrefix(line.Message, want.message) || !strings.Contains(line.Message, "not in this test") {
+			if line.State != want.state || line.Size != 2 || !strings.HasPrefix(line.Message, want.message) || !strings.Contains(
+				line.Message, "not in this test",
+			) {
 				return fmt.Sprintf("member %d is %+v", i, line)
 			}
 		}
-		if said := s.says(v1alpha1.ConditionUpToDate); !strings.HasPrefix(said, "False Refused: cannot be brought in line with the spec: demo-0: change the MiniCluster: ") || s.Status.Size != 4 {
+		if said := s.says(v1alpha1.ConditionUpToDate); !strings.HasPrefix(
+			said, "False Refused: cannot be brought in line with the spec: demo-0: change the MiniCluster: ",
+		) || s.Status.Size != 4 {
 			return fmt.Sprintf("the size is %d, and UpToDate %q", s.Status.Size, said)
 		}
 		return ""

@@ -158,10 +158,11 @@ func TestLagNoNodeWithoutMachine(t *testing.T) {
 		if err := provider.deleteNodes(t.Context(), name, machine); err != nil {
 			t.Error(err)
 		}
-		_ = wait.PollUntilContextTimeout(t.Context(), poll, inprocess.Patience, true, func(ctx context.Context) (bool, error) { // What is left shows below.
-			seen, err := look(ctx, cluster.Client, name)
-			return err == nil && len(seen.machines) == 0, nil
-		})
+		_ = wait.PollUntilContextTimeout(t.Context(), poll, inprocess.Patience, true,
+			func(ctx context.Context) (bool, error) { // What is left shows below.
+				seen, err := look(ctx, cluster.Client, name)
+				return err == nil && len(seen.machines) == 0, nil
+			})
 	})
 	if err := provider.increase(t.Context(), name, 1); err != nil {
 		t.Fatal(err)
@@ -199,10 +200,11 @@ func TestLagNodeGoesFirst(t *testing.T) {
 		case request.Method == http.MethodDelete && resource == machine:
 			once.Do(func() {
 				close(deleting)
-				_ = wait.PollUntilContextTimeout(request.Context(), poll, inprocess.Patience, true, func(ctx context.Context) (bool, error) { // What is left shows below.
-					seen, err := look(ctx, cluster.Client, name)
-					return err == nil && seen.machines[machine] != nil && seen.machines[machine].Status.NodeName != "", nil
-				})
+				_ = wait.PollUntilContextTimeout(request.Context(), poll, inprocess.Patience, true,
+					func(ctx context.Context) (bool, error) { // What is left shows below.
+						seen, err := look(ctx, cluster.Client, name)
+						return err == nil && seen.machines[machine] != nil && seen.machines[machine].Status.NodeName != "", nil
+					})
 			})
 		}
 	})
@@ -369,7 +371,9 @@ func TestLagReleaseIsExact(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal(seen.ready, nodes[:2]) || seen.pool.Spec.Replicas != 2 || len(seen.pool.Spec.MachinesToDelete) > 0 && !slices.Equal(seen.pool.Spec.MachinesToDelete, nodes[2:]) {
+	if !slices.Equal(seen.ready, nodes[:2]) || seen.pool.Spec.Replicas != 2 || len(
+		seen.pool.Spec.MachinesToDelete,
+	) > 0 && !slices.Equal(seen.pool.Spec.MachinesToDelete, nodes[2:]) {
 		t.Errorf("of %v, of which the first has a pod and the second a holder, %v are left, the target is %d, to delete are %v",
 			nodes, seen.ready, seen.pool.Spec.Replicas, seen.pool.Spec.MachinesToDelete)
 	}

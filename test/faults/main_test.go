@@ -86,7 +86,10 @@ func start(t *testing.T, name string, s settings) *provider {
 		&v1alpha1.EnsembleMember{}: {Namespaces: map[string]cache.Config{name: {}}},
 	}}})
 	made := inprocess.AddProvider(t, mgr, inprocess.ProviderOptions{ServesAlone: s.follower})
-	mgr.Run(t, made.Server.Announce, &v1alpha1.NodePool{}, &v1alpha1.PoolMachine{}, &v1alpha1.KwokInstance{}, &v1alpha1.EnsembleMember{}, &corev1.Node{}, &corev1.Pod{})
+	mgr.Run(
+		t, made.Server.Announce, &v1alpha1.NodePool{}, &v1alpha1.PoolMachine{}, &v1alpha1.KwokInstance{}, &v1alpha1.EnsembleMember{},
+		&corev1.Node{}, &corev1.Pod{},
+	)
 	return &provider{Mortal: mgr, server: made.Server}
 }
 
@@ -154,7 +157,8 @@ func nodePool(name string) *v1alpha1.NodePool {
 		Spec: v1alpha1.NodePoolSpec{
 			MaxSize: 6, Autoscaler: v1alpha1.AutoscalerClusterAutoscaler, ProvisionTimeout: metav1.Duration{Duration: time.Hour},
 			Template: v1alpha1.NodeTemplate{Capacity: corev1.ResourceList{
-				corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourceMemory: resource.MustParse("16Gi"), corev1.ResourcePods: resource.MustParse("110"),
+				corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourceMemory: resource.MustParse("16Gi"),
+				corev1.ResourcePods: resource.MustParse("110"),
 			}},
 			Machines: v1alpha1.MachinesSpec{Kwok: &v1alpha1.KwokMachines{}},
 		},
@@ -205,7 +209,9 @@ func newPod(t *testing.T, nodePool, name, node string) *corev1.Pod {
 	p := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: nodePool, Name: name},
 		Spec: corev1.PodSpec{
-			NodeName: node, Containers: []corev1.Container{{Name: "c", Image: "i"}}, Tolerations: []corev1.Toleration{{Operator: corev1.TolerationOpExists}},
+			NodeName: node, Containers: []corev1.Container{{Name: "c", Image: "i"}}, Tolerations: []corev1.Toleration{
+				{Operator: corev1.TolerationOpExists},
+			},
 		},
 	}
 	create(t, p)

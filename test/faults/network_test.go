@@ -82,7 +82,9 @@ func (l *lag) wrap(next http.RoundTripper) http.RoundTripper {
 		resource := path.Base(request.URL.Path)
 		switch {
 		case request.URL.Query().Get("watch") == "true":
-			response.Body = &heldBody{ReadCloser: response.Body, lag: l, resource: resource, gone: request.Context().Done(), closed: make(chan struct{})}
+			response.Body = &heldBody{
+				ReadCloser: response.Body, lag: l, resource: resource, gone: request.Context().Done(), closed: make(chan struct{}),
+			}
 		case request.Method == http.MethodGet:
 			l.mu.Lock()
 			l.lists[resource]++

@@ -210,7 +210,10 @@ func TestLostLeader(t *testing.T) {
 	if log, err := os.ReadFile(a.LogFile()); err != nil || !strings.Contains(string(log), "leader election lost") {
 		t.Errorf("its log does not say that it lost the election (%v)", err)
 	}
-	t.Logf("the replica that was cut off ended after %s, the other one led after %s", (<-ended).Round(10*time.Millisecond), took.Round(10*time.Millisecond))
+	t.Logf(
+		"the replica that was cut off ended after %s, the other one led after %s", (<-ended).Round(10*time.Millisecond),
+		took.Round(10*time.Millisecond),
+	)
 	nodes := settled(t, s.Client, name, 3).ready
 
 	// It is started again, as a kubelet does, and does not lead. The leader is killed after its answer.

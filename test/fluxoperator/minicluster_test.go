@@ -49,9 +49,11 @@ func TestMaximumSizeIsFixedWhenFirstSeen(t *testing.T) {
 		cluster miniCluster
 		want    int32
 	}{
-		"without maxSize it is the first size":   {miniCluster{Spec: miniClusterSpec{Size: 3}}, 3},
-		"with maxSize it is that":                {miniCluster{Spec: miniClusterSpec{Size: 3, MaxSize: 8}}, 8},
-		"a later, larger maxSize does not count": {miniCluster{Spec: miniClusterSpec{Size: 3, MaxSize: 20}, Status: miniClusterStatus{MaximumSize: 8}}, 8},
+		"without maxSize it is the first size": {miniCluster{Spec: miniClusterSpec{Size: 3}}, 3},
+		"with maxSize it is that":              {miniCluster{Spec: miniClusterSpec{Size: 3, MaxSize: 8}}, 8},
+		"a later, larger maxSize does not count": {
+			miniCluster{Spec: miniClusterSpec{Size: 3, MaxSize: 20}, Status: miniClusterStatus{MaximumSize: 8}}, 8,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := maximumSize(row.cluster); got != row.want {
@@ -106,7 +108,9 @@ spec:
 `
 	job := newJob(parse(t, text))
 	if *job.Spec.Completions != 2 || *job.Spec.Parallelism != 2 || *job.Spec.CompletionMode != "Indexed" {
-		t.Errorf("completions %d, parallelism %d, mode %s; want 2, 2, Indexed", *job.Spec.Completions, *job.Spec.Parallelism, *job.Spec.CompletionMode)
+		t.Errorf(
+			"completions %d, parallelism %d, mode %s; want 2, 2, Indexed", *job.Spec.Completions, *job.Spec.Parallelism, *job.Spec.CompletionMode,
+		)
 	}
 	if job.Name != "demo" || job.Namespace != "lab" || job.Labels["team"] != "hpc" {
 		t.Errorf("Job %s/%s with labels %v; want lab/demo with team=hpc", job.Namespace, job.Name, job.Labels)
@@ -123,16 +127,24 @@ spec:
 		}
 	}
 	if template.Annotations["note"] != "kept" || template.Spec.NodeSelector["arch"] != "amd64" || template.Spec.SchedulerName != "other" {
-		t.Errorf("annotations %v, node selector %v, scheduler %q: something of spec.pod is missing", template.Annotations, template.Spec.NodeSelector, template.Spec.SchedulerName)
+		t.Errorf(
+			"annotations %v, node selector %v, scheduler %q: something of spec.pod is missing", template.Annotations, template.Spec.NodeSelector,
+			template.Spec.SchedulerName,
+		)
 	}
-	if got := template.Spec.Tolerations; len(got) != 1 || got[0] != (corev1.Toleration{Key: "dedicated", Operator: "Equal", Value: "hpc", Effect: "NoSchedule"}) {
+	if got := template.Spec.Tolerations; len(got) != 1 || got[0] != (corev1.Toleration{
+		Key: "dedicated", Operator: "Equal", Value: "hpc", Effect: "NoSchedule",
+	}) {
 		t.Errorf("tolerations %v", got)
 	}
-	if got := template.Spec.Containers[0]; got.Name != "demo" || got.Image != "flux" || got.Resources.Requests.Cpu().String() != "3" || got.Resources.Requests.Memory().String() != "4Gi" {
+	if got := template.Spec.Containers[0]; got.Name != "demo" || got.Image != "flux" || got.Resources.Requests.Cpu().String() != "3" ||
+		got.Resources.Requests.Memory().String() != "4Gi" {
 		t.Errorf("container %+v", got)
 	}
 	terms := template.Spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms
-	if len(terms) != 1 || len(terms[0].MatchExpressions) != 2 || terms[0].MatchExpressions[0].Key != "a" || len(terms[0].MatchExpressions[1].Values) != 2 {
+	if len(terms) != 1 || len(terms[0].MatchExpressions) != 2 || terms[0].MatchExpressions[0].Key != "a" || len(
+		terms[0].MatchExpressions[1].Values,
+	) != 2 {
 		t.Errorf("node affinity %v, want one term with a and b", terms)
 	}
 	if got := template.Spec.Affinity.PodAntiAffinity; len(got.RequiredDuringSchedulingIgnoredDuringExecution) != 0 ||

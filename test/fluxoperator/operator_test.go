@@ -42,7 +42,9 @@ func startOperator(t *testing.T) operator {
 	if err := yaml.UnmarshalStrict(crd.MiniClusters, definition); err != nil {
 		t.Fatal(err)
 	}
-	_, err := envtest.InstallCRDs(plane.AdminConfig(), envtest.CRDInstallOptions{CRDs: []*apiextensionsv1.CustomResourceDefinition{definition}})
+	_, err := envtest.InstallCRDs(
+		plane.AdminConfig(), envtest.CRDInstallOptions{CRDs: []*apiextensionsv1.CustomResourceDefinition{definition}},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}

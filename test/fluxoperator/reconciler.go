@@ -151,7 +151,9 @@ func (r *reconciler) ensureJob(ctx context.Context, owner *unstructured.Unstruct
 
 // resize applies the desired size to the Job, or writes a refused one back into the MiniCluster. It
 // returns the size for the status.
-func (r *reconciler) resize(ctx context.Context, object *unstructured.Unstructured, job *batchv1.Job, desired, current, maximum int32) (int32, error) {
+func (r *reconciler) resize(
+	ctx context.Context, object *unstructured.Unstructured, job *batchv1.Job, desired, current, maximum int32,
+) (int32, error) {
 	log := ctrl.LoggerFrom(ctx).WithValues("size", current, "desired", desired, "maximumSize", maximum)
 	applied, refused := resize(desired, current, maximum)
 	if refused {

@@ -140,7 +140,10 @@ func (c *checker) miniCluster(cluster, before *unstructured.Unstructured) {
 		key, sizeOf(before), size, len(ready), ready)
 	minimum, _, _ := unstructured.NestedInt64(cluster.Object, "spec", "minSize")
 	maximum, _, _ := unstructured.NestedInt64(cluster.Object, "spec", "maxSize")
-	c.promise(size >= minimum && size <= max(maximum, sizeOf(before)), "MiniCluster %s was resized to %d, outside %d to %d", key, size, minimum, maximum)
+	c.promise(
+		size >= minimum && size <= max(maximum, sizeOf(before)), "MiniCluster %s was resized to %d, outside %d to %d", key, size, minimum,
+		maximum,
+	)
 }
 
 // member checks that reservations stay within the pools, and that no node is held twice.
@@ -269,7 +272,10 @@ func Lost(events []Event) []string {
 
 // pool checks that no machine is told to go while a pod is on its node, unless the cloud takes it away or has done so.
 func (c *checker) pool(pool, before *v1alpha1.NodePool) {
-	c.promise(pool.Spec.Replicas <= pool.Spec.MaxSize, "the target of %s is %d, above its maxSize %d", pool.Name, pool.Spec.Replicas, pool.Spec.MaxSize)
+	c.promise(
+		pool.Spec.Replicas <= pool.Spec.MaxSize, "the target of %s is %d, above its maxSize %d", pool.Name, pool.Spec.Replicas,
+		pool.Spec.MaxSize,
+	)
 	if before == nil || pool.Status.MachinesOrdered > before.Status.MachinesOrdered {
 		c.claimedFor[pool.Name] = pool.Spec.Replicas
 	}
@@ -347,7 +353,10 @@ func (c *checker) pod(pod *corev1.Pod) {
 			why = pod.Status.Conditions[i].Message
 		}
 	}
-	c.promise(false, "a pod before its node: pod %s/%s (released for %q) is Pending for want of a node: %s", pod.Namespace, pod.Name, pod.Annotations[v1alpha1.AnnotationNode], why)
+	c.promise(
+		false, "a pod before its node: pod %s/%s (released for %q) is Pending for want of a node: %s", pod.Namespace, pod.Name,
+		pod.Annotations[v1alpha1.AnnotationNode], why,
+	)
 }
 
 // refusedFor is how long the scheduler may keep a pod off its node before the controller believes it.
@@ -393,7 +402,9 @@ func (c *checker) released(pod, before *corev1.Pod) {
 	}
 	key := MiniClusterOf(pod)
 	member := c.state.Members[key]
-	held := member != nil && slices.ContainsFunc(member.Status.Reservations, func(r v1alpha1.Reservation) bool { return slices.Contains(r.Held, node) })
+	held := member != nil && slices.ContainsFunc(
+		member.Status.Reservations, func(r v1alpha1.Reservation) bool { return slices.Contains(r.Held, node) },
+	)
 	c.promise(held, "pod %s/%s was released for node %s, which is not held for %s", pod.Namespace, pod.Name, node, key)
 }
 

@@ -100,7 +100,9 @@ func pod(index int, on string, change ...func(*corev1.Pod)) *corev1.Pod {
 }
 
 func starved(p *corev1.Pod) {
-	p.Spec.Containers = []corev1.Container{{Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("3")}}}}
+	p.Spec.Containers = []corev1.Container{
+		{Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("3")}}},
+	}
 	p.Status = corev1.PodStatus{Phase: corev1.PodPending, Conditions: []corev1.PodCondition{
 		{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonUnschedulable},
 	}}
@@ -145,65 +147,107 @@ func TestBroken(t *testing.T) {
 		events story
 		says   string // nothing when no promise is broken
 	}{
-		"a growth onto Ready nodes":                     {begin.then(member("m", 2, "a", "b"), cluster(2, 2)), ""},
-		"a growth before the node is Ready":             {begin.then(node("b", false), member("m", 2, "a", "b"), cluster(2, 2)), "resized from 1 to 2 with 1 Ready nodes held: [a]"},
-		"a growth before the node is held":              {begin.then(cluster(2, 2), member("m", 2, "a", "b")), "resized from 1 to 2 with 1 Ready nodes held: [a]"},
-		"a growth without a member":                     {story{}.then(cluster(1, 1), cluster(2, 2)), "without a member"},
-		"a growth beyond the maximum":                   {begin.then(node("c", true), node("d", true), node("e", true), member("m", 5, "a", "b", "c", "d", "e"), cluster(5, 5)), "outside 1 to 4"},
-		"a size that a user writes":                     {begin.then(cluster(3, 1)), ""},
-		"a shrink":                                      {begin.then(member("m", 2, "a", "b"), cluster(2, 2), cluster(1, 1)), ""},
-		"a desired size beyond the maximum":             {begin.then(desiring(5)), "member ns/m wants 5, outside 1 to 4"},
-		"more reserved than the pool can have":          {begin.then(member("n", 4)), "5 nodes are reserved in hpc, above its maxSize 4"},
-		"a node held twice":                             {begin.then(member("n", 1, "a")), "node a is held for"},
-		"a target above the maximum":                    {begin.then(pool(5)), "the target of hpc is 5, above its maxSize 4"},
-		"an empty machine told to go":                   {begin.then(pool(1, "of-b")), ""},
-		"a machine told to go under a pod":              {begin.then(pod(0, "a"), pool(1, "of-a")), "node a: the machine was told to go while pod ns/m-0 was on it"},
-		"a machine told to go after its pod":            {begin.then(pod(0, "a"), pod(0, "a", succeeded), pool(1, "of-a")), ""},
-		"a node deleted under a pod":                    {begin.then(pod(1, "b")).gone(node("b", true)), "node b: the node was deleted while pod ns/m-1 was on it"},
-		"a node deleted under a DaemonSet's pod":        {begin.then(pod(1, "b", ofDaemonSet)).gone(node("b", true)), ""},
-		"a node that is taken under a pod":              {begin.then(pod(1, "b")).gone(taken("b")), ""},
-		"a pod whose node was taken":                    {begin.then(pod(1, "b")).gone(taken("b")).then(pod(1, "", starved)), ""},
-		"a pod beside one whose node was taken":         {begin.then(pod(1, "b")).gone(taken("b")).then(pod(2, "", starved)), "a pod before its node: pod ns/m-2"},
+		"a growth onto Ready nodes": {begin.then(member("m", 2, "a", "b"), cluster(2, 2)), ""},
+		"a growth before the node is Ready": {
+			begin.then(node("b", false), member("m", 2, "a", "b"), cluster(2, 2)), "resized from 1 to 2 with 1 Ready nodes held: [a]",
+		},
+		"a growth before the node is held": {
+			begin.then(cluster(2, 2), member("m", 2, "a", "b")), "resized from 1 to 2 with 1 Ready nodes held: [a]",
+		},
+		"a growth without a member": {story{}.then(cluster(1, 1), cluster(2, 2)), "without a member"},
+		"a growth beyond the maximum": {
+			begin.then(node("c", true), node("d", true), node("e", true), member("m", 5, "a", "b", "c", "d", "e"), cluster(5, 5)),
+			"outside 1 to 4",
+		},
+		"a size that a user writes":            {begin.then(cluster(3, 1)), ""},
+		"a shrink":                             {begin.then(member("m", 2, "a", "b"), cluster(2, 2), cluster(1, 1)), ""},
+		"a desired size beyond the maximum":    {begin.then(desiring(5)), "member ns/m wants 5, outside 1 to 4"},
+		"more reserved than the pool can have": {begin.then(member("n", 4)), "5 nodes are reserved in hpc, above its maxSize 4"},
+		"a node held twice":                    {begin.then(member("n", 1, "a")), "node a is held for"},
+		"a target above the maximum":           {begin.then(pool(5)), "the target of hpc is 5, above its maxSize 4"},
+		"an empty machine told to go":          {begin.then(pool(1, "of-b")), ""},
+		"a machine told to go under a pod": {
+			begin.then(pod(0, "a"), pool(1, "of-a")), "node a: the machine was told to go while pod ns/m-0 was on it",
+		},
+		"a machine told to go after its pod": {begin.then(pod(0, "a"), pod(0, "a", succeeded), pool(1, "of-a")), ""},
+		"a node deleted under a pod": {
+			begin.then(pod(1, "b")).gone(node("b", true)), "node b: the node was deleted while pod ns/m-1 was on it",
+		},
+		"a node deleted under a DaemonSet's pod": {begin.then(pod(1, "b", ofDaemonSet)).gone(node("b", true)), ""},
+		"a node that is taken under a pod":       {begin.then(pod(1, "b")).gone(taken("b")), ""},
+		"a pod whose node was taken":             {begin.then(pod(1, "b")).gone(taken("b")).then(pod(1, "", starved)), ""},
+		"a pod beside one whose node was taken": {
+			begin.then(pod(1, "b")).gone(taken("b")).then(pod(2, "", starved)), "a pod before its node: pod ns/m-2",
+		},
 		"a node deleted after its pod":                  {begin.then(pod(1, "b")).gone(pod(1, "b")).gone(node("b", true)), ""},
 		"a grown pod that waits for a node":             {begin.then(pod(1, "", starved)), "a pod before its node: pod ns/m-1"},
 		"a first pod that waits for a node":             {begin.then(pod(0, "", starved)), ""},
 		"a pod of a user's edit that waits":             {begin.then(cluster(3, 1), pod(2, "", starved)), ""},
 		"a pod whose node the scheduler has yet to see": {begin.then(roomy("a"), pod(1, "", starved)), ""},
-		"a pod whose node is full":                      {begin.then(roomy("a"), pod(0, "a", starved), pod(1, "", starved)), "a pod before its node: pod ns/m-1"},
-		"a pod that was kept off its node, which went":  {refused(begin, 31), ""},
-		"a pod whose node went soon":                    {refused(begin, 3), "a pod before its node: pod ns/m-1"},
-		"a gated pod":                                   {begin.then(pod(0, "", gated)), ""},
-		"a first pod without its gate that waits":       {begin.then(pod(0, "", labelled, starved)), "a pod before its node: pod ns/m-0"},
-		"a pod released for a node held":                {begin.then(pod(0, "", gated), pod(0, "", releasedFor("a"))), ""},
-		"a pod released for a node of nobody":           {begin.then(pod(0, "", gated), pod(0, "", releasedFor("b"))), "pod ns/m-0 was released for node b, which is not held for ns/m"},
-		"a pod of a MiniCluster that is unmanaged":      {story{}.then(pod(7, "", starved)), ""},
-		"a machine told to go that has crashed":         {begin.then(pod(0, "a"), instance("a", crashed), pool(1, "of-a")), ""},
-		"a machine told to go that is taken away":       {begin.then(pod(0, "a"), instance("a", leavingSoon), pool(1, "of-a")), ""},
-		"a machine told to go that is said to be gone":  {begin.then(pod(0, "a"), failed("a"), pool(1, "of-a")), "node a: the machine was told to go while pod ns/m-0 was on it"},
-		"a machine told to go before it is recorded":    {story{}.then(pool(1), machine("of-c"), instance("c"), node("c", true), pod(0, "c"), pool(0, "of-c")), "node c: the machine was told to go while pod ns/m-0 was on it"},
-		"a machine told to go whose node is gone":       {begin.then(pod(1, "b")).gone(taken("b")).then(pool(1, "of-b")), ""},
-		"a node of a machine that has crashed":          {begin.then(pod(1, "b"), instance("b", crashed)).gone(node("b", true)).then(pod(1, "", starved)), ""},
-		"a node of a machine that is said to be gone":   {begin.then(pod(1, "b"), failed("b")).gone(node("b", true)), "node b: the node was deleted while pod ns/m-1 was on it"},
-		"an instance ended under a pod":                 {begin.then(pod(1, "b")).gone(instance("b")), "node b: its instance was ended while pod ns/m-1 was on it"},
-		"an instance ended that has crashed":            {begin.then(pod(1, "b")).gone(instance("b", crashed)).gone(node("b", true)), ""},
-		"an instance that the test takes":               {begin.then(pod(1, "b")).gone(instance("b", annotated(history.AnnotationTaken))).then(pool(1, "of-b")).gone(node("b", true)), ""},
-		"an instance ended after its node":              {begin.gone(node("b", true)).gone(instance("b")), ""},
-		"machines up to the target":                     {begin.then(pool(4), machine("x"), machine("y")), ""},
-		"a machine beyond the target":                   {begin.then(pool(3), machine("x"), machine("y")), "machine y was ordered: hpc has 4 machines and its target is 3"},
-		"a machine beside one on its way out":           {begin.then(pool(3), machine("x"), pool(3, "x"), machine("y")), ""},
-		"a machine beside one that is cancelled":        {begin.then(pool(3), machine("x"), cancelled(machine("x")), machine("y")), ""},
-		"a machine claimed for a higher target":         {begin.then(claimed(4), claimed(1), machine("x"), machine("y")), ""},
-		"a machine that was found":                      {begin.then(found("x")), ""},
-		"a machine ordered twice":                       {begin.then(pool(4), machine("x")).gone(machine("x")).then(machine("x")), "machine x was ordered twice"},
-		"a machine that is gone before its node":        {begin.gone(instance("b")).gone(registered("b")), "machine of-b has gone and left its node"},
-		"a machine cancelled as it registers":           {begin.then(pool(3), machine("of-c"), node("c", true)).gone(machine("of-c")), ""},
-		"a machine that is gone after its node":         {begin.gone(node("b", true)).gone(instance("b")).gone(registered("b")), ""},
-		"a record that goes before the machine":         {begin.gone(node("b", true)).gone(registered("b")), "the record of machine of-b has gone, and the cloud has instance i-b of it"},
-		"an instance without a record":                  {begin.then(instance("c")), "the cloud has made instance i-c of machine of-c, which there is no record of"},
-		"an instance before its record":                 {begin.then(instance("c"), machine("of-c")), "the cloud has made instance i-c of machine of-c, which there is no record of"},
-		"an instance that the cloud makes besides":      {begin.then(instance("c", ofNobody)), ""},
-		"an instance that the test has made":            {begin.then(instance("c", annotated(history.AnnotationPlanted))), ""},
-		"an instance that was there before":             {begin.thenListed(instance("c")), ""},
+		"a pod whose node is full": {
+			begin.then(roomy("a"), pod(0, "a", starved), pod(1, "", starved)), "a pod before its node: pod ns/m-1",
+		},
+		"a pod that was kept off its node, which went": {refused(begin, 31), ""},
+		"a pod whose node went soon":                   {refused(begin, 3), "a pod before its node: pod ns/m-1"},
+		"a gated pod":                                  {begin.then(pod(0, "", gated)), ""},
+		"a first pod without its gate that waits":      {begin.then(pod(0, "", labelled, starved)), "a pod before its node: pod ns/m-0"},
+		"a pod released for a node held":               {begin.then(pod(0, "", gated), pod(0, "", releasedFor("a"))), ""},
+		"a pod released for a node of nobody": {
+			begin.then(pod(0, "", gated), pod(0, "", releasedFor("b"))), "pod ns/m-0 was released for node b, which is not held for ns/m",
+		},
+		"a pod of a MiniCluster that is unmanaged": {story{}.then(pod(7, "", starved)), ""},
+		"a machine told to go that has crashed":    {begin.then(pod(0, "a"), instance("a", crashed), pool(1, "of-a")), ""},
+		"a machine told to go that is taken away":  {begin.then(pod(0, "a"), instance("a", leavingSoon), pool(1, "of-a")), ""},
+		"a machine told to go that is said to be gone": {
+			begin.then(pod(0, "a"), failed("a"), pool(1, "of-a")), "node a: the machine was told to go while pod ns/m-0 was on it",
+		},
+		"a machine told to go before it is recorded": {
+			story{}.then(pool(1), machine("of-c"), instance("c"), node("c", true), pod(0, "c"), pool(0, "of-c")),
+			"node c: the machine was told to go while pod ns/m-0 was on it",
+		},
+		"a machine told to go whose node is gone": {begin.then(pod(1, "b")).gone(taken("b")).then(pool(1, "of-b")), ""},
+		"a node of a machine that has crashed": {
+			begin.then(pod(1, "b"), instance("b", crashed)).gone(node("b", true)).then(pod(1, "", starved)), "",
+		},
+		"a node of a machine that is said to be gone": {
+			begin.then(pod(1, "b"), failed("b")).gone(node("b", true)), "node b: the node was deleted while pod ns/m-1 was on it",
+		},
+		"an instance ended under a pod": {
+			begin.then(pod(1, "b")).gone(instance("b")), "node b: its instance was ended while pod ns/m-1 was on it",
+		},
+		"an instance ended that has crashed": {begin.then(pod(1, "b")).gone(instance("b", crashed)).gone(node("b", true)), ""},
+		"an instance that the test takes": {
+			begin.then(pod(1, "b")).gone(instance("b", annotated(history.AnnotationTaken))).then(pool(1, "of-b")).gone(node("b", true)), "",
+		},
+		"an instance ended after its node": {begin.gone(node("b", true)).gone(instance("b")), ""},
+		"machines up to the target":        {begin.then(pool(4), machine("x"), machine("y")), ""},
+		"a machine beyond the target": {
+			begin.then(pool(3), machine("x"), machine("y")), "machine y was ordered: hpc has 4 machines and its target is 3",
+		},
+		"a machine beside one on its way out":    {begin.then(pool(3), machine("x"), pool(3, "x"), machine("y")), ""},
+		"a machine beside one that is cancelled": {begin.then(pool(3), machine("x"), cancelled(machine("x")), machine("y")), ""},
+		"a machine claimed for a higher target":  {begin.then(claimed(4), claimed(1), machine("x"), machine("y")), ""},
+		"a machine that was found":               {begin.then(found("x")), ""},
+		"a machine ordered twice": {
+			begin.then(pool(4), machine("x")).gone(machine("x")).then(machine("x")), "machine x was ordered twice",
+		},
+		"a machine that is gone before its node": {
+			begin.gone(instance("b")).gone(registered("b")), "machine of-b has gone and left its node",
+		},
+		"a machine cancelled as it registers":   {begin.then(pool(3), machine("of-c"), node("c", true)).gone(machine("of-c")), ""},
+		"a machine that is gone after its node": {begin.gone(node("b", true)).gone(instance("b")).gone(registered("b")), ""},
+		"a record that goes before the machine": {
+			begin.gone(node("b", true)).gone(registered("b")), "the record of machine of-b has gone, and the cloud has instance i-b of it",
+		},
+		"an instance without a record": {
+			begin.then(instance("c")), "the cloud has made instance i-c of machine of-c, which there is no record of",
+		},
+		"an instance before its record": {
+			begin.then(instance("c"), machine("of-c")), "the cloud has made instance i-c of machine of-c, which there is no record of",
+		},
+		"an instance that the cloud makes besides": {begin.then(instance("c", ofNobody)), ""},
+		"an instance that the test has made":       {begin.then(instance("c", annotated(history.AnnotationPlanted))), ""},
+		"an instance that was there before":        {begin.thenListed(instance("c")), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -293,14 +337,22 @@ func TestLost(t *testing.T) {
 		events story
 		says   string
 	}{
-		"a node whose machine was told to go":                          {begin.then(pool(0, "of-a")).gone(node("a", true)), ""},
-		"a node without a machine":                                     {story{}.then(pool(1), node("a", true)).gone(node("a", true)), ""},
-		"a node whose machine has crashed":                             {begin.then(instance("a", crashed)).gone(node("a", true)), ""},
-		"a node whose machine was cancelled before it came":            {story{}.then(pool(1), cancelled(machine("of-a")), node("a", true), cancelled(registered("a"))).gone(node("a", true)), ""},
-		"a node whose machine was not told to go":                      {begin.gone(node("a", true)), "node a of hpc was deleted"},
-		"a node whose machine is said to be gone":                      {begin.then(failed("a")).gone(node("a", true)), "node a of hpc was deleted"},
-		"a node whose record was deleted":                              {begin.then(cancelled(registered("a"))).gone(node("a", true)), "node a of hpc was deleted"},
-		"a node whose machine was told to go only when it was deleted": {begin.gone(node("a", true)).then(pool(0, "of-a")), "node a of hpc was deleted"},
+		"a node whose machine was told to go": {begin.then(pool(0, "of-a")).gone(node("a", true)), ""},
+		"a node without a machine":            {story{}.then(pool(1), node("a", true)).gone(node("a", true)), ""},
+		"a node whose machine has crashed":    {begin.then(instance("a", crashed)).gone(node("a", true)), ""},
+		"a node whose machine was cancelled before it came": {
+			story{}.then(pool(1), cancelled(machine("of-a")), node("a", true), cancelled(registered("a"))).gone(node("a", true)), "",
+		},
+		"a node whose machine was not told to go": {begin.gone(node("a", true)), "node a of hpc was deleted"},
+		"a node whose machine is said to be gone": {
+			begin.then(failed("a")).gone(node("a", true)), "node a of hpc was deleted",
+		},
+		"a node whose record was deleted": {
+			begin.then(cancelled(registered("a"))).gone(node("a", true)), "node a of hpc was deleted",
+		},
+		"a node whose machine was told to go only when it was deleted": {
+			begin.gone(node("a", true)).then(pool(0, "of-a")), "node a of hpc was deleted",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -320,7 +372,9 @@ func desiring(size int32) *v1alpha1.EnsembleMember {
 
 func TestWaited(t *testing.T) {
 	t.Parallel()
-	events := story{}.then(pod(1, "", starved), pod(2, "", starved), pod(1, "", starved), pod(1, "a"), pod(1, "a"), pod(0, "", starved), pod(2, "b"))
+	events := story{}.then(
+		pod(1, "", starved), pod(2, "", starved), pod(1, "", starved), pod(1, "a"), pod(1, "a"), pod(0, "", starved), pod(2, "b"),
+	)
 	waited := history.Waited(events, func(p *corev1.Pod) bool { return history.IndexOf(p) >= 1 })
 	if want := 3*time.Second + 5*time.Second; waited != want {
 		t.Errorf("the pods waited %s, not %s", waited, want)

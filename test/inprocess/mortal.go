@@ -41,7 +41,9 @@ func Log() logr.Logger {
 	if os.Getenv("TEST_LOG") == "" {
 		return logr.Discard()
 	}
-	return funcr.New(func(prefix, arguments string) { fmt.Fprintln(os.Stderr, prefix, arguments) }, funcr.Options{Verbosity: 1, LogTimestamp: true})
+	return funcr.New(
+		func(prefix, arguments string) { fmt.Fprintln(os.Stderr, prefix, arguments) }, funcr.Options{Verbosity: 1, LogTimestamp: true},
+	)
 }
 
 // NewMortal returns a manager that makes at most so many writes; a negative number is no bound.
@@ -145,7 +147,9 @@ func (m *Mortal) funcs() interceptor.Funcs {
 		SubResourceUpdate: func(ctx context.Context, c client.Client, sub string, o client.Object, opts ...client.SubResourceUpdateOption) error {
 			return m.may(func() error { return c.SubResource(sub).Update(ctx, o, opts...) })
 		},
-		SubResourcePatch: func(ctx context.Context, c client.Client, sub string, o client.Object, patch client.Patch, opts ...client.SubResourcePatchOption) error {
+		SubResourcePatch: func(
+			ctx context.Context, c client.Client, sub string, o client.Object, patch client.Patch, opts ...client.SubResourcePatchOption,
+		) error {
 			return m.may(func() error { return c.SubResource(sub).Patch(ctx, o, patch, opts...) })
 		},
 	}

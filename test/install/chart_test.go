@@ -137,7 +137,9 @@ func TestChartByDefault(t *testing.T) {
 func TestChartElsewhere(t *testing.T) {
 	t.Parallel()
 	h := helm.New(t, "")
-	got, err := h.Run(t.Context(), "template", "release", chart, "--namespace", "hpc", "--kube-version", "1.35.0", "--values", "testdata/every.yaml")
+	got, err := h.Run(
+		t.Context(), "template", "release", chart, "--namespace", "hpc", "--kube-version", "1.35.0", "--values", "testdata/every.yaml",
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +167,9 @@ func TestMemoryLimit(t *testing.T) {
 			continue
 		}
 		var deployment appsv1.Deployment
-		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(got["Deployment "+namespace+"/provider"].Object, &deployment); err != nil {
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(
+			got["Deployment "+namespace+"/provider"].Object, &deployment,
+		); err != nil {
 			t.Fatal(err)
 		}
 		env := map[string]string{}
@@ -184,7 +188,8 @@ func TestGatesByVersion(t *testing.T) {
 	h := helm.New(t, "")
 	const policy, webhook = "MutatingAdmissionPolicy /ensemble-autoscaler-gates", "MutatingWebhookConfiguration /ensemble-autoscaler-gates"
 	for version, want := range map[string]string{
-		"1.30.0": webhook, "1.35.9": webhook, "v1.35.3-gke.1009000": webhook, "1.36.0": policy, "v1.36.1-eks-1234567": policy, "1.37.2": policy, "2.0.0": policy,
+		"1.30.0": webhook, "1.35.9": webhook, "v1.35.3-gke.1009000": webhook, "1.36.0": policy, "v1.36.1-eks-1234567": policy, "1.37.2": policy,
+		"2.0.0": policy,
 	} {
 		got, err := template(t, h, "--kube-version", version)
 		if err != nil {

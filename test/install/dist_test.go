@@ -70,7 +70,8 @@ func TestDist(t *testing.T) {
 		}
 	}
 
-	archive, image, sbom := "ensemble-autoscaler-9.8.7-test.1.tgz", "ensemble-autoscaler-"+version+"-image.tar", "ensemble-autoscaler-"+version+"-sbom.cdx.json"
+	archive, image, sbom := "ensemble-autoscaler-9.8.7-test.1.tgz", "ensemble-autoscaler-"+version+"-image.tar",
+		"ensemble-autoscaler-"+version+"-sbom.cdx.json"
 	want := []string{"SHA256SUMS", archive, image, sbom, "install-before-1.36.yaml", "install.yaml"}
 	if got := slices.Sorted(maps.Keys(files)); !slices.Equal(got, want) {
 		t.Fatalf("there is %q, not %q", got, want)
@@ -164,7 +165,9 @@ func checkInstalls(t *testing.T, files map[string][]byte, archive string) {
 		if !slices.Equal(images, []string{"ensemble-autoscaler:" + version, "ensemble-autoscaler:" + version}) {
 			t.Errorf("%s has the images %q", name, images)
 		}
-		rendered, err := h.Run(t.Context(), append([]string{"template", "release", chart, "--namespace", namespace, "--kube-version", row.kubernetes}, asKustomize...)...)
+		rendered, err := h.Run(t.Context(), append([]string{
+			"template", "release", chart, "--namespace", namespace, "--kube-version", row.kubernetes,
+		}, asKustomize...)...)
 		if err != nil {
 			t.Error(err)
 			continue
@@ -229,7 +232,8 @@ func checkImage(t *testing.T, archive []byte) {
 		t.Errorf("the image is named %q", name)
 	}
 	blob(index.Manifests[0], &images)
-	if len(images.Manifests) != 1 || images.Manifests[0].Platform.OS != "linux" || images.Manifests[0].Platform.Architecture != runtime.GOARCH {
+	if len(images.Manifests) != 1 || images.Manifests[0].Platform.OS != "linux" ||
+		images.Manifests[0].Platform.Architecture != runtime.GOARCH {
 		t.Fatalf("there are the images %+v", images.Manifests)
 	}
 	var manifest struct {
@@ -248,7 +252,8 @@ func checkImage(t *testing.T, archive []byte) {
 		} `json:"rootfs"`
 	}
 	blob(manifest.Config, &config)
-	if config.Config.User != "65532:65532" || config.Created.Unix() != epoch || config.Config.Labels["org.opencontainers.image.version"] != version {
+	if config.Config.User != "65532:65532" || config.Created.Unix() != epoch ||
+		config.Config.Labels["org.opencontainers.image.version"] != version {
 		t.Errorf("the image is %+v", config)
 	}
 	if len(manifest.Layers) != 1 {
@@ -263,7 +268,9 @@ func checkImage(t *testing.T, archive []byte) {
 		t.Fatal(err)
 	}
 	checkDockerfile(t, config.Config.User, slices.Sorted(maps.Keys(config.Config.Labels)))
-	if got, want := slices.Sorted(maps.Keys(files)), []string{"LICENSE", "controller", "etc/ssl/certs/ca-certificates.crt", "provider"}; !slices.Equal(got, want) {
+	if got, want := slices.Sorted(maps.Keys(files)), []string{
+		"LICENSE", "controller", "etc/ssl/certs/ca-certificates.crt", "provider",
+	}; !slices.Equal(got, want) {
 		t.Fatalf("the image has the files %q", got)
 	}
 	if bytes.Count(files["etc/ssl/certs/ca-certificates.crt"].content, []byte("BEGIN CERTIFICATE")) < 50 {
@@ -284,7 +291,9 @@ func checkImage(t *testing.T, archive []byte) {
 		if out, err := write.CombinedOutput(); err != nil {
 			t.Fatalf("write %s: %v: %s", program, err, out)
 		}
-		if said, err := exec.CommandContext(t.Context(), program, "--version").CombinedOutput(); err != nil || !strings.Contains(string(said), version) {
+		if said, err := exec.CommandContext(
+			t.Context(), program, "--version",
+		).CombinedOutput(); err != nil || !strings.Contains(string(said), version) {
 			t.Errorf("%s --version: %v: %s", name, err, said)
 		}
 	}
@@ -307,7 +316,8 @@ func checkDockerfile(t *testing.T, user string, labels []string) {
 		t.Errorf("the image has the labels %q, and that of the Dockerfile %q", labels, labelled)
 	}
 	for _, part := range []string{
-		"USER " + user + "\n", "COPY LICENSE /\n", "ca-certificates.crt /etc/ssl/certs/\n", "FROM --platform=$BUILDPLATFORM ${GO_IMAGE} AS build\n",
+		"USER " + user + "\n", "COPY LICENSE /\n", "ca-certificates.crt /etc/ssl/certs/\n", "FROM --platform=$BUILDPLATFORM ${GO_IMAGE} AS " +
+			"build\n",
 		`go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=${VERSION}"`, "COPY --from=build /out/provider /out/controller /\n",
 	} {
 		if !strings.Contains(dockerfile, part) {
@@ -338,7 +348,9 @@ func checkSBOM(t *testing.T, text []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, module := range []string{"sigs.k8s.io/controller-runtime", "google.golang.org/grpc", "k8s.io/client-go", "github.com/go-logr/logr"} {
+	for _, module := range []string{
+		"sigs.k8s.io/controller-runtime", "google.golang.org/grpc", "k8s.io/client-go", "github.com/go-logr/logr",
+	} {
 		_, rest, _ := strings.Cut(string(required), "\t"+module+" ")
 		line, _, _ := strings.Cut(rest, "\n")
 		if purl := "pkg:golang/" + module + "@" + line; line == "" || !has[purl] {

@@ -42,7 +42,9 @@ func TestPage(t *testing.T) {
 					t.Errorf("there is no value %s", name[1])
 				}
 				if i == len(path)-1 {
-					if is, said := inner.(bool); said && strings.Contains(cells[2], "`") && !strings.Contains(cells[2], "`"+map[bool]string{true: "true", false: "false"}[is]+"`") {
+					if is, said := inner.(bool); said && strings.Contains(cells[2], "`") && !strings.Contains(
+						cells[2], "`"+map[bool]string{true: "true", false: "false"}[is]+"`",
+					) {
 						t.Errorf("%s is %t, and the page says %s", name[1], is, cells[2])
 					}
 					break

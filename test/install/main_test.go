@@ -36,7 +36,9 @@ var asKustomize = []string{"--set", "namespace.create=true,crds.keep=false"}
 // template renders the chart for a release in the namespace of the manifests, on the version of Kubernetes that we test with.
 func template(t *testing.T, h *helm.Helm, arguments ...string) (map[string]*unstructured.Unstructured, error) {
 	t.Helper()
-	text, err := h.Run(t.Context(), append([]string{"template", "release", chart, "--namespace", namespace, "--kube-version", "1.37.2"}, arguments...)...)
+	text, err := h.Run(t.Context(), append([]string{
+		"template", "release", chart, "--namespace", namespace, "--kube-version", "1.37.2",
+	}, arguments...)...)
 	if err != nil {
 		return nil, err
 	}

@@ -47,7 +47,9 @@ func TestEveryValue(t *testing.T) {
 		return content
 	}
 	if err := errors.Join(json.Unmarshal(text(filepath.Join(chart, "values.schema.json")), &schema),
-		yaml.UnmarshalStrict(text(filepath.Join(chart, "values.yaml")), &defaults), yaml.UnmarshalStrict(text("testdata/every.yaml"), &every)); err != nil {
+		yaml.UnmarshalStrict(
+			text(filepath.Join(chart, "values.yaml")), &defaults,
+		), yaml.UnmarshalStrict(text("testdata/every.yaml"), &every)); err != nil {
 		t.Fatal(err)
 	}
 	delete(schema.Properties, "global") // of the chart that this one is a part of
@@ -55,7 +57,9 @@ func TestEveryValue(t *testing.T) {
 
 	h := helm.New(t, "")
 	const in = "hpc"
-	rendered, err := h.Run(t.Context(), "template", "release", chart, "--namespace", in, "--kube-version", "1.35.0", "--values", "testdata/every.yaml")
+	rendered, err := h.Run(
+		t.Context(), "template", "release", chart, "--namespace", in, "--kube-version", "1.35.0", "--values", "testdata/every.yaml",
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +74,9 @@ func TestEveryValue(t *testing.T) {
 		if object.GetKind() == "Namespace" {
 			continue
 		}
-		if err := c.Create(t.Context(), object.DeepCopy(), client.DryRunAll, client.FieldValidation("Strict")); err != nil && !apierrors.IsAlreadyExists(err) {
+		if err := c.Create(
+			t.Context(), object.DeepCopy(), client.DryRunAll, client.FieldValidation("Strict"),
+		); err != nil && !apierrors.IsAlreadyExists(err) {
 			t.Errorf("the API server says of %s: %v", name, err)
 		}
 	}
@@ -165,7 +171,8 @@ func checkDeployment(t *testing.T, object *unstructured.Unstructured, name strin
 	want := map[string]any{
 		"args": map[string][]string{"provider": {
 			"--client-names=cluster-autoscaler", "--karpenter", "--cluster-api=fleet", "--metrics-authorization",
-			"--tls-cert-file=/tls/tls.crt", "--tls-key-file=/tls/tls.key", "--client-ca-file=/tls/ca.crt", "--trace-endpoint=collector.tracing.svc:4317",
+			"--tls-cert-file=/tls/tls.crt", "--tls-key-file=/tls/tls.key", "--client-ca-file=/tls/ca.crt",
+			"--trace-endpoint=collector.tracing.svc:4317",
 		}, "controller": {
 			"--max-member-requests-per-second=10", "--metrics-authorization", "--tls-cert-file=/tls/tls.crt", "--tls-key-file=/tls/tls.key",
 			"--trace-endpoint=collector.tracing.svc:4317",
@@ -179,18 +186,24 @@ func checkDeployment(t *testing.T, object *unstructured.Unstructured, name strin
 		"labels":      map[string]string{"app.kubernetes.io/name": "ensemble-autoscaler-" + name, "team": "hpc"},
 		"annotations": map[string]string{"example.com/scrape": "true"},
 		"selector":    map[string]string{"kubernetes.io/os": "linux"},
-		"tolerations": []corev1.Toleration{{Key: "example.com/system", Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoSchedule}},
-		"affinity":    true, "spread": "topology.kubernetes.io/zone",
+		"tolerations": []corev1.Toleration{
+			{Key: "example.com/system", Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoSchedule},
+		},
+		"affinity": true, "spread": "topology.kubernetes.io/zone",
 	}
 	if len(template.Spec.Volumes) != 1 || len(template.Spec.TopologySpreadConstraints) != 1 {
 		t.Fatalf("%s has %d volumes and %d spreads", name, len(template.Spec.Volumes), len(template.Spec.TopologySpreadConstraints))
 	}
 	got := map[string]any{
-		"args": container.Args, "env": env, "image": container.Image, "pull": container.ImagePullPolicy, "pullWith": template.Spec.ImagePullSecrets,
-		"secret": template.Spec.Volumes[0].Secret.SecretName, "replicas": *deployment.Spec.Replicas,
-		"memory": container.Resources.Limits.Memory().String(), "cpu": container.Resources.Requests.Cpu().String(), "priority": template.Spec.PriorityClassName,
-		"labels": template.Labels, "annotations": template.Annotations, "selector": template.Spec.NodeSelector, "tolerations": template.Spec.Tolerations,
-		"affinity": template.Spec.Affinity != nil && template.Spec.Affinity.NodeAffinity != nil, "spread": template.Spec.TopologySpreadConstraints[0].TopologyKey,
+		"args": container.Args, "env": env, "image": container.Image, "pull": container.ImagePullPolicy,
+		"pullWith": template.Spec.ImagePullSecrets,
+		"secret":   template.Spec.Volumes[0].Secret.SecretName, "replicas": *deployment.Spec.Replicas,
+		"memory": container.Resources.Limits.Memory().String(), "cpu": container.Resources.Requests.Cpu().String(),
+		"priority": template.Spec.PriorityClassName,
+		"labels":   template.Labels, "annotations": template.Annotations, "selector": template.Spec.NodeSelector,
+		"tolerations": template.Spec.Tolerations,
+		"affinity":    template.Spec.Affinity != nil && template.Spec.Affinity.NodeAffinity != nil,
+		"spread":      template.Spec.TopologySpreadConstraints[0].TopologyKey,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("%s (-want +got):\n%s", name, diff)

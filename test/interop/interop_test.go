@@ -114,13 +114,18 @@ func TestPythonMember(t *testing.T) {
 			status  string
 			says    []string
 		}{
-			"no JSON":                {member, `{"do": "grow", "payload": "grow!"}`, "ERROR", []string{"payload", "JSON"}},
-			"an amount in words":     {member, `{"do": "grow", "by": "many"}`, "ERROR", []string{`"grow"`, "many", "whole number"}},
-			"an amount of nothing":   {member, `{"do": "grow", "by": 0}`, "ERROR", []string{`"grow"`, "0", "from 1"}},
-			"a negative growth":      {member, `{"do": "grow", "by": -2}`, "ERROR", []string{`"grow"`, "-2", "from 1"}},
-			"no number":              {member, `{"do": "grow", "by": NaN}`, "ERROR", []string{"payload", "JSON"}},
-			"a foreign group":        {member, `{"do": "grow", "payload": "{\"group\": \"example.com\", \"grow\": 1}"}`, "ERROR", []string{`"group"`, "example.com", "flux-framework.org"}},
-			"a foreign version":      {member, `{"do": "grow", "payload": "{\"version\": \"v1\", \"grow\": 1}"}`, "ERROR", []string{`"version"`, `"v1"`, "v1alpha2"}},
+			"no JSON":              {member, `{"do": "grow", "payload": "grow!"}`, "ERROR", []string{"payload", "JSON"}},
+			"an amount in words":   {member, `{"do": "grow", "by": "many"}`, "ERROR", []string{`"grow"`, "many", "whole number"}},
+			"an amount of nothing": {member, `{"do": "grow", "by": 0}`, "ERROR", []string{`"grow"`, "0", "from 1"}},
+			"a negative growth":    {member, `{"do": "grow", "by": -2}`, "ERROR", []string{`"grow"`, "-2", "from 1"}},
+			"no number":            {member, `{"do": "grow", "by": NaN}`, "ERROR", []string{"payload", "JSON"}},
+			"a foreign group": {
+				member, `{"do": "grow", "payload": "{\"group\": \"example.com\", \"grow\": 1}"}`, "ERROR",
+				[]string{`"group"`, "example.com", "flux-framework.org"},
+			},
+			"a foreign version": {
+				member, `{"do": "grow", "payload": "{\"version\": \"v1\", \"grow\": 1}"}`, "ERROR", []string{`"version"`, `"v1"`, "v1alpha2"},
+			},
 			"an unknown action":      {member, `{"do": "explode", "by": 1}`, "ERROR", []string{"action", "explode", `"grow"`, `"shrink"`}},
 			"an unknown kind":        {member, `{"do": "grow", "member": "jobsets"}`, "ERROR", []string{"member", `"jobsets"`, `"minicluster"`}},
 			"another member":         {member, `{"do": "shrink", "name": "other"}`, "DENIED", []string{`"asking"`, `"other"`}},
@@ -247,7 +252,9 @@ func (x *scene) settled(t *testing.T, cluster types.NamespacedName, size int) {
 		ready := meta.FindStatusCondition(member.Status.Conditions, v1alpha1.ConditionReady)
 		if s.Size(cluster) != int64(size) || running != size || len(pods) != size || ready == nil ||
 			ready.Status != metav1.ConditionTrue || ready.ObservedGeneration != member.Generation {
-			return fmt.Sprintf("%s has size %d and %d of %d pods Running, not %d; its member says %+v", cluster, s.Size(cluster), running, len(pods), size, ready)
+			return fmt.Sprintf(
+				"%s has size %d and %d of %d pods Running, not %d; its member says %+v", cluster, s.Size(cluster), running, len(pods), size, ready,
+			)
 		}
 		return ""
 	})
@@ -317,7 +324,9 @@ func (x *scene) granted(t *testing.T, asks *program, request string, by *corev1.
 	if err := x.Client.Get(t.Context(), asking, member); err != nil {
 		t.Fatal(err)
 	}
-	if request := member.Spec.Request; member.Spec.Size != r.Wants || request == nil || !strings.HasSuffix(request.By, by.Namespace+"/"+by.Name) {
+	if request := member.Spec.Request; member.Spec.Size != r.Wants || request == nil || !strings.HasSuffix(
+		request.By, by.Namespace+"/"+by.Name,
+	) {
 		t.Errorf("after the answer %s the member wants %d, by %+v", a.Payload, member.Spec.Size, request)
 	}
 	return r
@@ -395,7 +404,8 @@ func unexpected(t *testing.T, payload string) string {
 			return fmt.Sprintf("queue has no %s: %s", field, payload)
 		}
 	}
-	if r := status.Resize; r.Wants != 2 || r.Has != 2 || r.Reserved != 2 || !slices.Equal(r.NodePools, []string{"hpc"}) || r.State != v1alpha1.ConditionReady {
+	if r := status.Resize; r.Wants != 2 || r.Has != 2 || r.Reserved != 2 || !slices.Equal(r.NodePools, []string{"hpc"}) ||
+		r.State != v1alpha1.ConditionReady {
 		return "the resize state is not that of a settled member of 2: " + payload
 	}
 	return ""

@@ -22,9 +22,9 @@ import (
 // minutes elsewhere, asks again after seconds here.
 const blocked = 90 * time.Second
 
-// unlaunched is how long the claim of a machine is without a provider id at the most where Karpenter and the provider run: 10 s from when the
-// provider has seen that Karpenter could not launch it, and what that and its deletion take on a busy machine. Karpenter would try for 5
-// minutes.
+// unlaunched is how long the claim of a machine is without a provider id at the most where Karpenter and the provider run: 10 s from when
+// the provider has seen that Karpenter could not launch it, and what that and its deletion take on a busy machine. Karpenter would try for
+// 5 minutes.
 const unlaunched = 20 * time.Second
 
 // TestGrowAndShrink: nodes come before pods, and those that go are those of the ranks that went, and no others.

@@ -338,7 +338,9 @@ spec:
       terminationGracePeriodSeconds: 0
       nodeSelector: {example.com/ordinary: %[1]s}
       containers: [{name: c, image: i, resources: {requests: {cpu: "3"}}}]
-`, name, cmp.Or(disruption, "consolidationPolicy: WhenEmpty, consolidateAfter: Never"), karpenter.Group, karpenter.Kind, karpenter.ClassFast,
+`, name, cmp.Or(
+		disruption, "consolidationPolicy: WhenEmpty, consolidateAfter: Never",
+	), karpenter.Group, karpenter.Kind, karpenter.ClassFast,
 		karpenter.InstanceType, x.namespace)
 	return &ordinary{x: x, name: name}
 }
@@ -426,7 +428,9 @@ func (x *tenant) story() string {
 	if err := shared.Client.List(ctx, &claims); err == nil {
 		for i := range claims.Items {
 			c := &claims.Items[i]
-			fmt.Fprintf(&b, "NodeClaim %s: deleted %v, finalizers %v, %v\n", c.GetName(), c.GetDeletionTimestamp(), c.GetFinalizers(), c.Object["status"])
+			fmt.Fprintf(
+				&b, "NodeClaim %s: deleted %v, finalizers %v, %v\n", c.GetName(), c.GetDeletionTimestamp(), c.GetFinalizers(), c.Object["status"],
+			)
 		}
 	}
 	var events eventsv1.EventList

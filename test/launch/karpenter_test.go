@@ -177,7 +177,9 @@ func (c *karpenterCloud) pool(t *testing.T, name string, role launchtest.Role) *
 		// The instance is gone, and with it what the kwok provider knows it by.
 		c.onceRegistered(t, pool, func(ctx context.Context, claim *karpenter.NodeClaim) error {
 			node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: claim.Status.NodeName}}
-			if err := c.client.Patch(ctx, node, client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"finalizers":null}}`))); err != nil {
+			if err := c.client.Patch(
+				ctx, node, client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"finalizers":null}}`)),
+			); err != nil {
 				return err
 			}
 			return c.client.Delete(ctx, node)
@@ -283,7 +285,9 @@ func (c *karpenterCloud) create(t *testing.T, claim *karpenter.NodeClaim) {
 func (c *karpenterCloud) lateNode(t *testing.T) {
 	t.Helper()
 	pool := c.pool(t, "late", launchtest.Slow)
-	there := claim(pool, pool.Name+"-0", clusterID, map[string]string{v1alpha1.LabelNodePool: pool.Name, v1alpha1.LabelMachine: pool.Name + "-0"})
+	there := claim(
+		pool, pool.Name+"-0", clusterID, map[string]string{v1alpha1.LabelNodePool: pool.Name, v1alpha1.LabelMachine: pool.Name + "-0"},
+	)
 	c.create(t, there)
 	inprocess.Until(t, func(ctx context.Context) (string, error) {
 		if err := c.client.Get(ctx, client.ObjectKeyFromObject(there), there); err != nil || there.Status.ProviderID == "" {

@@ -81,7 +81,8 @@ func testOrphans(t *testing.T, _ *world) { //nolint:thelper // It is a test of T
 	saw(t, orphanNode, v1alpha1.ReasonOrphan,
 		"the cloud has the machine stray-node, which no record tells of; it is adopted, since node stray-node is its, with the next look in 5s")
 	await(t, orphanBare, func(s *state) string { return missing(s.instances["stray-bare"] == nil, "it is not ended") })
-	saw(t, orphanLeft, v1alpha1.ReasonOrphan, "the cloud has the machine stray-left, which no record tells of; it is ended, since no node is its "+
+	saw(t, orphanLeft, v1alpha1.ReasonOrphan, "the cloud has the machine stray-left, which no record tells of; it is ended, since no node "+
+		"is its "+
 		"and no NodePool orphan-left has machines there, with the next look in 5s")
 	inprocess.Until(t, func(ctx context.Context) (string, error) {
 		err := cluster.Client.Get(ctx, client.ObjectKey{Name: "stray-left"}, &v1alpha1.KwokInstance{})

@@ -128,7 +128,10 @@ func TestOutOfStock(t *testing.T) {
 	p.instances(t, name, map[string]string{
 		"stock-0": "Running", "stock-1": "Running", "stock-2": "Creating OutOfStock 1", "stock-3": "Creating OutOfStock 1",
 	})
-	says(t, name, v1alpha1.ConditionMachinesReady, metav1.ConditionFalse, "OutOfStock: the simulated cloud has no machine left for NodePool stock")
+	says(
+		t, name, v1alpha1.ConditionMachinesReady, metav1.ConditionFalse,
+		"OutOfStock: the simulated cloud has no machine left for NodePool stock",
+	)
 	// By providerID and name, as Cluster Autoscaler names what never registered.
 	failed := []*externalgrpc.ExternalGrpcNode{}
 	for _, id := range []string{"ensemble://stock/stock-2", "ensemble://stock/stock-3"} {
@@ -138,14 +141,17 @@ func TestOutOfStock(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := settled(t, name, 2)
-	if f := s.pool.Status.LastFailure; f == nil || f.Code != "OutOfStock" || f.Class != v1alpha1.FailureOutOfResources || !slices.Contains([]string{"stock-2", "stock-3"}, f.Machine) {
+	if f := s.pool.Status.LastFailure; f == nil || f.Code != "OutOfStock" || f.Class != v1alpha1.FailureOutOfResources || !slices.Contains(
+		[]string{"stock-2", "stock-3"}, f.Machine,
+	) {
 		t.Errorf("the last failure is %+v", f)
 	}
 	saw(t, name, v1alpha1.ReasonMachineFailed, "OutOfStock")
 	// A machine that goes makes room for another one.
-	if _, err := p.server.NodeGroupDeleteNodes(t.Context(), &externalgrpc.NodeGroupDeleteNodesRequest{Id: name, Nodes: []*externalgrpc.ExternalGrpcNode{
-		{ProviderID: "kwok://stock/stock-0", Name: "stock-0"},
-	}}); err != nil {
+	if _, err := p.server.NodeGroupDeleteNodes(t.Context(),
+		&externalgrpc.NodeGroupDeleteNodesRequest{Id: name, Nodes: []*externalgrpc.ExternalGrpcNode{
+			{ProviderID: "kwok://stock/stock-0", Name: "stock-0"},
+		}}); err != nil {
 		t.Fatal(err)
 	}
 	settled(t, name, 1)
@@ -174,7 +180,10 @@ func TestBootFailures(t *testing.T) {
 	p.instances(t, "broken", map[string]string{"broken-0": "Creating BootFailure 99"})
 	says(t, "broken", v1alpha1.ConditionMachinesReady, metav1.ConditionFalse, "BootFailure: the simulated machine failed to boot")
 	p.instances(t, "late", map[string]string{"late-0": "Creating ProvisionTimeout 99"})
-	says(t, "late", v1alpha1.ConditionMachinesReady, metav1.ConditionFalse, "ProvisionTimeout: the node did not register within the provisionTimeout of 1s")
+	says(
+		t, "late", v1alpha1.ConditionMachinesReady, metav1.ConditionFalse,
+		"ProvisionTimeout: the node did not register within the provisionTimeout of 1s",
+	)
 	saw(t, "late", v1alpha1.ReasonMachineFailed, "ProvisionTimeout")
 	p.instances(t, "unready", map[string]string{"unready-0": "Running"})
 	says(t, "unready", v1alpha1.ConditionMachinesReady, metav1.ConditionFalse, "0 of 1 nodes are Ready")
@@ -293,7 +302,9 @@ func TestPaused(t *testing.T) {
 	node := &externalgrpc.ExternalGrpcNode{ProviderID: s.nodes[s.ready[0]].Spec.ProviderID, Name: s.ready[0]}
 	_, increase := p.server.NodeGroupIncreaseSize(t.Context(), &externalgrpc.NodeGroupIncreaseSizeRequest{Id: name, Delta: 1})
 	_, decrease := p.server.NodeGroupDecreaseTargetSize(t.Context(), &externalgrpc.NodeGroupDecreaseTargetSizeRequest{Id: name, Delta: -1})
-	_, deleted := p.server.NodeGroupDeleteNodes(t.Context(), &externalgrpc.NodeGroupDeleteNodesRequest{Id: name, Nodes: []*externalgrpc.ExternalGrpcNode{node}})
+	_, deleted := p.server.NodeGroupDeleteNodes(
+		t.Context(), &externalgrpc.NodeGroupDeleteNodesRequest{Id: name, Nodes: []*externalgrpc.ExternalGrpcNode{node}},
+	)
 	for _, err := range []error{increase, decrease, deleted} {
 		if err == nil || !strings.Contains(err.Error(), "paused is paused: its spec.paused is true") {
 			t.Errorf("the request ended with %v", err)
@@ -322,7 +333,10 @@ func TestTemplateEdit(t *testing.T) {
 		p.Spec.Replicas = 2
 	})
 	s := settled(t, name, 2)
-	says(t, name, v1alpha1.ConditionMachinesUpToDate, metav1.ConditionFalse, "1 of 2 machines was ordered with a template from before its last edit and keeps it: template-0")
+	says(
+		t, name, v1alpha1.ConditionMachinesUpToDate, metav1.ConditionFalse,
+		"1 of 2 machines was ordered with a template from before its last edit and keeps it: template-0",
+	)
 	for node, want := range map[string]string{"template-0": "", "template-1": "two"} {
 		if got := s.nodes[node].Labels["example.com/generation"]; got != want {
 			t.Errorf("%s has the label %q, want %q", node, got, want)

@@ -69,8 +69,10 @@ func newMember(t *testing.T, name string) *v1alpha1.EnsembleMember {
 	t.Helper()
 	m := &v1alpha1.EnsembleMember{
 		// The controller marks a member with its pools.
-		ObjectMeta: metav1.ObjectMeta{Namespace: corev1.NamespaceDefault, Name: name, Labels: map[string]string{v1alpha1.MemberPoolLabel(name): ""}},
-		Spec:       v1alpha1.EnsembleMemberSpec{Size: 1, MinSize: 1, MaxSize: 10, NodePools: []string{name}},
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: corev1.NamespaceDefault, Name: name, Labels: map[string]string{v1alpha1.MemberPoolLabel(name): ""},
+		},
+		Spec: v1alpha1.EnsembleMemberSpec{Size: 1, MinSize: 1, MaxSize: 10, NodePools: []string{name}},
 	}
 	if err := cluster.Client.Create(t.Context(), m); err != nil {
 		t.Fatal(err)
@@ -99,7 +101,10 @@ func settle(t *testing.T, name, node string) *corev1.Pod {
 	t.Helper()
 	p := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: corev1.NamespaceDefault, Name: name},
-		Spec:       corev1.PodSpec{NodeName: node, Containers: []corev1.Container{{Name: "c", Image: "i"}}, Tolerations: []corev1.Toleration{{Operator: corev1.TolerationOpExists}}},
+		Spec: corev1.PodSpec{
+			NodeName: node, Containers: []corev1.Container{{Name: "c", Image: "i"}},
+			Tolerations: []corev1.Toleration{{Operator: corev1.TolerationOpExists}},
+		},
 	}
 	if err := cluster.Client.Create(t.Context(), p); err != nil {
 		t.Fatal(err)

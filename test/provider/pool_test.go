@@ -21,7 +21,8 @@ import (
 
 func resources(cpu, memory, pods string) corev1.ResourceList {
 	return corev1.ResourceList{
-		corev1.ResourceCPU: resource.MustParse(cpu), corev1.ResourceMemory: resource.MustParse(memory), corev1.ResourcePods: resource.MustParse(pods),
+		corev1.ResourceCPU: resource.MustParse(cpu), corev1.ResourceMemory: resource.MustParse(memory),
+		corev1.ResourcePods: resource.MustParse(pods),
 	}
 }
 
@@ -75,7 +76,8 @@ func killed(t *testing.T, most int64) (survived bool) {
 			return "", err
 		}
 		node := s.nodes[nodes[0]]
-		if by := node.Annotations[v1alpha1.AnnotationHeldBy]; by != "default/"+name || node.Annotations[v1alpha1.AnnotationScaleDownDisabled] != "true" {
+		if by := node.Annotations[v1alpha1.AnnotationHeldBy]; by != "default/"+name ||
+			node.Annotations[v1alpha1.AnnotationScaleDownDisabled] != "true" {
 			return fmt.Sprintf("%s says that %q holds it: %v", node.Name, by, node.Annotations), nil
 		}
 		return "", nil
@@ -112,7 +114,9 @@ func killed(t *testing.T, most int64) (survived bool) {
 		t.Fatal(err)
 	}
 	if len(left.Items)+len(machines.Items) > 0 {
-		t.Errorf("killed before write %d: the NodePool is gone, and %d nodes and %d machines are not", most+1, len(left.Items), len(machines.Items))
+		t.Errorf(
+			"killed before write %d: the NodePool is gone, and %d nodes and %d machines are not", most+1, len(left.Items), len(machines.Items),
+		)
 	}
 	return survived
 }

@@ -111,9 +111,12 @@ func TestAnswers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for field, encoded := range map[string][]byte{"nodeBytes": template.GetNodeBytes(), "the field of old versions": template.GetLegacyNodeInfo()} {
+	for field, encoded := range map[string][]byte{
+		"nodeBytes": template.GetNodeBytes(), "the field of old versions": template.GetLegacyNodeInfo(),
+	} {
 		var n corev1.Node
-		if err := n.Unmarshal(encoded); err != nil || n.Labels["example.com/kind"] != "fast" || n.Labels[v1alpha1.LabelNodePool] != name || n.Status.Allocatable.Cpu().String() != "4" {
+		if err := n.Unmarshal(encoded); err != nil || n.Labels["example.com/kind"] != "fast" || n.Labels[v1alpha1.LabelNodePool] != name ||
+			n.Status.Allocatable.Cpu().String() != "4" {
 			t.Errorf("TemplateNodeInfo, %s: %v, %v", field, n.Labels, err)
 		}
 	}
@@ -159,7 +162,9 @@ func TestAnswers(t *testing.T) {
 
 	// The same numbers, as Prometheus sees them.
 	registry := prometheus.NewPedanticRegistry()
-	registry.MustRegister(&pool.Collector{Pools: p.GetClient(), Machines: p.Observer.Store, Log: logr.Discard(), Alarm: time.Minute, Clock: clock.RealClock{}})
+	registry.MustRegister(
+		&pool.Collector{Pools: p.GetClient(), Machines: p.Observer.Store, Log: logr.Discard(), Alarm: time.Minute, Clock: clock.RealClock{}},
+	)
 	if problems, err := testutil.GatherAndLint(registry); err != nil || len(problems) > 0 {
 		t.Errorf("the metrics are %v, %v", problems, err)
 	}
@@ -312,7 +317,9 @@ func TestWrites(t *testing.T) {
 		return "", nil
 	})
 
-	if _, err := p.server.NodeGroupDecreaseTargetSize(ctx, &externalgrpc.NodeGroupDecreaseTargetSizeRequest{Id: name, Delta: -(count - 3)}); err != nil {
+	if _, err := p.server.NodeGroupDecreaseTargetSize(
+		ctx, &externalgrpc.NodeGroupDecreaseTargetSizeRequest{Id: name, Delta: -(count - 3)},
+	); err != nil {
 		t.Errorf("DecreaseTargetSize: %v", err)
 	}
 	target(3)
@@ -332,7 +339,9 @@ func TestWrites(t *testing.T) {
 	placeholder := nodegroup.Placeholder(name, left[0])
 	victim := &externalgrpc.ExternalGrpcNode{Name: placeholder, ProviderID: placeholder}
 	for range 2 {
-		if _, err := p.server.NodeGroupDeleteNodes(ctx, &externalgrpc.NodeGroupDeleteNodesRequest{Id: name, Nodes: []*externalgrpc.ExternalGrpcNode{victim}}); err != nil {
+		if _, err := p.server.NodeGroupDeleteNodes(
+			ctx, &externalgrpc.NodeGroupDeleteNodesRequest{Id: name, Nodes: []*externalgrpc.ExternalGrpcNode{victim}},
+		); err != nil {
 			t.Errorf("DeleteNodes: %v", err)
 		}
 		target(2)

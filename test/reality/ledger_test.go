@@ -76,14 +76,16 @@ func readyTooEarly(events []history.Event) (broken []string) {
 		event := &events[i]
 		switch object := event.Object.(type) {
 		case *corev1.Pod:
-			if key := history.MiniClusterOf(object); key.Name != "" && (object.Status.Phase == corev1.PodRunning || object.Status.Phase == corev1.PodSucceeded) {
+			if key := history.MiniClusterOf(object); key.Name != "" &&
+				(object.Status.Phase == corev1.PodRunning || object.Status.Phase == corev1.PodSucceeded) {
 				if ran[key] == nil {
 					ran[key] = map[int64]bool{}
 				}
 				ran[key][history.IndexOf(object)] = true
 			}
 		case *v1alpha1.EnsembleMember:
-			if before, is := event.Before.(*v1alpha1.EnsembleMember); is && saysReady(before) && before.Status.Size == object.Status.Size || !saysReady(object) || ends(object) || event.Deleted {
+			if before, is := event.Before.(*v1alpha1.EnsembleMember); is && saysReady(before) && before.Status.Size == object.Status.Size ||
+				!saysReady(object) || ends(object) || event.Deleted {
 				continue
 			}
 			key, missing := client.ObjectKeyFromObject(object), []int64(nil)

@@ -85,7 +85,9 @@ func (x *tenant) tellRow() {
 		}
 		words = append(words, key.Name+" "+last)
 	}
-	x.Logf("ROW | %s | %d | %.0f | %s |", x.Name(), bought, idle(shared.recorder.Events(), time.Now(), ours).Seconds(), strings.Join(words, "; "))
+	x.Logf(
+		"ROW | %s | %d | %.0f | %s |", x.Name(), bought, idle(shared.recorder.Events(), time.Now(), ours).Seconds(), strings.Join(words, "; "),
+	)
 }
 
 // apply applies YAML.
@@ -344,7 +346,10 @@ func (x *tenant) quiet(m types.NamespacedName, pool string, machines int) {
 		}
 	})
 	x.staysUntil(end, func(*history.State) string {
-		return unless(shared.ledger.of(pool) <= machines, "%d machines were ordered for %s, in exchange of nodes that are of no use", shared.ledger.of(pool), pool)
+		return unless(
+			shared.ledger.of(pool) <= machines, "%d machines were ordered for %s, in exchange of nodes that are of no use",
+			shared.ledger.of(pool), pool,
+		)
 	})
 }
 
@@ -383,7 +388,9 @@ func (x *tenant) scale(cluster types.NamespacedName, size int) {
 // suspend suspends the Job of a MiniCluster, or resumes it, as Kueue does.
 func (x *tenant) suspend(cluster types.NamespacedName, suspended bool) {
 	x.Helper()
-	x.patch(&batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: cluster.Namespace, Name: cluster.Name}}, `{"spec":{"suspend":%t}}`, suspended)
+	x.patch(
+		&batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: cluster.Namespace, Name: cluster.Name}}, `{"spec":{"suspend":%t}}`, suspended,
+	)
 }
 
 // label sets labels of the tenant's namespace; null takes one away.
@@ -493,7 +500,9 @@ func (x *tenant) story() string {
 				if at.IsZero() {
 					at = e.DeprecatedLastTimestamp.Time
 				}
-				lines = append(lines, fmt.Sprintf("  %s %s %s %s: %s", at.UTC().Format("15:04:05.000"), e.Regarding.Kind, e.Regarding.Name, e.Reason, e.Note))
+				lines = append(
+					lines, fmt.Sprintf("  %s %s %s %s: %s", at.UTC().Format("15:04:05.000"), e.Regarding.Kind, e.Regarding.Name, e.Reason, e.Note),
+				)
 			}
 		}
 	}
@@ -510,7 +519,8 @@ func (x *tenant) tell(b *strings.Builder, s *history.State) {
 			continue
 		}
 		p := s.Pools[name]
-		fmt.Fprintf(b, "  NodePool %s: target %d, floor %d, reserved %d, %d machines ever ordered\n", name, p.Spec.Replicas, p.Status.Floor, p.Status.Reserved,
+		fmt.Fprintf(b, "  NodePool %s: target %d, floor %d, reserved %d, %d machines ever ordered\n", name, p.Spec.Replicas, p.Status.Floor,
+			p.Status.Reserved,
 			shared.ledger.of(name))
 		for _, c := range p.Status.Conditions {
 			if c.Type == v1alpha1.ConditionReady {
@@ -519,14 +529,18 @@ func (x *tenant) tell(b *strings.Builder, s *history.State) {
 		}
 		for _, node := range s.NodesOf(name) {
 			n, cpu := s.Nodes[node], s.Nodes[node].Status.Allocatable[corev1.ResourceCPU]
-			fmt.Fprintf(b, "  Node %s: Ready %t, cpu %s, %d taints, %d pods\n", node, history.Ready(n), cpu.String(), len(n.Spec.Taints), len(s.PodsOn(node)))
+			fmt.Fprintf(
+				b, "  Node %s: Ready %t, cpu %s, %d taints, %d pods\n", node, history.Ready(n), cpu.String(), len(n.Spec.Taints),
+				len(s.PodsOn(node)),
+			)
 		}
 	}
 	for key, m := range s.Members {
 		if key.Namespace != x.namespace {
 			continue
 		}
-		fmt.Fprintf(b, "  EnsembleMember %s: wants %d, size %d, %d reserved, %d running, findings %+v, lacking %+v, growth %+v\n", key.Name, m.Spec.Size, s.Size(key),
+		fmt.Fprintf(b, "  EnsembleMember %s: wants %d, size %d, %d reserved, %d running, findings %+v, lacking %+v, growth %+v\n", key.Name,
+			m.Spec.Size, s.Size(key),
 			m.Status.Reserved, m.Status.Running, m.Status.Findings, m.Status.PodsLacking, m.Status.Growth)
 		for _, c := range m.Status.Conditions {
 			fmt.Fprintf(b, "    %s %s %s: %s\n", c.Type, c.Status, c.Reason, c.Message)
@@ -552,7 +566,9 @@ func (x *tenant) trialPod() *corev1.Pod {
 // poll asks over and over again for what no watch tells of.
 func (x *tenant) poll(what string, done func() (bool, error)) {
 	x.Helper()
-	if err := wait.PollUntilContextTimeout(x.Context(), 50*time.Millisecond, *patience, true, func(context.Context) (bool, error) { return done() }); err != nil {
+	if err := wait.PollUntilContextTimeout(
+		x.Context(), 50*time.Millisecond, *patience, true, func(context.Context) (bool, error) { return done() },
+	); err != nil {
 		x.Fatalf("%s: %v\n%s", what, err, x.story())
 	}
 }

@@ -26,7 +26,8 @@ func TestSuspend(t *testing.T) {
 	x.says(m, []string{v1alpha1.ReasonSuspended})
 	x.settled(other, 2)
 	x.until(func(s *history.State) string {
-		return unless(s.Members[m].Status.Reserved == 0 && len(s.PodsOf(m)) == 0, "%d nodes are reserved for a Job that is suspended, %d pods are there",
+		return unless(s.Members[m].Status.Reserved == 0 && len(s.PodsOf(m)) == 0, "%d nodes are reserved for a Job that is suspended, %d pods "+
+			"are there",
 			s.Members[m].Status.Reserved, len(s.PodsOf(m)))
 	})
 	x.suspend(m, false)
@@ -51,7 +52,10 @@ func TestSuspendedGrowth(t *testing.T) {
 	x.scale(m, 5)
 	x.until(func(s *history.State) string {
 		member := s.Members[m]
-		return unless(member.Spec.Size == 5 && condition(member, v1alpha1.ConditionReady).ObservedGeneration == member.Generation, "the new size has not been seen")
+		return unless(
+			member.Spec.Size == 5 && condition(member, v1alpha1.ConditionReady).ObservedGeneration == member.Generation,
+			"the new size has not been seen",
+		)
 	})
 	x.says(m, []string{v1alpha1.ReasonSuspended})
 	x.size(m, 2)
@@ -78,7 +82,8 @@ func TestSucceeded(t *testing.T) {
 	x.machines(p, 2)
 	x.until(func(s *history.State) string {
 		member := s.Members[m]
-		return unless(saysReady(member) && member.Status.Running == 3 && member.Status.Reserved == 2, "%d of 3 pods run or have succeeded on %d nodes: %s",
+		return unless(saysReady(member) && member.Status.Running == 3 && member.Status.Reserved == 2, "%d of 3 pods run or have succeeded on "+
+			"%d nodes: %s",
 			member.Status.Running, member.Status.Reserved, words(member))
 	})
 	x.size(m, 3)
@@ -110,9 +115,15 @@ func TestNamespaceGoes(t *testing.T) {
 			break
 		}
 	}
-	x.apply("{apiVersion: admissionregistration.k8s.io/v1, kind: ValidatingAdmissionPolicyBinding, metadata: {name: reality-keep}, spec: {policyName: reality-none, validationActions: [Deny]}}")
+	x.apply(
+		"{apiVersion: admissionregistration.k8s.io/v1, kind: ValidatingAdmissionPolicyBinding, metadata: {name: reality-keep}, spec: " +
+			"{policyName: reality-none, validationActions: [Deny]}}",
+	)
 	x.until(func(s *history.State) string {
-		return unless(s.Members[m] == nil && s.MiniClusters[m] == nil, "the MiniCluster (%t) or its member (%t) is still there", s.MiniClusters[m] != nil, s.Members[m] != nil)
+		return unless(
+			s.Members[m] == nil && s.MiniClusters[m] == nil, "the MiniCluster (%t) or its member (%t) is still there", s.MiniClusters[m] != nil,
+			s.Members[m] != nil,
+		)
 	})
 }
 

@@ -58,7 +58,9 @@ func (a *application) prepare(c *chore) {
 	if c.cluster != nil && c.cluster.invalid == "" {
 		size = c.cluster.size
 	}
-	said := recorded && c.member.size == size && c.member.running == d.Running && sameConditions(c.member.conditions, d.Conditions) && len(d.Departing) == 0
+	said := recorded && c.member.size == size && c.member.running == d.Running && sameConditions(
+		c.member.conditions, d.Conditions,
+	) && len(d.Departing) == 0
 	if !said && (!resizes || !recorded || len(d.Departing) > 0) {
 		c.writes = append(c.writes, func() bool { return a.writeStatus(c, size) })
 	}
@@ -177,7 +179,8 @@ func (a *application) tellWait(before, after *memberObject) {
 
 func sameReservations(a, b reservations) bool {
 	return slices.EqualFunc(a, b, func(a, b reservation) bool {
-		return a.NodePool == b.NodePool && a.Nodes == b.Nodes && a.Occupied == b.Occupied && a.OccupiedAtGrant == b.OccupiedAtGrant && slices.Equal(a.Held, b.Held)
+		return a.NodePool == b.NodePool && a.Nodes == b.Nodes && a.Occupied == b.Occupied && a.OccupiedAtGrant == b.OccupiedAtGrant &&
+			slices.Equal(a.Held, b.Held)
 	})
 }
 

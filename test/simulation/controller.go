@@ -101,7 +101,9 @@ func (c *controller) pass() {
 	observed := c.observe()
 	decisions := plan.Plan(observed, w.now)
 	w.checkPlan(&observed, &decisions)
-	a := &application{controller: c, of: c.life, planned: w.now, observed: observed, decided: decisions.Members, next: sooner(c.next, decisions.Next)}
+	a := &application{
+		controller: c, of: c.life, planned: w.now, observed: observed, decided: decisions.Members, next: sooner(c.next, decisions.Next),
+	}
 	var givers, takers []*chore
 	for i := range decisions.Members {
 		d := &decisions.Members[i]

@@ -18,8 +18,8 @@ import (
 )
 
 // TestExplained tells each story again as `kubectl ensemble explain` would: what each member waits for, whenever that changes, with the one
-// thing to do. A golden file in testdata/explained has it. At every moment a member that says it is Ready waits for nothing, and one that is
-// not Ready waits for something.
+// thing to do. A golden file in testdata/explained has it. At every moment a member that says it is Ready waits for nothing, and one that
+// is not Ready waits for something.
 func TestExplained(t *testing.T) {
 	t.Parallel()
 	for i := range tales {
@@ -97,7 +97,9 @@ func (x *explanations) look() {
 		}
 		e := explain.Member(x.facts(m, s))
 		if waits := allTrue(m.conditions) && s.wants == m.wants; waits == (e.WaitsFor != "") {
-			x.problems = append(x.problems, fmt.Sprintf("%s %s: Ready is %t, and it is said to wait for %q", relative(x.world.now), m.name, waits, e.WaitsFor))
+			x.problems = append(
+				x.problems, fmt.Sprintf("%s %s: Ready is %t, and it is said to wait for %q", relative(x.world.now), m.name, waits, e.WaitsFor),
+			)
 		}
 		if cause := e.Cause(); cause != nil && (cause.Reason == "" || strings.HasPrefix(e.Do, "Look at what the message says")) {
 			x.problems = append(x.problems, fmt.Sprintf("%s %s: %s has no remedy: %+v", relative(x.world.now), m.name, e.WaitsFor, cause))
@@ -204,7 +206,8 @@ func (w *world) apiPool(p *poolObject, below time.Time) v1alpha1.NodePool {
 	}
 	if p.lastFailure != nil {
 		out.Status.LastFailure = &v1alpha1.MachineFailure{
-			Machine: p.lastFailed, Time: metav1.NewMicroTime(p.lastFailure.At), Class: p.lastFailure.Class, Code: p.lastFailure.Code, Message: p.lastFailure.Message,
+			Machine: p.lastFailed, Time: metav1.NewMicroTime(p.lastFailure.At), Class: p.lastFailure.Class, Code: p.lastFailure.Code,
+			Message: p.lastFailure.Message,
 		}
 	}
 	met := metav1.Condition{Type: v1alpha1.ConditionFloorMet, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonFloorMet,
@@ -304,7 +307,8 @@ func (a *autoscaler) status() *explain.Autoscaler {
 	out := &explain.Autoscaler{Time: a.world.now, State: "Running"}
 	for _, p := range a.world.pools.live.items {
 		group := explain.NodeGroup{
-			Name: p.name, Health: "Healthy", Target: int(a.targets[p.name]), MinSize: int(a.least[p.name]), MaxSize: int(a.most[p.name]), ScaleUp: "NoActivity",
+			Name: p.name, Health: "Healthy", Target: int(a.targets[p.name]), MinSize: int(a.least[p.name]), MaxSize: int(a.most[p.name]),
+			ScaleUp: "NoActivity",
 		}
 		if a.scaleUps[p.name] != nil {
 			group.ScaleUp = "InProgress"

@@ -141,7 +141,8 @@ func (w *world) checkLetGo(c *chore, p *podObject, node string, planned time.Tim
 		p.name, node, own, m.name)
 	if p.index >= w.ledger.complete[m.name] && m.takesAll() {
 		had := p.index < w.ledger.factsOf(m.name).had
-		w.promise(had || w.allSlots(m, size, since) >= size, "pod %s is released with nodes for %d of %d pods, and %s takes all or nothing", p.name,
+		w.promise(had || w.allSlots(m, size, since) >= size, "pod %s is released with nodes for %d of %d pods, and %s takes all or "+
+			"nothing", p.name,
 			w.allSlots(m, size, since), size, m.name)
 		w.ledger.complete[m.name] = size
 		w.ledger.counts["gangs released"]++

@@ -36,7 +36,8 @@ func (c *controller) observe() plan.Observed {
 	for _, n := range w.nodes.caches[controllerCache].items {
 		used := usageOf(use, n.name)
 		node := plan.Node{
-			Name: n.name, Pool: n.pool, Ready: n.ready && !n.starting, Cordoned: n.cordoned, Leaving: n.tainted, Releasing: n.ours, Reserved: n.reserved,
+			Name: n.name, Pool: n.pool, Ready: n.ready && !n.starting, Cordoned: n.cordoned, Leaving: n.tainted, Releasing: n.ours,
+			Reserved:  n.reserved,
 			CreatedAt: n.createdAt, Allocatable: offered(n.cpu, n.devices), Labels: n.labels,
 			Requested: used.requested, Daemons: used.daemons,
 		}

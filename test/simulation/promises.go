@@ -52,7 +52,10 @@ func (w *world) checkHeld() {
 		}
 		w.checkGang(m)
 		w.checkDomain(m)
-		w.promise(w.ledger.desired[m.name] == m.wants, "%s: the desired size for %d was accepted and is %d now", m.name, w.ledger.desired[m.name], m.wants)
+		w.promise(
+			w.ledger.desired[m.name] == m.wants, "%s: the desired size for %d was accepted and is %d now", m.name, w.ledger.desired[m.name],
+			m.wants,
+		)
 		w.promise(m.wants >= m.minSize && m.wants <= m.maxSize, "%s wants %d, out of its bounds %d and %d", m.name, m.wants, m.minSize, m.maxSize)
 	}
 	for _, p := range w.pools.live.items {
@@ -84,7 +87,8 @@ func (w *world) checkTimes() {
 		}
 		read := w.ledger.factsOf(m.name).read
 		for _, due := range []*metav1.MicroTime{g.Deadline, g.RetryAfter} {
-			w.promise(due == nil || w.now.Sub(due.Time) < overdue || w.now.Sub(read) < overdue, "%s: the growth to %d had until %s and nothing came of it", m.name, g.Size,
+			w.promise(due == nil || w.now.Sub(due.Time) < overdue || w.now.Sub(read) < overdue, "%s: the growth to %d had until %s and nothing "+
+				"came of it", m.name, g.Size,
 				relativeTo(due))
 		}
 	}
@@ -209,7 +213,8 @@ func (w *world) checkTaint(node string, planned time.Time) {
 	w.ledger.counts["nodes tainted"]++
 	machine := w.machineOf(w.nodes.get(node))
 	for _, p := range w.pods.live.items {
-		w.promise(p.node != node || p.daemon != "" || w.ledger.unregistered[machine] || w.ledger.taken[machine] || p.boundAt.After(w.since(planned)),
+		w.promise(p.node != node || p.daemon != "" || w.ledger.unregistered[machine] || w.ledger.taken[machine] ||
+			p.boundAt.After(w.since(planned)),
 			"%s is tainted for release and pod %s has been on it since %s", node, p.name, relative(p.boundAt))
 	}
 }

@@ -181,7 +181,8 @@ func (w *world) checkStatus(c *chore, written *memberObject, a *application) {
 	live := w.clusters.get(written.name)
 	runs := c.cluster != nil && !c.cluster.finished && !c.cluster.deleting
 	if runs && live != nil && !live.finished && !live.deleting && allTrue(written.conditions) {
-		w.promise(f.notRunning.IsZero() || !f.notRunning.Before(w.since(a.planned)), "%s is told to be Ready at size %d, and since %s fewer pods run",
+		w.promise(f.notRunning.IsZero() || !f.notRunning.Before(w.since(a.planned)), "%s is told to be Ready at size %d, and since %s fewer "+
+			"pods run",
 			written.name, live.size, relative(f.notRunning))
 	}
 	if runs && c.cluster.suspended {
@@ -221,7 +222,9 @@ func (w *world) checkBought(read, written *memberObject, f *facts, a *applicatio
 		w.promise(r.Occupied <= most, "%s claims %d nodes of %s, and %d beside them as occupied: %d were when that was granted", written.name,
 			r.Nodes, r.NodePool, r.Occupied, f.strangers[r.NodePool])
 		stands := unusable(read, r.NodePool) != "" && unusable(written, r.NodePool) != ""
-		w.promise(!stands || !grew || r.Nodes <= podsIn(observed, &a.observed, r.NodePool), "%s is granted %d nodes of %s, of which it was found: %s",
+		w.promise(!stands || !grew || r.Nodes <= podsIn(
+			observed, &a.observed, r.NodePool,
+		), "%s is granted %d nodes of %s, of which it was found: %s",
 			written.name, r.Nodes, r.NodePool, unusable(written, r.NodePool))
 	}
 	for i := range a.observed.Pools {
@@ -394,13 +397,16 @@ func (w *world) checkOrdered(m *machineObject) {
 	}
 	// One that Cluster Autoscaler has ordered for others may be taken for one that a claim lacks: it is ordered all the same.
 	most := w.mostIn(m.pool) + w.ledger.forPods[m.pool]
-	w.promise(live <= most, "%s is one of %d machines of %s, and the claims call for %d, with all that may be replaced", m.name, live, m.pool, most)
+	w.promise(
+		live <= most, "%s is one of %d machines of %s, and the claims call for %d, with all that may be replaced", m.name, live, m.pool, most,
+	)
 	member, _, isClaim := strings.Cut(m.order.ID, "-")
 	of := w.members.get(member)
 	if !isClaim || of == nil {
 		return
 	}
-	w.promise(ofClaim <= w.ledger.claimed[m.order.ID+" "+m.pool], "%d machines of %s are there for the claim %s, which is for %d", ofClaim, m.pool,
+	w.promise(ofClaim <= w.ledger.claimed[m.order.ID+" "+m.pool], "%d machines of %s are there for the claim %s, which is for %d", ofClaim,
+		m.pool,
 		m.order.ID, w.ledger.claimed[m.order.ID+" "+m.pool])
 	// What cannot be read keeps its claims. What runs where others cannot is replaced before the cloud takes its node away.
 	if found := finding(of, m.pool); found != nil && found.Unusable != "" && w.readable(member) && !w.takenFrom(of, m.pool) {
@@ -528,7 +534,10 @@ func (w *world) checkBackOff(name string, size int32) {
 	if back.IsZero() || !c.limited || c.quota >= size || (len(history) > 0 && history[len(history)-1].at.After(back)) {
 		return
 	}
-	w.promise(w.now.Sub(back) >= time.Minute-time.Second, "%s grows to %d, and went back at %s because its pods did not come", name, size, relative(back))
+	w.promise(
+		w.now.Sub(back) >= time.Minute-time.Second, "%s grows to %d, and went back at %s because its pods did not come", name, size,
+		relative(back),
+	)
 }
 
 // askedBeside reports whether a number of nodes is what some size needs that a member has asked for, beside the ranks that need none

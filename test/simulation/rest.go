@@ -312,7 +312,8 @@ func (w *world) restlessPools(reserved map[string]int32) string {
 		}
 		least := max(p.minSize, p.floor)
 		switch {
-		case !w.cloud.perfect && (trying || w.inUseToDelete(p) > 0), w.strewn(p.name), w.forgotten(p.name), w.troubledFor(p.name), w.exhaustedIn(p.name):
+		case !w.cloud.perfect && (trying || w.inUseToDelete(p) > 0), w.strewn(p.name), w.forgotten(p.name), w.troubledFor(p.name),
+			w.exhaustedIn(p.name):
 			// Attempts that fail leave their traces for a while.
 		case p.floor == p.maxSize && w.dead(p.name) > 0:
 			// Nodes that never became Ready, or that are in another zone than was wanted, fill the pool up, and the floor, which counts them,

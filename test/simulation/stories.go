@@ -199,7 +199,8 @@ var tales = []tale{{
 	},
 	lasts: 4 * time.Minute,
 }, {
-	name: "giveup", about: "A growth has failed as often as the member lets it. The desired size is set back to what it has, and that is told.",
+	name:  "giveup",
+	about: "A growth has failed as often as the member lets it. The desired size is set back to what it has, and that is told.",
 	settings: func(s *settings) {
 		s.pools[0].stock = 2
 		s.autoscaler.initialBackoff = 30 * time.Second

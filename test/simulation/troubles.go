@@ -46,7 +46,9 @@ func (t *troubles) planDaemons() []plan.Daemon {
 	var out []plan.Daemon
 	for _, d := range t.daemons {
 		if !d.unknown {
-			out = append(out, plan.Daemon{Name: "kube-system/" + d.name, Requests: plan.Resources{corev1.ResourceCPU: d.cpu, corev1.ResourcePods: 1}})
+			out = append(
+				out, plan.Daemon{Name: "kube-system/" + d.name, Requests: plan.Resources{corev1.ResourceCPU: d.cpu, corev1.ResourcePods: 1}},
+			)
 		}
 	}
 	return out
@@ -54,7 +56,8 @@ func (t *troubles) planDaemons() []plan.Daemon {
 
 // any reports whether the pool has a trouble.
 func (t *troubles) any() bool {
-	return t.smallerPercent+t.taintPercent+t.mislabelPercent+t.deviceless+t.refusePercent > 0 || len(t.daemons) > 0 || t.passing > 0 || t.devices
+	return t.smallerPercent+t.taintPercent+t.mislabelPercent+t.deviceless+t.refusePercent > 0 || len(t.daemons) > 0 || t.passing > 0 ||
+		t.devices
 }
 
 // castTroubles gives pools and members troubles. Half of the worlds have none.
@@ -207,7 +210,9 @@ func (w *world) passes(n *nodeObject, cpu int64) {
 	w.tenants++
 	w.ledger.counts["passing pods"]++
 	name := fmt.Sprintf("passing-%d", w.tenants)
-	w.pods.create(&podObject{meta: meta{name: name}, pools: []string{""}, cpu: cpu, node: n.name, createdAt: w.now, boundAt: w.now, running: true})
+	w.pods.create(
+		&podObject{meta: meta{name: name}, pools: []string{""}, cpu: cpu, node: n.name, createdAt: w.now, boundAt: w.now, running: true},
+	)
 	w.tell("scheduler", "pod %s goes to %s", name, n.name)
 	w.after(w.draw(span{20 * time.Second, 5 * time.Minute}), func() { w.jobs.end(name) })
 }

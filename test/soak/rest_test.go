@@ -68,7 +68,8 @@ func (w *world) unrest(s *history.State) string {
 		}
 	}
 	for name, machine := range s.Machines {
-		if s.NodeOf(name) == nil || machine.Status.NodeName != s.NodeOf(name).Name || machine.Status.Failure != nil || machine.DeletionTimestamp != nil {
+		if s.NodeOf(name) == nil || machine.Status.NodeName != s.NodeOf(name).Name || machine.Status.Failure != nil ||
+			machine.DeletionTimestamp != nil {
 			return fmt.Sprintf("machine %s has no node, or is going: %+v", name, machine.Status)
 		}
 	}
@@ -122,9 +123,12 @@ func poolUnrest(s *history.State, pool *v1alpha1.NodePool, reserved int) string 
 	status := &pool.Status
 	nodes := s.NodesOf(pool.Name)
 	if len(nodes) != reserved || int(pool.Spec.Replicas) != reserved || int(status.Floor) != reserved || int(status.Reserved) != reserved ||
-		int(status.Replicas) != reserved || int(status.Ready) != reserved || len(pool.Spec.MachinesToDelete) > 0 || len(status.FailedMachines) > 0 {
-		return fmt.Sprintf("in %s %d nodes are reserved; it has %d nodes, target %d, floor %d, status.reserved %d, %d machines, %d Ready, to delete %v, failed %v",
-			pool.Name, reserved, len(nodes), pool.Spec.Replicas, status.Floor, status.Reserved, status.Replicas, status.Ready, pool.Spec.MachinesToDelete, status.FailedMachines)
+		int(status.Replicas) != reserved || int(status.Ready) != reserved || len(pool.Spec.MachinesToDelete) > 0 ||
+		len(status.FailedMachines) > 0 {
+		return fmt.Sprintf("in %s %d nodes are reserved; it has %d nodes, target %d, floor %d, status.reserved %d, %d machines, %d Ready, to "+
+			"delete %v, failed %v",
+			pool.Name, reserved, len(nodes), pool.Spec.Replicas, status.Floor, status.Reserved, status.Replicas, status.Ready,
+			pool.Spec.MachinesToDelete, status.FailedMachines)
 	}
 	return ""
 }
@@ -138,7 +142,8 @@ func nodeUnrest(s *history.State, node *corev1.Node, holder string) string {
 	switch {
 	case machine == nil:
 		return fmt.Sprintf("node %s has no machine", node.Name)
-	case holder == "" || node.Annotations[v1alpha1.AnnotationHeldBy] != holder || node.Annotations[v1alpha1.AnnotationScaleDownDisabled] != "true":
+	case holder == "" || node.Annotations[v1alpha1.AnnotationHeldBy] != holder ||
+		node.Annotations[v1alpha1.AnnotationScaleDownDisabled] != "true":
 		return fmt.Sprintf("node %s is held for %q and bears %v", node.Name, holder, node.Annotations)
 	case leaving || releasing || givenUp:
 		return fmt.Sprintf("node %s is held for %s and bears %v and the taints %v", node.Name, holder, node.Annotations, node.Spec.Taints)

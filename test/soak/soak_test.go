@@ -59,7 +59,10 @@ func TestSoak(t *testing.T) {
 	rested := time.Since(began) - loaded
 	w.deleteAll()
 
-	for _, name := range []string{controlplane.Etcd, controlplane.KubeAPIServer, controlplane.KubeScheduler, controlplane.KubeControllerManager, controlplane.KwokController} {
+	for _, name := range []string{
+		controlplane.Etcd, controlplane.KubeAPIServer, controlplane.KubeScheduler, controlplane.KubeControllerManager,
+		controlplane.KwokController,
+	} {
 		if !w.Plane.Component(name).Running() {
 			t.Errorf("%s does not run any more", name)
 		}
@@ -73,5 +76,6 @@ func TestSoak(t *testing.T) {
 		t.Error(broken)
 	}
 	t.Logf("%d requests and %d kills took %s, the way to rest after that %s; %d versions of objects were checked, %s in all",
-		count, killsOfAPIServer+3*killsOfProgram, loaded.Round(time.Second), rested.Round(time.Second), len(events), time.Since(w.story.began).Round(time.Second))
+		count, killsOfAPIServer+3*killsOfProgram, loaded.Round(time.Second), rested.Round(time.Second), len(events),
+		time.Since(w.story.began).Round(time.Second))
 }

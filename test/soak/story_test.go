@@ -19,7 +19,9 @@ func (s *story) tell(format string, arguments ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
-	s.lines = append(s.lines, fmt.Sprintf("%s %6.1fs  ", now.UTC().Format("15:04:05.000"), now.Sub(s.began).Seconds())+fmt.Sprintf(format, arguments...))
+	s.lines = append(
+		s.lines, fmt.Sprintf("%s %6.1fs  ", now.UTC().Format("15:04:05.000"), now.Sub(s.began).Seconds())+fmt.Sprintf(format, arguments...),
+	)
 }
 
 func (s *story) String() string {

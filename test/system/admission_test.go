@@ -115,7 +115,9 @@ func TestAdmission(t *testing.T) {
 	demo := types.NamespacedName{Namespace: metav1.NamespaceDefault, Name: "demo"}
 
 	// A pool and the MiniCluster on it are created one after the other, as kubectl apply does.
-	for _, object := range []*unstructured.Unstructured{objectOf(t, poolOfText, "hpc", 8, ""), objectOf(t, clusterText, demo.Name, toHPC, "")} {
+	for _, object := range []*unstructured.Unstructured{
+		objectOf(t, poolOfText, "hpc", 8, ""), objectOf(t, clusterText, demo.Name, toHPC, ""),
+	} {
 		if err := u.Create(t.Context(), object); err != nil {
 			t.Fatal(err)
 		}
@@ -139,20 +141,27 @@ func prepared(t *testing.T, s *system.System, demo types.NamespacedName) {
 		t.Fatal(err)
 	}
 	pod, _, err := unstructured.NestedMap(cluster.Object, "spec", "pod")
-	if want := `map[annotations:map[cluster-autoscaler.kubernetes.io/safe-to-evict:false] labels:map[autoscaling.flux-framework.org/member:demo]]`; fmt.Sprint(pod) != want || err != nil {
+	if want := `map[annotations:map[cluster-autoscaler.kubernetes.io/safe-to-evict:false] ` +
+		`labels:map[autoscaling.flux-framework.org/member:demo]]`; fmt.Sprint(pod) != want || err != nil {
 		t.Errorf("spec.pod is %v (%v), not %s", pod, err, want)
 	}
 	until(t, func(ctx context.Context) (bool, error) {
 		var pods corev1.PodList
-		if err := s.Client.List(ctx, &pods, client.InNamespace(demo.Namespace), client.MatchingLabels{batchv1.JobNameLabel: demo.Name}); err != nil {
+		if err := s.Client.List(
+			ctx, &pods, client.InNamespace(demo.Namespace), client.MatchingLabels{batchv1.JobNameLabel: demo.Name},
+		); err != nil {
 			return false, err
 		}
 		running := 0
 		for i := range pods.Items {
 			p := &pods.Items[i]
 			tolerates := slices.ContainsFunc(p.Spec.Tolerations, func(t corev1.Toleration) bool { return t.Key == "example.com/dedicated" })
-			if p.Labels[v1alpha1.LabelMember] != demo.Name || p.Annotations[v1alpha1.AnnotationSafeToEvict] != "false" || (len(p.Spec.SchedulingGates) == 0 && !tolerates) {
-				t.Fatalf("a pod has the labels %v, annotations %v, gates %v and tolerations %v", p.Labels, p.Annotations, p.Spec.SchedulingGates, p.Spec.Tolerations)
+			if p.Labels[v1alpha1.LabelMember] != demo.Name || p.Annotations[v1alpha1.AnnotationSafeToEvict] != "false" ||
+				(len(p.Spec.SchedulingGates) == 0 && !tolerates) {
+				t.Fatalf(
+					"a pod has the labels %v, annotations %v, gates %v and tolerations %v", p.Labels, p.Annotations, p.Spec.SchedulingGates,
+					p.Spec.Tolerations,
+				)
 			}
 			if p.Status.Phase == corev1.PodRunning && strings.HasPrefix(p.Spec.NodeName, "hpc-") {
 				running++
@@ -168,7 +177,10 @@ func refusals(t *testing.T, s *system.System, u *user) {
 	for _, object := range []*unstructured.Unstructured{
 		objectOf(t, strings.Replace(poolOfText, "spec:", "spec:\n  allowedNamespaces: {matchLabels: {team: hpc}}", 1), "closed", 4, ""),
 		objectOf(t, "{apiVersion: v1, kind: Namespace, metadata: {name: limited, labels: {team: hpc}}}"),
-		objectOf(t, `{apiVersion: v1, kind: LimitRange, metadata: {name: large, namespace: limited}, spec: {limits: [{type: Container, default: {cpu: "6"}, defaultRequest: {cpu: "6"}}]}}`),
+		objectOf(
+			t,
+			`{apiVersion: v1, kind: LimitRange, metadata: {name: large, namespace: limited}, spec: {limits: [{type: Container, default: {cpu: "6"}, defaultRequest: {cpu: "6"}}]}}`,
+		),
 	} {
 		if err := u.Create(t.Context(), object); err != nil {
 			t.Fatal(err)
@@ -184,40 +196,80 @@ func refusals(t *testing.T, s *system.System, u *user) {
 		warnings []string
 	}{
 		"a pool that does not exist": {objectOf(t, clusterText, "x", "autoscaling.flux-framework.org/node-pools: nowhere", ""),
-			[]string{`metadata.annotations[autoscaling.flux-framework.org/node-pools]: Invalid value: "nowhere": there is no NodePool "nowhere"; those that can be named here are hpc`}, nil},
+			[]string{
+				`metadata.annotations[autoscaling.flux-framework.org/node-pools]: Invalid value: "nowhere": there is no NodePool "nowhere"; those ` +
+					`that can be named here are hpc`,
+			}, nil},
 		"pools that cannot be names": {objectOf(t, clusterText, "x", "autoscaling.flux-framework.org/node-pools: Not A Pool", ""),
 			[]string{`"Not A Pool" cannot be the name of a NodePool`}, nil},
 		"pods that are too large": {objectOf(t, strings.Replace(clusterText, `cpu: "3"`, `cpu: "5"`, 1), "x", toHPC, ""),
 			[]string{"spec.containers", "a pod requests 5 of cpu and an empty node of hpc offers 4"}, nil},
-		"a size that cannot be": {objectOf(t, strings.NewReplacer("size: 2", "size: 9", "maxSize: 4", "maxSize: 9").Replace(clusterText), "x", toHPC, ""),
+		"a size that cannot be": {objectOf(
+			t, strings.NewReplacer("size: 2", "size: 9", "maxSize: 4", "maxSize: 9").Replace(clusterText), "x", toHPC, "",
+		),
 			[]string{"spec.size: Invalid value: 9: must be at most what its NodePools hold, 8 (hpc has maxSize 8)"}, nil},
-		"growth that cannot be": {objectOf(t, strings.Replace(clusterText, "minSize: 1, maxSize: 4, ", "minSize: 2, ", 1), "x", toHPC+", autoscaling.flux-framework.org/request-policy: Coalesce", ""),
+		"growth that cannot be": {objectOf(
+			t, strings.Replace(clusterText, "minSize: 1, maxSize: 4, ", "minSize: 2, ", 1), "x",
+			toHPC+", autoscaling.flux-framework.org/request-policy: Coalesce", "",
+		),
 			[]string{"spec.maxSize: Required value"}, nil},
 		"a name whose pods would have none": {objectOf(t, clusterText, strings.Repeat("x", 62), toHPC, ""),
 			[]string{"metadata.name: Invalid value", "must have at most 61 characters"}, nil},
-		"what the Flux Operator drops": {objectOf(t, strings.Replace(clusterText, "runFlux: true", "launcher: true, batch: true", 1), "x", toHPC, ""),
+		"what the Flux Operator drops": {objectOf(
+			t, strings.Replace(clusterText, "runFlux: true", "launcher: true, batch: true", 1), "x", toHPC, "",
+		),
 			[]string{"spec.containers[0].batch: Invalid value: true: must not be set beside launcher"}, nil},
-		"a selector of another pool": {objectOf(t, clusterText, "x", toHPC, ", pod: {nodeSelector: {autoscaling.flux-framework.org/node-pool: other}}"),
-			[]string{"spec.pod.nodeSelector[autoscaling.flux-framework.org/node-pool]", "must be among the NodePools that the nodes come from: hpc"}, nil},
+		"a selector of another pool": {objectOf(
+			t, clusterText, "x", toHPC, ", pod: {nodeSelector: {autoscaling.flux-framework.org/node-pool: other}}",
+		),
+			[]string{
+				"spec.pod.nodeSelector[autoscaling.flux-framework.org/node-pool]", "must be among the NodePools that the nodes come from: hpc",
+			}, nil},
 		"one that cannot grow": {objectOf(t, strings.Replace(clusterText, "maxSize: 4, ", "", 1), "x", toHPC, ""), nil,
 			[]string{"spec.maxSize: is not set: the MiniCluster cannot grow above its first size, 2, and requests to grow will be DENIED"}},
 		"a name that is made up": {objectOf(t, strings.Replace(clusterText, "name: %s,", "generateName: %s-,", 1), "x", toHPC, ""),
 			[]string{"metadata.generateName: Forbidden"}, nil},
 		"one without the annotation": {objectOf(t, strings.Replace(clusterText, "size: 2", "size: 99", 1), "x", "other: a", ""), nil, nil},
 		"a pool of other namespaces": {objectOf(t, clusterText, "x", "autoscaling.flux-framework.org/node-pools: closed", ""),
-			[]string{`metadata.annotations[autoscaling.flux-framework.org/node-pools]: Forbidden: NodePool closed may be named only in namespaces with the labels team=hpc (its spec.allowedNamespaces), and namespace default has none of these`}, nil},
-		"a pool of the namespace": {limited(objectOf(t, clusterText, "x", "autoscaling.flux-framework.org/node-pools: closed", `, flux: {container: {resources: {requests: {cpu: "1"}}}}`)), nil, nil},
+			[]string{
+				`metadata.annotations[autoscaling.flux-framework.org/node-pools]: Forbidden: NodePool closed may be named only in namespaces with ` +
+					`the labels team=hpc (its spec.allowedNamespaces), and namespace default has none of these`,
+			}, nil},
+		"a pool of the namespace": {
+			limited(
+				objectOf(
+					t, clusterText, "x", "autoscaling.flux-framework.org/node-pools: closed",
+					`, flux: {container: {resources: {requests: {cpu: "1"}}}}`,
+				),
+			),
+			nil, nil,
+		},
 		"an Ensemble of a pool of other namespaces": {objectOf(t, ensembleText, "hpc", "closed"),
 			[]string{`spec.members[1].nodePools: Forbidden: NodePool closed may be named only in namespaces with the labels team=hpc`}, nil},
-		"what the namespace adds to pods": {limited(objectOf(t, strings.Replace(clusterText, `requests: {cpu: "3", memory: 1Gi}`, `requests: {memory: 1Gi}`, 1), "x", toHPC, "")),
-			[]string{`spec.containers: Invalid value: a pod requests 6 of cpu and an empty node of hpc offers 4`, `(LimitRange large has containers that say nothing of cpu request 6)`}, nil},
-		"an Ensemble that the namespace adds to": {limited(objectOf(t, strings.Replace(ensembleText, `requests: {cpu: "3"}`, `requests: {}`, 1), "hpc", "hpc")),
+		"what the namespace adds to pods": {limited(
+			objectOf(t, strings.Replace(clusterText, `requests: {cpu: "3", memory: 1Gi}`, `requests: {memory: 1Gi}`, 1), "x", toHPC, ""),
+		),
+			[]string{
+				`spec.containers: Invalid value: a pod requests 6 of cpu and an empty node of hpc offers 4`,
+				`(LimitRange large has containers that say nothing of cpu request 6)`,
+			}, nil},
+		"an Ensemble that the namespace adds to": {limited(
+			objectOf(t, strings.Replace(ensembleText, `requests: {cpu: "3"}`, `requests: {}`, 1), "hpc", "hpc"),
+		),
 			[]string{`spec.members[0].minicluster.spec.containers: Invalid value: a pod requests 6 of cpu`}, nil},
-		"size edits that are neither Follow nor unset": {objectOf(t, clusterText, "x", toHPC+", autoscaling.flux-framework.org/size-edits: Never", ""),
-			[]string{`metadata.annotations[autoscaling.flux-framework.org/size-edits]: Invalid value: "Never": it has to be Follow, or not there`}, nil},
-		"a NodePool of namespaces that are none": {objectOf(t, strings.Replace(poolOfText, "spec:", "spec:\n  allowedNamespaces: {matchExpressions: [{key: a, operator: In}]}", 1), "x", 1, ""),
+		"size edits that are neither Follow nor unset": {objectOf(
+			t, clusterText, "x", toHPC+", autoscaling.flux-framework.org/size-edits: Never", "",
+		),
+			[]string{
+				`metadata.annotations[autoscaling.flux-framework.org/size-edits]: Invalid value: "Never": it has to be Follow, or not there`,
+			}, nil},
+		"a NodePool of namespaces that are none": {objectOf(
+			t, strings.Replace(poolOfText, "spec:", "spec:\n  allowedNamespaces: {matchExpressions: [{key: a, operator: In}]}", 1), "x", 1, "",
+		),
 			[]string{`spec.allowedNamespaces.matchExpressions[0].values: Required value`}, nil},
-		"a NodePool that offers more than it has": {objectOf(t, strings.Replace(poolOfText, "capacity:", "allocatable: {cpu: 4100m}\n    capacity:", 1), "x", 1, ""),
+		"a NodePool that offers more than it has": {objectOf(
+			t, strings.Replace(poolOfText, "capacity:", "allocatable: {cpu: 4100m}\n    capacity:", 1), "x", 1, "",
+		),
 			[]string{`spec.template.allocatable[cpu]: Invalid value: "4100m": must be at most template.capacity[cpu], which is 4`}, nil},
 		"a NodePool without a core": {objectOf(t, strings.Replace(poolOfText, `cpu: "4"`, "cpu: 0", 1), "x", 1, ""),
 			[]string{`spec.template.capacity[cpu]: Invalid value: "0": must be above 0`}, nil},
@@ -225,7 +277,9 @@ func refusals(t *testing.T, s *system.System, u *user) {
 		"an Ensemble of pools that do not exist": {objectOf(t, ensembleText, "hpc", "nowhere"),
 			[]string{`spec.members[1].nodePools: Invalid value: "nowhere": there is no NodePool "nowhere"`}, nil},
 		"an Ensemble whose pods are too large": {objectOf(t, strings.Replace(ensembleText, `cpu: "3"`, `cpu: "5"`, 1), "hpc", "hpc"),
-			[]string{`spec.members[0].minicluster.spec.containers: Invalid value: a pod requests 5 of cpu`, `spec.members[1].minicluster.spec.containers`}, nil},
+			[]string{
+				`spec.members[0].minicluster.spec.containers: Invalid value: a pod requests 5 of cpu`, `spec.members[1].minicluster.spec.containers`,
+			}, nil},
 		"an Ensemble": {objectOf(t, ensembleText, "hpc", "hpc"), nil, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -264,7 +318,10 @@ func refusals(t *testing.T, s *system.System, u *user) {
 		`ensemble_autoscaler_admission_reviews_total{answer="warned",webhook="validate-minicluster"} 1`,
 	} {
 		if !strings.Contains(metrics, line+"\n") {
-			t.Errorf("/metrics does not have %s; it has\n%s", line, strings.Join(regexp.MustCompile(`(?m)^ensemble_autoscaler_admission.*$`).FindAllString(metrics, -1), "\n"))
+			t.Errorf(
+				"/metrics does not have %s; it has\n%s", line,
+				strings.Join(regexp.MustCompile(`(?m)^ensemble_autoscaler_admission.*$`).FindAllString(metrics, -1), "\n"),
+			)
 		}
 	}
 }
@@ -298,14 +355,21 @@ func edits(t *testing.T, u *user, demo types.NamespacedName) {
 	}
 	cluster := objectOf(t, clusterText, demo.Name, toHPC, "")
 	for name, row := range map[string]struct{ text, refused string }{
-		"another policy":              {annotate(v1alpha1.AnnotationGrowthPolicy, "BestEffort"), ""},
-		"a policy that is none":       {annotate(v1alpha1.AnnotationGrowthPolicy, "Slowly"), `Invalid value: "Slowly": it has to be one of AllOrNothing, BestEffort, Greedy`},
-		"a pool more":                 {annotate(v1alpha1.AnnotationNodePools, "hpc,more"), ""},
-		"a pool of other namespaces":  {annotate(v1alpha1.AnnotationNodePools, "hpc,closed"), "Forbidden: NodePool closed may be named only in namespaces with the labels team=hpc"},
-		"a pool that does not exist":  {annotate(v1alpha1.AnnotationNodePools, "hpc,nowhere"), `there is no NodePool "nowhere"`},
-		"a minSize above the maximum": {`{"spec":{"minSize":5}}`, "spec.minSize: Invalid value: 5: must be at most the greatest size of the MiniCluster, which is 4"},
-		"the size":                    {`{"spec":{"size":3}}`, ""},
-		"labels":                      {`{"metadata":{"labels":{"a":"b"}}}`, ""},
+		"another policy": {annotate(v1alpha1.AnnotationGrowthPolicy, "BestEffort"), ""},
+		"a policy that is none": {
+			annotate(v1alpha1.AnnotationGrowthPolicy, "Slowly"), `Invalid value: "Slowly": it has to be one of AllOrNothing, BestEffort, Greedy`,
+		},
+		"a pool more": {annotate(v1alpha1.AnnotationNodePools, "hpc,more"), ""},
+		"a pool of other namespaces": {
+			annotate(v1alpha1.AnnotationNodePools, "hpc,closed"),
+			"Forbidden: NodePool closed may be named only in namespaces with the labels team=hpc",
+		},
+		"a pool that does not exist": {annotate(v1alpha1.AnnotationNodePools, "hpc,nowhere"), `there is no NodePool "nowhere"`},
+		"a minSize above the maximum": {
+			`{"spec":{"minSize":5}}`, "spec.minSize: Invalid value: 5: must be at most the greatest size of the MiniCluster, which is 4",
+		},
+		"the size": {`{"spec":{"size":3}}`, ""},
+		"labels":   {`{"metadata":{"labels":{"a":"b"}}}`, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := u.Patch(t.Context(), cluster.DeepCopy(), client.RawPatch(types.MergePatchType, []byte(row.text)), client.DryRunAll)
@@ -318,7 +382,10 @@ func edits(t *testing.T, u *user, demo types.NamespacedName) {
 		})
 	}
 	// Of one that is managed from now on nothing has been judged before.
-	joining := objectOf(t, strings.Replace(clusterText, `cpu: "3"`, `cpu: "5"`, 1), "joining", "autoscaling.flux-framework.org/growth-policy: Greedey", ", pod: {tolerations: [{operator: Exists}]}")
+	joining := objectOf(
+		t, strings.Replace(clusterText, `cpu: "3"`, `cpu: "5"`, 1), "joining", "autoscaling.flux-framework.org/growth-policy: Greedey",
+		", pod: {tolerations: [{operator: Exists}]}",
+	)
 	if err := u.Create(t.Context(), joining); err != nil {
 		t.Fatal(err)
 	}
@@ -326,7 +393,10 @@ func edits(t *testing.T, u *user, demo types.NamespacedName) {
 		{"Greedey", `Invalid value: "Greedey": it has to be one of AllOrNothing, BestEffort, Greedy`},
 		{"Greedy", "spec.containers: Invalid value: a pod requests 5 of cpu and an empty node of hpc offers 4"},
 	} {
-		err := patch(t.Context(), u, joining.DeepCopy(), fmt.Sprintf(`{"metadata":{"annotations":{%q:"hpc",%q:%q}}}`, v1alpha1.AnnotationNodePools, v1alpha1.AnnotationGrowthPolicy, row.policy))
+		err := patch(
+			t.Context(), u, joining.DeepCopy(),
+			fmt.Sprintf(`{"metadata":{"annotations":{%q:"hpc",%q:%q}}}`, v1alpha1.AnnotationNodePools, v1alpha1.AnnotationGrowthPolicy, row.policy),
+		)
 		if !apierrors.IsInvalid(err) || !strings.Contains(err.Error(), row.refused) {
 			t.Errorf("the answer is %v, not %s", err, row.refused)
 		}
@@ -373,17 +443,22 @@ func members(t *testing.T, u *user, demo types.NamespacedName) {
 		`{"spec":{"size":1,"podsPerNode":"Auto"}}`: "set its annotation autoscaling.flux-framework.org/pods-per-node",
 	} {
 		err := u.Patch(t.Context(), member.DeepCopy(), client.RawPatch(types.MergePatchType, []byte(text)), client.DryRunAll)
-		if (refused == "") != (err == nil) || (err != nil && (!apierrors.IsForbidden(err) && !apierrors.IsInvalid(err) || !strings.Contains(err.Error(), refused))) {
+		if (refused == "") != (err == nil) || (err != nil &&
+			(!apierrors.IsForbidden(err) && !apierrors.IsInvalid(err) || !strings.Contains(err.Error(), refused))) {
 			t.Errorf("%s is answered %v, not %q", text, err, refused)
 		}
 	}
-	err := u.Status().Patch(t.Context(), member.DeepCopy(), client.RawPatch(types.MergePatchType, []byte(`{"status":{"reserved":7}}`)), client.DryRunAll)
+	err := u.Status().Patch(
+		t.Context(), member.DeepCopy(), client.RawPatch(types.MergePatchType, []byte(`{"status":{"reserved":7}}`)), client.DryRunAll,
+	)
 	if err == nil || !strings.Contains(err.Error(), "the status is written by the controller alone") {
 		t.Errorf("another status is answered %v", err)
 	}
 	byHand := member.DeepCopy()
 	byHand.ObjectMeta = metav1.ObjectMeta{Namespace: demo.Namespace, Name: "by-hand"}
-	if err := u.Create(t.Context(), byHand); err == nil || !strings.Contains(err.Error(), "set the annotation autoscaling.flux-framework.org/node-pools on MiniCluster by-hand") {
+	if err := u.Create(t.Context(), byHand); err == nil || !strings.Contains(
+		err.Error(), "set the annotation autoscaling.flux-framework.org/node-pools on MiniCluster by-hand",
+	) {
 		t.Errorf("one that is made by hand is answered %v", err)
 	}
 	scale := objectOf(t, "{apiVersion: autoscaling/v1, kind: Scale, spec: {replicas: 3}}")
@@ -420,9 +495,15 @@ func withoutController(t *testing.T, s *system.System, u *user, demo types.Names
 	cluster, pool := objectOf(t, clusterText, demo.Name, toHPC, ""), objectOf(t, poolOfText, "hpc", 8, "")
 	for what, write := range map[string]func(context.Context) error{
 		"a MiniCluster without the annotation": func(ctx context.Context) error { return u.Create(ctx, plain) },
-		"the size of a managed one":            func(ctx context.Context) error { return patch(ctx, u, cluster.DeepCopy(), `{"spec":{"size":2}}`) },
+		"the size of a managed one": func(ctx context.Context) error {
+			return patch(
+				ctx, u, cluster.DeepCopy(), `{"spec":{"size":2}}`,
+			)
+		},
 		"its labels, and its applied size": func(ctx context.Context) error {
-			return patch(ctx, u, cluster.DeepCopy(), `{"metadata":{"labels":{"a":"b"},"annotations":{"autoscaling.flux-framework.org/applied-size":"2"}}}`)
+			return patch(
+				ctx, u, cluster.DeepCopy(), `{"metadata":{"labels":{"a":"b"},"annotations":{"autoscaling.flux-framework.org/applied-size":"2"}}}`,
+			)
 		},
 		"its status": func(ctx context.Context) error {
 			return u.Status().Patch(ctx, cluster.DeepCopy(), client.RawPatch(types.MergePatchType, []byte(`{"status":{"size":2}}`)))
@@ -459,7 +540,9 @@ func withoutController(t *testing.T, s *system.System, u *user, demo types.Names
 		return p.Spec.Replicas >= 4 && p.Status.Ready >= 4, nil
 	})
 	// A managed one leaves, and another is deleted, without anybody being asked.
-	if err := patch(t.Context(), u, cluster.DeepCopy(), fmt.Sprintf(`{"metadata":{"annotations":{%q:null}}}`, v1alpha1.AnnotationNodePools)); err != nil {
+	if err := patch(
+		t.Context(), u, cluster.DeepCopy(), fmt.Sprintf(`{"metadata":{"annotations":{%q:null}}}`, v1alpha1.AnnotationNodePools),
+	); err != nil {
 		t.Errorf("taking the annotation away: %v", err)
 	}
 	if err := u.Delete(t.Context(), objectOf(t, poolOfText, "more", 4, "")); err != nil {

@@ -31,7 +31,9 @@ func (s *System) mountClientSecret(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("wait for Secret %s: %w", ClientSecret, errors.Join(err, last))
 	}
-	for key, file := range map[string]string{corev1.TLSCertKey: "autoscaler.crt", corev1.TLSPrivateKeyKey: "autoscaler.key", "ca.crt": "tls-ca.crt"} {
+	for key, file := range map[string]string{
+		corev1.TLSCertKey: "autoscaler.crt", corev1.TLSPrivateKeyKey: "autoscaler.key", "ca.crt": "tls-ca.crt",
+	} {
 		if err := os.WriteFile(s.file(file), secret.Data[key], 0o600); err != nil {
 			return fmt.Errorf("write Secret %s to files: %w", ClientSecret, err)
 		}
@@ -45,7 +47,9 @@ func (s *System) AsAutoscaler(ctx context.Context, ask func(context.Context, ext
 }
 
 // AsAutoscalerAt is AsAutoscaler for the replica at an address.
-func (s *System) AsAutoscalerAt(ctx context.Context, address string, ask func(context.Context, externalgrpc.CloudProviderClient) error) error {
+func (s *System) AsAutoscalerAt(
+	ctx context.Context, address string, ask func(context.Context, externalgrpc.CloudProviderClient) error,
+) error {
 	config, err := s.AutoscalerTLS()
 	if err != nil {
 		return err
@@ -81,11 +85,16 @@ func (s *System) TLS() (*tls.Config, error) {
 }
 
 // AskProvider speaks to the provider over any transport.
-func (s *System) AskProvider(ctx context.Context, transport credentials.TransportCredentials, ask func(context.Context, externalgrpc.CloudProviderClient) error) error {
+func (s *System) AskProvider(
+	ctx context.Context, transport credentials.TransportCredentials, ask func(context.Context, externalgrpc.CloudProviderClient) error,
+) error {
 	return askProvider(ctx, s.ProviderAddress, transport, ask)
 }
 
-func askProvider(ctx context.Context, address string, transport credentials.TransportCredentials, ask func(context.Context, externalgrpc.CloudProviderClient) error) (err error) {
+func askProvider(
+	ctx context.Context, address string, transport credentials.TransportCredentials,
+	ask func(context.Context, externalgrpc.CloudProviderClient) error,
+) (err error) {
 	connection, err := grpc.NewClient(address, grpc.WithTransportCredentials(transport))
 	if err != nil {
 		return fmt.Errorf("connect to the provider: %w", err)

@@ -62,7 +62,9 @@ func TestBareNodes(t *testing.T) {
 	}
 	going := &machines.Items[0]
 	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: going.Status.NodeName}}
-	if err := patch(t.Context(), s.Client, node, `{"metadata":{"ownerReferences":null,"labels":{"`+v1alpha1.LabelNodePool+`":null}}}`); err != nil {
+	if err := patch(
+		t.Context(), s.Client, node, `{"metadata":{"ownerReferences":null,"labels":{"`+v1alpha1.LabelNodePool+`":null}}}`,
+	); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Client.Delete(t.Context(), going); err != nil {

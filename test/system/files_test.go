@@ -61,7 +61,9 @@ func (d *desk) kubectl(ctx context.Context, file string, arguments ...string) (s
 	if err != nil {
 		return "", err
 	}
-	command := exec.CommandContext(ctx, kubectl, append([]string{"--kubeconfig=" + d.Kubeconfig, "--namespace=" + d.key.Namespace}, arguments...)...)
+	command := exec.CommandContext(ctx, kubectl, append([]string{
+		"--kubeconfig=" + d.Kubeconfig, "--namespace=" + d.key.Namespace,
+	}, arguments...)...)
 	command.Stdin = strings.NewReader(file)
 	command.Env = append(os.Environ(), "KUBE_EDITOR="+filepath.Join(d.Plane.Directory(), "editor"))
 	var out bytes.Buffer
@@ -153,7 +155,9 @@ func (d *desk) runs(t *testing.T, size int) map[types.UID]string {
 	sized(t, d.Client, d.key, int64(size))
 	until(t, func(ctx context.Context) (bool, error) {
 		var pods corev1.PodList
-		if err := d.Client.List(ctx, &pods, client.InNamespace(d.key.Namespace), client.MatchingLabels{batchv1.JobNameLabel: d.key.Name}); err != nil {
+		if err := d.Client.List(
+			ctx, &pods, client.InNamespace(d.key.Namespace), client.MatchingLabels{batchv1.JobNameLabel: d.key.Name},
+		); err != nil {
 			return false, err
 		}
 		clear(running)
@@ -188,7 +192,9 @@ func (d *desk) watch(t *testing.T) *sizes {
 		t.Fatal(err)
 	}
 	kind := minicluster.GroupVersionKind.GroupVersion().WithResource("miniclusters")
-	watch, err := dynamics.Resource(kind).Namespace(d.key.Namespace).Watch(t.Context(), metav1.ListOptions{FieldSelector: "metadata.name=" + d.key.Name})
+	watch, err := dynamics.Resource(kind).Namespace(d.key.Namespace).Watch(
+		t.Context(), metav1.ListOptions{FieldSelector: "metadata.name=" + d.key.Name},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -228,7 +234,9 @@ func TestFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	// What kubectl edit runs: it sets the size to 6.
-	if err := os.WriteFile(filepath.Join(s.Plane.Directory(), "editor"), []byte("#!/bin/sh\nsed -i 's/^  size: .*/  size: 6/' \"$1\"\n"), 0o700); err != nil {
+	if err := os.WriteFile(
+		filepath.Join(s.Plane.Directory(), "editor"), []byte("#!/bin/sh\nsed -i 's/^  size: .*/  size: 6/' \"$1\"\n"), 0o700,
+	); err != nil {
 		t.Fatal(err)
 	}
 	at := func(name string, flags ...string) *desk {
@@ -292,7 +300,10 @@ func clientSide(t *testing.T, d *desk) {
 	}
 	d.tolerations(t)
 	// A lower size than it has grown to takes nothing back either.
-	says(t, d.apply(t, file(3)), "spec.size: stays 5, and the file says 3: a file that is applied does not take back what the MiniCluster has grown by")
+	says(
+		t, d.apply(t, file(3)),
+		"spec.size: stays 5, and the file says 3: a file that is applied does not take back what the MiniCluster has grown by",
+	)
 	d.stays(t, 5)
 	d.notes(t, "3")
 	d.noDrift(t, file(3))
@@ -333,7 +344,8 @@ func clientSide(t *testing.T, d *desk) {
 func (d *desk) tolerations(t *testing.T) {
 	t.Helper()
 	pod, _, err := unstructured.NestedMap(d.cluster(t).Object, "spec", "pod")
-	want := fmt.Sprintf(`map[annotations:map[cluster-autoscaler.kubernetes.io/safe-to-evict:false] labels:map[autoscaling.flux-framework.org/member:%s] `+
+	want := fmt.Sprintf(`map[annotations:map[cluster-autoscaler.kubernetes.io/safe-to-evict:false] `+
+		`labels:map[autoscaling.flux-framework.org/member:%s] `+
 		`tolerations:[map[effect:NoSchedule key:nvidia.com/gpu operator:Exists]]]`, d.key.Name)
 	if fmt.Sprint(pod) != want || err != nil {
 		t.Errorf("spec.pod is %v (%v), not %s", pod, err, want)
@@ -423,7 +435,9 @@ func followed(t *testing.T, d *desk) {
 	d.wants(t, 2)
 	d.runs(t, 2)
 	out, err := d.kubectl(t.Context(), d.file("", ", autoscaling.flux-framework.org/size-edits: Never"), "apply", "-f", "-")
-	if err == nil || !strings.Contains(out, `metadata.annotations[autoscaling.flux-framework.org/size-edits]: Invalid value: "Never": it has to be Follow, or not there`) {
+	if err == nil || !strings.Contains(
+		out, `metadata.annotations[autoscaling.flux-framework.org/size-edits]: Invalid value: "Never": it has to be Follow, or not there`,
+	) {
 		t.Errorf("another word is answered %v\n%s", err, out)
 	}
 	d.wants(t, 2)
@@ -442,7 +456,9 @@ func sizeless(t *testing.T, d *desk) {
 	d.stays(t, 3)
 	d.notes(t, "")
 	// What marks the pods outlives a file that has nothing of them any more.
-	if pod, _, err := unstructured.NestedMap(d.cluster(t).Object, "spec", "pod", "labels"); err != nil || pod[v1alpha1.LabelMember] != d.key.Name {
+	if pod, _, err := unstructured.NestedMap(
+		d.cluster(t).Object, "spec", "pod", "labels",
+	); err != nil || pod[v1alpha1.LabelMember] != d.key.Name {
 		t.Errorf("the labels of the pods are %v, %v", pod, err)
 	}
 	labelled := strings.Replace(file, "pod: {", "pod: {labels: {a: b}, annotations: {c: d}, ", 1)
@@ -450,7 +466,10 @@ func sizeless(t *testing.T, d *desk) {
 	d.noDrift(t, labelled)
 	d.apply(t, strings.Replace(file, "pod: {tolerations: [{key: nvidia.com/gpu, operator: Exists, effect: NoSchedule}]},", "", 1))
 	if pod, _, err := unstructured.NestedMap(d.cluster(t).Object, "spec", "pod"); err != nil ||
-		fmt.Sprint(pod) != fmt.Sprintf("map[annotations:map[cluster-autoscaler.kubernetes.io/safe-to-evict:false] labels:map[autoscaling.flux-framework.org/member:%s]]", d.key.Name) {
+		fmt.Sprint(pod) != fmt.Sprintf(
+			"map[annotations:map[cluster-autoscaler.kubernetes.io/safe-to-evict:false] labels:map[autoscaling.flux-framework.org/member:%s]]",
+			d.key.Name,
+		) {
 		t.Errorf("spec.pod is %v, %v", pod, err)
 	}
 }

@@ -78,7 +78,8 @@ func (m *minSizes) declare(name string) {
 		Spec: v1alpha1.NodePoolSpec{
 			MaxSize: 100, ProvisionTimeout: metav1.Duration{Duration: time.Minute},
 			Template: v1alpha1.NodeTemplate{Capacity: corev1.ResourceList{
-				corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourceMemory: resource.MustParse("16Gi"), corev1.ResourcePods: resource.MustParse("110"),
+				corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourceMemory: resource.MustParse("16Gi"),
+				corev1.ResourcePods: resource.MustParse("110"),
 			}},
 			Machines: v1alpha1.MachinesSpec{Kwok: &v1alpha1.KwokMachines{}},
 		},

@@ -15,7 +15,9 @@ import (
 
 // Ask speaks to the ensemble endpoint as the program in a pod does: without credentials, from the address of
 // the pod. Pods of the embedded control plane have addresses of the loopback network.
-func (s *System) Ask(ctx context.Context, pod *corev1.Pod, question func(context.Context, ensemble.EnsembleOperatorClient) (*ensemble.Response, error)) (response *ensemble.Response, err error) {
+func (s *System) Ask(
+	ctx context.Context, pod *corev1.Pod, question func(context.Context, ensemble.EnsembleOperatorClient) (*ensemble.Response, error),
+) (response *ensemble.Response, err error) {
 	ip := net.ParseIP(pod.Status.PodIP)
 	if ip == nil {
 		return nil, fmt.Errorf("pod %s/%s has no address yet", pod.Namespace, pod.Name)
@@ -24,7 +26,9 @@ func (s *System) Ask(ctx context.Context, pod *corev1.Pod, question func(context
 }
 
 // AskFrom is Ask from any address of the loopback network.
-func (s *System) AskFrom(ctx context.Context, ip net.IP, question func(context.Context, ensemble.EnsembleOperatorClient) (*ensemble.Response, error)) (response *ensemble.Response, err error) {
+func (s *System) AskFrom(
+	ctx context.Context, ip net.IP, question func(context.Context, ensemble.EnsembleOperatorClient) (*ensemble.Response, error),
+) (response *ensemble.Response, err error) {
 	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: ip}}
 	connection, err := grpc.NewClient("passthrough:///"+s.EndpointAddress,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),

@@ -48,7 +48,9 @@ func byPlugin(t *testing.T, d *desk) {
 		}
 		return out
 	}
-	if err := system.Write(t.Context(), func(ctx context.Context) error { return d.Client.Create(ctx, objectOf(t, pluginPoolText)) }); err != nil {
+	if err := system.Write(
+		t.Context(), func(ctx context.Context) error { return d.Client.Create(ctx, objectOf(t, pluginPoolText)) },
+	); err != nil {
 		t.Fatal(err)
 	}
 	d.apply(t, strings.Replace(d.file("", ""), "node-pools: hpc", "node-pools: by-plugin", 1))
@@ -56,7 +58,9 @@ func byPlugin(t *testing.T, d *desk) {
 
 	name := d.key.Name
 	out := must("scale", name, "--size=4", "--wait")
-	for _, part := range []string{"the desired size is 4, it was 1\n", `pods 1/4  [A-Z][A-Za-z]+ \([A-Z][A-Za-z]+\): `, "pods 4/4  all pods run\n"} {
+	for _, part := range []string{
+		"the desired size is 4, it was 1\n", `pods 1/4  [A-Z][A-Za-z]+ \([A-Z][A-Za-z]+\): `, "pods 4/4  all pods run\n",
+	} {
 		if !regexp.MustCompile(part).MatchString(out) {
 			t.Errorf("%q is not in what scale --wait says:\n%s", part, out)
 		}
@@ -74,7 +78,9 @@ func byPlugin(t *testing.T, d *desk) {
 	must("grow", name, "2")
 	until(t, func(ctx context.Context) (bool, error) {
 		out, err := d.plugin(ctx, directory, "explain", "member/"+name)
-		return strings.Contains(out, "waits for claim: PoolPaused") && strings.Contains(out, "Do: Resume the pool: kubectl ensemble resume by-plugin"), err
+		return strings.Contains(
+			out, "waits for claim: PoolPaused",
+		) && strings.Contains(out, "Do: Resume the pool: kubectl ensemble resume by-plugin"), err
 	})
 	must("resume", "by-plugin")
 	must("scale", name, "--size=4", "--wait")

@@ -195,7 +195,9 @@ func (r *gateRun) asked(t *testing.T) string {
 // pods are those of the MiniCluster that are not going.
 func (r *gateRun) pods(ctx context.Context) (alive []corev1.Pod, err error) {
 	var pods corev1.PodList
-	if err := r.Client.List(ctx, &pods, client.InNamespace(r.demo.Namespace), client.MatchingLabels{batchv1.JobNameLabel: r.demo.Name}); err != nil {
+	if err := r.Client.List(
+		ctx, &pods, client.InNamespace(r.demo.Namespace), client.MatchingLabels{batchv1.JobNameLabel: r.demo.Name},
+	); err != nil {
 		return nil, err
 	}
 	for i := range pods.Items {
@@ -213,7 +215,9 @@ func (r *gateRun) running(t *testing.T, want int) {
 		pods, err := r.pods(ctx)
 		running := 0
 		for i := range pods {
-			if pods[i].Status.Phase == corev1.PodRunning && strings.HasPrefix(pods[i].Spec.NodeName, "hpc-") && len(pods[i].Spec.SchedulingGates) == 0 {
+			if pods[i].Status.Phase == corev1.PodRunning && strings.HasPrefix(
+				pods[i].Spec.NodeName, "hpc-",
+			) && len(pods[i].Spec.SchedulingGates) == 0 {
 				running++
 			}
 		}

@@ -40,10 +40,14 @@ func TestReplicas(t *testing.T) {
 	leader(t, s, "ensemble-autoscaler-controller", "")
 	for address, metrics := range map[string][]string{
 		s.ProviderMetrics: {
-			`ensemble_autoscaler_grpc_server_handled_total{grpc_code="OK",grpc_method="NodeGroups",`, "ensemble_autoscaler_grpc_panics_recovered_total 0",
+			`ensemble_autoscaler_grpc_server_handled_total{grpc_code="OK",grpc_method="NodeGroups",`,
+			"ensemble_autoscaler_grpc_panics_recovered_total 0",
 			"ensemble_autoscaler_grpc_server_handling_seconds_bucket{",
 		},
-		s.ControllerMetrics: {`ensemble_autoscaler_grpc_server_handled_total{grpc_code="OK",grpc_method="RequestAction",`, "ensemble_autoscaler_resize_pass_duration_seconds_count"},
+		s.ControllerMetrics: {
+			`ensemble_autoscaler_grpc_server_handled_total{grpc_code="OK",grpc_method="RequestAction",`,
+			"ensemble_autoscaler_resize_pass_duration_seconds_count",
+		},
 	} {
 		text, err := s.Metrics(ctx, address)
 		if err != nil {

@@ -154,7 +154,9 @@ func run(t *testing.T, s *system.System, command string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.CommandContext(t.Context(), kubectl, append([]string{"--kubeconfig=" + s.Kubeconfig}, strings.Fields(command)...)...).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), kubectl, append([]string{
+		"--kubeconfig=" + s.Kubeconfig,
+	}, strings.Fields(command)...)...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("kubectl %s: %v\n%s", command, err, out)
 	}

@@ -249,7 +249,10 @@ func (s *System) install(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("install the definitions: %w", err)
 	}
-	for _, path := range []string{"manifests/namespace/namespace.yaml", "manifests/certificates/rbac.yaml", "manifests/certificates/admission.yaml", "examples/cluster-autoscaler/rbac.yaml"} {
+	for _, path := range []string{
+		"manifests/namespace/namespace.yaml", "manifests/certificates/rbac.yaml", "manifests/certificates/admission.yaml",
+		"examples/cluster-autoscaler/rbac.yaml",
+	} {
 		if err := s.applyPart(ctx, path); err != nil {
 			return err
 		}
@@ -336,7 +339,9 @@ func (s *System) startProvider(ctx context.Context) (err error) {
 	return err
 }
 
-func (s *System) runProvider(ctx context.Context, name, apiServer, address, expander, health, metrics string) (*controlplane.Process, error) {
+func (s *System) runProvider(
+	ctx context.Context, name, apiServer, address, expander, health, metrics string,
+) (*controlplane.Process, error) {
 	kubeconfig, err := s.serviceAccountAt(ctx, Namespace, "provider", name, apiServer)
 	if err != nil {
 		return nil, err
@@ -388,7 +393,9 @@ func (s *System) startController(ctx context.Context) (err error) {
 	if err := s.directWebhooks(ctx, s.WebhookAddress); err != nil {
 		return err
 	}
-	s.Controller, err = s.Plane.Run("controller", exec.Command(s.programs.controller, append(append(s.commonFlags(kubeconfig, s.EndpointAddress, s.controllerHealth, s.ControllerMetrics),
+	s.Controller, err = s.Plane.Run("controller", exec.Command(s.programs.controller, append(append(s.commonFlags(
+		kubeconfig, s.EndpointAddress, s.controllerHealth, s.ControllerMetrics,
+	),
 		"--namespace="+Namespace, "--tls-extra-names=127.0.0.1", "--webhook-address="+s.WebhookAddress), s.options.ControllerFlags...)...))
 	return err
 }

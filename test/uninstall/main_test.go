@@ -89,10 +89,15 @@ func (c *cluster) must(t *testing.T, arguments ...string) string {
 // addNode adds a node that is of no NodePool, for our pods and of others.
 func (c *cluster) addNode(t *testing.T) {
 	t.Helper()
-	resources := corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("8"), corev1.ResourceMemory: resource.MustParse("32Gi"), corev1.ResourcePods: resource.MustParse("110")}
+	resources := corev1.ResourceList{
+		corev1.ResourceCPU: resource.MustParse("8"), corev1.ResourceMemory: resource.MustParse("32Gi"),
+		corev1.ResourcePods: resource.MustParse("110"),
+	}
 	node := &corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{
-			Name: "plain", Labels: map[string]string{corev1.LabelHostname: "plain"}, Annotations: map[string]string{controlplane.NodeAnnotation: controlplane.NodeAnnotationValue},
+			Name: "plain", Labels: map[string]string{
+				corev1.LabelHostname: "plain",
+			}, Annotations: map[string]string{controlplane.NodeAnnotation: controlplane.NodeAnnotationValue},
 		},
 		Status: corev1.NodeStatus{Capacity: resources, Allocatable: resources},
 	}
@@ -125,7 +130,9 @@ type deployed struct {
 
 func deploy(t *testing.T) *deployed {
 	t.Helper()
-	s, err := system.Start(t.Context(), system.Options{Progress: os.Stderr, LogDir: t.ArtifactDir(), AutoscalerFlags: []string{"--scan-interval=1s"}})
+	s, err := system.Start(
+		t.Context(), system.Options{Progress: os.Stderr, LogDir: t.ArtifactDir(), AutoscalerFlags: []string{"--scan-interval=1s"}},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -208,7 +215,9 @@ func (d *deployed) endWith(ctx context.Context, name string, processes []*contro
 }
 
 // passing are kinds of objects that come and go by themselves.
-var passing = sets.New("Event", "Lease", "ReplicaSet", "ControllerRevision", "EndpointSlice", "Endpoints", "ComponentStatus", "PodMetrics", "NodeMetrics")
+var passing = sets.New(
+	"Event", "Lease", "ReplicaSet", "ControllerRevision", "EndpointSlice", "Endpoints", "ComponentStatus", "PodMetrics", "NodeMetrics",
+)
 
 // everything names all objects of a cluster.
 func (c *cluster) everything(t *testing.T) sets.Set[string] {
@@ -287,7 +296,9 @@ func (c *cluster) objects(ctx context.Context) (sets.Set[string], error) {
 func ofOurs(found sets.Set[string]) []string {
 	var ours []string
 	for name := range found {
-		for _, part := range []string{"ensemble-autoscaler", "autoscaling.flux-framework.org", "ensemble.flux-framework.org", "cluster-autoscaler-provider-tls"} {
+		for _, part := range []string{
+			"ensemble-autoscaler", "autoscaling.flux-framework.org", "ensemble.flux-framework.org", "cluster-autoscaler-provider-tls",
+		} {
 			if strings.Contains(name, part) {
 				ours = append(ours, name)
 				break

@@ -65,7 +65,9 @@ func TestDeployAndUndeploy(t *testing.T) {
 		webhook = "MutatingWebhookConfiguration.admissionregistration.k8s.io /ensemble-autoscaler-gates"
 		policy  = "MutatingAdmissionPolicy.admissionregistration.k8s.io /ensemble-autoscaler-gates"
 	)
-	if said := c.must(t, "deploy", "KUBECTL="+c.older(t)); !strings.Contains(said, "manifests/overlays/pod-webhook: Kubernetes v1.35.4 serves no MutatingAdmissionPolicies") {
+	if said := c.must(
+		t, "deploy", "KUBECTL="+c.older(t),
+	); !strings.Contains(said, "manifests/overlays/pod-webhook: Kubernetes v1.35.4 serves no MutatingAdmissionPolicies") {
 		t.Error("it does not say why it chose the overlay")
 	}
 	if _, err := c.formerMachines(t); !apierrors.IsNotFound(err) {
@@ -122,7 +124,10 @@ func TestDeployAndUndeploy(t *testing.T) {
 
 	// The chart brings the same, and a release leaves nothing behind either.
 	h := helm.New(t, c.kubeconfig)
-	if _, err := h.Run(t.Context(), "install", "release", "../../manifests/chart", "--namespace", system.Namespace, "--create-namespace", "--wait", "--timeout", patience.String()); err != nil {
+	if _, err := h.Run(
+		t.Context(), "install", "release", "../../manifests/chart", "--namespace", system.Namespace, "--create-namespace", "--wait",
+		"--timeout", patience.String(),
+	); err != nil {
 		t.Fatal(err)
 	}
 	release := "Secret. " + system.Namespace + "/sh.helm.release.v1.release.v1"
@@ -248,7 +253,9 @@ func TestUndeployWithRunningWork(t *testing.T) {
 	if err == nil {
 		t.Fatal("work was on the nodes, and make undeploy went on")
 	}
-	for _, part := range []string{"NodePool hpc-a has 4 pods on its nodes:", "default/demo-0-", " on hpc-a-", "This run has changed nothing.", "KEEP_NODES=1"} {
+	for _, part := range []string{
+		"NodePool hpc-a has 4 pods on its nodes:", "default/demo-0-", " on hpc-a-", "This run has changed nothing.", "KEEP_NODES=1",
+	} {
 		if !strings.Contains(said, part) {
 			t.Errorf("it does not say %q", part)
 		}
@@ -278,7 +285,9 @@ func TestUndeployWithRunningWork(t *testing.T) {
 			return "", err
 		}
 		if pod.Spec.NodeName == "" || pod.Status.Phase != corev1.PodRunning {
-			return fmt.Sprintf("the pod that waited has the gates %v and is %s on %q", pod.Spec.SchedulingGates, pod.Status.Phase, pod.Spec.NodeName), nil
+			return fmt.Sprintf(
+				"the pod that waited has the gates %v and is %s on %q", pod.Spec.SchedulingGates, pod.Status.Phase, pod.Spec.NodeName,
+			), nil
 		}
 		return "", nil
 	})
@@ -374,7 +383,9 @@ func TestUndeployAfterWork(t *testing.T) {
 	}
 
 	// Kubernetes itself deletes no namespace while it cannot know all that may be in it.
-	if err := errors.Join(d.Client.Delete(t.Context(), guest, client.GracePeriodSeconds(0)), d.Client.Delete(t.Context(), downAPI())); err != nil {
+	if err := errors.Join(
+		d.Client.Delete(t.Context(), guest, client.GracePeriodSeconds(0)), d.Client.Delete(t.Context(), downAPI()),
+	); err != nil {
 		t.Fatal(err)
 	}
 	d.must(t, "undeploy")
@@ -412,7 +423,9 @@ func (d *deployed) applyExamples(t *testing.T, names ...string) {
 func (d *deployed) waitingPod(t *testing.T) *corev1.Pod {
 	t.Helper()
 	pod := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: corev1.NamespaceDefault, Name: "waiting", Labels: map[string]string{v1alpha1.LabelMember: "another"}},
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: corev1.NamespaceDefault, Name: "waiting", Labels: map[string]string{v1alpha1.LabelMember: "another"},
+		},
 		Spec: corev1.PodSpec{
 			Containers:      []corev1.Container{{Name: "flux", Image: "ubuntu:noble"}},
 			NodeSelector:    map[string]string{corev1.LabelHostname: "plain"},
@@ -431,8 +444,11 @@ func (d *deployed) lingeringInstance(t *testing.T) {
 	instance := &v1alpha1.KwokInstance{
 		ObjectMeta: metav1.ObjectMeta{Name: "lingering", Finalizers: []string{v1alpha1.Group + "/kwok-instance"}},
 		Spec: v1alpha1.KwokInstanceSpec{
-			NodePool: "hpc-a", ProviderID: "kwok://hpc-a/lingering", NodeName: "lingering", LaunchedAt: metav1.NowMicro(), Fate: v1alpha1.FateOutOfStock,
-			Template: v1alpha1.NodeTemplate{Capacity: corev1.ResourceList{corev1.ResourceCPU: {}, corev1.ResourceMemory: {}, corev1.ResourcePods: {}}},
+			NodePool: "hpc-a", ProviderID: "kwok://hpc-a/lingering", NodeName: "lingering", LaunchedAt: metav1.NowMicro(),
+			Fate: v1alpha1.FateOutOfStock,
+			Template: v1alpha1.NodeTemplate{
+				Capacity: corev1.ResourceList{corev1.ResourceCPU: {}, corev1.ResourceMemory: {}, corev1.ResourcePods: {}},
+			},
 		},
 	}
 	if err := d.Client.Create(t.Context(), instance); err != nil {
@@ -443,10 +459,15 @@ func (d *deployed) lingeringInstance(t *testing.T) {
 // restricted is a pod as the namespace's label wants it.
 func restricted() corev1.PodSpec {
 	return corev1.PodSpec{
-		SecurityContext: &corev1.PodSecurityContext{RunAsNonRoot: new(true), RunAsUser: new(int64(65532)), SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}},
+		SecurityContext: &corev1.PodSecurityContext{
+			RunAsNonRoot: new(true), RunAsUser: new(int64(65532)),
+			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+		},
 		Containers: []corev1.Container{{
 			Name: "guest", Image: "ubuntu:noble",
-			SecurityContext: &corev1.SecurityContext{AllowPrivilegeEscalation: new(false), Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}}},
+			SecurityContext: &corev1.SecurityContext{
+				AllowPrivilegeEscalation: new(false), Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+			},
 		}},
 	}
 }
@@ -523,8 +544,9 @@ func downAPI() *unstructured.Unstructured {
 		"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
 		"metadata": map[string]any{"name": "v1.down.example.com"},
 		"spec": map[string]any{
-			"group": "down.example.com", "version": "v1", "groupPriorityMinimum": int64(1000), "versionPriority": int64(15), "insecureSkipTLSVerify": true,
-			"service": map[string]any{"namespace": corev1.NamespaceDefault, "name": "down"},
+			"group": "down.example.com", "version": "v1", "groupPriorityMinimum": int64(1000), "versionPriority": int64(15),
+			"insecureSkipTLSVerify": true,
+			"service":               map[string]any{"namespace": corev1.NamespaceDefault, "name": "down"},
 		},
 	}}
 }

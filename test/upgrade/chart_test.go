@@ -29,9 +29,9 @@ import (
 
 const chart = "../../manifests/chart"
 
-// TestChartUpgrade: a release of a chart with older definitions is upgraded. The definitions are those of now, objects stay as they were, and
-// so does what the programs have written into objects of the release. With KwokMachines there the upgrade is refused. Uninstalling leaves the
-// objects, and a release may take over what kubectl has applied.
+// TestChartUpgrade: a release of a chart with older definitions is upgraded. The definitions are those of now, objects stay as they were,
+// and so does what the programs have written into objects of the release. With KwokMachines there the upgrade is refused. Uninstalling
+// leaves the objects, and a release may take over what kubectl has applied.
 func TestChartUpgrade(t *testing.T) {
 	t.Parallel()
 	plane := controlplanetest.Start(t, controlplane.Options{})
@@ -55,7 +55,9 @@ func TestChartUpgrade(t *testing.T) {
 	}
 	release := filepath.Join("testdata", "v1alpha1-2026-11")
 	before, now := definitions(t, filepath.Join(release, "crd")), definitions(t, filepath.Join("..", "..", "manifests", "crd"))
-	if err := c.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "kube-system"}}); err != nil && !apierrors.IsAlreadyExists(err) {
+	if err := c.Create(
+		t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "kube-system"}},
+	); err != nil && !apierrors.IsAlreadyExists(err) {
 		t.Fatal(err)
 	}
 	must(run("install", previous(t, release)))
@@ -81,7 +83,9 @@ func TestChartUpgrade(t *testing.T) {
 		return object.GetKind() == former
 	})
 	must(run("upgrade", chart))
-	for _, part := range []string{"gate by a MutatingAdmissionPolicy.", "for the provider, in kube-system", "address: provider.ensemble-autoscaler-system.svc:8086"} {
+	for _, part := range []string{
+		"gate by a MutatingAdmissionPolicy.", "for the provider, in kube-system", "address: provider.ensemble-autoscaler-system.svc:8086",
+	} {
 		if !strings.Contains(notes, part) {
 			t.Errorf("the notes do not say %q:\n%s", part, notes)
 		}
@@ -108,7 +112,9 @@ func TestChartUpgrade(t *testing.T) {
 	must(run("upgrade", chart, "--set", "provider.replicas=3"))
 	must(errors.Join(c.Get(t.Context(), client.ObjectKeyFromObject(&webhooks), &webhooks), c.Get(t.Context(), certificate, &secret),
 		c.Get(t.Context(), client.ObjectKeyFromObject(&deployment), &deployment)))
-	if len(webhooks.Webhooks) == 0 || len(webhooks.Webhooks[0].ClientConfig.CABundle) == 0 || string(secret.Data[corev1.TLSCertKey]) != "certificate" {
+	if len(webhooks.Webhooks) == 0 || len(
+		webhooks.Webhooks[0].ClientConfig.CABundle,
+	) == 0 || string(secret.Data[corev1.TLSCertKey]) != "certificate" {
 		t.Errorf("an upgrade takes away what the controller and the provider have written: %+v, %v", webhooks.Webhooks, secret.Data)
 	}
 	if *deployment.Spec.Replicas != 3 {
@@ -127,7 +133,9 @@ func TestChartUpgrade(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	apply := exec.CommandContext(t.Context(), kubectl, "--kubeconfig="+kubeconfig, "apply", "--server-side", "--force-conflicts", "-k", "../../manifests")
+	apply := exec.CommandContext(
+		t.Context(), kubectl, "--kubeconfig="+kubeconfig, "apply", "--server-side", "--force-conflicts", "-k", "../../manifests",
+	)
 	if said, err := apply.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, said)
 	}

@@ -63,7 +63,10 @@ func TestProviderRefusesKwokMachines(t *testing.T) {
 	if err == nil {
 		t.Fatalf("it runs beside KwokMachines:\n%s", said)
 	}
-	for _, part := range []string{"there are KwokMachines", "does not take over", "delete the NodePools with that version first", "kwokmachines.autoscaling.flux-framework.org"} {
+	for _, part := range []string{
+		"there are KwokMachines", "does not take over", "delete the NodePools with that version first",
+		"kwokmachines.autoscaling.flux-framework.org",
+	} {
 		if !strings.Contains(said, part) {
 			t.Errorf("it does not say %q:\n%s", part, said)
 		}

@@ -33,9 +33,14 @@ func TestRightsOfOlderPrograms(t *testing.T) {
 				manifests := filepath.Join("..", "..", "manifests")
 				now := rights(t, program, filepath.Join(manifests, program, "rbac.yaml"),
 					filepath.Join(manifests, "components", "kwok", "rbac.yaml"), filepath.Join(manifests, "certificates", "rbac.yaml"))
-				for _, had := range rights(t, program, filepath.Join(release, "rbac", program+".yaml"), filepath.Join(release, "rbac", "certificates.yaml")) {
+				for _, had := range rights(
+					t, program, filepath.Join(release, "rbac", program+".yaml"), filepath.Join(release, "rbac", "certificates.yaml"),
+				) {
 					if !slices.ContainsFunc(now, had.within) && !had.toMakeFormer() {
-						t.Errorf("the %s of that release may %s %s.%s %s (namespace %q), and that of now may not", program, had.verb, had.resource, had.group, had.name, had.namespace)
+						t.Errorf(
+							"the %s of that release may %s %s.%s %s (namespace %q), and that of now may not", program, had.verb, had.resource, had.group,
+							had.name, had.namespace,
+						)
 					}
 				}
 			})

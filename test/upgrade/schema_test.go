@@ -181,7 +181,9 @@ func sample(s *schema) any {
 		return decoded(s.Enum[len(s.Enum)-1].Raw)
 	case s.Format == "date-time":
 		return "2026-11-25T10:00:00.000000Z"
-	case s.Type == "string" && slices.ContainsFunc(s.XValidations, func(r apiextensionsv1.ValidationRule) bool { return strings.Contains(r.Rule, "(ns|us|ms|s|m|h)") }):
+	case s.Type == "string" && slices.ContainsFunc(
+		s.XValidations, func(r apiextensionsv1.ValidationRule) bool { return strings.Contains(r.Rule, "(ns|us|ms|s|m|h)") },
+	):
 		return "90s"
 	case s.Type == "string":
 		return "example"

@@ -46,9 +46,12 @@ const former = "KwokMachine"
 
 // edits are what is usually changed in objects of a kind, in spec and in status, as merge patches.
 var edits = map[string]struct{ spec, status string }{
-	"NodePool":       {`{"spec":{"maxSize":20,"paused":false}}`, `{"status":{"floor":2,"reserved":2,"replicas":3,"ready":3}}`},
-	"EnsembleMember": {`{"spec":{"size":2,"growthPolicy":"AllOrNothing"}}`, `{"status":{"size":2,"reserved":2,"nodes":2,"growth":null,"reservations":[{"nodePool":"hpc-a","nodes":2}]}}`},
-	"Ensemble":       {`{"spec":{"sidecar":null}}`, `{"status":{"size":3,"wants":3,"nodes":3,"membersReady":"2/2"}}`},
+	"NodePool": {`{"spec":{"maxSize":20,"paused":false}}`, `{"status":{"floor":2,"reserved":2,"replicas":3,"ready":3}}`},
+	"EnsembleMember": {
+		`{"spec":{"size":2,"growthPolicy":"AllOrNothing"}}`,
+		`{"status":{"size":2,"reserved":2,"nodes":2,"growth":null,"reservations":[{"nodePool":"hpc-a","nodes":2}]}}`,
+	},
+	"Ensemble": {`{"spec":{"sidecar":null}}`, `{"status":{"size":3,"wants":3,"nodes":3,"membersReady":"2/2"}}`},
 }
 
 // golden is an object of an older release.
@@ -77,7 +80,9 @@ func upgrade(t *testing.T, release string) {
 
 	before, now := definitions(t, filepath.Join(release, "crd")), definitions(t, filepath.Join("..", "..", "manifests", "crd"))
 	install(t, c, transport, plane.URL(), before)
-	objects := slices.DeleteFunc(read(t, filepath.Join(release, "objects"), before, now), func(g *golden) bool { return g.GetKind() == former })
+	objects := slices.DeleteFunc(
+		read(t, filepath.Join(release, "objects"), before, now), func(g *golden) bool { return g.GetKind() == former },
+	)
 	for _, object := range objects {
 		status := object.Object["status"]
 		if err := c.Create(t.Context(), object.Unstructured, strict); err != nil {
@@ -270,7 +275,10 @@ func connect(t *testing.T, config *rest.Config) (client.Client, *http.Client) {
 	}
 	t.Cleanup(transport.CloseIdleConnections)
 	scheme := runtime.NewScheme()
-	if err := errors.Join(clientgoscheme.AddToScheme(scheme), apiextensionsv1.AddToScheme(scheme), v1alpha1.AddToScheme(scheme), ensemblev1alpha1.AddToScheme(scheme)); err != nil {
+	if err := errors.Join(
+		clientgoscheme.AddToScheme(scheme), apiextensionsv1.AddToScheme(scheme), v1alpha1.AddToScheme(scheme),
+		ensemblev1alpha1.AddToScheme(scheme),
+	); err != nil {
 		t.Fatal(err)
 	}
 	c, err := client.New(config, client.Options{Scheme: scheme, HTTPClient: transport})
@@ -357,7 +365,9 @@ func schemaOf(definition *apiextensionsv1.CustomResourceDefinition) *schema {
 
 // install creates or replaces the definitions, as kubectl apply does, and waits until the API server goes by them: each gets
 // a column of a name of its own, which it then shows.
-func install(t *testing.T, c client.Client, transport *http.Client, url string, definitions map[string]*apiextensionsv1.CustomResourceDefinition) {
+func install(
+	t *testing.T, c client.Client, transport *http.Client, url string, definitions map[string]*apiextensionsv1.CustomResourceDefinition,
+) {
 	t.Helper()
 	mark := fmt.Sprintf("INSTALLED-%d", time.Now().UnixNano())
 	for kind, definition := range definitions {

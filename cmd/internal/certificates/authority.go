@@ -60,7 +60,9 @@ func newAuthority(now time.Time, lifetimes Lifetimes) (*authority, error) {
 	}
 	template := &x509.Certificate{
 		// Two authorities are told apart by eye by when they began.
-		Subject:               pkix.Name{CommonName: "ensemble-autoscaler authority of " + now.UTC().Format(time.RFC3339), Organization: []string{organization}},
+		Subject: pkix.Name{
+			CommonName: "ensemble-autoscaler authority of " + now.UTC().Format(time.RFC3339), Organization: []string{organization},
+		},
 		NotBefore:             now.Add(-skew),
 		NotAfter:              now.Add(lifetimes.Authority),
 		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,

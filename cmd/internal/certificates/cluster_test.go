@@ -70,7 +70,9 @@ func (p place) start(t *testing.T, most int64, lifetimes certificates.Lifetimes)
 	t.Helper()
 	r := &replica{Mortal: cluster.NewMortal(t, most, manager.Options{})}
 	var err error
-	if r.security, err = mutualtls.New([]string{"cluster-autoscaler"}, prometheus.NewRegistry(), clock.RealClock{}, logr.Discard()); err != nil {
+	if r.security, err = mutualtls.New(
+		[]string{"cluster-autoscaler"}, prometheus.NewRegistry(), clock.RealClock{}, logr.Discard(),
+	); err != nil {
 		t.Fatal(err)
 	}
 	if err := certificates.AddToManager(r.Manager, certificates.Options{
@@ -335,16 +337,29 @@ func TestUsersBreakSecrets(t *testing.T) {
 		reason string
 		words  string
 	}{
-		{"the client's key is overwritten", p.client, func() { edit(p.client, func(d map[string][]byte) { d["tls.key"] = []byte("x") }) }, "CertificateIssued", "its certificate and key cannot be used"},
-		{"the server's certificate is emptied", p.server, func() { edit(p.server, func(d map[string][]byte) { d["tls.crt"] = []byte{} }) }, "CertificateIssued", "it has no certificate"},
-		{"the authority's key is removed", p.server, func() { edit(p.server, func(d map[string][]byte) { delete(d, "ca.key") }) }, "AuthorityReplaced", "ca.key cannot be read"},
+		{
+			"the client's key is overwritten", p.client, func() { edit(p.client, func(d map[string][]byte) { d["tls.key"] = []byte("x") }) },
+			"CertificateIssued", "its certificate and key cannot be used",
+		},
+		{
+			"the server's certificate is emptied", p.server, func() { edit(p.server, func(d map[string][]byte) { d["tls.crt"] = []byte{} }) },
+			"CertificateIssued", "it has no certificate",
+		},
+		{
+			"the authority's key is removed", p.server, func() { edit(p.server, func(d map[string][]byte) { delete(d, "ca.key") }) },
+			"AuthorityReplaced", "ca.key cannot be read",
+		},
 		{"the client's Secret is deleted", p.client, func() {
-			if err := cluster.Client.Delete(t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: p.client.Namespace, Name: p.client.Name}}); err != nil {
+			if err := cluster.Client.Delete(
+				t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: p.client.Namespace, Name: p.client.Name}},
+			); err != nil {
 				t.Fatal(err)
 			}
 		}, "CertificateIssued", "it has no certificate"},
 		{"the server's Secret is deleted", p.server, func() {
-			if err := cluster.Client.Delete(t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: p.server.Namespace, Name: p.server.Name}}); err != nil {
+			if err := cluster.Client.Delete(
+				t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: p.server.Namespace, Name: p.server.Name}},
+			); err != nil {
 				t.Fatal(err)
 			}
 		}, "AuthorityReplaced", "there is no authority"},

@@ -83,8 +83,12 @@ func AddToManager(mgr manager.Manager, options Options) error {
 		}
 		issuer.webhooks = append(issuer.webhooks, configurations{webhooks, name})
 		sources = append(sources,
-			source.Kind(webhooks, &admissionregistrationv1.ValidatingWebhookConfiguration{}, once[*admissionregistrationv1.ValidatingWebhookConfiguration]()),
-			source.Kind(webhooks, &admissionregistrationv1.MutatingWebhookConfiguration{}, once[*admissionregistrationv1.MutatingWebhookConfiguration]()))
+			source.Kind(
+				webhooks, &admissionregistrationv1.ValidatingWebhookConfiguration{}, once[*admissionregistrationv1.ValidatingWebhookConfiguration](),
+			),
+			source.Kind(
+				webhooks, &admissionregistrationv1.MutatingWebhookConfiguration{}, once[*admissionregistrationv1.MutatingWebhookConfiguration](),
+			))
 	}
 	return addController(mgr, "certificate-issuer", true, issuer, sources...)
 }
@@ -156,9 +160,13 @@ func (r *reader) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.
 	if err := r.server.Get(ctx, r.key, &secret); err != nil {
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
-	err := r.security.Use(mutualtls.Material{Certificate: secret.Data[keyCertificate], Key: secret.Data[keyKey], Authorities: secret.Data[keyTrusted]})
+	err := r.security.Use(
+		mutualtls.Material{Certificate: secret.Data[keyCertificate], Key: secret.Data[keyKey], Authorities: secret.Data[keyTrusted]},
+	)
 	if err != nil {
-		log.FromContext(ctx).Info("Cannot serve with what is in the Secret; what was in force stays", "secret", r.key.String(), "why", err.Error())
+		log.FromContext(ctx).Info(
+			"Cannot serve with what is in the Secret; what was in force stays", "secret", r.key.String(), "why", err.Error(),
+		)
 	}
 	return reconcile.Result{}, nil
 }
@@ -248,7 +256,10 @@ func (i *issuer) inject(ctx context.Context, trusted []byte) error {
 }
 
 // injectInto reads one configuration and writes it where its webhooks, which are asked for when it was read, trust others.
-func (i *issuer) injectInto(ctx context.Context, from configurations, configuration client.Object, trusted []byte, webhooks func() []*admissionregistrationv1.WebhookClientConfig) error {
+func (i *issuer) injectInto(
+	ctx context.Context, from configurations, configuration client.Object, trusted []byte,
+	webhooks func() []*admissionregistrationv1.WebhookClientConfig,
+) error {
 	if err := from.Get(ctx, types.NamespacedName{Name: from.name}, configuration); err != nil {
 		return client.IgnoreNotFound(err)
 	}
@@ -315,7 +326,9 @@ func (i *issuer) store(ctx context.Context, secret *corev1.Secret, r *renewal) (
 		log.V(1).Info("Somebody else has written the Secret at the same time", "why", err.Error())
 		return true, nil
 	case apierrors.IsForbidden(err) && secret.ResourceVersion == "":
-		return false, fmt.Errorf("create Secret %s/%s (where that is not granted, an empty one has to be there): %w", secret.Namespace, secret.Name, err)
+		return false, fmt.Errorf(
+			"create Secret %s/%s (where that is not granted, an empty one has to be there): %w", secret.Namespace, secret.Name, err,
+		)
 	case err != nil:
 		return false, fmt.Errorf("write Secret %s/%s: %w", secret.Namespace, secret.Name, err)
 	}

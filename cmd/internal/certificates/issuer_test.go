@@ -19,7 +19,9 @@ import (
 // takes nothing back, issues nothing with an authority that was not stored, and looks again.
 func TestStaleRead(t *testing.T) {
 	t.Parallel()
-	serverKey, clientKey := types.NamespacedName{Namespace: "system", Name: "server"}, types.NamespacedName{Namespace: "system", Name: "client"}
+	serverKey, clientKey := types.NamespacedName{
+		Namespace: "system", Name: "server",
+	}, types.NamespacedName{Namespace: "system", Name: "client"}
 	object := func(key types.NamespacedName, data map[string][]byte) *corev1.Secret {
 		return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}, Type: corev1.SecretTypeTLS, Data: data}
 	}
@@ -71,13 +73,19 @@ func TestStaleRead(t *testing.T) {
 func TestInject(t *testing.T) {
 	t.Parallel()
 	const name, alone = "webhooks", "more-webhooks"
-	validating := &admissionregistrationv1.ValidatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: name}, Webhooks: make([]admissionregistrationv1.ValidatingWebhook, 2)}
+	validating := &admissionregistrationv1.ValidatingWebhookConfiguration{
+		ObjectMeta: metav1.ObjectMeta{Name: name}, Webhooks: make([]admissionregistrationv1.ValidatingWebhook, 2),
+	}
 	of := func(name string) client.Object {
-		return &admissionregistrationv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: name}, Webhooks: make([]admissionregistrationv1.MutatingWebhook, 1)}
+		return &admissionregistrationv1.MutatingWebhookConfiguration{
+			ObjectMeta: metav1.ObjectMeta{Name: name}, Webhooks: make([]admissionregistrationv1.MutatingWebhook, 1),
+		}
 	}
 	mutating := of(name)
 	for there, objects := range map[string][]client.Object{
-		"both": {validating, mutating}, "one of them": {mutating}, "one of another name as well": {validating, mutating, of(alone)}, "the other name alone": {of(alone)}, "none": nil,
+		"both": {validating, mutating}, "one of them": {mutating}, "one of another name as well": {
+			validating, mutating, of(alone),
+		}, "the other name alone": {of(alone)}, "none": nil,
 	} {
 		live := fake.NewClientBuilder().WithObjects(objects...).Build()
 		i := &issuer{webhooks: []configurations{{live, name}, {live, alone}}, Options: Options{Client: live}}

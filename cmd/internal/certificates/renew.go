@@ -52,7 +52,9 @@ func (r *renewal) await(now time.Time, certificates ...*x509.Certificate) {
 	for _, c := range certificates {
 		if now.Before(c.NotBefore) {
 			r.soon(c.NotBefore)
-			r.early = append(r.early, fmt.Sprintf("the certificate of %q is valid from %s on", c.Subject.CommonName, c.NotBefore.UTC().Format(time.RFC3339)))
+			r.early = append(
+				r.early, fmt.Sprintf("the certificate of %q is valid from %s on", c.Subject.CommonName, c.NotBefore.UTC().Format(time.RFC3339)),
+			)
 		}
 	}
 }
@@ -66,7 +68,9 @@ func renewServer(data map[string][]byte, names []string, now time.Time, lifetime
 	}
 	a, problem := readAuthority(data[keyTrusted], data[keyAuthorityKey], data[keyLinks], now)
 	if problem == nil && a.certificate.NotAfter.Sub(now) <= lifetimes.Certificate {
-		problem = fmt.Errorf("the authority ends on %s, no later than a certificate that is issued now", a.certificate.NotAfter.UTC().Format(time.RFC3339))
+		problem = fmt.Errorf(
+			"the authority ends on %s, no later than a certificate that is issued now", a.certificate.NotAfter.UTC().Format(time.RFC3339),
+		)
 	}
 	if problem != nil {
 		next, err := newAuthority(now, lifetimes)

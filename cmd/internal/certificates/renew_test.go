@@ -73,7 +73,9 @@ func trusts(authorities, chain []byte, usage x509.ExtKeyUsage, name string, at t
 	for _, c := range certificates[1:] {
 		intermediates.AddCert(c)
 	}
-	_, err = certificates[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: intermediates, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{usage}, DNSName: name})
+	_, err = certificates[0].Verify(
+		x509.VerifyOptions{Roots: roots, Intermediates: intermediates, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{usage}, DNSName: name},
+	)
 	return err
 }
 
@@ -93,7 +95,9 @@ func TestFirst(t *testing.T) {
 	t.Parallel()
 	s := begin(t)
 	s.works(t, s.client)
-	for _, name := range []string{"provider", "provider.system", "provider.system.svc", "provider.system.svc.cluster.local", "expander.system.svc", "127.0.0.1"} {
+	for _, name := range []string{
+		"provider", "provider.system", "provider.system.svc", "provider.system.svc.cluster.local", "expander.system.svc", "127.0.0.1",
+	} {
 		if err := trusts(s.client[keyTrusted], s.server[keyCertificate], x509.ExtKeyUsageServerAuth, name, s.now); err != nil {
 			t.Error(err)
 		}
@@ -163,7 +167,10 @@ func TestFifteenYears(t *testing.T) {
 	}
 	// 15 years of 365 days, of which each certificate is used for 275.
 	if servers != 20 || clients != 20 || restarts < 14 {
-		t.Errorf("%d certificates of the server and %d of the client were issued, not 20; the client was restarted %d times", servers, clients, restarts)
+		t.Errorf(
+			"%d certificates of the server and %d of the client were issued, not 20; the client was restarted %d times", servers, clients,
+			restarts,
+		)
 	}
 }
 
@@ -216,20 +223,31 @@ func TestBroken(t *testing.T) {
 		server, client string // what is said; empty where nothing is to change
 		goesOn         bool   // whether a client that runs still trusts the server, and is trusted
 	}{
-		"nothing":                       {func(*secrets) {}, "", "", true},
-		"the client's Secret is gone":   {func(s *secrets) { s.client = nil }, "", "it has no certificate", true},
-		"the client's key is another":   {func(s *secrets) { s.client[keyKey] = foreign.client[keyKey] }, "", "private key does not match public key", true},
-		"the client's authorities":      {func(s *secrets) { delete(s.client, keyTrusted) }, "", "ca.crt holds 1 certificates", true},
-		"the client is somebody else's": {func(s *secrets) { s.client = foreign.client }, "", "its certificate does not hold: x509: certificate signed by unknown authority", true},
-		"the server's Secret is gone":   {func(s *secrets) { s.server = nil }, "there is no authority", "signed by unknown authority", false},
-		"the server's key is rubbish":   {func(s *secrets) { s.server[keyKey] = []byte("rubbish") }, "its certificate and key cannot be used", "", true},
+		"nothing":                     {func(*secrets) {}, "", "", true},
+		"the client's Secret is gone": {func(s *secrets) { s.client = nil }, "", "it has no certificate", true},
+		"the client's key is another": {
+			func(s *secrets) { s.client[keyKey] = foreign.client[keyKey] }, "", "private key does not match public key", true,
+		},
+		"the client's authorities": {func(s *secrets) { delete(s.client, keyTrusted) }, "", "ca.crt holds 1 certificates", true},
+		"the client is somebody else's": {
+			func(s *secrets) { s.client = foreign.client }, "", "its certificate does not hold: x509: certificate signed by unknown authority",
+			true,
+		},
+		"the server's Secret is gone": {func(s *secrets) { s.server = nil }, "there is no authority", "signed by unknown authority", false},
+		"the server's key is rubbish": {
+			func(s *secrets) { s.server[keyKey] = []byte("rubbish") }, "its certificate and key cannot be used", "", true,
+		},
 		"the server is the client": {func(s *secrets) {
 			s.server[keyCertificate], s.server[keyKey] = s.client[keyCertificate], s.client[keyKey]
 		}, "incompatible key usage", "", true},
-		"the authority's key is gone": {func(s *secrets) { delete(s.server, keyAuthorityKey) }, "ca.key cannot be read", "ca.crt holds 2 certificates", true},
+		"the authority's key is gone": {
+			func(s *secrets) { delete(s.server, keyAuthorityKey) }, "ca.key cannot be read", "ca.crt holds 2 certificates", true,
+		},
 		"the authority's key is another": {func(s *secrets) { s.server[keyAuthorityKey] = foreign.server[keyAuthorityKey] },
 			"ca.key is not the key of the first certificate of ca.crt", "ca.crt holds 2 certificates", true},
-		"the authority is rubbish": {func(s *secrets) { s.server[keyTrusted] = []byte("rubbish") }, "ca.crt cannot be read", "signed by unknown authority", false},
+		"the authority is rubbish": {
+			func(s *secrets) { s.server[keyTrusted] = []byte("rubbish") }, "ca.crt cannot be read", "signed by unknown authority", false,
+		},
 		"the authority is a certificate": {func(s *secrets) { s.server[keyTrusted] = s.server[keyCertificate] },
 			"the first certificate of ca.crt is not that of an authority", "signed by unknown authority", false},
 		"an authority of the user's own": {func(s *secrets) {

@@ -55,7 +55,9 @@ const turnAfter, sources = 10 * time.Second, 8192
 
 // New bounds what a listener accepts. What is ended because of a limit counts in turned.
 func New(listener net.Listener, limits Limits, turned *Turned) *Listener {
-	return &Listener{Listener: listener, limits: limits, turned: turned, open: map[netip.Prefix]map[*Conn]struct{}{}, came: map[netip.Prefix]int{}}
+	return &Listener{
+		Listener: listener, limits: limits, turned: turned, open: map[netip.Prefix]map[*Conn]struct{}{}, came: map[netip.Prefix]int{},
+	}
 }
 
 // Accept implements net.Listener. The connection is a *Conn.

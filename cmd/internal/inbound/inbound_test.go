@@ -125,7 +125,8 @@ func TestWhoComesAgain(t *testing.T) {
 	}
 }
 
-// TestNewestStays: of too many from one address the newest stays, and one that is in its handshake still gives way before one that is of use.
+// TestNewestStays: of too many from one address the newest stays, and one that is in its handshake still gives way before one that is of
+// use.
 func TestNewestStays(t *testing.T) {
 	t.Parallel()
 	a := listen(t, Limits{Connections: 10, PerAddress: 2})
@@ -135,7 +136,9 @@ func TestNewestStays(t *testing.T) {
 	says(t, strange, strangeServer)
 	newest, _ := a.connect(t, "127.0.0.2")
 	if !open(t, used) || open(t, strange) || !open(t, newest) {
-		t.Errorf("of one of use, one in its handshake and the newest these are open: %t, %t, %t", open(t, used), open(t, strange), open(t, newest))
+		t.Errorf(
+			"of one of use, one in its handshake and the newest these are open: %t, %t, %t", open(t, used), open(t, strange), open(t, newest),
+		)
 	}
 	// One that has ended makes room.
 	if err := usedServer.Close(); err != nil {
@@ -175,7 +178,8 @@ func TestHandshake(t *testing.T) {
 func TestSource(t *testing.T) {
 	t.Parallel()
 	for address, want := range map[string]string{
-		"10.0.0.1": "10.0.0.1/32", "::ffff:10.0.0.1": "10.0.0.1/32", "2001:db8:1:2:3:4:5:6": "2001:db8:1:2::/64", "2001:db8:1:2::1": "2001:db8:1:2::/64",
+		"10.0.0.1": "10.0.0.1/32", "::ffff:10.0.0.1": "10.0.0.1/32", "2001:db8:1:2:3:4:5:6": "2001:db8:1:2::/64",
+		"2001:db8:1:2::1": "2001:db8:1:2::/64",
 	} {
 		if got := source(&net.TCPAddr{IP: net.ParseIP(address), Port: 1}).String(); got != want {
 			t.Errorf("%s counts as %s, want %s", address, got, want)

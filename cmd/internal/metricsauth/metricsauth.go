@@ -37,7 +37,8 @@ type Authorization struct {
 // AddFlags declares the flag.
 func (a *Authorization) AddFlags(flags *pflag.FlagSet) {
 	flags.BoolVar(&a.Required, "metrics-authorization", a.Required,
-		"serve metrics over TLS, and to those alone whose ServiceAccount token the API server accepts and who may get the nonResourceURL /metrics "+
+		"serve metrics over TLS, and to those alone whose ServiceAccount token the API server accepts and who may get the nonResourceURL "+
+			"/metrics "+
 			"(manifests/components/metrics-auth); without it everybody who reaches the port may read them")
 }
 

@@ -45,15 +45,19 @@ func token(t *testing.T, name string) string {
 	return request.Status.Token
 }
 
-// TestMetricsAreForThoseWhoMay: over TLS, whoever may get /metrics reads them; the others are told what is missing, and what one that guesses
-// costs the API server is bounded and keeps nobody else out.
+// TestMetricsAreForThoseWhoMay: over TLS, whoever may get /metrics reads them; the others are told what is missing, and what one that
+// guesses costs the API server is bounded and keeps nobody else out.
 func TestMetricsAreForThoseWhoMay(t *testing.T) {
 	reader, other := token(t, "prometheus"), token(t, "other")
 	role := &rbacv1.ClusterRole{
-		ObjectMeta: metav1.ObjectMeta{Name: "metrics-reader"}, Rules: []rbacv1.PolicyRule{{NonResourceURLs: []string{metricsauth.Path}, Verbs: []string{"get"}}},
+		ObjectMeta: metav1.ObjectMeta{Name: "metrics-reader"}, Rules: []rbacv1.PolicyRule{
+			{NonResourceURLs: []string{metricsauth.Path}, Verbs: []string{"get"}},
+		},
 	}
 	binding := &rbacv1.ClusterRoleBinding{
-		ObjectMeta: metav1.ObjectMeta{Name: "metrics-reader"}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "metrics-reader"},
+		ObjectMeta: metav1.ObjectMeta{Name: "metrics-reader"}, RoleRef: rbacv1.RoleRef{
+			APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "metrics-reader",
+		},
 		Subjects: []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: "default", Name: "prometheus"}},
 	}
 	if err := cluster.Client.Create(t.Context(), role); err != nil {

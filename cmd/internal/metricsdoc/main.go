@@ -85,12 +85,19 @@ var binaries = []struct {
 	name, about string
 	register    func(prometheus.Registerer) error
 }{
-	{"provider", "Every replica serves them. The gauges of NodePools are the same on each; counters and histograms are each replica's own and have to be summed.", provider},
+	{
+		"provider",
+		"Every replica serves them. The gauges of NodePools are the same on each; counters and histograms are each replica's own and have to " +
+			"be summed.",
+		provider,
+	},
 	{"controller", "Only the replica that leads resizes; every one serves requests.", controller},
 }
 
 func provider(registerer prometheus.Registerer) error {
-	if err := registerer.Register(&pool.Collector{Pools: one{}, Machines: noMachines{}, Log: logr.Discard(), Clock: clock.RealClock{}}); err != nil {
+	if err := registerer.Register(
+		&pool.Collector{Pools: one{}, Machines: noMachines{}, Log: logr.Discard(), Clock: clock.RealClock{}},
+	); err != nil {
 		return err
 	}
 	m, err := pool.NewMetrics(registerer)

@@ -59,7 +59,10 @@ func (s *Security) authorize(ctx context.Context) error {
 		return status.Error(codes.Unauthenticated, "the connection has no verified certificate of a client")
 	}
 	if !s.accepts(certificate) {
-		return status.Errorf(codes.PermissionDenied, "the client's certificate is of %q, and only clients of the names %q are answered", identities(certificate), s.clients)
+		return status.Errorf(
+			codes.PermissionDenied, "the client's certificate is of %q, and only clients of the names %q are answered", identities(certificate),
+			s.clients,
+		)
 	}
 	return nil
 }

@@ -54,7 +54,8 @@ func (f *Files) Load() error {
 }
 
 func (m Material) equal(other Material) bool {
-	return string(m.Certificate) == string(other.Certificate) && string(m.Key) == string(other.Key) && string(m.Authorities) == string(other.Authorities)
+	return string(m.Certificate) == string(other.Certificate) && string(m.Key) == string(other.Key) &&
+		string(m.Authorities) == string(other.Authorities)
 }
 
 // Start implements manager.Runnable. Files that cannot be used, for example because somebody is writing them, change

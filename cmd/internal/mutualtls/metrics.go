@@ -37,7 +37,8 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 	m := &metrics{
 		expiry: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "ensemble_autoscaler_certificate_expiry_timestamp_seconds",
-			Help: "When a certificate ends: the server's, the one that an accepted client last connected with, and of the authorities of clients the one that ends last.",
+			Help: "When a certificate ends: the server's, the one that an accepted client last connected with, and of the authorities of clients " +
+				"the one that ends last.",
 		}, []string{"certificate"}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "ensemble_autoscaler_grpc_connections_refused_total",
@@ -49,7 +50,9 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 			return nil, fmt.Errorf("register the metrics of certificates: %w", err)
 		}
 	}
-	for _, reason := range []string{reasonNoCertificate, reasonUnknownAuthority, reasonExpired, reasonBadCertificate, reasonIdentity, reasonHandshake} {
+	for _, reason := range []string{
+		reasonNoCertificate, reasonUnknownAuthority, reasonExpired, reasonBadCertificate, reasonIdentity, reasonHandshake,
+	} {
 		m.refused.WithLabelValues(reason)
 	}
 	return m, nil

@@ -198,12 +198,13 @@ func (s *subject) dial(t *testing.T, trusted *authorityFor, shown func(serial st
 	t.Helper()
 	pool := x509.NewCertPool()
 	pool.AddCert(trusted.certificate)
-	return s.dialWith(t, credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool, Certificates: own, VerifyConnection: func(c tls.ConnectionState) error {
-		if shown != nil {
-			shown(c.PeerCertificates[0].SerialNumber.Text(16))
-		}
-		return nil
-	}}))
+	return s.dialWith(t, credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool, Certificates: own,
+		VerifyConnection: func(c tls.ConnectionState) error {
+			if shown != nil {
+				shown(c.PeerCertificates[0].SerialNumber.Text(16))
+			}
+			return nil
+		}}))
 }
 
 func (s *subject) dialWith(t *testing.T, transport credentials.TransportCredentials) healthv1.HealthClient {
@@ -270,7 +271,8 @@ func TestWhoIsAnswered(t *testing.T) {
 		"another name": {own: func(t *testing.T) []tls.Certificate {
 			t.Helper()
 			return []tls.Certificate{ours.pair(t, named("server"))}
-		}, reason: reasonIdentity, code: codes.PermissionDenied, says: `the client's certificate is of ["server"], and only clients of the names ["cluster-autoscaler"`},
+		}, reason: reasonIdentity, code: codes.PermissionDenied, says: `the client's certificate is of ["server"], and only clients of the ` +
+			`names ["cluster-autoscaler"`},
 		"no name": {own: func(t *testing.T) []tls.Certificate {
 			t.Helper()
 			return []tls.Certificate{ours.pair(t, named(""))}
@@ -317,7 +319,9 @@ func TestWhoIsAnswered(t *testing.T) {
 			if row.reason != "" {
 				eventually(t, func() bool { return s.said.has(fmt.Sprintf(`"msg"="Refused a client" "reason"=%q`, row.reason)) }, &s.said)
 			}
-			for _, reason := range []string{reasonNoCertificate, reasonUnknownAuthority, reasonExpired, reasonBadCertificate, reasonIdentity, reasonHandshake} {
+			for _, reason := range []string{
+				reasonNoCertificate, reasonUnknownAuthority, reasonExpired, reasonBadCertificate, reasonIdentity, reasonHandshake,
+			} {
 				count := testutil.ToFloat64(s.metrics.refused.WithLabelValues(reason))
 				if refused := count > 0; refused != (reason == row.reason) {
 					t.Errorf("%v refusals are counted as %s, and the reason is %q", count, reason, row.reason)
@@ -335,12 +339,13 @@ func (s *subject) dialInsisting(t *testing.T, trusted *authorityFor, own []tls.C
 	t.Helper()
 	pool := x509.NewCertPool()
 	pool.AddCert(trusted.certificate)
-	return s.dialWith(t, credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool, GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-		if len(own) == 0 {
-			return &tls.Certificate{}, nil
-		}
-		return &own[0], nil
-	}}))
+	return s.dialWith(t, credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool,
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			if len(own) == 0 {
+				return &tls.Certificate{}, nil
+			}
+			return &own[0], nil
+		}}))
 }
 
 // TestPlainText: a client without TLS is refused, and a connection that comes to nothing is not counted.
@@ -394,7 +399,10 @@ func TestRotationUnderLoad(t *testing.T) {
 	first := s.use(t, before.material(t))
 	var serials []string // one for each handshake of the client that keeps calling
 	var mu sync.Mutex
-	calling := s.dial(t, before, func(serial string) { mu.Lock(); defer mu.Unlock(); serials = append(serials, serial) }, before.pair(t, named("cluster-autoscaler")))
+	calling := s.dial(
+		t, before, func(serial string) { mu.Lock(); defer mu.Unlock(); serials = append(serials, serial) },
+		before.pair(t, named("cluster-autoscaler")),
+	)
 	if err := ask(t, calling); err != nil {
 		t.Fatal(err)
 	}
@@ -426,7 +434,9 @@ func TestRotationUnderLoad(t *testing.T) {
 	if err := ask(t, s.dial(t, after, nil, after.pair(t, named("cluster-autoscaler")))); err != nil {
 		t.Errorf("a client of the new authority: %v", err)
 	}
-	if err := ask(t, s.dialInsisting(t, after, []tls.Certificate{before.pair(t, named("cluster-autoscaler"))})); status.Code(err) != codes.Unavailable {
+	if err := ask(
+		t, s.dialInsisting(t, after, []tls.Certificate{before.pair(t, named("cluster-autoscaler"))}),
+	); status.Code(err) != codes.Unavailable {
 		t.Errorf("a client of the authority that is trusted no more: %v", err)
 	}
 	stop()
@@ -452,11 +462,15 @@ func TestUnusableMaterial(t *testing.T) {
 		material Material
 		says     string
 	}{
-		"nothing":            {Material{}, "failed to find any PEM data"},
-		"another key":        {Material{Certificate: good.Certificate, Key: other.Key, Authorities: good.Authorities}, "private key does not match public key"},
-		"a broken key":       {Material{Certificate: good.Certificate, Key: bytes.ToLower(good.Key), Authorities: good.Authorities}, "key"},
-		"no authority":       {Material{Certificate: good.Certificate, Key: good.Key}, "read the authorities of clients"},
-		"a broken authority": {Material{Certificate: good.Certificate, Key: good.Key, Authorities: []byte("none")}, "read the authorities of clients"},
+		"nothing": {Material{}, "failed to find any PEM data"},
+		"another key": {
+			Material{Certificate: good.Certificate, Key: other.Key, Authorities: good.Authorities}, "private key does not match public key",
+		},
+		"a broken key": {Material{Certificate: good.Certificate, Key: bytes.ToLower(good.Key), Authorities: good.Authorities}, "key"},
+		"no authority": {Material{Certificate: good.Certificate, Key: good.Key}, "read the authorities of clients"},
+		"a broken authority": {
+			Material{Certificate: good.Certificate, Key: good.Key, Authorities: []byte("none")}, "read the authorities of clients",
+		},
 	} {
 		err := s.Use(row.material)
 		if err == nil || !strings.Contains(err.Error(), row.says) || strings.Contains(err.Error(), "PRIVATE KEY-----") {
@@ -489,7 +503,9 @@ func TestExpiredServer(t *testing.T) {
 ensemble_autoscaler_certificate_expiry_timestamp_seconds{certificate="authority"} %d
 ensemble_autoscaler_certificate_expiry_timestamp_seconds{certificate="server"} %d
 `, ours.certificate.NotAfter.Unix(), end.Unix())
-	if err := testutil.GatherAndCompare(s.registry, strings.NewReader(want), "ensemble_autoscaler_certificate_expiry_timestamp_seconds"); err != nil {
+	if err := testutil.GatherAndCompare(
+		s.registry, strings.NewReader(want), "ensemble_autoscaler_certificate_expiry_timestamp_seconds",
+	); err != nil {
 		t.Error(err)
 	}
 	if problems, err := testutil.GatherAndLint(s.registry); err != nil || len(problems) > 0 {

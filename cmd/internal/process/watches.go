@@ -56,7 +56,10 @@ func (w *Watches) Interrupted(paths map[string]bool) error {
 	defer w.mu.Unlock()
 	for path, since := range w.since {
 		if paths[path] && w.open[path] <= 0 {
-			return fmt.Errorf("the watch of %s has been interrupted since %s; what is known of the cluster may be out of date", path, since.UTC().Format(time.RFC3339))
+			return fmt.Errorf(
+				"the watch of %s has been interrupted since %s; what is known of the cluster may be out of date", path,
+				since.UTC().Format(time.RFC3339),
+			)
 		}
 	}
 	return nil
@@ -101,7 +104,9 @@ func (w *Watches) oldest() (what string, age time.Duration) {
 // Check is an error when a watch has been interrupted for longer than a bound.
 func (w *Watches) Check(bound time.Duration) error {
 	if what, age := w.oldest(); age > bound {
-		return fmt.Errorf("the watch of %s has been interrupted for %s; what is known of the cluster may be out of date", what, age.Round(time.Second))
+		return fmt.Errorf(
+			"the watch of %s has been interrupted for %s; what is known of the cluster may be out of date", what, age.Round(time.Second),
+		)
 	}
 	return nil
 }

@@ -75,7 +75,9 @@ func TestWatches(t *testing.T) {
 		t.Error(err)
 	}
 	nodes, pods := map[string]bool{"/api/v1/nodes": true}, map[string]bool{"/api/v1/pods": true}
-	if err := watches.Interrupted(nodes); err == nil || !strings.Contains(err.Error(), "the watch of /api/v1/nodes has been interrupted since 2026-11-23T13:00:00Z") {
+	if err := watches.Interrupted(nodes); err == nil || !strings.Contains(
+		err.Error(), "the watch of /api/v1/nodes has been interrupted since 2026-11-23T13:00:00Z",
+	) {
 		t.Errorf("at once: %v", err)
 	}
 	if err := watches.Interrupted(pods); err != nil {

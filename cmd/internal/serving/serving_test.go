@@ -34,7 +34,9 @@ type answers struct {
 	arrived, let chan struct{}
 }
 
-func (a *answers) NodeGroupTargetSize(ctx context.Context, request *externalgrpc.NodeGroupTargetSizeRequest) (*externalgrpc.NodeGroupTargetSizeResponse, error) {
+func (a *answers) NodeGroupTargetSize(
+	ctx context.Context, request *externalgrpc.NodeGroupTargetSizeRequest,
+) (*externalgrpc.NodeGroupTargetSizeResponse, error) {
 	switch request.GetId() {
 	case "panic":
 		panic("as asked")
@@ -96,7 +98,8 @@ func serveWith(t *testing.T, limits serving.Limits, set func(*serving.Server)) *
 // from connects from an address of this host.
 func (s *served) from(t *testing.T, ip string) *grpc.ClientConn {
 	t.Helper()
-	conn, err := grpc.NewClient(s.address, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(grpc.WaitForReady(true)),
+	conn, err := grpc.NewClient(s.address, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.WaitForReady(true)),
 		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
 			return (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}}).DialContext(ctx, "tcp", address)
 		}))
@@ -136,7 +139,9 @@ func TestFlood(t *testing.T) {
 	}
 	for range 5 {
 		err := ask(t.Context(), flood, "a")
-		if status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), "the address 127.0.0.2 makes more than 0.001 requests a second (--max-requests-per-second") {
+		if status.Code(err) != codes.ResourceExhausted || !strings.Contains(
+			err.Error(), "the address 127.0.0.2 makes more than 0.001 requests a second (--max-requests-per-second",
+		) {
 			t.Errorf("beyond the burst: %v", err)
 		}
 	}
@@ -193,7 +198,9 @@ func TestLargeRequest(t *testing.T) {
 	if err := ask(t.Context(), conn, strings.Repeat("x", 4000)); err != nil {
 		t.Errorf("a request of 4000 bytes: %v", err)
 	}
-	if err := ask(t.Context(), conn, strings.Repeat("x", 5000)); status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), "larger than max") {
+	if err := ask(
+		t.Context(), conn, strings.Repeat("x", 5000),
+	); status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), "larger than max") {
 		t.Errorf("a request of 5000 bytes: %v", err)
 	}
 }

@@ -33,9 +33,15 @@ type Config struct {
 
 // AddFlags declares the flags.
 func (c *Config) AddFlags(flags *pflag.FlagSet) {
-	flags.StringVar(&c.Endpoint, "trace-endpoint", "", "host:port of an OpenTelemetry collector, OTLP over gRPC, to send traces of gRPC requests to; without it there are none")
+	flags.StringVar(
+		&c.Endpoint, "trace-endpoint", "",
+		"host:port of an OpenTelemetry collector, OTLP over gRPC, to send traces of gRPC requests to; without it there are none",
+	)
 	flags.BoolVar(&c.Insecure, "trace-insecure", false, "reach the collector without TLS")
-	flags.Float64Var(&c.Ratio, "trace-sample-ratio", 0.01, "share of the gRPC requests that are traced, from 0 to 1; Cluster Autoscaler makes thousands in a loop")
+	flags.Float64Var(
+		&c.Ratio, "trace-sample-ratio", 0.01,
+		"share of the gRPC requests that are traced, from 0 to 1; Cluster Autoscaler makes thousands in a loop",
+	)
 }
 
 // Validate names the flag that cannot be.

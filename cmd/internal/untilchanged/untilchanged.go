@@ -95,9 +95,10 @@ func sum(file string) ([sha256.Size]byte, error) {
 func Command(log func() logr.Logger) *cobra.Command {
 	o := Options{}
 	cmd := &cobra.Command{
-		Use:   "until-changed --file FILE -- PROGRAM [ARGUMENT...]",
-		Short: "Runs a program that reads a file at its start only, such as Cluster Autoscaler its certificate, and ends it when the file changes",
-		Args:  cobra.MinimumNArgs(1),
+		Use: "until-changed --file FILE -- PROGRAM [ARGUMENT...]",
+		Short: "Runs a program that reads a file at its start only, such as Cluster Autoscaler its certificate, and ends it when the file " +
+			"changes",
+		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if o.Period <= 0 {
 				return fmt.Errorf("--period is %s; it must be positive", o.Period)

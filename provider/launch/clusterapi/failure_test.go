@@ -58,17 +58,27 @@ func TestFailureOfOneThatIsThere(t *testing.T) {
 		deprecated, noCondition bool
 	}{
 		"a quota in a reconcile": {node: node, reason: "SomethingElse", message: "Quota exceeded for ports", nodeStatus: "True"},
-		"a quota, and no node":   {made: made, reason: "SomethingElse", message: "Quota exceeded for ports", nodeStatus: "False", nodeReason: "NodeNotReady"},
+		"a quota, and no node": {
+			made: made, reason: "SomethingElse", message: "Quota exceeded for ports", nodeStatus: "False", nodeReason: "NodeNotReady",
+		},
 		"no capacity, and a dead node": {
 			node: node, reason: "InsufficientInstanceCapacity", nodeStatus: "False", nodeReason: "NodeNotReady",
 		},
-		"tags that fail":               {node: node, reason: "InstanceProvisionFailed", message: "tag: no right", nodeStatus: "True", nodeReason: "NodeReady"},
-		"nothing is said of the node":  {node: node, reason: "InstanceTerminated", noCondition: true},
-		"Cluster API cannot look":      {node: node, reason: "InstanceTerminated", nodeStatus: "Unknown", nodeReason: "ConnectionDown"},
-		"Cluster API has not looked":   {node: node, reason: "InstanceTerminated", nodeStatus: "Unknown", nodeReason: "InspectionFailed"},
-		"terminated, and not ready":    {node: node, reason: "InstanceTerminated", nodeStatus: "False", nodeReason: "NodeNotReady", want: v1alpha1.FailureOther},
-		"terminated, and not heard of": {node: node, reason: "InstanceTerminated", nodeStatus: "Unknown", nodeReason: "NodeReadyUnknown", want: v1alpha1.FailureOther},
-		"terminated, and gone":         {node: node, reason: "InstanceTerminated", nodeStatus: "False", nodeReason: "NodeDeleted", want: v1alpha1.FailureOther},
+		"tags that fail": {
+			node: node, reason: "InstanceProvisionFailed", message: "tag: no right", nodeStatus: "True", nodeReason: "NodeReady",
+		},
+		"nothing is said of the node": {node: node, reason: "InstanceTerminated", noCondition: true},
+		"Cluster API cannot look":     {node: node, reason: "InstanceTerminated", nodeStatus: "Unknown", nodeReason: "ConnectionDown"},
+		"Cluster API has not looked":  {node: node, reason: "InstanceTerminated", nodeStatus: "Unknown", nodeReason: "InspectionFailed"},
+		"terminated, and not ready": {
+			node: node, reason: "InstanceTerminated", nodeStatus: "False", nodeReason: "NodeNotReady", want: v1alpha1.FailureOther,
+		},
+		"terminated, and not heard of": {
+			node: node, reason: "InstanceTerminated", nodeStatus: "Unknown", nodeReason: "NodeReadyUnknown", want: v1alpha1.FailureOther,
+		},
+		"terminated, and gone": {
+			node: node, reason: "InstanceTerminated", nodeStatus: "False", nodeReason: "NodeDeleted", want: v1alpha1.FailureOther,
+		},
 		"terminated for a quota": {
 			node: node, reason: "InstanceTerminated", message: "quota exceeded", nodeStatus: "False", nodeReason: "NodeDeleted",
 			want: v1alpha1.FailureOther,
@@ -76,8 +86,10 @@ func TestFailureOfOneThatIsThere(t *testing.T) {
 		"terminated before it joined": {
 			made: made, reason: "InstanceTerminated", nodeStatus: "Unknown", nodeReason: "InspectionFailed", want: v1alpha1.FailureOther,
 		},
-		"a failure of old":               {node: node, reason: "Error", deprecated: true, nodeStatus: "True", nodeReason: "NodeReady"},
-		"a failure of old, and it stood": {node: node, reason: "Error", deprecated: true, nodeStatus: "False", nodeReason: "NodeNotReady", want: v1alpha1.FailureOther},
+		"a failure of old": {node: node, reason: "Error", deprecated: true, nodeStatus: "True", nodeReason: "NodeReady"},
+		"a failure of old, and it stood": {
+			node: node, reason: "Error", deprecated: true, nodeStatus: "False", nodeReason: "NodeNotReady", want: v1alpha1.FailureOther,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			status, conditions := map[string]any{}, []any{}

@@ -111,7 +111,9 @@ func unserved(kind string) *interceptor.Funcs {
 		if object.GetObjectKind().GroupVersionKind().Kind != kind {
 			return c.Get(ctx, key, object, options...)
 		}
-		return apierrors.NewGenericServerResponse(http.StatusNotFound, "get", schema.GroupResource{Resource: "any"}, key.Name, "404 page not found", 0, true)
+		return apierrors.NewGenericServerResponse(
+			http.StatusNotFound, "get", schema.GroupResource{Resource: "any"}, key.Name, "404 page not found", 0, true,
+		)
 	}}
 }
 
@@ -233,7 +235,9 @@ func TestRefusedFields(t *testing.T) {
 		failureDomain, domain string
 		code, says            string
 	}{
-		"a set's":        {labels: map[string]string{"cluster.x-k8s.io/set-name": "x"}, code: codeLabel, says: "spec.template.labels[cluster.x-k8s.io/set-name]"},
+		"a set's": {
+			labels: map[string]string{"cluster.x-k8s.io/set-name": "x"}, code: codeLabel, says: "spec.template.labels[cluster.x-k8s.io/set-name]",
+		},
 		"a deployment's": {labels: map[string]string{"cluster.x-k8s.io/deployment-name": "x"}, code: codeLabel, says: "deployment-name]"},
 		"a cluster's":    {labels: map[string]string{"cluster.x-k8s.io/cluster-name": "c"}, code: codeLabel, says: "cluster-name]"},
 		"the control's":  {labels: map[string]string{"cluster.x-k8s.io/control-plane": ""}, code: codeLabel, says: "control-plane]"},

@@ -118,7 +118,9 @@ func (l *Launcher) launchOne(
 
 // reservedLabel is a label of a pool's template that Cluster API gives a meaning to on a Machine, empty for none.
 func reservedLabel(labels map[string]string) string {
-	for _, key := range []string{labelCluster, "cluster.x-k8s.io/set-name", "cluster.x-k8s.io/deployment-name", "cluster.x-k8s.io/control-plane"} {
+	for _, key := range []string{
+		labelCluster, "cluster.x-k8s.io/set-name", "cluster.x-k8s.io/deployment-name", "cluster.x-k8s.io/control-plane",
+	} {
 		if _, is := labels[key]; is {
 			return key
 		}
@@ -189,7 +191,8 @@ func isNotFound(err error) bool {
 type errNoCluster struct{ host, namespace, name string }
 
 func (e *errNoCluster) Error() string {
-	return fmt.Sprintf("there is no Cluster %s/%s (spec.machines.clusterAPI) at %s, so nothing is taken to be gone there: is that the cluster "+
+	return fmt.Sprintf("there is no Cluster %s/%s (spec.machines.clusterAPI) at %s, so nothing is taken to be gone there: is that the "+
+		"cluster "+
 		"that has the Machines (--machines-kubeconfig)?", e.namespace, e.name, e.host)
 }
 

@@ -230,7 +230,9 @@ func TestDenied(t *testing.T) {
 		err  error
 		want bool
 	}{
-		"a policy":         {apierrors.NewForbidden(resource, "m", errors.New("ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no")), true},
+		"a policy": {
+			apierrors.NewForbidden(resource, "m", errors.New("ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no")), true,
+		},
 		"a webhook":        {apierrors.NewBadRequest(`admission webhook "w" denied the request: no`), true},
 		"no right":         {apierrors.NewForbidden(resource, "m", errors.New(`User "p" cannot create resource "nodeclaims"`)), false},
 		"not ready":        {apierrors.NewForbidden(resource, "m", errors.New("not yet ready to handle request")), false},

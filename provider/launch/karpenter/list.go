@@ -136,7 +136,9 @@ func read(claim *NodeClaim, s *sight, now time.Time) launch.Instance {
 
 // failure is one as it is recorded.
 func failure(at time.Time, class v1alpha1.FailureClass, code, message string) *v1alpha1.MachineFailure {
-	return &v1alpha1.MachineFailure{Time: metav1.NewMicroTime(at), Class: class, Code: cut(code, longestCode), Message: cut(message, longestMessage)}
+	return &v1alpha1.MachineFailure{
+		Time: metav1.NewMicroTime(at), Class: class, Code: cut(code, longestCode), Message: cut(message, longestMessage),
+	}
 }
 
 // cut leaves so many bytes of a text, and no half of a letter.
@@ -179,7 +181,9 @@ func unregistered(claim *NodeClaim) *v1alpha1.MachineFailure {
 	if at.Sub(claim.CreationTimestamp.Time) >= registrationTimeout {
 		return failure(at, v1alpha1.FailureOther, codeRegistrationTimeout, "the node did not register within the 15 minutes that Karpenter waits")
 	}
-	return failure(at, v1alpha1.FailureOther, codeClaimDeleted, "the NodeClaim was deleted before its node registered, and not by the provider")
+	return failure(
+		at, v1alpha1.FailureOther, codeClaimDeleted, "the NodeClaim was deleted before its node registered, and not by the provider",
+	)
 }
 
 // leavingAt is when Karpenter takes away a machine that was not told to go: it drains the node first.

@@ -40,25 +40,67 @@ func TestRead(t *testing.T) {
 		going   bool
 		leaving time.Duration
 	}{
-		"just made":                         {finalizers: []string{Finalizer}, now: time.Minute},
-		"nothing tried":                     {finalizers: ours, conditions: []metav1.Condition{not(reasonAwaiting)}, now: time.Minute},
-		"launched":                          {finalizers: ours, conditions: []metav1.Condition{launched}, now: time.Hour},
-		"cannot be launched, may yet":       {finalizers: ours, conditions: []metav1.Condition{not("LaunchFailed")}, now: time.Second, first: time.Second, again: 11 * time.Second},
-		"cannot be launched":                {finalizers: ours, conditions: []metav1.Condition{not("LaunchFailed")}, now: 11 * time.Second, first: time.Second, class: v1alpha1.FailureOther, code: "LaunchFailed"},
-		"cannot be launched, for long":      {finalizers: ours, conditions: []metav1.Condition{not("LaunchFailed")}, now: time.Minute, class: v1alpha1.FailureOther, code: "LaunchFailed"},
-		"their clock is behind":             {finalizers: ours, conditions: []metav1.Condition{not("LaunchFailed")}, now: 50 * time.Second, first: 49 * time.Second, again: 59 * time.Second},
-		"their clock is ahead":              {finalizers: ours, conditions: []metav1.Condition{not("LaunchFailed")}, now: -20 * time.Second, first: -30 * time.Second, class: v1alpha1.FailureOther, code: "LaunchFailed"},
-		"deleted, their clock is behind":    {finalizers: ours, deleted: time.Second, now: 30 * time.Second, again: 30*time.Second + eventAgain(1)},
-		"deleted, their clock is ahead":     {finalizers: ours, deleted: time.Second, now: -20 * time.Second, first: -24 * time.Second, class: v1alpha1.FailureOther, code: codeNotLaunched},
-		"no machine left":                   {finalizers: ours, deleted: time.Second, shortage: "none", now: time.Second, class: v1alpha1.FailureOutOfResources, code: codeInsufficientCapacity},
+		"just made":     {finalizers: []string{Finalizer}, now: time.Minute},
+		"nothing tried": {finalizers: ours, conditions: []metav1.Condition{not(reasonAwaiting)}, now: time.Minute},
+		"launched":      {finalizers: ours, conditions: []metav1.Condition{launched}, now: time.Hour},
+		"cannot be launched, may yet": {
+			finalizers: ours, conditions: []metav1.Condition{not("LaunchFailed")}, now: time.Second, first: time.Second, again: 11 * time.Second,
+		},
+		"cannot be launched": {
+			finalizers: ours, conditions: []metav1.Condition{not("LaunchFailed")}, now: 11 * time.Second, first: time.Second,
+			class: v1alpha1.FailureOther, code: "LaunchFailed",
+		},
+		"cannot be launched, for long": {
+			finalizers: ours, conditions: []metav1.Condition{not("LaunchFailed")}, now: time.Minute, class: v1alpha1.FailureOther,
+			code: "LaunchFailed",
+		},
+		"their clock is behind": {
+			finalizers: ours, conditions: []metav1.Condition{not("LaunchFailed")}, now: 50 * time.Second, first: 49 * time.Second,
+			again: 59 * time.Second,
+		},
+		"their clock is ahead": {
+			finalizers: ours, conditions: []metav1.Condition{not("LaunchFailed")}, now: -20 * time.Second, first: -30 * time.Second,
+			class: v1alpha1.FailureOther, code: "LaunchFailed",
+		},
+		"deleted, their clock is behind": {
+			finalizers: ours, deleted: time.Second, now: 30 * time.Second, again: 30*time.Second + eventAgain(1),
+		},
+		"deleted, their clock is ahead": {
+			finalizers: ours, deleted: time.Second, now: -20 * time.Second, first: -24 * time.Second, class: v1alpha1.FailureOther,
+			code: codeNotLaunched,
+		},
+		"no machine left": {
+			finalizers: ours, deleted: time.Second, shortage: "none", now: time.Second, class: v1alpha1.FailureOutOfResources,
+			code: codeInsufficientCapacity,
+		},
 		"deleted, and the event is to come": {finalizers: ours, deleted: time.Second, now: 2 * time.Second, again: 2*time.Second + eventAgain(1)},
-		"deleted, and no event came":        {finalizers: []string{Finalizer}, deleted: time.Second, now: 6 * time.Second, first: 2 * time.Second, class: v1alpha1.FailureOther, code: codeNotLaunched},
-		"launch timeout":                    {finalizers: ours, deleted: 5 * time.Minute, conditions: []metav1.Condition{not("Own")}, now: 5 * time.Minute, class: v1alpha1.FailureOther, code: "Own"},
-		"registration timeout":              {finalizers: ours, deleted: 15 * time.Minute, conditions: []metav1.Condition{launched}, now: 15 * time.Minute, class: v1alpha1.FailureOther, code: codeRegistrationTimeout},
-		"deleted before it registered":      {finalizers: ours, deleted: time.Minute, conditions: []metav1.Condition{launched}, now: time.Minute, class: v1alpha1.FailureOther, code: codeClaimDeleted},
-		"taken away":                        {finalizers: ours, deleted: time.Hour, conditions: []metav1.Condition{launched, registered}, now: time.Hour, leaving: time.Hour + noticeOf},
-		"taken away, gone":                  {finalizers: []string{Finalizer}, deleted: time.Hour, conditions: []metav1.Condition{launched, registered}, now: time.Hour, class: v1alpha1.FailureOther, code: codeClaimDeleted},
-		"told to go":                        {finalizers: theirs, deleted: time.Hour, conditions: []metav1.Condition{launched, registered}, now: time.Hour, going: true},
+		"deleted, and no event came": {
+			finalizers: []string{Finalizer}, deleted: time.Second, now: 6 * time.Second, first: 2 * time.Second, class: v1alpha1.FailureOther,
+			code: codeNotLaunched,
+		},
+		"launch timeout": {
+			finalizers: ours, deleted: 5 * time.Minute, conditions: []metav1.Condition{not("Own")}, now: 5 * time.Minute,
+			class: v1alpha1.FailureOther, code: "Own",
+		},
+		"registration timeout": {
+			finalizers: ours, deleted: 15 * time.Minute, conditions: []metav1.Condition{launched}, now: 15 * time.Minute,
+			class: v1alpha1.FailureOther, code: codeRegistrationTimeout,
+		},
+		"deleted before it registered": {
+			finalizers: ours, deleted: time.Minute, conditions: []metav1.Condition{launched}, now: time.Minute, class: v1alpha1.FailureOther,
+			code: codeClaimDeleted,
+		},
+		"taken away": {
+			finalizers: ours, deleted: time.Hour, conditions: []metav1.Condition{launched, registered}, now: time.Hour,
+			leaving: time.Hour + noticeOf,
+		},
+		"taken away, gone": {
+			finalizers: []string{Finalizer}, deleted: time.Hour, conditions: []metav1.Condition{launched, registered}, now: time.Hour,
+			class: v1alpha1.FailureOther, code: codeClaimDeleted,
+		},
+		"told to go": {
+			finalizers: theirs, deleted: time.Hour, conditions: []metav1.Condition{launched, registered}, now: time.Hour, going: true,
+		},
 		"told to go before it was launched": {finalizers: theirs, deleted: time.Second, now: time.Second, going: true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -120,7 +162,8 @@ func TestClaim(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if claim.Labels[labelNodePool] != "" || claim.Labels["a"] != "b" || claim.Labels[v1alpha1.LabelMachine] != "hpc-7" || claim.Spec.ExpireAfter != never {
+	if claim.Labels[labelNodePool] != "" || claim.Labels["a"] != "b" || claim.Labels[v1alpha1.LabelMachine] != "hpc-7" ||
+		claim.Spec.ExpireAfter != never {
 		t.Errorf("the claim is %+v", claim)
 	}
 	if len(claim.Spec.Taints) != 1 || len(claim.Spec.StartupTaints) != 2 || claim.Spec.StartupTaints[1].Key != v1alpha1.TaintRegistration {
@@ -143,7 +186,9 @@ func TestClaim(t *testing.T) {
 		t.Errorf("a machine in a zone that the pool is not in: %v", err)
 	}
 	const elsewhere = "kubernetes.io/arch=amd64"
-	if _, err := claimFor("uid", "hpc", "token", elsewhere, machine, config); err == nil || !strings.Contains(err.Error(), "template.labels[kubernetes.io/arch]") {
+	if _, err := claimFor(
+		"uid", "hpc", "token", elsewhere, machine, config,
+	); err == nil || !strings.Contains(err.Error(), "template.labels[kubernetes.io/arch]") {
 		t.Errorf("a machine that the pool's labels exclude: %v", err)
 	}
 	if claim, err = claimFor("uid", "hpc", "token", "", machine, config); err != nil {

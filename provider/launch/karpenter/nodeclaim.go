@@ -201,7 +201,9 @@ func claimFor(cluster, pool, token, domain string, machine *v1alpha1.PoolMachine
 }
 
 // requirementsFor are the requirements of the pool, what the template says of labels that Karpenter chooses by, and the domain.
-func requirementsFor(template *v1alpha1.NodeTemplate, domain string, given []v1alpha1.KarpenterRequirement) ([]v1alpha1.KarpenterRequirement, error) {
+func requirementsFor(
+	template *v1alpha1.NodeTemplate, domain string, given []v1alpha1.KarpenterRequirement,
+) ([]v1alpha1.KarpenterRequirement, error) {
 	out := make([]v1alpha1.KarpenterRequirement, 0, len(given)+1)
 	for i := range given {
 		out = append(out, *given[i].DeepCopy())

@@ -42,7 +42,9 @@ func (l *Launcher) Launch(ctx context.Context, pool *launch.Pool, order *launch.
 	return outcomes, nil
 }
 
-func (l *Launcher) create(ctx context.Context, pool *launch.Pool, order *launch.Order, machine *v1alpha1.PoolMachine) (launch.Outcome, error) {
+func (l *Launcher) create(
+	ctx context.Context, pool *launch.Pool, order *launch.Order, machine *v1alpha1.PoolMachine,
+) (launch.Outcome, error) {
 	claim, err := claimFor(pool.Cluster, pool.Name, order.Token, order.Domain, machine, pool.Machines.Karpenter)
 	if err != nil {
 		return launch.Outcome{Kind: launch.Invalid, Code: codeDomain, Message: fmt.Sprintf("NodePool %s: %v", pool.Name, err)}, nil

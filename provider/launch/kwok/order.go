@@ -145,7 +145,9 @@ func acceptedAs(instance *v1alpha1.KwokInstance) launch.Outcome {
 
 func nameTaken(machine string) launch.Outcome {
 	return launch.Outcome{
-		Kind: launch.Invalid, Code: launch.CodeNameTaken, Message: fmt.Sprintf("an instance for machine %s exists that another order has made", machine),
+		Kind: launch.Invalid, Code: launch.CodeNameTaken, Message: fmt.Sprintf(
+			"an instance for machine %s exists that another order has made", machine,
+		),
 	}
 }
 

@@ -89,10 +89,14 @@ func TestListedPods(t *testing.T) {
 	limits := wire.Limits{Options: 10, Pods: 5, PodsListed: 12, Tolerations: 1}
 	list := smallPods(5, 5*34)
 	for options, fails := range map[int]bool{2: false, 3: true} {
-		for name, option := range map[string][]byte{"shared": field(1, field(1, []byte("a")), list), "out of order": field(1, list, field(1, []byte("a")))} {
+		for name, option := range map[string][]byte{
+			"shared": field(1, field(1, []byte("a")), list), "out of order": field(1, list, field(1, []byte("a"))),
+		} {
 			err := wire.NewCodec(limits, func(wire.Reason) {}).Unmarshal(cut(bytes.Repeat(option, options), 100), &expander.BestOptionsRequest{})
 			refusal, is := errors.AsType[*wire.Refusal](err)
-			if is != fails || is && (refusal.Reason != wire.ReasonPods || !strings.Contains(err.Error(), "options[2]: with its 5 pods the options list more than 12")) {
+			if is != fails || is && (refusal.Reason != wire.ReasonPods || !strings.Contains(
+				err.Error(), "options[2]: with its 5 pods the options list more than 12",
+			)) {
 				t.Errorf("%d options, %s: %v", options, name, err)
 			}
 		}

@@ -24,7 +24,9 @@ func owned(owners ...metav1.OwnerReference) *corev1.Pod {
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: "m-0-abcde", Namespace: "ns", Labels: map[string]string{"job-name": "m"}, OwnerReferences: owners},
 		Spec: corev1.PodSpec{
-			Containers: []corev1.Container{{Name: "c", Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("2")}}}},
+			Containers: []corev1.Container{
+				{Name: "c", Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("2")}}},
+			},
 		},
 	}
 }
@@ -55,10 +57,16 @@ func TestReadPod(t *testing.T) {
 		pod  *corev1.Pod
 		want wire.Pod
 	}{
-		"of a Job":                    {owned(job), wire.Pod{Namespace: "ns", Job: "m"}},
-		"of a Job among its owners":   {owned(metav1.OwnerReference{APIVersion: "v1", Kind: "ConfigMap", Name: "x"}, job), wire.Pod{Namespace: "ns", Job: "m"}},
-		"owned, but not controlled":   {owned(job, metav1.OwnerReference{APIVersion: "v1", Kind: "ConfigMap", Name: "x"}), wire.Pod{Namespace: "ns"}},
-		"of a Job of somebody else":   {owned(metav1.OwnerReference{APIVersion: "batch.volcano.sh/v1alpha1", Kind: "Job", Name: "m"}), wire.Pod{Namespace: "ns"}},
+		"of a Job": {owned(job), wire.Pod{Namespace: "ns", Job: "m"}},
+		"of a Job among its owners": {
+			owned(metav1.OwnerReference{APIVersion: "v1", Kind: "ConfigMap", Name: "x"}, job), wire.Pod{Namespace: "ns", Job: "m"},
+		},
+		"owned, but not controlled": {
+			owned(job, metav1.OwnerReference{APIVersion: "v1", Kind: "ConfigMap", Name: "x"}), wire.Pod{Namespace: "ns"},
+		},
+		"of a Job of somebody else": {
+			owned(metav1.OwnerReference{APIVersion: "batch.volcano.sh/v1alpha1", Kind: "Job", Name: "m"}), wire.Pod{Namespace: "ns"},
+		},
 		"of nobody":                   {owned(), wire.Pod{Namespace: "ns"}},
 		"that tolerates":              {tolerant, wire.Pod{Namespace: "ns", Job: "m", Tolerations: tolerant.Spec.Tolerations}},
 		"with nothing that we read":   {&corev1.Pod{}, wire.Pod{}},
@@ -91,8 +99,13 @@ func TestReadPodRefuses(t *testing.T) {
 		"a namespace of a number":   {message(1, 0x18, 1), "metadata: namespace: it has wire type 0, not 2"},
 		"an owner that is text":     {message(1, message(13, []byte("garbage")...)...), "metadata: ownerReferences: "},
 		"a toleration that is text": {message(2, message(22, []byte("garbage")...)...), "spec: tolerations: "},
-		"a toleration too many":     {message(2, bytes.Repeat([]byte{0xb2, 0x01, 0}, tolerations+1)...), "spec: there are more than 4 tolerations (--max-expander-tolerations)"},
-		"a long namespace":          {message(1, message(3, make([]byte, 64)...)...), "metadata: namespace: it has 64 bytes; a namespace has at most 63"},
+		"a toleration too many": {
+			message(2, bytes.Repeat([]byte{0xb2, 0x01, 0}, tolerations+1)...),
+			"spec: there are more than 4 tolerations (--max-expander-tolerations)",
+		},
+		"a long namespace": {
+			message(1, message(3, make([]byte, 64)...)...), "metadata: namespace: it has 64 bytes; a namespace has at most 63",
+		},
 		"a long name of a Job": {encode(t, owned(metav1.OwnerReference{APIVersion: "batch/v1", Kind: "Job", Name: strings.Repeat("m", 254)})),
 			"metadata: ownerReferences: the name of the Job has 254 bytes; a name has at most 253"},
 		"a toleration of a number":   {message(2, 0xb0, 0x01, 1), "spec: tolerations: it has wire type 0, not 2"},

@@ -110,7 +110,9 @@ func TestFieldsInAnyOrder(t *testing.T) {
 	}
 	parts := [][]byte{
 		pod(1, "group"), protowire.AppendVarint(protowire.AppendTag(nil, 2, protowire.VarintType), 3), pod(3, "debug"), pod(4, "old"+padding),
-		pod(5, "a"+padding), pod(5, "b"+padding), pod(77, "unknown"), protowire.AppendFixed64(protowire.AppendTag(nil, 78, protowire.Fixed64Type), 1),
+		pod(5, "a"+padding), pod(5, "b"+padding), pod(77, "unknown"), protowire.AppendFixed64(
+			protowire.AppendTag(nil, 78, protowire.Fixed64Type), 1,
+		),
 	}
 	for seed := range uint64(500) {
 		random := rand.New(rand.NewPCG(seed, 2))
@@ -136,7 +138,9 @@ func TestPodsAreShared(t *testing.T) {
 	list := func(last string) [][]byte { return [][]byte{[]byte(strings.Repeat("p", 100)), []byte(padding + last)} }
 	request := &expander.BestOptionsRequest{Options: []*expander.Option{
 		{NodeGroupId: "a", PodBytes: list("1")}, {NodeGroupId: "b", PodBytes: list("longer")},
-		{NodeGroupId: "c", NodeCount: 3, Debug: "text", PodBytes: list("1")}, {NodeGroupId: "d", PodBytes: list("2")}, {NodeGroupId: "e", LegacyPod: list("1")},
+		{
+			NodeGroupId: "c", NodeCount: 3, Debug: "text", PodBytes: list("1"),
+		}, {NodeGroupId: "d", PodBytes: list("2")}, {NodeGroupId: "e", LegacyPod: list("1")},
 	}}
 	options := read(t, marshal(t, request), 16).GetOptions()
 	shares := func(i, j int) bool { return &options[i].GetPodBytes()[0] == &options[j].GetPodBytes()[0] }
@@ -251,7 +255,8 @@ func mustExceed(t *testing.T, refusal *wire.Refusal, request *expander.BestOptio
 		}
 	}
 	exceeds := map[wire.Reason]bool{
-		wire.ReasonOptions: len(request.GetOptions()) > 10_000, wire.ReasonName: longest > 253, wire.ReasonPodSize: smallest < 32 || largest > 3<<20,
+		wire.ReasonOptions: len(request.GetOptions()) > 10_000, wire.ReasonName: longest > 253, wire.ReasonPodSize: smallest < 32 ||
+			largest > 3<<20,
 	}
 	if !exceeds[refusal.Reason] {
 		t.Errorf("it is refused for %s and need not be: %s", refusal.Reason, refusal)

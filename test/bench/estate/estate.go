@@ -52,7 +52,8 @@ func NodePool(s Size, group int) *v1alpha1.NodePool {
 		},
 		Taints: []corev1.Taint{{Key: "example.com/dedicated", Value: "hpc", Effect: corev1.TaintEffectNoSchedule}},
 		Capacity: corev1.ResourceList{
-			corev1.ResourceCPU: resource.MustParse("64"), corev1.ResourceMemory: resource.MustParse("256Gi"), corev1.ResourcePods: resource.MustParse("110"),
+			corev1.ResourceCPU: resource.MustParse("64"), corev1.ResourceMemory: resource.MustParse("256Gi"),
+			corev1.ResourcePods: resource.MustParse("110"),
 		},
 		Allocatable: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("63500m")},
 	}
@@ -86,7 +87,9 @@ func MachineOf(p *v1alpha1.NodePool, n int, ordered time.Time, cluster string) *
 	record := &v1alpha1.PoolMachine{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels, Finalizers: []string{v1alpha1.FinalizerMachine}},
 		Spec: v1alpha1.PoolMachineSpec{
-			NodePool: p.Name, Purpose: v1alpha1.PurposeAutoscaler, Order: v1alpha1.MachineOrder{ID: "autoscaler", Size: 1, First: int64(n), Last: int64(n)},
+			NodePool: p.Name, Purpose: v1alpha1.PurposeAutoscaler, Order: v1alpha1.MachineOrder{
+				ID: "autoscaler", Size: 1, First: int64(n), Last: int64(n),
+			},
 			OrderedAt: at, Template: p.Spec.Template, Machines: p.Spec.Machines,
 		},
 		Status: v1alpha1.PoolMachineStatus{ProviderID: kwok.ProviderID(p.Name, name), NodeName: name},
@@ -118,9 +121,14 @@ func NodeOf(m *Machine) *corev1.Node {
 	labels := map[string]string{corev1.LabelOSStable: "linux", corev1.LabelArchStable: "amd64"}
 	maps.Copy(labels, template.Labels)
 	labels[corev1.LabelHostname], labels[v1alpha1.LabelNodePool] = instance.Spec.NodeName, instance.Spec.NodePool
-	conditions := []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "KubeletReady", Message: "kubelet is posting ready status"}}
+	conditions := []corev1.NodeCondition{
+		{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "KubeletReady", Message: "kubelet is posting ready status"},
+	}
 	for _, pressure := range []corev1.NodeConditionType{corev1.NodeMemoryPressure, corev1.NodeDiskPressure, corev1.NodePIDPressure} {
-		conditions = append(conditions, corev1.NodeCondition{Type: pressure, Status: corev1.ConditionFalse, Reason: "KubeletHasNoPressure", Message: "kubelet has no pressure"})
+		conditions = append(
+			conditions,
+			corev1.NodeCondition{Type: pressure, Status: corev1.ConditionFalse, Reason: "KubeletHasNoPressure", Message: "kubelet has no pressure"},
+		)
 	}
 	for i := range conditions {
 		conditions[i].LastHeartbeatTime = metav1.NewTime(instance.Spec.LaunchedAt.Time)
@@ -135,7 +143,9 @@ func NodeOf(m *Machine) *corev1.Node {
 		Status: corev1.NodeStatus{
 			Capacity: template.Capacity, Allocatable: template.AllocatableOrCapacity(), Conditions: conditions,
 			Addresses: []corev1.NodeAddress{{Type: corev1.NodeHostName, Address: instance.Spec.NodeName}},
-			NodeInfo:  corev1.NodeSystemInfo{KubeletVersion: "v1.37.2", OperatingSystem: "linux", Architecture: "amd64", ContainerRuntimeVersion: "containerd://2.2.0"},
+			NodeInfo: corev1.NodeSystemInfo{
+				KubeletVersion: "v1.37.2", OperatingSystem: "linux", Architecture: "amd64", ContainerRuntimeVersion: "containerd://2.2.0",
+			},
 		},
 	}
 }

@@ -35,7 +35,10 @@ func TestRound(t *testing.T) {
 		return p
 	}
 	record := func(second int, agent, verb, resource, name string, code int) audit.Record {
-		r := audit.Record{Verb: verb, UserAgent: agent + "/v1", Received: metav1.NewMicroTime(at(second)), Answered: metav1.NewMicroTime(at(second).Add(10 * time.Millisecond))}
+		r := audit.Record{
+			Verb: verb, UserAgent: agent + "/v1", Received: metav1.NewMicroTime(at(second)),
+			Answered: metav1.NewMicroTime(at(second).Add(10 * time.Millisecond)),
+		}
 		r.Object.Resource, r.Object.Name, r.Response.Code = resource, name, code
 		return r
 	}
@@ -57,7 +60,8 @@ func TestRound(t *testing.T) {
 		record(17, "ensemble-autoscaler-controller", "patch", "pods", "gang-1-1", 200),
 	})
 	for step, want := range map[string]time.Duration{
-		stepLastNode: 11 * time.Second, stepJob: 12*time.Second + 10*time.Millisecond, stepFirstMade: 13 * time.Second, stepLastFree: 14 * time.Second,
+		stepLastNode: 11 * time.Second, stepJob: 12*time.Second + 10*time.Millisecond, stepFirstMade: 13 * time.Second,
+		stepLastFree:  14 * time.Second,
 		stepLastBound: 15 * time.Second, stepLastRunning: 16 * time.Second,
 	} {
 		if got := r.at[step]; got != want {
@@ -77,16 +81,21 @@ func TestRound(t *testing.T) {
 func TestMissed(t *testing.T) {
 	t.Parallel()
 	took := func(w way, size int, node, whole, pending time.Duration) *course {
-		return &course{way: w, size: size, rounds: []*round{{size: size, pending: pending, at: map[string]time.Duration{stepLastNode: node, stepLastRunning: whole}}}}
+		return &course{
+			way: w, size: size,
+			rounds: []*round{{size: size, pending: pending, at: map[string]time.Duration{stepLastNode: node, stepLastRunning: whole}}},
+		}
 	}
 	s := time.Second
 	for name, row := range map[string]struct {
 		courses []*course
 		want    []string
 	}{
-		"met":        {[]*course{took(grown, 50, 12*s, 13*s, 0), took(patched, 50, 14*s, 15*s, s), took(made, 50, 0, s, 0)}, nil},
-		"slow":       {[]*course{took(grown, 50, 12*s, 15*s, 0), took(patched, 50, 14*s, 15*s, s)}, []string{"grown 50: 1.00 of the time"}},
-		"slow pods":  {[]*course{took(grown, 50, 12*s, 14*s, 0), took(made, 50, 0, s, 0)}, []string{"grown 50: from the last node to the last pod 2.00"}},
+		"met":  {[]*course{took(grown, 50, 12*s, 13*s, 0), took(patched, 50, 14*s, 15*s, s), took(made, 50, 0, s, 0)}, nil},
+		"slow": {[]*course{took(grown, 50, 12*s, 15*s, 0), took(patched, 50, 14*s, 15*s, s)}, []string{"grown 50: 1.00 of the time"}},
+		"slow pods": {
+			[]*course{took(grown, 50, 12*s, 14*s, 0), took(made, 50, 0, s, 0)}, []string{"grown 50: from the last node to the last pod 2.00"},
+		},
 		"Pending":    {[]*course{took(grown, 8, 12*s, 13*s, s)}, []string{"grown 8: pods were Pending"}},
 		"one beside": {[]*course{took(grown, 200, 12*s, 14*s, 0), took(patched, 50, s, s, 0), took(made, 500, 0, s, 0)}, nil},
 	} {

@@ -94,8 +94,12 @@ func parse(arguments []string, progress io.Writer) (*options, error) {
 	flags.IntVar(&o.rounds, "rounds", o.rounds, "how often each is measured; figures are medians")
 	flags.DurationVar(&o.bootDelay, "boot-delay", 10*time.Second, "how long a machine takes to boot")
 	flags.StringVar(&o.logs, "logs", "", "directory for the logs of all processes and the audit log; without it they go away at the end")
-	flags.BoolVar(&quick, "quick", false, "one round of a gang of 8 with a boot delay of a second, in place of -sizes, -rounds and -boot-delay")
-	flags.BoolVar(&o.check, "check", false, fmt.Sprintf("fail when a gang that grows to 50, 200 or 500 takes more than %g, %g or %g of the time of the one that is patched first, when from its last node to its last pod it takes more than %g of the time of the one that is made on Ready nodes, or when a pod is Pending for want of a node",
+	flags.BoolVar(
+		&quick, "quick", false, "one round of a gang of 8 with a boot delay of a second, in place of -sizes, -rounds and -boot-delay",
+	)
+	flags.BoolVar(&o.check, "check", false, fmt.Sprintf("fail when a gang that grows to 50, 200 or 500 takes more than %g, %g or %g of the "+
+		"time of the one that is patched first, when from its last node to its last pod it takes more than %g of the time of the one that is "+
+		"made on Ready nodes, or when a pod is Pending for want of a node",
 		mostOfPatched[50], mostOfPatched[200], mostOfPatched[500], mostOfMade))
 	if err := flags.Parse(arguments); err != nil {
 		return nil, err

@@ -148,8 +148,8 @@ func writing(courses []*course, in span) *figures.Table {
 	return t
 }
 
-// wrote is what some writers have written in a part of all rounds, as text: writes for each pod, milliseconds for each write, and how many of them the
-// API server had at a time.
+// wrote is what some writers have written in a part of all rounds, as text: writes for each pod, milliseconds for each write, and how many
+// of them the API server had at a time.
 func (c *course) wrote(in span, which func(writer) bool) string {
 	count, took, whole := 0, time.Duration(0), time.Duration(0)
 	for _, r := range c.rounds {
@@ -165,7 +165,9 @@ func (c *course) wrote(in span, which func(writer) bool) string {
 	if count == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%.2f %4.1f ms %4.1f", float64(count)/float64(c.size*len(c.rounds)), 1000*took.Seconds()/float64(count), ratio(took, whole))
+	return fmt.Sprintf(
+		"%.2f %4.1f ms %4.1f", float64(count)/float64(c.size*len(c.rounds)), 1000*took.Seconds()/float64(count), ratio(took, whole),
+	)
 }
 
 // missed are the targets that were missed.
@@ -178,7 +180,13 @@ func missed(courses []*course) (missed []string) {
 			missed = append(missed, fmt.Sprintf("%s: %.2f of the time of the gang that is patched first; the target is %g", c.name(), is, most))
 		}
 		if is := ofMade(courses, c); is > mostOfMade {
-			missed = append(missed, fmt.Sprintf("%s: from the last node to the last pod %.2f of the time of the gang that is made on Ready nodes; the target is %g", c.name(), is, mostOfMade))
+			missed = append(
+				missed,
+				fmt.Sprintf(
+					"%s: from the last node to the last pod %.2f of the time of the gang that is made on Ready nodes; the target is %g", c.name(), is,
+					mostOfMade,
+				),
+			)
 		}
 		if is := c.median(pending); is > 0 {
 			missed = append(missed, fmt.Sprintf("%s: pods were Pending for want of a node for %s, all together; the target is 0", c.name(), is))

@@ -158,7 +158,8 @@ func (e *ensembles) nodes(ctx context.Context) error {
 
 func capacity() corev1.ResourceList {
 	return corev1.ResourceList{
-		corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourceMemory: resource.MustParse("16Gi"), corev1.ResourcePods: resource.MustParse("110"),
+		corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourceMemory: resource.MustParse("16Gi"),
+		corev1.ResourcePods: resource.MustParse("110"),
 	}
 }
 
@@ -171,7 +172,9 @@ func (e *ensembles) member(ctx context.Context, i int) error {
 	}
 	size := int32(1)
 	meta := func(name string, owner client.Object, kind schema.GroupVersionKind) metav1.ObjectMeta {
-		return metav1.ObjectMeta{Namespace: namespace, Name: name, OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(owner, kind)}}
+		return metav1.ObjectMeta{
+			Namespace: namespace, Name: name, OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(owner, kind)},
+		}
 	}
 	needs := []corev1.Container{{Name: "bench", Image: "bench", Resources: corev1.ResourceRequirements{
 		Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("3")},
@@ -238,7 +241,9 @@ func (m *member) status(ctx context.Context) (*ensemble.Response, error) {
 
 func (m *member) act(ctx context.Context, action string) (*ensemble.Response, error) {
 	return m.endpoint.RequestAction(ctx, &ensemble.ActionRequest{
-		Member: "miniclusters", Name: m.name, Action: action, Payload: fmt.Sprintf(`{"version":"v1alpha2","group":"flux-framework.org","%s":1}`, action),
+		Member: "miniclusters", Name: m.name, Action: action, Payload: fmt.Sprintf(
+			`{"version":"v1alpha2","group":"flux-framework.org","%s":1}`, action,
+		),
 	})
 }
 
@@ -295,7 +300,9 @@ func (e *ensembles) resized(ctx context.Context, size int64, begin func(context.
 		for i := range list.Items {
 			note(&list.Items[i])
 		}
-		watcher, err := e.system.Client.Watch(ctx, list, &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: list.GetResourceVersion()}})
+		watcher, err := e.system.Client.Watch(
+			ctx, list, &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: list.GetResourceVersion()}},
+		)
 		if err != nil {
 			return err
 		}
@@ -335,7 +342,9 @@ func (r *resize) perSecond() float64 { return float64(r.members) / r.took.Second
 // measure asks for the status, then for more, then for less.
 func (e *ensembles) measure(ctx context.Context) (calls []timing, resizes []resize, err error) {
 	e.say("measuring RequestStatus")
-	status, err := e.time(ctx, "RequestStatus", e.calls, func(ctx context.Context, m *member) (*ensemble.Response, error) { return m.status(ctx) })
+	status, err := e.time(
+		ctx, "RequestStatus", e.calls, func(ctx context.Context, m *member) (*ensemble.Response, error) { return m.status(ctx) },
+	)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -345,10 +354,15 @@ func (e *ensembles) measure(ctx context.Context) (calls []timing, resizes []resi
 		before, after int
 	}{{"grow", 1, 2}, {"shrink", 2, 1}} {
 		e.say("measuring RequestAction, %s", step.action)
-		out := resize{name: step.action + " 1", members: e.options.members, before: step.before * e.options.members, after: step.after * e.options.members}
+		out := resize{
+			name: step.action + " 1", members: e.options.members, before: step.before * e.options.members, after: step.after * e.options.members,
+		}
 		started := time.Now()
 		err := e.resized(ctx, int64(step.after), func(ctx context.Context) error {
-			asked, err := e.time(ctx, "RequestAction, "+step.action+" 1", e.options.members, func(ctx context.Context, m *member) (*ensemble.Response, error) { return m.act(ctx, step.action) })
+			asked, err := e.time(
+				ctx, "RequestAction, "+step.action+" 1", e.options.members,
+				func(ctx context.Context, m *member) (*ensemble.Response, error) { return m.act(ctx, step.action) },
+			)
 			calls = append(calls, asked)
 			return err
 		})
@@ -368,12 +382,17 @@ func (e *ensembles) measure(ctx context.Context) (calls []timing, resizes []resi
 	return append(calls, refused), resizes, err
 }
 
-func (e *ensembles) time(ctx context.Context, name string, count int, ask func(context.Context, *member) (*ensemble.Response, error)) (timing, error) {
+func (e *ensembles) time(
+	ctx context.Context, name string, count int, ask func(context.Context, *member) (*ensemble.Response, error),
+) (timing, error) {
 	return e.timeAnswered(ctx, name, count, ensemble.Response_SUCCESS, ask)
 }
 
 // timeAnswered makes that many calls, each for another member in turn, and makes sure how they are answered.
-func (e *ensembles) timeAnswered(ctx context.Context, name string, count int, want ensemble.Response_ResultType, ask func(context.Context, *member) (*ensemble.Response, error)) (timing, error) {
+func (e *ensembles) timeAnswered(
+	ctx context.Context, name string, count int, want ensemble.Response_ResultType,
+	ask func(context.Context, *member) (*ensemble.Response, error),
+) (timing, error) {
 	out := timing{name: name, status: want.String()}
 	var mu sync.Mutex
 	started := time.Now()

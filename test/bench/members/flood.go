@@ -32,11 +32,14 @@ func (e *ensembles) flooded(ctx context.Context) ([]timing, error) {
 	calls := min(e.calls, callsOfMember*len(quiet.members)) / 2
 	measure := func(when string) ([]timing, error) {
 		e.say("measuring requests %s", when)
-		read, err := quiet.time(ctx, "RequestStatus, "+when, calls, func(ctx context.Context, m *member) (*ensemble.Response, error) { return m.status(ctx) })
+		read, err := quiet.time(
+			ctx, "RequestStatus, "+when, calls, func(ctx context.Context, m *member) (*ensemble.Response, error) { return m.status(ctx) },
+		)
 		if err != nil {
 			return nil, err
 		}
-		refused, err := quiet.timeAnswered(ctx, "RequestAction, shrink below minSize, "+when, min(calls, len(quiet.members)), ensemble.Response_DENIED,
+		refused, err := quiet.timeAnswered(ctx, "RequestAction, shrink below minSize, "+when, min(calls, len(quiet.members)),
+			ensemble.Response_DENIED,
 			func(ctx context.Context, m *member) (*ensemble.Response, error) { return m.act(ctx, "shrink") })
 		return []timing{read, refused}, err
 	}

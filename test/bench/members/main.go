@@ -58,7 +58,10 @@ func dispatch(ctx context.Context, arguments []string, out, progress io.Writer) 
 	case o.connections < 1 || o.calls < 1:
 		return fmt.Errorf("--connections is %d and --calls %d; both must be at least 1", o.connections, o.calls)
 	case o.calls > callsOfMember*o.members:
-		return fmt.Errorf("--calls is %d; it must be at most %d for each of %s: a member that asks more often is denied", o.calls, callsOfMember, figures.Counted(o.members, "member"))
+		return fmt.Errorf(
+			"--calls is %d; it must be at most %d for each of %s: a member that asks more often is denied", o.calls, callsOfMember,
+			figures.Counted(o.members, "member"),
+		)
 	}
 	return run(ctx, &o, out, progress)
 }
@@ -127,7 +130,10 @@ func resizeTable(resizes []resize) *figures.Table {
 	t := figures.NewTable("resize", "MiniClusters", "nodes before", "after", "resized s", "per second", "settled s")
 	for i := range resizes {
 		r := &resizes[i]
-		t.Add(r.name, figures.Thousands(r.members), figures.Thousands(r.before), figures.Thousands(r.after), fmt.Sprintf("%.2f", r.took.Seconds()), figures.Rate(r.perSecond()), fmt.Sprintf("%.2f", r.settled.Seconds()))
+		t.Add(
+			r.name, figures.Thousands(r.members), figures.Thousands(r.before), figures.Thousands(r.after), fmt.Sprintf("%.2f", r.took.Seconds()),
+			figures.Rate(r.perSecond()), fmt.Sprintf("%.2f", r.settled.Seconds()),
+		)
 	}
 	return t
 }

@@ -87,13 +87,16 @@ func (b *bench) install(ctx context.Context) error {
 		return fmt.Errorf("parse the definition of the MiniCluster: %w", err)
 	}
 	_, err := envtest.InstallCRDs(b.plane.AdminConfig(), envtest.CRDInstallOptions{
-		Paths: []string{filepath.Join(b.root, "manifests", "crd")}, CRDs: []*apiextensionsv1.CustomResourceDefinition{miniClusters}, ErrorIfPathMissing: true,
+		Paths: []string{
+			filepath.Join(b.root, "manifests", "crd"),
+		}, CRDs: []*apiextensionsv1.CustomResourceDefinition{miniClusters}, ErrorIfPathMissing: true,
 	})
 	if err != nil {
 		return fmt.Errorf("install the definitions: %w", err)
 	}
 	for _, path := range []string{
-		"manifests/namespace/namespace.yaml", "manifests/provider/rbac.yaml", "manifests/components/kwok/rbac.yaml", "manifests/controller/rbac.yaml",
+		"manifests/namespace/namespace.yaml", "manifests/provider/rbac.yaml", "manifests/components/kwok/rbac.yaml",
+		"manifests/controller/rbac.yaml",
 	} {
 		objects, err := b.manifest(path)
 		if err != nil {
@@ -234,7 +237,9 @@ func (p *program) ready(ctx context.Context) error {
 		}
 	}()
 	if err := harness.Poll(ctx, poll, readyWithin, func() string { return p.unready(ctx) }); err != nil {
-		return fmt.Errorf("wait for the %s, whose last words are %q: %w", p.Name(), harness.LastLine(p.LogFile()), cmp.Or(context.Cause(ctx), err))
+		return fmt.Errorf(
+			"wait for the %s, whose last words are %q: %w", p.Name(), harness.LastLine(p.LogFile()), cmp.Or(context.Cause(ctx), err),
+		)
 	}
 	return nil
 }

@@ -91,7 +91,9 @@ func inFull(node *corev1.Node) {
 	for n := range 40 {
 		node.Status.Images = append(node.Status.Images, corev1.ContainerImage{
 			Names: []string{
-				fmt.Sprintf("registry.example.com/shop/image-%d@sha256:%s", n, strings.Repeat("5b8f6d7d", 8)), fmt.Sprintf("registry.example.com/shop/image-%d:v1.42.7", n),
+				fmt.Sprintf(
+					"registry.example.com/shop/image-%d@sha256:%s", n, strings.Repeat("5b8f6d7d", 8),
+				), fmt.Sprintf("registry.example.com/shop/image-%d:v1.42.7", n),
 			},
 			SizeBytes: 1 << 28,
 		})
@@ -110,9 +112,12 @@ func foreignNode(model *corev1.Node, name string, n int) *corev1.Node {
 	node.Name, node.Spec.ProviderID, node.Spec.Taints = name, fmt.Sprintf("aws:///region-1a/i-%017x", n), nil
 	node.Labels = map[string]string{
 		corev1.LabelHostname: name, corev1.LabelOSStable: "linux", corev1.LabelArchStable: "amd64", corev1.LabelInstanceTypeStable: "m7.4xlarge",
-		corev1.LabelTopologyRegion: "region-1", corev1.LabelTopologyZone: "region-1a", "eks.amazonaws.com/nodegroup": "general", "eks.amazonaws.com/capacityType": "ON_DEMAND",
+		corev1.LabelTopologyRegion: "region-1", corev1.LabelTopologyZone: "region-1a", "eks.amazonaws.com/nodegroup": "general",
+		"eks.amazonaws.com/capacityType": "ON_DEMAND",
 	}
-	node.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: address(172, n)}, {Type: corev1.NodeHostName, Address: name}}
+	node.Status.Addresses = []corev1.NodeAddress{
+		{Type: corev1.NodeInternalIP, Address: address(172, n)}, {Type: corev1.NodeHostName, Address: name},
+	}
 	inFull(node)
 	return node
 }
@@ -165,8 +170,8 @@ const (
 // absent is how many pods that have gone have not come back yet: the changes of one pod may not be under way at the same time.
 const absent = 25
 
-// stepOf is the n-th step of those that go on for ever: of four, two change a pod, the third takes one away, and the fourth has one that went
-// some time ago back on another node.
+// stepOf is the n-th step of those that go on for ever: of four, two change a pod, the third takes one away, and the fourth has one that
+// went some time ago back on another node.
 func stepOf(n, pods int) step {
 	round := n / 4
 	// A prime, so that neighbours in time are none in the cluster.

@@ -67,7 +67,8 @@ func parse(arguments []string, output io.Writer) (*options, error) {
 	flags.IntVar(&o.events, "events", 100, "foreign pods that change, come or go in a second")
 	flags.DurationVar(&o.window, "window", 30*time.Second, "how long processor time is counted, at rest and under events each")
 	flags.BoolVar(&o.quick, "quick", false, "small and short: whether it works, not what is occupied")
-	flags.BoolVar(&o.check, "check", false, fmt.Sprintf("fail when more than %d MiB are resident at any time, or more than %g of a core is used at rest or %g under events",
+	flags.BoolVar(&o.check, "check", false, fmt.Sprintf("fail when more than %d MiB are resident at any time, or more than %g of a core is "+
+		"used at rest or %g under events",
 		mostBytes>>20, mostRest, mostEvents))
 	flags.StringVar(&o.logs, "logs", "", "directory for the logs of all processes; without it they go away at the end")
 	if err := flags.Parse(arguments); err != nil {
@@ -76,7 +77,9 @@ func parse(arguments []string, output io.Writer) (*options, error) {
 	if o.quick {
 		given := map[string]bool{}
 		flags.Visit(func(f *flag.Flag) { given[f.Name] = true })
-		for name, small := range map[string]string{"nodes": "60", "pools": "4", "jobs": "10", "stored-pods": "120", "pods": "3000", "window": "2s"} {
+		for name, small := range map[string]string{
+			"nodes": "60", "pools": "4", "jobs": "10", "stored-pods": "120", "pods": "3000", "window": "2s",
+		} {
 			if !given[name] {
 				if err := flags.Set(name, small); err != nil {
 					return nil, err

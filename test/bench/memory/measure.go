@@ -54,7 +54,9 @@ func (b *bench) measure(ctx context.Context, r *report) error {
 	if err != nil {
 		return err
 	}
-	err = b.measureWith(ctx, r, &source{name: "made up by a proxy", apiServer: p.url, pods: b.pods, during: func(ctx context.Context, run func(context.Context) error) (int, error) {
+	err = b.measureWith(ctx, r, &source{name: "made up by a proxy", apiServer: p.url, pods: b.pods, during: func(
+		ctx context.Context, run func(context.Context) error,
+	) (int, error) {
 		before := p.told.Load()
 		p.rate.Store(int64(b.events))
 		err := run(ctx)

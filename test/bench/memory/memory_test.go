@@ -102,13 +102,17 @@ func TestWatch(t *testing.T) {
 	p.rate.Store(1000)
 	server := httptest.NewServer(http.HandlerFunc(p.watch))
 	t.Cleanup(server.Close)
-	clients, err := kubernetes.NewForConfig(&rest.Config{Host: server.URL, ContentConfig: rest.ContentConfig{ContentType: runtime.ContentTypeProtobuf}})
+	clients, err := kubernetes.NewForConfig(
+		&rest.Config{Host: server.URL, ContentConfig: rest.ContentConfig{ContentType: runtime.ContentTypeProtobuf}},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
 	alive := fields.ParseSelectorOrDie("status.phase!=" + string(corev1.PodSucceeded)).String()
 	for selector, want := range map[string]int{"": 151, alive: 149} {
-		watcher, err := clients.CoreV1().Pods("").Watch(t.Context(), metav1.ListOptions{FieldSelector: selector, SendInitialEvents: new(true), AllowWatchBookmarks: true})
+		watcher, err := clients.CoreV1().Pods("").Watch(
+			t.Context(), metav1.ListOptions{FieldSelector: selector, SendInitialEvents: new(true), AllowWatchBookmarks: true},
+		)
 		if err != nil {
 			t.Fatal(err)
 		}

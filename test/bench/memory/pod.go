@@ -50,10 +50,15 @@ func (m *maker) pod(i, turn int, version uint64) *corev1.Pod {
 		namespace = namespaceName(job)
 		owner = metav1.OwnerReference{APIVersion: batchv1.SchemeGroupVersion.String(), Kind: "Job", Name: jobName(job), UID: m.jobs[job]}
 	case i%daemonsEvery == 1:
-		owner = metav1.OwnerReference{APIVersion: appsv1.SchemeGroupVersion.String(), Kind: "DaemonSet", Name: "agent", UID: uid("d", i%namespaces, 0)}
+		owner = metav1.OwnerReference{
+			APIVersion: appsv1.SchemeGroupVersion.String(), Kind: "DaemonSet", Name: "agent", UID: uid("d", i%namespaces, 0),
+		}
 	default:
 		namespace = namespaceName(i / 20)
-		owner = metav1.OwnerReference{APIVersion: appsv1.SchemeGroupVersion.String(), Kind: "ReplicaSet", Name: fmt.Sprintf("service-%05d-7d9c5b8f6d", i/20), UID: uid("b", i/20, 0)}
+		owner = metav1.OwnerReference{
+			APIVersion: appsv1.SchemeGroupVersion.String(), Kind: "ReplicaSet", Name: fmt.Sprintf("service-%05d-7d9c5b8f6d", i/20),
+			UID: uid("b", i/20, 0),
+		}
 	}
 	owner.Controller, owner.BlockOwnerDeletion = new(true), new(true)
 	pod := *m.models[owner.Kind]
@@ -89,7 +94,8 @@ func model(kind string) *corev1.Pod {
 		ObjectMeta: metav1.ObjectMeta{
 			CreationTimestamp: since,
 			Labels: map[string]string{
-				"app.kubernetes.io/name": "service", "app.kubernetes.io/instance": "production", "app.kubernetes.io/part-of": "shop", "pod-template-hash": "7d9c5b8f6d",
+				"app.kubernetes.io/name": "service", "app.kubernetes.io/instance": "production", "app.kubernetes.io/part-of": "shop",
+				"pod-template-hash": "7d9c5b8f6d",
 			},
 			Annotations: map[string]string{
 				"checksum/config": strings.Repeat("5b8f6d7d", 8), "prometheus.io/scrape": "true", "prometheus.io/port": "9102",
@@ -98,15 +104,27 @@ func model(kind string) *corev1.Pod {
 		},
 		Spec: corev1.PodSpec{
 			Volumes: []corev1.Volume{
-				{Name: "config", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: "service"}}}},
+				{
+					Name: "config",
+					VolumeSource: corev1.VolumeSource{
+						ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: "service"}},
+					},
+				},
 				{Name: "scratch", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
 				{Name: "data", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "data"}}},
 			},
-			RestartPolicy: corev1.RestartPolicyAlways, DNSPolicy: corev1.DNSClusterFirst, ServiceAccountName: "service", DeprecatedServiceAccount: "service",
-			SchedulerName: corev1.DefaultSchedulerName, TerminationGracePeriodSeconds: new(int64(30)),
+			RestartPolicy: corev1.RestartPolicyAlways, DNSPolicy: corev1.DNSClusterFirst, ServiceAccountName: "service",
+			DeprecatedServiceAccount: "service",
+			SchedulerName:            corev1.DefaultSchedulerName, TerminationGracePeriodSeconds: new(int64(30)),
 			Tolerations: []corev1.Toleration{
-				{Key: corev1.TaintNodeNotReady, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute, TolerationSeconds: new(int64(300))},
-				{Key: corev1.TaintNodeUnreachable, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute, TolerationSeconds: new(int64(300))},
+				{
+					Key: corev1.TaintNodeNotReady, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute,
+					TolerationSeconds: new(int64(300)),
+				},
+				{
+					Key: corev1.TaintNodeUnreachable, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute,
+					TolerationSeconds: new(int64(300)),
+				},
 				{Key: "example.com/dedicated", Operator: corev1.TolerationOpExists},
 			},
 		},
@@ -118,7 +136,9 @@ func model(kind string) *corev1.Pod {
 	for _, condition := range []corev1.PodConditionType{
 		corev1.PodReadyToStartContainers, corev1.PodInitialized, corev1.PodReady, corev1.ContainersReady, corev1.PodScheduled,
 	} {
-		pod.Status.Conditions = append(pod.Status.Conditions, corev1.PodCondition{Type: condition, Status: corev1.ConditionTrue, LastTransitionTime: since})
+		pod.Status.Conditions = append(
+			pod.Status.Conditions, corev1.PodCondition{Type: condition, Status: corev1.ConditionTrue, LastTransitionTime: since},
+		)
 	}
 	for n, name := range []string{"service", "proxy"} {
 		container := corev1.Container{
@@ -130,17 +150,25 @@ func model(kind string) *corev1.Pod {
 				Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("256Mi")},
 			},
 			VolumeMounts: []corev1.VolumeMount{
-				{Name: "config", MountPath: "/etc/service", ReadOnly: true}, {Name: "scratch", MountPath: "/tmp"}, {Name: "data", MountPath: "/var/lib/service"},
+				{
+					Name: "config", MountPath: "/etc/service", ReadOnly: true,
+				}, {Name: "scratch", MountPath: "/tmp"}, {Name: "data", MountPath: "/var/lib/service"},
 			},
 			TerminationMessagePath: corev1.TerminationMessagePathDefault, TerminationMessagePolicy: corev1.TerminationMessageReadFile,
 		}
 		for e := range 10 {
-			container.Env = append(container.Env, corev1.EnvVar{Name: fmt.Sprintf("SERVICE_SETTING_%d", e), Value: fmt.Sprintf("https://upstream-%d.shop.svc.cluster.local:8443", e)})
+			container.Env = append(
+				container.Env,
+				corev1.EnvVar{Name: fmt.Sprintf("SERVICE_SETTING_%d", e), Value: fmt.Sprintf("https://upstream-%d.shop.svc.cluster.local:8443", e)},
+			)
 		}
 		pod.Spec.Containers = append(pod.Spec.Containers, container)
 		pod.Status.ContainerStatuses = append(pod.Status.ContainerStatuses, corev1.ContainerStatus{
-			Name: name, Ready: true, Started: new(true), Image: container.Image, ImageID: "registry.example.com/shop/" + name + "@sha256:" + strings.Repeat("5b8f6d7d", 8),
-			ContainerID: "containerd://" + strings.Repeat("9c2e5b8f", 8), State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: since}},
+			Name: name, Ready: true, Started: new(true), Image: container.Image,
+			ImageID:     "registry.example.com/shop/" + name + "@sha256:" + strings.Repeat("5b8f6d7d", 8),
+			ContainerID: "containerd://" + strings.Repeat("9c2e5b8f", 8), State: corev1.ContainerState{
+				Running: &corev1.ContainerStateRunning{StartedAt: since},
+			},
 		})
 	}
 	for _, manager := range []string{"kube-controller-manager", "kubelet"} {

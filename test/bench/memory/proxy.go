@@ -64,10 +64,16 @@ func (b *bench) startProxy() (*proxy, error) {
 	// Beyond what the API server has counted to.
 	p.version.Store(1 << 40)
 	passing := &httputil.ReverseProxy{
-		Transport: transport, FlushInterval: -1, ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
+		Transport: transport, FlushInterval: -1, ErrorHandler: func(
+			w http.ResponseWriter, _ *http.Request, _ error,
+		) {
+			w.WriteHeader(http.StatusBadGateway)
+		},
 		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) },
 	}
-	p.server = &http.Server{Addr: address, ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	p.server = &http.Server{Addr: address, ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(
+		w http.ResponseWriter, r *http.Request,
+	) {
 		if watches, _ := strconv.ParseBool(r.URL.Query().Get("watch")); watches && r.URL.Path == "/api/v1/pods" {
 			p.watch(w, r)
 			return
@@ -103,7 +109,10 @@ func (p *proxy) watch(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", runtime.ContentTypeProtobuf+";stream=watch")
 	w.WriteHeader(http.StatusOK)
 	out := bufio.NewWriterSize(w, 64<<10)
-	s := &stream{proxy: p, out: p.wire.StreamSerializer.NewFrameWriter(out), alive: strings.Contains(query.Get("fieldSelector"), "status.phase!="+string(corev1.PodSucceeded))}
+	s := &stream{
+		proxy: p, out: p.wire.StreamSerializer.NewFrameWriter(out),
+		alive: strings.Contains(query.Get("fieldSelector"), "status.phase!="+string(corev1.PodSucceeded)),
+	}
 	flush := func() error { return errors.Join(out.Flush(), http.NewResponseController(w).Flush()) }
 	if initial, _ := strconv.ParseBool(query.Get("sendInitialEvents")); initial {
 		if err := s.begin(ctx); err != nil {

@@ -31,10 +31,14 @@ type row struct {
 }
 
 func (r *report) print(out io.Writer) error {
-	t := figures.NewTable("program", "nodes", "pods", "pods are", "ready s", "peak MiB", "rest MiB", "CPU at rest %", "CPU under events %", "events/s", "load before")
+	t := figures.NewTable(
+		"program", "nodes", "pods", "pods are", "ready s", "peak MiB", "rest MiB", "CPU at rest %", "CPU under events %", "events/s",
+		"load before",
+	)
 	for _, x := range r.rows {
 		t.Add(x.program, figures.Thousands(x.nodes), figures.Thousands(x.pods), x.source, fmt.Sprintf("%.1f", x.ready.Seconds()),
-			figures.Mebibytes(x.peak), figures.Mebibytes(x.rest), percent(x.processorAtRest), percent(x.processorUnderEvents), fmt.Sprintf("%.0f", x.events), x.load)
+			figures.Mebibytes(x.peak), figures.Mebibytes(x.rest), percent(x.processorAtRest), percent(x.processorUnderEvents),
+			fmt.Sprintf("%.0f", x.events), x.load)
 	}
 	_, err := fmt.Fprintf(out, `Memory and processor time of both programs in a large cluster, on %s
 
@@ -54,16 +58,23 @@ func (r *report) missed() []string {
 	for _, x := range r.rows {
 		of := fmt.Sprintf("%s with %s pods %s", x.program, figures.Thousands(x.pods), x.source)
 		if x.peak > mostBytes {
-			missed = append(missed, fmt.Sprintf("%s: %s MiB at its peak, and the target is %d at most", of, figures.Mebibytes(x.peak), mostBytes>>20))
+			missed = append(
+				missed, fmt.Sprintf("%s: %s MiB at its peak, and the target is %d at most", of, figures.Mebibytes(x.peak), mostBytes>>20),
+			)
 		}
 		if x.rest > mostBytes {
 			missed = append(missed, fmt.Sprintf("%s: %s MiB at rest, and the target is %d at most", of, figures.Mebibytes(x.rest), mostBytes>>20))
 		}
 		if x.processorAtRest > mostRest {
-			missed = append(missed, fmt.Sprintf("%s: %s %% of a core at rest, and the target is %g at most", of, percent(x.processorAtRest), 100*mostRest))
+			missed = append(
+				missed, fmt.Sprintf("%s: %s %% of a core at rest, and the target is %g at most", of, percent(x.processorAtRest), 100*mostRest),
+			)
 		}
 		if x.processorUnderEvents > mostEvents {
-			missed = append(missed, fmt.Sprintf("%s: %s %% of a core under events, and the target is %g at most", of, percent(x.processorUnderEvents), 100*mostEvents))
+			missed = append(
+				missed,
+				fmt.Sprintf("%s: %s %% of a core under events, and the target is %g at most", of, percent(x.processorUnderEvents), 100*mostEvents),
+			)
 		}
 	}
 	return missed

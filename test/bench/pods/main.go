@@ -53,7 +53,13 @@ func dispatch(ctx context.Context, arguments []string, out, progress io.Writer) 
 	flags.IntVar(&o.rounds, "rounds", 8, "number of turns that these are spread over")
 	flags.IntVar(&o.callers, "callers", 8, "number of pods being created at any time, where it is several")
 	flags.StringVar(&o.logs, "logs", "", "directory for the logs of all processes; without it they go away at the end")
-	flags.BoolVar(&o.check, "check", false, fmt.Sprintf("fail when pods without our label take more than %g times as long as without us (p99: %d times), or reach the controller", mostP50, mostP99))
+	flags.BoolVar(
+		&o.check, "check", false,
+		fmt.Sprintf(
+			"fail when pods without our label take more than %g times as long as without us (p99: %d times), or reach the controller", mostP50,
+			mostP99,
+		),
+	)
 	if err := flags.Parse(arguments); err != nil {
 		return err
 	}

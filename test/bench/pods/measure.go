@@ -110,7 +110,8 @@ func (b *bench) settle(ctx context.Context) (err error) {
 func node(i int) *corev1.Node {
 	name := fmt.Sprintf("bench-%d", i)
 	capacity := corev1.ResourceList{
-		corev1.ResourceCPU: resource.MustParse("1000"), corev1.ResourceMemory: resource.MustParse("1000Gi"), corev1.ResourcePods: resource.MustParse("10000"),
+		corev1.ResourceCPU: resource.MustParse("1000"), corev1.ResourceMemory: resource.MustParse("1000Gi"),
+		corev1.ResourcePods: resource.MustParse("10000"),
 	}
 	return &corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{
@@ -259,7 +260,9 @@ func (b *bench) bind(ctx context.Context, count int) ([]time.Duration, error) {
 	if err := b.system.Client.List(ctx, &pods, client.InNamespace(namespace)); err != nil {
 		return nil, fmt.Errorf("list pods: %w", err)
 	}
-	watcher, err := b.system.Client.Watch(ctx, &pods, client.InNamespace(namespace), &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: pods.ResourceVersion}})
+	watcher, err := b.system.Client.Watch(
+		ctx, &pods, client.InNamespace(namespace), &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: pods.ResourceVersion}},
+	)
 	if err != nil {
 		return nil, fmt.Errorf("watch pods: %w", err)
 	}

@@ -64,8 +64,11 @@ func (m *measured) table() *figures.Table {
 			continue
 		}
 		ratios := m.ratios(w, 50)
-		t.Add(w.name, figures.Thousands(len(slices.Concat(turns...))), figures.Milliseconds(m.percentile(w, 50)), figures.Milliseconds(m.percentile(w, 99)),
-			fmt.Sprintf("%.2f", m.ratio(w, 50)), fmt.Sprintf("%.2f", ratios[0]), fmt.Sprintf("%.2f", ratios[len(ratios)-1]), fmt.Sprintf("%.2f", m.ratio(w, 99)))
+		t.Add(w.name, figures.Thousands(len(slices.Concat(turns...))), figures.Milliseconds(m.percentile(w, 50)),
+			figures.Milliseconds(m.percentile(w, 99)),
+			fmt.Sprintf("%.2f", m.ratio(w, 50)), fmt.Sprintf("%.2f", ratios[0]), fmt.Sprintf(
+				"%.2f", ratios[len(ratios)-1],
+			), fmt.Sprintf("%.2f", m.ratio(w, 99)))
 	}
 	return t
 }
@@ -107,10 +110,14 @@ func (r *report) missed() (missed []string) {
 		}
 		for _, m := range []*measured{r.serial, r.concurrent, r.bound} {
 			if ratio := m.ratio(w, 50); ratio > mostP50 {
-				missed = append(missed, fmt.Sprintf("%s, %s: p50 is %.2f times what it is without us; the target is %g at most", m.name, w.name, ratio, mostP50))
+				missed = append(
+					missed, fmt.Sprintf("%s, %s: p50 is %.2f times what it is without us; the target is %g at most", m.name, w.name, ratio, mostP50),
+				)
 			}
 			if ratio := m.ratio(w, 99); ratio > mostP99 {
-				missed = append(missed, fmt.Sprintf("%s, %s: p99 is %.2f times what it is without us; the target is %d at most", m.name, w.name, ratio, mostP99))
+				missed = append(
+					missed, fmt.Sprintf("%s, %s: p99 is %.2f times what it is without us; the target is %d at most", m.name, w.name, ratio, mostP99),
+				)
 			}
 		}
 	}

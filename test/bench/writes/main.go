@@ -63,7 +63,8 @@ func dispatch(ctx context.Context, arguments []string, out, progress io.Writer) 
 	})
 	flags.DurationVar(&o.bootDelay, "boot-delay", 5*time.Second, "how long a machine takes to boot")
 	flags.StringVar(&o.logs, "logs", "", "directory for the logs of all processes and the audit log; without it they go away at the end")
-	flags.BoolVar(&o.check, "check", false, fmt.Sprintf("fail when at %d nodes the provider writes more than %g times for a node that comes or %g times for one that goes, the controller more than %g times, or more than %d %% in vain",
+	flags.BoolVar(&o.check, "check", false, fmt.Sprintf("fail when at %d nodes the provider writes more than %g times for a node that comes "+
+		"or %g times for one that goes, the controller more than %g times, or more than %d %% in vain",
 		checkedSize, mostProviderGrown, mostProviderReleased, mostController, mostConflictPercent))
 	if err := flags.Parse(arguments); err != nil {
 		return err

@@ -146,7 +146,8 @@ func unsettled(s *history.State, size int) string {
 		return fmt.Sprintf("%d of %d pods run, and there are %d", running, size, len(pods))
 	case int(object.Status.Reserved) != size || object.Status.Growth != nil || ready(object) != "True":
 		return fmt.Sprintf("the member has %d nodes reserved, not %d, or is not Ready", object.Status.Reserved, size)
-	case int(pool.Spec.Replicas) != size || len(pool.Spec.MachinesToDelete) > 0 || len(s.NodesOf(poolName)) != size || len(s.Machines) != size || len(s.Instances) != size:
+	case int(pool.Spec.Replicas) != size || len(pool.Spec.MachinesToDelete) > 0 || len(s.NodesOf(poolName)) != size ||
+		len(s.Machines) != size || len(s.Instances) != size:
 		return fmt.Sprintf("there are %d nodes, %d PoolMachines and %d KwokInstances, %d to delete, and the target is %d, not %d",
 			len(s.NodesOf(poolName)), len(s.Machines), len(s.Instances), len(pool.Spec.MachinesToDelete), pool.Spec.Replicas, size)
 	}

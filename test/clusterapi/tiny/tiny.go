@@ -221,7 +221,9 @@ func NodeName(machine *unstructured.Unstructured) string {
 }
 
 // say writes the condition Ready, and whatever else has changed.
-func (m *Machines) say(ctx context.Context, machine *unstructured.Unstructured, status metav1.ConditionStatus, reason, message string) error {
+func (m *Machines) say(
+	ctx context.Context, machine *unstructured.Unstructured, status metav1.ConditionStatus, reason, message string,
+) error {
 	conditions, _, err := unstructured.NestedSlice(machine.Object, "status", "conditions")
 	if err != nil {
 		return err

@@ -56,7 +56,9 @@ func (r *release) image(platform v1.Platform, programs []program) (v1.Image, err
 	}
 	var content bytes.Buffer
 	files := newArchive(&content, r.time)
-	if err := errors.Join(files.add("LICENSE", 0o644, license), files.add("etc/ssl/certs/ca-certificates.crt", 0o644, authorities)); err != nil {
+	if err := errors.Join(
+		files.add("LICENSE", 0o644, license), files.add("etc/ssl/certs/ca-certificates.crt", 0o644, authorities),
+	); err != nil {
 		return nil, err
 	}
 	for _, p := range programs {

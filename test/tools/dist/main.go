@@ -86,7 +86,10 @@ func (r *release) normalize(version string) (string, error) {
 		version = "v" + chart.Metadata.Version + "-dev.g" + version
 	}
 	if !semver.IsValid(version) || semver.Build(version) != "" || semver.Canonical(version) != version {
-		return "", fmt.Errorf("-version is %q; it has to be vMAJOR.MINOR.PATCH, as in v0.1.0, and what follows it may have no +, which names of images do not have", version)
+		return "", fmt.Errorf(
+			"-version is %q; it has to be vMAJOR.MINOR.PATCH, as in v0.1.0, and what follows it may have no +, which names of images do not have",
+			version,
+		)
 	}
 	return version, nil
 }

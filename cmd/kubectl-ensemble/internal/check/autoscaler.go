@@ -43,7 +43,9 @@ func findAutoscaler(f *Facts, _ *Shipped) []Finding {
 
 // needsAutoscaler reports whether a pool leaves its size to Cluster Autoscaler, or there is no pool yet.
 func (f *Facts) needsAutoscaler() bool {
-	return len(f.Pools) == 0 || slices.ContainsFunc(f.Pools, func(p v1alpha1.NodePool) bool { return p.Spec.Autoscaler != v1alpha1.AutoscalerNone })
+	return len(f.Pools) == 0 || slices.ContainsFunc(
+		f.Pools, func(p v1alpha1.NodePool) bool { return p.Spec.Autoscaler != v1alpha1.AutoscalerNone },
+	)
 }
 
 // findOthers finds a second autoscaler of the same nodes.
@@ -70,8 +72,11 @@ func findOthers(f *Facts) []Finding {
 		if isOurs && len(owners) > 1 {
 			out = append(out, Finding{
 				Error, "SecondAutoscaler", "Lease " + lease,
-				fmt.Sprintf("Cluster Autoscalers of %d workloads (%s) have one lease, so that one of them alone works at a time", len(owners), podsIn(of)),
-				"give the one of externalgrpc a lease and a status of its own: --namespace, or --leader-elect-resource-name and --status-config-map-name",
+				fmt.Sprintf(
+					"Cluster Autoscalers of %d workloads (%s) have one lease, so that one of them alone works at a time", len(owners), podsIn(of),
+				),
+				"give the one of externalgrpc a lease and a status of its own: --namespace, or --leader-elect-resource-name and " +
+					"--status-config-map-name",
 			})
 		}
 		if isOurs && len(of) > 1 && unelected > 0 {
@@ -89,7 +94,10 @@ func findOthers(f *Facts) []Finding {
 		}
 		out = append(out, Finding{
 			Error, "SecondAutoscaler", "Cluster Autoscaler",
-			fmt.Sprintf("%d Cluster Autoscalers ask the provider for its node groups (%s): each orders and deletes machines of the same NodePools", len(registered), podsIn(all)),
+			fmt.Sprintf(
+				"%d Cluster Autoscalers ask the provider for its node groups (%s): each orders and deletes machines of the same NodePools",
+				len(registered), podsIn(all),
+			),
 			"leave one of them: scale the Deployment of the other to 0",
 		})
 	}
@@ -97,7 +105,9 @@ func findOthers(f *Facts) []Finding {
 		nodes := f.ForeignNodes[mark]
 		out = append(out, Finding{
 			Error, "SecondAutoscaler", "Node " + nodes[0],
-			fmt.Sprintf("%d nodes of NodePools carry the label %s, by which another autoscaler takes them for its own and may remove them", len(nodes), mark),
+			fmt.Sprintf(
+				"%d nodes of NodePools carry the label %s, by which another autoscaler takes them for its own and may remove them", len(nodes), mark,
+			),
 			"take the label out of spec.template.labels of the NodePool, or off the nodes",
 		})
 	}
@@ -133,25 +143,36 @@ func findFlags(f *Facts, a *Autoscaler) []Finding {
 	}
 	if found := tag.FindStringSubmatch(a.Image); found != nil {
 		if v, err := version.ParseGeneric(found[1]); err == nil && v.LessThan(version.MustParseGeneric(minAutoscaler)) {
-			say(Error, "AutoscalerTooOld", fmt.Sprintf("its image is %s; official images have the provider externalgrpc from %s on", a.Image, minAutoscaler),
+			say(Error, "AutoscalerTooOld", fmt.Sprintf(
+				"its image is %s; official images have the provider externalgrpc from %s on", a.Image, minAutoscaler,
+			),
 				"use the version of "+example)
 		}
 	}
 	if !a.Flags.Has("enforce-node-group-min-size") {
-		say(Error, "MinSizeNotEnforced", "it runs without --enforce-node-group-min-size: it never raises a group to the floor, and nothing that is reserved is bought",
+		say(Error, "MinSizeNotEnforced", "it runs without --enforce-node-group-min-size: it never raises a group to the floor, and nothing "+
+			"that is reserved is bought",
 			"add --enforce-node-group-min-size; see "+example)
 	}
 	switch expander := a.Flags.Value("expander", "least-waste"); {
 	case expander != "grpc" && !strings.HasPrefix(expander, "grpc,"):
-		say(Warning, "ExpanderNotGRPC", fmt.Sprintf("--expander is %s: it may buy nodes for pods whose nodes are reserved and on their way", expander),
+		say(Warning, "ExpanderNotGRPC", fmt.Sprintf(
+			"--expander is %s: it may buy nodes for pods whose nodes are reserved and on their way", expander,
+		),
 			"set --expander=grpc,least-waste with --grpc-expander-url and --grpc-expander-cert; see "+example)
 	default:
 		url, want := a.Flags.Value("grpc-expander-url", ""), fmt.Sprintf("%s.%s.svc:8087", serviceExpander, f.Namespace)
 		if url != want {
-			say(Error, "ExpanderUnreachable", fmt.Sprintf("--grpc-expander-url is %q; the provider's expander is %s", url, want), "set --grpc-expander-url="+want)
+			say(
+				Error, "ExpanderUnreachable", fmt.Sprintf("--grpc-expander-url is %q; the provider's expander is %s", url, want),
+				"set --grpc-expander-url="+want,
+			)
 		}
 		if a.Flags.Value("grpc-expander-cert", "") == "" {
-			say(Error, "ExpanderUnreachable", "--grpc-expander-cert is not set: the expander speaks TLS alone", "set --grpc-expander-cert to ca.crt of Secret "+clientSecret)
+			say(
+				Error, "ExpanderUnreachable", "--grpc-expander-cert is not set: the expander speaks TLS alone",
+				"set --grpc-expander-cert to ca.crt of Secret "+clientSecret,
+			)
 		}
 	}
 	for _, row := range []struct {
@@ -161,11 +182,17 @@ func findFlags(f *Facts, a *Autoscaler) []Finding {
 		what      string
 	}{
 		{"scan-interval", "10s", maxScanInterval, "a growth waits for the next loop"},
-		{"initial-node-group-backoff-duration", "5m", maxBackoff, "after one failed call, also when the provider is being restarted, a pool is left alone for so long"},
+		{
+			"initial-node-group-backoff-duration", "5m", maxBackoff,
+			"after one failed call, also when the provider is being restarted, a pool is left alone for so long",
+		},
 	} {
 		value, err := time.ParseDuration(a.Flags.Value(row.flag, row.otherwise))
 		if err == nil && value > row.most {
-			say(Warning, "IntervalTooLong", fmt.Sprintf("--%s is %s: %s", row.flag, value, row.what), fmt.Sprintf("set --%s to at most %s; see %s", row.flag, row.most, example))
+			say(
+				Warning, "IntervalTooLong", fmt.Sprintf("--%s is %s: %s", row.flag, value, row.what),
+				fmt.Sprintf("set --%s to at most %s; see %s", row.flag, row.most, example),
+			)
 		}
 	}
 	if provision, err := time.ParseDuration(a.Flags.Value("max-node-provision-time", "15m")); err == nil {
@@ -173,7 +200,9 @@ func findFlags(f *Facts, a *Autoscaler) []Finding {
 			if timeout := f.Pools[i].Spec.ProvisionTimeout.Duration; timeout > provision {
 				out = append(out, Finding{
 					Warning, "ProvisionTimeoutTooLong", "NodePool " + f.Pools[i].Name,
-					fmt.Sprintf("spec.provisionTimeout is %s, and Cluster Autoscaler gives a machine up after --max-node-provision-time=%s", timeout, provision),
+					fmt.Sprintf(
+						"spec.provisionTimeout is %s, and Cluster Autoscaler gives a machine up after --max-node-provision-time=%s", timeout, provision,
+					),
 					"raise --max-node-provision-time, or lower spec.provisionTimeout",
 				})
 			}
@@ -189,7 +218,10 @@ func findCloudConfig(f *Facts, a *Autoscaler) []Finding {
 		out = append(out, Finding{Error, reason, object, message, remedy})
 	}
 	if a.Flags.Value("cloud-config", "") == "" {
-		say("CloudConfigWrong", a.object(), "it runs without --cloud-config: it does not know where the provider is", "mount the ConfigMap of "+example+" and name its file")
+		say(
+			"CloudConfigWrong", a.object(), "it runs without --cloud-config: it does not know where the provider is",
+			"mount the ConfigMap of "+example+" and name its file",
+		)
 		return out
 	}
 	if a.CloudConfig == nil {
@@ -199,11 +231,20 @@ func findCloudConfig(f *Facts, a *Autoscaler) []Finding {
 	want := fmt.Sprintf("%s.%s.svc", serviceProvider, f.Namespace)
 	host, port, err := net.SplitHostPort(a.CloudConfig.Address)
 	if err != nil || strings.TrimSuffix(host, ".cluster.local") != want || port != "8086" {
-		say("CloudConfigWrong", object, fmt.Sprintf("address is %q; the provider is %s:8086, and its certificate is for that name", a.CloudConfig.Address, want), "set address to "+want+":8086")
+		say(
+			"CloudConfigWrong", object,
+			fmt.Sprintf("address is %q; the provider is %s:8086, and its certificate is for that name", a.CloudConfig.Address, want),
+			"set address to "+want+":8086",
+		)
 	}
-	for _, file := range []struct{ name, value string }{{"cert", a.CloudConfig.Cert}, {"key", a.CloudConfig.Key}, {"cacert", a.CloudConfig.CACert}} {
+	for _, file := range []struct{ name, value string }{
+		{"cert", a.CloudConfig.Cert}, {"key", a.CloudConfig.Key}, {"cacert", a.CloudConfig.CACert},
+	} {
 		if file.value == "" {
-			say("CloudConfigWrong", object, file.name+" is empty: the provider answers none but the certificate of Cluster Autoscaler", "set cert, key and cacert to the files of Secret "+clientSecret)
+			say(
+				"CloudConfigWrong", object, file.name+" is empty: the provider answers none but the certificate of Cluster Autoscaler",
+				"set cert, key and cacert to the files of Secret "+clientSecret,
+			)
 			break
 		}
 	}
@@ -228,7 +269,10 @@ func findState(f *Facts, a *Autoscaler) []Finding {
 		if issued := secret.Certificate[0].NotBefore.Add(skew); a.StartedAt.Before(issued) {
 			out = append(out, Finding{
 				Warning, "CertificateNotRead", a.object(),
-				fmt.Sprintf("it runs since %s and its certificate was renewed at %s: it reads it at its start alone", a.StartedAt.UTC().Format(time.RFC3339), issued.UTC().Format(time.RFC3339)),
+				fmt.Sprintf(
+					"it runs since %s and its certificate was renewed at %s: it reads it at its start alone", a.StartedAt.UTC().Format(time.RFC3339),
+					issued.UTC().Format(time.RFC3339),
+				),
 				"restart it; run it by `provider until-changed` as in " + example + " and it is restarted by itself",
 			})
 		}

@@ -102,26 +102,45 @@ func findSecret(f *Facts, key, program string, own bool) []Finding {
 	case secret == nil && !own:
 		return []Finding{{Error, "SecretMissing", object, "it does not exist, and the " + program + " mounts it", remedy}}
 	case secret == nil:
-		return []Finding{{Error, "SecretMissing", object, "it does not exist", fmt.Sprintf("look why the %s does not make it: kubectl --namespace %s logs deployment/%s", program, f.Namespace, program)}}
+		return []Finding{
+			{
+				Error, "SecretMissing", object, "it does not exist",
+				fmt.Sprintf("look why the %s does not make it: kubectl --namespace %s logs deployment/%s", program, f.Namespace, program),
+			},
+		}
 	case secret.Fault != "":
 		return []Finding{{Error, "CertificateInvalid", object, "its certificate cannot be read: " + secret.Fault, remedy}}
 	case len(secret.Certificate) == 0:
-		return []Finding{{Error, "CertificateMissing", object, "it has no certificate in tls.crt", fmt.Sprintf("look why the %s does not fill it: kubectl --namespace %s logs deployment/%s", program, f.Namespace, program)}}
+		return []Finding{
+			{
+				Error, "CertificateMissing", object, "it has no certificate in tls.crt",
+				fmt.Sprintf("look why the %s does not fill it: kubectl --namespace %s logs deployment/%s", program, f.Namespace, program),
+			},
+		}
 	}
 	c := secret.Certificate[0]
 	switch end := c.NotAfter; {
 	case !f.Now.Before(end):
-		return []Finding{{Error, "CertificateExpired", object, fmt.Sprintf("its certificate has expired at %s; it was issued at %s", formatTime(end), formatTime(c.NotBefore.Add(skew))), remedy}}
+		return []Finding{
+			{
+				Error, "CertificateExpired", object,
+				fmt.Sprintf("its certificate has expired at %s; it was issued at %s", formatTime(end), formatTime(c.NotBefore.Add(skew))), remedy,
+			},
+		}
 	case f.Now.Before(c.NotBefore):
-		return []Finding{{Error, "CertificateNotYetValid", object, "its certificate begins at " + formatTime(c.NotBefore), "look at the clocks of the nodes"}}
+		return []Finding{
+			{Error, "CertificateNotYetValid", object, "its certificate begins at " + formatTime(c.NotBefore), "look at the clocks of the nodes"},
+		}
 	case end.Sub(f.Now) < expiresSoon:
-		return []Finding{{Warning, "CertificateExpiresSoon", object, "its certificate ends at " + formatTime(end) + " and was not renewed", remedy}}
+		return []Finding{
+			{Warning, "CertificateExpiresSoon", object, "its certificate ends at " + formatTime(end) + " and was not renewed", remedy},
+		}
 	}
 	return nil
 }
 
-// findChains looks at whether those who trust each other can: the provider trusts the certificate of Cluster Autoscaler, and the latter that
-// of the provider.
+// findChains looks at whether those who trust each other can: the provider trusts the certificate of Cluster Autoscaler, and the latter
+// that of the provider.
 func findChains(f *Facts) []Finding {
 	server, client := f.Secrets[f.providerSecretKey()], f.Secrets[f.clientSecretKey()]
 	if !issues(f.Provider) || server == nil || client == nil || len(server.Certificate) == 0 || len(client.Certificate) == 0 ||
@@ -132,15 +151,30 @@ func findChains(f *Facts) []Finding {
 	remedy := "delete both Secrets and restart provider and Cluster Autoscaler (docs/certificates.md)"
 	name := fmt.Sprintf("%s.%s.svc", serviceProvider, f.Namespace)
 	if err := client.Authorities.vouches(server.Certificate, name, f.Now); err != nil {
-		out = append(out, Finding{Error, "CertificateNotTrusted", "Secret " + f.clientSecretKey(), "Cluster Autoscaler does not trust the provider: " + err.Error(), remedy})
+		out = append(
+			out,
+			Finding{
+				Error, "CertificateNotTrusted", "Secret " + f.clientSecretKey(), "Cluster Autoscaler does not trust the provider: " + err.Error(),
+				remedy,
+			},
+		)
 	}
 	if err := server.Authorities.vouches(client.Certificate, "", f.Now); err != nil {
-		out = append(out, Finding{Error, "CertificateNotTrusted", "Secret " + f.clientSecretKey(), "the provider does not trust Cluster Autoscaler: " + err.Error(), remedy})
+		out = append(
+			out,
+			Finding{
+				Error, "CertificateNotTrusted", "Secret " + f.clientSecretKey(), "the provider does not trust Cluster Autoscaler: " + err.Error(),
+				remedy,
+			},
+		)
 	}
 	if names := clientNames(f); !slices.Contains(names, client.Certificate[0].Subject.CommonName) {
 		out = append(out, Finding{
 			Error, "ClientNotNamed", "Secret " + f.clientSecretKey(),
-			fmt.Sprintf("its certificate is for %q, and the provider answers %s (--client-names)", client.Certificate[0].Subject.CommonName, strings.Join(names, ", ")), remedy,
+			fmt.Sprintf(
+				"its certificate is for %q, and the provider answers %s (--client-names)", client.Certificate[0].Subject.CommonName,
+				strings.Join(names, ", "),
+			), remedy,
 		})
 	}
 	return out

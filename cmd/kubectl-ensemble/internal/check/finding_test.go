@@ -56,7 +56,8 @@ func sound(s *check.Shipped) *check.Facts {
 		Endpoints: map[string]int{check.Namespace + "/webhook": 2},
 	}
 	autoscaler := check.Autoscaler{Pod: pod("cluster-autoscaler"), Restarts: true, CloudConfig: &check.CloudConfig{
-		ConfigMap: check.Namespace + "/cloud-config", Address: "provider.ensemble-autoscaler-system.svc:8086", Cert: "/tls/tls.crt", Key: "/tls/tls.key", CACert: "/tls/ca.crt",
+		ConfigMap: check.Namespace + "/cloud-config", Address: "provider.ensemble-autoscaler-system.svc:8086", Cert: "/tls/tls.crt",
+		Key: "/tls/tls.key", CACert: "/tls/ca.crt",
 	}}
 	autoscaler.Flags, autoscaler.Image = flagsOfExample(), "cluster-autoscaler:v1.36.1"
 	autoscaler.Labels = map[string]string{"app.kubernetes.io/name": "cluster-autoscaler"}
@@ -105,7 +106,9 @@ func sound(s *check.Shipped) *check.Facts {
 		Spec: networkingv1.NetworkPolicySpec{
 			PodSelector: metav1.LabelSelector{MatchLabels: map[string]string{"app.kubernetes.io/name": "ensemble-autoscaler-provider"}},
 			Ingress: []networkingv1.NetworkPolicyIngressRule{{
-				From:  []networkingv1.NetworkPolicyPeer{{PodSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app.kubernetes.io/name": "cluster-autoscaler"}}}},
+				From: []networkingv1.NetworkPolicyPeer{
+					{PodSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app.kubernetes.io/name": "cluster-autoscaler"}}},
+				},
 				Ports: []networkingv1.NetworkPolicyPort{{Port: &port}},
 			}},
 		},
@@ -160,7 +163,9 @@ func TestFind(t *testing.T) {
 		"a controller that is not Ready": {func(f *check.Facts) {
 			f.Controller[0].Ready, f.Controller[0].Waits = false, "ImagePullBackOff: image"
 		}, []string{"Error ProgramNotReady", "Warning ProgramNotReady"}},
-		"two images":                  {func(f *check.Facts) { f.Controller[0].Image = "ensemble-autoscaler:v2" }, []string{"Warning ImagesDiffer"}},
+		"two images": {
+			func(f *check.Facts) { f.Controller[0].Image = "ensemble-autoscaler:v2" }, []string{"Warning ImagesDiffer"},
+		},
 		"no Cluster Autoscaler":       {func(f *check.Facts) { f.Autoscalers = nil }, []string{"Error AutoscalerMissing"}},
 		"that of another cloud alone": {flag("cloud-provider", "aws"), []string{"Error AutoscalerMissing"}},
 		"no Cluster Autoscaler, and none is needed": {func(f *check.Facts) {
@@ -179,20 +184,24 @@ func TestFind(t *testing.T) {
 		"nodes of Karpenter": {func(f *check.Facts) {
 			f.ForeignNodes = map[string][]string{"karpenter.sh/nodepool": {"n"}}
 		}, []string{"Error SecondAutoscaler"}},
-		"an old Cluster Autoscaler": {autoscaler(func(a *check.Autoscaler) { a.Image = "registry:5000/cluster-autoscaler:v1.29.4" }), []string{"Error AutoscalerTooOld"}},
-		"enforcement switched off":  {flag("enforce-node-group-min-size", "false"), []string{"Error MinSizeNotEnforced"}},
-		"another expander":          {flag("expander", "priority"), []string{"Warning ExpanderNotGRPC"}},
-		"an expander elsewhere":     {flag("grpc-expander-url", "expander.elsewhere.svc:8087"), []string{"Error ExpanderUnreachable"}},
-		"an expander without TLS":   {flag("grpc-expander-cert", ""), []string{"Error ExpanderUnreachable"}},
-		"a long interval":           {flag("scan-interval", "2m"), []string{"Warning IntervalTooLong"}},
+		"an old Cluster Autoscaler": {
+			autoscaler(func(a *check.Autoscaler) { a.Image = "registry:5000/cluster-autoscaler:v1.29.4" }), []string{"Error AutoscalerTooOld"},
+		},
+		"enforcement switched off": {flag("enforce-node-group-min-size", "false"), []string{"Error MinSizeNotEnforced"}},
+		"another expander":         {flag("expander", "priority"), []string{"Warning ExpanderNotGRPC"}},
+		"an expander elsewhere":    {flag("grpc-expander-url", "expander.elsewhere.svc:8087"), []string{"Error ExpanderUnreachable"}},
+		"an expander without TLS":  {flag("grpc-expander-cert", ""), []string{"Error ExpanderUnreachable"}},
+		"a long interval":          {flag("scan-interval", "2m"), []string{"Warning IntervalTooLong"}},
 		"the default of backoff": {autoscaler(func(a *check.Autoscaler) {
 			delete(a.Flags, "initial-node-group-backoff-duration")
 		}), []string{"Warning IntervalTooLong"}},
 		"a pool with more time than Cluster Autoscaler has": {func(f *check.Facts) {
 			f.Pools = []v1alpha1.NodePool{{Spec: v1alpha1.NodePoolSpec{ProvisionTimeout: metav1.Duration{Duration: time.Hour}}}}
 		}, []string{"Warning ProvisionTimeoutTooLong"}},
-		"no cloud-config":        {flag("cloud-config", ""), []string{"Error CloudConfigWrong"}},
-		"an address elsewhere":   {autoscaler(func(a *check.Autoscaler) { a.CloudConfig.Address = "localhost:8086" }), []string{"Error CloudConfigWrong"}},
+		"no cloud-config": {flag("cloud-config", ""), []string{"Error CloudConfigWrong"}},
+		"an address elsewhere": {
+			autoscaler(func(a *check.Autoscaler) { a.CloudConfig.Address = "localhost:8086" }), []string{"Error CloudConfigWrong"},
+		},
 		"no client certificate":  {autoscaler(func(a *check.Autoscaler) { a.CloudConfig.Cert = "" }), []string{"Error CloudConfigWrong"}},
 		"one that does not run":  {autoscaler(func(a *check.Autoscaler) { a.Ready = false }), []string{"Error AutoscalerNotReady"}},
 		"a label of another app": {autoscaler(func(a *check.Autoscaler) { a.Labels = nil }), []string{"Error NotAdmitted"}},
@@ -218,7 +227,9 @@ func TestFind(t *testing.T) {
 			f.Provider[0].TLSSecret, f.Secrets[check.Namespace+"/mine"] = "mine", f.Secrets[key]
 			delete(f.Secrets, key)
 		}, nil},
-		"a Secret that is mounted and does not exist": {func(f *check.Facts) { f.Provider[0].TLSSecret = "mine" }, []string{"Error SecretMissing"}},
+		"a Secret that is mounted and does not exist": {
+			func(f *check.Facts) { f.Provider[0].TLSSecret = "mine" }, []string{"Error SecretMissing"},
+		},
 		"certificates of files that are in no Secret": {func(f *check.Facts) {
 			f.Provider[0].TLSSecret = ""
 			delete(f.Secrets, check.Namespace+"/ensemble-autoscaler-provider-tls")
@@ -252,7 +263,9 @@ func TestFind(t *testing.T) {
 			}
 		}, []string{"Warning PolicyDeniesNothing"}},
 		"policies that are not served, where the webhook that does the same may be": {func(f *check.Facts) {
-			delete(f.Served, schema.GroupVersionResource{Group: "admissionregistration.k8s.io", Version: "v1", Resource: "mutatingadmissionpolicies"})
+			delete(
+				f.Served, schema.GroupVersionResource{Group: "admissionregistration.k8s.io", Version: "v1", Resource: "mutatingadmissionpolicies"},
+			)
 			f.Policies = slices.DeleteFunc(f.Policies, func(p check.Policy) bool { return strings.HasPrefix(p.Kind, "Mutating") })
 			f.Webhooks = nil
 			f.Unknown = []check.Unknown{{Gap: cluster.Gap{Verb: "get", Resource: "mutatingwebhookconfigurations.admissionregistration.k8s.io"}}}
@@ -297,7 +310,10 @@ func TestShipped(t *testing.T) {
 		programs[r.Program]++
 	}
 	if len(s.Definitions) != 6 || len(s.Policies) < 20 || len(s.Webhooks) != 3 || programs["provider"] < 10 || programs["controller"] < 10 {
-		t.Errorf("%d definitions, %d policies, %d configurations of webhooks, rights %v", len(s.Definitions), len(s.Policies), len(s.Webhooks), programs)
+		t.Errorf(
+			"%d definitions, %d policies, %d configurations of webhooks, rights %v", len(s.Definitions), len(s.Policies), len(s.Webhooks),
+			programs,
+		)
 	}
 }
 

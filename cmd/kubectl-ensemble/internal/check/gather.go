@@ -42,9 +42,12 @@ type gatherer struct {
 
 // Gather reads what a check looks at. What the user may not read is told in Facts.Unknown; an error is about the API server. namespace is
 // that of provider and controller; empty looks for their pods.
-func Gather(ctx context.Context, c client.Client, d discovery.DiscoveryInterface, shipped *Shipped, namespace string, now time.Time) (*Facts, error) {
+func Gather(
+	ctx context.Context, c client.Client, d discovery.DiscoveryInterface, shipped *Shipped, namespace string, now time.Time,
+) (*Facts, error) {
 	g := &gatherer{client: c, discovery: d, shipped: shipped, named: namespace != "", facts: &Facts{
-		Now: now, Namespace: cmp.Or(namespace, Namespace), Served: map[schema.GroupVersionResource]bool{}, Namespaces: map[string]map[string]string{},
+		Now: now, Namespace: cmp.Or(namespace, Namespace), Served: map[schema.GroupVersionResource]bool{},
+		Namespaces:   map[string]map[string]string{},
 		ForeignNodes: map[string][]string{}, Secrets: map[string]*Secret{}, Endpoints: map[string]int{},
 	}}
 	for _, step := range []func(context.Context) error{
@@ -58,7 +61,8 @@ func Gather(ctx context.Context, c client.Client, d discovery.DiscoveryInterface
 	return g.facts, nil
 }
 
-// unknown notes what could not be read for want of a right, and returns any other error. What does not exist, or is not served, is not there.
+// unknown notes what could not be read for want of a right, and returns any other error. What does not exist, or is not served, is not
+// there.
 func (g *gatherer) unknown(err error, verb, resource, namespace, what string) error {
 	switch {
 	case err == nil, apierrors.IsNotFound(err), meta.IsNoMatchError(err):
@@ -182,8 +186,8 @@ func (g *gatherer) sort(pod *corev1.Pod) {
 	}
 }
 
-// isAutoscaler reports whether a container is a Cluster Autoscaler: by its program or image, and a flag that no other program of these names
-// has.
+// isAutoscaler reports whether a container is a Cluster Autoscaler: by its program or image, and a flag that no other program of these
+// names has.
 func isAutoscaler(c *corev1.Container, flags Flags) bool {
 	_, has := flags["cloud-provider"]
 	named := strings.Contains(path.Base(c.Image), nameAutoscaler) ||
@@ -330,7 +334,9 @@ func (g *gatherer) readSecrets(ctx context.Context) error {
 // readNetwork reads the NetworkPolicies of the namespace, and the labels of namespaces.
 func (g *gatherer) readNetwork(ctx context.Context) error {
 	var policies networkingv1.NetworkPolicyList
-	if err := g.unknown(g.client.List(ctx, &policies, client.InNamespace(g.facts.Namespace)), "list", "networkpolicies.networking.k8s.io", g.facts.Namespace,
+	if err := g.unknown(g.client.List(
+		ctx, &policies, client.InNamespace(g.facts.Namespace),
+	), "list", "networkpolicies.networking.k8s.io", g.facts.Namespace,
 		"whether the NetworkPolicies let Cluster Autoscaler through"); err != nil {
 		return err
 	}
@@ -405,7 +411,9 @@ func ready(of []discoveryv1.EndpointSlice) int {
 	return count
 }
 
-func (g *gatherer) noteWebhook(configuration, name string, config *admissionregistrationv1.WebhookClientConfig, policy *admissionregistrationv1.FailurePolicyType) {
+func (g *gatherer) noteWebhook(
+	configuration, name string, config *admissionregistrationv1.WebhookClientConfig, policy *admissionregistrationv1.FailurePolicyType,
+) {
 	w := Webhook{Configuration: configuration, Name: name, Closed: policy == nil || *policy == admissionregistrationv1.Fail}
 	if config.Service != nil {
 		w.Service = config.Service.Namespace + "/" + config.Service.Name
@@ -434,7 +442,9 @@ func (g *gatherer) readPolicies(ctx context.Context) error {
 		if !g.facts.Serves(policiesOf(kind.name)) {
 			continue
 		}
-		if err := g.unknown(g.client.List(ctx, kind.list), "list", policiesOf(kind.name).GroupResource().String(), "", "whether the admission policies are bound"); err != nil {
+		if err := g.unknown(
+			g.client.List(ctx, kind.list), "list", policiesOf(kind.name).GroupResource().String(), "", "whether the admission policies are bound",
+		); err != nil {
 			return err
 		}
 		switch list := kind.list.(type) {

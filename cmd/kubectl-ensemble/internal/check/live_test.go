@@ -81,7 +81,9 @@ func newSite(t *testing.T, arguments ...string) *site {
 // kubectlApply applies what arguments name, or else a text.
 func (s *site) kubectlApply(text []byte, arguments ...string) {
 	s.Helper()
-	command := exec.CommandContext(s.Context(), s.kubectl, append([]string{"--kubeconfig=" + s.kubeconfig, "apply", "--server-side", "--force-conflicts"}, arguments...)...)
+	command := exec.CommandContext(s.Context(), s.kubectl, append([]string{
+		"--kubeconfig=" + s.kubeconfig, "apply", "--server-side", "--force-conflicts",
+	}, arguments...)...)
 	command.Stdin = bytes.NewReader(text)
 	if said, err := command.CombinedOutput(); err != nil {
 		s.Fatalf("kubectl apply %v: %v: %s", arguments, err, said)
@@ -110,7 +112,12 @@ func (s *site) install(overlay string) {
 		"cluster-autoscaler-provider-tls":    {"cluster-autoscaler", ""},
 		"ensemble-autoscaler-controller-tls": {"controller", "webhook." + check.Namespace + ".svc"},
 	} {
-		s.do("create a Secret", s.client.Create(s.Context(), s.secret(name, s.authority.issue(s.T, of.common, of.dns, now.Add(-48*time.Hour), now.Add(365*24*time.Hour)))))
+		s.do(
+			"create a Secret",
+			s.client.Create(
+				s.Context(), s.secret(name, s.authority.issue(s.T, of.common, of.dns, now.Add(-48*time.Hour), now.Add(365*24*time.Hour))),
+			),
+		)
 	}
 	s.trust(s.authority.certificate)
 	for _, name := range []string{"provider", "controller", "cluster-autoscaler"} {
@@ -124,7 +131,9 @@ func (s *site) install(overlay string) {
 }
 
 func (s *site) secret(name string, certificate []byte) *corev1.Secret {
-	return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: check.Namespace, Name: name}, Type: corev1.SecretTypeTLS, Data: map[string][]byte{
+	return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{
+		Namespace: check.Namespace, Name: name,
+	}, Type: corev1.SecretTypeTLS, Data: map[string][]byte{
 		"tls.crt": certificate, "tls.key": []byte("of no interest"), "ca.crt": s.authority.certificate,
 	}}
 }
@@ -135,9 +144,10 @@ func (s *site) podOf(name string) *corev1.Pod {
 	var d appsv1.Deployment
 	s.do("get a Deployment", s.client.Get(s.Context(), client.ObjectKey{Namespace: check.Namespace, Name: name}, &d))
 	return &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: check.Namespace, Name: name + "-0", Labels: d.Spec.Template.Labels, OwnerReferences: []metav1.OwnerReference{
-			*metav1.NewControllerRef(&metav1.ObjectMeta{Name: name, UID: d.UID}, appsv1.SchemeGroupVersion.WithKind("ReplicaSet")),
-		}},
+		ObjectMeta: metav1.ObjectMeta{Namespace: check.Namespace, Name: name + "-0", Labels: d.Spec.Template.Labels,
+			OwnerReferences: []metav1.OwnerReference{
+				*metav1.NewControllerRef(&metav1.ObjectMeta{Name: name, UID: d.UID}, appsv1.SchemeGroupVersion.WithKind("ReplicaSet")),
+			}},
 		Spec: d.Spec.Template.Spec,
 	}
 }
@@ -151,7 +161,9 @@ func (s *site) run(pod *corev1.Pod) {
 	pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
 	for i := range pod.Spec.Containers {
 		pod.Status.ContainerStatuses = append(pod.Status.ContainerStatuses, corev1.ContainerStatus{
-			Name: pod.Spec.Containers[i].Name, Ready: true, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.Now()}},
+			Name: pod.Spec.Containers[i].Name, Ready: true, State: corev1.ContainerState{
+				Running: &corev1.ContainerStateRunning{StartedAt: metav1.Now()},
+			},
 		})
 	}
 	s.do("say that a pod runs", s.client.Status().Update(s.Context(), pod))
@@ -202,7 +214,9 @@ func (s *site) allow(namespace, group string, resources ...string) *rbacv1.RoleB
 func (s *site) answer(ready bool) {
 	s.Helper()
 	slice := &discoveryv1.EndpointSlice{
-		ObjectMeta:  metav1.ObjectMeta{Namespace: check.Namespace, Name: "webhook-0", Labels: map[string]string{discoveryv1.LabelServiceName: "webhook"}},
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: check.Namespace, Name: "webhook-0", Labels: map[string]string{discoveryv1.LabelServiceName: "webhook"},
+		},
 		AddressType: discoveryv1.AddressTypeIPv4,
 		Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{"10.0.0.1"}, Conditions: discoveryv1.EndpointConditions{Ready: &ready}}},
 	}
@@ -239,7 +253,9 @@ func (s *site) check(user string, arguments ...string) (*check.Report, error) {
 	if user != "" {
 		flags.Impersonate = &user
 	}
-	env := &cli.Environment{Flags: flags, Streams: genericiooptions.IOStreams{Out: &out, ErrOut: &out}, Version: "test", Now: time.Now, Output: cli.OutputJSON}
+	env := &cli.Environment{
+		Flags: flags, Streams: genericiooptions.IOStreams{Out: &out, ErrOut: &out}, Version: "test", Now: time.Now, Output: cli.OutputJSON,
+	}
 	cmd := check.New(env)
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
 	cmd.SetArgs(arguments)
@@ -335,7 +351,10 @@ func TestCheck(t *testing.T) {
 		}, []string{"Error CertificateExpired " + namespaced("Secret") + "cluster-autoscaler-provider-tls"}},
 		{"no Secret", func() func() {
 			var secret corev1.Secret
-			s.do("get the Secret", admin.Get(s.Context(), client.ObjectKey{Namespace: check.Namespace, Name: "ensemble-autoscaler-provider-tls"}, &secret))
+			s.do(
+				"get the Secret",
+				admin.Get(s.Context(), client.ObjectKey{Namespace: check.Namespace, Name: "ensemble-autoscaler-provider-tls"}, &secret),
+			)
 			s.do("delete the Secret", admin.Delete(s.Context(), secret.DeepCopy()))
 			return func() {
 				secret.ResourceVersion, secret.UID = "", ""
@@ -350,7 +369,8 @@ func TestCheck(t *testing.T) {
 			s.trust(newAuthority(s.T).certificate)
 			return func() { s.trust(s.authority.certificate) }
 		}, []string{
-			"Error CABundleWrong MutatingWebhookConfiguration ensemble-autoscaler", "Error CABundleWrong ValidatingWebhookConfiguration ensemble-autoscaler",
+			"Error CABundleWrong MutatingWebhookConfiguration ensemble-autoscaler", "Error CABundleWrong ValidatingWebhookConfiguration " +
+				"ensemble-autoscaler",
 		}},
 		{"a policy that is not bound", func() func() {
 			binding := &admissionregistrationv1.MutatingAdmissionPolicyBinding{ObjectMeta: metav1.ObjectMeta{Name: "ensemble-autoscaler-gates"}}
@@ -412,7 +432,10 @@ func TestCheck(t *testing.T) {
 	// What is asked about is what is in a namespace; where that is not said the one with the pods of the programs.
 	s.hasErrors("hpc-system", "--system-namespace=hpc-system")
 	s.do("create a Namespace", s.client.Create(s.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "hpc-system"}}))
-	s.do("create a ServiceAccount", s.client.Create(s.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "hpc-system", Name: "controller"}}))
+	s.do(
+		"create a ServiceAccount",
+		s.client.Create(s.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "hpc-system", Name: "controller"}}),
+	)
 	other := s.podOf("controller")
 	other.Namespace, other.OwnerReferences = "hpc-system", nil
 	s.run(other)
@@ -456,7 +479,8 @@ func (s *site) nobody() {
 func TestCheckUnserved(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, "--disable-admission-plugins=MutatingAdmissionPolicy",
-		"--runtime-config=admissionregistration.k8s.io/v1/mutatingadmissionpolicies=false,admissionregistration.k8s.io/v1/mutatingadmissionpolicybindings=false")
+		"--runtime-config=admissionregistration.k8s.io/v1/mutatingadmissionpolicies=false,"+
+			"admissionregistration.k8s.io/v1/mutatingadmissionpolicybindings=false")
 	s.kubectlApply(nil, "-k", filepath.Join(root, "manifests/crd"))
 	s.install("manifests/overlays/pod-webhook")
 	s.until()
@@ -477,7 +501,8 @@ func newAuthority(t *testing.T) *authority {
 	t.Helper()
 	a := &authority{key: newKey(t)}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority"}, NotBefore: time.Now().Add(-72 * time.Hour), NotAfter: time.Now().Add(1000 * 24 * time.Hour),
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority"}, NotBefore: time.Now().Add(-72 * time.Hour),
+		NotAfter: time.Now().Add(1000 * 24 * time.Hour),
 		KeyUsage: x509.KeyUsageCertSign, BasicConstraintsValid: true, IsCA: true,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, a.key.Public(), a.key)

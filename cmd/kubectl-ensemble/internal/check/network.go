@@ -34,13 +34,17 @@ func findNetwork(f *Facts, _ *Shipped) []Finding {
 			Error, "NotAdmitted", a.object(),
 			fmt.Sprintf("NetworkPolicy %s does not let it through to port %s of the provider: its labels are %s, in namespace %s",
 				strings.Join(by, ", "), portGRPC.name, labels.Set(a.Labels), a.Namespace),
-			fmt.Sprintf("give its pods the label %s=%s; for another namespace than %s use manifests/overlays/client-elsewhere", labelName, nameAutoscaler, f.Namespace),
+			fmt.Sprintf(
+				"give its pods the label %s=%s; for another namespace than %s use manifests/overlays/client-elsewhere", labelName, nameAutoscaler,
+				f.Namespace,
+			),
 		})
 	}
 	return out
 }
 
-// admits reports whether a pod gets through to a port of another one, and names the policies that say so. Without one of them everything does.
+// admits reports whether a pod gets through to a port of another one, and names the policies that say so. Without one of them everything
+// does.
 func (f *Facts) admits(from *Autoscaler, to *Pod, port port) (through bool, by []string) {
 	for i := range f.NetworkPolicies {
 		policy := &f.NetworkPolicies[i]
@@ -78,8 +82,8 @@ func opens(rule *networkingv1.NetworkPolicyIngressRule, port port) bool {
 	return len(rule.Ports) == 0
 }
 
-// admittedBy reports whether a rule of a policy admits a pod. Who comes from outside, by a block of addresses, is not looked at: a block may
-// have the addresses of pods, so that it counts as one that admits.
+// admittedBy reports whether a rule of a policy admits a pod. Who comes from outside, by a block of addresses, is not looked at: a block
+// may have the addresses of pods, so that it counts as one that admits.
 func (f *Facts) admittedBy(rule *networkingv1.NetworkPolicyIngressRule, namespace string, from *Autoscaler) bool {
 	for i := range rule.From {
 		peer := &rule.From[i]

@@ -24,7 +24,10 @@ func findPolicies(f *Facts, shipped *Shipped) []Finding {
 		if !f.Serves(policiesOf(kind)) {
 			out = append(out, Finding{
 				Error, "PolicyNotServed", object,
-				fmt.Sprintf("the API server (%s) does not serve %s of version v1: pods of members get no gate, and start before there are nodes for all of them", f.Kubernetes, kind),
+				fmt.Sprintf(
+					"the API server (%s) does not serve %s of version v1: pods of members get no gate, and start before there are nodes for all of them",
+					f.Kubernetes, kind,
+				),
 				"make deploy MANIFESTS=manifests/overlays/pod-webhook, whose webhook does the same",
 			})
 			continue
@@ -44,7 +47,9 @@ func findPolicies(f *Facts, shipped *Shipped) []Finding {
 			return p.Kind == kind+binding && p.Binds == policy.Name && p.Denies
 		}):
 			out = append(out, Finding{
-				Warning, "PolicyDeniesNothing", object, fmt.Sprintf("its binding %s has no validationAction Deny: what it forbids is done", f.Policies[at].Name), "make deploy",
+				Warning, "PolicyDeniesNothing", object, fmt.Sprintf(
+					"its binding %s has no validationAction Deny: what it forbids is done", f.Policies[at].Name,
+				), "make deploy",
 			})
 		}
 	}

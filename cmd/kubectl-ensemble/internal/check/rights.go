@@ -30,8 +30,8 @@ func wantedRights(f *Facts, shipped *Shipped) []Right {
 	return slices.CompactFunc(out, func(a, b Right) bool { return key(a) == key(b) })
 }
 
-// namespacesOf are where a right of the manifests is needed in this cluster: those with Machines of Cluster API are what the provider was told,
-// and none where these are in a cluster of their own.
+// namespacesOf are where a right of the manifests is needed in this cluster: those with Machines of Cluster API are what the provider was
+// told, and none where these are in a cluster of their own.
 func (f *Facts) namespacesOf(s *ShippedRight) []string {
 	switch {
 	case s.Part == partClusterAPI:
@@ -91,7 +91,8 @@ func findRights(f *Facts, _ *Shipped) []Finding {
 			continue
 		}
 		out = append(out, Finding{
-			Error, "RightsMissing", "ServiceAccount " + f.Namespace + "/" + program, "it lacks rights that it needs: " + strings.Join(lacking[program], ", "),
+			Error, "RightsMissing", "ServiceAccount " + f.Namespace + "/" + program,
+			"it lacks rights that it needs: " + strings.Join(lacking[program], ", "),
 			"apply the roles and bindings of this version: make deploy",
 		})
 	}

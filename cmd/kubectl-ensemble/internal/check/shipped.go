@@ -36,7 +36,9 @@ func policiesOf(kind string) schema.GroupVersionResource {
 	if of, is := strings.CutSuffix(kind, binding); is {
 		return schema.GroupVersionResource{Group: "admissionregistration.k8s.io", Version: "v1", Resource: strings.ToLower(of+binding) + "s"}
 	}
-	return schema.GroupVersionResource{Group: "admissionregistration.k8s.io", Version: "v1", Resource: strings.ToLower(strings.TrimSuffix(kind, "y")) + "ies"}
+	return schema.GroupVersionResource{
+		Group: "admissionregistration.k8s.io", Version: "v1", Resource: strings.ToLower(strings.TrimSuffix(kind, "y")) + "ies",
+	}
 }
 
 // webhooksOf is the resource of a kind of configurations of webhooks.
@@ -189,7 +191,10 @@ func (s *Shipped) bind(b *roleBinding, roles map[string]role) {
 	for i := range b.Subjects {
 		if subject := &b.Subjects[i]; subject.Kind == rbacv1.ServiceAccountKind && subject.Namespace == Namespace {
 			for _, rule := range r.Rules {
-				s.Rights = append(s.Rights, ShippedRight{Part: r.part, Program: subject.Name, Namespace: b.Namespace, Rule: rule, From: b.RoleRef.Kind + " " + r.Name})
+				s.Rights = append(
+					s.Rights,
+					ShippedRight{Part: r.part, Program: subject.Name, Namespace: b.Namespace, Rule: rule, From: b.RoleRef.Kind + " " + r.Name},
+				)
 			}
 		}
 	}

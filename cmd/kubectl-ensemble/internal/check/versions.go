@@ -20,7 +20,9 @@ func findVersions(f *Facts, _ *Shipped) []Finding {
 	server := "API server " + f.Kubernetes
 	if v, err := version.ParseGeneric(f.Kubernetes); err == nil && v.LessThan(version.MustParseGeneric(minKubernetes)) {
 		out = append(out, Finding{
-			Error, "KubernetesTooOld", server, fmt.Sprintf("Kubernetes is %s; admission policies are served from %s on", f.Kubernetes, minKubernetes),
+			Error, "KubernetesTooOld", server, fmt.Sprintf(
+				"Kubernetes is %s; admission policies are served from %s on", f.Kubernetes, minKubernetes,
+			),
 			"upgrade the cluster",
 		})
 	}
@@ -82,7 +84,10 @@ func findPrograms(f *Facts, _ *Shipped) []Finding {
 			out = append(out, Finding{
 				Error, "ProgramNotReady", "Deployment " + f.Namespace + "/" + program.name,
 				fmt.Sprintf("none of its %d pods is Ready: %s", len(program.pods), program.of),
-				fmt.Sprintf("kubectl --namespace %s describe deployment %s; kubectl --namespace %s logs deployment/%s", f.Namespace, program.name, f.Namespace, program.name),
+				fmt.Sprintf(
+					"kubectl --namespace %s describe deployment %s; kubectl --namespace %s logs deployment/%s", f.Namespace, program.name, f.Namespace,
+					program.name,
+				),
 			})
 		}
 	}

@@ -26,7 +26,9 @@ func findWebhooks(f *Facts, shipped *Shipped) []Finding {
 			w := installed[configuration+" "+name]
 			if w == nil {
 				out = append(out, Finding{
-					Error, "WebhookMissing", configuration, fmt.Sprintf("it has no webhook %s: what that judges or completes is stored as it is", name), "make deploy",
+					Error, "WebhookMissing", configuration, fmt.Sprintf(
+						"it has no webhook %s: what that judges or completes is stored as it is", name,
+					), "make deploy",
 				})
 				continue
 			}
@@ -44,7 +46,10 @@ func findWebhooks(f *Facts, shipped *Shipped) []Finding {
 		out = append(out, Finding{
 			Error, "WebhookUnreachable", "Service " + service,
 			fmt.Sprintf("it has no ready endpoint: the API server refuses what the webhooks %s would judge", strings.Join(silent[service], ", ")),
-			fmt.Sprintf("kubectl --namespace %s get endpointslices --selector kubernetes.io/service-name=%s; kubectl --namespace %s get pods", namespace, name, namespace),
+			fmt.Sprintf(
+				"kubectl --namespace %s get endpointslices --selector kubernetes.io/service-name=%s; kubectl --namespace %s get pods", namespace,
+				name, namespace,
+			),
 		})
 	}
 	return out
@@ -53,14 +58,20 @@ func findWebhooks(f *Facts, shipped *Shipped) []Finding {
 // trusts looks at whether the API server trusts who answers a webhook.
 func trusts(f *Facts, w *Webhook) *Finding {
 	object := w.Configuration
-	remedy := fmt.Sprintf("the controller writes its authority there: kubectl --namespace %s logs deployment/controller; with manifests/overlays/files it is yours to write", f.Namespace)
+	remedy := fmt.Sprintf(
+		"the controller writes its authority there: kubectl --namespace %s logs deployment/controller; with manifests/overlays/files it is "+
+			"yours to write",
+		f.Namespace,
+	)
 	switch {
 	case w.Fault != "":
 		return &Finding{Error, "CABundleInvalid", object, fmt.Sprintf("caBundle of %s cannot be read: %s", w.Name, w.Fault), remedy}
 	case len(w.CABundle) == 0 && w.Service == "":
 		return nil
 	case len(w.CABundle) == 0:
-		return &Finding{Error, "CABundleMissing", object, fmt.Sprintf("caBundle of %s is empty: the API server trusts nobody who answers", w.Name), remedy}
+		return &Finding{
+			Error, "CABundleMissing", object, fmt.Sprintf("caBundle of %s is empty: the API server trusts nobody who answers", w.Name), remedy,
+		}
 	}
 	server := f.Secrets[f.controllerSecretKey()]
 	if server == nil || len(server.Certificate) == 0 || w.Service == "" || !good(f.Now, server.Certificate) {
@@ -68,7 +79,10 @@ func trusts(f *Facts, w *Webhook) *Finding {
 	}
 	namespace, name, _ := strings.Cut(w.Service, "/")
 	if err := w.CABundle.vouches(server.Certificate, name+"."+namespace+".svc", f.Now); err != nil {
-		return &Finding{Error, "CABundleWrong", object, fmt.Sprintf("caBundle of %s does not vouch for the certificate of the controller: %s", w.Name, err), remedy}
+		return &Finding{
+			Error, "CABundleWrong", object, fmt.Sprintf("caBundle of %s does not vouch for the certificate of the controller: %s", w.Name, err),
+			remedy,
+		}
 	}
 	return nil
 }

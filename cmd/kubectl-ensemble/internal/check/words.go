@@ -26,7 +26,9 @@ func Write(w io.Writer, r *Report, paint Paint) error {
 	for i := range r.Findings {
 		counts[r.Findings[i].Severity]++
 	}
-	fmt.Fprintf(&text, "Checked %s: %s, %s", strings.Join(r.Checked, ", "), pluralize(counts[Error], "error"), pluralize(counts[Warning], "warning"))
+	fmt.Fprintf(
+		&text, "Checked %s: %s, %s", strings.Join(r.Checked, ", "), pluralize(counts[Error], "error"), pluralize(counts[Warning], "warning"),
+	)
 	if len(r.Unknown) > 0 {
 		fmt.Fprintf(&text, ", %d unknown for want of rights", len(r.Unknown))
 	}

@@ -33,7 +33,8 @@ const (
 	OutputWide = "wide"
 )
 
-// Environment is what a command gets from the root, by its New(env *cli.Environment) *cobra.Command: where the cluster is, where to print, and what time it is.
+// Environment is what a command gets from the root, by its New(env *cli.Environment) *cobra.Command: where the cluster is, where to print,
+// and what time it is.
 type Environment struct {
 	// Flags name the cluster, the user and the namespace, as for kubectl.
 	Flags *genericclioptions.ConfigFlags
@@ -68,7 +69,9 @@ func (e *Environment) AddFlags(root *cobra.Command) {
 	output.StringVarP(&e.Output, "output", "o", "", "how to print: json, yaml or wide; a table without it")
 	autoscaler := pflag.NewFlagSet("Cluster Autoscaler", pflag.ContinueOnError)
 	autoscaler.StringVar(&e.AutoscalerNamespace, "autoscaler-namespace", "",
-		"namespace in which Cluster Autoscaler writes its status (its flag --namespace); without it "+strings.Join(cluster.AutoscalerNamespaces, ", then "))
+		"namespace in which Cluster Autoscaler writes its status (its flag --namespace); without it "+strings.Join(
+			cluster.AutoscalerNamespaces, ", then ",
+		))
 	for _, set := range []*pflag.FlagSet{output, autoscaler, connection} {
 		Group(set)
 		root.PersistentFlags().AddFlagSet(set)

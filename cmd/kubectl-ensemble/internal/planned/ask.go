@@ -125,7 +125,9 @@ func (b Bounds) limit(size int64) (limited int32, by string) {
 func (w *World) Ask(key types.NamespacedName, change Change, bounds Bounds) (*Answer, error) {
 	at := slices.IndexFunc(w.Observed.Members, func(m plan.Member) bool { return m.Key == key })
 	if at < 0 {
-		return nil, fmt.Errorf("there is no member %s: its MiniCluster does not exist, or is not managed (annotation %s)", key, v1alpha1.AnnotationNodePools)
+		return nil, fmt.Errorf(
+			"there is no member %s: its MiniCluster does not exist, or is not managed (annotation %s)", key, v1alpha1.AnnotationNodePools,
+		)
 	}
 	before, usual := settle(w.Observed, w.Now)
 	member := w.Observed.Members[at]
@@ -286,8 +288,8 @@ func (w *World) floor(name string, members []plan.Member) int32 {
 	return min(max(nodes+hidden+occupied, w.Pools[name].MinSize), w.Observed.Pools[at].MaxSize+hidden)
 }
 
-// refusals asks the planner about each pool alone that has no part in a growth: those before the last that has, and where nothing is granted
-// all of them.
+// refusals asks the planner about each pool alone that has no part in a growth: those before the last that has, and where nothing is
+// granted all of them.
 func (w *World) refusals(a *Answer, at int, after *plan.Member) {
 	if a.Outcome != Granted && a.Outcome != Refused {
 		return
@@ -321,7 +323,8 @@ func others(but int, usual, decisions []plan.Decision) []Other {
 		}
 		was := meta.FindStatusCondition(usual[i].Conditions, v1alpha1.ConditionCapacityReserved)
 		is := meta.FindStatusCondition(decisions[i].Conditions, v1alpha1.ConditionCapacityReserved)
-		if was == nil || is == nil || (was.Status == is.Status && was.Reason == is.Reason && inWords(usual[i].Reservations) == inWords(decisions[i].Reservations)) {
+		if was == nil || is == nil || (was.Status == is.Status && was.Reason == is.Reason &&
+			inWords(usual[i].Reservations) == inWords(decisions[i].Reservations)) {
 			continue
 		}
 		out = append(out, Other{Member: usual[i].Key.String(), Message: is.Message})

@@ -32,7 +32,9 @@ func node(name, pool string, filled bool) plan.Node {
 
 func pool(name string, maxSize int32) plan.Pool {
 	return plan.Pool{
-		Name: name, MaxSize: maxSize, ProvisionTimeout: 15 * time.Minute, Allocatable: plan.Resources{corev1.ResourceCPU: 4000, corev1.ResourcePods: 110},
+		Name: name, MaxSize: maxSize, ProvisionTimeout: 15 * time.Minute, Allocatable: plan.Resources{
+			corev1.ResourceCPU: 4000, corev1.ResourcePods: 110,
+		},
 	}
 }
 
@@ -236,18 +238,24 @@ func TestMeasure(t *testing.T) {
 		m := v1alpha1.PoolMachine{ObjectMeta: metav1.ObjectMeta{CreationTimestamp: metav1.NewTime(noon.Add(20 * time.Second))}}
 		m.Spec.NodePool, m.Spec.Order.ID, m.Spec.OrderedAt = pool, order, metav1.NewMicroTime(noon.Add(100*time.Millisecond))
 		if took > 0 {
-			m.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, LastTransitionTime: metav1.NewTime(noon.Add(took))}}
+			m.Status.Conditions = []metav1.Condition{
+				{Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, LastTransitionTime: metav1.NewTime(noon.Add(took))},
+			}
 		}
 		return m
 	}
-	pool := v1alpha1.NodePool{ObjectMeta: metav1.ObjectMeta{Name: "a"}, Spec: v1alpha1.NodePoolSpec{ProvisionTimeout: metav1.Duration{Duration: 15 * time.Minute}}}
+	pool := v1alpha1.NodePool{
+		ObjectMeta: metav1.ObjectMeta{Name: "a"}, Spec: v1alpha1.NodePoolSpec{ProvisionTimeout: metav1.Duration{Duration: 15 * time.Minute}},
+	}
 	got := planned.Measure([]v1alpha1.NodePool{pool}, []v1alpha1.PoolMachine{
 		// Of two nodes that were not Ready for a while it is known since when they are, and not how long they took.
 		machine("a", "floor", 3*time.Hour), machine("a", "floor", 16*time.Minute),
 		machine("a", "floor", 30*time.Second), machine("a", "floor", 50*time.Second), machine("a", "floor", 40*time.Second),
 		machine("a", "adopted", time.Second), machine("b", "floor", 0),
 	})
-	want := map[string]planned.Measured{"a": {Machines: 3, Median: metav1.Duration{Duration: 40 * time.Second}, Slowest: metav1.Duration{Duration: 50 * time.Second}}}
+	want := map[string]planned.Measured{
+		"a": {Machines: 3, Median: metav1.Duration{Duration: 40 * time.Second}, Slowest: metav1.Duration{Duration: 50 * time.Second}},
+	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
@@ -257,7 +265,9 @@ func TestMeasure(t *testing.T) {
 func TestHideRoom(t *testing.T) {
 	t.Parallel()
 	w := world()
-	hidden := planned.HideRoom(&w.Observed, []v1alpha1.NodePool{{ObjectMeta: metav1.ObjectMeta{Name: "hpc-a"}, Status: v1alpha1.NodePoolStatus{Reserved: 3}}})
+	hidden := planned.HideRoom(
+		&w.Observed, []v1alpha1.NodePool{{ObjectMeta: metav1.ObjectMeta{Name: "hpc-a"}, Status: v1alpha1.NodePoolStatus{Reserved: 3}}},
+	)
 	if hidden["hpc-a"] != 1 || w.Observed.Pools[0].MaxSize != 3 || w.Observed.Pools[1].MaxSize != 10 {
 		t.Errorf("%v is hidden, and the pools are %+v", hidden, w.Observed.Pools)
 	}
@@ -271,7 +281,10 @@ func BenchmarkAsk(b *testing.B) {
 		w.Observed.Pools = append(w.Observed.Pools, pool(fmt.Sprintf("pool-%d", i), 1000))
 	}
 	for i := range 1000 {
-		m, nodes := member(types.NamespacedName{Namespace: "ns", Name: fmt.Sprintf("m-%d", i)}, 9, fmt.Sprintf("pool-%d", i%100), fmt.Sprintf("pool-%d", (i+1)%100))
+		m, nodes := member(
+			types.NamespacedName{Namespace: "ns", Name: fmt.Sprintf("m-%d", i)}, 9, fmt.Sprintf("pool-%d", i%100),
+			fmt.Sprintf("pool-%d", (i+1)%100),
+		)
 		if i%10 == 0 {
 			m.Wants += 5
 		}
@@ -281,7 +294,9 @@ func BenchmarkAsk(b *testing.B) {
 		w.Observed.Nodes = append(w.Observed.Nodes, node(fmt.Sprintf("free-%d", i), fmt.Sprintf("pool-%d", i%100), false))
 	}
 	for b.Loop() {
-		if _, err := w.Ask(types.NamespacedName{Namespace: "ns", Name: "m-500"}, planned.Change{Grow: 6}, planned.Bounds{Min: 1, Max: 100}); err != nil {
+		if _, err := w.Ask(
+			types.NamespacedName{Namespace: "ns", Name: "m-500"}, planned.Change{Grow: 6}, planned.Bounds{Min: 1, Max: 100},
+		); err != nil {
 			b.Fatal(err)
 		}
 	}

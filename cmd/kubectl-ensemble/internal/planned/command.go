@@ -150,7 +150,9 @@ func read(filename string, stdin io.Reader) (*unstructured.Unstructured, error) 
 }
 
 // OfMember reads the cluster and answers for a member with another size. It writes nothing.
-func OfMember(ctx context.Context, reader client.Reader, clock clock.PassiveClock, member types.NamespacedName, change Change) (*Answer, error) {
+func OfMember(
+	ctx context.Context, reader client.Reader, clock clock.PassiveClock, member types.NamespacedName, change Change,
+) (*Answer, error) {
 	g, err := gather(ctx, reader, member.Namespace)
 	if err != nil {
 		return nil, err
@@ -172,7 +174,8 @@ func OfMember(ctx context.Context, reader client.Reader, clock clock.PassiveCloc
 // OfManifest reads the cluster and answers for a MiniCluster that does not exist yet. It writes nothing.
 func OfManifest(ctx context.Context, reader client.Reader, clock clock.PassiveClock, object *unstructured.Unstructured) (*Answer, error) {
 	if !minicluster.Managed(object) {
-		return nil, fmt.Errorf("metadata.annotations of MiniCluster %s has no %s: it names the NodePools, and without it the MiniCluster is not managed",
+		return nil, fmt.Errorf("metadata.annotations of MiniCluster %s has no %s: it names the NodePools, and without it the MiniCluster is "+
+			"not managed",
 			object.GetName(), v1alpha1.AnnotationNodePools)
 	}
 	g, err := gather(ctx, reader, object.GetNamespace())

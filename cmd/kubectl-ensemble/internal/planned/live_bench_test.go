@@ -40,8 +40,9 @@ const (
 	answerWithin = 5 * time.Second
 )
 
-// BenchmarkOfMember answers from a real API server, of which the larger has 1,000 members, 100 pools and 10,000 nodes: what is read, decoded
-// and planned. An answer within five seconds is what is promised on idle cores. Filling the larger takes some minutes and is not counted:
+// BenchmarkOfMember answers from a real API server, of which the larger has 1,000 members, 100 pools and 10,000 nodes: what is read,
+// decoded and planned. An answer within five seconds is what is promised on idle cores. Filling the larger takes some minutes and is not
+// counted:
 //
 //	go test ./cmd/kubectl-ensemble/internal/planned -run '^$' -bench OfMember -benchtime 5x
 func BenchmarkOfMember(b *testing.B) {
@@ -77,7 +78,9 @@ func newServer(t testing.TB) (as func(user string) client.Client) {
 	admin := plane.AdminConfig()
 	admin.QPS = -1
 	definition, scheme := &apiextensionsv1.CustomResourceDefinition{}, runtime.NewScheme()
-	if err := errors.Join(yaml.UnmarshalStrict(crd.MiniClusters, definition), clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
+	if err := errors.Join(
+		yaml.UnmarshalStrict(crd.MiniClusters, definition), clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme),
+	); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := envtest.InstallCRDs(admin, envtest.CRDInstallOptions{
@@ -117,7 +120,10 @@ func written[T client.Object](ctx context.Context, c client.Client, object T, st
 func fill(b *testing.B, c client.Client, members int) {
 	b.Helper()
 	filler := &estate.Filler{Client: c, Progress: os.Stderr}
-	capacity := corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourceMemory: resource.MustParse("16Gi"), corev1.ResourcePods: resource.MustParse("110")}
+	capacity := corev1.ResourceList{
+		corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourceMemory: resource.MustParse("16Gi"),
+		corev1.ResourcePods: resource.MustParse("110"),
+	}
 	poolName := func(n int) string { return fmt.Sprintf("pool-%d", n%benchPools) }
 	nodeName := func(n int) string { return fmt.Sprintf("node-%d", n) }
 	// A node n below members × size is one of member n / size.
@@ -135,15 +141,18 @@ func fill(b *testing.B, c client.Client, members int) {
 	}{
 		{"pools", benchPools, func(ctx context.Context, n int) error {
 			return c.Create(ctx, &v1alpha1.NodePool{ObjectMeta: metav1.ObjectMeta{Name: poolName(n)}, Spec: v1alpha1.NodePoolSpec{
-				MaxSize: 1000, Replicas: 100, Template: v1alpha1.NodeTemplate{Capacity: capacity}, ProvisionTimeout: metav1.Duration{Duration: 15 * time.Minute},
-				PricePerHour: new(resource.MustParse("1.50")), Machines: v1alpha1.MachinesSpec{Kwok: &v1alpha1.KwokMachines{}},
+				MaxSize: 1000, Replicas: 100, Template: v1alpha1.NodeTemplate{Capacity: capacity},
+				ProvisionTimeout: metav1.Duration{Duration: 15 * time.Minute},
+				PricePerHour:     new(resource.MustParse("1.50")), Machines: v1alpha1.MachinesSpec{Kwok: &v1alpha1.KwokMachines{}},
 			}})
 		}},
 		{"nodes", members * perMember, func(ctx context.Context, n int) error {
 			ready := []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}
 			node := &corev1.Node{
-				ObjectMeta: metav1.ObjectMeta{Name: nodeName(n), Labels: map[string]string{v1alpha1.LabelNodePool: poolOf(n), corev1.LabelHostname: nodeName(n)}},
-				Spec:       corev1.NodeSpec{ProviderID: "kwok://" + nodeName(n)},
+				ObjectMeta: metav1.ObjectMeta{
+					Name: nodeName(n), Labels: map[string]string{v1alpha1.LabelNodePool: poolOf(n), corev1.LabelHostname: nodeName(n)},
+				},
+				Spec: corev1.NodeSpec{ProviderID: "kwok://" + nodeName(n)},
 			}
 			return written(ctx, c, node, func(node *corev1.Node) {
 				node.Status = corev1.NodeStatus{Capacity: capacity, Allocatable: capacity, Conditions: ready}
@@ -152,8 +161,9 @@ func fill(b *testing.B, c client.Client, members int) {
 		}},
 		{"machines", members * perMember, func(ctx context.Context, n int) error {
 			machine := &v1alpha1.PoolMachine{ObjectMeta: metav1.ObjectMeta{Name: nodeName(n)}, Spec: v1alpha1.PoolMachineSpec{
-				NodePool: poolOf(n), Purpose: v1alpha1.PurposeReservation, Order: v1alpha1.MachineOrder{ID: "floor", Size: 1}, OrderedAt: metav1.NowMicro(),
-				Template: v1alpha1.NodeTemplate{Capacity: capacity}, Machines: v1alpha1.MachinesSpec{Kwok: &v1alpha1.KwokMachines{}},
+				NodePool: poolOf(n), Purpose: v1alpha1.PurposeReservation, Order: v1alpha1.MachineOrder{ID: "floor", Size: 1},
+				OrderedAt: metav1.NowMicro(),
+				Template:  v1alpha1.NodeTemplate{Capacity: capacity}, Machines: v1alpha1.MachinesSpec{Kwok: &v1alpha1.KwokMachines{}},
 			}}
 			return written(ctx, c, machine, func(m *v1alpha1.PoolMachine) {
 				m.Status = v1alpha1.PoolMachineStatus{ProviderID: "kwok://" + nodeName(n), NodeName: nodeName(n), Conditions: []metav1.Condition{
@@ -170,12 +180,16 @@ func fill(b *testing.B, c client.Client, members int) {
 }
 
 // createMember creates a MiniCluster of a size with its member, which has a reservation. It returns the metadata that the Job would have.
-func createMember(ctx context.Context, c client.Client, key types.NamespacedName, size int32, reserved v1alpha1.Reservation) (metav1.ObjectMeta, error) {
+func createMember(
+	ctx context.Context, c client.Client, key types.NamespacedName, size int32, reserved v1alpha1.Reservation,
+) (metav1.ObjectMeta, error) {
 	meta := metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}
 	cluster := minicluster.New()
 	cluster.SetNamespace(meta.Namespace)
 	cluster.SetName(meta.Name)
-	cluster.SetAnnotations(map[string]string{v1alpha1.AnnotationNodePools: reserved.NodePool, v1alpha1.AnnotationAppliedSize: fmt.Sprint(size)})
+	cluster.SetAnnotations(
+		map[string]string{v1alpha1.AnnotationNodePools: reserved.NodePool, v1alpha1.AnnotationAppliedSize: fmt.Sprint(size)},
+	)
 	cluster.Object["spec"] = map[string]any{"size": int64(size), "maxSize": int64(100), "containers": []any{
 		map[string]any{"image": "flux", "resources": map[string]any{"requests": map[string]any{"cpu": "3"}}},
 	}}
@@ -183,7 +197,9 @@ func createMember(ctx context.Context, c client.Client, key types.NamespacedName
 		return meta, err
 	}
 	meta.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(cluster, minicluster.GroupVersionKind)}
-	member := &v1alpha1.EnsembleMember{ObjectMeta: meta, Spec: v1alpha1.EnsembleMemberSpec{Size: size, MinSize: 1, MaxSize: 100, NodePools: []string{reserved.NodePool}}}
+	member := &v1alpha1.EnsembleMember{
+		ObjectMeta: meta, Spec: v1alpha1.EnsembleMemberSpec{Size: size, MinSize: 1, MaxSize: 100, NodePools: []string{reserved.NodePool}},
+	}
 	return meta, written(ctx, c, member, func(m *v1alpha1.EnsembleMember) {
 		m.Status = v1alpha1.EnsembleMemberStatus{
 			Size: size, Reserved: reserved.Nodes, Nodes: reserved.Nodes, Reservations: []v1alpha1.Reservation{reserved},
@@ -202,7 +218,12 @@ func fillMember(ctx context.Context, c client.Client, n int, pool string, nodeNa
 	if err != nil {
 		return err
 	}
-	containers := []corev1.Container{{Name: "flux", Image: "flux", Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("3")}}}}
+	containers := []corev1.Container{
+		{
+			Name: "flux", Image: "flux",
+			Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("3")}},
+		},
+	}
 	job := &batchv1.Job{ObjectMeta: meta, Spec: batchv1.JobSpec{
 		Completions: ptr.To[int32](benchSize), Parallelism: ptr.To[int32](benchSize), CompletionMode: ptr.To(batchv1.IndexedCompletion),
 		Template: corev1.PodTemplateSpec{Spec: corev1.PodSpec{Containers: containers, RestartPolicy: corev1.RestartPolicyNever}},

@@ -84,7 +84,9 @@ func grant(t testing.TB, admin client.Client, user, namespace string, rules ...r
 	}
 	if namespace != "" {
 		objects[1] = &rbacv1.RoleBinding{
-			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name},
+			ObjectMeta: metav1.ObjectMeta{
+				Namespace: namespace, Name: name,
+			}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name},
 			Subjects: []rbacv1.Subject{{Kind: rbacv1.UserKind, Name: user}},
 		}
 	}
@@ -101,7 +103,9 @@ func (d *desk) plan(user string, args ...string) (*planned.Answer, error) {
 	var out bytes.Buffer
 	flags := genericclioptions.NewConfigFlags(true)
 	flags.KubeConfig, flags.Impersonate = &d.Kubeconfig, &user
-	env := &cli.Environment{Flags: flags, Streams: genericiooptions.IOStreams{Out: &out, ErrOut: &out}, Version: "test", Now: time.Now, Output: cli.OutputJSON}
+	env := &cli.Environment{
+		Flags: flags, Streams: genericiooptions.IOStreams{Out: &out, ErrOut: &out}, Version: "test", Now: time.Now, Output: cli.OutputJSON,
+	}
 	cmd := planned.New(env)
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
 	cmd.SetArgs(args)
@@ -151,7 +155,9 @@ func (d *desk) rest(name string, size int32) string {
 func (d *desk) resize(name string, size int32) {
 	d.Helper()
 	patch := client.RawPatch("application/merge-patch+json", fmt.Appendf(nil, `{"spec":{"size":%d}}`, size))
-	if err := d.Client.Patch(d.Context(), &v1alpha1.EnsembleMember{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}}, patch); err != nil {
+	if err := d.Client.Patch(
+		d.Context(), &v1alpha1.EnsembleMember{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}}, patch,
+	); err != nil {
 		d.Fatal(err)
 	}
 }
@@ -178,7 +184,9 @@ func reason(err error) string {
 // TestPlanIsWhatHappens asks as a user who may write nothing, then does it, and compares.
 func TestPlanIsWhatHappens(t *testing.T) {
 	t.Parallel()
-	s, err := system.Start(t.Context(), system.Options{Progress: os.Stderr, LogDir: t.ArtifactDir(), AutoscalerFlags: []string{"--scan-interval=1s"}})
+	s, err := system.Start(
+		t.Context(), system.Options{Progress: os.Stderr, LogDir: t.ArtifactDir(), AutoscalerFlags: []string{"--scan-interval=1s"}},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -217,7 +225,8 @@ func TestPlanIsWhatHappens(t *testing.T) {
 
 	// A growth within the first pool, whose machines have been measured by now.
 	a := d.must("demo", "--grow", "2")
-	if a.Outcome != planned.Granted || a.Asked != 4 || a.PricePerHour != "0.40" || a.Pools[0].Measured.Machines != 2 || a.Pools[0].Order != 2 || a.Limited != "" {
+	if a.Outcome != planned.Granted || a.Asked != 4 || a.PricePerHour != "0.40" || a.Pools[0].Measured.Machines != 2 ||
+		a.Pools[0].Order != 2 || a.Limited != "" {
 		t.Errorf("a growth by 2 is %+v", a)
 	}
 	want := reservedThen(a)
@@ -228,7 +237,9 @@ func TestPlanIsWhatHappens(t *testing.T) {
 
 	// One that no pool has for itself.
 	a = d.must("demo", "--size", "8")
-	if a.Outcome != planned.Granted || a.PricePerHour != "1.40" || !strings.Contains(a.Pools[0].Refusal, "maxSize 4") || !strings.Contains(a.Ready, "not measured yet, at most 5m0s") {
+	if a.Outcome != planned.Granted || a.PricePerHour != "1.40" || !strings.Contains(
+		a.Pools[0].Refusal, "maxSize 4",
+	) || !strings.Contains(a.Ready, "not measured yet, at most 5m0s") {
 		t.Errorf("a growth to 8 is %+v", a)
 	}
 	want = reservedThen(a)
@@ -280,7 +291,9 @@ func TestPlanIsWhatHappens(t *testing.T) {
 		}
 		for i := range pools.Items {
 			if status := &pools.Items[i].Status; status.Replicas != status.Reserved || status.Ready != status.Reserved {
-				return fmt.Sprintf("%s has %d machines, %d of them Ready, for %d", pools.Items[i].Name, status.Replicas, status.Ready, status.Reserved), nil
+				return fmt.Sprintf(
+					"%s has %d machines, %d of them Ready, for %d", pools.Items[i].Name, status.Replicas, status.Ready, status.Reserved,
+				), nil
 			}
 		}
 		return "", nil
@@ -295,7 +308,9 @@ func TestPlanIsWhatHappens(t *testing.T) {
 	if got := d.rest("other", 7); got != want {
 		t.Errorf("%s is reserved, and the plan was %s", got, want)
 	}
-	if _, err := d.plan("reader", "--filename", file); err == nil || !strings.Contains(err.Error(), "MiniCluster default/other exists already") {
+	if _, err := d.plan("reader", "--filename", file); err == nil || !strings.Contains(
+		err.Error(), "MiniCluster default/other exists already",
+	) {
 		t.Errorf("of one that exists it says %v", err)
 	}
 
@@ -304,7 +319,9 @@ func TestPlanIsWhatHappens(t *testing.T) {
 		!strings.Contains(err.Error(), "no right to list ensemblemembers.autoscaling.flux-framework.org in namespace default") {
 		t.Errorf("nobody is told %v", err)
 	}
-	d.grant("tenant", "", rbacv1.PolicyRule{APIGroups: []string{v1alpha1.Group}, Resources: []string{"nodepools", "poolmachines"}, Verbs: []string{"list"}},
+	d.grant("tenant", "", rbacv1.PolicyRule{
+		APIGroups: []string{v1alpha1.Group}, Resources: []string{"nodepools", "poolmachines"}, Verbs: []string{"list"},
+	},
 		rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"nodes"}, Verbs: []string{"list"}})
 	d.grant("tenant", "default", reads...)
 	d.until(func(context.Context) (string, error) {

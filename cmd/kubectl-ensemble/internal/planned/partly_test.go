@@ -20,17 +20,20 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/inprocess"
 )
 
-// TestPartly: members of other namespaces whose MiniClusters may not be read are not taken for members that are being deleted: what they have
-// reserved stays theirs.
+// TestPartly: members of other namespaces whose MiniClusters may not be read are not taken for members that are being deleted: what they
+// have reserved stays theirs.
 func TestPartly(t *testing.T) {
 	t.Parallel()
 	as := newServer(t)
 	admin := as("")
 	// The pool has 6 nodes, of which the neighbour has 3 and mine one.
 	pool := &v1alpha1.NodePool{ObjectMeta: metav1.ObjectMeta{Name: "hpc-a"}, Spec: v1alpha1.NodePoolSpec{
-		MaxSize: 6, Replicas: 4, ProvisionTimeout: metav1.Duration{Duration: 15 * time.Minute}, Machines: v1alpha1.MachinesSpec{Kwok: &v1alpha1.KwokMachines{}},
+		MaxSize: 6, Replicas: 4, ProvisionTimeout: metav1.Duration{Duration: 15 * time.Minute}, Machines: v1alpha1.MachinesSpec{
+			Kwok: &v1alpha1.KwokMachines{},
+		},
 		Template: v1alpha1.NodeTemplate{Capacity: corev1.ResourceList{
-			corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourceMemory: resource.MustParse("16Gi"), corev1.ResourcePods: resource.MustParse("110"),
+			corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourceMemory: resource.MustParse("16Gi"),
+			corev1.ResourcePods: resource.MustParse("110"),
 		}},
 	}}
 	if err := written(t.Context(), admin, pool, func(p *v1alpha1.NodePool) { p.Status.Reserved, p.Status.Floor = 4, 4 }); err != nil {
@@ -50,7 +53,9 @@ func TestPartly(t *testing.T) {
 	}
 
 	grant(t, admin, "half", "default", reads...)
-	everywhere := slices.DeleteFunc(slices.Clone(reads), func(rule rbacv1.PolicyRule) bool { return slices.Contains(rule.Resources, "miniclusters") })
+	everywhere := slices.DeleteFunc(
+		slices.Clone(reads), func(rule rbacv1.PolicyRule) bool { return slices.Contains(rule.Resources, "miniclusters") },
+	)
 	grant(t, admin, "half", "", everywhere...)
 	half := as("half")
 	inprocess.UntilWithin(t, patience, 50*time.Millisecond, func(ctx context.Context) (string, error) {

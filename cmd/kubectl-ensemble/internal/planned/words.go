@@ -23,7 +23,10 @@ func Write(w io.Writer, a *Answer, wide bool) error {
 	_, _ = fmt.Fprintln(table, head)
 	for i := range a.Pools {
 		p := &a.Pools[i]
-		row := fmt.Sprintf("%s\t%d\t%d\t%d\t%d\t%s\t%s", p.Name, p.Before, p.After, p.Held, p.Order, orElse(p.PricePerHour, "none declared"), orElse(p.ReadyIn, "-"))
+		row := fmt.Sprintf(
+			"%s\t%d\t%d\t%d\t%d\t%s\t%s", p.Name, p.Before, p.After, p.Held, p.Order, orElse(p.PricePerHour, "none declared"),
+			orElse(p.ReadyIn, "-"),
+		)
 		if wide {
 			row += fmt.Sprintf("\t%d machines", p.Measured.Machines)
 		}

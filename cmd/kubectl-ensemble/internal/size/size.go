@@ -1,5 +1,5 @@
-// Package size has the commands that change the size of a member: `kubectl ensemble grow`, `shrink` and `scale`. They write the desired size
-// through the scale subresource of the EnsembleMember, as `kubectl scale` does, and can wait until the member has it.
+// Package size has the commands that change the size of a member: `kubectl ensemble grow`, `shrink` and `scale`. They write the desired
+// size through the scale subresource of the EnsembleMember, as `kubectl scale` does, and can wait until the member has it.
 package size
 
 import (
@@ -125,7 +125,9 @@ func bounded(m *v1alpha1.EnsembleMember, wanted int64) (size int32, limited stri
 }
 
 // run changes the desired size to what target says of the member, prints the change, and waits where that is wanted.
-func run(ctx context.Context, env *cli.Environment, name string, o *options, target func(*v1alpha1.EnsembleMember) (int32, string, error)) error {
+func run(
+	ctx context.Context, env *cli.Environment, name string, o *options, target func(*v1alpha1.EnsembleMember) (int32, string, error),
+) error {
 	if o.timeout <= 0 {
 		return fmt.Errorf("--timeout is %s; it has to be more than 0", o.timeout)
 	}

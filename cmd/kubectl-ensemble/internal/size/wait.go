@@ -24,8 +24,8 @@ const (
 	lookAtLeast = 10 * time.Second
 )
 
-// await waits until a member has the size of a change and waits for nothing, and shows what it waits for meanwhile. The error of a time that
-// is up says what that was last.
+// await waits until a member has the size of a change and waits for nothing, and shows what it waits for meanwhile. The error of a time
+// that is up says what that was last.
 func await(ctx context.Context, env *cli.Environment, reader *cluster.Reader, change *Change, within time.Duration) error {
 	p := &progress{out: env.Streams.ErrOut, terminal: cli.Terminal(env.Streams.ErrOut)}
 	defer p.end()

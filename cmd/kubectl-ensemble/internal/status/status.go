@@ -226,7 +226,9 @@ func show(env *cli.Environment, w io.Writer, head []string, rows [][]cli.Cell) e
 
 // cells are the last columns.
 func (s *State) cells(env *cli.Environment, now time.Time) []cli.Cell {
-	row := []cli.Cell{{Text: s.Ready, Colour: s.colour()}, {Text: s.Reason, Colour: s.colour()}, {Text: duration.HumanDuration(now.Sub(s.Created.Time))}}
+	row := []cli.Cell{
+		{Text: s.Ready, Colour: s.colour()}, {Text: s.Reason, Colour: s.colour()}, {Text: duration.HumanDuration(now.Sub(s.Created.Time))},
+	}
 	if env.Wide() {
 		row = append(row, cli.Cell{Text: s.Message})
 	}

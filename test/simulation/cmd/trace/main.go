@@ -22,7 +22,10 @@ func main() {
 
 func run(arguments []string, out io.Writer) error {
 	flags := flag.NewFlagSet("trace", flag.ContinueOnError)
-	path := flags.String("csv", "test/simulation/testdata/trace.csv", "the trace: time,member,action,amount and, if wanted, work; times in seconds, work in pod-seconds")
+	path := flags.String(
+		"csv", "test/simulation/testdata/trace.csv",
+		"the trace: time,member,action,amount and, if wanted, work; times in seconds, work in pod-seconds",
+	)
 	nodes := flags.Int("nodes", 16, "the greatest number of nodes")
 	boot := flags.Duration("boot", 90*time.Second, "how long a machine takes to boot at least")
 	jitter := flags.Duration("jitter", 30*time.Second, "up to how much longer it takes")
