@@ -144,6 +144,14 @@ func (m *machines) of(node *corev1.Node) (machine *v1alpha1.PoolMachine, why str
 	return machine, why
 }
 
+// only is the one machine whose record names a node. It is nil where several records, or none, may be about the node.
+func (m *machines) only(node string) *v1alpha1.PoolMachine {
+	if len(m.byID) > 0 || len(m.others[node]) > 0 {
+		return nil
+	}
+	return m.byNode[node]
+}
+
 // leaves reports whether a machine goes or is gone, so that its node is of no use to whoever does not have a pod there yet.
 func leaves(machine *v1alpha1.PoolMachine) bool {
 	return machine.DeletionTimestamp != nil || machine.Status.LeavingAt != nil || machine.Status.Failure != nil

@@ -44,3 +44,46 @@ func (m *memory[T]) forget() {
 	}
 	m.pass++
 }
+
+// identified keeps what was read off the objects of a store, which change nothing of an object: as long as it is the same object, what
+// was read off it holds, and the object is not even looked at.
+type identified[O, T any] struct {
+	read map[*O]*seenLast[T]
+	pass uint64
+}
+
+type seenLast[T any] struct {
+	pass  uint64
+	value T
+}
+
+func newIdentified[O, T any]() *identified[O, T] {
+	return &identified[O, T]{read: map[*O]*seenLast[T]{}}
+}
+
+// known is what was read off an object, nil for nothing yet.
+func (m *identified[O, T]) known(object *O) *T {
+	last := m.read[object]
+	if last == nil {
+		return nil
+	}
+	last.pass = m.pass
+	return &last.value
+}
+
+// keep notes what was read off an object.
+func (m *identified[O, T]) keep(object *O, value T) *T {
+	last := &seenLast[T]{pass: m.pass, value: value}
+	m.read[object] = last
+	return &last.value
+}
+
+// forget ends a pass: what was not asked for in it is gone.
+func (m *identified[O, T]) forget() {
+	for object, last := range m.read {
+		if last.pass != m.pass {
+			delete(m.read, object)
+		}
+	}
+	m.pass++
+}

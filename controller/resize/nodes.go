@@ -11,23 +11,41 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/pods"
 )
 
+// nodeReading is what is read off a node.
+type nodeReading struct {
+	node plan.Node
+	// host is its host name.
+	host string
+	// machine is the one that was found to be this node, and that stays; nil for none. As long as both objects are the same, it is.
+	machine *v1alpha1.PoolMachine
+	// order is what the machine was ordered for.
+	order string
+}
+
 func (o *observer) readNodes(s *seen, view *pods.View, nodes []*corev1.Node, machines *machines, expected map[string]plan.Resources) {
 	now := o.clock.Now()
 	held := s.heldNames()
 	s.nodes = make([]plan.Node, 0, len(machines.byNode)+len(machines.byID)+len(held))
 	s.hosts = make(map[string]host, len(machines.byNode)+len(machines.byID))
 	for _, object := range nodes {
-		if object.Labels[v1alpha1.LabelNodePool] == "" && !held[object.Name] {
-			// To a plan it is the same as one that is not there.
+		known := o.nodes.known(object)
+		if known == nil {
+			if object.Labels[v1alpha1.LabelNodePool] == "" && !held[object.Name] {
+				// To a plan it is the same as one that is not there.
+				continue
+			}
+			known = o.nodes.keep(object, nodeReading{node: nodeOf(object), host: object.Labels[corev1.LabelHostname]})
+		}
+		node := known.node
+		if node.Pool == "" && !held[node.Name] {
 			continue
 		}
-		node := o.nodes.of(object, func() plan.Node { return nodeOf(object) })
 		if node.Pool != "" {
-			if !o.place(s, &node, object, machines, now) {
+			if !o.place(s, &node, known, object, machines, now) {
 				continue
 			}
 			if node.Pool != "" {
-				s.hosts[node.Name] = host{name: object.Labels[corev1.LabelHostname], pool: node.Pool}
+				s.hosts[node.Name] = host{name: known.host, pool: node.Pool}
 			}
 		}
 		if node.Pool == "" {
@@ -51,12 +69,21 @@ func (o *observer) readNodes(s *seen, view *pods.View, nodes []*corev1.Node, mac
 //
 // A node that is held already, and that no machine vouches for any more, is on its way out: its member keeps it until the pod there
 // has left, and nobody gets it.
-func (o *observer) place(s *seen, node *plan.Node, object *corev1.Node, machines *machines, now time.Time) bool {
+func (o *observer) place(
+	s *seen, node *plan.Node, known *nodeReading, object *corev1.Node, machines *machines, now time.Time,
+) bool {
+	if known.machine != nil && machines.only(node.Name) == known.machine {
+		node.Order = known.order
+		return true
+	}
+	known.machine = nil
 	machine, why := machines.of(object)
 	if machine != nil {
 		node.Order = machine.Spec.Order.ID
 		if leaves(machine) {
 			node.Leaving, node.Releasing = true, false
+		} else {
+			known.machine, known.order = machine, node.Order
 		}
 		if node.Departure = departureOf(machine); node.Departure != nil {
 			s.departing[node.Name] = machine.UID

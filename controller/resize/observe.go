@@ -29,7 +29,7 @@ type observer struct {
 	clusters *memory[clusterReading]
 	pools    *memory[plan.Pool]
 	jobs     *memory[needs]
-	nodes    *memory[plan.Node]
+	nodes    *identified[corev1.Node, nodeReading]
 	ledger   *ledger
 	notMade  *notMade
 	clock    clock.PassiveClock
@@ -55,7 +55,8 @@ func newObserver(reader client.Reader, store *pods.Store, clock clock.PassiveClo
 	return &observer{
 		reader: reader, clock: clock, told: &departures{}, clusters: newMemory[clusterReading](), pools: newMemory[plan.Pool](),
 		jobs:  newMemory[needs](),
-		nodes: newMemory[plan.Node](), ledger: newLedger(store), notMade: notMade, good: map[types.UID]*minicluster.MiniCluster{},
+		nodes: newIdentified[corev1.Node, nodeReading](), ledger: newLedger(store), notMade: notMade,
+		good: map[types.UID]*minicluster.MiniCluster{},
 	}
 }
 

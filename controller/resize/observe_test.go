@@ -226,6 +226,8 @@ func TestObserveAgain(t *testing.T) {
 	}
 	same("nothing")
 	same("nothing, again")
+	// A store has another object for another version, and the same one for the same version.
+	l.nodes = slices.Clone(l.nodes)
 	l.nodes[3].Status.Conditions, l.nodes[3].ResourceVersion = nil, "2"
 	l.pods[4].Spec.NodeName, l.pods[4].ResourceVersion = "node-19", "2"
 	l.pools[1].Spec.Paused, l.pools[1].ResourceVersion = true, "2"
@@ -236,6 +238,20 @@ func TestObserveAgain(t *testing.T) {
 	changed.SetResourceVersion("2")
 	l.clusters[1] = *changed
 	same("a change of each kind")
+	for what, change := range map[string]func(){
+		"a machine that fails":                func() { l.machines[5].Status.Failure = &v1alpha1.MachineFailure{Message: "broken"} },
+		"a machine that goes":                 func() { l.machines[6].Status.LeavingAt = &metav1.MicroTime{Time: noon} },
+		"a machine of another pool":           func() { l.machines[7].Spec.NodePool = "other" },
+		"a machine of another order":          func() { l.machines[8].Spec.Order.ID = "order" },
+		"a machine of which no node is known": func() { l.machines[9].Status.NodeName = "" },
+		"two machines for one node":           func() { l.machines[10].Status.NodeName = l.machines[11].Status.NodeName },
+		"a machine that is gone":              func() { l.machines = l.machines[:len(l.machines)-1] },
+	} {
+		l.machines = slices.Clone(l.machines)
+		change()
+		same(what)
+		same(what + ", again")
+	}
 	l.nodes, l.pods = l.nodes[1:], l.pods[2:]
 	same("nodes and pods that are gone")
 	if kept := len(o.nodes.read); kept != len(l.nodes) {
