@@ -69,7 +69,10 @@ func Start(ctx context.Context, o Options) (_ *Bench, err error) {
 		return nil, fmt.Errorf("write the policy of the audit log: %w", err)
 	}
 	b.System, err = system.Start(ctx, system.Options{
-		Progress: o.Progress, LogDir: filepath.Join(directory, "logs"), AutoscalerFlags: []string{"--scan-interval=" + o.Scan.String()},
+		Progress: o.Progress, LogDir: filepath.Join(directory, "logs"),
+		// What a gang leaves is released by its controller, or deleted with its pool. Cluster Autoscaler would only mark the nodes as
+		// candidates, some each second, and nothing could be measured for minutes after each gang.
+		AutoscalerFlags:    []string{"--scan-interval=" + o.Scan.String(), "--scale-down-enabled=false"},
 		APIServerArguments: []string{"--audit-policy-file=" + policy, "--audit-log-path=" + b.Audit.Path},
 		// No kubelet waits for another one. The first pod of a gang runs before it grows.
 		PodsAtOnce: podsAtOnce,
