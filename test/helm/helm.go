@@ -24,7 +24,7 @@ type Helm struct {
 func New(t *testing.T, kubeconfig string) *Helm {
 	t.Helper()
 	path, err := controlplane.BuildProgram(t.Context(), os.Stderr, controlplane.Program{
-		Name: "helm", Module: "test/tools/helm", ImportPath: "helm.sh/helm/v3/cmd/helm", Required: "helm.sh/helm/v3", Usually: 2 * time.Minute,
+		Name: "helm", Module: "test/tools/helm", ImportPath: "helm.sh/helm/v4/cmd/helm", Required: "helm.sh/helm/v4", Usually: 2 * time.Minute,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -142,7 +142,8 @@ func TestChartUpgrade(t *testing.T) {
 	if err := run("install", chart); err == nil || !strings.Contains(err.Error(), "cannot be imported into the current release") {
 		t.Errorf("there is what Helm has not installed, and it says: %v", err)
 	}
-	must(run("install", chart, "--take-ownership"))
+	// Helm applies on the server, where the fields of who has applied before are not taken without being told to.
+	must(run("install", chart, "--take-ownership", "--force-conflicts"))
 	defined(t, c, now)
 	for _, object := range written {
 		if is := object.read(t, c); is.GetResourceVersion() != object.GetResourceVersion() || is.GetUID() != object.GetUID() {
