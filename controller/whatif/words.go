@@ -1,4 +1,4 @@
-package planned
+package whatif
 
 import (
 	"fmt"
@@ -40,7 +40,7 @@ func Write(w io.Writer, a *Answer, wide bool) error {
 		fmt.Fprintf(&text, "\n%s is concerned: %s\n", o.Member, o.Message)
 	}
 	for i := range a.MissingRights {
-		fmt.Fprintf(&text, "\nNot known, for you have %s: %s\n", a.MissingRights[i].Gap, a.MissingRights[i].Without)
+		fmt.Fprintf(&text, "\nNot known, for you have %s: %s\n", &a.MissingRights[i], a.MissingRights[i].Without)
 	}
 	_, err := io.WriteString(w, text.String())
 	return err
