@@ -152,6 +152,15 @@ POOL    NOW   THEN   THERE   TO ORDER   PRICE/HOUR      READY
 hpc-a   2     2      2       0          3.06            -
 hpc-b   0     0      0       0          none declared   -
 `},
+		"has ended": {func(w *whatif.World) {
+			w.Observed.Members[0].Lifecycle, w.Observed.Members[0].Pods = plan.Finished, nil
+		}, whatif.Change{Shrink: 1}, `
+nothing would change for ns/m: the MiniCluster has finished; its nodes are given back
+
+POOL    NOW   THEN   THERE   TO ORDER   PRICE/HOUR      READY
+hpc-a   0     0      0       0          3.06            -
+hpc-b   0     0      0       0          none declared   -
+`},
 		"nodes are there": {func(w *whatif.World) {
 			w.Observed.Nodes = append(w.Observed.Nodes, node("free-0", "hpc-a", false), node("free-1", "hpc-a", false))
 			pool := w.Pools["hpc-a"]

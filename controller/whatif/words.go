@@ -81,6 +81,8 @@ func (a *Answer) writePrice(text *strings.Builder) {
 	case a.Outcome == Refused, a.Outcome == Unchanged:
 	case len(a.Unpriced) > 0:
 		fmt.Fprintf(text, "\nNo price is declared for %s (spec.pricePerHour of the NodePool).\n", strings.Join(a.Unpriced, ", "))
+	case a.PricePerHour == "0":
+		text.WriteString("\nIts nodes then cost as much as now.\n")
 	case strings.HasPrefix(a.PricePerHour, "-"):
 		fmt.Fprintf(text, "\nIts nodes then cost %s less an hour.\n", strings.TrimPrefix(a.PricePerHour, "-"))
 	default:
