@@ -412,8 +412,9 @@ func (w *world) foresee(observed plan.Observed) *whatif.World {
 // inStep reports whether the controller has seen everything, and has nothing left to write.
 func (w *world) inStep() bool {
 	c := w.controller
-	return c.up && !c.busy && (c.alarm.due.IsZero() || c.alarm.due.After(w.now.Add(time.Second))) && current(&w.members) && current(&w.clusters) && current(&w.pools) &&
-		current(&w.machines) && current(&w.nodes) && current(&w.pods)
+	idle := c.up && !c.busy && (c.alarm.due.IsZero() || c.alarm.due.After(w.now.Add(time.Second)))
+	return idle && current(&w.members) && current(&w.clusters) && current(&w.pools) && current(&w.machines) &&
+		current(&w.nodes) && current(&w.pods)
 }
 
 // current reports whether the controller's cache has all that there is of a kind.
