@@ -70,8 +70,8 @@ func (x *tenant) refusedAsPlanned(cluster types.NamespacedName, reason, pool str
 	x.explained(cluster, reason, pool)
 }
 
-// explained waits until a member waits for its claim for a reason, and kubectl ensemble explain says so, in the words of its condition, with
-// the pool, and with something to do.
+// explained waits until a member waits for its claim for a reason, and kubectl ensemble explain says so, in the words of its condition,
+// with the pool, and with something to do.
 func (x *tenant) explained(cluster types.NamespacedName, reason, pool string) {
 	x.Helper()
 	last := ""

@@ -62,9 +62,9 @@ var unforeseen = map[string]string{
 	"toosmall": "the nodes of hpc-a are smaller than its template says",
 }
 
-// TestPlanned tells each story again as `kubectl ensemble plan` would: what it answers when a member is about to ask, a user to write a size,
-// or a MiniCluster to come, and in the middle of things. The next pass that knows of the size has to decide just that, and what comes of it
-// has to be that too, except what nobody can know before. A golden file in testdata/planned has it.
+// TestPlanned tells each story again as `kubectl ensemble plan` would: what it answers when a member is about to ask, a user to write a
+// size, or a MiniCluster to come, and in the middle of things. The next pass that knows of the size has to decide just that, and what comes
+// of it has to be that too, except what nobody can know before. A golden file in testdata/planned has it.
 func TestPlanned(t *testing.T) {
 	t.Parallel()
 	for i := range tales {
@@ -429,9 +429,9 @@ func (w *world) untilInStep(until time.Duration) {
 	}
 }
 
-// TestPlannedInStorms asks about a random size of a random member at a random moment of random worlds, and then for it: the next pass of the
-// controller decides what was answered, unless the world changes in between. That it would find wrong answers is seen with answers that are
-// planned with less than there is.
+// TestPlannedInStorms asks about a random size of a random member at a random moment of random worlds, and then for it: the next pass of
+// the controller decides what was answered, unless the world changes in between. That it would find wrong answers is seen with answers that
+// are planned with less than there is.
 func TestPlannedInStorms(t *testing.T) {
 	t.Parallel()
 	const worlds = 40
