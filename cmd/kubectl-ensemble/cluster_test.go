@@ -19,6 +19,7 @@ import (
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/cluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/plugin"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/controlplane"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/inprocess"
 )
@@ -69,7 +70,7 @@ func (d *desk) run(t testing.TB, arguments ...string) (out string, err error) {
 func (*desk) raw(t testing.TB, arguments ...string) (out string, err error) {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
-	cmd := command(genericiooptions.IOStreams{In: strings.NewReader(""), Out: &stdout, ErrOut: &stderr})
+	cmd := plugin.New(genericiooptions.IOStreams{In: strings.NewReader(""), Out: &stdout, ErrOut: &stderr}, version)
 	cmd.SetArgs(arguments)
 	err = cmd.ExecuteContext(t.Context())
 	return stdout.String() + stderr.String(), err

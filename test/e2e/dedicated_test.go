@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/whatif"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/history"
 )
 
@@ -24,6 +25,10 @@ func strangers(x *tenant) {
 	x.poolOf("hpc", 10, false, alwaysFails)
 	cluster := x.miniCluster("m", 5, pool)
 	x.gangWaits(cluster, 5, 3)
+	planned := x.plan(cluster, "shrink", 1)
+	if planned.Outcome != whatif.Shrinks || planned.Pools[0].Held != 3 || planned.Pools[0].After != 4 {
+		x.Errorf("a shrink by 1 of a gang of 5 that waits with 3 nodes is planned as %+v", planned)
+	}
 	held := x.held(cluster)
 
 	x.apply(`

@@ -26,13 +26,9 @@ func TestPoolDeletion(t *testing.T) {
 
 	x.removePool(pool)
 	x.poolSays(pool, "it waits until no node is reserved by "+cluster.String())
+	planned := x.plan(cluster, "grow", 1)
 	x.grant(cluster, "grow", 1)
-	x.until(func(s *history.State) string {
-		if c := condition(s.Members[cluster], v1alpha1.ConditionCapacityReserved); c.reason != v1alpha1.ReasonPoolDeleting {
-			return fmt.Sprintf("the member is %+v", c)
-		}
-		return ""
-	})
+	x.refusedAsPlanned(cluster, v1alpha1.ReasonPoolDeleting, pool, planned)
 	x.nodes(pool, 3)
 
 	x.remove(cluster)

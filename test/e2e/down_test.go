@@ -31,6 +31,7 @@ func TestControllerDown(t *testing.T) {
 	x.settled(cluster, 2)
 	held, machines := x.held(cluster), x.machines(pool)
 
+	planned := x.plan(cluster, "size", 4)
 	down := time.Now()
 	if err := shared.Controller.Kill(); err != nil {
 		t.Fatal(err)
@@ -86,6 +87,7 @@ func TestControllerDown(t *testing.T) {
 
 	back()
 	x.settled(cluster, 4)
+	x.asPlanned(cluster, planned)
 	x.onHeldNodes(cluster)
 	now := x.held(cluster)
 	for _, name := range held {

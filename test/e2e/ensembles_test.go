@@ -139,8 +139,10 @@ func TestEnsemble(t *testing.T) {
 	if err := x.submit(strings.ReplaceAll(x.ensembleOf("demo", pool, "sleep", 2, 1), "sleep 10", "sleep 20")); err != nil {
 		t.Fatal(err)
 	}
+	planned := x.plan(first, "grow", 2)
 	x.grant(first, "grow", 2)
 	x.settled(first, 4)
+	x.asPlanned(first, planned)
 	x.ensembleSays("demo", func(e *ensemblev1alpha1.Ensemble) string {
 		if s := &e.Status; s.MembersReady != "2/2" || s.Size != 5 || s.Wants != 5 || s.Nodes != 5 || !strings.HasPrefix(
 			s.Members[0].LastAction, "Grow by 2 to 4, by pod "+x.namespace+"/demo-0-0-",

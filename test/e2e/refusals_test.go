@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/whatif"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/ensemble"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/externalgrpc"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/history"
@@ -113,6 +114,9 @@ func TestBadRequests(t *testing.T) {
 	}
 
 	t.Run("cut at the maximum and told so", func(t *testing.T) {
+		if a := x.plan(cluster, "grow", 20); a.Asked != 10 || a.Limited != "limited to 10 by spec.maxSize" || a.Outcome != whatif.Refused {
+			t.Errorf("grow 20 from 1, of at most 10, is planned as %+v", a)
+		}
 		r := x.ask(cluster, "grow", 20)
 		if r.Status != ensemble.Response_SUCCESS || r.Wants != 10 || !strings.HasPrefix(r.Reason, "limited to 10 by spec.maxSize") {
 			t.Errorf("grow 20 from 1, of at most 10, was answered %+v", r)
@@ -215,6 +219,7 @@ func TestBadObjects(t *testing.T) {
 			}
 			return ""
 		})
+		x.refusedAsPlanned(cluster, v1alpha1.ReasonPoolTooSmall, pool, x.plan(cluster, "size", 4))
 		x.remove(cluster)
 		x.gone(cluster)
 	})

@@ -147,21 +147,25 @@ func growAndShrink(x *tenant) {
 	x.settled(cluster, 2)
 	x.nodes(pool, 2)
 
+	grown := x.plan(cluster, "grow", 6)
 	x.grant(cluster, "grow", 6)
 	x.floor(pool, 8)
 	x.disturb()
 	x.target(pool, 8)
 	x.disturb()
 	x.settled(cluster, 8)
+	x.asPlanned(cluster, grown)
 	x.nodes(pool, 8)
 	x.event(cluster, v1alpha1.ReasonReserved, "reserved 6 more nodes in "+pool)
 	x.event(cluster, v1alpha1.ReasonResizing, "from 2 to 8")
 
 	before := x.held(cluster)
+	shrunk := x.plan(cluster, "shrink", 5)
 	x.grant(cluster, "shrink", 5)
 	x.size(cluster, 3)
 	x.disturb()
 	x.settled(cluster, 3)
+	x.asPlanned(cluster, shrunk)
 	x.nodes(pool, 3)
 	x.event(cluster, v1alpha1.ReasonNodesGivenBack, "gave back")
 	for _, node := range x.held(cluster) {
@@ -200,13 +204,9 @@ func twoMembersInATightPool(x *tenant) {
 	x.settled(b, 1)
 	x.grant(a, "grow", 3)
 	x.settled(a, 4)
+	planned := x.plan(b, "grow", 3)
 	x.grant(b, "grow", 3)
-	x.until(func(s *history.State) string {
-		if c := condition(s.Members[b], v1alpha1.ConditionCapacityReserved); c.reason != v1alpha1.ReasonPoolFull {
-			return fmt.Sprintf("b is %s: %s", c.reason, c.message)
-		}
-		return ""
-	})
+	x.refusedAsPlanned(b, v1alpha1.ReasonPoolFull, pool, planned)
 	if held := x.held(b); len(held) != 1 {
 		x.Errorf("b waits for 3 more nodes and holds %v: a part of what it asked for", held)
 	}

@@ -15,6 +15,8 @@ const staleRetry = 200 * time.Millisecond
 type controller struct {
 	process
 	world *world
+	// reads is whose caches it observes.
+	reads watcher
 	alarm alarm
 	// since is when it was started.
 	since time.Time
@@ -29,6 +31,8 @@ type controller struct {
 	recorded func(*memberObject)
 	// released is called after each release of a pod, nil for nobody.
 	released func(*podObject)
+	// decided is called after each plan, before any of it is written, nil for nobody. It changes nothing.
+	decided func(*plan.Observed, []plan.Decision)
 }
 
 func newController(w *world) *controller {
@@ -51,13 +55,18 @@ func (c *controller) start() {
 	c.busy, c.again = false, false
 	c.members, c.clusters, c.pods = map[string]int64{}, map[string]int64{}, map[string]int64{}
 	w := c.world
-	w.members.fill(controllerCache)
-	w.clusters.fill(controllerCache)
-	w.pools.fill(controllerCache)
-	w.nodes.fill(controllerCache)
-	w.machines.fill(controllerCache)
-	w.pods.fill(controllerCache)
+	w.list(controllerCache)
 	c.alarm.in(staleRetry)
+}
+
+// list gives a watcher all that a controller reads.
+func (w *world) list(who watcher) {
+	w.members.fill(who)
+	w.clusters.fill(who)
+	w.pools.fill(who)
+	w.nodes.fill(who)
+	w.machines.fill(who)
+	w.pods.fill(who)
 }
 
 // kill ends the process. What it has asked of the API server before has happened, nothing else does.
@@ -101,6 +110,9 @@ func (c *controller) pass() {
 	observed := c.observe()
 	decisions := plan.Plan(observed, w.now)
 	w.checkPlan(&observed, &decisions)
+	if c.decided != nil {
+		c.decided(&observed, decisions.Members)
+	}
 	a := &application{
 		controller: c, of: c.life, planned: w.now, observed: observed, decided: decisions.Members, next: sooner(c.next, decisions.Next),
 	}

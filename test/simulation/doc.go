@@ -54,6 +54,9 @@
 // TestExplained tells the same stories as `kubectl ensemble explain` would, in testdata/explained/*.golden: what each member waits for,
 // whenever that changes, and the one thing to do.
 //
+// TestPlanned tells them as `kubectl ensemble plan` would, in testdata/planned/*.golden: what it answers before a size is asked for, and
+// whether that has come. TestPlannedInStorms holds such answers against the next pass in random worlds.
+//
 // # Traces
 //
 // Replay runs a trace of requests with three strategies and compares what they cost: see Outcome.

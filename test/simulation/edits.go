@@ -8,6 +8,9 @@ func (e *ensemble) edit(name string, size int32) {
 		return
 	}
 	w.tell("user", "MiniCluster %s: spec.size %d -> %d", name, c.size, size)
+	if e.editing != nil {
+		e.editing(name, size)
+	}
 	w.ledger.counts["sizes edited"]++
 	w.ledger.former[name] = max(c.size, w.ledger.former[name])
 	w.clusters.update(name, func(c *clusterObject) {

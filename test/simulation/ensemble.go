@@ -20,6 +20,11 @@ type ensemble struct {
 	queues map[string]*queue
 	// onBound is called when a pod of a member got a node.
 	onBound func(member string)
+	// arriving, asking and editing are called before a MiniCluster is created, a request is sent, and a size is written into a MiniCluster;
+	// nil for nobody.
+	arriving func(*memberObject)
+	asking   func(member string, what action, amount int32)
+	editing  func(member string, size int32)
 }
 
 func newEnsemble(w *world) *ensemble { return &ensemble{world: w, queues: map[string]*queue{}} }
@@ -30,6 +35,9 @@ func (e *ensemble) arrive(m *memberObject) {
 	m.wants = max(m.wants, 1)
 	m.gated = m.gated || m.topologyKey != ""
 	m.adopted, m.arrivedAt = 1, w.now
+	if e.arriving != nil {
+		e.arriving(m)
+	}
 	w.clusters.create(&clusterObject{meta: meta{name: m.name}, size: m.wants, generation: 1, applied: m.wants})
 	w.ledger.accepted(m.name, m.wants)
 	w.members.create(m)
@@ -94,6 +102,9 @@ func (e *ensemble) delete(name string) {
 func (e *ensemble) ask(member string, what action, amount int32) {
 	w := e.world
 	w.tell("member", "%s asks to %s by %d", member, what, amount)
+	if e.asking != nil {
+		e.asking(member, what, amount)
+	}
 	if w.quiet || w.settings.pools == nil {
 		return
 	}

@@ -240,7 +240,7 @@ func (w *world) apiMachine(m *machineObject) v1alpha1.PoolMachine {
 	case !node.ready:
 		ready.Reason = v1alpha1.ReasonMachineNotReady
 	default:
-		ready.Status, ready.Reason = metav1.ConditionTrue, v1alpha1.ConditionReady
+		ready.Status, ready.Reason, ready.LastTransitionTime = metav1.ConditionTrue, v1alpha1.ConditionReady, metav1.NewTime(node.since)
 	}
 	out := v1alpha1.PoolMachine{
 		ObjectMeta: metav1.ObjectMeta{Name: m.name},

@@ -16,7 +16,7 @@ import (
 func (c *controller) observe() plan.Observed {
 	w := c.world
 	var o plan.Observed
-	for _, p := range w.pools.caches[controllerCache].items {
+	for _, p := range w.pools.caches[c.reads].items {
 		pool := planPool(p)
 		pool.Coming = c.coming(p.name)
 		if of := &pool.OutOfStock; c.unseen(of) {
@@ -25,7 +25,7 @@ func (c *controller) observe() plan.Observed {
 		o.Pools = append(o.Pools, pool)
 	}
 	use, pods := map[string]*usage{}, map[string]*podsSeen{}
-	for _, p := range w.pods.caches[controllerCache].items {
+	for _, p := range w.pods.caches[c.reads].items {
 		if p.placed() != "" {
 			usageOf(use, p.placed()).add(p)
 		}
@@ -33,7 +33,7 @@ func (c *controller) observe() plan.Observed {
 			podsOf(pods, p.member).add(p)
 		}
 	}
-	for _, n := range w.nodes.caches[controllerCache].items {
+	for _, n := range w.nodes.caches[c.reads].items {
 		used := usageOf(use, n.name)
 		node := plan.Node{
 			Name: n.name, Pool: n.pool, Ready: n.ready && !n.starting, Cordoned: n.cordoned, Leaving: n.tainted, Releasing: n.ours,
@@ -51,8 +51,8 @@ func (c *controller) observe() plan.Observed {
 			o.Nodes = append(o.Nodes, node)
 		}
 	}
-	for _, m := range w.members.caches[controllerCache].items {
-		value := planMember(m, w.clusters.caches[controllerCache].get(m.name))
+	for _, m := range w.members.caches[c.reads].items {
+		value := planMember(m, w.clusters.caches[c.reads].get(m.name))
 		podsOf(pods, m.name).describe(&value)
 		if len(value.Lacking) > 0 {
 			// The Job's events are read when somebody asks, and not from a cache.
@@ -201,8 +201,8 @@ func (p *poolObject) basis() string {
 func (c *controller) coming(pool string) map[string]int32 {
 	w := c.world
 	out := map[string]int32{}
-	for _, m := range w.machines.caches[controllerCache].items {
-		if m.pool == pool && m.failure == nil && !m.leaves() && w.nodes.caches[controllerCache].get(m.nodeName) == nil {
+	for _, m := range w.machines.caches[c.reads].items {
+		if m.pool == pool && m.failure == nil && !m.leaves() && w.nodes.caches[c.reads].get(m.nodeName) == nil {
 			out[m.order.ID]++
 		}
 	}
@@ -217,7 +217,7 @@ func (c *controller) unseen(of *plan.Stockout) bool {
 	if of.Machine == "" {
 		return false
 	}
-	if m := c.world.machines.caches[controllerCache].get(of.Machine); m != nil && m.leaves() {
+	if m := c.world.machines.caches[c.reads].get(of.Machine); m != nil && m.leaves() {
 		return false
 	}
 	until := of.At.Add(recordsAfter)

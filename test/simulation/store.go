@@ -12,6 +12,8 @@ type watcher int
 const (
 	controllerCache watcher = iota
 	providerCache
+	// asker is a person who lists what there is, and does not watch.
+	asker
 	watchers
 )
 

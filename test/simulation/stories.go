@@ -23,8 +23,8 @@ func (t *tale) tell() *world {
 	return w
 }
 
-// begin makes the world of a tale, in which nothing has happened yet.
-func (t *tale) begin() *world {
+// begin makes the world of a tale, in which nothing has happened yet but that somebody watches.
+func (t *tale) begin(watched ...func(*world)) *world {
 	s := calm(1)
 	s.telling = true
 	s.pools = []poolSettings{poolOf("hpc-a", 10, 30*time.Second)}
@@ -32,6 +32,9 @@ func (t *tale) begin() *world {
 		t.settings(&s)
 	}
 	w := newWorld(s)
+	for _, watch := range watched {
+		watch(w)
+	}
 	t.happens(w)
 	return w
 }

@@ -13,6 +13,17 @@ const storm = 25 * time.Minute
 
 // simulate runs a random world: a storm, then quiet until everything is in its place.
 func simulate(seed uint64, telling bool) *world {
+	w := brew(seed, telling)
+	w.run(storm)
+	if len(w.broken) == 0 {
+		w.calmDown()
+		w.settle()
+	}
+	return w
+}
+
+// brew makes a random world, in which nothing has happened yet.
+func brew(seed uint64, telling bool) *world {
 	s := stormy(seed)
 	s.telling = telling
 	w := newWorld(s)
@@ -36,11 +47,6 @@ func simulate(seed uint64, telling bool) *world {
 	w.calmUntil = w.now.Add(calmFor)
 	w.after(calmFor, next)
 	w.after(calmFor, w.beginTroubles)
-	w.run(storm)
-	if len(w.broken) == 0 {
-		w.calmDown()
-		w.settle()
-	}
 	return w
 }
 

@@ -20,13 +20,13 @@ func (c *controller) place(n *nodeObject, node *plan.Node) bool {
 			node.Leaving, node.Releasing = true, false
 		}
 		if node.Departure = departureOf(m); node.Departure != nil {
-			node.Departure.Told = slices.ContainsFunc(w.members.caches[controllerCache].items, func(o *memberObject) bool {
+			node.Departure.Told = slices.ContainsFunc(w.members.caches[c.reads].items, func(o *memberObject) bool {
 				return holds(o, n.name) && slices.Contains(o.departing, n.name)
 			})
 		}
 		return true
 	}
-	if slices.ContainsFunc(w.members.caches[controllerCache].items, func(o *memberObject) bool { return holds(o, n.name) }) {
+	if slices.ContainsFunc(w.members.caches[c.reads].items, func(o *memberObject) bool { return holds(o, n.name) }) {
 		node.Leaving, node.Releasing = true, false
 		return true
 	}
@@ -42,7 +42,7 @@ func (c *controller) place(n *nodeObject, node *plan.Node) bool {
 // machineOf is the record that has a node's name and its provider id, one that stays before others; nil for none.
 func (c *controller) machineOf(n *nodeObject) *machineObject {
 	var found *machineObject
-	for _, m := range c.world.machines.caches[controllerCache].items {
+	for _, m := range c.world.machines.caches[c.reads].items {
 		if m.nodeName == n.name && m.providerID == n.providerID && m.pool == n.pool && (found == nil || found.leaves()) {
 			found = m
 		}

@@ -20,6 +20,7 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/cli"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/resize"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/whatif"
 )
 
 // New is the command plan.
@@ -60,14 +61,14 @@ func (o *options) addFlags(flags *pflag.FlagSet) {
 }
 
 // change is what the flags ask for.
-func (o *options) change(args []string) (Change, error) {
+func (o *options) change(args []string) (whatif.Change, error) {
 	set := 0
 	for _, flag := range []struct {
 		name  string
 		value int32
 	}{{"grow", o.grow}, {"shrink", o.shrink}, {"size", o.size}} {
 		if flag.value < 0 {
-			return Change{}, fmt.Errorf("--%s is %d; it has to be at least 1", flag.name, flag.value)
+			return whatif.Change{}, fmt.Errorf("--%s is %d; it has to be at least 1", flag.name, flag.value)
 		}
 		if flag.value > 0 {
 			set++
@@ -75,13 +76,13 @@ func (o *options) change(args []string) (Change, error) {
 	}
 	switch {
 	case o.filename != "" && (len(args) > 0 || set > 0):
-		return Change{}, errors.New("--filename tells the member and its size; it goes with no MEMBER, --grow, --shrink or --size")
+		return whatif.Change{}, errors.New("--filename tells the member and its size; it goes with no MEMBER, --grow, --shrink or --size")
 	case o.filename == "" && len(args) == 0:
-		return Change{}, errors.New("MEMBER is missing: name a member, or a file with --filename")
+		return whatif.Change{}, errors.New("MEMBER is missing: name a member, or a file with --filename")
 	case o.filename == "" && set != 1:
-		return Change{}, fmt.Errorf("%d of --grow, --shrink and --size are given; it has to be one of them", set)
+		return whatif.Change{}, fmt.Errorf("%d of --grow, --shrink and --size are given; it has to be one of them", set)
 	}
-	return Change{Grow: o.grow, Shrink: o.shrink, To: o.size}, nil
+	return whatif.Change{Grow: o.grow, Shrink: o.shrink, To: o.size}, nil
 }
 
 func (o *options) run(cmd *cobra.Command, env *cli.Environment, args []string) error {
@@ -97,7 +98,7 @@ func (o *options) run(cmd *cobra.Command, env *cli.Environment, args []string) e
 	if err != nil {
 		return err
 	}
-	var answer *Answer
+	var answer *whatif.Answer
 	if o.filename != "" {
 		var object *unstructured.Unstructured
 		if object, err = read(o.filename, env.Streams.In); err != nil {
@@ -117,7 +118,7 @@ func (o *options) run(cmd *cobra.Command, env *cli.Environment, args []string) e
 	if err != nil {
 		return err
 	}
-	return env.Print(answer, func(w io.Writer) error { return Write(w, answer, env.Wide()) })
+	return env.Print(answer, func(w io.Writer) error { return whatif.Write(w, answer, env.Wide()) })
 }
 
 // read reads the MiniCluster of a file.
@@ -151,8 +152,8 @@ func read(filename string, stdin io.Reader) (*unstructured.Unstructured, error) 
 
 // OfMember reads the cluster and answers for a member with another size. It writes nothing.
 func OfMember(
-	ctx context.Context, reader client.Reader, clock clock.PassiveClock, member types.NamespacedName, change Change,
-) (*Answer, error) {
+	ctx context.Context, reader client.Reader, clock clock.PassiveClock, member types.NamespacedName, change whatif.Change,
+) (*whatif.Answer, error) {
 	g, err := gather(ctx, reader, member.Namespace)
 	if err != nil {
 		return nil, err
@@ -163,7 +164,7 @@ func OfMember(
 	}
 	w := g.world(snapshot.Observed(), clock)
 	minSize, maxSize, _ := snapshot.Bounds(member)
-	answer, err := w.Ask(member, change, Bounds{Min: minSize, Max: maxSize})
+	answer, err := w.Ask(member, change, whatif.Bounds{Min: minSize, Max: maxSize})
 	if err != nil {
 		return nil, err
 	}
@@ -172,7 +173,9 @@ func OfMember(
 }
 
 // OfManifest reads the cluster and answers for a MiniCluster that does not exist yet. It writes nothing.
-func OfManifest(ctx context.Context, reader client.Reader, clock clock.PassiveClock, object *unstructured.Unstructured) (*Answer, error) {
+func OfManifest(
+	ctx context.Context, reader client.Reader, clock clock.PassiveClock, object *unstructured.Unstructured,
+) (*whatif.Answer, error) {
 	if !minicluster.Managed(object) {
 		return nil, fmt.Errorf("metadata.annotations of MiniCluster %s has no %s: it names the NodePools, and without it the MiniCluster is "+
 			"not managed",

@@ -1,6 +1,3 @@
-// Package planned is the verb plan of kubectl ensemble: it asks the controller's own planner what it would decide for a member with another
-// size, on the live objects, and changes nothing.
-//
-// What is read is gathered first (gather.go), made into what the planner is given (world.go), and asked about (ask.go). The latter is a
-// pure function, so that it is tested without a cluster.
+// Package planned is the verb plan of kubectl ensemble: it reads what the controller reads, with the rights of its user (gather.go), and
+// asks package whatif what the planner would decide for a member with another size. It changes nothing.
 package planned

@@ -21,14 +21,8 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/pods"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/whatif"
 )
-
-// MissingRight is a right that the user lacks, and what the plan does not know because of it.
-type MissingRight struct {
-	cluster.Gap `json:",inline"`
-	// Without says what is not known.
-	Without string `json:"without"`
-}
 
 // gathered is what the user may read of everything that a pass of the controller reads. It is the reader of a snapshot.
 type gathered struct {
@@ -43,8 +37,8 @@ type gathered struct {
 	pods       corev1.PodList
 
 	// missing are the rights that are lacking, needed those of them without which nothing can be planned.
-	missing []MissingRight
-	needed  []MissingRight
+	missing []whatif.MissingRight
+	needed  []whatif.MissingRight
 }
 
 // wanted is one kind that is read.
@@ -80,7 +74,7 @@ func (g *gathered) kinds() []wanted {
 func gather(ctx context.Context, reader client.Reader, namespace string) (*gathered, error) {
 	g := &gathered{clusters: minicluster.NewList()}
 	kinds := g.kinds()
-	failures, missing := make([]error, len(kinds)), make([]*MissingRight, len(kinds))
+	failures, missing := make([]error, len(kinds)), make([]*whatif.MissingRight, len(kinds))
 	var reading sync.WaitGroup
 	for i := range kinds {
 		reading.Go(func() { missing[i], failures[i] = kinds[i].read(ctx, reader, namespace) })
@@ -112,24 +106,24 @@ func gather(ctx context.Context, reader client.Reader, namespace string) (*gathe
 }
 
 // lacking is the error that names rights without which nothing can be planned.
-func lacking(rights []MissingRight) error {
+func lacking(rights []whatif.MissingRight) error {
 	words := make([]string, len(rights))
 	for i := range rights {
-		words[i] = fmt.Sprintf("%s; not known without it: %s", rights[i].Gap, rights[i].Without)
+		words[i] = fmt.Sprintf("%s; not known without it: %s", &rights[i], rights[i].Without)
 	}
 	return fmt.Errorf("the planner has to see what the controller sees:\n  %s\nAsk an administrator for these rights, or to run this command",
 		strings.Join(words, "\n  "))
 }
 
 // read reads one kind.
-func (w *wanted) read(ctx context.Context, reader client.Reader, namespace string) (*MissingRight, error) {
+func (w *wanted) read(ctx context.Context, reader client.Reader, namespace string) (*whatif.MissingRight, error) {
 	err := reader.List(ctx, w.list)
 	if err == nil {
 		return nil, nil
 	}
-	var missing *MissingRight
+	var missing *whatif.MissingRight
 	if apierrors.IsForbidden(err) {
-		missing = &MissingRight{Gap: cluster.Gap{Verb: "list", Resource: w.resource, Message: err.Error()}, Without: w.without}
+		missing = &whatif.MissingRight{Verb: "list", Resource: w.resource, Message: err.Error(), Without: w.without}
 		if !w.namespaced {
 			return missing, nil
 		}
@@ -163,7 +157,7 @@ func (g *gathered) partly() bool {
 
 // lacks reports whether a resource could not be read in all namespaces.
 func (g *gathered) lacks(resource string) bool {
-	return slices.ContainsFunc(g.missing, func(m MissingRight) bool { return m.Resource == resource })
+	return slices.ContainsFunc(g.missing, func(m whatif.MissingRight) bool { return m.Resource == resource })
 }
 
 // store is one that knows the pods.
@@ -212,10 +206,10 @@ func (*gathered) Get(_ context.Context, key client.ObjectKey, object client.Obje
 }
 
 // world is what is planned with.
-func (g *gathered) world(observed plan.Observed, clock clock.PassiveClock) *World {
-	w := &World{Observed: observed, Pools: PoolsOf(g.pools.Items, g.machines.Items), Now: clock.Now()}
+func (g *gathered) world(observed plan.Observed, clock clock.PassiveClock) *whatif.World {
+	w := &whatif.World{Observed: observed, Pools: whatif.PoolsOf(g.pools.Items, g.machines.Items), Now: clock.Now()}
 	if g.partly() {
-		for name, hidden := range HideRoom(&w.Observed, g.pools.Items) {
+		for name, hidden := range whatif.HideRoom(&w.Observed, g.pools.Items) {
 			pool := w.Pools[name]
 			pool.Hidden = hidden
 			w.Pools[name] = pool

@@ -26,6 +26,7 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/planned"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/whatif"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/bench/estate"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/controlplane"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/controlplane/controlplanetest"
@@ -57,11 +58,11 @@ func benchmarkOfMember(b *testing.B, members int) {
 	fill(b, c, members)
 	key := types.NamespacedName{Namespace: "default", Name: "m-50"}
 	for b.Loop() {
-		answer, err := planned.OfMember(b.Context(), c, clock.RealClock{}, key, planned.Change{Grow: 6})
+		answer, err := planned.OfMember(b.Context(), c, clock.RealClock{}, key, whatif.Change{Grow: 6})
 		if err != nil {
 			b.Fatal(err)
 		}
-		if answer.Outcome != planned.Granted || answer.Pools[0].Before != benchSize || answer.Pools[0].After != benchSize+6 {
+		if answer.Outcome != whatif.Granted || answer.Pools[0].Before != benchSize || answer.Pools[0].After != benchSize+6 {
 			b.Fatalf("%+v", answer)
 		}
 	}

@@ -25,6 +25,7 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/cli"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/planned"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/whatif"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/inprocess"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/system"
 )
@@ -98,7 +99,7 @@ func grant(t testing.TB, admin client.Client, user, namespace string, rules ...r
 }
 
 // plan runs the command as a user.
-func (d *desk) plan(user string, args ...string) (*planned.Answer, error) {
+func (d *desk) plan(user string, args ...string) (*whatif.Answer, error) {
 	d.Helper()
 	var out bytes.Buffer
 	flags := genericclioptions.NewConfigFlags(true)
@@ -112,7 +113,7 @@ func (d *desk) plan(user string, args ...string) (*planned.Answer, error) {
 	if err := cmd.ExecuteContext(d.Context()); err != nil {
 		return nil, err
 	}
-	answer := &planned.Answer{}
+	answer := &whatif.Answer{}
 	if err := json.Unmarshal(out.Bytes(), answer); err != nil {
 		d.Fatalf("%v: %s", err, out.String())
 	}
@@ -120,7 +121,7 @@ func (d *desk) plan(user string, args ...string) (*planned.Answer, error) {
 }
 
 // must is plan for what has to be answered.
-func (d *desk) must(args ...string) *planned.Answer {
+func (d *desk) must(args ...string) *whatif.Answer {
 	d.Helper()
 	answer, err := d.plan("reader", args...)
 	if err != nil {
@@ -163,7 +164,7 @@ func (d *desk) resize(name string, size int32) {
 }
 
 // reservedThen is what an answer says that is reserved, as the status of a member has it.
-func reservedThen(a *planned.Answer) string {
+func reservedThen(a *whatif.Answer) string {
 	var words []string
 	for _, p := range a.Pools {
 		if p.After > 0 {
@@ -225,7 +226,7 @@ func TestPlanIsWhatHappens(t *testing.T) {
 
 	// A growth within the first pool, whose machines have been measured by now.
 	a := d.must("demo", "--grow", "2")
-	if a.Outcome != planned.Granted || a.Asked != 4 || a.PricePerHour != "0.40" || a.Pools[0].Measured.Machines != 2 ||
+	if a.Outcome != whatif.Granted || a.Asked != 4 || a.PricePerHour != "0.40" || a.Pools[0].Measured.Machines != 2 ||
 		a.Pools[0].Order != 2 || a.Limited != "" {
 		t.Errorf("a growth by 2 is %+v", a)
 	}
@@ -237,7 +238,7 @@ func TestPlanIsWhatHappens(t *testing.T) {
 
 	// One that no pool has for itself.
 	a = d.must("demo", "--size", "8")
-	if a.Outcome != planned.Granted || a.PricePerHour != "1.40" || !strings.Contains(
+	if a.Outcome != whatif.Granted || a.PricePerHour != "1.40" || !strings.Contains(
 		a.Pools[0].Refusal, "maxSize 4",
 	) || !strings.Contains(a.Ready, "not measured yet, at most 5m0s") {
 		t.Errorf("a growth to 8 is %+v", a)
@@ -269,13 +270,13 @@ func TestPlanIsWhatHappens(t *testing.T) {
 		t.Fatal(err)
 	}
 	a = d.must("--filename", file)
-	if a.Outcome != planned.Refused || a.Asked != 7 || a.Reason != v1alpha1.ReasonPoolFull || len(a.Pools) != 2 || a.Pools[1].Refusal == "" {
+	if a.Outcome != whatif.Refused || a.Asked != 7 || a.Reason != v1alpha1.ReasonPoolFull || len(a.Pools) != 2 || a.Pools[1].Refusal == "" {
 		t.Errorf("a MiniCluster of 7 is %+v", a)
 	}
 
 	// A shrink, after which there is room for the other one.
 	a = d.must("demo", "--shrink", "5")
-	if a.Outcome != planned.Shrinks || len(a.Leaves) != 5 || a.Leaves[0].Rank != 7 || !strings.HasPrefix(a.PricePerHour, "-") {
+	if a.Outcome != whatif.Shrinks || len(a.Leaves) != 5 || a.Leaves[0].Rank != 7 || !strings.HasPrefix(a.PricePerHour, "-") {
 		t.Errorf("a shrink by 5 is %+v", a)
 	}
 	want = reservedThen(a)
@@ -298,7 +299,7 @@ func TestPlanIsWhatHappens(t *testing.T) {
 		}
 		return "", nil
 	})
-	if a = d.must("--filename", file); a.Outcome != planned.Granted {
+	if a = d.must("--filename", file); a.Outcome != whatif.Granted {
 		t.Errorf("a MiniCluster of 7 is %+v", a)
 	}
 	want = reservedThen(a)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/planned"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/whatif"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/inprocess"
 )
 
@@ -48,8 +49,8 @@ func TestPartly(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	ask := func(ctx context.Context, reader client.Client, size int32) (*planned.Answer, error) {
-		return planned.OfMember(ctx, reader, clock.RealClock{}, key, planned.Change{To: size})
+	ask := func(ctx context.Context, reader client.Client, size int32) (*whatif.Answer, error) {
+		return planned.OfMember(ctx, reader, clock.RealClock{}, key, whatif.Change{To: size})
 	}
 
 	grant(t, admin, "half", "default", reads...)
@@ -71,9 +72,9 @@ func TestPartly(t *testing.T) {
 		return missing, nil
 	})
 	for size, want := range map[int32]struct {
-		outcome planned.Outcome
+		outcome whatif.Outcome
 		order   int32
-	}{3: {planned.Granted, 2}, 4: {planned.Refused, 0}} {
+	}{3: {whatif.Granted, 2}, 4: {whatif.Refused, 0}} {
 		for who, reader := range map[string]client.Client{"the administrator": admin, "who may not read the neighbour": half} {
 			a, err := ask(t.Context(), reader, size)
 			if err != nil {

@@ -1,4 +1,4 @@
-package planned_test
+package whatif_test
 
 import (
 	"fmt"
@@ -13,8 +13,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/planned"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/whatif"
 )
 
 var noon = time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
@@ -56,16 +56,16 @@ func member(key types.NamespacedName, size int32, pools ...string) (plan.Member,
 }
 
 // world has the member ns/m of size 2 in hpc-a, which takes 4 nodes, has 2 and costs 3.06; hpc-b takes 10, has none and says no price.
-func world() *planned.World {
+func world() *whatif.World {
 	m, nodes := member(mine, 2, "hpc-a", "hpc-b")
 	price := resource.MustParse("3.06")
-	return &planned.World{
+	return &whatif.World{
 		Now: noon,
 		Observed: plan.Observed{
 			Members: []plan.Member{m}, Nodes: nodes, Pools: []plan.Pool{pool("hpc-a", 4), pool("hpc-b", 10)},
 		},
-		Pools: map[string]planned.Pool{
-			"hpc-a": {Replicas: 2, PricePerHour: &price, ProvisionTimeout: 15 * time.Minute, Measured: planned.Measured{
+		Pools: map[string]whatif.Pool{
+			"hpc-a": {Replicas: 2, PricePerHour: &price, ProvisionTimeout: 15 * time.Minute, Measured: whatif.Measured{
 				Machines: 2, Median: metav1.Duration{Duration: 42 * time.Second}, Slowest: metav1.Duration{Duration: 58 * time.Second},
 			}},
 			"hpc-b": {ProvisionTimeout: 10 * time.Minute},
@@ -73,9 +73,9 @@ func world() *planned.World {
 	}
 }
 
-var bounds = planned.Bounds{Min: 1, Max: 8}
+var bounds = whatif.Bounds{Min: 1, Max: 8}
 
-func ask(t *testing.T, w *planned.World, change planned.Change) *planned.Answer {
+func ask(t *testing.T, w *whatif.World, change whatif.Change) *whatif.Answer {
 	t.Helper()
 	a, err := w.Ask(mine, change, bounds)
 	if err != nil {
@@ -88,11 +88,11 @@ func ask(t *testing.T, w *planned.World, change planned.Change) *planned.Answer 
 func TestAsk(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct {
-		world  func(*planned.World)
-		change planned.Change
+		world  func(*whatif.World)
+		change whatif.Change
 		want   string
 	}{
-		"one pool has room": {nil, planned.Change{Grow: 2}, `
+		"one pool has room": {nil, whatif.Change{Grow: 2}, `
 ns/m would get size 4: 4 nodes are reserved in hpc-a; Ready about 42s, up to 58s, as the last 2 machines of the pool
 
 POOL    NOW   THEN   THERE   TO ORDER   PRICE/HOUR      READY
@@ -101,7 +101,7 @@ hpc-b   0     0      0       0          none declared   -
 
 Its nodes then cost 6.12 more an hour.
 `},
-		"another pool has, and one says no price": {nil, planned.Change{Grow: 6}, `
+		"another pool has, and one says no price": {nil, whatif.Change{Grow: 6}, `
 ns/m would get size 8: 8 nodes are reserved in hpc-a, hpc-b; Ready not measured yet, at most 10m0s by the pool's provisionTimeout
 
 POOL    NOW   THEN   THERE   TO ORDER   PRICE/HOUR      READY
@@ -112,7 +112,7 @@ hpc-a alone does not grant it: 8 nodes are needed and hpc-a has maxSize 4
 
 No price is declared for hpc-b (spec.pricePerHour of the NodePool).
 `},
-		"limited": {nil, planned.Change{To: 20}, `
+		"limited": {nil, whatif.Change{To: 20}, `
 limited to 8 by spec.maxSize; ns/m would get size 8: 8 nodes are reserved in hpc-a, hpc-b; Ready not measured yet, at most 10m0s by the pool's provisionTimeout
 
 POOL    NOW   THEN   THERE   TO ORDER   PRICE/HOUR      READY
@@ -123,7 +123,7 @@ hpc-a alone does not grant it: 8 nodes are needed and hpc-a has maxSize 4
 
 No price is declared for hpc-b (spec.pricePerHour of the NodePool).
 `},
-		"refused by all": {func(w *planned.World) { w.Observed.Pools[1].Paused = true }, planned.Change{Grow: 6}, `
+		"refused by all": {func(w *whatif.World) { w.Observed.Pools[1].Paused = true }, whatif.Change{Grow: 6}, `
 ns/m would wait for size 8 (PoolTooSmall): 8 nodes are needed and hpc-a has maxSize 4; NodePool "hpc-b" is paused
 
 POOL    NOW   THEN   THERE   TO ORDER   PRICE/HOUR      READY
@@ -134,7 +134,7 @@ hpc-a alone does not grant it: 8 nodes are needed and hpc-a has maxSize 4
 
 hpc-b alone does not grant it: NodePool "hpc-b" is paused
 `},
-		"shrinks": {nil, planned.Change{Shrink: 1}, `
+		"shrinks": {nil, whatif.Change{Shrink: 1}, `
 ns/m would shrink from 2 to 1; the highest ranks leave
 
 POOL    NOW   THEN   THERE   TO ORDER   PRICE/HOUR      READY
@@ -145,19 +145,28 @@ Its nodes then cost 3.06 less an hour.
 
 Ranks that leave: 1 on m-hpc-a-1
 `},
-		"limited to what it is": {func(w *planned.World) { w.Observed.Members[0].Wants = 2 }, planned.Change{To: 2}, `
+		"limited to what it is": {func(w *whatif.World) { w.Observed.Members[0].Wants = 2 }, whatif.Change{To: 2}, `
 nothing would change for ns/m: the member wants size 2 already
 
 POOL    NOW   THEN   THERE   TO ORDER   PRICE/HOUR      READY
 hpc-a   2     2      2       0          3.06            -
 hpc-b   0     0      0       0          none declared   -
 `},
-		"nodes are there": {func(w *planned.World) {
+		"has ended": {func(w *whatif.World) {
+			w.Observed.Members[0].Lifecycle, w.Observed.Members[0].Pods = plan.Finished, nil
+		}, whatif.Change{Shrink: 1}, `
+nothing would change for ns/m: the MiniCluster has finished; its nodes are given back
+
+POOL    NOW   THEN   THERE   TO ORDER   PRICE/HOUR      READY
+hpc-a   0     0      0       0          3.06            -
+hpc-b   0     0      0       0          none declared   -
+`},
+		"nodes are there": {func(w *whatif.World) {
 			w.Observed.Nodes = append(w.Observed.Nodes, node("free-0", "hpc-a", false), node("free-1", "hpc-a", false))
 			pool := w.Pools["hpc-a"]
 			pool.Replicas = 4
 			w.Pools["hpc-a"] = pool
-		}, planned.Change{Grow: 2}, `
+		}, whatif.Change{Grow: 2}, `
 ns/m would get size 4: 4 nodes are reserved in hpc-a; Ready at once: all nodes are there
 
 POOL    NOW   THEN   THERE   TO ORDER   PRICE/HOUR      READY
@@ -166,13 +175,13 @@ hpc-b   0     0      0       0          none declared   -
 
 Its nodes then cost 6.12 more an hour.
 `},
-		"somebody was first": {func(w *planned.World) {
+		"somebody was first": {func(w *whatif.World) {
 			other, nodes := member(types.NamespacedName{Namespace: "ns", Name: "a"}, 1, "hpc-a")
 			other.Wants = 2
 			w.Observed.Members = append(w.Observed.Members, other)
 			w.Observed.Members[0].NodePools = []string{"hpc-a"}
 			w.Observed.Nodes = append(w.Observed.Nodes, nodes...)
-		}, planned.Change{Grow: 2}, `
+		}, whatif.Change{Grow: 2}, `
 ns/m would wait for size 4 (PoolFull): 2 more nodes are needed and hpc-a has room for 0: maxSize 4, 4 reserved, 0 occupied by other workloads
 
 POOL    NOW   THEN   THERE   TO ORDER   PRICE/HOUR   READY
@@ -188,7 +197,7 @@ hpc-a alone does not grant it: 2 more nodes are needed and hpc-a has room for 0:
 				row.world(w)
 			}
 			var out strings.Builder
-			if err := planned.Write(&out, ask(t, w, row.change), false); err != nil {
+			if err := whatif.Write(&out, ask(t, w, row.change), false); err != nil {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff(strings.TrimPrefix(row.want, "\n"), out.String()); diff != "" {
@@ -202,7 +211,7 @@ hpc-a alone does not grant it: 2 more nodes are needed and hpc-a has room for 0:
 func TestAskChangesNothing(t *testing.T) {
 	t.Parallel()
 	w, untouched := world(), world()
-	for _, change := range []planned.Change{{Grow: 6}, {Shrink: 1}, {To: 4}} {
+	for _, change := range []whatif.Change{{Grow: 6}, {Shrink: 1}, {To: 4}} {
 		ask(t, w, change)
 	}
 	if diff := cmp.Diff(untouched.Observed, w.Observed); diff != "" {
@@ -217,7 +226,7 @@ func TestWhomItConcerns(t *testing.T) {
 	other, nodes := member(types.NamespacedName{Namespace: "ns", Name: "z"}, 1, "hpc-a")
 	other.Wants = 2
 	w.Observed.Members, w.Observed.Nodes = append(w.Observed.Members, other), append(w.Observed.Nodes, nodes...)
-	a := ask(t, w, planned.Change{Grow: 1})
+	a := ask(t, w, whatif.Change{Grow: 1})
 	if len(a.Others) != 1 || a.Others[0].Member != "ns/z" || !strings.Contains(a.Others[0].Message, "hpc-a has room for 0") {
 		t.Errorf("it concerns %+v", a.Others)
 	}
@@ -225,7 +234,7 @@ func TestWhomItConcerns(t *testing.T) {
 
 func TestNoSuchMember(t *testing.T) {
 	t.Parallel()
-	_, err := world().Ask(types.NamespacedName{Namespace: "ns", Name: "x"}, planned.Change{Grow: 1}, bounds)
+	_, err := world().Ask(types.NamespacedName{Namespace: "ns", Name: "x"}, whatif.Change{Grow: 1}, bounds)
 	if err == nil || !strings.Contains(err.Error(), "there is no member ns/x") {
 		t.Errorf("%v", err)
 	}
@@ -247,13 +256,13 @@ func TestMeasure(t *testing.T) {
 	pool := v1alpha1.NodePool{
 		ObjectMeta: metav1.ObjectMeta{Name: "a"}, Spec: v1alpha1.NodePoolSpec{ProvisionTimeout: metav1.Duration{Duration: 15 * time.Minute}},
 	}
-	got := planned.Measure([]v1alpha1.NodePool{pool}, []v1alpha1.PoolMachine{
+	got := whatif.Measure([]v1alpha1.NodePool{pool}, []v1alpha1.PoolMachine{
 		// Of two nodes that were not Ready for a while it is known since when they are, and not how long they took.
 		machine("a", "floor", 3*time.Hour), machine("a", "floor", 16*time.Minute),
 		machine("a", "floor", 30*time.Second), machine("a", "floor", 50*time.Second), machine("a", "floor", 40*time.Second),
 		machine("a", "adopted", time.Second), machine("b", "floor", 0),
 	})
-	want := map[string]planned.Measured{
+	want := map[string]whatif.Measured{
 		"a": {Machines: 3, Median: metav1.Duration{Duration: 40 * time.Second}, Slowest: metav1.Duration{Duration: 50 * time.Second}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -265,7 +274,7 @@ func TestMeasure(t *testing.T) {
 func TestHideRoom(t *testing.T) {
 	t.Parallel()
 	w := world()
-	hidden := planned.HideRoom(
+	hidden := whatif.HideRoom(
 		&w.Observed, []v1alpha1.NodePool{{ObjectMeta: metav1.ObjectMeta{Name: "hpc-a"}, Status: v1alpha1.NodePoolStatus{Reserved: 3}}},
 	)
 	if hidden["hpc-a"] != 1 || w.Observed.Pools[0].MaxSize != 3 || w.Observed.Pools[1].MaxSize != 10 {
@@ -274,9 +283,9 @@ func TestHideRoom(t *testing.T) {
 }
 
 // BenchmarkAsk answers with 1,000 members, 100 pools and 10,000 nodes. The target is below 5 s with what is read; see
-// BenchmarkOfMember.
+// BenchmarkOfMember of kubectl ensemble plan.
 func BenchmarkAsk(b *testing.B) {
-	w := &planned.World{Now: noon, Pools: map[string]planned.Pool{}}
+	w := &whatif.World{Now: noon, Pools: map[string]whatif.Pool{}}
 	for i := range 100 {
 		w.Observed.Pools = append(w.Observed.Pools, pool(fmt.Sprintf("pool-%d", i), 1000))
 	}
@@ -295,7 +304,7 @@ func BenchmarkAsk(b *testing.B) {
 	}
 	for b.Loop() {
 		if _, err := w.Ask(
-			types.NamespacedName{Namespace: "ns", Name: "m-500"}, planned.Change{Grow: 6}, planned.Bounds{Min: 1, Max: 100},
+			types.NamespacedName{Namespace: "ns", Name: "m-500"}, whatif.Change{Grow: 6}, whatif.Bounds{Min: 1, Max: 100},
 		); err != nil {
 			b.Fatal(err)
 		}

@@ -1,4 +1,4 @@
-package planned
+package whatif
 
 import (
 	"fmt"
@@ -40,7 +40,7 @@ func Write(w io.Writer, a *Answer, wide bool) error {
 		fmt.Fprintf(&text, "\n%s is concerned: %s\n", o.Member, o.Message)
 	}
 	for i := range a.MissingRights {
-		fmt.Fprintf(&text, "\nNot known, for you have %s: %s\n", a.MissingRights[i].Gap, a.MissingRights[i].Without)
+		fmt.Fprintf(&text, "\nNot known, for you have %s: %s\n", &a.MissingRights[i], a.MissingRights[i].Without)
 	}
 	_, err := io.WriteString(w, text.String())
 	return err
@@ -81,6 +81,8 @@ func (a *Answer) writePrice(text *strings.Builder) {
 	case a.Outcome == Refused, a.Outcome == Unchanged:
 	case len(a.Unpriced) > 0:
 		fmt.Fprintf(text, "\nNo price is declared for %s (spec.pricePerHour of the NodePool).\n", strings.Join(a.Unpriced, ", "))
+	case a.PricePerHour == "0":
+		text.WriteString("\nIts nodes then cost as much as now.\n")
 	case strings.HasPrefix(a.PricePerHour, "-"):
 		fmt.Fprintf(text, "\nIts nodes then cost %s less an hour.\n", strings.TrimPrefix(a.PricePerHour, "-"))
 	default:

@@ -1,4 +1,4 @@
-package planned
+package whatif
 
 import (
 	"fmt"
@@ -25,7 +25,7 @@ const (
 	Refused Outcome = "Refused"
 	// Shrinks says that the highest ranks leave.
 	Shrinks Outcome = "Shrinks"
-	// Unchanged says that the member wants this size already.
+	// Unchanged says that the member wants this size already, or that its MiniCluster has ended, so that no size makes a difference.
 	Unchanged Outcome = "Unchanged"
 )
 
@@ -138,9 +138,12 @@ func (w *World) Ask(key types.NamespacedName, change Change, bounds Bounds) (*An
 	}
 	changed := w.with(at, func(m *plan.Member) { m.Wants = a.Asked })
 	after, decisions := settle(changed, w.Now)
+	if member.Lifecycle == plan.Finished || member.Lifecycle == plan.Deleting {
+		a.Outcome, a.Message = Unchanged, "" // What is decided says why.
+	}
 	w.judge(a, &after[at], &decisions[at])
 	w.price(a, before[at].Reservations, before, after)
-	if a.Asked < member.Size {
+	if a.Asked < member.Size && a.Outcome != Unchanged {
 		a.Leaves = leaving(&member, a.Asked)
 	}
 	w.refusals(a, at, &after[at])
