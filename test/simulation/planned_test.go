@@ -264,7 +264,8 @@ func (p *predictions) decided(observed *plan.Observed, decisions []plan.Decision
 	}
 }
 
-// compare says in what the decisions of a pass differ from an answer, empty for nothing; is is false where they are not about that size.
+// compare says in what the decisions of a pass differ from an answer, empty for nothing. Of decisions about another size it says that
+// they are no answer to the question: the second result is false.
 func (w *world) compare(o *prediction, observed *plan.Observed, decisions []plan.Decision) (difference string, is bool) {
 	at := slices.IndexFunc(observed.Members, func(m plan.Member) bool { return m.Key == keyOf(o.member) })
 	if at < 0 || observed.Members[at].Wants != o.answer.Asked || w.clusters.caches[controllerCache].get(o.member) == nil {
@@ -546,7 +547,7 @@ func (w *world) someSize(draw func(int) int) (*memberObject, int32) {
 		return nil, 0
 	}
 	m := all[draw(len(all))]
-	size := m.minSize + int32(draw(int(m.maxSize-m.minSize))) //nolint:gosec // Below a size.
+	size := m.minSize + int32(draw(int(m.maxSize-m.minSize)))
 	if size >= m.wants {
 		size++
 	}
