@@ -114,8 +114,7 @@ func (p *provider) pass(name string) {
 	decisions := nodegroup.Plan(group, announceTimeout, w.now)
 	p.busy = true
 	a := &release{provider: p, of: p.life, pool: pool, group: group, decisions: &decisions, planned: w.now}
-	a.steps = []func() bool{a.recordStatus, a.mark, a.look, a.setTarget, a.deleteMachines, a.cancelMachines, a.order}
-	a.proceed()
+	a.begin()
 }
 
 // finished ends a pass. A pass that was cut short is made again.
