@@ -111,7 +111,7 @@ func (c *Config) flags(program string) *flaggroup.Sets {
 func (c *Config) autoscalerFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&c.GRPCAddress, "grpc-address", ":8086", "address to serve Cluster Autoscaler on")
 	flags.DurationVar(&c.AnnounceTimeout, "release-announce-timeout", 15*time.Second,
-		"how long a release waits for Cluster Autoscaler to ask for the lowered least size, before it is taken not to be running")
+		"how long a release waits for Cluster Autoscaler to ask for the lowered minimum size, before it is taken not to be running")
 	flags.DurationVar(&c.MaxStaleness, "max-staleness", 30*time.Second,
 		"how long the API server may be out of reach before Cluster Autoscaler is no longer answered from memory")
 }

@@ -121,7 +121,7 @@ func TestExamineUpdate(t *testing.T) {
 			[]string{
 				`spec.size: 12 is more than what its NodePools hold, 10 (a has maxSize 10): that is enough only while some pods run elsewhere`, late,
 			}},
-		"managed with a greatest size above the pools": {version{
+		"managed with a maximum size above the pools": {version{
 			"", "", `{size: 2, maxSize: 20, ` + fits + `}`,
 		}, version{"a", "", `{size: 2, maxSize: 20, ` + fits + `}`}, 20, nil,
 			[]string{
@@ -133,8 +133,8 @@ func TestExamineUpdate(t *testing.T) {
 		"managed with sizes above the greatest": {version{
 			"", "", `{size: 5, minSize: 6, maxSize: 8, ` + fits + `}`,
 		}, version{"a", "", `{size: 5, minSize: 6, maxSize: 8, ` + fits + `}`}, 4, []string{
-			`spec.minSize: Invalid value: 6: must be at most the greatest size of the MiniCluster, which is 4`,
-			`spec.size: Invalid value: 5: must be at most the greatest size of the MiniCluster, which is 4`}, []string{late}},
+			`spec.minSize: Invalid value: 6: must be at most the maximum size of the MiniCluster, which is 4`,
+			`spec.size: Invalid value: 5: must be at most the maximum size of the MiniCluster, which is 4`}, []string{late}},
 		"managed with a selector that no node matches": {version{"", "", west}, version{"a,labelled", "", west}, 0,
 			[]string{
 				list + `: Invalid value: "a,labelled": its pods cannot go to a, labelled: spec.pod.nodeSelector[zone] asks for west, and by their ` +
@@ -170,8 +170,8 @@ func TestExamineUpdate(t *testing.T) {
 		},
 
 		"a minSize above": {version{"a", "", `{size: 2, maxSize: 4}`}, version{"a", "", `{size: 2, minSize: 5, maxSize: 8}`}, 4,
-			[]string{`spec.minSize: Invalid value: 5: must be at most the greatest size of the MiniCluster, which is 4`},
-			[]string{`spec.maxSize: 8 has no effect: the Flux Operator has fixed the greatest size at 4, when the MiniCluster was created`}},
+			[]string{`spec.minSize: Invalid value: 5: must be at most the maximum size of the MiniCluster, which is 4`},
+			[]string{`spec.maxSize: 8 has no effect: the Flux Operator has fixed the maximum size at 4, when the MiniCluster was created`}},
 		"a minSize within": {version{"a", "", `{size: 2, maxSize: 4}`}, version{"a", "", `{size: 2, minSize: 4, maxSize: 4}`}, 0, nil, nil},
 	} {
 		t.Run(name, func(t *testing.T) {

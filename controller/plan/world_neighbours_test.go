@@ -44,7 +44,7 @@ func (w *world) clusterAutoscaler() {
 	}
 }
 
-// floor is the least size of a pool that the reservations call for.
+// floor is the minimum size of a pool that the reservations call for.
 func (w *world) floor(pool string) int {
 	reserved, occupied := int32(0), int32(0)
 	for _, m := range w.members {

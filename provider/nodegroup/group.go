@@ -32,7 +32,7 @@ type Group struct {
 	ProvisionTimeout time.Duration
 
 	// Floor, FloorChangedAt, AnnouncedFloor and Ordered are what the status records: the floor and the
-	// time of its last change, the least size that Cluster Autoscaler was told, the number that no machine had yet and
+	// time of its last change, the minimum size that Cluster Autoscaler was told, the number that no machine had yet and
 	// all above it, and the first number of the names that are claimed and whose order may be under way.
 	Floor          int32
 	FloorChangedAt time.Time

@@ -26,7 +26,7 @@ func (g *Group) IncreaseSize(delta, told int32) (target, forMembers int32, err e
 	}
 	target, floor := g.Target+int32(lacking), g.Floor //nolint:gosec // At most MaxSize.
 	if target == g.AnnouncedFloor {
-		// It asks for the least size that it was told at the start of its loop. Members may have given up a part of that since,
+		// It asks for the minimum size that it was told at the start of its loop. Members may have given up a part of that since,
 		// and then these orders are to be given up too: nobody else has asked for them.
 		floor = max(floor, g.AnnouncedFloor)
 	}

@@ -6,7 +6,7 @@ import (
 )
 
 // Plan decides what is to be done for a pool. announceTimeout is how long a release waits for Cluster
-// Autoscaler to ask for the least size, before it is taken not to be running.
+// Autoscaler to ask for the minimum size, before it is taken not to be running.
 func Plan(g *Group, announceTimeout time.Duration, now time.Time) Decisions {
 	g = g.asOf(now)
 	d := Decisions{StatusWrite: StatusWrite{Floor: g.WantedFloor(), Reserved: g.Reserved(), OrderedFrom: g.underWay()}}
