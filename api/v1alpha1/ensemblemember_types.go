@@ -42,12 +42,12 @@ type EnsembleMemberSpec struct {
 	// +kubebuilder:validation:Minimum=1
 	Size int32 `json:"size"`
 
-	// MinSize is the least size, copied by the controller from the MiniCluster (1 where it has none).
+	// MinSize is the minimum size, copied by the controller from the MiniCluster (1 where it has none).
 	// +kubebuilder:default=1
 	// +kubebuilder:validation:Minimum=1
 	MinSize int32 `json:"minSize"`
 
-	// MaxSize is the greatest size, copied by the controller from the MiniCluster: its status.maximumSize,
+	// MaxSize is the maximum size, copied by the controller from the MiniCluster: its status.maximumSize,
 	// which is fixed at its creation. A MiniCluster without spec.maxSize cannot grow above its first size.
 	// +kubebuilder:validation:Minimum=1
 	MaxSize int32 `json:"maxSize"`

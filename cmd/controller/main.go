@@ -10,7 +10,9 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/flaggroup"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/process"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/serving"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/tracing"
@@ -94,47 +96,77 @@ func command() *cobra.Command {
 			return run(cmd.Context(), &config)
 		},
 	}
-	config.AddFlags(cmd.Flags(), ":50051", "ensemble members")
-	flags := cmd.Flags()
-	config.TLS.addFlags(flags)
-	config.Limits.AddFlags(flags)
-	config.HTTP.AddWebhookFlags(flags)
-	config.Tracing.AddFlags(flags)
-	flags.Float64Var(&config.Member.PerSecond, "max-member-requests-per-second", config.Member.PerSecond,
-		"requests that one MiniCluster may make in a second, from all of its pods; 0 for no limit")
-	flags.IntVar(&config.Member.Burst, "max-member-request-burst", config.Member.Burst, "requests that one MiniCluster may make at once")
-	config.AdmissionReads.AddFlags(flags, admissionReads,
-		"questions to the API server about what is written (NodePools that the cache lacks, labels, LimitRanges)")
-	config.MemberReads.AddFlags(flags, memberReads,
-		"questions to the API server about what members ask (their pods and EnsembleMembers)")
-	config.TokenReviews.AddFlags(flags, tokenReviews,
-		"requests with a token, each of which the API server is asked about twice; of one address, which the flag calls a namespace,")
-	config.MemberSizes.AddFlags(flags, memberSizes, "requests of members for another size, each of which is a write")
-	config.MemberWrites.AddFlags(flags, memberWrites, "writes of what members tell of their queues (the others are put off)")
-	flags.IntVar(&config.Reviews.Reviews, "max-reviews", config.Reviews.Reviews,
-		"reviews that the admission webhooks look at together; others wait for 3 s and are then refused")
-	flags.IntVar(&config.Reviews.PerAddress, "max-reviews-per-address", config.Reviews.PerAddress,
-		"how many of them may come from one address")
-	flags.Int64Var(&config.Reviews.Bytes, "max-review-bytes", config.Reviews.Bytes,
-		"size of a review, in bytes, above which it is refused before it is read")
-	flags.Int64Var(&config.Reviews.Decoded, "max-decoded-review-bytes", config.Reviews.Decoded,
-		"bytes that the reviews which are looked at together may take when they are decoded, an object of JSON counted as 1 KiB; others wait")
-	flags.StringVar(&config.TokenAudience, "token-audience", "ensemble-autoscaler",
-		"audience of the ServiceAccount tokens that are accepted; a token for the API server itself is not, so that nobody has to send one here")
-	flags.StringVar(&config.WebhookAddress, "webhook-address", ":9443",
-		"address to serve the admission webhooks on; not used with --disable-tls")
-	flags.StringVar(&config.MemberEndpoint, "member-endpoint", "",
-		"HOST:PORT at which members of Ensembles are told to ask; without it ensemble-autoscaler.NAMESPACE.svc:50051")
-	flags.StringSliceVar(&config.DefaultNodePools, "default-node-pools", nil,
-		"NodePools, in order of preference, for members of Ensembles that name none; without any such members keep their size")
-	flags.DurationVar(&config.MaxStaleness, "max-staleness", 30*time.Second,
-		"how long the API server may be out of reach before this replica is no longer ready, and its connections end so that members find "+
-			"another")
-	flags.BoolVar(&config.Insecure, "insecure", false,
-		"believe callers whose address belongs to no pod, and take tokens without TLS: whoever reaches the port may resize every member")
+	groups := config.flags(cmd.Name())
+	groups.AddTo(cmd, false)
 	cmd.CompletionOptions.DisableDefaultCmd = true
 	cmd.AddCommand(ungate())
 	return cmd
+}
+
+// The groups of flags that the provider does not have.
+const (
+	groupMembers      = "Ensemble member"
+	groupMemberLimits = "Member limit"
+	groupWebhooks     = "Admission webhook"
+)
+
+// flags are those of the configuration, in the groups in which the help shows them. The values that limits have are the defaults.
+func (c *Config) flags(program string) *flaggroup.Sets {
+	groups := flaggroup.New(
+		groupMembers, groupMemberLimits, groupWebhooks, flaggroup.TLS, flaggroup.LeaderElection, flaggroup.Observability,
+		flaggroup.GRPCLimits, flaggroup.HTTPLimits, flaggroup.General,
+	)
+	c.AddFlags(groups, program)
+	c.TLS.addFlags(groups.Of(flaggroup.TLS))
+	c.Limits.AddFlags(groups.Of(flaggroup.GRPCLimits))
+	c.Tracing.AddFlags(groups.Of(flaggroup.Observability))
+	c.memberFlags(groups.Of(groupMembers))
+	c.memberLimitFlags(groups.Of(groupMemberLimits))
+	c.webhookFlags(groups.Of(groupWebhooks))
+	return groups
+}
+
+func (c *Config) memberLimitFlags(flags *pflag.FlagSet) {
+	flags.Float64Var(&c.Member.PerSecond, "max-member-requests-per-second", c.Member.PerSecond,
+		"requests that one MiniCluster may make in a second, from all of its pods; 0 for no limit")
+	flags.IntVar(&c.Member.Burst, "max-member-request-burst", c.Member.Burst, "requests that one MiniCluster may make at once")
+	c.AdmissionReads.AddFlags(flags, admissionReads,
+		"questions to the API server about what is written (NodePools that the cache lacks, labels, LimitRanges)")
+	c.MemberReads.AddFlags(flags, memberReads,
+		"questions to the API server about what members ask (their pods and EnsembleMembers)")
+	c.TokenReviews.AddFlags(flags, tokenReviews,
+		"requests with a token, each of which the API server is asked about twice; of one address, which the flag calls a namespace,")
+	c.MemberSizes.AddFlags(flags, memberSizes, "requests of members for another size, each of which is a write")
+	c.MemberWrites.AddFlags(flags, memberWrites, "writes of what members tell of their queues (the others are put off)")
+}
+
+func (c *Config) webhookFlags(flags *pflag.FlagSet) {
+	flags.StringVar(&c.WebhookAddress, "webhook-address", ":9443",
+		"address to serve the admission webhooks on; not used with --disable-tls")
+	c.HTTP.AddWebhookFlags(flags)
+	flags.IntVar(&c.Reviews.Reviews, "max-reviews", c.Reviews.Reviews,
+		"reviews that the admission webhooks look at together; others wait for 3 s and are then refused")
+	flags.IntVar(&c.Reviews.PerAddress, "max-reviews-per-address", c.Reviews.PerAddress,
+		"how many of them may come from one address")
+	flags.Int64Var(&c.Reviews.Bytes, "max-review-bytes", c.Reviews.Bytes,
+		"size of a review, in bytes, above which it is refused before it is read")
+	flags.Int64Var(&c.Reviews.Decoded, "max-decoded-review-bytes", c.Reviews.Decoded,
+		"bytes that the reviews which are looked at together may take when they are decoded, an object of JSON counted as 1 KiB; others wait")
+}
+
+func (c *Config) memberFlags(flags *pflag.FlagSet) {
+	flags.StringVar(&c.GRPCAddress, "grpc-address", ":50051", "address to serve ensemble members on")
+	flags.StringVar(&c.TokenAudience, "token-audience", "ensemble-autoscaler",
+		"audience of the ServiceAccount tokens that are accepted; a token for the API server itself is not, so that nobody has to send one here")
+	flags.StringVar(&c.MemberEndpoint, "member-endpoint", "",
+		"HOST:PORT at which members of Ensembles are told to ask; without it ensemble-autoscaler.NAMESPACE.svc:50051")
+	flags.StringSliceVar(&c.DefaultNodePools, "default-node-pools", nil,
+		"NodePools, in order of preference, for members of Ensembles that name none; without any such members keep their size")
+	flags.DurationVar(&c.MaxStaleness, "max-staleness", 30*time.Second,
+		"how long the API server may be out of reach before this replica is no longer ready, and its connections end so that members find "+
+			"another")
+	flags.BoolVar(&c.Insecure, "insecure", false,
+		"believe callers whose address belongs to no pod, and take tokens without TLS: whoever reaches the port may resize every member")
 }
 
 func (c *Config) validate(given func(flag string) bool) error {

@@ -10,7 +10,9 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/flaggroup"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/process"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/serving"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/tracing"
@@ -74,42 +76,72 @@ func command() *cobra.Command {
 			return run(cmd.Context(), &config)
 		},
 	}
-	flags := cmd.Flags()
-	config.AddFlags(flags, ":8086", "Cluster Autoscaler")
-	config.TLS.addFlags(flags)
-	flags.DurationVar(&config.AnnounceTimeout, "release-announce-timeout", 15*time.Second,
-		"how long a release waits for Cluster Autoscaler to ask for the lowered least size, before it is taken not to be running")
-	flags.DurationVar(&config.MaxStaleness, "max-staleness", 30*time.Second,
-		"how long the API server may be out of reach before Cluster Autoscaler is no longer answered from memory")
-	flags.DurationVar(&config.Waits.Call, "launcher-call-timeout", 5*time.Minute, "how long one call of a cloud may take")
-	flags.DurationVar(&config.Waits.Consistency, "consistency-window", 5*time.Minute,
-		"how long a machine that its cloud does not list may exist all the same, and one that no record tells of may be about to get its record")
-	flags.DurationVar(
-		&config.Waits.EndAgain, "end-machine-again-after", 2*time.Minute, "how long after a machine was told to go it is told again",
-	)
-	flags.DurationVar(
-		&config.Waits.EndAlarm, "end-machine-alarm-after", 10*time.Minute, "how long after that an event and a metric say that it hangs",
-	)
-	flags.DurationVar(&config.Waits.Sweep, "orphan-sweep-interval", 10*time.Minute,
-		"how often machines are looked for that no record tells of; the first look after a start only tells")
-	config.Limits.AddFlags(flags)
-	flags.StringVar(&config.ExpanderAddress, "expander-address", ":8087",
-		"address to serve Cluster Autoscaler's gRPC expander on, which asks for no client certificate; empty for nowhere")
-	flags.IntVar(&config.ExpanderBytes, "max-expander-request-bytes", 256<<20,
-		"size of the largest request to the expander, which has all pods that find no node once for each node group")
-	config.Questions.AddFlags(flags)
-	flags.IntVar(&config.Expander.Connections, "max-expander-connections", config.Expander.Connections,
-		"connections to the expander in all; of too many the newest stays")
-	flags.IntVar(&config.Expander.ConnectionsPerAddress, "max-expander-connections-per-address", config.Expander.ConnectionsPerAddress,
-		"connections to the expander from one IP address, or from one IPv6 network of 64 bits")
-	flags.IntVar(&config.Expander.Unfinished, "max-expander-unfinished-requests", config.Expander.Unfinished,
-		"requests to the expander in all whose message has not come whole, each of which may occupy --max-expander-request-bytes")
-	config.Tracing.AddFlags(flags)
-	config.Backends.addFlags(flags)
+	groups := config.flags(cmd.Name())
+	groups.AddTo(cmd, false)
 	cmd.CompletionOptions.DisableDefaultCmd = true
 	// What Cluster Autoscaler's own image lacks.
 	cmd.AddCommand(untilchanged.Command(func() logr.Logger { return process.Logger(config.Verbosity) }), untilchanged.Install())
 	return cmd
+}
+
+// The groups of flags that the controller does not have.
+const (
+	groupAutoscaler = "Cluster Autoscaler"
+	groupMachines   = "Machine"
+	groupExpander   = "Expander"
+)
+
+// flags are those of the configuration, in the groups in which the help shows them. The values that limits have are the defaults.
+func (c *Config) flags(program string) *flaggroup.Sets {
+	groups := flaggroup.New(
+		groupAutoscaler, groupMachines, flaggroup.TLS, flaggroup.LeaderElection, flaggroup.Observability, flaggroup.GRPCLimits,
+		groupExpander, flaggroup.HTTPLimits, flaggroup.General,
+	)
+	c.AddFlags(groups, program)
+	c.TLS.addFlags(groups.Of(flaggroup.TLS))
+	c.Limits.AddFlags(groups.Of(flaggroup.GRPCLimits))
+	c.Tracing.AddFlags(groups.Of(flaggroup.Observability))
+	c.autoscalerFlags(groups.Of(groupAutoscaler))
+	c.Backends.addFlags(groups.Of(groupMachines))
+	c.machineFlags(groups.Of(groupMachines))
+	c.expanderFlags(groups.Of(groupExpander))
+	return groups
+}
+
+func (c *Config) autoscalerFlags(flags *pflag.FlagSet) {
+	flags.StringVar(&c.GRPCAddress, "grpc-address", ":8086", "address to serve Cluster Autoscaler on")
+	flags.DurationVar(&c.AnnounceTimeout, "release-announce-timeout", 15*time.Second,
+		"how long a release waits for Cluster Autoscaler to ask for the lowered minimum size, before it is taken not to be running")
+	flags.DurationVar(&c.MaxStaleness, "max-staleness", 30*time.Second,
+		"how long the API server may be out of reach before Cluster Autoscaler is no longer answered from memory")
+}
+
+func (c *Config) machineFlags(flags *pflag.FlagSet) {
+	flags.DurationVar(&c.Waits.Call, "launcher-call-timeout", 5*time.Minute, "how long one call of a cloud may take")
+	flags.DurationVar(&c.Waits.Consistency, "consistency-window", 5*time.Minute,
+		"how long a machine that its cloud does not list may exist all the same, and one that no record tells of may be about to get its record")
+	flags.DurationVar(
+		&c.Waits.EndAgain, "end-machine-again-after", 2*time.Minute, "how long after a machine was told to go it is told again",
+	)
+	flags.DurationVar(
+		&c.Waits.EndAlarm, "end-machine-alarm-after", 10*time.Minute, "how long after that an event and a metric say that it hangs",
+	)
+	flags.DurationVar(&c.Waits.Sweep, "orphan-sweep-interval", 10*time.Minute,
+		"how often machines are looked for that no record tells of; the first look after a start only tells")
+}
+
+func (c *Config) expanderFlags(flags *pflag.FlagSet) {
+	flags.StringVar(&c.ExpanderAddress, "expander-address", ":8087",
+		"address to serve Cluster Autoscaler's gRPC expander on, which asks for no client certificate; empty for nowhere")
+	flags.IntVar(&c.ExpanderBytes, "max-expander-request-bytes", 256<<20,
+		"size of the largest request to the expander, which has all pods that find no node once for each node group")
+	c.Questions.AddFlags(flags)
+	flags.IntVar(&c.Expander.Connections, "max-expander-connections", c.Expander.Connections,
+		"connections to the expander in all; of too many the newest stays")
+	flags.IntVar(&c.Expander.ConnectionsPerAddress, "max-expander-connections-per-address", c.Expander.ConnectionsPerAddress,
+		"connections to the expander from one IP address, or from one IPv6 network of 64 bits")
+	flags.IntVar(&c.Expander.Unfinished, "max-expander-unfinished-requests", c.Expander.Unfinished,
+		"requests to the expander in all whose message has not come whole, each of which may occupy --max-expander-request-bytes")
 }
 
 func (c *Config) validate(given func(flag string) bool) error {

@@ -65,7 +65,7 @@ func ExamineUpdate(before, after *unstructured.Unstructured, pools *Pools, at Pl
 	return f
 }
 
-// greatest is the greatest size of a MiniCluster.
+// greatest is the maximum size of a MiniCluster.
 func greatest(draft *minicluster.Draft) int32 {
 	if draft.GreatestSize > 0 {
 		return draft.GreatestSize
@@ -80,18 +80,18 @@ func (f *Findings) bounds(before, after *minicluster.Draft, fresh bool, at Place
 	if (fresh || after.MinSize != before.MinSize) && after.MinSize > most {
 		f.refuse(
 			field.Invalid(
-				at.Spec.Child("minSize"), after.MinSize, fmt.Sprintf("must be at most the greatest size of the MiniCluster, which is %d", most),
+				at.Spec.Child("minSize"), after.MinSize, fmt.Sprintf("must be at most the maximum size of the MiniCluster, which is %d", most),
 			),
 		)
 	}
 	if fresh && after.Size > most {
 		f.refuse(
-			field.Invalid(at.Spec.Child("size"), after.Size, fmt.Sprintf("must be at most the greatest size of the MiniCluster, which is %d", most)),
+			field.Invalid(at.Spec.Child("size"), after.Size, fmt.Sprintf("must be at most the maximum size of the MiniCluster, which is %d", most)),
 		)
 	}
 	if after.MaxSize != before.MaxSize && after.GreatestSize != 0 && after.MaxSize != after.GreatestSize {
 		f.warn(
-			at.Spec.Child("maxSize"), "%d has no effect: the Flux Operator has fixed the greatest size at %d, when the MiniCluster was created",
+			at.Spec.Child("maxSize"), "%d has no effect: the Flux Operator has fixed the maximum size at %d, when the MiniCluster was created",
 			after.MaxSize, after.GreatestSize,
 		)
 	}

@@ -68,7 +68,7 @@ func TestExamine(t *testing.T) {
 			"demo", `{size: 5, maxSize: 4, containers: [{image: i}]}`, "",
 			[]string{`spec.members[0].minicluster.spec.size: Invalid value: 5: must be at most maxSize, which is 4`},
 		},
-		"a least size above": {
+		"a minimum size above": {
 			"demo", `{size: 1, minSize: 5, maxSize: 4, containers: [{image: i}]}`, "",
 			[]string{`spec.members[0].minicluster.spec.minSize: Invalid value: 5: must be at most maxSize, which is 4`},
 		},

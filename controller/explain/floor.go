@@ -140,12 +140,12 @@ func (f *Facts) autoscalerOf(pool *v1alpha1.NodePool) (state State, reason, mess
 	switch {
 	case f.Now.Sub(a.Time) > silentAfter:
 		return outstanding(Blocked, ReasonAutoscalerSilent,
-			fmt.Sprintf("Cluster Autoscaler has told nothing since %s: it does not run, or its loop is stuck", clock(a.Time)))
+			fmt.Sprintf("Cluster Autoscaler has told nothing since %s: it does not run, or its loop is stuck", formatTime(a.Time)))
 	case group == nil:
 		return outstanding(Blocked, ReasonGroupUnknown, "Cluster Autoscaler tells nothing of this pool: it does not run with our provider, "+
 			"or has not seen the pool yet; "+said)
 	case group.ScaleUp == Backoff:
-		text := fmt.Sprintf("Cluster Autoscaler leaves the group alone for a while since %s", clock(group.ScaleUpSince))
+		text := fmt.Sprintf("Cluster Autoscaler leaves the group alone for a while since %s", formatTime(group.ScaleUpSince))
 		if group.BackoffCode != "" || group.BackoffMessage != "" {
 			text += fmt.Sprintf(": %s: %s", group.BackoffCode, group.BackoffMessage)
 		}
@@ -156,7 +156,7 @@ func (f *Facts) autoscalerOf(pool *v1alpha1.NodePool) (state State, reason, mess
 		return Done, "", fmt.Sprintf("target %d, minimum %d, %s; %s", group.Target, group.MinSize, group.ScaleUp, said)
 	case ignored(a, group, pool):
 		return Blocked, ReasonFloorIgnored, fmt.Sprintf("Cluster Autoscaler knows the minimum %d and leaves the target at %d since %s",
-			group.MinSize, pool.Spec.Replicas, clock(unmetSince(pool)))
+			group.MinSize, pool.Spec.Replicas, formatTime(unmetSince(pool)))
 	default:
 		return Waiting, v1alpha1.ReasonFloorNotMet, fmt.Sprintf(
 			"Cluster Autoscaler raises the target to the floor %d in its next loop; %s", pool.Status.Floor, said,

@@ -80,7 +80,7 @@ func (f *Facts) machinesOf(pool *v1alpha1.NodePool, s *Step) {
 	switch {
 	case oldest != nil:
 		due := oldest.Spec.OrderedAt.Add(pool.Spec.ProvisionTimeout.Duration)
-		line += fmt.Sprintf("; %s was ordered %s and has until %s", oldest.Name, ago(f.Now, oldest.Spec.OrderedAt.Time), clock(due))
+		line += fmt.Sprintf("; %s was ordered %s and has until %s", oldest.Name, ago(f.Now, oldest.Spec.OrderedAt.Time), formatTime(due))
 		reason := MachineState(oldest)
 		if throttled != nil && throttled.Status == "True" {
 			line, reason = line+"; "+throttled.Message, throttled.Reason
@@ -149,7 +149,8 @@ func nodeTrouble(f *Facts, node *corev1.Node) (reason, text string) {
 	case ready == nil:
 		return ReasonNodeNotReady, "has no condition Ready"
 	case ready.Status != corev1.ConditionTrue:
-		return ReasonNodeNotReady, fmt.Sprintf("is not Ready since %s: %s: %s", clock(ready.LastTransitionTime.Time), ready.Reason, ready.Message)
+		since := formatTime(ready.LastTransitionTime.Time)
+		return ReasonNodeNotReady, fmt.Sprintf("is not Ready since %s: %s: %s", since, ready.Reason, ready.Message)
 	case node.Spec.Unschedulable:
 		return ReasonNodeCordoned, "is cordoned"
 	}

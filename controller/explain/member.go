@@ -112,7 +112,7 @@ func sizeStep(m *v1alpha1.EnsembleMember) Step {
 	}
 	s.Message = fmt.Sprintf("desired size %d%s, current size %d", spec.Size, bound, m.Status.Size)
 	if r := spec.Request; r != nil && r.Size == spec.Size {
-		s.Details = append(s.Details, fmt.Sprintf("asked for by %s at %s (%s by %d)", r.By, clock(r.At.Time), r.Action, r.Amount))
+		s.Details = append(s.Details, fmt.Sprintf("asked for by %s at %s (%s by %d)", r.By, formatTime(r.At.Time), r.Action, r.Amount))
 	}
 	if r := m.Status.LastRequest; r != nil && r.Outcome != "" {
 		s.Details = append(s.Details, "the last request: "+r.Outcome)
@@ -147,7 +147,7 @@ func claimStep(m *v1alpha1.EnsembleMember) Step {
 		}
 	}
 	if g := m.Status.Growth; g != nil {
-		s.Details = append(s.Details, fmt.Sprintf("asked for since %s", clock(g.Since.Time)))
+		s.Details = append(s.Details, fmt.Sprintf("asked for since %s", formatTime(g.Since.Time)))
 		for i := range g.Failures {
 			s.Details = append(s.Details, fmt.Sprintf("%s: %s", g.Failures[i].Reason, g.Failures[i].Message))
 		}

@@ -20,7 +20,7 @@ func podTrouble(pod *corev1.Pod) string {
 	case pod.Status.Phase == corev1.PodSucceeded:
 		return ""
 	case pod.DeletionTimestamp != nil:
-		return "leaves since " + clock(pod.DeletionTimestamp.Time)
+		return "leaves since " + formatTime(pod.DeletionTimestamp.Time)
 	case gatedPod(pod):
 		return "waits behind the gate " + v1alpha1.SchedulingGate + " until nodes for all pods of its member are Ready"
 	case len(pod.Spec.SchedulingGates) > 0:

@@ -147,7 +147,7 @@ func recordStep(f *Facts, node *corev1.Node, pool string) Step {
 			s.Message = fmt.Sprintf("machine %s has failed: %s", m.Name, m.Status.Failure.Message)
 		case m.Status.LeavingAt != nil:
 			s.State, s.Reason = Waiting, v1alpha1.ReasonMachineLeaving
-			s.Message = fmt.Sprintf("the cloud takes machine %s away at %s", m.Name, clock(m.Status.LeavingAt.Time))
+			s.Message = fmt.Sprintf("the cloud takes machine %s away at %s", m.Name, formatTime(m.Status.LeavingAt.Time))
 		case !MachineReady(m):
 			s.State, s.Reason = Waiting, MachineState(m)
 		}

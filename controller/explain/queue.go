@@ -68,7 +68,7 @@ func askedBefore(f *Facts, pool string) []string {
 	slices.SortFunc(waiting, byRequest)
 	var names []string
 	for _, o := range waiting {
-		names = append(names, fmt.Sprintf("%s (to size %d, since %s)", key(o), o.Status.Growth.Size, clock(o.Status.Growth.Since.Time)))
+		names = append(names, fmt.Sprintf("%s (to size %d, since %s)", key(o), o.Status.Growth.Size, formatTime(o.Status.Growth.Since.Time)))
 	}
 	return names
 }

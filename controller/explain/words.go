@@ -9,7 +9,7 @@ import (
 )
 
 // clock is a point in time as all messages of the product have it.
-func clock(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+func formatTime(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 // ago is how long before now something was.
 func ago(now, t time.Time) string {

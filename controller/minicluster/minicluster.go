@@ -173,10 +173,10 @@ func Parse(u *unstructured.Unstructured) (*MiniCluster, error) {
 	switch {
 	case m.Size > m.MaxSize:
 		return m, fmt.Errorf(
-			"spec.size is %d; it must not exceed the greatest size, which is %d and fixed when the MiniCluster is created", m.Size, m.MaxSize,
+			"spec.size is %d; it must not exceed the maximum size, which is %d and fixed when the MiniCluster is created", m.Size, m.MaxSize,
 		)
 	case m.MinSize > m.MaxSize:
-		return m, fmt.Errorf("spec.minSize is %d; it must not exceed the greatest size, which is %d", m.MinSize, m.MaxSize)
+		return m, fmt.Errorf("spec.minSize is %d; it must not exceed the maximum size, which is %d", m.MinSize, m.MaxSize)
 	}
 	return m, nil
 }

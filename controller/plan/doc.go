@@ -10,9 +10,9 @@
 //
 //   - A desired size is served in two growths: first the size that the MiniCluster has, then the growth to the size
 //     that is wanted. Each growth is reserved whole or not at all.
-//   - Gangs that want nodes of the same pool are served in the order in which they were asked for. For one that finds no room,
-//     what becomes free is kept for a while, so that small growths cannot starve a large one, unless it could never be served or is
-//     waiting out a failure. What was free all along others may have.
+//   - Growths for all or nothing that want nodes of the same pool are served in the order in which they were asked for. For one that
+//     finds no room, what becomes free is kept for a while, so that small growths cannot starve a large one, unless it could never be
+//     served or is waiting out a failure. What was free all along others may have.
 //   - A node is held for a member when it is Ready, schedulable, free of foreign taints and has room for
 //     the member's pod, or when a pod of the member is on it. No node is held for two members.
 //   - A MiniCluster is given its larger size when all nodes of the reservation are held and usable, and its

@@ -26,7 +26,7 @@ func refusalOf(m *Member, pool *Pool, selected bool) (reason, why string) {
 	return "", ""
 }
 
-// Holds is the greatest size that a member can ever have nodes for, as far as the maxSize of these pools goes: that of all
+// Holds is the maximum size that a member can ever have nodes for, as far as the maxSize of these pools goes: that of all
 // of them together, or of the largest where its nodes have to come from one. Pools that its pods do not fit count for
 // nothing. It is told before there is a member, so what is in use at the moment is not looked at.
 func Holds(m *Member, pools []Pool) int64 {

@@ -9,7 +9,7 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
 )
 
-// TestHolds: the greatest size of a member is what pools have nodes for that its pods fit.
+// TestHolds: the maximum size of a member is what pools have nodes for that its pods fit.
 func TestHolds(t *testing.T) {
 	t.Parallel()
 	pools := []plan.Pool{

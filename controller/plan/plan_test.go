@@ -501,110 +501,6 @@ func words(d plan.Decision) string {
 	return strings.Join(append(out, d.WhenReady), "\n")
 }
 
-func TestPlanWakesForDeadlinesAndRetries(t *testing.T) {
-	t.Parallel()
-	observed := plan.Observed{
-		Members: []plan.Member{
-			member("m", 2, 8, "a").holds("a", 8, "a-0", "a-1").podsOn("a-0", "a-1").grows(8, time.Minute, 7*time.Minute).Member,
-		},
-		Pools: []plan.Pool{pool("a", 10)},
-		Nodes: nodes("a", 0, 2),
-	}
-	if got, want := plan.Plan(observed, noon).Next, noon.Add(7*time.Minute); !got.Equal(want) {
-		t.Errorf("next pass at %v, want the deadline %v", got, want)
-	}
-	if got, want := plan.Plan(observed, noon.Add(8*time.Minute)).Next, noon.Add(9*time.Minute); !got.Equal(want) {
-		t.Errorf("next pass at %v, want the retry %v", got, want)
-	}
-}
-
-func TestPlanWakesToTellOfAStall(t *testing.T) {
-	t.Parallel()
-	observed := plan.Observed{
-		Members: []plan.Member{
-			member("m", 2, 8, "a").holds("a", 8, "a-0", "a-1").podsOn("a-0", "a-1").grows(
-				8, time.Minute, 7*time.Minute,
-			).granted("a", time.Minute).Member,
-		},
-		Pools: []plan.Pool{stalled(pool("a", 10), 44*time.Second, "nobody is there")},
-		Nodes: nodes("a", 0, 2),
-	}
-	decisions := plan.Plan(observed, noon)
-	if want := noon.Add(time.Second); !decisions.Next.Equal(want) || strings.Contains(words(decisions.Members[0]), "nobody is there") {
-		t.Errorf("next pass at %v, want %v; said:\n%s", decisions.Next, want, words(decisions.Members[0]))
-	}
-}
-
-func TestPlanBacksOffLongerAfterEachFailure(t *testing.T) {
-	t.Parallel()
-	for attempts, want := range []time.Duration{1, 2, 4, 8, 10, 10, 10} {
-		m := member("m", 2, 8, "a").holds("a", 8, "a-0", "a-1").podsOn("a-0", "a-1").grows(8, time.Hour, -time.Second)
-		m.Growth.Attempts = int32(attempts)
-		d := plan.Plan(
-			plan.Observed{Members: []plan.Member{m.Member}, Pools: []plan.Pool{pool("a", 10)}, Nodes: nodes("a", 0, 2)}, noon,
-		).Members[0]
-		if d.Growth == nil || d.Growth.RetryAfter == nil {
-			t.Fatalf("after %d failures: no retry is planned: %+v", attempts, d.Growth)
-		}
-		if got := d.Growth.RetryAfter.Sub(noon); got != want*time.Minute {
-			t.Errorf("after %d earlier failures: retry after %v, want %v", attempts, got, want*time.Minute)
-		}
-		if d.Notes[0].Reason != v1alpha1.ReasonProvisionTimeout || !d.Notes[0].Warning {
-			t.Errorf("the failure is not told as a warning: %+v", d.Notes)
-		}
-	}
-}
-
-func TestPlanRetriesBehindThoseThatDidNotFail(t *testing.T) {
-	t.Parallel()
-	failed := member("failed", 1, 9, "a").holds("a", 1, "a-0").podsOn("a-0").grows(9, time.Hour, 0)
-	retry := microTime(noon)
-	failed.Growth.Attempts, failed.Growth.RetryAfter = 2, &retry
-	other := member("other", 1, 9, "a").holds("a", 1, "a-1").podsOn("a-1").grows(9, time.Minute, 0)
-	decisions := plan.Plan(plan.Observed{
-		Members: []plan.Member{failed.Member, other.Member}, Pools: []plan.Pool{pool("a", 10)}, Nodes: nodes("a", 0, 2),
-	}, noon).Members
-	if decisions[0].Reserved() != 1 || decisions[1].Reserved() != 9 {
-		t.Errorf("reserved %d and %d, want the one that failed to wait (1 and 9)", decisions[0].Reserved(), decisions[1].Reserved())
-	}
-	if g := decisions[0].Growth; g.Attempts != 2 || g.RetryAfter != nil || !g.Since.Time.Equal(noon) {
-		t.Errorf("growth of the one that failed: %+v, want attempts kept, no retry time, a new place in the queue", g)
-	}
-}
-
-// TestPlanGivesUp: only after as many failures as were allowed, only once all pools have failed, and not below minSize.
-func TestPlanGivesUp(t *testing.T) {
-	t.Parallel()
-	for name, row := range map[string]struct {
-		after, attempts, minSize int32
-		want                     *plan.GiveUp
-	}{
-		"after the last attempt": {after: 3, attempts: 2, minSize: 1,
-			want: &plan.GiveUp{Size: 2, Why: "the growth to size 8 has failed 3 times: 2 of 8 nodes were Ready in a within its provisionTimeout"}},
-		"not before":             {after: 3, attempts: 1, minSize: 1},
-		"never, without a limit": {after: 0, attempts: 99, minSize: 1},
-		"to minSize at least": {after: 1, attempts: 0, minSize: 4,
-			want: &plan.GiveUp{Size: 4, Why: "the growth to size 8 has failed 1 time: 2 of 8 nodes were Ready in a within its provisionTimeout"}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			m := member("m", 2, 8, "a").holds("a", 8, "a-0", "a-1").podsOn("a-0", "a-1").grows(8, time.Hour, -time.Second).granted("a", time.Hour)
-			m.Growth.Attempts, m.GiveUpAfter, m.MinSize = row.attempts, row.after, row.minSize
-			d := plan.Plan(
-				plan.Observed{Members: []plan.Member{m.Member}, Pools: []plan.Pool{pool("a", 10)}, Nodes: nodes("a", 0, 2)}, noon,
-			).Members[0]
-			if diff := cmp.Diff(row.want, d.GiveUp); diff != "" {
-				t.Errorf("give-up (-want +got):\n%s", diff)
-			}
-			if told := slices.ContainsFunc(
-				d.Notes, func(n plan.Note) bool { return n.Warning && n.Reason == v1alpha1.ReasonGaveUp },
-			); told != (row.want != nil) {
-				t.Errorf("told of giving up: %t; notes: %+v", told, d.Notes)
-			}
-		})
-	}
-}
-
 func TestPlanClaimsTheNodesThatPodsAreOnWhoeverAskedFirst(t *testing.T) {
 	t.Parallel()
 	first := member("first", 2, 8, "a").holds("a", 2, names("a", 0, 1)...).podsOn("a-0").grows(8, time.Hour, 0)
@@ -623,22 +519,6 @@ func TestPlanClaimsTheNodesThatPodsAreOnWhoeverAskedFirst(t *testing.T) {
 	}
 }
 
-func TestPlanAsksPoolsAnewThatFailedWhenTheGrowthWasSmaller(t *testing.T) {
-	t.Parallel()
-	m := member("m", 1, 5, "a", "b").holds("b", 1, "b-0").podsOn("b-0").grows(5, time.Hour, 0).granted("b", time.Hour)
-	m = m.failed("a", v1alpha1.ReasonOutOfStock)
-	pools := []plan.Pool{pool("a", 5), pool("b", 4)}
-	d := plan.Plan(plan.Observed{Members: []plan.Member{m.Member}, Pools: pools, Nodes: nodes("b", 0, 1)}, noon).Members[0]
-	if reason, _ := conditionOf(d, v1alpha1.ConditionCapacityReserved); reason != v1alpha1.ReasonBackingOff || d.Growth.RetryAfter == nil {
-		t.Fatalf("the growth says %s and is tried again at %v, want it to wait out the failure of a", reason, d.Growth.RetryAfter)
-	}
-	m.Reservations, m.Growth = d.Reservations, d.Growth
-	d = plan.Plan(plan.Observed{Members: []plan.Member{m.Member}, Pools: pools, Nodes: nodes("b", 0, 1)}, d.Growth.RetryAfter.Time).Members[0]
-	if d.Reserved() != 5 {
-		t.Errorf("%d nodes are reserved when it is tried again, want 5: a has room for four", d.Reserved())
-	}
-}
-
 func TestPlanCountsNoRoomOnNodesThatAreNotReady(t *testing.T) {
 	t.Parallel()
 	m := member("m", 2, 6, "a").holds("a", 3, "a-0", "a-2", "a-1").podsOn("a-0", "a-0").grows(6, time.Minute, time.Minute).takes(
@@ -651,20 +531,5 @@ func TestPlanCountsNoRoomOnNodesThatAreNotReady(t *testing.T) {
 	d := plan.Plan(plan.Observed{Members: []plan.Member{m.Member}, Pools: []plan.Pool{pool("a", 10)}, Nodes: list}, noon).Members[0]
 	if d.Resize != 3 {
 		t.Errorf("resized to %d, want 3: one Ready node has room for a pod, the other for two", d.Resize)
-	}
-}
-
-func TestPlanComesAgainWhenANodeHasHadItsTime(t *testing.T) {
-	t.Parallel()
-	list := nodes("a", 0, 2)
-	list[1].Ready, list[1].CreatedAt = false, noon.Add(-time.Minute)
-	m := member("m", 2, 2, "a").holds("a", 2, "a-0").podsOn("a-0")
-	observed := plan.Observed{Members: []plan.Member{m.Member}, Pools: []plan.Pool{pool("a", 10)}, Nodes: list}
-	next := plan.Plan(observed, noon).Next
-	if want := noon.Add(9 * time.Minute); !next.Equal(want) {
-		t.Fatalf("the next pass is at %v, want %v, when the node is no longer one that is coming", next, want)
-	}
-	if got := plan.Plan(observed, next).Members[0].Reservations[0].Occupied; got != 1 {
-		t.Errorf("%d nodes are occupied then, want 1, so that another one is ordered", got)
 	}
 }

@@ -90,7 +90,7 @@ func (c *candidate) withoutNeed(size int32) int32 {
 	return int32(below) //nolint:gosec // Bounded by the size of the MiniCluster.
 }
 
-// sizeWith is the greatest size of which each rank that needs a node gets one of a number of places.
+// sizeWith is the maximum size of which each rank that needs a node gets one of a number of places.
 func (c *candidate) sizeWith(places int64) int32 {
 	for _, rank := range c.needless {
 		if int64(rank) > places {

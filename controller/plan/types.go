@@ -45,7 +45,7 @@ type Member struct {
 
 	// Wants is the size that the member wants.
 	Wants int32
-	// MinSize is the least size that it can want.
+	// MinSize is the minimum size that it can want.
 	MinSize int32
 	// Size is spec.size of the MiniCluster.
 	Size int32

@@ -100,10 +100,10 @@ func stall(pool *v1alpha1.NodePool) plan.Stall {
 	case pool.Spec.Autoscaler == v1alpha1.AutoscalerNone:
 		out.Cause = "the provider, which does that itself for a NodePool with spec.autoscaler None, does not run"
 	case status.AnnouncedFloor < status.Floor:
-		out.Cause = "Cluster Autoscaler has not asked for the least size; it does not run, or does not reach the provider"
+		out.Cause = "Cluster Autoscaler has not asked for the minimum size; it does not run, or does not reach the provider"
 	default:
-		out.Cause = "Cluster Autoscaler knows the least size; it has to run with --enforce-node-group-min-size, and leaves a group alone for a " +
-			"while after a failure"
+		out.Cause = "Cluster Autoscaler knows the minimum size; it has to run with --enforce-node-group-min-size, and leaves a group alone " +
+			"for a while after a failure"
 	}
 	return out
 }

@@ -1,7 +1,7 @@
 // Package expand chooses among the node groups that Cluster Autoscaler could expand for pods that find no node. It is pure:
 // values in, a choice with its reasons out.
 //
-// Nodes of members are reserved by the controller and ordered as the least size of their pools, so pods of a member whose
+// Nodes of members are reserved by the controller and ordered as the minimum size of their pools, so pods of a member whose
 // nodes are on their way, or are waited for, must not lead to more. The rules:
 //
 //  1. Pods of a member that waits for nodes get none from here: they have theirs, or will have all of them at once.

@@ -124,3 +124,68 @@ func claim(member string, nodes int32, held ...int) nodegroup.Reservation {
 	}
 	return r
 }
+
+func with(g *nodegroup.Group, claims ...nodegroup.Reservation) *nodegroup.Group {
+	g.Reservations = claims
+	return g
+}
+
+func following(g *nodegroup.Group) *nodegroup.Group {
+	g.FollowsFloor = true
+	return g
+}
+
+func paused(g *nodegroup.Group) *nodegroup.Group {
+	g.Paused = true
+	return g
+}
+
+func deleting(g *nodegroup.Group) *nodegroup.Group {
+	g.Deleting = true
+	return g
+}
+
+func occupied(r nodegroup.Reservation, nodes int32) nodegroup.Reservation {
+	r.Occupied = nodes
+	return r
+}
+
+func toldAt(floor int32, changed time.Time, g *nodegroup.Group) *nodegroup.Group {
+	g.AnnouncedFloor, g.FloorChangedAt = floor, changed
+	return g
+}
+
+func floor(recorded int32, g *nodegroup.Group) *nodegroup.Group {
+	g.Floor = recorded
+	return g
+}
+
+func minSize(size int32, g *nodegroup.Group) *nodegroup.Group {
+	g.MinSize = size
+	return g
+}
+
+func forMembers(part int32, g *nodegroup.Group) *nodegroup.Group {
+	g.ForMembers = part
+	return g
+}
+
+func toDelete(g *nodegroup.Group, names ...string) *nodegroup.Group {
+	g.ToDelete = names
+	return g
+}
+
+func maxSize(size int32, g *nodegroup.Group) *nodegroup.Group {
+	g.MaxSize = size
+	return g
+}
+
+func floorChanged(at time.Time, g *nodegroup.Group) *nodegroup.Group {
+	g.FloorChangedAt = at
+	return g
+}
+
+func template(hash string, g *nodegroup.Group) *nodegroup.Group {
+	g.TemplateHash = hash
+	return g
+}

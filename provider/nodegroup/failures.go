@@ -7,6 +7,13 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 )
 
+// CodeProvisionTimeout is the code of the failure of a machine that has not registered in time.
+const CodeProvisionTimeout = "ProvisionTimeout"
+
+// maxNoted is how many machines that have failed the status names at most, those on their way out apart: the object has
+// to stay small enough to be written.
+const maxNoted = 1000
+
 // failure says why a machine will not come up, or is no more: because it has failed, or has not registered in time. That a cloud
 // asks to be asked later does not stop the clock: who waits for the machine waits all the same.
 func (g *Group) failure(m *Machine, now time.Time) *Failure {

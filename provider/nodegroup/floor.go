@@ -24,7 +24,7 @@ func (g *Group) leastSize(floor int32) int32 {
 	return min(max(g.MinSize, floor), g.MaxSize)
 }
 
-// MinSizeToTell is the least size that Cluster Autoscaler is told. A paused group has no room in either direction.
+// MinSizeToTell is the minimum size that Cluster Autoscaler is told. A paused group has no room in either direction.
 func (g *Group) MinSizeToTell() int32 {
 	if g.Paused {
 		return g.Target
@@ -32,7 +32,7 @@ func (g *Group) MinSizeToTell() int32 {
 	return g.leastSize(g.Floor)
 }
 
-// MaxSizeToTell is the greatest size that Cluster Autoscaler is told.
+// MaxSizeToTell is the maximum size that Cluster Autoscaler is told.
 func (g *Group) MaxSizeToTell() int32 {
 	if g.Paused {
 		return g.Target

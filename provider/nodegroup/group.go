@@ -2,9 +2,7 @@ package nodegroup
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -34,7 +32,7 @@ type Group struct {
 	ProvisionTimeout time.Duration
 
 	// Floor, FloorChangedAt, AnnouncedFloor and Ordered are what the status records: the floor and the
-	// time of its last change, the least size that Cluster Autoscaler was told, the number that no machine had yet and
+	// time of its last change, the minimum size that Cluster Autoscaler was told, the number that no machine had yet and
 	// all above it, and the first number of the names that are claimed and whose order may be under way.
 	Floor          int32
 	FloorChangedAt time.Time
@@ -100,9 +98,6 @@ type Failure struct {
 	// Code is a CamelCase word, Message a sentence.
 	Code, Message string
 }
-
-// CodeProvisionTimeout is the code of the failure of a machine that has not registered in time.
-const CodeProvisionTimeout = "ProvisionTimeout"
 
 // Node is what matters of a machine's node.
 type Node struct {
@@ -229,22 +224,4 @@ func earlier(a, b time.Time) time.Time {
 		return b
 	}
 	return a
-}
-
-// Pluralize chooses the words for a count; a %d in them is the count.
-func Pluralize(count int, one, many string) string {
-	words := many
-	if count == 1 {
-		words = one
-	}
-	return strings.ReplaceAll(words, "%d", strconv.Itoa(count))
-}
-
-// Listed names the first few of a list and counts the rest: a message has to stay readable.
-func Listed(names []string) string {
-	const most = 8
-	if len(names) <= most {
-		return strings.Join(names, ", ")
-	}
-	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
 }

@@ -29,7 +29,7 @@ type Instance struct {
 // Cluster Autoscaler compares the target with what it counts: the nodes that have registered, and the instances that have
 // not, have no error and are not being deleted. If it counts fewer for long, it deletes those with an error and asks for the rest of
 // the difference back with DecreaseTargetSize; when that fails, or changes nothing, it does nothing at all any more, for no group. A
-// paused group refuses both, so it counts every machine that it has, failed or not; and as its least size is its
+// paused group refuses both, so it counts every machine that it has, failed or not; and as its minimum size is its
 // target, Cluster Autoscaler deletes none of them.
 func (g *Group) Instances(now time.Time) []Instance {
 	going := setOf(g.ToDelete)

@@ -33,36 +33,3 @@ func (g *Group) lose(d *Decisions, replace bool, now time.Time) *Group {
 	}
 	return g.after(d.Leave, 0)
 }
-
-// leave finds the machines that are taken away, and is the group when they are in ToDelete: a replacement is ordered before they are
-// gone. Those that were chosen to be released are not replaced. Their nodes are tainted (lateMarks), and they stay until their
-// pods have left, as long as the cloud lets them (deletions). A record that is being deleted and that the cloud was not asked
-// for is gone in a moment, and counts until then.
-func (g *Group) leave(d *Decisions, chosen map[string]string, now time.Time) *Group {
-	var leaving []*Machine
-	for _, m := range g.live() {
-		if m.leaving() && !m.lost() && chosen[m.Name] == "" && (m.Going.IsZero() || m.Asked || m.arrived()) {
-			leaving = append(leaving, m)
-		}
-	}
-	leaving = g.fitting(d, leaving, now)
-	d.Leave = append(d.Leave, namesOf(leaving)...)
-	return g.after(namesOf(leaving), 0)
-}
-
-// fitting are as many machines as ToDelete has room for.
-func (g *Group) fitting(d *Decisions, machines []*Machine, now time.Time) []*Machine {
-	if room := g.roomToDelete(); len(machines) > room {
-		d.Next = earlier(d.Next, now.Add(nextPart))
-		return machines[:room]
-	}
-	return machines
-}
-
-func namesOf(machines []*Machine) []string {
-	var names []string
-	for _, m := range machines {
-		names = append(names, m.Name)
-	}
-	return names
-}

@@ -88,5 +88,3 @@ func (m *Machine) whyTainted() string {
 		return "the machine is to go; no pod may come to its node any more"
 	}
 }
-
-func formatTime(t time.Time) string { return t.UTC().Format(time.RFC3339) }

@@ -115,3 +115,11 @@ func (g *Group) underWay() int64 {
 	}
 	return g.Ordered
 }
+
+func namesOf(machines []*Machine) []string {
+	var names []string
+	for _, m := range machines {
+		names = append(names, m.Name)
+	}
+	return names
+}

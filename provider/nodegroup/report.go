@@ -125,7 +125,7 @@ func (g *Group) boundsCondition() metav1.Condition {
 	return out
 }
 
-// floorCondition says whether the target is at the least size.
+// floorCondition says whether the target is at the minimum size.
 func (g *Group) floorCondition(d *Decisions) metav1.Condition {
 	out := metav1.Condition{Type: v1alpha1.ConditionFloorMet, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonFloorMet,
 		Message: fmt.Sprintf("the target size %d is at or above the floor %d", g.Target, d.Floor)}

@@ -100,7 +100,7 @@ func byNode(names ...string) (asked []nodegroup.Asked) {
 	return asked
 }
 
-// announced is a pool of which Cluster Autoscaler was told a least size.
+// announced is a pool of which Cluster Autoscaler was told a minimum size.
 func announced(size int32, g *nodegroup.Group) *nodegroup.Group {
 	g.AnnouncedFloor = size
 	return g

@@ -69,7 +69,7 @@ func (w *world) deleteNodes(g *nodegroup.Group, ids []string, why string) int {
 	return len(victims)
 }
 
-// enforce is a loop of Cluster Autoscaler that asks for the least size and raises the target to it. What it believes may be
+// enforce is a loop of Cluster Autoscaler that asks for the minimum size and raises the target to it. What it believes may be
 // of its last loop.
 func (w *world) enforce() {
 	if w.group.FollowsFloor {

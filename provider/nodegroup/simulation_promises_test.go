@@ -36,9 +36,42 @@ func (s *steps) none() bool {
 		s.GiveUp == 0 && s.Raise == 0
 }
 
-// writes are those of a pass, in their order.
+// writes are those of a pass, in the order of its steps.
 func (w *world) writes(g *nodegroup.Group, d *nodegroup.Decisions) []func() {
 	var out []func()
+	for _, step := range nodegroup.Steps() {
+		switch step {
+		case nodegroup.StepStatus:
+			out = append(out, w.statusWrites(g, d)...)
+		case nodegroup.StepMark:
+			for i := range d.Marks {
+				out = append(out, func() { w.mark(&d.Marks[i]) })
+			}
+		case nodegroup.StepTarget:
+			if d.ChangesSpec() {
+				out = append(out, func() { w.setTarget(d) })
+			}
+		case nodegroup.StepDelete:
+			for _, name := range d.Delete {
+				out = append(out, func() { w.deleteMachine(name) })
+			}
+		case nodegroup.StepCancel:
+			for _, name := range d.Cancel {
+				out = append(out, func() { w.cancel(name) })
+			}
+			for _, name := range d.Abandon {
+				out = append(out, func() { w.abandon(name) })
+			}
+		case nodegroup.StepOrder:
+			out = append(out, w.orders(g, d)...)
+		case nodegroup.StepFinish:
+		}
+	}
+	return out
+}
+
+// statusWrites are those of the status, which is one write in a cluster: here a kill may come between its parts as well.
+func (w *world) statusWrites(g *nodegroup.Group, d *nodegroup.Decisions) (out []func()) {
 	if d.Floor != g.Floor {
 		out = append(out, func() {
 			w.tell("floor %d -> %d", w.group.Floor, d.Floor)
@@ -54,40 +87,30 @@ func (w *world) writes(g *nodegroup.Group, d *nodegroup.Decisions) []func() {
 			}
 		})
 	}
-	out = append(out, func() { w.group.KnownFailed, w.group.OrderedFrom = d.Failed, d.OrderedFrom })
-	for i := range d.Marks {
-		out = append(out, func() { w.mark(&d.Marks[i]) })
+	return append(out, func() { w.group.KnownFailed, w.group.OrderedFrom = d.Failed, d.OrderedFrom })
+}
+
+// cancel deletes the record of a machine that has not registered.
+func (w *world) cancel(name string) {
+	m := w.machines[name]
+	if m == nil || m.Registered {
+		return
 	}
-	if len(d.Release)+len(d.Retire)+len(d.Lost)+len(d.Leave)+len(d.Gone) > 0 || d.Raise > 0 || d.GiveUp > 0 {
-		out = append(out, func() { w.setTarget(d) })
+	w.promise(m.Going.IsZero(), "%s is cancelled, and is being deleted already", name)
+	w.done["cancelled"]++
+	w.deleteRecord(name)
+}
+
+// abandon deletes the record of a machine of an incomplete order.
+func (w *world) abandon(name string) {
+	if m := w.machines[name]; m != nil {
+		order, asked := w.orderOf(m)
+		w.promise(!asked && len(order) < int(m.Order.Size),
+			"%s is abandoned, of an order with %d of %d machines; that the cloud was asked is %t",
+			name, len(order), m.Order.Size, asked)
+		w.done["abandoned"]++
+		w.deleteRecord(name)
 	}
-	for _, name := range d.Delete {
-		out = append(out, func() { w.deleteMachine(name) })
-	}
-	for _, name := range d.Cancel {
-		out = append(out, func() {
-			m := w.machines[name]
-			if m == nil || m.Registered {
-				return
-			}
-			w.promise(m.Going.IsZero(), "%s is cancelled, and is being deleted already", name)
-			w.done["cancelled"]++
-			w.deleteRecord(name)
-		})
-	}
-	for _, name := range d.Abandon {
-		out = append(out, func() {
-			if m := w.machines[name]; m != nil {
-				order, asked := w.orderOf(m)
-				w.promise(!asked && len(order) < int(m.Order.Size),
-					"%s is abandoned, of an order with %d of %d machines; that the cloud was asked is %t",
-					name, len(order), m.Order.Size, asked)
-				w.done["abandoned"]++
-				w.deleteRecord(name)
-			}
-		})
-	}
-	return append(out, w.orders(g, d)...)
 }
 
 // orders are the claim of the names, and a write for each record.

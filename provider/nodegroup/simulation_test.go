@@ -101,7 +101,7 @@ type world struct {
 	machines map[string]*nodegroup.Machine // by the name of the machine
 	claims   map[string]*worldClaim
 	target   int32 // what it was when it was last looked at: it may be above a maxSize that was lowered since
-	told     int32 // what Cluster Autoscaler believes the least size to be
+	told     int32 // what Cluster Autoscaler believes the minimum size to be
 	listed   int32 // what it believes the target to be
 	foreign  map[string]int
 	// stays are the machines whose nodes a member has given up and nobody has used since, each with the time of that.

@@ -24,6 +24,17 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/record"
 )
 
+// pass is a pass over a pool that has been planned, on its way through the steps of package nodegroup.
+type pass struct {
+	pool  *v1alpha1.NodePool
+	group *nodegroup.Group
+	*nodegroup.Decisions
+	// numbers are those of the machines to be ordered, chosen in the first step.
+	numbers []int64
+	// later is when a pass is due for what was held back, zero for nothing.
+	later time.Time
+}
+
 // apply carries out the decisions of a pass, one step after the other. A step that fails ends the pass;
 // the next one observes again. Each write of the NodePool is a patch of what differs, so that fields which this version does not know
 // stay, and carries the resource version that was observed, so that a plan which was made from stale values is refused by the API
@@ -31,48 +42,38 @@ import (
 func (r *Reconciler) apply(
 	ctx context.Context, pool *v1alpha1.NodePool, group *nodegroup.Group, d *nodegroup.Decisions,
 ) (later time.Time, err error) {
-	pool = pool.DeepCopy()
-	if err := r.keep(ctx, pool); err != nil {
+	p := &pass{pool: pool.DeepCopy(), group: group, Decisions: d}
+	if err := r.keep(ctx, p.pool); err != nil {
 		return later, err
 	}
-	numbers, unclaimed := r.claim(ctx, group, d)
-	if later, err = r.recordStatus(ctx, pool, group, d, numbers); err != nil {
-		return later, err
-	}
-	if unclaimed != nil {
-		return later, unclaimed
-	}
-	if tidy := r.tidies(pool, d); !tidy.IsZero() {
-		later = earlier(later, tidy)
-	}
-	for _, step := range []func(context.Context, *v1alpha1.NodePool, *nodegroup.Group, *nodegroup.Decisions) error{
-		r.mark, r.setTarget, r.deleteMachines, r.cancelMachines,
-	} {
-		if err := step(ctx, pool, group, d); err != nil {
-			return later, err
+	for _, step := range nodegroup.Steps() {
+		if err := r.take(ctx, step, p); err != nil {
+			return p.later, err
 		}
 	}
-	if err := r.orderMachines(ctx, pool, group, d, numbers); err != nil {
-		return later, err
-	}
-	return later, r.finish(ctx, pool, group, d)
+	return p.later, nil
 }
 
-// tidies leaves names of machines that are gone where they are when nothing else is to be written and something was a moment ago: then
-// more follows, mostly. It is when they are to be taken away at the latest, zero for now.
-func (r *Reconciler) tidies(pool *v1alpha1.NodePool, d *nodegroup.Decisions) time.Time {
-	if len(d.Gone) == 0 || pool.DeletionTimestamp != nil || len(d.Release)+len(d.Retire)+len(d.Lost)+len(d.Leave) > 0 || d.Raise > 0 ||
-		d.GiveUp > 0 {
-		return time.Time{}
+// take takes one step. What has to be so before it is said where the step is declared.
+func (r *Reconciler) take(ctx context.Context, step nodegroup.Step, p *pass) error {
+	switch step {
+	case nodegroup.StepStatus:
+		return r.recordStatus(ctx, p)
+	case nodegroup.StepMark:
+		return r.mark(ctx, p)
+	case nodegroup.StepTarget:
+		return r.setTarget(ctx, p)
+	case nodegroup.StepDelete:
+		return r.deleteMachines(ctx, p)
+	case nodegroup.StepCancel:
+		return r.cancelMachines(ctx, p)
+	case nodegroup.StepOrder:
+		return r.orderMachines(ctx, p)
+	case nodegroup.StepFinish:
+		return r.finish(ctx, p)
+	default:
+		return fmt.Errorf("package pool knows no step %d of package nodegroup", step)
 	}
-	r.mu.Lock()
-	due := r.aimed[pool.Name].Add(tidyWithin)
-	r.mu.Unlock()
-	if !r.Clock.Now().Before(due) {
-		return time.Time{}
-	}
-	d.Gone, d.LookForGone = nil, false
-	return due
 }
 
 // patched writes what differs between two versions of a NodePool, of the object or of its status.
@@ -111,14 +112,14 @@ func (r *Reconciler) keep(ctx context.Context, pool *v1alpha1.NodePool) error {
 }
 
 // finish lets a NodePool go that is being deleted, when nothing of it is left.
-func (r *Reconciler) finish(ctx context.Context, pool *v1alpha1.NodePool, group *nodegroup.Group, d *nodegroup.Decisions) error {
-	if !d.Finish {
+func (r *Reconciler) finish(ctx context.Context, p *pass) error {
+	if !p.Finish {
 		return nil
 	}
-	if err := r.seesAll(ctx, group); err != nil {
+	if err := r.seesAll(ctx, p.group); err != nil {
 		return err
 	}
-	before := pool.DeepCopy()
+	pool, before := p.pool, p.pool.DeepCopy()
 	if !controllerutil.RemoveFinalizer(pool, v1alpha1.FinalizerMachines) {
 		return nil
 	}
@@ -129,48 +130,53 @@ func (r *Reconciler) finish(ctx context.Context, pool *v1alpha1.NodePool, group 
 	return nil
 }
 
-// recordStatus writes the status when it differs. The floor is in it, so this comes before anything that
-// lowers the target; and so are the failures, so it comes before anything is deleted; and the claim of the numbers of machines that are
-// about to be ordered. What only people read is held back for a moment: later is when that is due.
-func (r *Reconciler) recordStatus(
-	ctx context.Context, pool *v1alpha1.NodePool, group *nodegroup.Group, d *nodegroup.Decisions, numbers []int64,
-) (later time.Time, err error) {
-	before := pool.DeepCopy()
+// recordStatus writes the status when it differs, with the numbers of the machines that are about to be ordered. When these cannot be
+// chosen yet, the rest is written all the same, and nothing follows. What only people read is held back for a moment.
+func (r *Reconciler) recordStatus(ctx context.Context, p *pass) error {
+	var unclaimed error
+	p.numbers, unclaimed = r.claim(ctx, p)
+	before, pool := p.pool.DeepCopy(), p.pool
 	now := r.Clock.Now()
-	setStatus(pool, d, numbers, now)
+	setStatus(pool, p.Decisions, p.numbers, now)
 	if equality.Semantic.DeepEqual(before.Status, pool.Status) {
-		return later, nil
+		return unclaimed
 	}
-	reached := allReady(before.Status.Ready, d.Ready, pool.Spec.Replicas)
+	reached := allReady(before.Status.Ready, p.Ready, pool.Spec.Replicas)
 	if wait := heldBack(&before.Status, &pool.Status); !reached && wait > 0 {
 		r.mu.Lock()
 		due := r.told[pool.Name].Add(wait)
 		r.mu.Unlock()
 		if now.Before(due) {
 			before.DeepCopyInto(pool)
-			return due, nil
+			p.later = due
+			return unclaimed
 		}
 	}
 	if err := r.patched(ctx, r.Client.Status(), before, pool); err != nil {
-		return later, fmt.Errorf("write the status of NodePool %s: %w", pool.Name, err)
+		return fmt.Errorf("write the status of NodePool %s: %w", pool.Name, err)
 	}
 	r.mu.Lock()
 	r.told[pool.Name] = now
 	r.mu.Unlock()
-	r.Metrics.failed(group, d)
-	if before.Status.Floor != d.Floor {
+	r.tellOfStatus(ctx, p, before.Status.Floor, reached)
+	return unclaimed
+}
+
+// tellOfStatus tells what is in a status that was not in the one before. reached is set where all nodes are Ready now.
+func (r *Reconciler) tellOfStatus(ctx context.Context, p *pass, floor int32, reached bool) {
+	r.Metrics.failed(p.group, p.Decisions)
+	if floor != p.Floor {
 		// No event: the members' own tell of what they reserve, and those of orders and releases of what comes of it.
-		log.FromContext(ctx).Info("Floor changed", "nodePool", pool.Name, "from", before.Status.Floor, "to", d.Floor, "reserved", d.Reserved)
+		log.FromContext(ctx).Info("Floor changed", "nodePool", p.pool.Name, "from", floor, "to", p.Floor, "reserved", p.Reserved)
 	}
-	if len(d.NewlyFailed) > 0 {
-		r.tell(ctx, pool, corev1.EventTypeWarning, v1alpha1.ReasonMachineFailed, "%s: %s", nodegroup.Pluralize(len(d.NewlyFailed),
-			"machine "+d.LastFailed+" failed", "%d machines failed: "+nodegroup.Listed(d.NewlyFailed)+"; the last one, "+d.LastFailed),
-			d.LastFailure)
+	if len(p.NewlyFailed) > 0 {
+		r.tell(ctx, p.pool, corev1.EventTypeWarning, v1alpha1.ReasonMachineFailed, "%s: %s", nodegroup.Pluralize(len(p.NewlyFailed),
+			"machine "+p.LastFailed+" failed", "%d machines failed: "+nodegroup.Listed(p.NewlyFailed)+"; the last one, "+p.LastFailed),
+			p.LastFailure)
 	}
 	if reached {
-		r.tell(ctx, pool, corev1.EventTypeNormal, "NodesReady", "%d of %d nodes are Ready", d.Ready, pool.Spec.Replicas)
+		r.tell(ctx, p.pool, corev1.EventTypeNormal, "NodesReady", "%d of %d nodes are Ready", p.Ready, p.pool.Spec.Replicas)
 	}
-	return later, nil
 }
 
 // setStatus is the status as it is to be.
@@ -233,24 +239,24 @@ func heldBack(before, after *v1alpha1.NodePoolStatus) time.Duration {
 func allReady(before, now, target int32) bool { return before < target && now >= target }
 
 // mark makes nodes say who holds them, that they are ours to release, and that they are being released.
-func (r *Reconciler) mark(ctx context.Context, pool *v1alpha1.NodePool, _ *nodegroup.Group, d *nodegroup.Decisions) error {
+func (r *Reconciler) mark(ctx context.Context, p *pass) error {
 	// The event Released tells of them a moment later. A second one for each step of a shrink would be a write in ten.
 	var releasing []string
 	var why string
 	defer func() {
 		if len(releasing) > 0 {
 			log.FromContext(ctx).Info(
-				"nodes are tainted so that no pod comes any more", "nodePool", pool.Name, "nodes", nodegroup.Listed(releasing), "why", why,
+				"nodes are tainted so that no pod comes any more", "nodePool", p.pool.Name, "nodes", nodegroup.Listed(releasing), "why", why,
 			)
 		}
 	}()
-	tainted := make([]bool, len(d.Marks))
-	failures := inParallel(len(d.Marks), func(i int) (err error) {
-		tainted[i], err = r.markNode(ctx, pool.Name, &d.Marks[i])
+	tainted := make([]bool, len(p.Marks))
+	failures := inParallel(len(p.Marks), func(i int) (err error) {
+		tainted[i], err = r.markNode(ctx, p.pool.Name, &p.Marks[i])
 		return err
 	})
-	for i := range d.Marks {
-		if mark := &d.Marks[i]; tainted[i] {
+	for i := range p.Marks {
+		if mark := &p.Marks[i]; tainted[i] {
 			releasing, why = append(releasing, mark.Node), mark.Why
 		}
 	}
@@ -375,41 +381,32 @@ func keepFromScaleDown(node *corev1.Node, keep, kept bool) {
 // setTarget is the one write of spec: the machines to release together with the target that is lower by
 // their number, those that go without being counted, the target that follows the floor, and names of machines that
 // are gone.
-func (r *Reconciler) setTarget(ctx context.Context, pool *v1alpha1.NodePool, group *nodegroup.Group, d *nodegroup.Decisions) error {
-	release, retire := d.Release, d.Retire
-	if len(release)+len(retire) > 0 {
-		free, err := r.Observer.StillReleasable(ctx, group, slices.Concat(release, retire))
-		if err != nil {
-			return err
-		}
-		may := setOf(free)
-		isNot := func(name string) bool { return !may[name] }
-		release, retire = slices.DeleteFunc(slices.Clone(release), isNot), slices.DeleteFunc(slices.Clone(retire), isNot)
+func (r *Reconciler) setTarget(ctx context.Context, p *pass) error {
+	write, err := r.mayGo(ctx, p)
+	if err != nil || !write.ChangesSpec() {
+		return err
 	}
-	if len(release)+len(retire)+len(d.Lost)+len(d.Leave)+len(d.Gone) == 0 && d.Raise == 0 && d.GiveUp == 0 {
-		return nil
-	}
-	if d.GiveUp > 0 || d.LookForGone {
-		if err := r.seesAll(ctx, group); err != nil {
+	if write.GiveUp > 0 || write.LookForGone {
+		if err := r.seesAll(ctx, p.group); err != nil {
 			return err
 		}
 	}
-	before := pool.DeepCopy()
+	pool, before := p.pool, p.pool.DeepCopy()
 	spec := &pool.Spec
-	gone := setOf(d.Gone)
+	gone := setOf(write.Gone)
 	spec.MachinesToDelete = slices.DeleteFunc(slices.Clone(spec.MachinesToDelete), func(name string) bool { return gone[name] })
-	spec.MachinesToDelete = slices.Concat(spec.MachinesToDelete, release, retire, d.Lost, d.Leave)
-	if d.Raise > spec.Replicas {
-		spec.Replicas, spec.ReplicasForMembers = d.Raise, d.RaisedForMembers
+	spec.MachinesToDelete = slices.Concat(spec.MachinesToDelete, write.Release, write.Retire, write.Lost, write.Leave)
+	if write.Raise > spec.Replicas {
+		spec.Replicas, spec.ReplicasForMembers = write.Raise, write.RaisedForMembers
 	}
-	fewer := int32(len(release)+len(d.Lost)) + d.GiveUp //nolint:gosec // At most maxSize.
-	if fewer > spec.Replicas {
+	if write.Fewer() > spec.Replicas {
 		// The API server would refuse it, and not say why it was tried.
+		counted := slices.Concat(write.Release, write.Lost)
 		return fmt.Errorf("lower the target of NodePool %s: it is %d, which does not count all that is to go: %s (%s) and %s",
-			pool.Name, spec.Replicas, nodegroup.Pluralize(len(release)+len(d.Lost), "%d machine", "%d machines"),
-			nodegroup.Listed(slices.Concat(release, d.Lost)), nodegroup.Pluralize(int(d.GiveUp), "%d order", "%d orders"))
+			pool.Name, spec.Replicas, nodegroup.Pluralize(len(counted), "%d machine", "%d machines"),
+			nodegroup.Listed(counted), nodegroup.Pluralize(int(write.GiveUp), "%d order", "%d orders"))
 	}
-	spec.Replicas -= fewer
+	spec.Replicas -= write.Fewer()
 	spec.ReplicasForMembers = min(spec.ReplicasForMembers, spec.Replicas)
 	if err := r.patched(ctx, nil, before, pool); err != nil {
 		return fmt.Errorf("write the target of NodePool %s: %w", pool.Name, err)
@@ -417,39 +414,73 @@ func (r *Reconciler) setTarget(ctx context.Context, pool *v1alpha1.NodePool, gro
 	r.mu.Lock()
 	r.aimed[pool.Name] = r.Clock.Now()
 	r.mu.Unlock()
-	r.tellOfTarget(ctx, pool, before.Spec.Replicas, d, release, retire)
+	r.tellOfTarget(ctx, p, before.Spec.Replicas, &write)
 	return nil
 }
 
+// mayGo is the write of spec without the machines that a live look finds in use, and without what can wait.
+func (r *Reconciler) mayGo(ctx context.Context, p *pass) (nodegroup.TargetWrite, error) {
+	write := p.TargetWrite
+	if due := r.tidies(p.pool, &write); !due.IsZero() {
+		p.later = earlier(p.later, due)
+		write.Gone, write.LookForGone = nil, false
+	}
+	if len(write.Release)+len(write.Retire) == 0 {
+		return write, nil
+	}
+	free, err := r.Observer.StillReleasable(ctx, p.group, slices.Concat(write.Release, write.Retire))
+	if err != nil {
+		return write, err
+	}
+	may := setOf(free)
+	isNot := func(name string) bool { return !may[name] }
+	write.Release = slices.DeleteFunc(slices.Clone(write.Release), isNot)
+	write.Retire = slices.DeleteFunc(slices.Clone(write.Retire), isNot)
+	return write, nil
+}
+
+// tidies is when names of machines that are gone are to be taken away at the latest, zero for now: they stay when nothing else is to be
+// written and something was a moment ago. Then more follows, mostly.
+func (r *Reconciler) tidies(pool *v1alpha1.NodePool, write *nodegroup.TargetWrite) time.Time {
+	if len(write.Gone) == 0 || pool.DeletionTimestamp != nil || write.MovesTarget() {
+		return time.Time{}
+	}
+	r.mu.Lock()
+	due := r.aimed[pool.Name].Add(tidyWithin)
+	r.mu.Unlock()
+	if !r.Clock.Now().Before(due) {
+		return time.Time{}
+	}
+	return due
+}
+
 // tellOfTarget tells why the target, or what it counts, is another one than before.
-func (r *Reconciler) tellOfTarget(
-	ctx context.Context, pool *v1alpha1.NodePool, before int32, d *nodegroup.Decisions, release, retire []string,
-) {
-	spec := &pool.Spec
-	if len(release) > 0 {
+func (r *Reconciler) tellOfTarget(ctx context.Context, p *pass, before int32, write *nodegroup.TargetWrite) {
+	pool, spec := p.pool, &p.pool.Spec
+	if len(write.Release) > 0 {
 		by := ByMember
 		if pool.DeletionTimestamp != nil {
 			by = ByDeletion
 		}
-		r.Metrics.Released(pool.Name, by, len(release))
-		r.tell(ctx, pool, corev1.EventTypeNormal, "Released", "target %d -> %d: released %s", before, spec.Replicas, nodegroup.Listed(release))
+		r.Metrics.Released(pool.Name, by, len(write.Release))
 	}
 	for _, say := range []struct {
 		count        int
 		reason, text string
 	}{
-		{len(retire), "Retired", fmt.Sprintf("deleting %s, which the target of %d does not count, or which %s replaced",
-			nodegroup.Listed(retire), spec.Replicas, nodegroup.Pluralize(len(retire), "is", "are"))},
-		{len(d.Lost), "Lost", fmt.Sprintf("target %d -> %d: %s %s no more",
-			before, spec.Replicas, nodegroup.Listed(d.Lost), nodegroup.Pluralize(len(d.Lost), "is", "are"))},
-		{len(d.Leave), "Leaving", nodegroup.Listed(d.Leave) + nodegroup.Pluralize(len(d.Leave),
+		{len(write.Release), "Released", fmt.Sprintf("target %d -> %d: released %s", before, spec.Replicas, nodegroup.Listed(write.Release))},
+		{len(write.Retire), "Retired", fmt.Sprintf("deleting %s, which the target of %d does not count, or which %s replaced",
+			nodegroup.Listed(write.Retire), spec.Replicas, nodegroup.Pluralize(len(write.Retire), "is", "are"))},
+		{len(write.Lost), "Lost", fmt.Sprintf("target %d -> %d: %s %s no more",
+			before, spec.Replicas, nodegroup.Listed(write.Lost), nodegroup.Pluralize(len(write.Lost), "is", "are"))},
+		{len(write.Leave), "Leaving", nodegroup.Listed(write.Leave) + nodegroup.Pluralize(len(write.Leave),
 			fmt.Sprintf(" is on its way out; the target of %d does not count it", spec.Replicas),
 			fmt.Sprintf(" are on their way out; the target of %d does not count them", spec.Replicas))},
-		{int(d.GiveUp), "GaveUpOrders", fmt.Sprintf(
+		{int(write.GiveUp), "GaveUpOrders", fmt.Sprintf(
 			"target %d -> %d: %s to be ordered that nobody wants any more, or that maxSize %d does not allow",
-			before, spec.Replicas, nodegroup.Pluralize(int(d.GiveUp), "%d machine was", "%d machines were"), spec.MaxSize)},
-		{int(d.Raise), "FollowedFloor", fmt.Sprintf("target %d -> %d: minSize is %d, the floor is %d, and no autoscaler decides",
-			before, spec.Replicas, spec.MinSize, d.Floor)},
+			before, spec.Replicas, nodegroup.Pluralize(int(write.GiveUp), "%d machine was", "%d machines were"), spec.MaxSize)},
+		{int(write.Raise), "FollowedFloor", fmt.Sprintf("target %d -> %d: minSize is %d, the floor is %d, and no autoscaler decides",
+			before, spec.Replicas, spec.MinSize, p.Floor)},
 	} {
 		if say.count > 0 {
 			r.tell(ctx, pool, corev1.EventTypeNormal, say.reason, "%s", say.text)

@@ -136,30 +136,29 @@ func TestOneMachineIsToldOfInTheSingular(t *testing.T) {
 	t.Parallel()
 	one, two := []string{"p-1"}, []string{"p-1", "p-2"}
 	for _, row := range []struct {
-		name            string
-		decisions       nodegroup.Decisions
-		release, retire []string
-		want            string
+		name  string
+		write nodegroup.TargetWrite
+		want  string
 	}{
-		{"released", nodegroup.Decisions{}, one, nil, "Normal Released target 5 -> 3: released p-1"},
-		{"retired", nodegroup.Decisions{}, nil, one, "Normal Retired deleting p-1, which the target of 3 does not count, or which is replaced"},
+		{"released", nodegroup.TargetWrite{Release: one}, "Normal Released target 5 -> 3: released p-1"},
+		{"retired", nodegroup.TargetWrite{Retire: one}, "Normal Retired deleting p-1, which the target of 3 does not count, or which is replaced"},
 		{
-			"several retired", nodegroup.Decisions{}, nil, two,
+			"several retired", nodegroup.TargetWrite{Retire: two},
 			"Normal Retired deleting p-1, p-2, which the target of 3 does not count, or which are replaced",
 		},
-		{"lost", nodegroup.Decisions{Lost: one}, nil, nil, "Normal Lost target 5 -> 3: p-1 is no more"},
-		{"several lost", nodegroup.Decisions{Lost: two}, nil, nil, "Normal Lost target 5 -> 3: p-1, p-2 are no more"},
-		{"leaving", nodegroup.Decisions{Leave: one}, nil, nil, "Normal Leaving p-1 is on its way out; the target of 3 does not count it"},
+		{"lost", nodegroup.TargetWrite{Lost: one}, "Normal Lost target 5 -> 3: p-1 is no more"},
+		{"several lost", nodegroup.TargetWrite{Lost: two}, "Normal Lost target 5 -> 3: p-1, p-2 are no more"},
+		{"leaving", nodegroup.TargetWrite{Leave: one}, "Normal Leaving p-1 is on its way out; the target of 3 does not count it"},
 		{
-			"several leaving", nodegroup.Decisions{Leave: two}, nil, nil,
+			"several leaving", nodegroup.TargetWrite{Leave: two},
 			"Normal Leaving p-1, p-2 are on their way out; the target of 3 does not count them",
 		},
 		{
-			"an order given up", nodegroup.Decisions{GiveUp: 1}, nil, nil,
+			"an order given up", nodegroup.TargetWrite{GiveUp: 1},
 			"Normal GaveUpOrders target 5 -> 3: 1 machine was to be ordered that nobody wants any more, or that maxSize 9 does not allow",
 		},
 		{
-			"orders given up", nodegroup.Decisions{GiveUp: 2}, nil, nil,
+			"orders given up", nodegroup.TargetWrite{GiveUp: 2},
 			"Normal GaveUpOrders target 5 -> 3: 2 machines were to be ordered that nobody wants any more, or that maxSize 9 does not allow",
 		},
 	} {
@@ -168,7 +167,7 @@ func TestOneMachineIsToldOfInTheSingular(t *testing.T) {
 			recorder := events.NewFakeRecorder(1)
 			r := &Reconciler{Events: recorder}
 			pool := &v1alpha1.NodePool{Spec: v1alpha1.NodePoolSpec{Replicas: 3, MaxSize: 9}}
-			r.tellOfTarget(t.Context(), pool, 5, &row.decisions, row.release, row.retire)
+			r.tellOfTarget(t.Context(), &pass{pool: pool, Decisions: &nodegroup.Decisions{}}, 5, &row.write)
 			if got := <-recorder.Events; got != row.want || len(recorder.Events) > 0 {
 				t.Errorf("it is told as %q, want %q, with %d more", got, row.want, len(recorder.Events))
 			}

@@ -132,13 +132,13 @@ func TestSeveralAtOnce(t *testing.T) {
 		do   func(context.Context, *Reconciler, *v1alpha1.NodePool) error
 	}{
 		{"ordered", func(ctx context.Context, r *Reconciler, pool *v1alpha1.NodePool) error {
-			return r.orderMachines(ctx, pool, e.group, order, numbers)
+			return r.orderMachines(ctx, &pass{pool: pool, group: e.group, Decisions: order, numbers: numbers})
 		}},
 		{"cancelled", func(ctx context.Context, r *Reconciler, pool *v1alpha1.NodePool) error {
-			return r.cancelMachines(ctx, pool, e.group, &nodegroup.Decisions{Cancel: e.names})
+			return r.cancelMachines(ctx, &pass{pool: pool, group: e.group, Decisions: &nodegroup.Decisions{Cancel: e.names}})
 		}},
 		{"deleted", func(ctx context.Context, r *Reconciler, pool *v1alpha1.NodePool) error {
-			return r.deleteMachines(ctx, pool, e.group, &nodegroup.Decisions{Delete: e.names})
+			return r.deleteMachines(ctx, &pass{pool: pool, group: e.group, Decisions: &nodegroup.Decisions{Delete: e.names}})
 		}},
 		{"looked at", func(ctx context.Context, r *Reconciler, _ *v1alpha1.NodePool) error {
 			free, err := r.Observer.StillReleasable(ctx, e.group, e.names)

@@ -81,7 +81,7 @@ func TestFailures(t *testing.T) {
 		{Name: "known", Failure: &nodegroup.Failure{Code: "BootFailure"}},
 		{Name: "new", Failure: &nodegroup.Failure{Code: "OutOfStock"}},
 		{Name: "late"},
-	}}, &nodegroup.Decisions{NewlyFailed: []string{"late", "new"}})
+	}}, &nodegroup.Decisions{StatusWrite: nodegroup.StatusWrite{NewlyFailed: []string{"late", "new"}}})
 	const want = `
 # HELP ensemble_autoscaler_nodepool_machine_failures_total Machines that failed, by the code of the failure.
 # TYPE ensemble_autoscaler_nodepool_machine_failures_total counter
@@ -98,7 +98,7 @@ func TestNoMetrics(t *testing.T) {
 	t.Parallel()
 	var none *Metrics
 	none.Observe(&nodegroup.Group{Machines: []nodegroup.Machine{{Name: "a"}}}, time.Time{})
-	none.failed(&nodegroup.Group{}, &nodegroup.Decisions{NewlyFailed: []string{"a"}})
+	none.failed(&nodegroup.Group{}, &nodegroup.Decisions{StatusWrite: nodegroup.StatusWrite{NewlyFailed: []string{"a"}}})
 	none.Released("p", ByMember, 1)
 	none.forget("p")
 }

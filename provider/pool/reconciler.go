@@ -62,7 +62,7 @@ type Reconciler struct {
 	Observer *Observer
 	Events   events.EventRecorder
 	Clock    clock.PassiveClock
-	// AnnounceTimeout is how long a release waits for Cluster Autoscaler to ask for the least size.
+	// AnnounceTimeout is how long a release waits for Cluster Autoscaler to ask for the minimum size.
 	AnnounceTimeout time.Duration
 	// Metrics may be nil.
 	Metrics *Metrics

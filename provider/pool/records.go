@@ -20,34 +20,33 @@ import (
 
 // claim chooses the numbers of the machines to be ordered. They are recorded with the status, before the first record is made: a
 // kill after it loses names, which costs nothing, and a plan made from stale values ends with its conflict.
-func (r *Reconciler) claim(ctx context.Context, group *nodegroup.Group, d *nodegroup.Decisions) ([]int64, error) {
-	count := nodegroup.Count(d.Order)
+func (r *Reconciler) claim(ctx context.Context, p *pass) ([]int64, error) {
+	count := nodegroup.Count(p.Order)
 	if count == 0 {
 		return nil, nil
 	}
-	if err := r.seesAll(ctx, group); err != nil {
+	if err := r.seesAll(ctx, p.group); err != nil {
 		return nil, err
 	}
-	return group.NextNumbers(count), nil
+	return p.group.NextNumbers(count), nil
 }
 
 // orderMachines makes a record of each machine that is ordered, all of an order alike in what it says of the order. When one is
 // missing at the end, nothing of its order is launched, and a later pass takes it back.
-func (r *Reconciler) orderMachines(
-	ctx context.Context, pool *v1alpha1.NodePool, _ *nodegroup.Group, d *nodegroup.Decisions, numbers []int64,
-) error {
-	if len(numbers) == 0 {
+func (r *Reconciler) orderMachines(ctx context.Context, p *pass) error {
+	if len(p.numbers) == 0 {
 		return nil
 	}
+	pool := p.pool
 	hash, err := pool.Spec.Template.Hash()
 	if err != nil {
 		return fmt.Errorf("order machines of NodePool %s: %w", pool.Name, err)
 	}
 	now := metav1.NewMicroTime(r.Clock.Now())
-	records := make([]*v1alpha1.PoolMachine, 0, len(numbers))
-	next := numbers
-	for i := range d.Order {
-		order := &d.Order[i]
+	records := make([]*v1alpha1.PoolMachine, 0, len(p.numbers))
+	next := p.numbers
+	for i := range p.Order {
+		order := &p.Order[i]
 		of := next[:order.Count]
 		next = next[order.Count:]
 		for _, n := range of {
@@ -80,13 +79,13 @@ func (r *Reconciler) orderMachines(
 
 // deleteMachines deletes the records of what spec.machinesToDelete named when the pass began; the machine loop looks at each node
 // once more before it ends the machine. The error is errStale when a machine has to be looked at again.
-func (r *Reconciler) deleteMachines(ctx context.Context, pool *v1alpha1.NodePool, group *nodegroup.Group, d *nodegroup.Decisions) error {
-	if err := r.knowsFailures(ctx, group, d.Delete); err != nil {
+func (r *Reconciler) deleteMachines(ctx context.Context, p *pass) error {
+	if err := r.knowsFailures(ctx, p.group, p.Delete); err != nil {
 		return err
 	}
-	failures := inParallel(len(d.Delete), func(i int) error { return r.deleteRecord(ctx, d.Delete[i], false) })
+	failures := inParallel(len(p.Delete), func(i int) error { return r.deleteRecord(ctx, p.Delete[i], false) })
 	if err := firstOf(failures); err != nil {
-		r.tell(ctx, pool, corev1.EventTypeWarning, v1alpha1.ReasonMachineFailed, "cannot delete machines: %v", err)
+		r.tell(ctx, p.pool, corev1.EventTypeWarning, v1alpha1.ReasonMachineFailed, "cannot delete machines: %v", err)
 		return errors.Join(failures...)
 	}
 	return nil
@@ -136,15 +135,15 @@ func (r *Reconciler) knowsFailures(ctx context.Context, group *nodegroup.Group, 
 }
 
 // cancelMachines deletes the records of machines that have not registered, and of orders that have launched nothing.
-func (r *Reconciler) cancelMachines(ctx context.Context, pool *v1alpha1.NodePool, group *nodegroup.Group, d *nodegroup.Decisions) error {
-	if len(d.Abandon) > 0 {
+func (r *Reconciler) cancelMachines(ctx context.Context, p *pass) error {
+	if len(p.Abandon) > 0 {
 		// Those that seem to be missing may have been made a moment ago.
-		if err := r.seesAll(ctx, group); err != nil {
+		if err := r.seesAll(ctx, p.group); err != nil {
 			return err
 		}
 	}
 	var gone []string
-	names := slices.Concat(d.Cancel, d.Abandon)
+	names := slices.Concat(p.Cancel, p.Abandon)
 	failures := inParallel(len(names), func(i int) error { return r.deleteRecord(ctx, names[i], true) })
 	for i, err := range failures {
 		switch {
@@ -153,20 +152,20 @@ func (r *Reconciler) cancelMachines(ctx context.Context, pool *v1alpha1.NodePool
 			failures[i] = nil
 		case err != nil:
 			failures[i] = fmt.Errorf("cancel machine %s: %w", names[i], err)
-		case i < len(d.Cancel):
+		case i < len(p.Cancel):
 			gone = append(gone, names[i])
 		}
 	}
 	if len(gone) > 0 {
 		r.tell(
-			ctx, pool, corev1.EventTypeNormal, "Cancelled", "cancelled %s, which had not registered: the target is %d", nodegroup.Listed(gone),
-			pool.Spec.Replicas,
+			ctx, p.pool, corev1.EventTypeNormal, "Cancelled", "cancelled %s, which had not registered: the target is %d", nodegroup.Listed(gone),
+			p.pool.Spec.Replicas,
 		)
 	}
-	if len(d.Abandon) > 0 {
+	if len(p.Abandon) > 0 {
 		log.FromContext(ctx).Info(
-			"Took back an order of which records are missing; nothing of it was launched", "nodePool", pool.Name, "machines",
-			nodegroup.Listed(d.Abandon),
+			"Took back an order of which records are missing; nothing of it was launched", "nodePool", p.pool.Name, "machines",
+			nodegroup.Listed(p.Abandon),
 		)
 	}
 	return errors.Join(failures...)

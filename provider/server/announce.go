@@ -15,7 +15,7 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 )
 
-// announcer records in status.announcedFloor which least size Cluster Autoscaler was last told, when it
+// announcer records in status.announcedFloor which minimum size Cluster Autoscaler was last told, when it
 // differs. The reconciler, which may run in another replica, waits for that before it releases a node. The
 // write is made beside the request, which is answered from memory.
 type announcer struct {
@@ -37,7 +37,7 @@ func newAnnouncer(c client.Client, log logr.Logger) *announcer {
 		workqueue.NewTypedItemExponentialFailureRateLimiter[string](50*time.Millisecond, 5*time.Second))}
 }
 
-// told notes the least sizes that Cluster Autoscaler was told and that are not recorded.
+// told notes the minimum sizes that Cluster Autoscaler was told and that are not recorded.
 func (a *announcer) told(sizes []announcement) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -79,7 +79,7 @@ func (s *CloudProvider) Announce(ctx context.Context) error {
 		}
 		if item, is := a.take(pool); is {
 			if err := a.write(ctx, item); err != nil && ctx.Err() == nil {
-				a.log.Error(err, "Cannot record the least size that Cluster Autoscaler was told", "nodePool", pool)
+				a.log.Error(err, "Cannot record the minimum size that Cluster Autoscaler was told", "nodePool", pool)
 				a.putBack(item)
 				a.queue.AddRateLimited(pool)
 			} else {

@@ -37,7 +37,7 @@ type allPools struct {
 	groups  *externalgrpc.NodeGroupsResponse
 	// byPool has the pools and their parts of groups, to be used again for those that stay as they are.
 	byPool map[string]poolGroup
-	// untold are those whose least size has to be recorded when Cluster Autoscaler is told of it.
+	// untold are those whose minimum size has to be recorded when Cluster Autoscaler is told of it.
 	untold []announcement
 	gpus   *externalgrpc.GetAvailableGPUTypesResponse
 	prices *nodegroup.PriceList

@@ -116,7 +116,7 @@ func (s *CloudProvider) Cleanup(context.Context, *externalgrpc.CleanupRequest) (
 	return &externalgrpc.CleanupResponse{}, nil
 }
 
-// NodeGroups lists the pools that Cluster Autoscaler decides on, with their floors as least sizes.
+// NodeGroups lists the pools that Cluster Autoscaler decides on, with their floors as minimum sizes.
 func (s *CloudProvider) NodeGroups(_ context.Context, _ *externalgrpc.NodeGroupsRequest) (*externalgrpc.NodeGroupsResponse, error) {
 	if err := s.trust(); err != nil && !s.begins() {
 		return nil, status.Error(codes.Unavailable, err.Error())

@@ -210,14 +210,14 @@ func TestWhichMiniClustersTheControllerMayWrite(t *testing.T) {
 		"a size": {
 			patch(t, controller, ofUser, `{metadata: {annotations: {autoscaling.flux-framework.org/applied-size: "3"}}, spec: {size: 3}}`), nil,
 		},
-		"a least size and annotations": {
+		"a minimum size and annotations": {
 			patch(
 				t, controller, ofEnsemble,
 				`{metadata: {annotations: {autoscaling.flux-framework.org/growth-policy: Greedy, ensemble.flux-framework.org/applied-spec: x}}, spec: {minSize: 2}}`,
 			),
 			nil,
 		},
-		"no least size any more": {patch(t, controller, ofEnsemble, `{spec: {minSize: null}}`), nil},
+		"no minimum size any more": {patch(t, controller, ofEnsemble, `{spec: {minSize: null}}`), nil},
 		"what a webhook puts back": {
 			patch(t, controller, ofUser, `{spec: {size: 3, pod: {labels: {autoscaling.flux-framework.org/member: of-a-user}}}}`), nil,
 		},
@@ -231,7 +231,7 @@ func TestWhichMiniClustersTheControllerMayWrite(t *testing.T) {
 		"a field that was not there":          {patch(t, controller, ofUser, `{spec: {tasks: 3}}`), changes},
 		"a field of the pod that was not":     {patch(t, controller, ofUser, `{spec: {pod: {runtimeClassName: x}}}`), changes},
 		"a field that is not there any more":  {patch(t, controller, ofUser, `{spec: {interactive: null}}`), changes},
-		"a greatest size":                     {patch(t, controller, ofUser, `{spec: {maxSize: 9}}`), changes},
+		"a maximum size":                      {patch(t, controller, ofUser, `{spec: {maxSize: 9}}`), changes},
 		"somebody else's annotation":          {patch(t, controller, ofUser, `{metadata: {annotations: {example.com/x: z}}}`), changes},
 		"a label":                             {patch(t, controller, ofUser, `{metadata: {labels: {`+label+`}}}`), changes},
 		"an owner":                            {patch(t, controller, ofUser, `{metadata: {ownerReferences: [`+byEnsemble+`]}}`), changes},

@@ -97,11 +97,11 @@ returns when the API server has stored the target, here in an etcd that does not
 concerns another group; meanwhile the provider orders the machines.
 %s
 
-`, r.calls.size, r.calls.load, t, r.verdictOnCalls())
+`, r.calls.size, r.calls.load, t, r.judgeCalls())
 	return err
 }
 
-func (r *report) verdictOnCalls() string {
+func (r *report) judgeCalls() string {
 	if slow := r.slow(); len(slow) > 0 {
 		return fmt.Sprintf("Target of p99 of reads, at most %s ms: missed by %s.", figures.Milliseconds(mostP99), strings.Join(slow, ", "))
 	}
@@ -130,9 +130,9 @@ func (r *report) printLoop(out io.Writer) error {
 			figures.Milliseconds(figures.Percentile(server.times, 10)), figures.Milliseconds(figures.Percentile(server.times, 90)),
 			fmt.Sprintf("%.1f", figures.Median(server.times).Seconds()*1e6/float64(x.Calls)))
 	}
-	verdict := "met"
+	judged := "met"
 	if r.loop.ratio() > mostRatio {
-		verdict = "missed"
+		judged = "missed"
 	}
 	_, err := fmt.Fprintf(out, `One loop of Cluster Autoscaler at %s: %s serial calls (load average before: %s)
 
@@ -140,7 +140,7 @@ func (r *report) printLoop(out io.Writer) error {
 The other server answers the same bytes over the same transport and computes nothing; the two took turns.
 Ratio of the medians: %.2f. Target, at most %g: %s.
 
-`, r.loop.size, figures.Thousands(x.Calls), r.loop.load, t, r.loop.ratio(), mostRatio, verdict)
+`, r.loop.size, figures.Thousands(x.Calls), r.loop.load, t, r.loop.ratio(), mostRatio, judged)
 	return err
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/controlplane/controlplanetest"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/history"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/system"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/system/systemtest"
 )
 
 func nestedString(object map[string]any, path ...string) (string, bool, error) {
@@ -39,7 +40,7 @@ func TestTwoControlPlanes(t *testing.T) {
 	management := controlplanetest.Start(t, controlplane.Options{LogDir: filepath.Join(t.ArtifactDir(), "management")})
 	var capi *Installation
 	s, err := system.Start(t.Context(), system.Options{
-		LogDir: t.ArtifactDir(), Progress: os.Stderr, AutoscalerFlags: autoscalerFlags(), WithoutKwok: true,
+		LogDir: t.ArtifactDir(), Progress: os.Stderr, AutoscalerFlags: systemtest.RestlessAutoscaler(), WithoutKwok: true,
 		Prepare: func(ctx context.Context, s *system.System) ([]string, error) {
 			var err error
 			if capi, err = Start(ctx, Options{

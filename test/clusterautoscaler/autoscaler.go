@@ -170,7 +170,7 @@ func (a *autoscaler) cleanUpTaints(ctx context.Context, nodes []*corev1.Node) er
 	return nil
 }
 
-// removeUnregistered deletes machines that have not registered in time, but none that the least size of
+// removeUnregistered deletes machines that have not registered in time, but none that the minimum size of
 // its group calls for.
 func (a *autoscaler) removeUnregistered(ctx context.Context) error {
 	for _, id := range slices.Sorted(maps.Keys(a.books.readiness)) {
@@ -185,7 +185,7 @@ func (a *autoscaler) removeUnregistered(ctx context.Context) error {
 		}
 		possible := target - group.min
 		if possible <= 0 {
-			a.log.Warn("least size reached, machines without a node stay", "group", id, "machines", late)
+			a.log.Warn("minimum size reached, machines without a node stay", "group", id, "machines", late)
 			continue
 		}
 		late = late[:min(len(late), possible)]

@@ -44,7 +44,7 @@ func TestOneLoopCallsTheProviderInTheOrderOfClusterAutoscaler(t *testing.T) {
 		"NodeGroupForNode hpc-a-0", "GetOptions hpc-a", "NodeGroupForNode other-0",
 		// Scale-down.
 		"TargetSize hpc-a", "TargetSize hpc-b", "NodeGroupForNode other-0", "GetOptions hpc-a",
-		// Enforcement of the least sizes.
+		// Enforcement of the minimum sizes.
 		"TargetSize hpc-a", "TargetSize hpc-b",
 	}
 	if got := w.provider.taken(); !slices.Equal(got, want) {
@@ -160,7 +160,7 @@ func TestScaleUpForPendingPods(t *testing.T) {
 			pods: []*corev1.Pod{newPod("a", "2", "hpc-a"), newPod("b", "2", "hpc-a"), newPod("c", "1", "hpc-a")},
 			want: []string{"IncreaseSize hpc-a 2"},
 		},
-		"never above the greatest size": {
+		"never above the maximum size": {
 			pods:    []*corev1.Pod{newPod("a", "3", "hpc-b"), newPod("b", "3", "hpc-b"), newPod("c", "3", "hpc-b")},
 			prepare: func(w *world) { w.provider.groups["hpc-b"].max = 2 },
 			want:    []string{"IncreaseSize hpc-b 2"},
@@ -266,7 +266,7 @@ func TestUnneededNodeIsTaintedThenDeleted(t *testing.T) {
 
 func TestNodesThatStay(t *testing.T) {
 	for name, prepare := range map[string]func(*world, *corev1.Node){
-		"the least size is reached": func(w *world, _ *corev1.Node) { w.provider.groups["hpc-a"].min = 1 },
+		"the minimum size is reached": func(w *world, _ *corev1.Node) { w.provider.groups["hpc-a"].min = 1 },
 		"scale-down is disabled by annotation": func(_ *world, node *corev1.Node) {
 			node.Annotations = map[string]string{v1alpha1.AnnotationScaleDownDisabled: "true"}
 		},
@@ -321,7 +321,7 @@ func TestNodesOnTheirWayOutCountAgainstTheLeastSize(t *testing.T) {
 	w.want(w.pass(11 * time.Minute)) // taints hpc-a-0
 	w.want(w.pass(time.Second))
 	if got := w.cluster.taints("hpc-a-1"); slices.Contains(got, v1alpha1.TaintToBeDeleted) {
-		t.Error("hpc-a-1 is tainted too, which leaves the group below its least size")
+		t.Error("hpc-a-1 is tainted too, which leaves the group below its minimum size")
 	}
 	w.want(w.pass(time.Minute), "DeleteNodes hpc-a hpc-a-0")
 }

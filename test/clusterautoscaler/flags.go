@@ -49,7 +49,7 @@ func parseFlags(args []string, stderr io.Writer) (options, []string, error) {
 	flags.StringVar(&cloudProvider, "cloud-provider", "externalgrpc", "externalgrpc and nothing else")
 	flags.StringVar(&o.cloudConfig, "cloud-config", "", "path of a YAML file with address, key, cert, cacert and grpc_timeout")
 	flags.DurationVar(&o.scanInterval, "scan-interval", 10*time.Second, "time between the end of a loop and the start of the next")
-	flags.BoolVar(&o.enforceMinSize, "enforce-node-group-min-size", false, "raise the target size of groups below their least size")
+	flags.BoolVar(&o.enforceMinSize, "enforce-node-group-min-size", false, "raise the target size of groups below their minimum size")
 	flags.BoolVar(&o.scaleDownEnabled, "scale-down-enabled", true, "remove unneeded nodes")
 	flags.DurationVar(&o.scaleDownUnneededTime, "scale-down-unneeded-time", 10*time.Minute, "how long a Ready node is unneeded before it goes")
 	flags.DurationVar(

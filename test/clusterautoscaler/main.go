@@ -6,7 +6,7 @@
 // real one, one loop each --scan-interval: NodeGroupForNode of each node from the last loop's cache,
 // Refresh, NodeGroups, TemplateNodeInfo, TargetSize, Nodes, NodeGroupForNode and GetOptions of each node,
 // deletion of machines that never registered and of failed ones, correction of target sizes, scale-up for
-// unschedulable pods, scale-down of unneeded nodes, and last the enforcement of least sizes. It keeps the
+// unschedulable pods, scale-down of unneeded nodes, and last the enforcement of minimum sizes. It keeps the
 // same books (readiness, upcoming nodes, scale-up requests with their timeout, backoff) and makes the same
 // known mistake with an answer to GetOptions: the answer cannot carry MaxNodeStartupTime, which becomes
 // zero, so that fresh nodes count as unready.

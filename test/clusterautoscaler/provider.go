@@ -83,7 +83,7 @@ func dial(path string) (*grpc.ClientConn, time.Duration, error) {
 	return connection, timeout, nil
 }
 
-// nodeGroup is a group as the provider told it after a Refresh. Its least and greatest size are of that
+// nodeGroup is a group as the provider told it after a Refresh. Its minimum and maximum size are of that
 // moment.
 type nodeGroup struct {
 	id       string

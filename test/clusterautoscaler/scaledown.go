@@ -46,7 +46,7 @@ func needed(node *corev1.Node, pods []*corev1.Pod) string {
 	return ""
 }
 
-// room is how many nodes of each group may go before its least size is reached. It is counted down.
+// room is how many nodes of each group may go before its minimum size is reached. It is counted down.
 type room map[string]int
 
 // take says whether a further node of group may go.
@@ -117,7 +117,7 @@ func (a *autoscaler) scaleDown(
 			continue
 		}
 		if !sizes.take(group) {
-			a.log.Info("unneeded node stays, the least size is reached", "node", name, "group", group.id, "minSize", group.min)
+			a.log.Info("unneeded node stays, the minimum size is reached", "node", name, "group", group.id, "minSize", group.min)
 			continue
 		}
 		a.log.Info("removing empty node", "node", name, "group", group.id, "unneededFor", now.Sub(unneeded[name]).Round(time.Millisecond))

@@ -85,7 +85,7 @@ type expansion struct {
 	pods          []*corev1.Pod
 }
 
-// expand packs pods first-fit onto new nodes of a group, as many as its greatest size allows. The reason
+// expand packs pods first-fit onto new nodes of a group, as many as its maximum size allows. The reason
 // is why a pod was left out, for a group that helps none.
 func expand(group nodeGroup, target int, template *corev1.Node, pods []*corev1.Pod) (result expansion, reason string) {
 	result = expansion{group: group, target: target}
@@ -96,7 +96,7 @@ func expand(group nodeGroup, target int, template *corev1.Node, pods []*corev1.P
 			continue
 		}
 		if target+len(added) >= group.max {
-			reason = fmt.Sprintf("greatest size %d is reached", group.max)
+			reason = fmt.Sprintf("maximum size %d is reached", group.max)
 			continue
 		}
 		m := emptyMachine(template)
@@ -147,23 +147,23 @@ func (a *autoscaler) scaleUp(ctx context.Context, pods []*corev1.Pod, now time.T
 	return true, a.increase(ctx, best.group, best.target, best.count, now)
 }
 
-// enforceMinSizes raises the target of each group below its least size by all that is missing. The least
+// enforceMinSizes raises the target of each group below its minimum size by all that is missing. The minimum
 // size is the one that the provider told after this loop's refresh, the target is asked live.
 func (a *autoscaler) enforceMinSizes(ctx context.Context, now time.Time) error {
 	for _, group := range a.provider.nodeGroups(ctx) {
 		target, err := a.provider.targetSize(ctx, group.id)
 		if err != nil {
-			a.log.Warn("least size not enforced", "group", group.id, "error", err)
+			a.log.Warn("minimum size not enforced", "group", group.id, "error", err)
 			continue
 		}
 		if target >= group.min {
 			continue
 		}
 		if why := a.books.unfit(group.id, now); why != "" {
-			a.log.Info("least size not enforced", "group", group.id, "minSize", group.min, "targetSize", target, "reason", why)
+			a.log.Info("minimum size not enforced", "group", group.id, "minSize", group.min, "targetSize", target, "reason", why)
 			continue
 		}
-		a.log.Info("group is below its least size", "group", group.id, "minSize", group.min, "targetSize", target)
+		a.log.Info("group is below its minimum size", "group", group.id, "minSize", group.min, "targetSize", target)
 		if err := a.increase(ctx, group, target, group.min-target, now); err != nil {
 			return err
 		}

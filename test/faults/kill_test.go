@@ -151,7 +151,7 @@ func (s *story) settled(nodes int) (seen *sight) {
 	return seen
 }
 
-// minSize waits until Cluster Autoscaler is told a least size.
+// minSize waits until Cluster Autoscaler is told a minimum size.
 func (s *story) minSize(want int32) {
 	s.t.Helper()
 	s.until(func(ctx context.Context) (string, error) {

@@ -331,7 +331,7 @@ func TestLagReleaseIsExact(t *testing.T) {
 	}
 	told(3)
 
-	// The release waits for Cluster Autoscaler to ask for the least size. Until then the nodes are tainted only.
+	// The release waits for Cluster Autoscaler to ask for the minimum size. Until then the nodes are tainted only.
 	reserve(t, first, 0)
 	inprocess.Until(t, func(ctx context.Context) (string, error) {
 		seen, err := look(ctx, cluster.Client, name)

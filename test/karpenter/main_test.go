@@ -2,24 +2,20 @@ package karpenter_test
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
-	"path/filepath"
-	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/history"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/karpenter"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/system"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/system/systemtest"
 )
 
 // patience is how long anything may take on a busy machine.
@@ -37,69 +33,19 @@ var shared struct {
 }
 
 func TestMain(m *testing.M) {
-	flag.Parse()
-	given := false
-	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
-	if !given {
-		// They do little but wait.
-		if err := flag.Set("test.parallel", "6"); err != nil {
-			fmt.Fprintln(os.Stderr, "karpenter:", err)
-			os.Exit(1)
-		}
-	}
-	code, err := withSystem(m.Run)
-	if err == nil && code == 0 {
-		err = goleak.Find()
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "karpenter:", err)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-// withSystem runs the tests. Logs of a run that failed are kept and named.
-func withSystem(run func() int) (code int, err error) {
-	directory, err := os.MkdirTemp("", "karpenter-")
-	if err != nil {
-		return 1, err
-	}
-	defer func() {
-		if err != nil || code != 0 {
-			fmt.Fprintf(os.Stderr, "the logs are in %s\n", directory)
-		} else {
-			err = os.RemoveAll(directory)
-		}
-	}()
-	ctx, cancel := context.WithTimeout(context.Background(), 6*time.Hour)
-	defer cancel()
 	shared.karpenter = &karpenter.Beside{Progress: os.Stderr}
-	s, err := system.Start(ctx, system.Options{
-		LogDir: filepath.Join(directory, "logs"), Progress: os.Stderr, WithoutKwok: true, Prepare: shared.karpenter.Prepare,
-		AutoscalerFlags: []string{
-			"--scan-interval=1s", "--initial-node-group-backoff-duration=2s", "--max-node-group-backoff-duration=4s",
-			"--ok-total-unready-count=1000", "--max-total-unready-percentage=100",
+	systemtest.Run(m, &systemtest.Suite{
+		Name: "karpenter", AtOnce: 6, Within: 6 * time.Hour,
+		Options: func(string) (system.Options, error) {
+			return system.Options{
+				WithoutKwok: true, Prepare: shared.karpenter.Prepare, AutoscalerFlags: systemtest.RestlessAutoscaler(),
+			}, nil
 		},
+		Begin:    func(_ context.Context, s *system.System) error { shared.System = s; return nil },
+		Recorder: func(r *history.Recorder) { shared.recorder = r },
+		Enter:    shared.ledger.enter,
+		Broken:   func([]history.Event) []string { return shared.ledger.broken() },
 	})
-	if err != nil {
-		return 1, err
-	}
-	defer func() { err = errors.Join(err, s.Stop()) }()
-	shared.System = s
-	if shared.recorder, err = history.Start(ctx, s.Client, shared.ledger.enter); err != nil {
-		return 1, err
-	}
-	code = run()
-	if err := shared.recorder.Stop(); err != nil {
-		return 1, err
-	}
-	events := shared.recorder.Events()
-	if broken := slices.Concat(shared.ledger.broken(), history.Broken(events)); len(broken) > 0 {
-		broken = append(broken[:min(len(broken), 20)], fmt.Sprintf("%d in all", len(broken)))
-		return 1, fmt.Errorf("promises were broken:\n  %s", strings.Join(broken, "\n  "))
-	}
-	fmt.Fprintf(os.Stderr, "no promise was broken in %d versions of objects\n", len(events))
-	return code, nil
 }
 
 // ledger has the nodes that Karpenter has registered for each machine: more than one is a machine that was bought twice.

@@ -30,7 +30,7 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/inprocess"
 )
 
-// announce lets Cluster Autoscaler ask for the least sizes, and waits until that of the pool is recorded.
+// announce lets Cluster Autoscaler ask for the minimum sizes, and waits until that of the pool is recorded.
 func announce(t *testing.T, p *process, name string) {
 	t.Helper()
 	inprocess.Until(t, func(ctx context.Context) (string, error) {
@@ -358,7 +358,7 @@ func TestWrites(t *testing.T) {
 	})
 }
 
-// TestToldOnce: that Cluster Autoscaler was told a least size is written when it differs, and not again.
+// TestToldOnce: that Cluster Autoscaler was told a minimum size is written when it differs, and not again.
 // It is not parallel: two providers would do each other's work.
 func TestToldOnce(t *testing.T) {
 	const name = "told"

@@ -3,23 +3,19 @@ package reality
 import (
 	"context"
 	_ "embed"
-	"errors"
 	"flag"
-	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/history"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/system"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/system/systemtest"
 )
 
 // patience is how long anything may take. A growth that has failed is tried again after one minute, then two.
@@ -36,79 +32,22 @@ var shared struct {
 var policies []byte
 
 func TestMain(m *testing.M) {
-	flag.Parse()
-	if err := allAtOnce(); err != nil {
-		fmt.Fprintln(os.Stderr, "reality:", err)
-		os.Exit(1)
-	}
-	code, err := withSystem(m.Run)
-	if err == nil && code == 0 {
-		err = goleak.Find()
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "reality:", err)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-// allAtOnce lets the tests run side by side, unless the command line says how many: they do little but wait for time-outs.
-func allAtOnce() error {
-	given := false
-	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
-	if given {
-		return nil
-	}
-	return flag.Set("test.parallel", "16")
-}
-
-// withSystem runs the tests. Logs of a run that failed are kept and named.
-func withSystem(run func() int) (code int, err error) {
-	directory, err := os.MkdirTemp("", "reality-")
-	if err != nil {
-		return 1, err
-	}
-	defer func() {
-		if err != nil || code != 0 {
-			fmt.Fprintf(os.Stderr, "the logs are in %s\n", directory)
-		} else {
-			err = os.RemoveAll(directory)
-		}
-	}()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Minute)
-	defer cancel()
-	s, err := system.Start(ctx, system.Options{
-		LogDir:   filepath.Join(directory, "logs"),
-		Progress: os.Stderr,
-		// Many nodes here are of no use, for good reasons: Cluster Autoscaler is not to stop for the whole cluster because of them.
-		AutoscalerFlags: []string{
-			"--scan-interval=1s", "--initial-node-group-backoff-duration=2s", "--max-node-group-backoff-duration=4s",
-			"--ok-total-unready-count=1000", "--max-total-unready-percentage=100",
+	systemtest.Run(m, &systemtest.Suite{
+		Name: "reality", AtOnce: 16, Within: 30 * time.Minute,
+		Options: func(string) (system.Options, error) {
+			// Many nodes here are of no use, for good reasons: Cluster Autoscaler is not to stop for the whole cluster because of them.
+			return system.Options{AutoscalerFlags: systemtest.RestlessAutoscaler()}, nil
+		},
+		Begin: func(ctx context.Context, s *system.System) error {
+			shared.System, shared.ledger = s, newLedger()
+			return installPolicies(ctx)
+		},
+		Recorder: func(r *history.Recorder) { shared.recorder = r },
+		Enter:    func(e history.Event) { shared.ledger.enter(e) },
+		Broken: func(events []history.Event) []string {
+			return slices.Concat(shared.ledger.broken(), readyTooEarly(events))
 		},
 	})
-	if err != nil {
-		return 1, err
-	}
-	defer func() { err = errors.Join(err, s.Stop()) }()
-	shared.System, shared.ledger = s, newLedger()
-	if err := installPolicies(ctx); err != nil {
-		return 1, err
-	}
-	if shared.recorder, err = history.Start(ctx, s.Client, shared.ledger.enter); err != nil {
-		return 1, err
-	}
-	code = run()
-	if err := shared.recorder.Stop(); err != nil {
-		return 1, err
-	}
-	events := shared.recorder.Events()
-	broken := slices.Concat(shared.ledger.broken(), readyTooEarly(events), history.Broken(events))
-	if len(broken) > 0 {
-		broken = append(broken[:min(len(broken), 20)], fmt.Sprintf("%d in all", len(broken)))
-		return 1, fmt.Errorf("promises were broken:\n  %s", strings.Join(broken, "\n  "))
-	}
-	fmt.Fprintf(os.Stderr, "no promise was broken in %d versions of objects\n", len(events))
-	return code, nil
 }
 
 // installPolicies applies what others do to nodes and pods, and waits until the API server does it.

@@ -9,7 +9,7 @@ import (
 )
 
 // autoscaler is Cluster Autoscaler as far as it matters here: a loop that deletes failed machines, gives up on late ones,
-// orders nodes for pods that have none, removes nodes that nobody needs, and raises groups to their least size. What it
+// orders nodes for pods that have none, removes nodes that nobody needs, and raises groups to their minimum size. What it
 // remembers from loop to loop is lost when it is killed.
 type autoscaler struct {
 	world *world

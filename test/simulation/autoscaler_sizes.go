@@ -85,7 +85,7 @@ func (a *autoscaler) decrease(pool string, delta int32) {
 	})
 }
 
-// removeLate deletes machines that have not registered in time, and not those that the least size calls for.
+// removeLate deletes machines that have not registered in time, and not those that the minimum size calls for.
 func (a *autoscaler) removeLate(pool string) {
 	w := a.world
 	var late []string
@@ -147,7 +147,7 @@ func (a *autoscaler) sizesRight() bool {
 	return true
 }
 
-// enforceLeastSizes raises each group to the least size that the provider told in this loop.
+// enforceLeastSizes raises each group to the minimum size that the provider told in this loop.
 func (a *autoscaler) enforceLeastSizes() {
 	for _, pool := range a.world.pools.live.items {
 		if least := a.least[pool.name]; a.targets[pool.name] < least && !a.backedOff(pool.name) {

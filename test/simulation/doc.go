@@ -35,7 +35,7 @@
 // all comes to rest in its place (rest.go). Where a process cannot know yet what has happened, a promise is about what it
 // could know: a size is written when every node that it counts on was usable within the longest delay of a cache before the
 // plan was made, and so it is with the pods of a gang that are released. What has one writer is exact: no node is held for
-// two members, and no pool is promised beyond its greatest size, at any moment. No order makes more instances than it has machines,
+// two members, and no pool is promised beyond its maximum size, at any moment. No order makes more instances than it has machines,
 // no instance is without a record at rest, and Cluster Autoscaler counts as many machines of each group as its target says, or
 // can mend that (checkCounted): it would do nothing any more otherwise, for no group. From what the cloud or a person takes away,
 // without asking anybody, members lose pods.

@@ -30,7 +30,7 @@ type ledger struct {
 	taken, recordedEver map[string]bool
 	// short is since when an order lacks records.
 	short map[string]time.Time
-	// beyond are the pools in which a machine was found that the greatest size does not allow.
+	// beyond are the pools in which a machine was found that the maximum size does not allow.
 	beyond map[string]bool
 	// facts are what is known of each member, noted the version that they are of.
 	facts map[string]*facts
@@ -122,8 +122,8 @@ func (l *ledger) unscheduled(p *podObject) {
 	}
 }
 
-// wishesSince are the least and the greatest size that was wanted at any time since.
-func (l *ledger) wishesSince(member string, since time.Time) (least, greatest int32) {
+// desiredSince are the minimum and the maximum of the sizes that were wanted at any time since.
+func (l *ledger) desiredSince(member string, since time.Time) (least, greatest int32) {
 	history := l.history[member]
 	for i := range history {
 		if i+1 < len(history) && history[i+1].at.Before(since) {

@@ -122,7 +122,7 @@ func (l *machineLoop) takeIn(i *instance, n *nodeObject) {
 	number := w.pools.get(i.pool).ordered
 	w.pools.update(i.pool, func(p *poolObject) {
 		p.ordered = number + 1
-		// What the target does not count nobody takes away, once Cluster Autoscaler has brought it down to the least size.
+		// What the target does not count nobody takes away, once Cluster Autoscaler has brought it down to the minimum size.
 		if live := w.liveRecords(p); live+1 > p.target && p.target < p.maxSize {
 			p.target++
 			w.ledger.forPods[i.pool]++

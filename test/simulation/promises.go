@@ -33,7 +33,7 @@ func (w *world) check() {
 	w.checkCounted()
 }
 
-// checkHeld: no node is held for two members, and no pool is promised beyond its greatest size.
+// checkHeld: no node is held for two members, and no pool is promised beyond its maximum size.
 func (w *world) checkHeld() {
 	if w.members.version == w.members.checked {
 		return
@@ -147,7 +147,7 @@ func (w *world) checkResize(c *chore, before int32, planned time.Time) {
 	if m == nil {
 		return
 	}
-	least, greatest := w.ledger.wishesSince(name, w.since(planned))
+	least, greatest := w.ledger.desiredSince(name, w.since(planned))
 	if size <= before {
 		w.ledger.counts["shrinks"]++
 		if size < least {

@@ -8,7 +8,7 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/provider/nodegroup"
 )
 
-// announceTimeout is how long a release waits for Cluster Autoscaler to ask for the least size: the provider's default.
+// announceTimeout is how long a release waits for Cluster Autoscaler to ask for the minimum size: the provider's default.
 const announceTimeout = 15 * time.Second
 
 // provider is the process that runs the real planner of pools, one pass of one pool at a time, and answers Cluster
@@ -26,7 +26,7 @@ type provider struct {
 	timers map[string]*alarm
 	// written has the versions of the NodePools that it has written and that its cache may not have.
 	written map[string]int64
-	// told are the least sizes that it has told Cluster Autoscaler, believed the target sizes.
+	// told are the minimum sizes that it has told Cluster Autoscaler, believed the target sizes.
 	told, believed map[string]int32
 	// answers are the NodePools that it has written for Cluster Autoscaler and that its cache may not have.
 	answers map[string]*poolObject
@@ -114,8 +114,7 @@ func (p *provider) pass(name string) {
 	decisions := nodegroup.Plan(group, announceTimeout, w.now)
 	p.busy = true
 	a := &release{provider: p, of: p.life, pool: pool, group: group, decisions: &decisions, planned: w.now}
-	a.steps = []func() bool{a.recordStatus, a.mark, a.look, a.setTarget, a.deleteMachines, a.cancelMachines, a.order}
-	a.proceed()
+	a.begin()
 }
 
 // finished ends a pass. A pass that was cut short is made again.

@@ -26,6 +26,29 @@ type release struct {
 	numbers []int64
 }
 
+// begin lines up the steps of package nodegroup. The live look that one begins with takes the time of a write too.
+func (a *release) begin() {
+	for _, step := range nodegroup.Steps() {
+		switch step {
+		case nodegroup.StepStatus:
+			a.steps = append(a.steps, a.recordStatus)
+		case nodegroup.StepMark:
+			a.steps = append(a.steps, a.mark)
+		case nodegroup.StepTarget:
+			a.steps = append(a.steps, a.look, a.setTarget)
+		case nodegroup.StepDelete:
+			a.steps = append(a.steps, a.deleteMachines)
+		case nodegroup.StepCancel:
+			a.steps = append(a.steps, a.cancelMachines)
+		case nodegroup.StepOrder:
+			a.steps = append(a.steps, a.order)
+		case nodegroup.StepFinish:
+			// No story deletes a NodePool.
+		}
+	}
+	a.proceed()
+}
+
 // proceed makes the next step that has something to do; each takes the time of a write.
 func (a *release) proceed() {
 	if a.life != a.of {

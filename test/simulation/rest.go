@@ -260,7 +260,7 @@ func (w *world) heldByAny(node string) bool {
 	return slices.ContainsFunc(w.members.live.items, func(m *memberObject) bool { return holds(m, node) })
 }
 
-// dead counts the nodes of a pool that are of no use and stay: Cluster Autoscaler removes none below the least size.
+// dead counts the nodes of a pool that are of no use and stay: Cluster Autoscaler removes none below the minimum size.
 func (w *world) dead(pool string) int32 {
 	count := int32(0)
 	for _, n := range w.nodes.live.items {
@@ -321,9 +321,9 @@ func (w *world) restlessPools(reserved map[string]int32) string {
 		case p.floor != reserved[p.name]:
 			return fmt.Sprintf("the floor of %s is %d and %d nodes are reserved", p.name, p.floor, reserved[p.name])
 		case p.target > least && !pending:
-			return fmt.Sprintf("the target of %s is %d, its least size %d", p.name, p.target, least)
+			return fmt.Sprintf("the target of %s is %d, its minimum size %d", p.name, p.target, least)
 		case p.target < least:
-			return fmt.Sprintf("the target of %s is %d, its least size %d", p.name, p.target, least)
+			return fmt.Sprintf("the target of %s is %d, its minimum size %d", p.name, p.target, least)
 		case machines > p.target && w.ledger.beyond[p.name]:
 		case machines != p.target+w.inUseToDelete(p):
 			return fmt.Sprintf("%s has %d machines, and its target is %d", p.name, machines, p.target)

@@ -366,7 +366,7 @@ func edits(t *testing.T, u *user, demo types.NamespacedName) {
 		},
 		"a pool that does not exist": {annotate(v1alpha1.AnnotationNodePools, "hpc,nowhere"), `there is no NodePool "nowhere"`},
 		"a minSize above the maximum": {
-			`{"spec":{"minSize":5}}`, "spec.minSize: Invalid value: 5: must be at most the greatest size of the MiniCluster, which is 4",
+			`{"spec":{"minSize":5}}`, "spec.minSize: Invalid value: 5: must be at most the maximum size of the MiniCluster, which is 4",
 		},
 		"the size": {`{"spec":{"size":3}}`, ""},
 		"labels":   {`{"metadata":{"labels":{"a":"b"}}}`, ""},
@@ -433,7 +433,7 @@ func members(t *testing.T, u *user, demo types.NamespacedName) {
 		`{"spec":{"size":1}}`:                      "",
 		`{"metadata":{"labels":{"a":"b"}}}`:        "",
 		`{"spec":{"minSize":2}}`:                   "set spec.minSize there",
-		`{"spec":{"maxSize":5}}`:                   "whose greatest size is fixed when it is created",
+		`{"spec":{"maxSize":5}}`:                   "whose maximum size is fixed when it is created",
 		`{"spec":{"nodePools":["more"]}}`:          "set its annotation autoscaling.flux-framework.org/node-pools",
 		`{"spec":{"growthPolicy":"Greedy"}}`:       "set its annotation autoscaling.flux-framework.org/growth-policy",
 		`{"spec":{"placement":"Single"}}`:          "set its annotation autoscaling.flux-framework.org/placement",
@@ -531,7 +531,7 @@ func withoutController(t *testing.T, s *system.System, u *user, demo types.Names
 			t.Errorf("%s is answered %v without the controller", what, err)
 		}
 	}
-	// The provider writes the target of the pool, whose least size has risen, and Cluster Autoscaler's order is followed.
+	// The provider writes the target of the pool, whose minimum size has risen, and Cluster Autoscaler's order is followed.
 	until(t, func(ctx context.Context) (bool, error) {
 		p := &v1alpha1.NodePool{}
 		if err := u.Get(ctx, types.NamespacedName{Name: "hpc"}, p); err != nil {

@@ -21,6 +21,7 @@ import (
 
 	ensemblev1alpha1 "github.com/ensemble-autoscaler/ensemble-autoscaler/api/ensemble/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/flaggroup"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/metricsauth"
 )
 
@@ -56,19 +57,23 @@ type Config struct {
 	Metrics metricsauth.Authorization
 }
 
-// AddFlags declares the flags. grpcAddress is the default address of the gRPC server, and who says whom it serves.
-func (c *Config) AddFlags(flags *pflag.FlagSet, grpcAddress, who string) {
-	AddKubeconfig(flags, &c.Kubeconfig)
-	flags.StringVar(&c.GRPCAddress, "grpc-address", grpcAddress, "address to serve "+who+" on")
-	flags.StringVar(&c.MetricsAddress, "metrics-address", ":8080", "address to serve Prometheus metrics on; 0 for none")
-	flags.StringVar(&c.HealthAddress, "health-address", ":8081", "address to serve /healthz and /readyz on; 0 for none")
-	flags.BoolVar(&c.LeaderElect, "leader-elect", true, "let one of several replicas reconcile; all of them serve gRPC")
-	flags.StringVar(&c.LeaderElectionNamespace, "leader-election-namespace", "", "namespace of the lease; without it that of the pod")
+// AddFlags declares the flags, that of the address of the gRPC server apart, and those that cobra would add.
+func (c *Config) AddFlags(groups *flaggroup.Sets, program string) {
+	general := groups.Of(flaggroup.General)
+	AddKubeconfig(general, &c.Kubeconfig)
+	general.IntVarP(&c.Verbosity, "verbosity", "v", 0, "0 for what happens, 1 for why nothing does")
+	general.BoolP("help", "h", false, "help for "+program)
+	general.Bool("version", false, "version of "+program)
+	election := groups.Of(flaggroup.LeaderElection)
+	election.BoolVar(&c.LeaderElect, "leader-elect", true, "let one of several replicas reconcile; all of them serve gRPC")
+	election.StringVar(&c.LeaderElectionNamespace, "leader-election-namespace", "", "namespace of the lease; without it that of the pod")
+	observability := groups.Of(flaggroup.Observability)
+	observability.StringVar(&c.MetricsAddress, "metrics-address", ":8080", "address to serve Prometheus metrics on; 0 for none")
+	observability.StringVar(&c.HealthAddress, "health-address", ":8081", "address to serve /healthz and /readyz on; 0 for none")
+	c.Metrics.AddFlags(observability)
 	// The API servers of a cluster, Prometheus' replicas and the kubelet are few, and have a connection or two each.
 	c.HTTP = HTTPLimits{Connections: 256, PerAddress: 16, BodyBytes: 64 << 20, MetricsPerSecond: 2}
-	c.HTTP.AddFlags(flags)
-	c.Metrics.AddFlags(flags)
-	flags.IntVarP(&c.Verbosity, "verbosity", "v", 0, "0 for what happens, 1 for why nothing does")
+	c.HTTP.AddFlags(groups.Of(flaggroup.HTTPLimits))
 }
 
 // AddKubeconfig declares the one flag of all commands.

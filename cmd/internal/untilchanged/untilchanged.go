@@ -95,10 +95,9 @@ func sum(file string) ([sha256.Size]byte, error) {
 func Command(log func() logr.Logger) *cobra.Command {
 	o := Options{}
 	cmd := &cobra.Command{
-		Use: "until-changed --file FILE -- PROGRAM [ARGUMENT...]",
-		Short: "Runs a program that reads a file at its start only, such as Cluster Autoscaler its certificate, and ends it when the file " +
-			"changes",
-		Args: cobra.MinimumNArgs(1),
+		Use:   "until-changed --file FILE -- PROGRAM [ARGUMENT...]",
+		Short: "Runs a program that reads a file once, at its start, and ends it when that changes",
+		Args:  cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if o.Period <= 0 {
 				return fmt.Errorf("--period is %s; it must be positive", o.Period)
@@ -120,7 +119,7 @@ func Command(log func() logr.Logger) *cobra.Command {
 func Install() *cobra.Command {
 	return &cobra.Command{
 		Use:   "install FILE",
-		Short: "Copies this program to a file, as an init container does for a container with another image",
+		Short: "Copies this program to a file, for a container with another image",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			from, err := os.Executable()

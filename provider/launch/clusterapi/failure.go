@@ -37,13 +37,13 @@ const (
 	codeFailed    = "MachineFailed"
 )
 
-// verdict is what a reason says of a machine.
-type verdict int
+// prospect is what a reason says of a machine.
+type prospect int
 
 const (
 	// maybe is a reason that infrastructure providers give also for what they get over by themselves: the machine has failed only
 	// where the message says that there is no capacity. Else it has until spec.provisionTimeout.
-	maybe verdict = iota
+	maybe prospect = iota
 	// never is a machine that will not come up, or is no more; the message says why.
 	never
 	// short is a cloud that has no such machine.
@@ -52,7 +52,7 @@ const (
 
 // reasons says what the reasons of the condition InfrastructureReady mean. Each is from the source of the infrastructure provider, as of
 // November 2026; a reason that is not here is a maybe.
-var reasons = map[string]verdict{
+var reasons = map[string]prospect{
 	// AWS (api/v1beta2/conditions_consts.go), and OpenStack (api/v1beta1/conditions_consts.go) where it has the same.
 	"InstanceProvisionFailed": never,
 	"InstanceNotFound":        never,
@@ -201,7 +201,7 @@ func isDead(machine *unstructured.Unstructured) bool {
 	return deadNode[c["reason"]]
 }
 
-func classOf(says verdict, message string) v1alpha1.FailureClass {
+func classOf(says prospect, message string) v1alpha1.FailureClass {
 	if says == short || hasOneOf(message, shortWords()) {
 		return v1alpha1.FailureOutOfResources
 	}

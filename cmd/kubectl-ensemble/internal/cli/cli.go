@@ -11,12 +11,12 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 	"golang.org/x/term"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"sigs.k8s.io/yaml"
 
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/flaggroup"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/cluster"
 )
 
@@ -63,20 +63,14 @@ func (e *ExitError) Error() string { return e.Message }
 
 // AddFlags adds to the root command the flags that all commands have.
 func (e *Environment) AddFlags(root *cobra.Command) {
-	connection := pflag.NewFlagSet("Connection", pflag.ContinueOnError)
-	e.Flags.AddFlags(connection)
-	output := pflag.NewFlagSet("Output", pflag.ContinueOnError)
-	output.StringVarP(&e.Output, "output", "o", "", "how to print: json, yaml or wide; a table without it")
-	autoscaler := pflag.NewFlagSet("Cluster Autoscaler", pflag.ContinueOnError)
-	autoscaler.StringVar(&e.AutoscalerNamespace, "autoscaler-namespace", "",
+	sets := flaggroup.New("Output", "Cluster Autoscaler", "Connection")
+	e.Flags.AddFlags(sets.Of("Connection"))
+	sets.Of("Output").StringVarP(&e.Output, "output", "o", "", "how to print: json, yaml or wide; a table without it")
+	sets.Of("Cluster Autoscaler").StringVar(&e.AutoscalerNamespace, "autoscaler-namespace", "",
 		"namespace in which Cluster Autoscaler writes its status (its flag --namespace); without it "+strings.Join(
 			cluster.AutoscalerNamespaces, ", then ",
 		))
-	for _, set := range []*pflag.FlagSet{output, autoscaler, connection} {
-		Group(set)
-		root.PersistentFlags().AddFlagSet(set)
-	}
-	groupHelp(root)
+	sets.AddTo(root, true)
 	complete := cobra.FixedCompletions([]string{OutputJSON, OutputYAML, OutputWide}, cobra.ShellCompDirectiveNoFileComp)
 	_ = root.RegisterFlagCompletionFunc("output", complete) // It fails for a flag that does not exist; this one was added above.
 	root.PersistentPreRunE = func(*cobra.Command, []string) error { return e.Validate() }

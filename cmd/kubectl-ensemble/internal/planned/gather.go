@@ -63,9 +63,12 @@ func (g *gathered) kinds() []wanted {
 		{&g.machines, "poolmachines." + v1alpha1.Group, false, true, "which nodes are machines of a pool, and how long they took"},
 		{&g.nodes, "nodes", false, true, "which nodes are there"},
 		{&g.namespaces, "namespaces", false, false, "the labels of namespaces, by which spec.allowedNamespaces of a NodePool selects"},
-		{&g.jobs, "jobs.batch", true, true, "the Jobs of other members"},
+		{&g.jobs, "jobs.batch", true, true,
+			"the pods of members of other namespaces: what these have reserved is taken from status.reserved of the NodePools"},
 		{&g.daemonSets, "daemonsets.apps", false, false, "what pods of DaemonSets take of a new node"},
-		{&g.pods, "pods", true, true, "which nodes pods of other namespaces fill: they count as free"},
+		{&g.pods, "pods", true, true,
+			"which nodes pods of other namespaces fill: they count as free, and what members there have reserved is taken from " +
+				"status.reserved of the NodePools"},
 	}
 }
 
@@ -95,8 +98,9 @@ func gather(ctx context.Context, reader client.Reader, namespace string) (*gathe
 	if len(g.needed) > 0 {
 		return nil, lacking(g.needed)
 	}
-	if g.lacks(cluster.ResourceMiniClusters) {
-		// Members without their MiniClusters would look like those that are being deleted, and their nodes as if they were given back.
+	if g.partly() {
+		// Members without their MiniClusters would look like those that are being deleted, and those without their Jobs or pods like those
+		// that nobody runs on: as if their nodes were given back.
 		g.members.Items = slices.DeleteFunc(g.members.Items, func(m v1alpha1.EnsembleMember) bool { return m.Namespace != namespace })
 	}
 	if len(g.namespaces.Items) == 0 {
@@ -150,14 +154,11 @@ func (g *gathered) readNamespace(ctx context.Context, reader client.Reader, name
 	}
 }
 
-// partly reports whether members of other namespaces are unknown.
+// partly reports whether something of members of other namespaces is unknown: all that is namespaced and read is theirs.
 func (g *gathered) partly() bool {
-	return g.lacks(cluster.ResourceEnsembleMembers) || g.lacks(cluster.ResourceMiniClusters)
-}
-
-// lacks reports whether a resource could not be read in all namespaces.
-func (g *gathered) lacks(resource string) bool {
-	return slices.ContainsFunc(g.missing, func(m whatif.MissingRight) bool { return m.Resource == resource })
+	return slices.ContainsFunc(g.kinds(), func(w wanted) bool {
+		return w.namespaced && slices.ContainsFunc(g.missing, func(m whatif.MissingRight) bool { return m.Resource == w.resource })
+	})
 }
 
 // store is one that knows the pods.

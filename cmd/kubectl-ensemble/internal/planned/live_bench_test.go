@@ -121,10 +121,6 @@ func written[T client.Object](ctx context.Context, c client.Client, object T, st
 func fill(b *testing.B, c client.Client, members int) {
 	b.Helper()
 	filler := &estate.Filler{Client: c, Progress: os.Stderr}
-	capacity := corev1.ResourceList{
-		corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourceMemory: resource.MustParse("16Gi"),
-		corev1.ResourcePods: resource.MustParse("110"),
-	}
 	poolName := func(n int) string { return fmt.Sprintf("pool-%d", n%benchPools) }
 	nodeName := func(n int) string { return fmt.Sprintf("node-%d", n) }
 	// A node n below members × size is one of member n / size.
@@ -142,42 +138,52 @@ func fill(b *testing.B, c client.Client, members int) {
 	}{
 		{"pools", benchPools, func(ctx context.Context, n int) error {
 			return c.Create(ctx, &v1alpha1.NodePool{ObjectMeta: metav1.ObjectMeta{Name: poolName(n)}, Spec: v1alpha1.NodePoolSpec{
-				MaxSize: 1000, Replicas: 100, Template: v1alpha1.NodeTemplate{Capacity: capacity},
+				MaxSize: 1000, Replicas: 100, Template: v1alpha1.NodeTemplate{Capacity: capacity()},
 				ProvisionTimeout: metav1.Duration{Duration: 15 * time.Minute},
 				PricePerHour:     new(resource.MustParse("1.50")), Machines: v1alpha1.MachinesSpec{Kwok: &v1alpha1.KwokMachines{}},
 			}})
 		}},
-		{"nodes", members * perMember, func(ctx context.Context, n int) error {
-			ready := []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}
-			node := &corev1.Node{
-				ObjectMeta: metav1.ObjectMeta{
-					Name: nodeName(n), Labels: map[string]string{v1alpha1.LabelNodePool: poolOf(n), corev1.LabelHostname: nodeName(n)},
-				},
-				Spec: corev1.NodeSpec{ProviderID: "kwok://" + nodeName(n)},
-			}
-			return written(ctx, c, node, func(node *corev1.Node) {
-				node.Status = corev1.NodeStatus{Capacity: capacity, Allocatable: capacity, Conditions: ready}
-				node.Spec.Taints = nil
-			})
-		}},
-		{"machines", members * perMember, func(ctx context.Context, n int) error {
-			machine := &v1alpha1.PoolMachine{ObjectMeta: metav1.ObjectMeta{Name: nodeName(n)}, Spec: v1alpha1.PoolMachineSpec{
-				NodePool: poolOf(n), Purpose: v1alpha1.PurposeReservation, Order: v1alpha1.MachineOrder{ID: "floor", Size: 1},
-				OrderedAt: metav1.NowMicro(),
-				Template:  v1alpha1.NodeTemplate{Capacity: capacity}, Machines: v1alpha1.MachinesSpec{Kwok: &v1alpha1.KwokMachines{}},
-			}}
-			return written(ctx, c, machine, func(m *v1alpha1.PoolMachine) {
-				m.Status = v1alpha1.PoolMachineStatus{ProviderID: "kwok://" + nodeName(n), NodeName: nodeName(n), Conditions: []metav1.Condition{
-					{Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, Reason: "Ready", LastTransitionTime: metav1.Now()},
-				}}
-			})
-		}},
+		{"nodes", members * perMember, func(ctx context.Context, n int) error { return createNode(ctx, c, nodeName(n), poolOf(n)) }},
 		{"members", members, func(ctx context.Context, n int) error { return fillMember(ctx, c, n, poolName(n), nodeName) }},
 	} {
 		if err := filler.Each(ctx, step.what, step.count, step.do); err != nil {
 			b.Fatal(err)
 		}
 	}
+}
+
+// capacity is that of every node.
+func capacity() corev1.ResourceList {
+	return corev1.ResourceList{
+		corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourceMemory: resource.MustParse("16Gi"),
+		corev1.ResourcePods: resource.MustParse("110"),
+	}
+}
+
+// createNode creates a Ready node of a pool, with the record of its machine, which has the same name.
+func createNode(ctx context.Context, c client.Client, name, pool string) error {
+	node := &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{v1alpha1.LabelNodePool: pool, corev1.LabelHostname: name}},
+		Spec:       corev1.NodeSpec{ProviderID: "kwok://" + name},
+	}
+	if err := written(ctx, c, node, func(node *corev1.Node) {
+		node.Status = corev1.NodeStatus{Capacity: capacity(), Allocatable: capacity(), Conditions: []corev1.NodeCondition{
+			{Type: corev1.NodeReady, Status: corev1.ConditionTrue},
+		}}
+		node.Spec.Taints = nil
+	}); err != nil {
+		return err
+	}
+	machine := &v1alpha1.PoolMachine{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: v1alpha1.PoolMachineSpec{
+		NodePool: pool, Purpose: v1alpha1.PurposeReservation, Order: v1alpha1.MachineOrder{ID: "floor", Size: 1},
+		OrderedAt: metav1.NowMicro(),
+		Template:  v1alpha1.NodeTemplate{Capacity: capacity()}, Machines: v1alpha1.MachinesSpec{Kwok: &v1alpha1.KwokMachines{}},
+	}}
+	return written(ctx, c, machine, func(m *v1alpha1.PoolMachine) {
+		m.Status = v1alpha1.PoolMachineStatus{ProviderID: "kwok://" + name, NodeName: name, Conditions: []metav1.Condition{
+			{Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, Reason: "Ready", LastTransitionTime: metav1.Now()},
+		}}
+	})
 }
 
 // createMember creates a MiniCluster of a size with its member, which has a reservation. It returns the metadata that the Job would have.
@@ -219,20 +225,26 @@ func fillMember(ctx context.Context, c client.Client, n int, pool string, nodeNa
 	if err != nil {
 		return err
 	}
+	return createPods(ctx, c, meta, held)
+}
+
+// createPods creates the Job of a member, and a pod that runs on each of some nodes. meta is the Job's.
+func createPods(ctx context.Context, c client.Client, meta metav1.ObjectMeta, nodes []string) error {
 	containers := []corev1.Container{
 		{
 			Name: "flux", Image: "flux",
 			Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("3")}},
 		},
 	}
+	size := int32(len(nodes))
 	job := &batchv1.Job{ObjectMeta: meta, Spec: batchv1.JobSpec{
-		Completions: ptr.To[int32](benchSize), Parallelism: ptr.To[int32](benchSize), CompletionMode: ptr.To(batchv1.IndexedCompletion),
+		Completions: &size, Parallelism: &size, CompletionMode: ptr.To(batchv1.IndexedCompletion),
 		Template: corev1.PodTemplateSpec{Spec: corev1.PodSpec{Containers: containers, RestartPolicy: corev1.RestartPolicyNever}},
 	}}
 	if err := c.Create(ctx, job); err != nil {
 		return err
 	}
-	for rank, node := range held {
+	for rank, node := range nodes {
 		pod := &corev1.Pod{
 			ObjectMeta: metav1.ObjectMeta{
 				Namespace: meta.Namespace, Name: fmt.Sprintf("%s-%d", meta.Name, rank),

@@ -1,0 +1,17 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/flaggroup"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/flaggroup/flaggrouptest"
+)
+
+// TestHelp: whoever looks for a flag finds it under what it is about.
+func TestHelp(t *testing.T) {
+	t.Parallel()
+	flaggrouptest.Help(
+		t, command(), groupAutoscaler, groupMachines, flaggroup.TLS, flaggroup.LeaderElection, flaggroup.Observability, flaggroup.GRPCLimits,
+		groupExpander, flaggroup.HTTPLimits, flaggroup.General,
+	)
+}
