@@ -21,7 +21,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/minicluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
 )
 
@@ -412,7 +413,7 @@ func TestNotMadeBudget(t *testing.T) {
 	seen := &seen{entries: map[types.NamespacedName]*entry{}}
 	for i := range jobs {
 		key := types.NamespacedName{Namespace: "ns", Name: fmt.Sprint(i)}
-		seen.entries[key] = &entry{key: key, member: &v1alpha1.EnsembleMember{}, cluster: &minicluster.MiniCluster{Size: 1, MaxSize: 1},
+		seen.entries[key] = &entry{key: key, member: &v1alpha1.EnsembleMember{}, workload: &member.Workload{Size: 1, MaxSize: 1},
 			job: &batchv1.Job{ObjectMeta: metav1.ObjectMeta{UID: types.UID(key.Name)}}, ranks: ranksOf(nil, 1)}
 	}
 	now := noon
@@ -514,10 +515,10 @@ func TestLetGo(t *testing.T) {
 		"one that is managed no more": {nil, func(s *scene) { s.cluster(unmanage) }, true},
 		"and is being deleted": {nil, func(s *scene) {
 			s.cluster(func(u *unstructured.Unstructured) { unmanage(u); u.SetFinalizers([]string{"x/y"}) })
-			s.remove(minicluster.Reference(mine, ""))
+			s.remove(member.Reference(minicluster.Kind{}, mine, ""))
 		}, false},
 		"and is gone": {nil, func(s *scene) {
-			s.remove(minicluster.Reference(mine, ""))
+			s.remove(member.Reference(minicluster.Kind{}, mine, ""))
 			s.remove(&v1alpha1.EnsembleMember{ObjectMeta: metaIn(mine.Name)})
 		}, false},
 		"whose Job is being deleted": {nil, func(s *scene) {
