@@ -5,8 +5,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// EnsembleMember is the resize record of one managed MiniCluster. It has the MiniCluster's name, is owned
-// by it, and says what size the member wants, what size it has, and which nodes are held for it.
+// EnsembleMember is the resize record of one managed workload, such as a MiniCluster. It is owned by it, and says what size the member
+// wants, what size it has, and which nodes are held for it. That of a MiniCluster has the MiniCluster's name.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
@@ -36,7 +36,13 @@ type EnsembleMember struct {
 // +kubebuilder:validation:XValidation:rule="self.minSize <= self.maxSize",messageExpression="'minSize (%d) must not exceed maxSize (%d)'.format([self.minSize, self.maxSize])",fieldPath=".minSize"
 // +kubebuilder:validation:XValidation:rule="self.size >= self.minSize",messageExpression="'size (%d) must be at least minSize (%d), which is spec.minSize of the MiniCluster'.format([self.size, self.minSize])",fieldPath=".size"
 // +kubebuilder:validation:XValidation:rule="self.size <= self.maxSize",messageExpression="'size (%d) must be at most maxSize (%d), which is spec.maxSize of the MiniCluster'.format([self.size, self.maxSize])",fieldPath=".size"
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.target) || (has(self.target) && self.target == oldSelf.target)",message="target says which workload the member is of, and cannot be changed",fieldPath=".target"
 type EnsembleMemberSpec struct {
+	// Target is the workload that the member is of, in the member's namespace. The controller sets it, once. Unset: the MiniCluster of
+	// the member's name, as in members from before there were others.
+	// +optional
+	Target *MemberTarget `json:"target,omitempty"`
+
 	// Size is the number of pods that the member wants. The ensemble endpoint writes it, and so may
 	// kubectl scale or a HorizontalPodAutoscaler through the scale subresource.
 	// +kubebuilder:validation:Minimum=1
@@ -106,6 +112,22 @@ type EnsembleMemberSpec struct {
 	// from spec.size, when the size was set in another way.
 	// +optional
 	Request *Request `json:"request,omitempty"`
+}
+
+// MemberTarget says which workload a member is of.
+type MemberTarget struct {
+	// APIVersion is the group and version of the workload, such as flux-framework.org/v1alpha2.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=317
+	APIVersion string `json:"apiVersion"`
+	// Kind is the kind of the workload, such as MiniCluster.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	Kind string `json:"kind"`
+	// Name is the name of the workload.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name"`
 }
 
 // GrowthPolicy says what happens when not all nodes of a growth can be had. AllOrNothing and BestEffort are what AWS

@@ -19,7 +19,7 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/admission"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/budget"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/endpoint"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
 )
 
 // version is set by the linker.
@@ -128,8 +128,8 @@ func (c *Config) flags(program string) *flaggroup.Sets {
 
 func (c *Config) memberLimitFlags(flags *pflag.FlagSet) {
 	flags.Float64Var(&c.Member.PerSecond, "max-member-requests-per-second", c.Member.PerSecond,
-		"requests that one MiniCluster may make in a second, from all of its pods; 0 for no limit")
-	flags.IntVar(&c.Member.Burst, "max-member-request-burst", c.Member.Burst, "requests that one MiniCluster may make at once")
+		"requests that one member may make in a second, from all of its pods; 0 for no limit")
+	flags.IntVar(&c.Member.Burst, "max-member-request-burst", c.Member.Burst, "requests that one member may make at once")
 	c.AdmissionReads.AddFlags(flags, admissionReads,
 		"questions to the API server about what is written (NodePools that the cache lacks, labels, LimitRanges)")
 	c.MemberReads.AddFlags(flags, memberReads,
@@ -184,7 +184,7 @@ func (c *Config) validate(given func(flag string) bool) error {
 		err = errors.New("--token-audience is empty; it must be the audience that tokens are made for")
 	}
 	if len(c.DefaultNodePools) > 0 {
-		if _, wrong := minicluster.ParseNodePools(strings.Join(c.DefaultNodePools, ",")); wrong != nil {
+		if _, wrong := member.ParseNodePools(strings.Join(c.DefaultNodePools, ",")); wrong != nil {
 			err = errors.Join(err, fmt.Errorf("--default-node-pools is %q; it must be names of NodePools, each once", c.DefaultNodePools))
 		}
 	}

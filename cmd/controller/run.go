@@ -23,6 +23,7 @@ import (
 
 	ensemblev1alpha1 "github.com/ensemble-autoscaler/ensemble-autoscaler/api/ensemble/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/kinds"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/mutualtls"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/process"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/serving"
@@ -31,7 +32,8 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/budget"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/endpoint"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/ensemble"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/minicluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/pods"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/reading"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/resize"
@@ -41,12 +43,13 @@ import (
 const name = "ensemble-autoscaler-controller"
 
 func run(ctx context.Context, config *Config) error {
+	workloads := kinds.All()
 	mgr, watches, err := process.NewManager(&config.Config, name, version, manager.Options{
 		// Whoever manages which field is of no interest here, and is a large part of an object. A write without it changes
 		// nothing of it.
 		Cache: cache.Options{DefaultTransform: cache.TransformStripManagedFields(), ByObject: map[client.Object]cache.ByObject{
 			&corev1.Node{}: {Transform: resize.StripNode},
-			&batchv1.Job{}: {Transform: resize.StripJob},
+			&batchv1.Job{}: {Transform: resize.StripJob(workloads)},
 
 			minicluster.New(): {Transform: minicluster.Strip},
 
@@ -77,18 +80,19 @@ func run(ctx context.Context, config *Config) error {
 		return err
 	}
 	recorder := mgr.GetEventRecorder(name)
-	paths, err := process.WatchPaths(mgr, append(resize.Kinds(), &corev1.Pod{})...)
+	paths, err := process.WatchPaths(mgr, append(resize.Watched(workloads), &corev1.Pod{})...)
 	if err != nil {
 		return err
 	}
 	if err := (&resize.Reconciler{
+		Kinds:  workloads,
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Events: recorder, Clock: clock.RealClock{}, Metrics: measures, Pods: store,
 		Interrupted: func() error { return watches.Interrupted(paths) },
 	}).SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("set up the resize controller: %w", err)
 	}
 
-	if err := pods.Follow(mgr, store); err != nil {
+	if err := pods.Follow(mgr, workloads, store); err != nil {
 		return err
 	}
 	log := mgr.GetLogger()
@@ -103,13 +107,13 @@ func run(ctx context.Context, config *Config) error {
 	if err := runEnsembles(ctx, mgr, config, security, budgets); err != nil {
 		return err
 	}
-	synced := process.NewSynced(mgr.GetCache(), slices.Concat(resize.Kinds(), ensemble.Kinds(), endpoint.Kinds())...)
+	synced := process.NewSynced(mgr.GetCache(), slices.Concat(resize.Watched(workloads), ensemble.Kinds(), endpoint.Kinds())...)
 	synced.And(store.Filled())
 	trust, err := reached(mgr, watches, synced, config)
 	if err != nil {
 		return err
 	}
-	if err := serve(ctx, mgr, &known{synced, store, trust}, config, security, budgets); err != nil {
+	if err := serve(ctx, mgr, &known{workloads, synced, store, trust}, config, security, budgets); err != nil {
 		return err
 	}
 	log.Info("Starting", "version", version, "leaderElection", config.LeaderElect)
@@ -199,6 +203,7 @@ var refusedTokens = endpoint.Rate{PerSecond: 1, Burst: 20}
 
 // known is what is known of the cluster, and whether it is to be trusted.
 type known struct {
+	kinds  member.Kinds
 	synced *process.Synced
 	store  *pods.Store
 	trust  func() error
@@ -222,7 +227,7 @@ func serve(
 		)
 	}
 	members := endpoint.New(endpoint.Options{
-		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Pods: cluster.store, Events: mgr.GetEventRecorder(name),
+		Kinds: cluster.kinds, Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Pods: cluster.store, Events: mgr.GetEventRecorder(name),
 		Log: log.WithName("endpoint"), Clock: clock.RealClock{},
 		Metrics: counts, Rate: config.Member, RefusedTokens: refusedTokens, Reads: budget.New(memberReads, config.MemberReads, budgets),
 		Reviews: budget.New(tokenReviews, config.TokenReviews, budgets),

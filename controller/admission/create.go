@@ -13,7 +13,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/minicluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/reading"
 )
@@ -65,7 +66,7 @@ func ExamineNew(u *unstructured.Unstructured, pools *Pools, at Place) *Findings 
 }
 
 // memberOf is what the planner will know of a MiniCluster with such pods.
-func memberOf(parsed *minicluster.MiniCluster, pod *corev1.PodSpec, names []string, pools *Pools) *plan.Member {
+func memberOf(parsed *member.Workload, pod *corev1.PodSpec, names []string, pools *Pools) *plan.Member {
 	return &plan.Member{
 		NodePools: names, Size: parsed.Size, Placement: parsed.Placement, PodsPerNode: plan.PodsPerNode(&parsed.PodsPerNode),
 		PodRequests: reading.Requests(pod), Tolerations: pod.Tolerations, NamespaceLabels: pools.NamespaceLabels,

@@ -13,7 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
 )
 
 // file is what a file that is being applied says of the size.
@@ -200,13 +200,13 @@ func noted(u *unstructured.Unstructured) (size int32, known bool) {
 
 // follows reports whether the user wants the size in files to be followed.
 func follows(u *unstructured.Unstructured) bool {
-	return u.GetAnnotations()[v1alpha1.AnnotationSizeEdits] == minicluster.SizeEditsFollow
+	return u.GetAnnotations()[v1alpha1.AnnotationSizeEdits] == member.SizeEditsFollow
 }
 
 // wayOut is what a user can do who does not want what becomes of the size in files.
 var wayOut = fmt.Sprintf(
 	"leave spec.size out of the file, or have the annotation %s: %s, with which the file is followed", v1alpha1.AnnotationSizeEdits,
-	minicluster.SizeEditsFollow,
+	member.SizeEditsFollow,
 )
 
 // SizeOfNew notes the size in the file that a MiniCluster is created from. A file that leaves the size out begins with minSize: a size
@@ -247,7 +247,7 @@ func SizeOfApplied(before, after *unstructured.Unstructured, manager string, at 
 	if err := said.note(after); err != nil {
 		return nil, err
 	}
-	if !minicluster.Managed(before) {
+	if !member.Managed(before) {
 		return nil, nil
 	}
 	was, is := sizeOf(before), sizeOf(after)

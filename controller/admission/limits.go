@@ -12,7 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	resources "k8s.io/component-helpers/resource"
 
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/minicluster"
 )
 
 // limited is a pod with what the LimitRanges of its namespace put into each container that says nothing of a resource, as the API server

@@ -4,7 +4,8 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/minicluster"
 )
 
 // notToBeEvicted is the value of AnnotationSafeToEvict that keeps a broker where it is.
@@ -64,7 +65,7 @@ func PoolsOf(u *unstructured.Unstructured) []string {
 	if !has {
 		return nil
 	}
-	names, err := minicluster.ParseNodePools(list)
+	names, err := member.ParseNodePools(list)
 	if err != nil {
 		return nil
 	}

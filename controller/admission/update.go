@@ -11,7 +11,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/minicluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
 )
 
@@ -26,10 +27,10 @@ func NewPoolsOf(before, after *unstructured.Unstructured) []string {
 // its size. Where it makes the MiniCluster a managed one, all of these are new. pools are those of NewPoolsOf.
 func ExamineUpdate(before, after *unstructured.Unstructured, pools *Pools, at Place) *Findings {
 	f := &Findings{}
-	if !minicluster.Managed(after) || after.GetDeletionTimestamp() != nil {
+	if !member.Managed(after) || after.GetDeletionTimestamp() != nil {
 		return f
 	}
-	fresh := !minicluster.Managed(before)
+	fresh := !member.Managed(before)
 	was, is := before.GetAnnotations(), after.GetAnnotations()
 	for _, key := range slices.Sorted(maps.Keys(is)) {
 		if value, had := was[key]; fresh || !had || value != is[key] {

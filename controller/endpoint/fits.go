@@ -18,21 +18,22 @@ import (
 
 // fits denies a growth that no pool of the member can ever serve, because a pod is larger than what DaemonSets leave of an empty node.
 // A pool that does not exist yet may be larger, so the growth waits for that one.
-func (s *Server) fits(ctx context.Context, object *v1alpha1.EnsembleMember) error {
+func (s *Server) fits(ctx context.Context, m *spoken, object *v1alpha1.EnsembleMember) error {
 	job := &batchv1.Job{}
-	switch err := s.client.Get(ctx, client.ObjectKeyFromObject(object), job, client.UnsafeDisableDeepCopy); {
+	key := types.NamespacedName{Namespace: m.key.Namespace, Name: m.kind.JobOf(m.name)}
+	switch err := s.client.Get(ctx, key, job, client.UnsafeDisableDeepCopy); {
 	case apierrors.IsNotFound(err):
-		// The Flux Operator has not come to it. The planner judges the pods when it has.
+		// Its operator has not come to it. The planner judges the pods when it has.
 		return nil
 	case err != nil:
-		return fmt.Errorf("read Job %s of the MiniCluster: %w", client.ObjectKeyFromObject(object), err)
+		return fmt.Errorf("read Job %s: %w", key, err)
 	}
 	var sets appsv1.DaemonSetList
 	if err := s.client.List(ctx, &sets, client.UnsafeDisableDeepCopy); err != nil {
 		return fmt.Errorf("list DaemonSets: %w", err)
 	}
 	daemons := reading.DaemonSets(sets.Items)
-	m := &plan.Member{PodsPerNode: plan.PodsPerNode(object.Spec.PodsPerNode), PodRequests: reading.Requests(&job.Spec.Template.Spec)}
+	member := &plan.Member{PodsPerNode: plan.PodsPerNode(object.Spec.PodsPerNode), PodRequests: reading.Requests(&job.Spec.Template.Spec)}
 	faults := make([]string, 0, len(object.Spec.NodePools))
 	for _, name := range object.Spec.NodePools {
 		pool := &v1alpha1.NodePool{}
@@ -43,7 +44,7 @@ func (s *Server) fits(ctx context.Context, object *v1alpha1.EnsembleMember) erro
 		if err != nil {
 			return fmt.Errorf("read NodePool %s: %w", name, err)
 		}
-		why := plan.TooLarge(m, reading.Pool(pool, daemons))
+		why := plan.TooLarge(member, reading.Pool(pool, daemons))
 		if why == "" {
 			return nil
 		}

@@ -13,19 +13,13 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/pods"
-)
-
-// miniClusterKind is the kind of the owner of a member's Job, miniClusterGroup its API group.
-const (
-	miniClusterKind  = "MiniCluster"
-	miniClusterGroup = payloadGroup
 )
 
 func addressesOf(pod *corev1.Pod) []string {
@@ -56,22 +50,29 @@ var (
 	toRead   = intent{verb: "get"}
 )
 
-// caller is who sent a request, and for which MiniCluster it may speak.
+// caller is who sent a request, and for which workload it may speak.
 type caller struct {
 	// by names the caller: a pod, or a ServiceAccount.
 	by string
-	// cluster is the MiniCluster that the request is about.
-	cluster types.NamespacedName
-	// uid is that of the MiniCluster, where one of its pods asks. Others know a MiniCluster by its name alone.
+	// workload is the one that the request is about, of a kind.
+	kind     member.Kind
+	workload types.NamespacedName
+	// uid is that of the workload, where one of its pods asks. Others know a workload by its name alone.
 	uid types.UID
 }
 
-// identify finds out who sent a request and that it may speak for the MiniCluster of that name. Members send no
+// member is the key of the EnsembleMember of the workload.
+func (c *caller) member() types.NamespacedName {
+	return types.NamespacedName{Namespace: c.workload.Namespace, Name: member.Name(c.kind, c.workload.Name)}
+}
+
+// identify finds out who sent a request and that it may speak for the workload of that name. Members send no
 // credentials and no namespace; the address of a pod is what the network vouches for. Others send a ServiceAccount's
 // token. The error says why the request is refused; it is a denied where it is not our fault. A request of a caller that
-// is known counts towards the rate of its MiniCluster.
-func (s *Server) identify(ctx context.Context, name string, to intent) (*caller, error) {
-	if err := checkLength(name); err != nil {
+// is known counts towards the rate of its workload. kind is what the
+// caller calls it, nil for none of the kinds: a pod is known to be of one all the same.
+func (s *Server) identify(ctx context.Context, kind member.Kind, name string, to intent) (*caller, error) {
+	if err := checkLength(s.orFirst(kind), name); err != nil {
 		return nil, err
 	}
 	from, ok := peer.FromContext(ctx)
@@ -86,26 +87,27 @@ func (s *Server) identify(ctx context.Context, name string, to intent) (*caller,
 		host = ip.String()
 	}
 	if given := metadata.ValueFromIncomingContext(ctx, "authorization"); len(given) > 0 {
-		return s.identifyByToken(ctx, from, host, given, name, to)
+		return s.identifyByToken(ctx, from, host, given, s.orFirst(kind), name, to)
 	}
 	pod, err := s.podAt(host)
 	if err != nil {
 		if unknown, is := errors.AsType[*denied](err); is && s.trustUnknown {
-			return s.believe(ctx, host, name, unknown)
+			return s.believe(ctx, s.orFirst(kind), host, name, unknown)
 		}
 		return nil, err
 	}
-	cluster, uid, err := s.clusterOf(ctx, pod)
+	known, err := s.workloadOf(ctx, pod)
 	if err != nil {
 		return nil, err
 	}
-	if name != cluster.Name {
+	if name != known.workload.Name {
 		return nil, deny(
-			"pod %s belongs to MiniCluster %q and may speak for that one only, not for %q", pod.Key(), cluster.Name, shortenText(name),
+			"pod %s belongs to %s %q and may speak for that one only, not for %q", pod.Key(), known.kind.Words().Kind, known.workload.Name,
+			shortenText(name),
 		)
 	}
 	// Up to here a request has cost nothing but memory. What the API server is asked, a member may make it ask only so often.
-	if err := s.limit.allow(cluster); err != nil {
+	if err := s.allow(known); err != nil {
 		return nil, err
 	}
 	if to == toResize {
@@ -113,12 +115,29 @@ func (s *Server) identify(ctx context.Context, name string, to intent) (*caller,
 			return nil, err
 		}
 	}
-	return &caller{by: "pod " + pod.Key().String(), cluster: cluster, uid: uid}, nil
+	return known, nil
 }
 
-// checkLength refuses what is too long for the name of a MiniCluster, with or without a namespace, before any of it is kept
+// orFirst is a kind, and where there is none the first one: who is refused in a moment for want of a kind is known, and counted, before.
+func (s *Server) orFirst(kind member.Kind) member.Kind {
+	if kind == nil {
+		return s.kinds[0]
+	}
+	return kind
+}
+
+// allow takes one request of a caller into account.
+func (s *Server) allow(c *caller) error {
+	err := s.limit.allow(c.member())
+	if refused, is := errors.AsType[*denied](err); is {
+		refused.reason = c.kind.Words().Kind + " " + refused.reason
+	}
+	return err
+}
+
+// checkLength refuses what is too long for the name of a workload, with or without a namespace, before any of it is kept
 // or logged.
-func checkLength(name string) error {
+func checkLength(kind member.Kind, name string) error {
 	namespace, bare, has := strings.Cut(name, "/")
 	if !has {
 		namespace, bare = "", name
@@ -129,7 +148,9 @@ func checkLength(name string) error {
 			"the namespace in name has %d characters; that of a namespace has at most %d", len(namespace), validation.DNS1123LabelMaxLength,
 		)
 	case len(bare) > validation.DNS1123SubdomainMaxLength:
-		return deny("name has %d characters; that of a MiniCluster has at most %d", len(bare), validation.DNS1123SubdomainMaxLength)
+		return deny(
+			"name has %d characters; that of a %s has at most %d", len(bare), kind.Words().Kind, validation.DNS1123SubdomainMaxLength,
+		)
 	}
 	return nil
 }
@@ -163,43 +184,51 @@ func (s *Server) podAt(host string) (*pods.Pod, error) {
 	}
 }
 
-// clusterOf is the MiniCluster, and its uid, of a pod: the owner of the Job that owns the pod. Whoever may create Jobs can
-// write any owner into one. The Job of a MiniCluster has its name, which no other Job can have beside it; whether the uid is
-// right is known when the EnsembleMember is.
-func (s *Server) clusterOf(ctx context.Context, pod *pods.Pod) (types.NamespacedName, types.UID, error) {
+// workloadOf is the workload of a pod, for which the pod may speak: the one that the Job is of that owns the pod. Whoever may create Jobs
+// can write any owner into one. The Job of a workload has a name that follows from the workload's, which no other Job can have beside it;
+// whether the uid is right is known when the EnsembleMember is.
+func (s *Server) workloadOf(ctx context.Context, pod *pods.Pod) (*caller, error) {
 	key, owner := pod.Key(), pod.Owner()
-	none := deny("the caller, pod %s, belongs to no MiniCluster", key)
+	none := deny("the caller, pod %s, belongs to no %s", key, s.called())
 	if !owner.IsJob() {
-		return types.NamespacedName{}, "", none
+		return nil, none
 	}
 	var job batchv1.Job
 	switch err := s.client.Get(ctx, types.NamespacedName{Namespace: key.Namespace, Name: owner.Name}, &job); {
 	case apierrors.IsNotFound(err):
-		return types.NamespacedName{}, "", none
+		return nil, none
 	case err != nil:
-		return types.NamespacedName{}, "", fmt.Errorf("find the Job of pod %s: %w", key, err)
+		return nil, fmt.Errorf("find the Job of pod %s: %w", key, err)
 	}
-	cluster := metav1.GetControllerOf(&job)
+	kind, workload := s.kinds.Owner(&job)
 	// Anybody who may create pods can write any owner into one; the Job's uid gives that away.
-	if job.UID != owner.UID || cluster == nil || cluster.Kind != miniClusterKind || !strings.HasPrefix(
-		cluster.APIVersion, miniClusterGroup+"/",
-	) {
-		return types.NamespacedName{}, "", none
+	if job.UID != owner.UID || workload == nil {
+		return nil, none
 	}
-	if job.Name != cluster.Name {
-		return types.NamespacedName{}, "", deny("the caller, pod %s, belongs to no MiniCluster: its Job %q says that it is MiniCluster %q's, "+
-			"whose Job has the same name as the MiniCluster",
-			key, job.Name, shortenText(cluster.Name))
+	if called := kind.Words().Kind; job.Name != kind.JobOf(workload.Name) {
+		return nil, deny("the caller, pod %s, belongs to no %s: its Job %q says that it is %s %q's, whose Job has the same name as the %s",
+			key, called, job.Name, called, shortenText(workload.Name), called)
 	}
-	return types.NamespacedName{Namespace: key.Namespace, Name: cluster.Name}, cluster.UID, nil
+	return &caller{
+		by: "pod " + key.String(), kind: kind, workload: types.NamespacedName{Namespace: key.Namespace, Name: workload.Name}, uid: workload.UID,
+	}, nil
+}
+
+// called are the kinds in words.
+func (s *Server) called() string {
+	words := make([]string, len(s.kinds))
+	for i, kind := range s.kinds {
+		words[i] = kind.Words().Kind
+	}
+	return strings.Join(words, " or ")
 }
 
 // believe takes a caller whom nothing identifies for what it says. It is for demonstrations on one machine.
-func (s *Server) believe(ctx context.Context, host, name string, unknown error) (*caller, error) {
+func (s *Server) believe(ctx context.Context, kind member.Kind, host, name string, unknown error) (*caller, error) {
 	by := "an unidentified caller at " + host
 	if namespace, bare, has := strings.Cut(name, "/"); has {
-		cluster := types.NamespacedName{Namespace: namespace, Name: bare}
-		return &caller{by: by, cluster: cluster}, s.limit.allow(cluster)
+		known := &caller{by: by, kind: kind, workload: types.NamespacedName{Namespace: namespace, Name: bare}}
+		return known, s.allow(known)
 	}
 	var members v1alpha1.EnsembleMemberList
 	if err := s.client.List(ctx, &members, client.UnsafeDisableDeepCopy); err != nil {
@@ -207,15 +236,17 @@ func (s *Server) believe(ctx context.Context, host, name string, unknown error) 
 	}
 	var found []types.NamespacedName
 	for i := range members.Items {
-		if members.Items[i].Name == name {
+		if members.Items[i].Name == member.Name(kind, name) {
 			found = append(found, client.ObjectKeyFromObject(&members.Items[i]))
 		}
 	}
 	if len(found) != 1 {
 		return nil, deny(
-			"%v; there are %d managed MiniClusters called %q, and one is needed (namespace/name tells them apart)", unknown, len(found),
-			shortenText(name),
+			"%v; there are %d managed %s called %q, and one is needed (namespace/name tells them apart)", unknown, len(found),
+			kind.Words().Kinds, shortenText(name),
 		)
 	}
-	return &caller{by: by, cluster: found[0]}, s.limit.allow(found[0])
+	workload := types.NamespacedName{Namespace: found[0].Namespace, Name: name}
+	known := &caller{by: by, kind: kind, workload: workload}
+	return known, s.allow(known)
 }

@@ -28,7 +28,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/minicluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/pods"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/ensemble"
 )
@@ -108,6 +109,7 @@ func newEstate(t *testing.T, o Options, cached *v1alpha1.EnsembleMember, objects
 		t.Fatal(err)
 	}
 	o.Events, o.Clock, o.Metrics, o.Audience = &events.FakeRecorder{}, clock.RealClock{}, metrics, "test"
+	o.Kinds = member.Kinds{minicluster.Kind{}}
 	o.Log = funcr.New(func(_, args string) { e.log = append(e.log, args) }, funcr.Options{})
 	e.Server = New(o)
 	return e

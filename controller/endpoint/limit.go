@@ -49,7 +49,7 @@ func (l *limiter) allow(member types.NamespacedName) error {
 	if its.Allow() {
 		return nil
 	}
-	refused := &denied{repeated: true, reason: fmt.Sprintf("MiniCluster %s asks more often than %g times a second, %d at once "+
+	refused := &denied{repeated: true, reason: fmt.Sprintf("%s asks more often than %g times a second, %d at once "+
 		"(--max-member-requests-per-second, --max-member-request-burst); ask again later",
 		member, l.rate.PerSecond, l.rate.Burst)}
 	its.refusals.Do(func() { refused.repeated = false })

@@ -7,12 +7,10 @@ import (
 	"math"
 	"strconv"
 	"strings"
-)
 
-// The MiniCluster that members speak of in their payloads.
-const (
-	payloadGroup   = "flux-framework.org"
-	payloadVersion = "v1alpha2"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
 )
 
 // maxPayloadBytes bounds what is parsed. Real payloads have less than a hundred bytes.
@@ -27,7 +25,7 @@ const (
 // parseAmount reads by how many pods a member wants to change its size. What is accepted is what real
 // members send: the number may be missing (1), a string of digits, and a shrink may be negative. The
 // error names the field, its value, and what would be right.
-func parseAmount(action, payload string) (int32, error) {
+func parseAmount(kinds member.Kinds, action, payload string) (int32, error) {
 	if action != actionGrow && action != actionShrink {
 		return 0, fmt.Errorf("action is %q; the actions are %q and %q", shortenText(action), actionGrow, actionShrink)
 	}
@@ -44,21 +42,42 @@ func parseAmount(action, payload string) (int32, error) {
 			return 0, fmt.Errorf("payload has text after its JSON object")
 		}
 	}
-	for name, want := range map[string]string{"group": payloadGroup, "version": payloadVersion} {
-		raw, has := fields[name]
-		if !has {
-			continue
-		}
-		var got string
-		if err := json.Unmarshal(raw, &got); err != nil || (got != want && got != "") {
-			return 0, fmt.Errorf("payload field %q is %s; MiniClusters have %q", name, shorten(raw), want)
-		}
+	if err := checkVersion(kinds, fields); err != nil {
+		return 0, err
 	}
 	raw, has := fields[action]
 	if !has || bytes.Equal(raw, []byte("null")) {
 		return 1, nil
 	}
 	return parseNumber(action, raw)
+}
+
+// checkVersion makes sure that what a payload says of the workload is so of one of the kinds.
+func checkVersion(kinds member.Kinds, fields map[string]json.RawMessage) error {
+	for name, of := range map[string]func(schema.GroupVersionKind) string{
+		"group":   func(kind schema.GroupVersionKind) string { return kind.Group },
+		"version": func(kind schema.GroupVersionKind) string { return kind.Version },
+	} {
+		raw, has := fields[name]
+		if !has {
+			continue
+		}
+		var got string
+		wrong := json.Unmarshal(raw, &got) != nil
+		var right []string
+		for _, kind := range kinds {
+			want := of(kind.GroupVersionKind())
+			if !wrong && (got == want || got == "") {
+				right = nil
+				break
+			}
+			right = append(right, fmt.Sprintf("%s have %q", kind.Words().Kinds, want))
+		}
+		if len(right) > 0 {
+			return fmt.Errorf("payload field %q is %s; %s", name, shorten(raw), strings.Join(right, ", "))
+		}
+	}
+	return nil
 }
 
 func parseNumber(action string, raw json.RawMessage) (int32, error) {

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/minicluster"
 )
 
 func TestParseAmount(t *testing.T) {
@@ -57,7 +59,7 @@ func TestParseAmount(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			amount, err := parseAmount(row.action, row.payload)
+			amount, err := parseAmount(member.Kinds{minicluster.Kind{}}, row.action, row.payload)
 			got := fmt.Sprint(amount)
 			if err != nil {
 				got = err.Error()
@@ -73,7 +75,7 @@ func FuzzParseAmount(f *testing.F) {
 	f.Add("grow", `{"grow":"3"}`)
 	f.Add("shrink", `{"shrink":-3}`)
 	f.Fuzz(func(t *testing.T, action, payload string) {
-		if amount, err := parseAmount(action, payload); err == nil && amount < 1 {
+		if amount, err := parseAmount(member.Kinds{minicluster.Kind{}}, action, payload); err == nil && amount < 1 {
 			t.Errorf("%s %q is %d", action, payload, amount)
 		}
 	})
@@ -96,7 +98,7 @@ func TestTarget(t *testing.T) {
 		{actionShrink, 1, 2, "denied: the desired size is 2 already, which is spec.minSize of the MiniCluster"},
 	} {
 		object := &v1alpha1.EnsembleMember{Spec: v1alpha1.EnsembleMemberSpec{Size: row.desired, MinSize: 2, MaxSize: 8}}
-		size, reason, err := target(object, row.action, row.amount)
+		size, reason, err := target(minicluster.Kind{}.Words(), object, row.action, row.amount)
 		got := fmt.Sprintf("%d: %s", size, reason)
 		if err != nil {
 			got = "denied: " + err.Error()

@@ -95,7 +95,7 @@ func TestLimit(t *testing.T) {
 	for range 1000 {
 		if err := l.allow(flood); err != nil {
 			refused++
-			if want := "MiniCluster ns/flood asks more often than 0.001 times a second, 3 at once"; !strings.HasPrefix(err.Error(), want) {
+			if want := "ns/flood asks more often than 0.001 times a second, 3 at once"; !strings.HasPrefix(err.Error(), want) {
 				t.Fatalf("refused with %q, not %q", err, want)
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -26,7 +27,7 @@ import (
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/budget"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/pods"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/ensemble"
 )
@@ -40,6 +41,8 @@ var conflictBackoff = wait.Backoff{Duration: 10 * time.Millisecond, Factor: 1.5,
 
 // Options are what a Server works with.
 type Options struct {
+	// Kinds are those of workloads whose pods may ask.
+	Kinds member.Kinds
 	// Client reads from caches and writes to the API server; Live reads from the API server.
 	Client client.Client
 	Live   client.Reader
@@ -73,6 +76,7 @@ type Options struct {
 type Server struct {
 	ensemble.UnsafeEnsembleOperatorServer
 
+	kinds                 member.Kinds
 	client                client.Client
 	live                  client.Reader
 	pods                  *pods.Store
@@ -93,7 +97,7 @@ var _ ensemble.EnsembleOperatorServer = (*Server)(nil)
 // New returns a server.
 func New(o Options) *Server {
 	return &Server{
-		client: o.Client, live: o.Live, pods: o.Pods, events: o.Events, log: o.Log, clock: o.Clock, metrics: o.Metrics,
+		kinds: o.Kinds, client: o.Client, live: o.Live, pods: o.Pods, events: o.Events, log: o.Log, clock: o.Clock, metrics: o.Metrics,
 		limit: newLimiter(o.Rate), attempts: attempts{newLimiter(o.RefusedTokens)}, reads: o.Reads, reviews: o.Reviews, sizes: o.Sizes,
 		queues: newQueues(
 			o.Client, o.Clock, o.Writes, o.Log,
@@ -113,7 +117,7 @@ func (s *Server) Run(ctx context.Context) error { return s.queues.Run(ctx) }
 
 // Reply is the payload of the reply to an action.
 type Reply struct {
-	// From is the desired size before the request, Wants the one after it, Has the size of the MiniCluster.
+	// From is the desired size before the request, Wants the one after it, Has the size of the workload.
 	From  int32 `json:"from"`
 	Wants int32 `json:"wants"`
 	Has   int32 `json:"has"`
@@ -146,7 +150,7 @@ type coalesced struct{ reply *Reply }
 
 func (c *coalesced) Error() string { return c.reply.Reason }
 
-// RequestAction grows or shrinks the MiniCluster of the pod that the request comes from.
+// RequestAction grows or shrinks the workload of the pod that the request comes from.
 func (s *Server) RequestAction(ctx context.Context, request *ensemble.ActionRequest) (*ensemble.Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
@@ -155,7 +159,7 @@ func (s *Server) RequestAction(ctx context.Context, request *ensemble.ActionRequ
 	if err != nil {
 		return s.refuse(action, m, err), nil
 	}
-	amount, err := parseAmount(action, request.GetPayload())
+	amount, err := parseAmount(s.kinds, action, request.GetPayload())
 	if err != nil {
 		return s.refuse(action, m, err), nil
 	}
@@ -174,29 +178,35 @@ func (s *Server) RequestAction(ctx context.Context, request *ensemble.ActionRequ
 	s.log.Info("Accepted", "namespace", m.key.Namespace, "member", m.key.Name, "action", action,
 		"amount", amount, "from", reply.From, "wants", reply.Wants, "by", m.by)
 	s.events.Eventf(
-		m.cluster(), m.object, corev1.EventTypeNormal, v1alpha1.ReasonRequested, action, "%s",
+		m.workload(), m.object, corev1.EventTypeNormal, v1alpha1.ReasonRequested, action, "%s",
 		noteOf("%s by %s: %s", action, m.by, reply.Reason),
 	)
 	s.metrics.answered(action, ensemble.Response_SUCCESS)
 	return respond(ensemble.Response_SUCCESS, reply), nil
 }
 
-// member is the EnsembleMember that a request may speak for.
-type member struct {
+// spoken is the EnsembleMember that a request may speak for.
+type spoken struct {
+	// key is that of the EnsembleMember, name that of its workload in words.
 	key    client.ObjectKey
+	kind   member.Kind
+	name   string
 	object *v1alpha1.EnsembleMember
 	// by names who asks.
 	by string
-	// uid is that of the MiniCluster whose pod asks, empty where it is no pod of one.
+	// uid is that of the workload whose pod asks, empty where it is no pod of one.
 	uid types.UID
 }
 
-// cluster is the MiniCluster of the member, which events are about: its user looks at that.
-func (m *member) cluster() client.Object {
-	return minicluster.Reference(m.key, ownerOf(m.object))
+// workload is that of the member, which events are about: its user looks at that.
+func (m *spoken) workload() client.Object {
+	return member.Reference(m.kind, client.ObjectKey{Namespace: m.key.Namespace, Name: m.name}, ownerOf(m.object))
 }
 
-// ownerOf is the uid of the MiniCluster that an EnsembleMember is of, or of the EnsembleMember that a MemberQueue is of.
+// words name the workload.
+func (m *spoken) words() string { return m.kind.Words().Kind + " " + m.key.Namespace + "/" + m.name }
+
+// ownerOf is the uid of the workload that an EnsembleMember is of, or of the EnsembleMember that a MemberQueue is of.
 func ownerOf(object metav1.Object) types.UID {
 	if owner := metav1.GetControllerOf(object); owner != nil {
 		return owner.UID
@@ -204,28 +214,31 @@ func ownerOf(object metav1.Object) types.UID {
 	return ""
 }
 
-// mayUse denies the EnsembleMember of another MiniCluster than that of the pod which asks. When a MiniCluster is deleted and
+// mayUse denies the EnsembleMember of another workload than that of the pod which asks. When a workload is deleted and
 // recreated, the old member awaits the garbage collector for a while, and what is written into it is lost; and a Job may name
 // an owner that is none.
-func (m *member) mayUse(object *v1alpha1.EnsembleMember) error {
+func (m *spoken) mayUse(object *v1alpha1.EnsembleMember) error {
 	if m.uid == "" || m.uid == ownerOf(object) {
 		return nil
 	}
-	return deny("the caller, %s, belongs to MiniCluster %s with the uid %s, and the EnsembleMember there is of another one of that name; "+
+	return deny("the caller, %s, belongs to %s with the uid %s, and the EnsembleMember there is of another one of that name; "+
 		"one of the two was deleted: ask again when what it has left is gone",
-		m.by, m.key, shortenText(string(m.uid)))
+		m.by, m.words(), shortenText(string(m.uid)))
 }
 
 // member finds the EnsembleMember that the caller means and makes sure that it may speak for it.
-func (s *Server) member(ctx context.Context, kind, name string, to intent) (*member, error) {
-	caller, err := s.identify(ctx, name, to)
+func (s *Server) member(ctx context.Context, word, name string, to intent) (*spoken, error) {
+	kind := s.kinds.Called(word)
+	caller, err := s.identify(ctx, kind, name, to)
 	if err != nil {
 		return nil, err
 	}
-	if kind != "miniclusters" && kind != "minicluster" {
-		return nil, fmt.Errorf("member is %q; it has to be %q", shortenText(kind), "minicluster")
+	if kind == nil {
+		return nil, fmt.Errorf("member is %q; it has to be %s", shortenText(word), s.callers())
 	}
-	m := &member{key: caller.cluster, object: &v1alpha1.EnsembleMember{}, by: caller.by, uid: caller.uid}
+	m := &spoken{
+		key: caller.member(), kind: caller.kind, name: caller.workload.Name, object: &v1alpha1.EnsembleMember{}, by: caller.by, uid: caller.uid,
+	}
 	err = s.client.Get(ctx, m.key, m.object)
 	if err == nil && to == toResize && m.mayUse(m.object) != nil {
 		// The cache may be behind. What is only read is not worth a question to the API server.
@@ -233,8 +246,7 @@ func (s *Server) member(ctx context.Context, kind, name string, to intent) (*mem
 	}
 	switch {
 	case apierrors.IsNotFound(err):
-		return nil, deny("MiniCluster %s is not managed; give it the annotation %s with the names of its NodePools",
-			m.key, v1alpha1.AnnotationNodePools)
+		return nil, deny("%s is not managed; give it the annotation %s with the names of its NodePools", m.words(), v1alpha1.AnnotationNodePools)
 	case err != nil:
 		return nil, fmt.Errorf("read EnsembleMember %s: %w", m.key, err)
 	}
@@ -242,6 +254,15 @@ func (s *Server) member(ctx context.Context, kind, name string, to intent) (*mem
 		return nil, err
 	}
 	return m, nil
+}
+
+// callers are the names by which callers may call the kinds, in words.
+func (s *Server) callers() string {
+	words := make([]string, len(s.kinds))
+	for i, kind := range s.kinds {
+		words[i] = strconv.Quote(kind.Words().Callers[0])
+	}
+	return strings.Join(words, " or ")
 }
 
 // readMember reads an EnsembleMember of the API server.
@@ -267,7 +288,7 @@ func (s *Server) take(from *budget.Budget, namespace string) error {
 
 // resize writes the desired size. A request for more than the bounds allow is granted up to the bound and told so;
 // one at the bound already is denied.
-func (s *Server) resize(ctx context.Context, m *member, action string, amount int32) (*Reply, error) {
+func (s *Server) resize(ctx context.Context, m *spoken, action string, amount int32) (*Reply, error) {
 	if err := s.take(s.sizes, m.key.Namespace); err != nil {
 		return nil, err
 	}
@@ -292,7 +313,7 @@ func (s *Server) resize(ctx context.Context, m *member, action string, amount in
 	})
 	switch {
 	case apierrors.IsNotFound(err):
-		return nil, deny("MiniCluster %s is not managed any more", m.key)
+		return nil, deny("%s is not managed any more", m.words())
 	case err != nil:
 		return nil, err
 	}
@@ -300,7 +321,7 @@ func (s *Server) resize(ctx context.Context, m *member, action string, amount in
 }
 
 // write puts what an action leads to into a version of the member.
-func (s *Server) write(ctx context.Context, m *member, object *v1alpha1.EnsembleMember, action string, amount int32) (*Reply, error) {
+func (s *Server) write(ctx context.Context, m *spoken, object *v1alpha1.EnsembleMember, action string, amount int32) (*Reply, error) {
 	reply := &Reply{
 		From: object.Spec.Size, Wants: object.Spec.Size, Has: object.Status.Size, NodePools: object.Spec.NodePools,
 	}
@@ -309,12 +330,12 @@ func (s *Server) write(ctx context.Context, m *member, object *v1alpha1.Ensemble
 		reply.Reason = underWay
 		return nil, &coalesced{reply}
 	}
-	size, reason, err := target(object, action, amount)
+	size, reason, err := target(m.kind.Words(), object, action, amount)
 	if err != nil {
 		return nil, err
 	}
 	if action == actionGrow {
-		if err := s.fits(ctx, object); err != nil {
+		if err := s.fits(ctx, m, object); err != nil {
 			return nil, err
 		}
 	}
@@ -344,7 +365,7 @@ func repeats(object *v1alpha1.EnsembleMember, action string) string {
 }
 
 // target is the size that a request leads to, and how it came to it in words.
-func target(object *v1alpha1.EnsembleMember, action string, amount int32) (size int32, reason string, err error) {
+func target(words *member.Words, object *v1alpha1.EnsembleMember, action string, amount int32) (size int32, reason string, err error) {
 	spec := &object.Spec
 	wanted, bound := int64(spec.Size)+int64(amount), spec.MaxSize
 	if action == actionShrink {
@@ -353,19 +374,17 @@ func target(object *v1alpha1.EnsembleMember, action string, amount int32) (size 
 	switch {
 	case spec.Size == bound && action == actionGrow:
 		return 0, "", deny(
-			"the desired size is %d already, which is spec.maxSize of the MiniCluster; that is fixed when it is created, and without it a "+
-				"MiniCluster cannot grow",
-			spec.Size,
+			"the desired size is %d already, which is %s of the %s%s", spec.Size, words.MaxSize, words.Kind, words.MaxFixed,
 		)
 	case spec.Size == bound:
-		return 0, "", deny("the desired size is %d already, which is spec.minSize of the MiniCluster", spec.Size)
+		return 0, "", deny("the desired size is %d already, which is %s of the %s", spec.Size, words.MinSize, words.Kind)
 	case action == actionGrow && wanted > int64(bound):
 		return bound, fmt.Sprintf(
-			"limited to %d by spec.maxSize: %s by %d was asked for; the desired size is %d", bound, action, amount, bound,
+			"limited to %d by %s: %s by %d was asked for; the desired size is %d", bound, words.MaxSize, action, amount, bound,
 		), nil
 	case action == actionShrink && wanted < int64(bound):
 		return bound, fmt.Sprintf(
-			"limited to %d by spec.minSize: %s by %d was asked for; the desired size is %d", bound, action, amount, bound,
+			"limited to %d by %s: %s by %d was asked for; the desired size is %d", bound, words.MinSize, action, amount, bound,
 		), nil
 	}
 	return int32(wanted), fmt.Sprintf("the desired size is %d", wanted), nil //nolint:gosec // Within the bounds, which are int32.
@@ -373,7 +392,7 @@ func target(object *v1alpha1.EnsembleMember, action string, amount int32) (size 
 
 // refuse logs a refusal, makes an event of it where there is a member, and puts it into a reply. What was
 // understood and is not allowed is DENIED; what is malformed, or broken on our side, is an ERROR.
-func (s *Server) refuse(action string, m *member, err error) *ensemble.Response {
+func (s *Server) refuse(action string, m *spoken, err error) *ensemble.Response {
 	status := ensemble.Response_ERROR
 	refused, is := errors.AsType[*denied](err)
 	if is {
@@ -386,7 +405,7 @@ func (s *Server) refuse(action string, m *member, err error) *ensemble.Response 
 	s.log.Info("Refused", "action", shortenText(action), "status", status.String(), "reason", err.Error())
 	if m != nil && m.object != nil {
 		s.events.Eventf(
-			m.cluster(), m.object, corev1.EventTypeWarning, "RequestRefused", "RequestAction", "%s",
+			m.workload(), m.object, corev1.EventTypeWarning, "RequestRefused", "RequestAction", "%s",
 			noteOf("%s by %s: %s", status, m.by, err.Error()),
 		)
 	}

@@ -60,7 +60,7 @@ type StatusResize struct {
 	Reason    string   `json:"reason"`
 }
 
-// RequestStatus says how the caller's MiniCluster is.
+// RequestStatus says how the caller's workload is.
 func (s *Server) RequestStatus(ctx context.Context, request *ensemble.StatusRequest) (*ensemble.Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
@@ -89,7 +89,7 @@ func (s *Server) RequestStatus(ctx context.Context, request *ensemble.StatusRequ
 	return respond(ensemble.Response_SUCCESS, out), nil
 }
 
-func (s *Server) nodes(ctx context.Context, m *member) (StatusNodes, error) {
+func (s *Server) nodes(ctx context.Context, m *spoken) (StatusNodes, error) {
 	var out StatusNodes
 	for i := range m.object.Status.Reservations {
 		for _, name := range m.object.Status.Reservations[i].Held {
@@ -113,10 +113,10 @@ func (s *Server) nodes(ctx context.Context, m *member) (StatusNodes, error) {
 }
 
 // busy reports whether a pod of the member is on a node.
-func (s *Server) busy(m *member, node string) bool {
+func (s *Server) busy(m *spoken, node string) bool {
 	return slices.ContainsFunc(s.pods.On(node), func(pod *pods.Pod) bool {
 		owner := pod.Owner()
-		return owner.IsJob() && owner.Name == m.key.Name && pod.Key().Namespace == m.key.Namespace
+		return owner.IsJob() && owner.Name == m.kind.JobOf(m.name) && pod.Key().Namespace == m.key.Namespace
 	})
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/budget"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
 )
 
 const (
@@ -34,7 +35,7 @@ const (
 // use: it is taken over TLS only, has to be for our audience, from no pod of another namespace, and where it is bound to
 // a pod, from that pod alone.
 func (s *Server) identifyByToken(
-	ctx context.Context, from *peer.Peer, host string, given []string, name string, to intent,
+	ctx context.Context, from *peer.Peer, host string, given []string, kind member.Kind, name string, to intent,
 ) (*caller, error) {
 	token, isBearer := strings.CutPrefix(given[0], bearer)
 	switch _, secured := from.AuthInfo.(credentials.TLSInfo); {
@@ -56,7 +57,7 @@ func (s *Server) identifyByToken(
 	if err := s.take(s.reviews, source); err != nil {
 		return nil, err
 	}
-	known, err := s.identifyByReview(ctx, host, token, name, to)
+	known, err := s.identifyByReview(ctx, host, token, kind, name, to)
 	if _, refused := errors.AsType[*denied](err); refused {
 		s.attempts.failed(source)
 	}
@@ -64,7 +65,9 @@ func (s *Server) identifyByToken(
 }
 
 // identifyByReview asks the API server about a token and what it is for.
-func (s *Server) identifyByReview(ctx context.Context, host, token, name string, to intent) (*caller, error) {
+func (s *Server) identifyByReview(
+	ctx context.Context, host, token string, kind member.Kind, name string, to intent,
+) (*caller, error) {
 	user, err := s.review(ctx, token)
 	if err != nil {
 		return nil, err
@@ -76,11 +79,13 @@ func (s *Server) identifyByReview(ctx context.Context, host, token, name string,
 	if err := s.checkPlace(host, namespace, account, user); err != nil {
 		return nil, err
 	}
-	cluster := types.NamespacedName{Namespace: namespace, Name: name}
-	if err := s.authorize(ctx, user, cluster, to); err != nil {
+	known := &caller{
+		by: "ServiceAccount " + namespace + "/" + account, kind: kind, workload: types.NamespacedName{Namespace: namespace, Name: name},
+	}
+	if err := s.authorize(ctx, user, known.member(), to); err != nil {
 		return nil, err
 	}
-	return &caller{by: "ServiceAccount " + namespace + "/" + account, cluster: cluster}, s.limit.allow(cluster)
+	return known, s.allow(known)
 }
 
 // review asks the API server whose token it is.
@@ -128,7 +133,7 @@ func first(values authenticationv1.ExtraValue) string {
 }
 
 // authorize asks the API server whether a user may do this to a member.
-func (s *Server) authorize(ctx context.Context, user *authenticationv1.UserInfo, cluster types.NamespacedName, to intent) error {
+func (s *Server) authorize(ctx context.Context, user *authenticationv1.UserInfo, member types.NamespacedName, to intent) error {
 	extra := map[string]authorizationv1.ExtraValue{}
 	for key, values := range user.Extra {
 		extra[key] = authorizationv1.ExtraValue(values)
@@ -136,7 +141,7 @@ func (s *Server) authorize(ctx context.Context, user *authenticationv1.UserInfo,
 	review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
 		User: user.Username, UID: user.UID, Groups: user.Groups, Extra: extra,
 		ResourceAttributes: &authorizationv1.ResourceAttributes{
-			Namespace: cluster.Namespace, Name: cluster.Name, Verb: to.verb,
+			Namespace: member.Namespace, Name: member.Name, Verb: to.verb,
 			Group: v1alpha1.GroupVersion.Group, Version: v1alpha1.GroupVersion.Version, Resource: "ensemblemembers", Subresource: to.subresource,
 		},
 	}}
@@ -148,7 +153,7 @@ func (s *Server) authorize(ctx context.Context, user *authenticationv1.UserInfo,
 		if to.subresource != "" {
 			resource += "/" + to.subresource
 		}
-		return deny("%s may not %s %s in namespace %s: a Role has to grant that", user.Username, to.verb, resource, cluster.Namespace)
+		return deny("%s may not %s %s in namespace %s: a Role has to grant that", user.Username, to.verb, resource, member.Namespace)
 	}
 	return nil
 }

@@ -24,8 +24,8 @@ rules:
 - {trigger: start, action: {name: submit, label: hello}}
 `
 
-// member is a member in YAML.
-func member(t *testing.T, spec, more string) string {
+// written is a member in YAML.
+func written(t *testing.T, spec, more string) string {
 	t.Helper()
 	indented := strings.ReplaceAll(text, "\n", "\n    ")
 	return fmt.Sprintf("{minicluster: {spec: %s}, ensemble: %q%s}", spec, strings.ReplaceAll(indented, "\n    ", "\n"), more)
@@ -129,7 +129,7 @@ func TestExamine(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			e := parse(t, member(t, row.spec, row.more))
+			e := parse(t, written(t, row.spec, row.more))
 			e.Name = row.name
 			var got []string
 			for _, fault := range examine(e, nil).faults {
@@ -145,7 +145,7 @@ func TestExamine(t *testing.T) {
 // TestDigitFirst: a name that newer API servers take for a Service, and older ones do not, is told.
 func TestDigitFirst(t *testing.T) {
 	t.Parallel()
-	e := parse(t, member(t, small, ""))
+	e := parse(t, written(t, small, ""))
 	e.Name = "2d-run"
 	want := []string{
 		`metadata.name: "2d-run" does not begin with a letter: before Kubernetes 1.36 the Services of its members cannot have such names, and ` +
@@ -184,7 +184,7 @@ func TestServices(t *testing.T) {
 			t.Parallel()
 			var members []string
 			for _, spec := range row.specs {
-				members = append(members, member(t, spec, ""))
+				members = append(members, written(t, spec, ""))
 			}
 			e := parse(t, members...)
 			if faults := examine(e, nil).faults; row.want != "" || len(faults) > 0 {
@@ -209,7 +209,7 @@ func TestServices(t *testing.T) {
 // TestExamineText: what is wrong with the text of an ensemble.yaml has the path of the text in the Ensemble.
 func TestExamineText(t *testing.T) {
 	t.Parallel()
-	e := parse(t, member(t, small, ""), member(t, small, ""))
+	e := parse(t, written(t, small, ""), written(t, small, ""))
 	e.Spec.Members[1].Ensemble = strings.Replace(text, "label: hello", "label: helo", 1)
 	faults := examine(e, nil).faults
 	if len(faults) != 1 || !strings.HasPrefix(faults[0].Error(), "spec.members[1].ensemble.rules[0].action.label: ") {
@@ -224,7 +224,7 @@ func TestWarnings(t *testing.T) {
 		grows, "rules:\n", "rules:\n- {trigger: metric, name: mean.hello-pending, when: \"> 5\", action: {name: grow}}\n", 1,
 	)
 	e := parse(
-		t, member(t, small, ""), member(t, `{size: 2, containers: [{image: i, command: run}]}`, ", nodePools: [a]"), member(t, small, ""),
+		t, written(t, small, ""), written(t, `{size: 2, containers: [{image: i, command: run}]}`, ", nodePools: [a]"), written(t, small, ""),
 	)
 	e.Spec.Members[0].Ensemble, e.Spec.Members[1].Ensemble = grows, grows
 	e.Spec.Members[2].Ensemble = strings.Replace(text, "echo hello", "echo hello, nodes: 9", 1)
@@ -251,7 +251,7 @@ func TestWarnings(t *testing.T) {
 
 func TestValidateUpdate(t *testing.T) {
 	t.Parallel()
-	before := parse(t, member(t, small, ""), member(t, small, ""))
+	before := parse(t, written(t, small, ""), written(t, small, ""))
 	for name, row := range map[string]struct {
 		after *v1alpha1.Ensemble
 		want  []string
@@ -259,23 +259,23 @@ func TestValidateUpdate(t *testing.T) {
 		"nothing": {before, nil},
 		"what can": {
 			parse(
-				t, member(t, `{size: 2, minSize: 1, maxSize: 4, containers: [{image: i}]}`, ", nodePools: [b], requestPolicy: Coalesce"),
-				member(t, small, ""),
+				t, written(t, `{size: 2, minSize: 1, maxSize: 4, containers: [{image: i}]}`, ", nodePools: [b], requestPolicy: Coalesce"),
+				written(t, small, ""),
 			),
 			nil,
 		},
-		"one more": {parse(t, member(t, small, ""), member(t, small, ""), member(t, small, "")), nil},
-		"one less": {parse(t, member(t, small, "")), nil},
+		"one more": {parse(t, written(t, small, ""), written(t, small, ""), written(t, small, "")), nil},
+		"one less": {parse(t, written(t, small, "")), nil},
 		"the size": {
-			parse(t, member(t, `{size: 3, maxSize: 4, containers: [{image: i}]}`, ""), member(t, small, "")),
+			parse(t, written(t, `{size: 3, maxSize: 4, containers: [{image: i}]}`, ""), written(t, small, "")),
 			[]string{`spec.members[0].minicluster.spec.size: Forbidden: it is the size that the member begins with; kubectl scale ensemblemember`},
 		},
 		"the greatest": {
-			parse(t, member(t, small, ""), member(t, `{size: 2, maxSize: 5, containers: [{image: i}]}`, "")),
+			parse(t, written(t, small, ""), written(t, `{size: 2, maxSize: 5, containers: [{image: i}]}`, "")),
 			[]string{`spec.members[1].minicluster.spec.maxSize: Forbidden: the Flux Operator fixes it`},
 		},
 		"the rest": {
-			parse(t, member(t, `{size: 2, maxSize: 4, containers: [{image: j}], interactive: true}`, ", branch: main"), member(t, small, "")),
+			parse(t, written(t, `{size: 2, maxSize: 4, containers: [{image: j}], interactive: true}`, ", branch: main"), written(t, small, "")),
 			[]string{
 				"spec.members[0].branch: Forbidden", "spec.members[0].minicluster.spec.containers: Forbidden",
 				"spec.members[0].minicluster.spec.interactive: Forbidden",
@@ -298,7 +298,7 @@ func TestValidateUpdate(t *testing.T) {
 // TestBuild: what a member is made of, as a user sees it, is that of the file in testdata.
 func TestBuild(t *testing.T) {
 	t.Parallel()
-	e := parse(t, member(t, small, ""), member(t,
+	e := parse(t, written(t, small, ""), written(t,
 		`{minSize: 1, size: 2, maxSize: 4, flux: {completeWorkers: true}, containers: [{image: i, workingDir: /work, commands: {pre: "echo mine", post: "echo end"}, volumes: {data: {claimName: data, path: /data}}}, {image: beside, name: beside}]}`,
 		`, branch: a/b, nodePools: [hpc-a, hpc-b], growthPolicy: AllOrNothing, requestPolicy: Coalesce, podsPerNode: Auto, giveUpAfter: 3, `+
 			`topologyKey: topology.kubernetes.io/zone`))
@@ -332,7 +332,7 @@ func TestBuild(t *testing.T) {
 	); err != nil || !cmp.Equal(again.cluster.Object, built.cluster.Object) {
 		t.Error("built again it is another one")
 	}
-	later := parse(t, member(t, strings.Replace(small, "size: 2", "size: 2, minSize: 3", 1), ""))
+	later := parse(t, written(t, strings.Replace(small, "size: 2", "size: 2, minSize: 3", 1), ""))
 	second, err := build(later, 0, &Settings{Endpoint: "h:1"})
 	if err != nil {
 		t.Fatal(err)

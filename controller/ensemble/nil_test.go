@@ -10,7 +10,7 @@ import (
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/ensemble/v1alpha1"
 	autoscaling "github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/minicluster"
 )
 
 // FuzzAppliedSpec: whatever somebody writes into the annotation with what was applied, no MiniCluster of an Ensemble keeps it from
@@ -51,7 +51,7 @@ func FuzzNoAnnotations(f *testing.F) {
 	f.Add(autoscaling.AnnotationGrowthPolicy, "Greedy", 1)
 	f.Add(autoscaling.AnnotationNodePools, "", 2)
 	f.Fuzz(func(t *testing.T, key, value string, kind int) {
-		before := parse(t, member(t, wide, ", nodePools: [b]"))
+		before := parse(t, written(t, wide, ", nodePools: [b]"))
 		made, err := build(before, 0, &Settings{Endpoint: "h:1"})
 		if err != nil {
 			t.Fatal(err)
@@ -69,7 +69,7 @@ func FuzzNoAnnotations(f *testing.F) {
 		if !metav1.IsControlledBy(cluster, before) {
 			t.Fatal("the MiniCluster is not the Ensemble's")
 		}
-		after := parse(t, member(t, wide, ", nodePools: [b], growthPolicy: Greedy"))
+		after := parse(t, written(t, wide, ", nodePools: [b], growthPolicy: Greedy"))
 		if _, err := asked(t, cluster).ValidateUpdate(t.Context(), before, after); err != nil {
 			t.Errorf("with the annotations %q the update is answered: %v", annotations, err)
 		}

@@ -15,7 +15,8 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/ensemble/v1alpha1"
 	autoscaling "github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/ensemblefile"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/minicluster"
 )
 
 // maxNameLength leaves room for the number of a member and for what the Job controller adds to the names of its pods.
@@ -86,15 +87,15 @@ func (f *findings) member(m *v1alpha1.Member, at *field.Path, defaultPools []str
 		)
 	}
 	if len(m.NodePools) > 0 {
-		if _, err := minicluster.ParseNodePools(strings.Join(m.NodePools, ",")); err != nil {
+		if _, err := member.ParseNodePools(strings.Join(m.NodePools, ",")); err != nil {
 			f.faults = append(f.faults, field.Invalid(at.Child("nodePools"), m.NodePools, "must be the names of NodePools, each once"))
 		}
 	}
-	if share := m.PodsPerNode; share != nil && !minicluster.IsPodsPerNode(share.String()) {
+	if share := m.PodsPerNode; share != nil && !member.IsPodsPerNode(share.String()) {
 		f.faults = append(f.faults, field.Invalid(at.Child("podsPerNode"), share.String(), fmt.Sprintf("must be a number from 1 to %d, or %s",
 			autoscaling.MaxPodsPerNode, autoscaling.PodsPerNodeAuto)))
 	}
-	if m.TopologyKey != "" && !minicluster.IsTopologyKey(m.TopologyKey) {
+	if m.TopologyKey != "" && !member.IsTopologyKey(m.TopologyKey) {
 		f.faults = append(
 			f.faults,
 			field.Invalid(at.Child("topologyKey"), m.TopologyKey, "must be the key of a label of nodes, such as "+corev1.LabelTopologyZone),

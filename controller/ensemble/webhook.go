@@ -17,7 +17,8 @@ import (
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/ensemble/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/admission"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/minicluster"
 )
 
 // WebhookPath is where the API server has Ensembles validated.
@@ -82,7 +83,7 @@ func (v *validator) members(ctx context.Context, f *findings, before, after *v1a
 		if err != nil {
 			return apierrors.NewInternalError(err)
 		}
-		if !minicluster.Managed(built.cluster) {
+		if !member.Managed(built.cluster) {
 			continue
 		}
 		there := minicluster.New()

@@ -79,7 +79,7 @@ func TestMembersOfNew(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			e := parse(t, member(t, small, ""), member(t, row.spec, row.more))
+			e := parse(t, written(t, small, ""), written(t, row.spec, row.more))
 			_, err := asked(t).ValidateCreate(t.Context(), e)
 			judge(t, err, row.want)
 		})
@@ -101,7 +101,7 @@ func judge(t *testing.T, err error, want []string) {
 // TestMembersOfChanged: of members that are there what changes is judged, by the MiniClusters that they were made into.
 func TestMembersOfChanged(t *testing.T) {
 	t.Parallel()
-	before := parse(t, member(t, wide, ", nodePools: [b]"), member(t, small, ", nodePools: [gone]"))
+	before := parse(t, written(t, wide, ", nodePools: [b]"), written(t, small, ", nodePools: [gone]"))
 	made, err := build(before, 0, &Settings{Endpoint: "h:1"})
 	if err != nil {
 		t.Fatal(err)
@@ -119,39 +119,39 @@ func TestMembersOfChanged(t *testing.T) {
 		want    []string
 	}{
 		"another policy": {
-			[]string{member(t, wide, ", nodePools: [b], growthPolicy: Greedy"), member(t, small, ", nodePools: [gone]")}, nil,
+			[]string{written(t, wide, ", nodePools: [b], growthPolicy: Greedy"), written(t, small, ", nodePools: [gone]")}, nil,
 		},
 		"another pool, too small": {
-			[]string{member(t, wide, ", nodePools: [a]"), member(t, small, ", nodePools: [gone]")},
+			[]string{written(t, wide, ", nodePools: [a]"), written(t, small, ", nodePools: [gone]")},
 			[]string{`spec.members[0].minicluster.spec.containers: Invalid value: a pod requests 3 of cpu and an empty node of a offers 1`},
 		},
 		"an unknown pool": {
-			[]string{member(t, wide, ", nodePools: [b, c]"), member(t, small, ", nodePools: [gone]")},
+			[]string{written(t, wide, ", nodePools: [b, c]"), written(t, small, ", nodePools: [gone]")},
 			[]string{`spec.members[0].nodePools: Invalid value: "b,c": there is no NodePool "c"`},
 		},
-		"one that has not been made": {[]string{member(t, wide, ", nodePools: [b]"), member(t, small, ", nodePools: [a]")}, nil},
+		"one that has not been made": {[]string{written(t, wide, ", nodePools: [b]"), written(t, small, ", nodePools: [a]")}, nil},
 		"one more, of unknown pools": {
-			[]string{member(t, wide, ", nodePools: [b]"), member(t, small, ", nodePools: [gone]"), member(t, small, ", nodePools: [c]")},
+			[]string{written(t, wide, ", nodePools: [b]"), written(t, small, ", nodePools: [gone]"), written(t, small, ", nodePools: [c]")},
 			[]string{`spec.members[2].nodePools: Invalid value: "c"`},
 		},
 		"a minSize above the size": {
-			[]string{member(t, strings.Replace(wide, "minSize: 1", "minSize: 3", 1), ", nodePools: [b]"), member(t, small, ", nodePools: [gone]")},
+			[]string{written(t, strings.Replace(wide, "minSize: 1", "minSize: 3", 1), ", nodePools: [b]"), written(t, small, ", nodePools: [gone]")},
 			nil,
 		},
 		"a minSize nobody sees to": {
-			[]string{member(t, strings.Replace(wide, "minSize: 1", "minSize: 3", 1), ""), member(t, small, ", nodePools: [gone]")},
+			[]string{written(t, strings.Replace(wide, "minSize: 1", "minSize: 3", 1), ""), written(t, small, ", nodePools: [gone]")},
 			[]string{`spec.members[0].minicluster.spec.size: Invalid value: 2: must be at least minSize, which is 3`},
 		},
 		"one more, that is too small": {
 			[]string{
-				member(t, wide, ", nodePools: [b]"), member(t, small, ", nodePools: [gone]"),
-				member(t, strings.Replace(wide, "minSize: 1", "minSize: 3", 1), ", nodePools: [b]"),
+				written(t, wide, ", nodePools: [b]"), written(t, small, ", nodePools: [gone]"),
+				written(t, strings.Replace(wide, "minSize: 1", "minSize: 3", 1), ", nodePools: [b]"),
 			},
 			[]string{`spec.members[2].minicluster.spec.size: Invalid value: 2: must be at least minSize, which is 3`},
 		},
-		"no longer managed": {[]string{member(t, wide, ""), member(t, small, ", nodePools: [gone]")}, nil},
+		"no longer managed": {[]string{written(t, wide, ""), written(t, small, ", nodePools: [gone]")}, nil},
 		"another text, an unknown pool": {
-			[]string{strings.Replace(member(t, wide, ", nodePools: [b]"), "echo hello", "echo bye", 1), member(t, small, ", nodePools: [gone]")},
+			[]string{strings.Replace(written(t, wide, ", nodePools: [b]"), "echo hello", "echo bye", 1), written(t, small, ", nodePools: [gone]")},
 			nil,
 		},
 	} {
@@ -166,7 +166,7 @@ func TestMembersOfChanged(t *testing.T) {
 // TestMembersWarnings: what will not work as it may be meant is told with the path in the Ensemble.
 func TestMembersWarnings(t *testing.T) {
 	t.Parallel()
-	e := parse(t, member(t, wide, ", nodePools: [b, a]"))
+	e := parse(t, written(t, wide, ", nodePools: [b, a]"))
 	warnings, err := asked(t).ValidateCreate(t.Context(), e)
 	want := []string{"spec.members[0].nodePools: a pod requests 3 of cpu and an empty node of a offers 1: none of these nodes will be used"}
 	if err != nil || !slices.Equal(warnings, want) {

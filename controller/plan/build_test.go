@@ -60,6 +60,7 @@ type memberBuilder struct{ plan.Member }
 
 func member(name string, size, wants int32, pools ...string) *memberBuilder {
 	return &memberBuilder{plan.Member{
+		Kind: "MiniCluster", Job: "Job of the MiniCluster",
 		Key:  types.NamespacedName{Namespace: "default", Name: name},
 		Size: size, Wants: wants, NodePools: pools, PodRequests: threeCore,
 	}}

@@ -73,11 +73,11 @@ func (p *pass) resize(m *candidate) int32 {
 		return 0
 	}
 	if m.shrink > 0 {
-		m.note(v1alpha1.ReasonResizing, fmt.Sprintf("resizing the MiniCluster from %d to %d, which has pods", m.Size, m.shrink))
+		m.note(v1alpha1.ReasonResizing, fmt.Sprintf("resizing the %s from %d to %d, which has pods", m.Kind, m.Size, m.shrink))
 		return m.shrink
 	}
 	if m.Wants < m.Size {
-		m.note(v1alpha1.ReasonResizing, fmt.Sprintf("resizing the MiniCluster from %d to %d; the highest ranks leave", m.Size, m.Wants))
+		m.note(v1alpha1.ReasonResizing, fmt.Sprintf("resizing the %s from %d to %d; the highest ranks leave", m.Kind, m.Size, m.Wants))
 		return m.Wants
 	}
 	claimed := m.claimed()
@@ -100,7 +100,7 @@ func (p *pass) resize(m *candidate) int32 {
 	m.notes = slices.DeleteFunc(m.notes, func(n Note) bool { return n.Reason == v1alpha1.ReasonReserved })
 	m.note(
 		v1alpha1.ReasonResizing,
-		fmt.Sprintf("resizing the MiniCluster from %d to %d; %s Ready", m.Size, size, pluralize(claimed, "node is", "nodes are")),
+		fmt.Sprintf("resizing the %s from %d to %d; %s Ready", m.Kind, m.Size, size, pluralize(claimed, "node is", "nodes are")),
 	)
 	return size
 }

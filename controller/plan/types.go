@@ -12,7 +12,7 @@ import (
 
 // Observed is everything that a pass knows.
 type Observed struct {
-	// Members are the managed MiniClusters, in any order.
+	// Members are the managed workloads, in any order.
 	Members []Member
 	// Pools are all NodePools.
 	Pools []Pool
@@ -24,22 +24,24 @@ type Observed struct {
 // Auto as Member.PodsPerNode stands for as many pods as fit.
 const Auto = -1
 
-// Lifecycle says how far a MiniCluster is in its life.
+// Lifecycle says how far a workload is in its life.
 type Lifecycle int
 
 const (
-	// Running is a MiniCluster whose Job has not ended.
+	// Running is a workload whose Job has not ended.
 	Running Lifecycle = iota
-	// Finished is a MiniCluster whose Job is complete or has failed.
+	// Finished is a workload whose Job is complete or has failed.
 	Finished
-	// Deleting is a MiniCluster that is being deleted, or whose namespace is.
+	// Deleting is a workload that is being deleted, or whose namespace is.
 	Deleting
-	// Suspended is a MiniCluster whose Job is suspended: it has no pods and claims no nodes until it is resumed.
+	// Suspended is a workload whose Job is suspended: it has no pods and claims no nodes until it is resumed.
 	Suspended
 )
 
-// Member is one managed MiniCluster and its resize record.
+// Member is one managed workload and its resize record.
 type Member struct {
+	// Kind is what the workload is called, as in "the MiniCluster", and Job what its Job is, as in "the Job of the MiniCluster".
+	Kind, Job string
 	Key       types.NamespacedName
 	Lifecycle Lifecycle
 
@@ -47,7 +49,7 @@ type Member struct {
 	Wants int32
 	// MinSize is the minimum size that it can want.
 	MinSize int32
-	// Size is spec.size of the MiniCluster.
+	// Size is the size that the workload has.
 	Size int32
 	// FormerSize is the one that the last pass recorded, 0 when none has.
 	FormerSize int32
@@ -70,7 +72,7 @@ type Member struct {
 	// TopologyKey is the label of which all nodes of the member have the same value; empty where they may be anywhere.
 	TopologyKey string
 
-	// Invalid says why the MiniCluster cannot be read, empty while it can. What the member has stays as it is: Size and the rest are
+	// Invalid says why the workload cannot be read, empty while it can. What the member has stays as it is: Size and the rest are
 	// those that were read last.
 	Invalid string
 	// NamespaceLabels are those of the member's namespace. They are shared: nobody may change them.
@@ -256,7 +258,7 @@ type Decision struct {
 	Nodes          int32
 	Running        int32
 
-	// Resize is the size to give the MiniCluster, or 0 to leave it.
+	// Resize is the size to give the workload, or 0 to leave it.
 	Resize int32
 
 	// Release are the gated pods that may go to their nodes, the lowest ranks first. The reservations have to be recorded

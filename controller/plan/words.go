@@ -81,14 +81,14 @@ func (p *pass) stall(m *candidate) string {
 
 // endConditions are those of a member whose MiniCluster has finished, is being deleted, is suspended, or cannot be read.
 func (p *pass) endConditions(m *candidate) (conditions []metav1.Condition, whenReady string) {
-	reason, message := v1alpha1.ReasonFinished, "the MiniCluster has finished; its nodes are given back"
+	reason, message := v1alpha1.ReasonFinished, fmt.Sprintf("the %s has finished; its nodes are given back", m.Kind)
 	status := metav1.ConditionTrue
 	switch m.Lifecycle {
 	case Finished:
 	case Deleting:
-		reason, message = v1alpha1.ReasonDeleting, "the MiniCluster is being deleted; its nodes are given back"
+		reason, message = v1alpha1.ReasonDeleting, fmt.Sprintf("the %s is being deleted; its nodes are given back", m.Kind)
 	case Suspended:
-		reason, message = v1alpha1.ReasonSuspended, "the Job of the MiniCluster is suspended; it claims no nodes until it is resumed"
+		reason, message = v1alpha1.ReasonSuspended, fmt.Sprintf("the %s is suspended; it claims no nodes until it is resumed", m.Job)
 		status = metav1.ConditionFalse
 	case Running:
 		reason, message = v1alpha1.ReasonInvalid, "what the member has stays as it is: "+m.Invalid

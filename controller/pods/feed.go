@@ -17,15 +17,16 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
 )
 
-// listAgainAfter is how often all pods may be asked for because a Job has become a MiniCluster's that was none. The Flux Operator makes
-// no such Job; whoever may write Jobs can make one as often as they like.
+// listAgainAfter is how often all pods may be asked for because a Job has become a member's that was none. An operator makes no such
+// Job; whoever may write Jobs can make one as often as they like.
 const listAgainAfter = time.Minute
 
 // feed keeps a store up to date with the API server. It runs on every replica: those that do not lead answer members.
 type feed struct {
+	kinds member.Kinds
 	store *Store
 	cache cache.Cache
 	pods  toolscache.ListerWatcher
@@ -36,8 +37,8 @@ type feed struct {
 
 var _ manager.LeaderElectionRunnable = (*feed)(nil)
 
-// Follow has a manager keep a store up to date, from its start on.
-func Follow(mgr manager.Manager, store *Store) error {
+// Follow has a manager keep a store up to date, from its start on. Of pods whose Jobs are of none of the kinds little is kept.
+func Follow(mgr manager.Manager, kinds member.Kinds, store *Store) error {
 	config := rest.CopyConfig(mgr.GetConfig())
 	config.ContentType = runtime.ContentTypeProtobuf
 	config.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
@@ -46,7 +47,7 @@ func Follow(mgr manager.Manager, store *Store) error {
 		return fmt.Errorf("make a client for pods: %w", err)
 	}
 	f := &feed{
-		store: store, cache: mgr.GetCache(), log: mgr.GetLogger().WithName("pods"), again: make(chan struct{}, 1),
+		kinds: kinds, store: store, cache: mgr.GetCache(), log: mgr.GetLogger().WithName("pods"), again: make(chan struct{}, 1),
 		pods: toolscache.NewListWatchFromClient(clients.CoreV1().RESTClient(), "pods", metav1.NamespaceAll, fields.Everything()),
 	}
 	if err := mgr.Add(f); err != nil {
@@ -117,12 +118,13 @@ func (f *feed) judge(object any) {
 	if !is {
 		return
 	}
-	if !f.store.judge(jobKeyOf(job), !minicluster.Is(metav1.GetControllerOfNoCopy(job))) {
+	_, owner := f.kinds.Owner(job)
+	if !f.store.judge(jobKeyOf(job), owner == nil) {
 		return
 	}
 	select {
 	case f.again <- struct{}{}:
-		f.log.Info("Asking for all pods again: a Job has become a MiniCluster's that was none, and little is kept of its pods",
+		f.log.Info("Asking for all pods again: a Job has become a member's that was none, and little is kept of its pods",
 			"namespace", job.Namespace, "job", job.Name, "atMostEvery", listAgainAfter.String())
 	default:
 	}

@@ -29,7 +29,7 @@ type Store struct {
 	shared    map[string][]*Pod
 	// version counts the changes of pods of Jobs.
 	version uint64
-	// foreign are the Jobs of which it is known that they are no MiniCluster's.
+	// foreign are the Jobs of which it is known that they are no member's.
 	foreign map[JobKey]bool
 	// changed is told of each change; before or after is nil for a pod that was not or is no more there.
 	changed []func(before, after *Pod)
@@ -102,7 +102,7 @@ func (s *Store) isForeign(job JobKey) bool {
 	return s.foreign[job]
 }
 
-// judge is told whether a Job is no MiniCluster's. Of the pods of such a one only what is kept of every pod stays. It reports whether
+// judge is told whether a Job is no member's. Of the pods of such a one only what is kept of every pod stays. It reports whether
 // more is to be known of pods than is kept of them: those of a Job that was taken for one of nobody here.
 func (s *Store) judge(job JobKey, foreign bool) (lacks bool) {
 	s.mu.Lock()

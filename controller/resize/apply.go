@@ -16,7 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/pods"
 )
@@ -33,7 +33,7 @@ func (r *Reconciler) apply(ctx context.Context, seen *seen, e *entry, d *plan.De
 	member := e.member.DeepCopy()
 	r.fillStatus(member, e, d)
 	before, after := &e.member.Status, &member.Status
-	resizes := d.Resize != 0 && e.cluster != nil
+	resizes := d.Resize != 0 && e.workload != nil
 	// A departure is told once and never decided again, so its record cannot wait.
 	recorded := len(d.Departing) == 0 &&
 		equality.Semantic.DeepEqual(before.Reservations, after.Reservations) && equality.Semantic.DeepEqual(before.Growth, after.Growth) &&
@@ -98,7 +98,7 @@ func (r *Reconciler) writeStatus(ctx context.Context, e *entry, member *v1alpha1
 	if err := r.Client.Status().Patch(ctx, member, patch); err != nil {
 		return fmt.Errorf("write the status of EnsembleMember %s: %w", e.key, err)
 	}
-	r.writes.note(kindMember, member)
+	r.writes.note(memberWritten(member), member)
 	r.pace.note(e.key, r.Clock.Now())
 	return nil
 }
@@ -116,17 +116,17 @@ func statusPatch(before, after *v1alpha1.EnsembleMember) (client.Patch, error) {
 	return client.RawPatch(types.MergePatchType, whole), nil
 }
 
-// resize gives the MiniCluster its new size.
+// resize gives the workload its new size.
 func (r *Reconciler) resize(ctx context.Context, e *entry, d *plan.Decision) error {
-	object, patch, err := e.cluster.SizePatch(d.Resize)
+	object, patch, err := e.workload.SizePatch(d.Resize)
 	if err != nil {
 		return err
 	}
 	if err := r.Client.Patch(ctx, object, patch); err != nil {
-		return fmt.Errorf("resize MiniCluster %s: %w", e.key, err)
+		return fmt.Errorf("resize %s %s: %w", e.kind.Words().Kind, e.workload.Key, err)
 	}
-	r.writes.note(kindMiniCluster, object)
-	r.Metrics.observeResize(e.member, e.cluster.Size, d, r.Clock.Now())
+	r.writes.note(e.workloadWritten(), object)
+	r.Metrics.observeResize(e.member, e.workload.Size, d, r.Clock.Now())
 	r.tellNotes(ctx, e, d, func(reason string) bool { return reason == v1alpha1.ReasonResizing })
 	return nil
 }
@@ -158,23 +158,24 @@ func (r *Reconciler) giveUp(ctx context.Context, e *entry, member *v1alpha1.Ense
 	if err := r.Client.Patch(ctx, member, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
 		return fmt.Errorf("set back the desired size of EnsembleMember %s: %w", e.key, err)
 	}
-	r.writes.note(kindMember, member)
+	r.writes.note(memberWritten(member), member)
 	return nil
 }
 
 // longestNote is the greatest length of an event's note that the API server takes, in bytes.
 const longestNote = 1024
 
-// tell logs what happened to a member and makes an event of it, about the MiniCluster, which is what its user looks at. The log
+// tell logs what happened to a member and makes an event of it, about the workload, which is what its user looks at. The log
 // has all of a message that is too long for an event.
 func (r *Reconciler) tell(ctx context.Context, e *entry, kind, reason, message string) {
 	log.FromContext(ctx).Info(message, "namespace", e.key.Namespace, "member", e.key.Name, "reason", reason)
-	cluster, note := minicluster.Reference(e.key, e.uid()), pods.Shortened(message, longestNote)
+	about := member.Reference(e.kind, types.NamespacedName{Namespace: e.key.Namespace, Name: e.name()}, e.uid())
+	note := pods.Shortened(message, longestNote)
 	if e.member == nil {
-		r.Events.Eventf(cluster, nil, kind, reason, reason, "%s", note)
+		r.Events.Eventf(about, nil, kind, reason, reason, "%s", note)
 		return
 	}
 	// Events that differ in their note alone are taken for repetitions of the first; the version of the member tells
 	// them apart.
-	r.Events.Eventf(cluster, e.member, kind, reason, reason, "%s", note)
+	r.Events.Eventf(about, e.member, kind, reason, reason, "%s", note)
 }

@@ -7,12 +7,13 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
 )
 
 // identity is what tells an object apart and says whose it is.
@@ -78,16 +79,22 @@ func readiness(node *corev1.Node) corev1.ConditionStatus {
 	return ""
 }
 
-// StripJob keeps of a Job in the cache whose it is, and of that of a MiniCluster what a pass and the ensemble endpoint read: what a pod
+// StripJob keeps of a Job in the cache whose it is, and of that of a member what a pass and the ensemble endpoint read: what a pod
 // of it needs, and how far it is.
-func StripJob(object any) (any, error) {
-	job, ok := object.(*batchv1.Job)
-	if !ok {
-		return object, nil
+func StripJob(kinds member.Kinds) toolscache.TransformFunc {
+	return func(object any) (any, error) {
+		job, ok := object.(*batchv1.Job)
+		if !ok {
+			return object, nil
+		}
+		return stripJob(kinds, job), nil
 	}
+}
+
+func stripJob(kinds member.Kinds, job *batchv1.Job) *batchv1.Job {
 	stripped := &batchv1.Job{ObjectMeta: identity(&job.ObjectMeta)}
-	if !minicluster.Is(metav1.GetControllerOfNoCopy(job)) {
-		return stripped, nil
+	if _, owner := kinds.Owner(job); owner == nil {
+		return stripped
 	}
 	stripped.Spec.Suspend, stripped.Spec.Completions = job.Spec.Suspend, job.Spec.Completions
 	pod, into := &job.Spec.Template.Spec, &stripped.Spec.Template.Spec
@@ -99,7 +106,7 @@ func StripJob(object any) (any, error) {
 		c := &job.Status.Conditions[i]
 		stripped.Status.Conditions = append(stripped.Status.Conditions, batchv1.JobCondition{Type: c.Type, Status: c.Status, Reason: c.Reason})
 	}
-	return stripped, nil
+	return stripped
 }
 
 func resourcesOf(containers []corev1.Container) []corev1.Container {
@@ -111,13 +118,16 @@ func resourcesOf(containers []corev1.Container) []corev1.Container {
 	return out
 }
 
-// jobChanged keeps events of Jobs that are no MiniCluster's from leading to a pass.
-var jobChanged = func() predicate.Funcs {
-	is := func(object client.Object) bool { return minicluster.Is(metav1.GetControllerOfNoCopy(object)) }
+// jobChanged keeps events of Jobs that are no member's from leading to a pass.
+func jobChanged(kinds member.Kinds) predicate.Funcs {
+	is := func(object client.Object) bool {
+		_, owner := kinds.Owner(object)
+		return owner != nil
+	}
 	funcs := predicate.NewPredicateFuncs(is)
 	funcs.UpdateFunc = func(e event.UpdateEvent) bool { return is(e.ObjectOld) || is(e.ObjectNew) }
 	return funcs
-}()
+}
 
 // StripNamespace keeps of a namespace in the cache its labels, and whether it is being deleted.
 func StripNamespace(object any) (any, error) {

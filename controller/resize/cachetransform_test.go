@@ -15,6 +15,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/event"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/minicluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/pods"
 )
@@ -133,7 +135,7 @@ func TestStripJob(t *testing.T) {
 		}
 		job.Status.CompletedIndexes = "0-3"
 		job.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobFailed, Status: corev1.ConditionTrue}}
-		kept, err := StripJob(job.DeepCopy())
+		kept, err := StripJob(member.Kinds{minicluster.Kind{}})(job.DeepCopy())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -16,12 +16,12 @@ import (
 const longestMessage = 1024
 
 // record returns the decisions of a status with those that a pass adds: what was asked for, the size that the member has
-// got since, and the steps that the pass takes. status is that of before the pass.
+// got since, and the steps that the pass takes. status is that of before the pass, and kind what its workload is called.
 //
 // A resize is told of when its size is seen, not when it is decided: the pass that decides it may write no status, and
 // somebody else may resize too.
 func record(
-	status *v1alpha1.EnsembleMemberStatus, request *v1alpha1.Request, size int32, notes []plan.Note, now time.Time,
+	status *v1alpha1.EnsembleMemberStatus, kind string, request *v1alpha1.Request, size int32, notes []plan.Note, now time.Time,
 ) []v1alpha1.DecisionRecord {
 	decisions := status.Decisions
 	at := metav1.MicroTime{Time: now.Truncate(time.Microsecond)}
@@ -36,7 +36,7 @@ func record(
 		)
 	}
 	if status.ObservedGeneration > 0 && status.Size != size {
-		add(at, v1alpha1.ReasonResized, fmt.Sprintf("the MiniCluster has size %d now, after %d", size, status.Size))
+		add(at, v1alpha1.ReasonResized, fmt.Sprintf("the %s has size %d now, after %d", kind, size, status.Size))
 	}
 	for i := range notes {
 		if notes[i].Reason == v1alpha1.ReasonResizing {

@@ -46,7 +46,7 @@ func newLedger(store *pods.Store) *ledger {
 	return &ledger{store: store, jobs: map[pods.JobKey]*counted{}}
 }
 
-// of is what the pods of a Job come to for a size of its MiniCluster.
+// of is what the pods of a Job come to for a size of its workload.
 func (l *ledger) of(view *pods.View, job pods.JobKey, size int32) *ranks {
 	now, version := view.Job(job)
 	before := l.jobs[job]

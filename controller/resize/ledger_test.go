@@ -19,7 +19,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/minicluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/pods"
 )
@@ -360,7 +361,7 @@ func TestLedger(t *testing.T) {
 			if diff := cmp.Diff(want, c.of(o)); diff != "" {
 				t.Fatalf("seed %d, round %d: the ledger knows something else than a recount finds (-recount +ledger):\n%s", seed, round, diff)
 			}
-			fresh := newObserver(c.lists, pods.New(), atNoon(), newNotMade(nil, func(string) {}))
+			fresh := newObserver(member.Kinds{minicluster.Kind{}}, c.lists, pods.New(), atNoon(), newNotMade(nil, func(string) {}))
 			for _, pod := range c.there {
 				tell(t, fresh.ledger.store, pod.DeepCopy())
 			}
@@ -438,7 +439,7 @@ func TestBehindWhenRead(t *testing.T) {
 	released := pod.DeepCopy()
 	released.ResourceVersion = "8"
 	tell(t, s.observer.ledger.store, pod)
-	s.Reconciler.writes.note(kindPod, released)
+	s.Reconciler.writes.note(podWritten(released), released)
 	seen, err := s.observer.observe(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -14,12 +14,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
 )
 
-// syncMembers creates, updates and deletes members so that they match their MiniClusters. What fails for
+// syncMembers creates, updates and deletes members so that they match their workloads. What fails for
 // one does not hold up the others.
 func (r *Reconciler) syncMembers(ctx context.Context, seen *seen) []error {
 	r.faults.Range(func(key, _ any) bool {
@@ -40,8 +41,8 @@ func (r *Reconciler) syncMembers(ctx context.Context, seen *seen) []error {
 
 func (r *Reconciler) syncMember(ctx context.Context, e *entry) error {
 	switch {
-	case e.cluster == nil:
-		// The MiniCluster is gone; its member is deleted with it by the garbage collector.
+	case e.workload == nil:
+		// The workload is gone; its member is deleted with it by the garbage collector.
 		return nil
 	case e.invalid != nil:
 		if before, _ := r.faults.Swap(e.key, e.invalid.Error()); before != e.invalid.Error() {
@@ -51,16 +52,16 @@ func (r *Reconciler) syncMember(ctx context.Context, e *entry) error {
 	case e.member != nil && ownerOf(e.member) == "":
 		return r.deleteOrphan(ctx, e)
 	case e.member != nil && e.uid() != ownerOf(e.member):
-		// The MiniCluster was deleted and made again under its name. The old member's end is near.
+		// The workload was deleted and made again under its name. The old member's end is near.
 		e.skip = true
 		return nil
 	case !e.lives():
 		return nil
-	case e.member == nil && e.cluster.Managed():
+	case e.member == nil && e.workload.Managed():
 		return r.createMember(ctx, e)
 	case e.member == nil:
 		return nil
-	case !e.cluster.Managed():
+	case !e.workload.Managed():
 		return r.deleteMember(ctx, e)
 	}
 	if err := r.updateMember(ctx, e); err != nil || e.skip {
@@ -77,30 +78,33 @@ func ownerOf(member *v1alpha1.EnsembleMember) types.UID {
 }
 
 func (r *Reconciler) createMember(ctx context.Context, e *entry) error {
-	member := newMember(e.cluster)
+	member := newMember(e.workload)
 	if err := r.Client.Create(ctx, member); err != nil {
 		if apierrors.IsAlreadyExists(err) {
 			return nil
 		}
 		return fmt.Errorf("create EnsembleMember %s: %w", e.key, err)
 	}
-	r.writes.note(kindMember, member)
+	r.writes.note(memberWritten(member), member)
 	r.tell(ctx, e, corev1.EventTypeNormal, "Managed", fmt.Sprintf("managed from now on, with size %d of %d to %d and nodes from %v",
 		member.Spec.Size, member.Spec.MinSize, member.Spec.MaxSize, member.Spec.NodePools))
 	return nil
 }
 
-// deleteMember ends the management of a MiniCluster that is to be managed no more.
+// deleteMember ends the management of a workload that is to be managed no more.
 func (r *Reconciler) deleteMember(ctx context.Context, e *entry) error {
 	return r.deleteBecause(ctx, e, fmt.Sprintf("no longer managed: the annotation %s was removed", v1alpha1.AnnotationNodePools))
 }
 
-// deleteOrphan deletes a member whose MiniCluster was deleted without what it owned, and made again under its name. Nobody else
+// deleteOrphan deletes a member whose workload was deleted without what it owned, and made again under its name. Nobody else
 // would, and the name is needed.
 func (r *Reconciler) deleteOrphan(ctx context.Context, e *entry) error {
 	return r.deleteBecause(
 		ctx, e,
-		"the EnsembleMember of this name has no owner, as after kubectl delete --cascade=orphan; it is deleted, and one of this MiniCluster made",
+		fmt.Sprintf(
+			"the EnsembleMember of this name has no owner, as after kubectl delete --cascade=orphan; it is deleted, and one of this %s made",
+			e.kind.Words().Kind,
+		),
 	)
 }
 
@@ -116,37 +120,45 @@ func (r *Reconciler) deleteBecause(ctx context.Context, e *entry, why string) er
 	return nil
 }
 
-// mirror copies into the spec what the MiniCluster decides.
-func mirror(spec *v1alpha1.EnsembleMemberSpec, cluster *minicluster.MiniCluster) {
-	spec.MinSize, spec.MaxSize = cluster.MinSize, cluster.MaxSize
-	spec.NodePools, spec.GrowthPolicy = slices.Clone(cluster.NodePools), cluster.GrowthPolicy
-	spec.Placement, spec.RequestPolicy = cluster.Placement, cluster.RequestPolicy
-	spec.PodsPerNode, spec.GiveUpAfter = &cluster.PodsPerNode, cluster.GiveUpAfter
-	spec.TopologyKey = cluster.TopologyKey
+// mirror copies into the spec what the workload decides.
+func mirror(spec *v1alpha1.EnsembleMemberSpec, workload *member.Workload) {
+	spec.MinSize, spec.MaxSize = workload.MinSize, workload.MaxSize
+	spec.NodePools, spec.GrowthPolicy = slices.Clone(workload.NodePools), workload.GrowthPolicy
+	spec.Placement, spec.RequestPolicy = workload.Placement, workload.RequestPolicy
+	spec.PodsPerNode, spec.GiveUpAfter = &workload.PodsPerNode, workload.GiveUpAfter
+	spec.TopologyKey = workload.TopologyKey
+	if spec.Target == nil {
+		// Members from before targets have none.
+		spec.Target = member.Target(workload.Kind, workload.Key.Name)
+	}
 }
 
-// updateMember brings the member's spec in line with its MiniCluster, and adopts a size that somebody
-// wrote into the MiniCluster directly. Both are one write, which also records which edit was adopted: an
+// updateMember brings the member's spec in line with its workload, and adopts a size that somebody
+// wrote into the workload directly. Both are one write, which also records which edit was adopted: an
 // adoption that is repeated after a kill does not overwrite a desired size that came in between.
 func (r *Reconciler) updateMember(ctx context.Context, e *entry) error {
-	member := e.member.DeepCopy()
-	mirror(&member.Spec, e.cluster)
+	member, words := e.member.DeepCopy(), e.kind.Words()
+	mirror(&member.Spec, e.workload)
+	if r.untargeted.Load() {
+		member.Spec.Target = e.member.Spec.Target
+	}
 	said := ""
-	if edited(e) && e.cluster.Size >= member.Spec.MinSize {
+	if edited(e) && e.workload.Size >= member.Spec.MinSize {
 		said = fmt.Sprintf(
-			"somebody set the size of the MiniCluster to %d; that is the desired size now, in place of %d", e.cluster.Size, e.member.Spec.Size,
+			"somebody set the size of the %s to %d; that is the desired size now, in place of %d", words.Kind, e.workload.Size,
+			e.member.Spec.Size,
 		)
-		r.adopt(member, e.cluster.Size, "an edit of spec.size of the MiniCluster")
+		r.adopt(member, e.workload.Size, fmt.Sprintf("an edit of %s of the %s", words.Size, words.Kind))
 		if member.Annotations == nil {
 			member.Annotations = map[string]string{}
 		}
-		member.Annotations[v1alpha1.AnnotationAdoptedGeneration] = generation(e.cluster)
+		member.Annotations[v1alpha1.AnnotationAdoptedGeneration] = generation(e.workload)
 	}
 	if size := member.Spec.Size; size < member.Spec.MinSize || size > member.Spec.MaxSize {
 		bound := min(max(size, member.Spec.MinSize), member.Spec.MaxSize)
-		said = fmt.Sprintf("the MiniCluster takes sizes from %d to %d now; the desired size is %d, in place of %d",
+		said = fmt.Sprintf("the %s takes sizes from %d to %d now; the desired size is %d, in place of %d", words.Kind,
 			member.Spec.MinSize, member.Spec.MaxSize, bound, size)
-		r.adopt(member, bound, "an edit of the bounds of the MiniCluster")
+		r.adopt(member, bound, fmt.Sprintf("an edit of the bounds of the %s", words.Kind))
 	}
 	member.Labels = poolLabels(e.member.Labels, member.Spec.NodePools, e.member.Status.Reservations)
 	if equality.Semantic.DeepEqual(e.member.Spec, member.Spec) && equality.Semantic.DeepEqual(e.member.Annotations, member.Annotations) &&
@@ -158,7 +170,11 @@ func (r *Reconciler) updateMember(ctx context.Context, e *entry) error {
 	if err := r.Client.Patch(ctx, member, client.MergeFromWithOptions(e.member, client.MergeFromWithOptimisticLock{})); err != nil {
 		return fmt.Errorf("update EnsembleMember %s: %w", e.key, err)
 	}
-	r.writes.note(kindMember, member)
+	r.writes.note(memberWritten(member), member)
+	if member.Spec.Target == nil && !r.untargeted.Swap(true) {
+		log.FromContext(ctx).Info("Members do not say which workload they are of: the definition of EnsembleMember in the cluster is an older " +
+			"one. Apply manifests/crd, and restart the controller")
+	}
 	if said != "" {
 		r.tell(ctx, e, corev1.EventTypeNormal, v1alpha1.ReasonAdopted, said)
 	}
@@ -192,12 +208,12 @@ func (r *Reconciler) adopt(member *v1alpha1.EnsembleMember, size int32, by strin
 
 // edited reports whether somebody other than the controller has set the size, and that has not been adopted.
 func edited(e *entry) bool {
-	return !applied(e) && e.member.Annotations[v1alpha1.AnnotationAdoptedGeneration] != generation(e.cluster)
+	return !applied(e) && e.member.Annotations[v1alpha1.AnnotationAdoptedGeneration] != generation(e.workload)
 }
 
-// applied reports whether the MiniCluster's size is the one that the controller knows.
+// applied reports whether the workload's size is the one that the controller knows.
 func applied(e *entry) bool {
-	return e.cluster.AppliedSize != nil && *e.cluster.AppliedSize == e.cluster.Size
+	return e.workload.AppliedSize != nil && *e.workload.AppliedSize == e.workload.Size
 }
 
 // recordAppliedSize makes an adopted size one that the controller knows.
@@ -206,17 +222,17 @@ func (r *Reconciler) recordAppliedSize(ctx context.Context, e *entry) error {
 		return nil
 	}
 	e.skip = true
-	object, patch, err := e.cluster.AppliedSizePatch()
+	object, patch, err := e.workload.AppliedSizePatch()
 	if err != nil {
 		return err
 	}
 	if err := r.Client.Patch(ctx, object, patch); err != nil {
-		return fmt.Errorf("record the size of MiniCluster %s: %w", e.key, err)
+		return fmt.Errorf("record the size of %s %s: %w", e.kind.Words().Kind, e.workload.Key, err)
 	}
-	r.writes.note(kindMiniCluster, object)
+	r.writes.note(e.workloadWritten(), object)
 	return nil
 }
 
-func generation(cluster *minicluster.MiniCluster) string {
-	return strconv.FormatInt(cluster.Generation, 10)
+func generation(workload *member.Workload) string {
+	return strconv.FormatInt(workload.Generation, 10)
 }

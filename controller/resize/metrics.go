@@ -39,7 +39,7 @@ func NewMetrics(registerer prometheus.Registerer, clock clock.PassiveClock) (*Me
 			Name: "ensemble_autoscaler_resize_conflicts_total", Help: "Passes that ended because somebody else had written an object in between.",
 		}),
 		resizes: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "ensemble_autoscaler_resizes_total", Help: "MiniClusters that were given another size.",
+			Name: "ensemble_autoscaler_resizes_total", Help: "Members that were given another size.",
 		}, []string{"direction"}),
 		steps: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "ensemble_autoscaler_member_steps_total", Help: "Steps of ensemble members, by the reason that their events have: growths that " +
@@ -97,7 +97,7 @@ func NewMetrics(registerer prometheus.Registerer, clock clock.PassiveClock) (*Me
 			"pods, summed over the nodes, since this replica became the leader.",
 	}, m.idle.value)
 	pending := prometheus.NewCounterFunc(prometheus.CounterOpts{
-		Name: "ensemble_autoscaler_pending_pod_seconds_total", Help: "Time that pods of managed MiniClusters waited for a node, summed over " +
+		Name: "ensemble_autoscaler_pending_pod_seconds_total", Help: "Time that pods of members waited for a node, summed over " +
 			"the pods, since this replica became the leader.",
 	}, m.pending.value)
 	for _, c := range []prometheus.Collector{
@@ -116,7 +116,7 @@ const (
 	shrink = "shrink"
 )
 
-// resizedInPart is a growth whose MiniCluster has grown, and not to the size that was asked for.
+// resizedInPart is a growth whose workload has grown, and not to the size that was asked for.
 const resizedInPart = "ResizedInPart"
 
 // resized counts a resize.
@@ -182,8 +182,8 @@ func (m *Metrics) observePass(took time.Duration, seen *seen, decisions *plan.De
 		byReason[d.FirstUnmet()]++
 		e := seen.entries[d.Key]
 		wants += e.wants
-		if e.cluster != nil {
-			has += e.cluster.Size
+		if e.workload != nil {
+			has += e.workload.Size
 		}
 		reserved += d.Reserved()
 		ready += d.Nodes
@@ -191,7 +191,7 @@ func (m *Metrics) observePass(took time.Duration, seen *seen, decisions *plan.De
 		pending += e.ranks.pending
 		for j := range d.Reservations {
 			r := &d.Reservations[j]
-			awaited[r.NodePool] += max(0, r.Nodes-int32(len(r.Held))) //nolint:gosec // Bounded by the size of the MiniCluster.
+			awaited[r.NodePool] += max(0, r.Nodes-int32(len(r.Held))) //nolint:gosec // Bounded by the size of the member.
 		}
 	}
 	m.idle.goOn(float64(idle))

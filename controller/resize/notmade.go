@@ -99,7 +99,7 @@ func (n *notMade) read(ctx context.Context, s *seen, now time.Time) {
 		case e.lacks():
 			e.notMade = n.jobs[e.job.UID].why
 		case e.job == nil:
-			e.notMade = "the MiniCluster has no Job; the Flux Operator makes it"
+			e.notMade = e.kind.Words().NoJob
 		}
 	}
 }

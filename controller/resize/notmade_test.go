@@ -15,7 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
 )
 
 // says lets the Job say in an event why it makes no pods.
@@ -100,7 +100,7 @@ func TestNotMadeBudget(t *testing.T) {
 	seen := &seen{entries: map[types.NamespacedName]*entry{}}
 	for i := range jobs {
 		key := types.NamespacedName{Namespace: "ns", Name: fmt.Sprint(i)}
-		seen.entries[key] = &entry{key: key, member: &v1alpha1.EnsembleMember{}, cluster: &minicluster.MiniCluster{Size: 1, MaxSize: 1},
+		seen.entries[key] = &entry{key: key, member: &v1alpha1.EnsembleMember{}, workload: &member.Workload{Size: 1, MaxSize: 1},
 			job: &batchv1.Job{ObjectMeta: metav1.ObjectMeta{UID: types.UID(key.Name)}}, ranks: ranksOf(nil, 1)}
 	}
 	now := noon

@@ -9,13 +9,15 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/pods"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/reading"
@@ -24,16 +26,17 @@ import (
 // observer reads the cluster. It remembers what it has made of each object.
 type observer struct {
 	reader client.Reader
+	kinds  member.Kinds
 	// stores are read in place of lists of the reader; nil for none.
-	stores   *stores
-	clusters *memory[clusterReading]
-	pools    *memory[plan.Pool]
-	jobs     *memory[needs]
-	nodes    *identified[corev1.Node, nodeReading]
-	ledger   *ledger
-	notMade  *notMade
-	clock    clock.PassiveClock
-	told     *departures
+	stores    *stores
+	workloads *memory[workloadReading]
+	pools     *memory[plan.Pool]
+	jobs      *memory[needs]
+	nodes     *identified[corev1.Node, nodeReading]
+	ledger    *ledger
+	notMade   *notMade
+	clock     clock.PassiveClock
+	told      *departures
 	// awaited are pods of which is to be known how far they were read; nil for none.
 	awaited func() []types.NamespacedName
 
@@ -41,8 +44,8 @@ type observer struct {
 	daemons        []reading.DaemonSet
 	daemonVersions map[types.UID]daemonVersion
 
-	// good are the MiniClusters as they could be read last.
-	good map[types.UID]*minicluster.MiniCluster
+	// good are the workloads as they could be read last.
+	good map[types.UID]*member.Workload
 }
 
 // daemonVersion tells apart what matters of two versions of a DaemonSet: its status, which changes often, does not.
@@ -51,20 +54,22 @@ type daemonVersion struct {
 	deleting   bool
 }
 
-func newObserver(reader client.Reader, store *pods.Store, clock clock.PassiveClock, notMade *notMade) *observer {
+func newObserver(
+	kinds member.Kinds, reader client.Reader, store *pods.Store, clock clock.PassiveClock, notMade *notMade,
+) *observer {
 	return &observer{
-		reader: reader, clock: clock, told: &departures{}, clusters: newMemory[clusterReading](), pools: newMemory[plan.Pool](),
+		kinds: kinds, reader: reader, clock: clock, told: &departures{}, workloads: newMemory[workloadReading](), pools: newMemory[plan.Pool](),
 		jobs:  newMemory[needs](),
 		nodes: newIdentified[corev1.Node, nodeReading](), ledger: newLedger(store), notMade: notMade,
-		good: map[types.UID]*minicluster.MiniCluster{},
+		good: map[types.UID]*member.Workload{},
 	}
 }
 
-// clusterReading is what is read off a MiniCluster.
-type clusterReading struct {
-	cluster *minicluster.MiniCluster
-	invalid error
-	needs   needs
+// workloadReading is what is read off a workload.
+type workloadReading struct {
+	workload *member.Workload
+	invalid  error
+	needs    needs
 }
 
 // needs is what one pod of a member needs of a node, as its template says.
@@ -119,18 +124,20 @@ type namespace struct {
 	deleting bool
 }
 
-// entry is what a pass has read of one MiniCluster and its member; either may be missing.
+// entry is what a pass has read of one workload and its member; either may be missing.
 type entry struct {
-	key     types.NamespacedName
-	cluster *minicluster.MiniCluster
-	// invalid is what is wrong with the MiniCluster, nil for nothing.
+	// key is that of the member.
+	key      types.NamespacedName
+	kind     member.Kind
+	workload *member.Workload
+	// invalid is what is wrong with the workload, nil for nothing.
 	invalid error
 	member  *v1alpha1.EnsembleMember
-	// job is the Job of the MiniCluster, nil when there is none.
+	// job is the Job of the workload, nil when there is none.
 	job *batchv1.Job
-	// unreadable says why the MiniCluster cannot be read; cluster is then what was read last.
+	// unreadable says why the workload cannot be read; workload is then what was read last.
 	unreadable string
-	// needs are those of the template of the Job, or of the MiniCluster while there is none.
+	// needs are those of the template of the Job, or of the workload while there is none.
 	needs needs
 	// ranks are what the pods of the Job come to.
 	ranks *ranks
@@ -154,14 +161,14 @@ func (o *observer) observe(ctx context.Context) (*seen, error) {
 		namespaces: map[string]namespace{}, owners: map[pods.JobKey]*entry{}, byName: map[string]*plan.Pool{},
 	}
 	for _, read := range []func(context.Context, *seen) error{
-		o.readMembers, o.readMiniClusters, o.readNamespaces, o.readPools, o.readJobs, o.readPodsAndNodes,
+		o.readMembers, o.readWorkloads, o.readNamespaces, o.readPools, o.readJobs, o.readPodsAndNodes,
 	} {
 		if err := read(ctx, s); err != nil {
 			return nil, err
 		}
 	}
 	o.notMade.read(ctx, s, o.clock.Now())
-	o.clusters.forget()
+	o.workloads.forget()
 	o.pools.forget()
 	o.jobs.forget()
 	o.nodes.forget()
@@ -183,44 +190,66 @@ func (o *observer) readMembers(ctx context.Context, s *seen) error {
 		return fmt.Errorf("list EnsembleMembers: %w", err)
 	}
 	for i := range members.Items {
+		kind := o.kinds.Of(&members.Items[i])
+		if kind == nil {
+			// It is of a kind that this controller was not told to manage.
+			continue
+		}
 		e := s.entry(client.ObjectKeyFromObject(&members.Items[i]))
-		e.member, e.wants = &members.Items[i], members.Items[i].Spec.Size
+		e.kind, e.member, e.wants = kind, &members.Items[i], members.Items[i].Spec.Size
 	}
 	return nil
 }
 
-func (o *observer) readMiniClusters(ctx context.Context, s *seen) error {
-	clusters := minicluster.NewList()
-	if err := o.reader.List(ctx, clusters, client.UnsafeDisableDeepCopy); err != nil {
-		return fmt.Errorf("list MiniClusters: %w", err)
-	}
-	good := make(map[types.UID]*minicluster.MiniCluster, len(s.entries))
-	for i := range clusters.Items {
-		object := &clusters.Items[i]
-		key := client.ObjectKeyFromObject(object)
-		if s.entries[key] == nil && !minicluster.Managed(object) {
-			continue
+// readWorkloads reads the workloads of each kind that are managed, or have a member.
+func (o *observer) readWorkloads(ctx context.Context, s *seen) error {
+	good := make(map[types.UID]*member.Workload, len(s.entries))
+	for _, kind := range o.kinds {
+		list := kind.NewList()
+		if err := o.reader.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
+			return fmt.Errorf("list %s: %w", kind.Words().Kinds, err)
 		}
-		e := s.entry(key)
-		read := o.clusters.of(object, func() clusterReading {
-			read := clusterReading{}
-			if read.cluster, read.invalid = minicluster.Parse(object); read.cluster != nil {
-				read.needs = needsOf(&read.cluster.Pod)
+		if err := meta.EachListItem(list, func(item runtime.Object) error {
+			object, is := item.(client.Object)
+			if !is {
+				return fmt.Errorf("a list of %s has a %T", kind.Words().Kinds, item)
 			}
-			return read
-		})
-		e.cluster, e.invalid, e.needs = read.cluster, read.invalid, read.needs
-		if e.cluster != nil {
-			good[object.GetUID()] = e.cluster
-			continue
+			o.readWorkload(s, kind, object, good)
+			return nil
+		}); err != nil {
+			return err
 		}
-		// What cannot be read is there all the same: it is as it was.
-		e.unreadable = e.invalid.Error()
-		e.cluster = minicluster.Unreadable(object, o.good[object.GetUID()], e.member)
-		good[object.GetUID()], e.needs = e.cluster, needsOf(&e.cluster.Pod)
 	}
 	o.good = good
 	return nil
+}
+
+func (o *observer) readWorkload(s *seen, kind member.Kind, object client.Object, good map[types.UID]*member.Workload) {
+	key := types.NamespacedName{Namespace: object.GetNamespace(), Name: member.Name(kind, object.GetName())}
+	if s.entries[key] == nil && !member.Managed(object) {
+		return
+	}
+	e := s.entry(key)
+	if e.kind != nil && e.kind != kind {
+		// One of another kind that is called as if it were of this one.
+		return
+	}
+	read := o.workloads.of(object, func() workloadReading {
+		read := workloadReading{}
+		if read.workload, read.invalid = kind.Parse(object); read.workload != nil {
+			read.needs = needsOf(&read.workload.Pod)
+		}
+		return read
+	})
+	e.kind, e.workload, e.invalid, e.needs = kind, read.workload, read.invalid, read.needs
+	if e.workload != nil {
+		good[object.GetUID()] = e.workload
+		return
+	}
+	// What cannot be read is there all the same: it is as it was.
+	e.unreadable = e.invalid.Error()
+	e.workload = member.Unreadable(kind, object, o.good[object.GetUID()], e.member)
+	good[object.GetUID()], e.needs = e.workload, needsOf(&e.workload.Pod)
 }
 
 // readNamespaces reads the labels of namespaces.
@@ -269,7 +298,7 @@ func (o *observer) readDaemonSets(ctx context.Context) error {
 	return nil
 }
 
-// readJobs finds the Job of each MiniCluster.
+// readJobs finds the Job of each workload.
 func (o *observer) readJobs(ctx context.Context, s *seen) error {
 	var jobs batchv1.JobList
 	if err := o.reader.List(ctx, &jobs, client.UnsafeDisableDeepCopy); err != nil {
@@ -277,14 +306,14 @@ func (o *observer) readJobs(ctx context.Context, s *seen) error {
 	}
 	for i := range jobs.Items {
 		job := &jobs.Items[i]
-		owner := metav1.GetControllerOfNoCopy(job)
-		if !minicluster.Is(owner) || owner.Name != job.Name {
-			// The Flux Operator calls the Job as the MiniCluster is called.
+		kind, owner := o.kinds.Owner(job)
+		if owner == nil || kind.JobOf(owner.Name) != job.Name {
 			continue
 		}
-		if e := s.entries[types.NamespacedName{Namespace: job.Namespace, Name: owner.Name}]; e != nil && e.uid() == owner.UID {
+		key := types.NamespacedName{Namespace: job.Namespace, Name: member.Name(kind, owner.Name)}
+		if e := s.entries[key]; e != nil && e.kind == kind && e.uid() == owner.UID {
 			e.job = job
-			// The Flux Operator adds containers of its own; the Job has them all.
+			// The operator of a kind may add containers of its own; the Job has them all.
 			e.needs = o.jobs.of(job, func() needs { return needsOf(&job.Spec.Template.Spec) })
 			s.owners[pods.JobKey{Namespace: job.Namespace, UID: job.UID}] = e
 		}
@@ -292,10 +321,18 @@ func (o *observer) readJobs(ctx context.Context, s *seen) error {
 	return nil
 }
 
-// uid is that of the MiniCluster, known from its member when the MiniCluster itself is gone.
+// name is that of the workload.
+func (e *entry) name() string {
+	if e.workload != nil {
+		return e.workload.Key.Name
+	}
+	return member.TargetName(e.member)
+}
+
+// uid is that of the workload, known from its member when the workload itself is gone.
 func (e *entry) uid() types.UID {
-	if e.cluster != nil {
-		return e.cluster.UID
+	if e.workload != nil {
+		return e.workload.UID
 	}
 	if e.member != nil {
 		if owner := metav1.GetControllerOf(e.member); owner != nil {

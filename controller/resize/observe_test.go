@@ -22,7 +22,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/minicluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/pods"
 )
@@ -44,7 +45,7 @@ type lists struct {
 
 // observer is a new one that has heard of all pods.
 func (l *lists) observer() *observer {
-	o := newObserver(l, pods.New(), atNoon(), newNotMade(nil, func(string) {}))
+	o := newObserver(member.Kinds{minicluster.Kind{}}, l, pods.New(), atNoon(), newNotMade(nil, func(string) {}))
 	catchUp(o.ledger.store, l.pods)
 	return o
 }

@@ -123,7 +123,7 @@ type facts struct {
 	amended     bool
 }
 
-// ranksOf sums up the pods of a Job for a size of its MiniCluster.
+// ranksOf sums up the pods of a Job for a size of its workload.
 func ranksOf(read map[string]readPod, size int32) *ranks {
 	r := &ranks{}
 	all := make([]*podReading, 0, len(read))

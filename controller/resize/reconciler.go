@@ -1,4 +1,4 @@
-// Package resize gives managed MiniClusters their sizes: it observes the cluster (observe.go), lets package
+// Package resize gives managed workloads their sizes: it observes the cluster (observe.go), lets package
 // plan decide, and applies the decisions (members.go, apply.go).
 //
 // There is one reconciler with one key. Every relevant event leads to the same request, so bursts coalesce
@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -33,7 +34,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/pods"
 )
@@ -70,8 +71,10 @@ func inParallelUpTo(several, count int, do func(int) error) []error {
 // everything is the one key.
 var everything = reconcile.Request{NamespacedName: types.NamespacedName{Name: "everything"}}
 
-// Reconciler gives managed MiniClusters their sizes.
+// Reconciler gives managed workloads their sizes.
 type Reconciler struct {
+	// Kinds are those of workloads that are managed.
+	Kinds member.Kinds
 	// Client reads from caches, of unstructured objects too, and writes to the API server. Live reads from the API server itself.
 	Client  client.Client
 	Live    client.Reader
@@ -80,7 +83,7 @@ type Reconciler struct {
 	Metrics *Metrics
 	// Pods are those of the cluster.
 	Pods *pods.Store
-	// Interrupted is an error while a watch of one of Kinds is interrupted, so that what is known of the cluster may be old.
+	// Interrupted is an error while a watch of one of Watched is interrupted, so that what is known of the cluster may be old.
 	Interrupted func() error
 
 	observer *observer
@@ -98,7 +101,9 @@ type Reconciler struct {
 	rests time.Time
 	// spent is the processor time that the thread has had which a pass runs on; nil where that cannot be known.
 	spent func() time.Duration
-	// faults are what was last said to be wrong with a MiniCluster, by its key.
+	// untargeted is set once a target was written and not stored: the definition in the cluster is an older one, which drops the field.
+	untargeted atomic.Bool
+	// faults are what was last said to be wrong with a workload, by the key of its member.
 	faults sync.Map
 }
 
@@ -120,14 +125,14 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 			// There is one key. What fails for one member must not keep the deadlines of all others from being seen.
 			RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](retryAfter, retryAfterMost),
 		})
-	for _, kind := range Kinds() {
+	for _, kind := range Watched(r.Kinds) {
 		by := all
 		var which []builder.WatchesOption
 		switch kind.(type) {
 		case *corev1.Node:
 			which = append(which, builder.WithPredicates(nodeChanged))
 		case *batchv1.Job:
-			which = append(which, builder.WithPredicates(jobChanged))
+			which = append(which, builder.WithPredicates(jobChanged(r.Kinds)))
 		case *v1alpha1.PoolMachine:
 			which = append(which, builder.WithPredicates(machineChanged))
 		case *appsv1.DaemonSet:
@@ -151,17 +156,18 @@ var namespaceChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) boo
 // begin makes the reconciler one that remembers nothing.
 func (r *Reconciler) begin() {
 	reasons := newNotMade(r.Live, func(outcome string) { r.Metrics.reads.WithLabelValues(outcome).Inc() })
-	r.observer, r.writes, r.pace, r.strangers = newObserver(r.Client, r.Pods, r.Clock, reasons), newWrites(), newPace(), strangers{}
+	r.observer, r.writes, r.pace, r.strangers = newObserver(r.Kinds, r.Client, r.Pods, r.Clock, reasons), newWrites(), newPace(), strangers{}
 	r.observer.awaited = r.writes.pods
 	r.owners = newBudget[pods.JobKey](askOwnerAgain)
 }
 
-// Kinds are the kinds of objects that a pass reads from the cache of the manager. Pods have a watch of their own.
-func Kinds() []client.Object {
-	return []client.Object{
-		minicluster.New(), &v1alpha1.EnsembleMember{}, &v1alpha1.NodePool{}, &v1alpha1.PoolMachine{}, &batchv1.Job{}, &corev1.Node{},
+// Watched are the kinds of objects that a pass reads from the cache of the manager, with workloads of some kinds. Pods have a watch of
+// their own.
+func Watched(kinds member.Kinds) []client.Object {
+	return append(kinds.Objects(), []client.Object{
+		&v1alpha1.EnsembleMember{}, &v1alpha1.NodePool{}, &v1alpha1.PoolMachine{}, &batchv1.Job{}, &corev1.Node{},
 		&appsv1.DaemonSet{}, &corev1.Namespace{},
-	}
+	}...)
 }
 
 // A pass that has computed for a while is followed by a rest of nine times that, so that passes never take more than a tenth of a core,
@@ -197,7 +203,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconc
 		return reconcile.Result{RequeueAfter: retryAfter}, nil
 	}
 
-	// 2. Bring the members in line with their MiniClusters.
+	// 2. Bring the members in line with their workloads.
 	failures := r.syncMembers(ctx, seen)
 
 	// 3. Plan.

@@ -18,22 +18,22 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/pods"
 )
 
 const (
 	// strayAfter is how old a gated pod that seems to belong to no member has to be before anything is asked about it: its Job and
-	// MiniCluster may be known a little later than the pod.
+	// workload may be known a little later than the pod.
 	strayAfter = 10 * time.Second
 	// askOwnerAgain is how long the answer for the pods of a Job that were not let go stands.
 	askOwnerAgain = 10 * time.Second
 )
 
-// unmanageable reports whether nobody plans for the pods of a MiniCluster: it has no member and will not get one.
+// unmanageable reports whether nobody plans for the pods of a workload: it has no member and will not get one.
 func (e *entry) unmanageable() bool {
-	return e.member == nil && (e.cluster == nil || e.invalid != nil || !e.cluster.Managed())
+	return e.member == nil && (e.workload == nil || e.invalid != nil || !e.workload.Managed())
 }
 
 // release takes the gates of pods away, each with the node that it may go to. The lead broker comes first: the others look for
@@ -146,7 +146,7 @@ func (r *Reconciler) ungate(ctx context.Context, pod *corev1.Pod, to *place) err
 	if err := r.Client.Patch(ctx, object, client.RawPatch(types.StrategicMergePatchType, patch)); err != nil {
 		return fmt.Errorf("release pod %s/%s: %w", pod.Namespace, pod.Name, err)
 	}
-	r.writes.note(kindPod, object)
+	r.writes.note(podWritten(object), object)
 	return nil
 }
 
@@ -179,8 +179,8 @@ func (r *Reconciler) recreate(ctx context.Context, e *entry, stranded []plan.Str
 	return failure
 }
 
-// ungateStrays takes the gates of pods away that belong to no member, as when the annotation of their MiniCluster was removed: nobody would
-// ever do so otherwise. That is so only if the API server itself says so: caches that are behind show the pods of a new MiniCluster
+// ungateStrays takes the gates of pods away that belong to no member, as when the annotation of their workload was removed: nobody would
+// ever do so otherwise. That is so only if the API server itself says so: caches that are behind show the pods of a new workload
 // just so, and those of one that is being deleted.
 //
 // next is when to come again because of pods that are too young, or that were not let go; zero for not at all.
@@ -231,7 +231,7 @@ func (r *Reconciler) ungateStrays(ctx context.Context, strays []*pods.Pod, now t
 }
 
 // belongs reports whether the pods of a Job are to go on waiting, as the API server itself says. They are let go where their Job is
-// there and no MiniCluster controls it, and where the MiniCluster that does is there and is not managed. What is being deleted, or is
+// there and is of no workload, and where the workload that it is of is there and is not managed. What is being deleted, or is
 // gone, takes its pods with it.
 func (r *Reconciler) belongs(ctx context.Context, pod *corev1.Pod) (bool, error) {
 	of := metav1.GetControllerOfNoCopy(pod)
@@ -244,17 +244,17 @@ func (r *Reconciler) belongs(ctx context.Context, pod *corev1.Pod) (bool, error)
 	case job.UID != of.UID || job.DeletionTimestamp != nil:
 		return true, nil
 	}
-	owner := metav1.GetControllerOfNoCopy(&job)
-	if !minicluster.Is(owner) {
+	kind, owner := r.Kinds.Owner(&job)
+	if owner == nil {
 		return false, nil
 	}
-	cluster := minicluster.New()
-	switch err := r.Live.Get(ctx, types.NamespacedName{Namespace: pod.Namespace, Name: owner.Name}, cluster); {
+	workload := kind.New()
+	switch err := r.Live.Get(ctx, types.NamespacedName{Namespace: pod.Namespace, Name: owner.Name}, workload); {
 	case apierrors.IsNotFound(err):
 		return true, nil
 	case err != nil:
-		return true, fmt.Errorf("read MiniCluster %s/%s of a pod that waits: %w", pod.Namespace, owner.Name, err)
+		return true, fmt.Errorf("read %s %s/%s of a pod that waits: %w", kind.Words().Kind, pod.Namespace, owner.Name, err)
 	default:
-		return cluster.GetUID() != owner.UID || cluster.GetDeletionTimestamp() != nil || minicluster.Managed(cluster), nil
+		return workload.GetUID() != owner.UID || workload.GetDeletionTimestamp() != nil || member.Managed(workload), nil
 	}
 }

@@ -13,7 +13,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/minicluster"
 )
 
 // TestReleaseTolerates: a pod tolerates what is on all nodes of the pool that it is released to, and keeps what it tolerates.
@@ -63,10 +64,10 @@ func TestLetGo(t *testing.T) {
 		"one that is managed no more": {nil, func(s *scene) { s.cluster(unmanage) }, true},
 		"and is being deleted": {nil, func(s *scene) {
 			s.cluster(func(u *unstructured.Unstructured) { unmanage(u); u.SetFinalizers([]string{"x/y"}) })
-			s.remove(minicluster.Reference(mine, ""))
+			s.remove(member.Reference(minicluster.Kind{}, mine, ""))
 		}, false},
 		"and is gone": {nil, func(s *scene) {
-			s.remove(minicluster.Reference(mine, ""))
+			s.remove(member.Reference(minicluster.Kind{}, mine, ""))
 			s.remove(&v1alpha1.EnsembleMember{ObjectMeta: metaIn(mine.Name)})
 		}, false},
 		"whose Job is being deleted": {nil, func(s *scene) {

@@ -4,13 +4,12 @@ import (
 	"context"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/pods"
 )
@@ -20,9 +19,11 @@ type Snapshot struct{ seen *seen }
 
 // TakeSnapshot reads the cluster once: the objects of Kinds from a reader, and pods from a store that knows them. An error names the
 // kind that could not be read.
-func TakeSnapshot(ctx context.Context, reader client.Reader, store *pods.Store, clock clock.PassiveClock) (*Snapshot, error) {
+func TakeSnapshot(
+	ctx context.Context, kinds member.Kinds, reader client.Reader, store *pods.Store, clock clock.PassiveClock,
+) (*Snapshot, error) {
 	// Why Jobs make no pods is told in words alone, and is not asked here.
-	seen, err := newObserver(reader, store, clock, newNotMade(nil, func(string) {})).observe(ctx)
+	seen, err := newObserver(kinds, reader, store, clock, newNotMade(nil, func(string) {})).observe(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -41,42 +42,44 @@ func (s *Snapshot) Bounds(member types.NamespacedName) (minSize, maxSize int32, 
 	return e.member.Spec.MinSize, e.member.Spec.MaxSize, true
 }
 
-// WithMiniCluster is what the planner would be given if a MiniCluster that does not exist were created now. An error names the field that
+// With is what the planner would be given if an object of a kind that does not exist were created now. An error names the field that
 // is wrong, its value, and what would be right.
-func (s *Snapshot) WithMiniCluster(object *unstructured.Unstructured) (plan.Observed, error) {
-	cluster, err := minicluster.Parse(object)
+func (s *Snapshot) With(kind member.Kind, object client.Object) (plan.Observed, error) {
+	workload, err := kind.Parse(object)
 	if err != nil {
 		return plan.Observed{}, err
 	}
 	// Admission gives one without a size its minimum size.
-	cluster.Size = max(cluster.Size, cluster.MinSize)
+	workload.Size = max(workload.Size, workload.MinSize)
 	e := &entry{
-		key: cluster.Key, cluster: cluster, member: newMember(cluster), needs: needsOf(&cluster.Pod),
-		namespace: s.seen.namespaces[cluster.Key.Namespace],
+		kind: kind, workload: workload, member: newMember(workload), needs: needsOf(&workload.Pod),
+		namespace: s.seen.namespaces[workload.Key.Namespace],
 	}
-	e.wants = e.member.Spec.Size
-	// The Flux Operator makes a Job of it, and the Job its pods, which wait behind the gate: none is lacking for longer than a moment.
+	e.key, e.wants = client.ObjectKeyFromObject(e.member), e.member.Spec.Size
+	// There will be a Job of it, and the Job makes its pods, which wait behind the gate: none is lacking for longer than a moment.
 	e.ranks = &ranks{}
 	observed := s.seen.values()
 	observed.Members = append(observed.Members, e.value(s.seen.byName))
 	return observed, nil
 }
 
-// newMember is the member that a managed MiniCluster is given when it is first seen.
-func newMember(cluster *minicluster.MiniCluster) *v1alpha1.EnsembleMember {
-	member := &v1alpha1.EnsembleMember{
+// newMember is the member that a managed workload is given when it is first seen.
+func newMember(workload *member.Workload) *v1alpha1.EnsembleMember {
+	created := &v1alpha1.EnsembleMember{
 		ObjectMeta: metav1.ObjectMeta{
-			Namespace:   cluster.Key.Namespace,
-			Name:        cluster.Key.Name,
-			Labels:      poolLabels(nil, cluster.NodePools, nil),
-			Annotations: map[string]string{v1alpha1.AnnotationAdoptedGeneration: generation(cluster)},
+			Namespace:   workload.Key.Namespace,
+			Name:        member.Name(workload.Kind, workload.Key.Name),
+			Labels:      poolLabels(nil, workload.NodePools, nil),
+			Annotations: map[string]string{v1alpha1.AnnotationAdoptedGeneration: generation(workload)},
 			OwnerReferences: []metav1.OwnerReference{
-				*metav1.NewControllerRef(&metav1.ObjectMeta{Name: cluster.Key.Name, UID: cluster.UID}, minicluster.GroupVersionKind),
+				*metav1.NewControllerRef(
+					&metav1.ObjectMeta{Name: workload.Key.Name, UID: workload.UID}, workload.Kind.GroupVersionKind(),
+				),
 			},
 		},
-		// A size below the minimum is not followed by the Flux Operator, nor desired by anybody.
-		Spec: v1alpha1.EnsembleMemberSpec{Size: max(cluster.Size, cluster.MinSize)},
+		// A size below the minimum is desired by nobody.
+		Spec: v1alpha1.EnsembleMemberSpec{Size: max(workload.Size, workload.MinSize)},
 	}
-	mirror(&member.Spec, cluster)
-	return member
+	mirror(&created.Spec, workload)
+	return created
 }

@@ -8,24 +8,24 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
 )
 
 // fillStatus makes the status say what was decided.
-func (r *Reconciler) fillStatus(member *v1alpha1.EnsembleMember, e *entry, d *plan.Decision) {
-	status := &member.Status
-	status.Decisions = record(status, member.Spec.Request, e.size(), d.Notes, r.Clock.Now())
-	status.ObservedGeneration = member.Generation
+func (r *Reconciler) fillStatus(m *v1alpha1.EnsembleMember, e *entry, d *plan.Decision) {
+	status := &m.Status
+	status.Decisions = record(status, e.kind.Words().Kind, m.Spec.Request, e.size(), d.Notes, r.Clock.Now())
+	status.ObservedGeneration = m.Generation
 	status.Size = e.size()
 	status.Reserved, status.Nodes = d.Reserved(), d.Nodes
 	status.Reservations, status.Growth = d.Reservations, d.Growth
 	status.Pools, status.TopologyDomain, status.Avoided = inWords(d.Reservations), d.TopologyDomain, d.Avoided
 	status.Findings, status.PodsLacking, status.Running = d.Findings, d.PodsLacking, d.Running
-	status.Selector = minicluster.LabelJobName + "=" + member.Name
-	v1alpha1.SetConditions(&status.Conditions, member.Generation, metav1.NewTime(r.Clock.Now()), d.WhenReady, d.Conditions...)
-	if request := member.Spec.Request; request != nil {
-		status.LastRequest = outcomeOf(request, member)
+	status.Selector = member.Selector(e.kind, e.name())
+	v1alpha1.SetConditions(&status.Conditions, m.Generation, metav1.NewTime(r.Clock.Now()), d.WhenReady, d.Conditions...)
+	if request := m.Spec.Request; request != nil {
+		status.LastRequest = outcomeOf(request, m)
 	}
 }
 

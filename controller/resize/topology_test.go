@@ -31,7 +31,7 @@ func TestObserveTopology(t *testing.T) {
 		t.Errorf("the node is in %q", zone)
 	}
 	spec := v1alpha1.EnsembleMemberSpec{TopologyKey: "example.com/rack"}
-	if mirror(&spec, seen.entries[values.Members[0].Key].cluster); spec.TopologyKey != "" {
+	if mirror(&spec, seen.entries[values.Members[0].Key].workload); spec.TopologyKey != "" {
 		t.Errorf("the key is %q still, and the MiniCluster has none", spec.TopologyKey)
 	}
 }

@@ -25,7 +25,10 @@ func (s *seen) values() plan.Observed {
 }
 
 func (e *entry) value(pools map[string]*plan.Pool) plan.Member {
+	words := e.kind.Words()
 	m := plan.Member{
+		Kind:         words.Kind,
+		Job:          words.Job,
 		Key:          e.key,
 		Lifecycle:    e.lifecycle(),
 		Wants:        e.wants,
@@ -56,10 +59,10 @@ func (e *entry) value(pools map[string]*plan.Pool) plan.Member {
 		Invalid:         e.unreadable,
 	}
 	m.Succeeded, m.Lacking = e.completed()
-	if e.cluster == nil {
+	if e.workload == nil {
 		return m
 	}
-	m.SizeGiven = e.member.Annotations[v1alpha1.AnnotationAdoptedGeneration] == generation(e.cluster)
+	m.SizeGiven = e.member.Annotations[v1alpha1.AnnotationAdoptedGeneration] == generation(e.workload)
 	e.fillNeeds(&m, pools)
 	return m
 }
@@ -114,22 +117,22 @@ func claimOf(member *v1alpha1.EnsembleMember) string {
 	return string(member.UID) + "-" + strconv.FormatInt(growth.Since.UnixMicro(), 10)
 }
 
-// size is that of the MiniCluster. One that is out of bounds is not followed, neither by the Flux Operator
+// size is that of the workload. One that is out of bounds is not followed, neither by its operator
 // nor here, so the last one that was in bounds still counts.
 func (e *entry) size() int32 {
 	var recorded int32
 	if e.member != nil {
 		recorded = e.member.Status.Size
 	}
-	if e.cluster == nil || (e.cluster.Size > e.cluster.MaxSize && recorded > 0) {
+	if e.workload == nil || (e.workload.Size > e.workload.MaxSize && recorded > 0) {
 		return recorded
 	}
-	return e.cluster.Size
+	return e.workload.Size
 }
 
 func (e *entry) lifecycle() plan.Lifecycle {
 	switch {
-	case e.cluster == nil || e.cluster.Deleting || e.namespace.deleting:
+	case e.workload == nil || e.workload.Deleting || e.namespace.deleting:
 		return plan.Deleting
 	case e.job != nil && finished(e.job):
 		return plan.Finished
@@ -140,7 +143,7 @@ func (e *entry) lifecycle() plan.Lifecycle {
 	}
 }
 
-// lives reports whether the MiniCluster may have pods to come, now or when it is resumed.
+// lives reports whether the workload may have pods to come, now or when it is resumed.
 func (e *entry) lives() bool {
 	life := e.lifecycle()
 	return life == plan.Running || life == plan.Suspended
@@ -148,7 +151,7 @@ func (e *entry) lives() bool {
 
 func suspended(job *batchv1.Job) bool { return ptr.Deref(job.Spec.Suspend, false) }
 
-// finished reads the Job's own conditions; those of the MiniCluster are not dependable.
+// finished reads the Job's own conditions; those of its owner are not dependable.
 func finished(job *batchv1.Job) bool {
 	for i := range job.Status.Conditions {
 		c := &job.Status.Conditions[i]

@@ -92,6 +92,13 @@ func TestEnsembleMemberRules(t *testing.T) {
 			change:  `spec: {request: {action: Grow, amount: 2, size: 4, by: x, at: yesterday}}`,
 			refused: []string{"spec.request.at", "date-time"},
 		},
+		"its workload": {change: `spec: {target: {apiVersion: batch/v1, kind: Job, name: sweep}}`},
+		"a workload without a name": {
+			change: `spec: {target: {apiVersion: batch/v1, kind: Job, name: ""}}`, refused: []string{"spec.target.name", "at least 1 chars long"},
+		},
+		"a workload of no kind": {
+			change: `spec: {target: {apiVersion: batch/v1, name: sweep}}`, refused: []string{"spec.target.kind", "Required value"},
+		},
 		"a misspelt field": {change: `spec: {pools: [hpc-a]}`, refused: []string{`unknown field "spec.pools"`}},
 	})
 }
@@ -105,6 +112,30 @@ func TestEnsembleMemberDefaults(t *testing.T) {
 		if got := field(t, member, path); got != want {
 			t.Errorf("%s is %v, want %v", path, got, want)
 		}
+	}
+}
+
+// TestEnsembleMemberTarget: a member without a target can be given one, and what it has stays.
+func TestEnsembleMemberTarget(t *testing.T) {
+	member := create(t, edit(t, parse(t, validMember), `metadata: {name: target}`))
+	ofMiniCluster := `spec: {target: {apiVersion: flux-framework.org/v1alpha2, kind: MiniCluster, name: target}}`
+	for _, step := range []struct {
+		what, change string
+		refused      []string
+	}{
+		{"a first one", ofMiniCluster, nil},
+		{"the same", ofMiniCluster, nil},
+		{"another name", `spec: {target: {name: other}}`, []string{"spec.target", "cannot be changed"}},
+		{"another kind", `spec: {target: {apiVersion: batch/v1, kind: Job}}`, []string{"spec.target", "cannot be changed"}},
+		{"none", `spec: {target: null}`, []string{"spec.target", "cannot be changed"}},
+	} {
+		t.Run(step.what, func(t *testing.T) {
+			changed := edit(t, member, step.change)
+			judge(t, server.client.Update(t.Context(), changed), step.refused)
+			if len(step.refused) == 0 {
+				member = changed
+			}
+		})
 	}
 }
 

@@ -22,6 +22,8 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/budget"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/endpoint"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/minicluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/pods"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/ensemble"
 )
@@ -40,11 +42,12 @@ func TestFloodOfQueues(t *testing.T) {
 		t.Fatal(err)
 	}
 	mgr := cluster.NewMortal(t, -1, manager.Options{})
-	store := pods.New()
-	if err := pods.Follow(mgr, store); err != nil {
+	store, kinds := pods.New(), member.Kinds{minicluster.Kind{}}
+	if err := pods.Follow(mgr, kinds, store); err != nil {
 		t.Fatal(err)
 	}
 	server := endpoint.New(endpoint.Options{
+		Kinds:  kinds,
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Pods: store, Events: mgr.GetEventRecorder("flood-test"), Log: logr.Discard(),
 		Clock:   clock.RealClock{},
 		Metrics: counts, Writes: budget.New("member-writes", budget.Rate{PerNamespace: perSecond, Total: inAll}, budgets),

@@ -25,7 +25,8 @@ import (
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/endpoint"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/minicluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/pods"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/resize"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/controlplane"
@@ -66,21 +67,24 @@ func startWith(t *testing.T, most int64, rate endpoint.Rate) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
+	kinds := member.Kinds{minicluster.Kind{}}
 	recorder := mgr.GetEventRecorder("controller-test")
 	reconciler := &resize.Reconciler{
+		Kinds:  kinds,
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Events: recorder, Clock: clock.RealClock{}, Metrics: metrics, Pods: store,
 	}
 	if err := reconciler.SetupWithManager(mgr); err != nil {
 		t.Fatal(err)
 	}
-	if err := pods.Follow(mgr, store); err != nil {
+	if err := pods.Follow(mgr, kinds, store); err != nil {
 		t.Fatal(err)
 	}
 	members := endpoint.New(endpoint.Options{
+		Kinds:  kinds,
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Pods: store, Events: recorder, Log: logr.Discard(), Clock: clock.RealClock{},
 		Metrics: counts, Rate: rate, Audience: audience,
 	})
-	mgr.Run(t, members.Run, slices.Concat(resize.Kinds(), endpoint.Kinds())...)
+	mgr.Run(t, members.Run, slices.Concat(resize.Watched(kinds), endpoint.Kinds())...)
 	select {
 	case <-store.Filled():
 	case <-t.Context().Done():

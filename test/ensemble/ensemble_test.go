@@ -15,7 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/ensemble/v1alpha1"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/minicluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/inprocess"
 )
 
@@ -71,7 +71,7 @@ func TestLife(t *testing.T) {
 	place(t, at)
 	m := start(t, -1)
 	defer m.Stop()
-	e := newEnsemble(at, member(2, "hpc-a", "hpc-b"), member(3))
+	e := newEnsemble(at, beginning(2, "hpc-a", "hpc-b"), beginning(3))
 	e.Spec.Sidecar = &v1alpha1.Sidecar{Image: "sidecar", PullAlways: new(true)}
 	create(t, e)
 	until(t, at, func(s *seen) string { return whole(s, 2, 3) })
@@ -120,7 +120,7 @@ func TestLife(t *testing.T) {
 	told(t, at, "SpecChanged", "demo-0: minicluster.spec.containers")
 
 	// Members come and go at the end.
-	change(t, at, func(e *v1alpha1.Ensemble) { e.Spec.Members = append(e.Spec.Members, member(4)) })
+	change(t, at, func(e *v1alpha1.Ensemble) { e.Spec.Members = append(e.Spec.Members, beginning(4)) })
 	until(t, at, func(s *seen) string { return whole(s, 2, 3, 4) })
 	change(t, at, func(e *v1alpha1.Ensemble) { e.Spec.Members = e.Spec.Members[:1] })
 	until(t, at, func(s *seen) string { return whole(s, 2) })
@@ -178,7 +178,7 @@ func TestInvalid(t *testing.T) {
 	place(t, at)
 	m := start(t, -1)
 	defer m.Stop()
-	e := newEnsemble(at, member(2), member(2))
+	e := newEnsemble(at, beginning(2), beginning(2))
 	e.Spec.Members[1].Ensemble = strings.Replace(text("hello"), "label: say", "label: sya", 1)
 	create(t, e)
 	until(t, at, func(s *seen) string {
@@ -212,7 +212,7 @@ func TestNameTaken(t *testing.T) {
 	}
 	m := start(t, -1)
 	defer m.Stop()
-	create(t, newEnsemble(at, member(2), member(2), member(2)))
+	create(t, newEnsemble(at, beginning(2), beginning(2), beginning(2)))
 	until(t, at, func(s *seen) string {
 		want := "False NameTaken: ConfigMap demo-0 is there and belongs to somebody else; it is left alone; MiniCluster demo-1 is there and " +
 			"belongs to somebody else; it is left alone"
@@ -237,7 +237,7 @@ func TestKills(t *testing.T) {
 	for n := int64(0); ; n++ {
 		at := fmt.Sprintf("kill-%d", n)
 		place(t, at)
-		create(t, newEnsemble(at, member(2, "hpc-a"), member(3)))
+		create(t, newEnsemble(at, beginning(2, "hpc-a"), beginning(3)))
 		first := start(t, n)
 		inprocess.Until(t, func(ctx context.Context) (string, error) {
 			s, err := look(ctx, at)

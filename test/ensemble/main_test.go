@@ -18,7 +18,8 @@ import (
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/ensemble/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/ensemble"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/minicluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/controlplane"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/inprocess"
 )
@@ -64,8 +65,8 @@ func text(word string) string {
 	return fmt.Sprintf("jobs:\n- {name: say, command: echo %s}\nrules:\n- {trigger: start, action: {name: submit, label: say}}\n", word)
 }
 
-// member begins with a size and grows to twice that.
-func member(size int, pools ...string) v1alpha1.Member {
+// beginning begins with a size and grows to twice that.
+func beginning(size int, pools ...string) v1alpha1.Member {
 	return v1alpha1.Member{
 		MiniCluster: runtime.RawExtension{
 			Raw: fmt.Appendf(nil, `{"spec": {"size": %d, "minSize": 1, "maxSize": %d, "containers": [{"image": "i"}]}}`, size, 2*size),
@@ -81,12 +82,12 @@ func newEnsemble(namespace string, members ...v1alpha1.Member) *v1alpha1.Ensembl
 // seen is what a user sees of an Ensemble.
 type seen struct {
 	*v1alpha1.Ensemble
-	clusters   map[string]*minicluster.MiniCluster
+	clusters   map[string]*member.Workload
 	configMaps map[string]string
 }
 
 func look(ctx context.Context, namespace string) (*seen, error) {
-	s := &seen{Ensemble: &v1alpha1.Ensemble{}, clusters: map[string]*minicluster.MiniCluster{}, configMaps: map[string]string{}}
+	s := &seen{Ensemble: &v1alpha1.Ensemble{}, clusters: map[string]*member.Workload{}, configMaps: map[string]string{}}
 	if err := cluster.Client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: "demo"}, s.Ensemble); client.IgnoreNotFound(err) != nil {
 		return nil, err
 	}

@@ -13,7 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/ensemble/v1alpha1"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/minicluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/inprocess"
 )
 
@@ -65,7 +65,7 @@ func TestRefusedChange(t *testing.T) {
 	place(t, at)
 	m := start(t, -1)
 	defer m.Stop()
-	create(t, newEnsemble(at, member(2, "hpc-a"), member(2)))
+	create(t, newEnsemble(at, beginning(2, "hpc-a"), beginning(2)))
 	until(t, at, func(s *seen) string { return whole(s, 2, 2) })
 
 	object := minicluster.New()

@@ -230,6 +230,7 @@ func (c *controller) unseen(of *plan.Stockout) bool {
 
 func planMember(m *memberObject, cluster *clusterObject) plan.Member {
 	value := plan.Member{
+		Kind: "MiniCluster", Job: "Job of the MiniCluster",
 		Key: types.NamespacedName{Namespace: "default", Name: m.name}, Lifecycle: plan.Deleting,
 		Wants: m.wants, MinSize: m.minSize, Size: m.size, FormerSize: m.size, NodePools: m.pools, GrowthPolicy: m.policy, Placement: m.placement,
 		PodsPerNode: m.podsPerNode, GiveUpAfter: m.giveUpAfter, Reservations: m.reservations, Growth: m.growth,

@@ -10,15 +10,17 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/labels"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/kinds"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/cluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/explain"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
 )
 
 const (
@@ -115,21 +117,36 @@ func Pool(ctx context.Context, reader *cluster.Reader, now time.Time, pool *v1al
 // know the claim.
 func Pod(ctx context.Context, reader *cluster.Reader, now time.Time, pod *corev1.Pod) (*explain.Facts, error) {
 	name := pod.Labels[v1alpha1.LabelMember]
+	names := []string{name}
 	if name == "" {
-		name = pod.Labels[minicluster.LabelJobName]
-	}
-	if name == "" {
-		return gather(reader, now).done(), nil
+		job := pod.Labels[batchv1.JobNameLabel]
+		if job == "" {
+			return gather(reader, now).done(), nil
+		}
+		names = namesOf(job)
 	}
 	g := gather(reader, now)
-	m, err := g.reader.EnsembleMember(ctx, pod.Namespace, name)
-	if err != nil {
-		return nil, err
+	for _, name := range names {
+		m, err := g.reader.EnsembleMember(ctx, pod.Namespace, name)
+		if err != nil {
+			return nil, err
+		}
+		if m != nil {
+			return Member(ctx, reader, now, m)
+		}
 	}
-	if m == nil {
-		return g.done(), nil
+	return g.done(), nil
+}
+
+// namesOf are the names that the member may have whose pods a Job makes.
+func namesOf(job string) []string {
+	var names []string
+	for _, kind := range kinds.All() {
+		if kind.JobOf(job) == job {
+			names = append(names, member.Name(kind, job))
+		}
 	}
-	return Member(ctx, reader, now, m)
+	return names
 }
 
 // Node are the facts about a node that was read.
@@ -186,8 +203,8 @@ func claimed(m *v1alpha1.EnsembleMember) []string {
 // podsOf reads the pods of a member.
 func (g *gathering) podsOf(ctx context.Context, m *v1alpha1.EnsembleMember) error {
 	text := m.Status.Selector
-	if text == "" {
-		text = minicluster.LabelJobName + "=" + m.Name
+	if kind := kinds.All().Of(m); text == "" && kind != nil {
+		text = member.Selector(kind, member.TargetName(m))
 	}
 	selector, err := labels.Parse(text)
 	if err != nil {

@@ -17,8 +17,10 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/kinds"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/cli"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/minicluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/resize"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/whatif"
 )
@@ -152,9 +154,9 @@ func read(filename string, stdin io.Reader) (*unstructured.Unstructured, error) 
 
 // OfMember reads the cluster and answers for a member with another size. It writes nothing.
 func OfMember(
-	ctx context.Context, reader client.Reader, clock clock.PassiveClock, member types.NamespacedName, change whatif.Change,
+	ctx context.Context, reader client.Reader, clock clock.PassiveClock, key types.NamespacedName, change whatif.Change,
 ) (*whatif.Answer, error) {
-	g, err := gather(ctx, reader, member.Namespace)
+	g, err := gather(ctx, reader, key.Namespace)
 	if err != nil {
 		return nil, err
 	}
@@ -163,8 +165,8 @@ func OfMember(
 		return nil, err
 	}
 	w := g.world(snapshot.Observed(), clock)
-	minSize, maxSize, _ := snapshot.Bounds(member)
-	answer, err := w.Ask(member, change, whatif.Bounds{Min: minSize, Max: maxSize})
+	minSize, maxSize, _ := snapshot.Bounds(key)
+	answer, err := w.Ask(key, change, whatif.Bounds{Min: minSize, Max: maxSize})
 	if err != nil {
 		return nil, err
 	}
@@ -176,7 +178,7 @@ func OfMember(
 func OfManifest(
 	ctx context.Context, reader client.Reader, clock clock.PassiveClock, object *unstructured.Unstructured,
 ) (*whatif.Answer, error) {
-	if !minicluster.Managed(object) {
+	if !member.Managed(object) {
 		return nil, fmt.Errorf("metadata.annotations of MiniCluster %s has no %s: it names the NodePools, and without it the MiniCluster is "+
 			"not managed",
 			object.GetName(), v1alpha1.AnnotationNodePools)
@@ -195,7 +197,7 @@ func OfManifest(
 	if err != nil {
 		return nil, err
 	}
-	observed, err := snapshot.WithMiniCluster(object)
+	observed, err := snapshot.With(minicluster.Kind{}, object)
 	if err != nil {
 		return nil, fmt.Errorf("MiniCluster %s: %w", object.GetName(), err)
 	}
@@ -209,5 +211,5 @@ func (g *gathered) snapshot(ctx context.Context, clock clock.PassiveClock) (*res
 	if err != nil {
 		return nil, err
 	}
-	return resize.TakeSnapshot(ctx, g, store, clock)
+	return resize.TakeSnapshot(ctx, kinds.All(), g, store, clock)
 }

@@ -11,7 +11,8 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/minicluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/minicluster"
 )
 
 // object is a MiniCluster in YAML, without its kind and name.
@@ -106,7 +107,7 @@ func TestParse(t *testing.T) {
 	}
 }
 
-func words(m *minicluster.MiniCluster) string {
+func words(m *member.Workload) string {
 	parts := []string{"size " + number(m.Size) + " of " + number(m.MinSize) + " to " + number(m.MaxSize)}
 	if m.AppliedSize != nil {
 		parts = append(parts, "applied "+number(*m.AppliedSize))
@@ -139,10 +140,10 @@ func TestTooManyPools(t *testing.T) {
 	for i := range names {
 		names[i] = "p" + number(int32(i))
 	}
-	if _, err := minicluster.ParseNodePools(strings.Join(names[:16], ",")); err != nil {
+	if _, err := member.ParseNodePools(strings.Join(names[:16], ",")); err != nil {
 		t.Errorf("16 pools: %v", err)
 	}
-	_, err := minicluster.ParseNodePools(strings.Join(names, ","))
+	_, err := member.ParseNodePools(strings.Join(names, ","))
 	if want := "annotation autoscaling.flux-framework.org/node-pools names 17 pools; at most 16 can be given"; err == nil ||
 		err.Error() != want {
 		t.Errorf("17 pools: %v, want %s", err, want)

@@ -1,0 +1,139 @@
+// Package member is the seam between workloads and the rest of the controller: what every kind of workload says of itself, and what is the
+// same for all of them, such as the annotations of users. Each kind has a package below this one, and nothing but the programs, which wire
+// the kinds, admission, which judges what users write of each, and what makes objects of one kind imports these.
+package member
+
+import (
+	"slices"
+
+	batchv1 "k8s.io/api/batch/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+)
+
+// Kind is what a kind of workload says of itself. Its pods are those of one Indexed Job, whose completion index is the rank of a pod, and
+// those with the highest ranks leave at a shrink. A kind has no state.
+type Kind interface {
+	// GroupVersionKind is that of its objects.
+	GroupVersionKind() schema.GroupVersionKind
+	// Words are how it is called.
+	Words() *Words
+	// New returns an empty object and NewList an empty list to read objects into.
+	New() client.Object
+	NewList() client.ObjectList
+	// Parse reads an object, as it comes from the API server or from a cache. An error names the field, its value and what would be right.
+	// With an error of one of our annotations the rest is returned all the same, so that what is managed already stays so.
+	Parse(object client.Object) (*Workload, error)
+	// SizeFields are the fields of spec that give an object a size, for a merge patch.
+	SizeFields(size int32) map[string]any
+	// Owner is the object of this kind that the pods of a Job are of, as far as the Job says so; nil for none.
+	Owner(job metav1.Object) *Owner
+	// JobOf is the name of the Job of an object of a name.
+	JobOf(name string) string
+}
+
+// Words are how a kind is called, in messages and by callers.
+type Words struct {
+	// Kind and Kinds are one and several of them, as in "the MiniCluster".
+	Kind, Kinds string
+	// Size, MinSize and MaxSize are what a user sets, as in "spec.size".
+	Size, MinSize, MaxSize string
+	// MaxFixed follows a refusal to grow above the maximum: what there is to know of that.
+	MaxFixed string
+	// Job is what the Job of an object is called, as in "the Job of the MiniCluster".
+	Job string
+	// NoJob says who makes the Job of an object that has none.
+	NoJob string
+	// Callers are the names by which the callers of the endpoint may call the kind.
+	Callers []string
+	// Prefix begins the names of the members of this kind, before the name of the object. It is empty for one kind alone; the others end
+	// theirs with a dot, which no object of that one has in its name while it has pods.
+	Prefix string
+}
+
+// Owner is an object of a kind.
+type Owner struct {
+	Name string
+	UID  types.UID
+}
+
+// Reference is an object that tells which one it is, and nothing else. Events and patches are about it.
+func Reference(kind Kind, key types.NamespacedName, uid types.UID) client.Object {
+	object := kind.New()
+	object.SetNamespace(key.Namespace)
+	object.SetName(key.Name)
+	object.SetUID(uid)
+	return object
+}
+
+// Target says which object of a kind a member is of.
+func Target(kind Kind, name string) *v1alpha1.MemberTarget {
+	version, of := kind.GroupVersionKind().ToAPIVersionAndKind()
+	return &v1alpha1.MemberTarget{APIVersion: version, Kind: of, Name: name}
+}
+
+// TargetName is the name of the object that a member is of.
+func TargetName(member *v1alpha1.EnsembleMember) string {
+	if member.Spec.Target == nil {
+		// One from before targets.
+		return member.Name
+	}
+	return member.Spec.Target.Name
+}
+
+// Selector selects the pods of an object of a kind, as a text.
+func Selector(kind Kind, name string) string { return batchv1.JobNameLabel + "=" + kind.JobOf(name) }
+
+// Name is the name of the member of an object of a kind.
+func Name(kind Kind, name string) string { return kind.Words().Prefix + name }
+
+// Kinds are those that are switched on.
+type Kinds []Kind
+
+// Of is the kind that a member is of; nil for one that is not switched on.
+func (k Kinds) Of(member *v1alpha1.EnsembleMember) Kind {
+	target := member.Spec.Target
+	if target == nil {
+		return k.find(func(kind Kind) bool { return kind.Words().Prefix == "" })
+	}
+	return k.find(func(kind Kind) bool {
+		of := kind.GroupVersionKind()
+		group, err := schema.ParseGroupVersion(target.APIVersion)
+		return err == nil && group.Group == of.Group && target.Kind == of.Kind
+	})
+}
+
+// Called is the kind that a caller of the endpoint means by a word; nil for none.
+func (k Kinds) Called(word string) Kind {
+	return k.find(func(kind Kind) bool { return slices.Contains(kind.Words().Callers, word) })
+}
+
+// Owner is the object that the pods of a Job are of, as far as the Job says so, and its kind; both are nil for none.
+func (k Kinds) Owner(job metav1.Object) (Kind, *Owner) {
+	for _, kind := range k {
+		if owner := kind.Owner(job); owner != nil {
+			return kind, owner
+		}
+	}
+	return nil, nil
+}
+
+// Objects has an empty object of each kind.
+func (k Kinds) Objects() []client.Object {
+	out := make([]client.Object, len(k))
+	for i := range k {
+		out[i] = k[i].New()
+	}
+	return out
+}
+
+func (k Kinds) find(is func(Kind) bool) Kind {
+	if at := slices.IndexFunc(k, is); at >= 0 {
+		return k[at]
+	}
+	return nil
+}
