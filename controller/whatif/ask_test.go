@@ -41,6 +41,7 @@ func pool(name string, maxSize int32) plan.Pool {
 // member has all its nodes in the first of its pools.
 func member(key types.NamespacedName, size int32, pools ...string) (plan.Member, []plan.Node) {
 	m := plan.Member{
+		Kind: "MiniCluster", Job: "Job of the MiniCluster",
 		Key: key, Wants: size, Size: size, FormerSize: size, MinSize: 1, NodePools: pools, Running: size,
 		PodRequests: plan.Resources{corev1.ResourceCPU: 3000, corev1.ResourcePods: 1},
 	}
