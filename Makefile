@@ -1,5 +1,5 @@
 # Everything that a contributor runs. It needs Go, make and git; all tools are built from the Go module proxy,
-# at the versions that test/tools/go.mod and test/tools/lint/go.mod pin. One test wants Debian's Python as well.
+# at the versions that test/harness/tools/go.mod and test/harness/tools/lint/go.mod pin. One test wants Debian's Python as well.
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
@@ -41,7 +41,7 @@ GANGS_FLAGS ?= -sizes 50,200 -rounds 1
 SEEDS ?= 10000
 KARPENTER_SEEDS ?= 100
 CLUSTER_API_SEEDS ?= 100
-CSV ?= test/simulation/testdata/trace.csv
+CSV ?= test/whole/simulation/testdata/trace.csv
 TRACE_FLAGS ?=
 
 # The cluster that `make deploy` and `make undeploy` are about is that of KUBECTL, for example
@@ -76,11 +76,11 @@ build: ## Build bin/provider, bin/controller and bin/kubectl-ensemble.
 			-o bin/$$program ./cmd/$$program || exit; \
 	done
 
-# What a release consists of is made by test/tools/dist. The time in its files is that of the commit.
+# What a release consists of is made by test/harness/tools/dist. The time in its files is that of the commit.
 .PHONY: dist
 dist: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct)
 dist: ## Make what a release consists of in dist/: one-file installs, the chart, the image as an OCI layout, an SBOM, checksums. Settings: VERSION=v0.1.0 PLATFORMS
-	@cd test/tools/dist && GOWORK=off go run -trimpath -buildvcs=false . -root=$(CURDIR) -output=$(CURDIR)/dist \
+	@cd test/harness/tools/dist && GOWORK=off go run -trimpath -buildvcs=false . -root=$(CURDIR) -output=$(CURDIR)/dist \
 		-version='$(VERSION)' -revision="$$(git rev-parse HEAD)" -platforms='$(PLATFORMS)'
 
 # Where the archives of the plugin are downloaded from, and for which systems they are built.
@@ -162,16 +162,16 @@ lint: $(TOOLS)/golangci-lint ## Run golangci-lint as .golangci.yml says.
 
 .PHONY: install-python
 install-python: ## Install what is missing of the Debian packages that one test speaks Python with; make test does so first.
-	@test/interop/install-python.sh
+	@test/parts/interop/install-python.sh
 
 # No result is taken from a cache: many tests run programs that they build, whose sources the go command does not count
 # among what a test depends on.
 # The race detector needs cgo, and cgo a C compiler. Without Python's packages one test is skipped; CI goes without none.
 .PHONY: test
 test: ## Run all tests, those on the embedded control plane included (its first build takes about seven minutes).
-	@test/interop/install-python.sh || test -z "$$CI"
+	@test/parts/interop/install-python.sh || test -z "$$CI"
 	@echo "building the control plane that the tests run on, unless it is there"
-	@go run -trimpath ./test/controlplane/cmd/build >/dev/null
+	@go run -trimpath ./test/harness/controlplane/cmd/build >/dev/null
 	@if command -v "$$(go env CC | cut -d ' ' -f 1)" >/dev/null; then \
 		race=-race; export CGO_ENABLED=1; \
 	else \
@@ -190,7 +190,7 @@ demo: export CLUSTER_AUTOSCALER := $(CLUSTER_AUTOSCALER)
 demo: export FLUX_OPERATOR := $(FLUX_OPERATOR)
 demo: ## Watch an ensemble grow and shrink. Settings: BOOT_DELAY=5s MACHINES=karpenter|cluster-api HOLD=1 CLUSTER_AUTOSCALER=path FLUX_OPERATOR=path
 	@echo "compiling the demo"
-	@go run -trimpath ./test/demo
+	@go run -trimpath ./test/whole/demo
 
 .PHONY: deploy
 deploy: export KUBECTL := $(KUBECTL)
@@ -211,7 +211,7 @@ sim: ## Simulate SEEDS=10000 random worlds around the planners and check every p
 	@echo "simulating $(SEEDS) worlds step by step; a seed that breaks a promise is printed with its story"
 	@go test ./controller/plan -run '^TestSimulation$$' -count=1 -timeout 30m -args -plan.seeds=$(SEEDS)
 	@echo "simulating $(SEEDS) worlds of events, in which caches are late and processes are killed between their writes"
-	@go test ./test/simulation -run '^Test(Simulation|Stories)$$' -count=1 -timeout 60m -args -simulation.seeds=$(SEEDS)
+	@go test ./test/whole/simulation -run '^Test(Simulation|Stories)$$' -count=1 -timeout 60m -args -simulation.seeds=$(SEEDS)
 
 # What make test takes a sample of, because the whole does not fit into CI.
 .PHONY: soak
@@ -219,34 +219,34 @@ soak: sim ## Run whole what make test runs a sample of: SEEDS=10000 worlds of ea
 	@echo "simulating $(SEEDS) worlds of node groups"
 	@go test ./provider/nodegroup -run '^TestSimulation$$' -count=1 -timeout 60m -args -nodegroup.seeds=$(SEEDS)
 	@echo "attacking every port of both programs for ten minutes"
-	@go test ./test/attack -count=1 -timeout 60m -args -attack.for=2m
+	@go test ./test/parts/attack -count=1 -timeout 60m -args -attack.for=2m
 	@echo "killing the provider before each write of a story, with each launcher"
-	@TEST_KILLS=all go test -p 1 ./test/machine ./test/karpenter ./test/clusterapi -run '^TestKillsAtWrites$$' -count=1 -timeout 60m
+	@TEST_KILLS=all go test -p 1 ./test/parts/machine ./test/parts/karpenter ./test/parts/clusterapi -run '^TestKillsAtWrites$$' -count=1 -timeout 60m
 	@echo "killing the provider and Karpenter at random moments of $(KARPENTER_SEEDS) stories"
-	@go test ./test/karpenter -run '^TestKills$$' -count=1 -timeout 6h -args -karpenter.seeds=$(KARPENTER_SEEDS)
+	@go test ./test/parts/karpenter -run '^TestKills$$' -count=1 -timeout 6h -args -karpenter.seeds=$(KARPENTER_SEEDS)
 	@echo "killing the provider and Cluster API at random moments of $(CLUSTER_API_SEEDS) stories"
-	@go test ./test/clusterapi -run '^TestKills$$' -count=1 -timeout 6h -args -clusterapi.seeds=$(CLUSTER_API_SEEDS)
+	@go test ./test/parts/clusterapi -run '^TestKills$$' -count=1 -timeout 6h -args -clusterapi.seeds=$(CLUSTER_API_SEEDS)
 
 .PHONY: trace
 trace: ## Replay a trace of requests, CSV=path, and compare nodes first with patch first and with nodes that are always on.
-	@go run ./test/simulation/cmd/trace -csv '$(CSV)' $(TRACE_FLAGS)
+	@go run ./test/whole/simulation/cmd/trace -csv '$(CSV)' $(TRACE_FLAGS)
 
 .PHONY: bench
 bench: ## Run the benchmarks: the parts' own, then what Cluster Autoscaler, members and all pods see, what a node costs in writes, what a large cluster costs in memory, and where the time of a gang goes (forty minutes).
 	@echo "compiling and running the benchmarks of the packages"
 	@go test -run '^$$' -bench . $(TEST_FLAGS) $(PACKAGES)
 	@echo "compiling and running the benchmark of the provider"
-	@go run ./test/bench $(BENCH_FLAGS)
+	@go run ./test/whole/bench $(BENCH_FLAGS)
 	@echo "compiling and running the benchmark of members"
-	@go run ./test/bench/members
+	@go run ./test/whole/bench/members
 	@echo "compiling and running the benchmark of pods"
-	@go run ./test/bench/pods
+	@go run ./test/whole/bench/pods
 	@echo "compiling and running the benchmark of writes"
-	@go run ./test/bench/writes
+	@go run ./test/whole/bench/writes
 	@echo "compiling and running the benchmark of memory and processor time"
-	@go run ./test/bench/memory
+	@go run ./test/whole/bench/memory
 	@echo "compiling and running the benchmark of gangs"
-	@go run ./test/bench/gangs $(GANGS_FLAGS)
+	@go run ./test/whole/bench/gangs $(GANGS_FLAGS)
 
 .PHONY: presubmit
 presubmit: ## What has to pass before a change goes in: build, verify, lint, test.
@@ -260,20 +260,20 @@ presubmit: ## What has to pass before a change goes in: build, verify, lint, tes
 
 # The tools. Each is built again when its module changes.
 
-$(TOOLS)/generate-proto: test/tools/go.mod test/tools/go.sum $(wildcard test/tools/generate-proto/*.go)
-	$(call build-tool,test/tools,./generate-proto)
+$(TOOLS)/generate-proto: test/harness/tools/go.mod test/harness/tools/go.sum $(wildcard test/harness/tools/generate-proto/*.go)
+	$(call build-tool,test/harness/tools,./generate-proto)
 
-$(TOOLS)/protoc-gen-go: test/tools/go.mod test/tools/go.sum
-	$(call build-tool,test/tools,google.golang.org/protobuf/cmd/protoc-gen-go)
+$(TOOLS)/protoc-gen-go: test/harness/tools/go.mod test/harness/tools/go.sum
+	$(call build-tool,test/harness/tools,google.golang.org/protobuf/cmd/protoc-gen-go)
 
-$(TOOLS)/protoc-gen-go-grpc: test/tools/go.mod test/tools/go.sum
-	$(call build-tool,test/tools,google.golang.org/grpc/cmd/protoc-gen-go-grpc)
+$(TOOLS)/protoc-gen-go-grpc: test/harness/tools/go.mod test/harness/tools/go.sum
+	$(call build-tool,test/harness/tools,google.golang.org/grpc/cmd/protoc-gen-go-grpc)
 
-$(TOOLS)/controller-gen: test/tools/go.mod test/tools/go.sum
-	$(call build-tool,test/tools,sigs.k8s.io/controller-tools/cmd/controller-gen)
+$(TOOLS)/controller-gen: test/harness/tools/go.mod test/harness/tools/go.sum
+	$(call build-tool,test/harness/tools,sigs.k8s.io/controller-tools/cmd/controller-gen)
 
-$(TOOLS)/golangci-lint: test/tools/lint/go.mod test/tools/lint/go.sum
-	$(call build-tool,test/tools/lint,github.com/golangci/golangci-lint/v2/cmd/golangci-lint)
+$(TOOLS)/golangci-lint: test/harness/tools/lint/go.mod test/harness/tools/lint/go.sum
+	$(call build-tool,test/harness/tools/lint,github.com/golangci/golangci-lint/v2/cmd/golangci-lint)
 
 # $(call build-tool,module's directory,package). go build leaves an unchanged binary as old as it was, hence
 # the touch.

@@ -20,8 +20,8 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/cluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/plugin"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/controlplane"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/inprocess"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/harness/controlplane"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/harness/inprocess"
 )
 
 // server is the API server of all tests here. TestMain sets it once.

@@ -21,7 +21,7 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/cluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/status"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/explain"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/inprocess"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/harness/inprocess"
 )
 
 // ages are those that tables print: they differ from run to run.

@@ -23,8 +23,8 @@ import (
 	"k8s.io/client-go/util/keyutil"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/externalgrpc"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/controlplane"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/inprocess"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/harness/controlplane"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/harness/inprocess"
 )
 
 // cluster is the API server of all tests here. TestMain sets it once.

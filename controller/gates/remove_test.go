@@ -21,7 +21,7 @@ import (
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/gates"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/inprocess"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/harness/inprocess"
 )
 
 // cluster is the API server of all tests here, which nothing else speaks to. TestMain sets it once.

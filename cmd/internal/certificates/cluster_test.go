@@ -30,7 +30,7 @@ import (
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/certificates"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/mutualtls"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/inprocess"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/harness/inprocess"
 )
 
 // cluster is the API server of all tests here. TestMain sets it once.

@@ -18,7 +18,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/metricsauth"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/inprocess"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/harness/inprocess"
 )
 
 // cluster is the API server of all tests here. TestMain sets it once.

@@ -3,7 +3,7 @@
 // the machine. No Machine belongs to a MachineSet: a set that is made smaller chooses which of its machines goes.
 //
 // The Machines may be in another cluster than their nodes are. What is said here of Cluster API was read in version 1.14.2 of
-// sigs.k8s.io/cluster-api, and seen by running it (test/clusterapi); none of it is imported.
+// sigs.k8s.io/cluster-api, and seen by running it (test/parts/clusterapi); none of it is imported.
 package clusterapi
 
 import (

@@ -35,9 +35,9 @@ import (
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/check"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/cli"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/controlplane"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/controlplane/controlplanetest"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/fluxoperator/crd"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/harness/controlplane"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/harness/controlplane/controlplanetest"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/harness/fluxoperator/crd"
 )
 
 // patience bounds what the API server does by itself: it learns of rights and policies by watching.

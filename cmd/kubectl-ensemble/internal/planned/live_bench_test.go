@@ -27,10 +27,10 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/planned"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/minicluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/whatif"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/bench/estate"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/controlplane"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/controlplane/controlplanetest"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/fluxoperator/crd"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/harness/controlplane"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/harness/controlplane/controlplanetest"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/harness/fluxoperator/crd"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/whole/bench/estate"
 )
 
 // What BenchmarkOfMember fills a cluster with: ten nodes for each member, of which it is on nine.

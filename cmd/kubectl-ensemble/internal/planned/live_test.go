@@ -26,8 +26,8 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/cli"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/planned"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/whatif"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/inprocess"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/system"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/harness/inprocess"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/harness/system"
 )
 
 // patience is how long anything may take on a busy machine.

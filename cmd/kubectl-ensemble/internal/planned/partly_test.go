@@ -19,7 +19,7 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/planned"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/whatif"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/inprocess"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/harness/inprocess"
 )
 
 // TestPartly: a user who lacks one right is told which. Without it in the namespace of the member nothing is planned. Without it in the

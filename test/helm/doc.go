@@ -1,2 +1,0 @@
-// Package helm has tests run the Helm that test/tools/helm pins, which is built once and found again.
-package helm
