@@ -36,10 +36,11 @@ type EnsembleMember struct {
 // +kubebuilder:validation:XValidation:rule="self.minSize <= self.maxSize",messageExpression="'minSize (%d) must not exceed maxSize (%d)'.format([self.minSize, self.maxSize])",fieldPath=".minSize"
 // +kubebuilder:validation:XValidation:rule="self.size >= self.minSize",messageExpression="'size (%d) must be at least minSize (%d), which is spec.minSize of the MiniCluster'.format([self.size, self.minSize])",fieldPath=".size"
 // +kubebuilder:validation:XValidation:rule="self.size <= self.maxSize",messageExpression="'size (%d) must be at most maxSize (%d), which is spec.maxSize of the MiniCluster'.format([self.size, self.maxSize])",fieldPath=".size"
-// +kubebuilder:validation:XValidation:rule="!has(oldSelf.target) || (has(self.target) && self.target == oldSelf.target)",message="target says which workload the member is of, and cannot be changed",fieldPath=".target"
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.target) || !has(self.target) || self.target == oldSelf.target",message="target says which workload the member is of, and cannot be changed",fieldPath=".target"
 type EnsembleMemberSpec struct {
-	// Target is the workload that the member is of, in the member's namespace. The controller sets it, once. Unset: the MiniCluster of
-	// the member's name, as in members from before there were others.
+	// Target is the workload that the member is of, in the member's namespace. The controller sets it, and it is never another
+	// one. Unset: the MiniCluster of the member's name, as in members from before there were others, and in those that a controller from
+	// then has written; the next pass sets it again.
 	// +optional
 	Target *MemberTarget `json:"target,omitempty"`
 
