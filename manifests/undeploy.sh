@@ -98,7 +98,7 @@ wait_until() {
 	done
 }
 
-# stop deletes a Deployment of ours and waits until its pods are gone.
+# stop deletes a Deployment of the installation and waits until its pods are gone.
 stop() {
 	k -n "$namespace" delete deployment "$1" --ignore-not-found --cascade=foreground --timeout="${TIMEOUT}s" ||
 		fail "The pods of Deployment $namespace/$1 are not gone after $TIMEOUT seconds; see why with kubectl -n $namespace get pods, and run it again."
@@ -107,7 +107,7 @@ stop() {
 # context prints a kubeconfig with what kubectl reaches the cluster by.
 context() { k config view --raw --flatten --minify; }
 
-# ungate releases all pods that wait for nodes of ours. It reaches the cluster that kubectl does.
+# ungate releases all pods that wait for their nodes. It reaches the cluster that kubectl does.
 ungate() {
 	(
 		umask 077

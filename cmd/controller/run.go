@@ -104,13 +104,13 @@ func run(ctx context.Context, config *Config) error {
 	if err != nil {
 		return err
 	}
-	if err := runEnsembles(ctx, mgr, config, security, budgets); err != nil {
-		return err
-	}
 	synced := process.NewSynced(mgr.GetCache(), slices.Concat(resize.Watched(workloads), ensemble.Kinds(), endpoint.Kinds())...)
 	synced.And(store.Filled())
 	trust, err := reached(mgr, watches, synced, config)
 	if err != nil {
+		return err
+	}
+	if err := runEnsembles(ctx, mgr, config, security, budgets, trust); err != nil {
 		return err
 	}
 	if err := serve(ctx, mgr, &known{workloads, synced, store, trust}, config, security, budgets); err != nil {
@@ -154,7 +154,9 @@ var ofEnsembles = func() labels.Selector {
 }()
 
 // runEnsembles adds the controller of Ensembles to the manager, and the webhooks.
-func runEnsembles(ctx context.Context, mgr manager.Manager, config *Config, security *mutualtls.Security, budgets *budget.Metrics) error {
+func runEnsembles(
+	ctx context.Context, mgr manager.Manager, config *Config, security *mutualtls.Security, budgets *budget.Metrics, trust func() error,
+) error {
 	kind := ensemblev1alpha1.GroupVersion.WithKind("Ensemble")
 	if _, err := mgr.GetRESTMapper().RESTMapping(kind.GroupKind(), kind.Version); meta.IsNoMatchError(err) {
 		return fmt.Errorf("the cluster does not know %s %s: install manifests/crd first", kind.GroupVersion(), kind.Kind)
@@ -176,6 +178,7 @@ func runEnsembles(ctx context.Context, mgr manager.Manager, config *Config, secu
 		return nil
 	}
 	server := process.NewWebhookServer(config.WebhookAddress, &config.HTTP, security.GetCertificate, metrics.Registry, mgr.GetLogger())
+	server.Trusted, server.UntrustedFor = trust, config.MaxStaleness
 	counts, err := admission.NewMetrics(metrics.Registry)
 	if err != nil {
 		return err

@@ -250,7 +250,7 @@ func serveExpander(
 	limits.RequestsPerSecond, limits.Burst = min(expanderRate, limits.RequestsPerSecond), min(expanderBurst, limits.Burst)
 	limits.RequestBytes, limits.Streams = config.ExpanderBytes, expanderStreams
 	limits.Connections, limits.ConnectionsPerAddress = config.Expander.Connections, config.Expander.ConnectionsPerAddress
-	limits.Unfinished = config.Expander.Unfinished
+	limits.Unfinished, limits.UntilAnswered = config.Expander.Unfinished, true
 	limits.HandshakeWithin, limits.ReadWithin = min(expanderHandshake, limits.HandshakeWithin), min(expanderRead, limits.ReadWithin)
 	options := append(traces.ServerOptions(), expanding.ServerOptions()...)
 	if security != nil {

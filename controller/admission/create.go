@@ -137,10 +137,10 @@ func (f *Findings) sizes(draft *minicluster.Draft, annotations map[string]string
 }
 
 // cannotGrow warns of a MiniCluster without maxSize.
-func (f *Findings) cannotGrow(greatest int32, at Place) {
+func (f *Findings) cannotGrow(maximum int32, at Place) {
 	f.warn(
 		at.Spec.Child("maxSize"), "is not set: the MiniCluster cannot grow above its first size, %d, and requests to grow will be DENIED",
-		greatest,
+		maximum,
 	)
 }
 

@@ -55,7 +55,7 @@ func ExamineUpdate(before, after *unstructured.Unstructured, pools *Pools, at Pl
 	}
 	f.joins(before, after, origin, pools, at)
 	if fresh && draft.MaxSize == 0 {
-		f.cannotGrow(greatest(draft), at)
+		f.cannotGrow(maximumSize(draft), at)
 	}
 	if fresh && origin.PodLabels[v1alpha1.LabelMember] != after.GetName() {
 		f.warn(
@@ -66,10 +66,10 @@ func ExamineUpdate(before, after *unstructured.Unstructured, pools *Pools, at Pl
 	return f
 }
 
-// greatest is the maximum size of a MiniCluster.
-func greatest(draft *minicluster.Draft) int32 {
-	if draft.GreatestSize > 0 {
-		return draft.GreatestSize
+// maximumSize is the maximum size of a MiniCluster.
+func maximumSize(draft *minicluster.Draft) int32 {
+	if draft.MaximumSize > 0 {
+		return draft.MaximumSize
 	}
 	return max(draft.Size, draft.MaxSize, 1)
 }
@@ -77,7 +77,7 @@ func greatest(draft *minicluster.Draft) int32 {
 // bounds judges the bounds of the size where they change, and all that keeps the controller from managing the MiniCluster
 // where it is to begin.
 func (f *Findings) bounds(before, after *minicluster.Draft, fresh bool, at Place) {
-	most := greatest(after)
+	most := maximumSize(after)
 	if (fresh || after.MinSize != before.MinSize) && after.MinSize > most {
 		f.refuse(
 			field.Invalid(
@@ -90,10 +90,10 @@ func (f *Findings) bounds(before, after *minicluster.Draft, fresh bool, at Place
 			field.Invalid(at.Spec.Child("size"), after.Size, fmt.Sprintf("must be at most the maximum size of the MiniCluster, which is %d", most)),
 		)
 	}
-	if after.MaxSize != before.MaxSize && after.GreatestSize != 0 && after.MaxSize != after.GreatestSize {
+	if after.MaxSize != before.MaxSize && after.MaximumSize != 0 && after.MaxSize != after.MaximumSize {
 		f.warn(
 			at.Spec.Child("maxSize"), "%d has no effect: the Flux Operator has fixed the maximum size at %d, when the MiniCluster was created",
-			after.MaxSize, after.GreatestSize,
+			after.MaxSize, after.MaximumSize,
 		)
 	}
 }

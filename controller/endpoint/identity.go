@@ -69,8 +69,8 @@ func (c *caller) member() types.NamespacedName {
 // identify finds out who sent a request and that it may speak for the workload of that name. Members send no
 // credentials and no namespace; the address of a pod is what the network vouches for. Others send a ServiceAccount's
 // token. The error says why the request is refused; it is a denied where it is not our fault. A request of a caller that
-// is known counts towards the rate of its workload. kind is what the
-// caller calls it, nil for none of the kinds: a pod is known to be of one all the same.
+// is known counts towards the rate of its workload. kind is what the caller calls it, nil for none of the kinds: a pod
+// is known to be of one all the same.
 func (s *Server) identify(ctx context.Context, kind member.Kind, name string, to intent) (*caller, error) {
 	if err := checkLength(s.orFirst(kind), name); err != nil {
 		return nil, err

@@ -78,11 +78,15 @@ func Target(kind Kind, name string) *v1alpha1.MemberTarget {
 
 // TargetName is the name of the object that a member is of.
 func TargetName(member *v1alpha1.EnsembleMember) string {
-	if member.Spec.Target == nil {
+	switch owner := metav1.GetControllerOfNoCopy(member); {
+	case owner != nil:
+		return owner.Name
+	case member.Spec.Target != nil:
+		return member.Spec.Target.Name
+	default:
 		// One from before targets.
 		return member.Name
 	}
-	return member.Spec.Target.Name
 }
 
 // Selector selects the pods of an object of a kind, as a text.
@@ -94,16 +98,27 @@ func Name(kind Kind, name string) string { return kind.Words().Prefix + name }
 // Kinds are those that are switched on.
 type Kinds []Kind
 
-// Of is the kind that a member is of; nil for one that is not switched on.
+// Of is the kind that a member is of; nil for one that is not switched on. The object that controls the member says so: a target that
+// somebody has written before there was a policy against that is not believed.
 func (k Kinds) Of(member *v1alpha1.EnsembleMember) Kind {
+	if owner := metav1.GetControllerOfNoCopy(member); owner != nil {
+		if kind := k.named(owner.APIVersion, owner.Kind); kind != nil {
+			return kind
+		}
+	}
 	target := member.Spec.Target
 	if target == nil {
 		return k.find(func(kind Kind) bool { return kind.Words().Prefix == "" })
 	}
+	return k.named(target.APIVersion, target.Kind)
+}
+
+// named is the kind of a group, whatever the version, and a name; nil for none.
+func (k Kinds) named(apiVersion, name string) Kind {
+	group, err := schema.ParseGroupVersion(apiVersion)
 	return k.find(func(kind Kind) bool {
 		of := kind.GroupVersionKind()
-		group, err := schema.ParseGroupVersion(target.APIVersion)
-		return err == nil && group.Group == of.Group && target.Kind == of.Kind
+		return err == nil && group.Group == of.Group && name == of.Kind
 	})
 }
 

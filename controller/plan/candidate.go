@@ -173,12 +173,12 @@ func (c *candidate) stayClaimed(pool string) int32 {
 func (c *candidate) enlarge(size int32, now metav1.MicroTime) {
 	c.growth.From, c.growth.Size, c.growth.Since, c.growth.Attempts = c.growsFrom(), size, now, 0
 	if c.waitsOut() {
-		c.askAnew()
+		c.forgetFailed()
 	}
 }
 
-// askAnew forgets which pools have failed.
-func (c *candidate) askAnew() {
+// forgetFailed forgets which pools have failed.
+func (c *candidate) forgetFailed() {
 	c.growth.RetryAfter, c.growth.Failures, c.growth.Partial = nil, nil, false
 }
 

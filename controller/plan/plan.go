@@ -145,14 +145,14 @@ func (p *pass) updateGrowth(m *candidate) {
 	case size < m.growth.Size:
 		// A smaller desired size keeps its place in the queue and its deadline, but not the failures of the larger one.
 		m.growth.Size, m.growth.Attempts = size, 0
-		m.askAnew()
+		m.forgetFailed()
 	}
 	if m.growth == nil {
 		return
 	}
 	if retry := m.growth.RetryAfter; retry != nil && !p.now.Before(retry.Time) {
 		// It asks again, behind those that did not fail.
-		m.askAnew()
+		m.forgetFailed()
 		m.growth.Since = microTime(p.now)
 	}
 }

@@ -138,7 +138,7 @@ type Pod struct {
 // Pool is one NodePool.
 type Pool struct {
 	Name string
-	// MaxSize is the greatest number of nodes.
+	// MaxSize is the maximum number of nodes.
 	MaxSize int32
 	// Deleting is set when the NodePool is being deleted, so that it grants nothing any more.
 	Deleting bool

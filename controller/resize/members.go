@@ -128,7 +128,7 @@ func mirror(spec *v1alpha1.EnsembleMemberSpec, workload *member.Workload) {
 	spec.PodsPerNode, spec.GiveUpAfter = &workload.PodsPerNode, workload.GiveUpAfter
 	spec.TopologyKey = workload.TopologyKey
 	if spec.Target == nil {
-		// Members from before targets have none.
+		// Members from before targets have none, nor have those that a controller from then has written since.
 		spec.Target = member.Target(workload.Kind, workload.Key.Name)
 	}
 }
@@ -171,6 +171,10 @@ func (r *Reconciler) updateMember(ctx context.Context, e *entry) error {
 		return fmt.Errorf("update EnsembleMember %s: %w", e.key, err)
 	}
 	r.writes.note(memberWritten(member), member)
+	if member.ResourceVersion == e.member.ResourceVersion {
+		// Nothing of it was stored, as where the definition in the cluster does not know the field: no event comes of the write.
+		e.skip = false
+	}
 	if member.Spec.Target == nil && !r.untargeted.Swap(true) {
 		log.FromContext(ctx).Info("Members do not say which workload they are of: the definition of EnsembleMember in the cluster is an older " +
 			"one. Apply manifests/crd, and restart the controller")

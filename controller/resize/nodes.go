@@ -24,7 +24,7 @@ type nodeReading struct {
 
 func (o *observer) readNodes(s *seen, view *pods.View, nodes []*corev1.Node, machines *machines, expected map[string]plan.Resources) {
 	now := o.clock.Now()
-	held := s.heldNames()
+	held, foreign := s.heldNames(), s.foreignNames()
 	s.nodes = make([]plan.Node, 0, len(machines.byNode)+len(machines.byID)+len(held))
 	s.hosts = make(map[string]host, len(machines.byNode)+len(machines.byID))
 	for _, object := range nodes {
@@ -37,7 +37,7 @@ func (o *observer) readNodes(s *seen, view *pods.View, nodes []*corev1.Node, mac
 			known = o.nodes.keep(object, nodeReading{node: nodeOf(object), host: object.Labels[corev1.LabelHostname]})
 		}
 		node := known.node
-		if node.Pool == "" && !held[node.Name] {
+		if (node.Pool == "" && !held[node.Name]) || foreign[node.Name] {
 			continue
 		}
 		if node.Pool != "" {
@@ -122,6 +122,32 @@ func (s *seen) heldNames() map[string]bool {
 		}
 	}
 	return names
+}
+
+// foreignNames are the nodes that members of kinds which are not switched on hold: they are neither free nor occupied by others, and the
+// room of their pools is smaller by what these members have reserved.
+func (s *seen) foreignNames() map[string]bool {
+	names := map[string]bool{}
+	for _, member := range s.foreign {
+		for i := range member.Status.Reservations {
+			for _, name := range member.Status.Reservations[i].Held {
+				names[name] = true
+			}
+		}
+	}
+	return names
+}
+
+// foreignNodes is how many nodes of a pool such members have reserved.
+func (s *seen) foreignNodes(pool string) (nodes int32) {
+	for _, member := range s.foreign {
+		for i := range member.Status.Reservations {
+			if r := &member.Status.Reservations[i]; r.NodePool == pool {
+				nodes += r.Nodes
+			}
+		}
+	}
+	return nodes
 }
 
 // holder is the member whose status lists a node as one of a pool that is held for it, nil for none.

@@ -93,6 +93,8 @@ type seen struct {
 	nodes    []plan.Node
 	// hosts are the nodes of pools by their names.
 	hosts map[string]host
+	// foreign are members of kinds that are not switched on.
+	foreign []*v1alpha1.EnsembleMember
 	// namespaces are all that the cluster has.
 	namespaces map[string]namespace
 	// owners are the members that Jobs are of.
@@ -192,7 +194,8 @@ func (o *observer) readMembers(ctx context.Context, s *seen) error {
 	for i := range members.Items {
 		kind := o.kinds.Of(&members.Items[i])
 		if kind == nil {
-			// It is of a kind that this controller was not told to manage.
+			// It is of a kind that this controller was not told to manage. What it has reserved stays its own.
+			s.foreign = append(s.foreign, &members.Items[i])
 			continue
 		}
 		e := s.entry(client.ObjectKeyFromObject(&members.Items[i]))
@@ -355,6 +358,7 @@ func (o *observer) readPodsAndNodes(ctx context.Context, s *seen) error {
 	}
 	for i := range s.pools {
 		pool := &s.pools[i]
+		pool.MaxSize = max(0, pool.MaxSize-s.foreignNodes(pool.Name))
 		s.byName[pool.Name], pool.Coming = pool, machines.coming[pool.Name]
 		if until := machines.toldUntil(&pool.OutOfStock); o.clock.Now().Before(until) {
 			s.wake(until)

@@ -230,6 +230,20 @@ func (r *Reconciler) ungateStrays(ctx context.Context, strays []*pods.Pod, now t
 	})...), next
 }
 
+// ofForeign reports whether a pod says that it is of a member that is there and of a kind that this controller was not told to manage: who
+// manages it releases its pods.
+func (r *Reconciler) ofForeign(ctx context.Context, pod *corev1.Pod) (bool, error) {
+	key := types.NamespacedName{Namespace: pod.Namespace, Name: pod.Labels[v1alpha1.LabelMember]}
+	var of v1alpha1.EnsembleMember
+	if err := r.Live.Get(ctx, key, &of); err != nil {
+		if apierrors.IsNotFound(err) {
+			return false, nil
+		}
+		return true, fmt.Errorf("read EnsembleMember %s of a pod that waits: %w", key, err)
+	}
+	return r.Kinds.Of(&of) == nil, nil
+}
+
 // belongs reports whether the pods of a Job are to go on waiting, as the API server itself says. They are let go where their Job is
 // there and is of no workload, and where the workload that it is of is there and is not managed. What is being deleted, or is
 // gone, takes its pods with it.
@@ -246,7 +260,7 @@ func (r *Reconciler) belongs(ctx context.Context, pod *corev1.Pod) (bool, error)
 	}
 	kind, owner := r.Kinds.Owner(&job)
 	if owner == nil {
-		return false, nil
+		return r.ofForeign(ctx, pod)
 	}
 	workload := kind.New()
 	switch err := r.Live.Get(ctx, types.NamespacedName{Namespace: pod.Namespace, Name: owner.Name}, workload); {

@@ -17,7 +17,7 @@ import (
 // Snapshot is the cluster at one time as a pass observes it, for a program that asks what the planner would decide and writes nothing.
 type Snapshot struct{ seen *seen }
 
-// TakeSnapshot reads the cluster once: the objects of Kinds from a reader, and pods from a store that knows them. An error names the
+// TakeSnapshot reads the cluster once: the objects of Watched from a reader, and pods from a store that knows them. An error names the
 // kind that could not be read.
 func TakeSnapshot(
 	ctx context.Context, kinds member.Kinds, reader client.Reader, store *pods.Store, clock clock.PassiveClock,

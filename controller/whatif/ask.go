@@ -366,4 +366,9 @@ func inWords(reservations []v1alpha1.Reservation) string {
 }
 
 // decimal is a price as people write it: 3.06 and not 3060m.
-func decimal(q *resource.Quantity) string { return q.AsDec().String() }
+func decimal(q *resource.Quantity) string {
+	if q.IsZero() {
+		return "0" // And not 0.00, as the sum of two others has it.
+	}
+	return q.AsDec().String()
+}

@@ -8,7 +8,7 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
 )
 
-// maxPasses bounds how many passes are whatif. Room that one member gives up in a pass is given to another in the next, and after that
+// maxPasses bounds how many passes are planned. Room that one member gives up in a pass is given to another in the next, and after that
 // nothing changes by itself.
 const maxPasses = 4
 

@@ -15,7 +15,7 @@ type World struct {
 	Observed plan.Observed
 	// Pools are what else is known of the NodePools, by their names.
 	Pools map[string]Pool
-	// Now is the time at which it is whatif.
+	// Now is the time at which it is planned.
 	Now time.Time
 }
 

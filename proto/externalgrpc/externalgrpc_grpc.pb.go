@@ -50,7 +50,7 @@ const (
 // CloudProvider is what Cluster Autoscaler asks of a cloud. Its client has a timeout of 5 s for each call
 // by default. At 1000 nodes a loop makes 2000 to 4000 calls, one after the other.
 type CloudProviderClient interface {
-	// NodeGroups lists all node groups with their least and greatest sizes. An error is taken as "there are
+	// NodeGroups lists all node groups with their minimum and maximum sizes. An error is taken as "there are
 	// no groups", so Refresh has to fail before NodeGroups would.
 	NodeGroups(ctx context.Context, in *NodeGroupsRequest, opts ...grpc.CallOption) (*NodeGroupsResponse, error)
 	// NodeGroupForNode names the group of a node. A group with an empty id means that the node is not ours;
@@ -256,7 +256,7 @@ func (c *cloudProviderClient) NodeGroupGetOptions(ctx context.Context, in *NodeG
 // CloudProvider is what Cluster Autoscaler asks of a cloud. Its client has a timeout of 5 s for each call
 // by default. At 1000 nodes a loop makes 2000 to 4000 calls, one after the other.
 type CloudProviderServer interface {
-	// NodeGroups lists all node groups with their least and greatest sizes. An error is taken as "there are
+	// NodeGroups lists all node groups with their minimum and maximum sizes. An error is taken as "there are
 	// no groups", so Refresh has to fail before NodeGroups would.
 	NodeGroups(context.Context, *NodeGroupsRequest) (*NodeGroupsResponse, error)
 	// NodeGroupForNode names the group of a node. A group with an empty id means that the node is not ours;

@@ -268,9 +268,9 @@ func (r *Reconciler) finish(ctx context.Context, m *v1alpha1.PoolMachine, seen *
 	return "", nil
 }
 
-// letGo lets go what the cloud keeps of a machine whose failure is written: for some, nothing else is made while it is there. It reports
+// discard lets go what the cloud keeps of a machine whose failure is written: for some, nothing else is made while it is there. It reports
 // whether there is anything.
-func (r *Reconciler) letGo(m *v1alpha1.PoolMachine, seen *seen) bool {
+func (r *Reconciler) discard(m *v1alpha1.PoolMachine, seen *seen) bool {
 	if m.DeletionTimestamp != nil || m.Status.Failure == nil || seen.instance == nil || seen.instance.Failure == nil {
 		return false
 	}

@@ -36,8 +36,8 @@ const (
 	staleRetry = 100 * time.Millisecond
 )
 
-// letGoAgain is how often it is asked for again that a cloud lets go what it keeps of a failed machine.
-const letGoAgain = 5 * time.Second
+// discardAgain is how often it is asked for again that a cloud lets go what it keeps of a failed machine.
+const discardAgain = 5 * time.Second
 
 // Waits are the times that the loops wait. The zero value of each means its default.
 type Waits struct {
@@ -182,8 +182,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	}
 	r.settle(m)
 	// 4. What the cloud keeps of one that has failed. Mostly write has begun that.
-	if r.letGo(m, seen) {
-		due = now.Add(letGoAgain)
+	if r.discard(m, seen) {
+		due = now.Add(discardAgain)
 	}
 	// 5. Its end.
 	if m.DeletionTimestamp != nil {
@@ -288,7 +288,7 @@ func (r *Reconciler) write(ctx context.Context, m *v1alpha1.PoolMachine, status 
 	}
 	r.written.Wrote(updated)
 	// At once: some clouds make nothing else while they keep it.
-	r.letGo(updated, seen)
+	r.discard(updated, seen)
 	r.tellOf(ctx, m, status)
 	if status.Failure == nil && m.DeletionTimestamp == nil {
 		return r.adopt(ctx, updated, seen)

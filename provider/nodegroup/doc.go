@@ -26,12 +26,13 @@
 //	way      step         target      before it
 //	release  StepTarget   is lowered  the floor is in the status; the node is tainted, empty and held by nobody, by a live look
 //	retire   StepTarget   stays       the same of the node
-//	lost     StepTarget   is lowered  its failure is in the status
+//	lost     StepTarget   is lowered  its failure is in the status; where the target follows the floor, or does not count it, as leave
 //	leave    StepTarget   stays       nothing: its node is tainted afterwards, and its pods are waited for
 //	cancel   StepCancel   stays       the lower target is written; the record is as it was observed, not registered
 //	abandon  StepCancel   stays       no record of its order is missing in a cache only; the record is as it was observed
 //	give up  StepTarget   is lowered  the floor is in the status; no record exists that was not observed
 //	delete   StepTarget   is lowered  no member holds its node; package server makes the write
+//	end      StepTarget   as of release and retire
 //
 // All but cancel, abandon and give up put its name into spec.machinesToDelete, in the write that lowers the target, if that is. From
 // there its record is deleted (StepDelete, delete.go), and taken out of the list when it is gone.

@@ -19,8 +19,8 @@ func (g *Group) WantedFloor() int32 {
 	return min(g.Reserved()+occupied, g.MaxSize)
 }
 
-// leastSize is the number of machines that minSize and a floor call for.
-func (g *Group) leastSize(floor int32) int32 {
+// minTarget is the number of machines that minSize and a floor call for.
+func (g *Group) minTarget(floor int32) int32 {
 	return min(max(g.MinSize, floor), g.MaxSize)
 }
 
@@ -29,7 +29,7 @@ func (g *Group) MinSizeToTell() int32 {
 	if g.Paused {
 		return g.Target
 	}
-	return g.leastSize(g.Floor)
+	return g.minTarget(g.Floor)
 }
 
 // MaxSizeToTell is the maximum size that Cluster Autoscaler is told.

@@ -23,7 +23,7 @@ func (g *Group) lose(d *Decisions, replace bool, now time.Time) *Group {
 		d.Lost, d.Leave = namesOf(lost[:counted]), namesOf(lost[counted:])
 		return g.after(namesOf(lost), counted)
 	}
-	uncounted := staying + len(lost) - int(max(g.maxSize(), g.leastSize(d.Floor)))
+	uncounted := staying + len(lost) - int(max(g.maxSize(), g.minTarget(d.Floor)))
 	for i, m := range lost {
 		if due := g.replaceableAt(m); i >= uncounted && now.Before(due) {
 			d.Next = earlier(d.Next, due)

@@ -59,7 +59,7 @@ func (g *Group) orders(kept map[string]*Machine, holders map[string]string, unwa
 	}
 	// What the floor called for is ours to release even if nobody is short of a node now: the nodes that were of no use to a
 	// member when it was counted may be free by the time of the order.
-	forMembers := max(g.unmet()-len(kept), int(min(g.ForMembers, g.Target, g.leastSize(floor)))-live)
+	forMembers := max(g.unmet()-len(kept), int(min(g.ForMembers, g.Target, g.minTarget(floor)))-live)
 	forMembers = min(missing, max(0, forMembers))
 	orders, left := g.claimOrders(kept, holders, forMembers)
 	if left > 0 {

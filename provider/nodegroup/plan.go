@@ -61,7 +61,7 @@ func (g *Group) plan(d *Decisions, announceTimeout time.Duration, now time.Time)
 	g.limitDeletions(d, now)
 
 	// 6. Machines are deleted, cancelled and ordered, up to the target: sets the rest.
-	if wanted := g.leastSize(d.Floor); g.FollowsFloor && wanted > g.Target {
+	if wanted := g.minTarget(d.Floor); g.FollowsFloor && wanted > g.Target {
 		d.Raise, d.RaisedForMembers = wanted, g.raisedForMembers(wanted, d.Floor)
 	}
 	g.deletions(d, recorded)

@@ -129,7 +129,7 @@ func (g *Group) boundsCondition() metav1.Condition {
 func (g *Group) floorCondition(d *Decisions) metav1.Condition {
 	out := metav1.Condition{Type: v1alpha1.ConditionFloorMet, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonFloorMet,
 		Message: fmt.Sprintf("the target size %d is at or above the floor %d", g.Target, d.Floor)}
-	least := g.leastSize(d.Floor)
+	least := g.minTarget(d.Floor)
 	if g.Target >= least {
 		return out
 	}

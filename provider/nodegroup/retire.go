@@ -20,7 +20,7 @@ func (g *Group) retire(
 		spare[m.Name] = true
 	}
 	live := g.live()
-	over := len(live) - int(max(g.maxSize(), g.leastSize(floor))) - len(chosen)
+	over := len(live) - int(max(g.maxSize(), g.minTarget(floor))) - len(chosen)
 	var idle []*Machine
 	for _, m := range live {
 		if chosen[m.Name] != "" || holders[m.nodeName()] != "" || m.lost() {

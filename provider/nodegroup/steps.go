@@ -65,7 +65,7 @@ const (
 	StepFinish
 )
 
-// Steps are all steps, in the order in which they are taken. Whoever applies decisions walks this list.
+// Steps are all steps, in the order in which they are taken. What applies decisions walks this list.
 func Steps() []Step {
 	return []Step{StepStatus, StepMark, StepTarget, StepDelete, StepCancel, StepOrder, StepFinish}
 }

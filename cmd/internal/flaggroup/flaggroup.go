@@ -62,6 +62,10 @@ func (s *Sets) AddTo(root *cobra.Command, persistent bool) {
 				flag.Annotations = map[string][]string{}
 			}
 			flag.Annotations[annotation] = []string{set.Name()}
+			if flags.Lookup(flag.Name) != nil {
+				// As pflag itself has it; of two sets it would leave the second one's out, and its variable would never be set.
+				panic(fmt.Sprintf("the flag --%s is declared twice, the second time in the group %s", flag.Name, set.Name()))
+			}
 		})
 		flags.AddFlagSet(set)
 		order = append(order, set.Name())

@@ -20,6 +20,8 @@ const (
 	Handshake Reason = "handshake"
 	// UnfinishedRequests are too many requests whose message has not come whole.
 	UnfinishedRequests Reason = "unfinished_requests"
+	// RequestBytes is that a request's message was larger than one may be.
+	RequestBytes Reason = "request_bytes"
 	// RequestRead is that a request's message did not come whole in time.
 	RequestRead Reason = "request_read"
 	// BodyBytes is that the bodies of requests under way are too large in all.
@@ -32,7 +34,7 @@ const (
 
 // reasons are all of them.
 func reasons() []Reason {
-	return []Reason{Connections, ConnectionsPerAddress, Handshake, UnfinishedRequests, RequestRead, BodyBytes, Rate, Untrusted}
+	return []Reason{Connections, ConnectionsPerAddress, Handshake, UnfinishedRequests, RequestBytes, RequestRead, BodyBytes, Rate, Untrusted}
 }
 
 // Turned counts what a server has turned away.

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -26,6 +27,7 @@ import (
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/inbound"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/metricsauth"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/trust"
 )
 
 // HTTPLimits are what the peers of one port that speaks HTTP may take: that of metrics, that of probes, that of webhooks.
@@ -278,10 +280,28 @@ func (p *probes) handler(*inbound.Turned) http.Handler {
 	return mux
 }
 
+// parting ends connections with the answers that they bring, while it is told to.
+type parting struct{ parts atomic.Bool }
+
+func (p *parting) limit(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if p.parts.Load() {
+			// Over HTTP/2 the client is told to go away, and requests that are under way are answered.
+			rw.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(rw, r)
+	})
+}
+
 // WebhookServer serves webhooks within limits. controller-runtime's own takes any number of connections, of requests on each, and
 // of bytes.
 type WebhookServer struct {
 	webhook.Server
+	// Trusted says why answers cannot be trusted, nil where they can; nil for always. When they could not be for UntrustedFor, each
+	// answer ends its connection: the API server keeps one to a replica for as long as it works, and is to find another one.
+	Trusted      func() error
+	UntrustedFor time.Duration
+
 	mux        *http.ServeMux
 	limits     *HTTPLimits
 	address    string
@@ -314,7 +334,17 @@ func (s *WebhookServer) Start(ctx context.Context) error {
 		return err
 	}
 	reviews := newRated(reviewsRateFlag, s.limits.ReviewsPerSecond, int(2*s.limits.ReviewsPerSecond), turned)
-	server := s.limits.httpServer(reviews.limit(s.mux), turned, s.log)
+	parting := &parting{}
+	if s.Trusted != nil {
+		watching := make(chan struct{})
+		watch, end := context.WithCancel(ctx)
+		go func() {
+			defer close(watching)
+			trust.Watch(watch, s.Trusted, s.UntrustedFor, parting.parts.Store)
+		}()
+		defer func() { end(); <-watching }()
+	}
+	server := s.limits.httpServer(reviews.limit(parting.limit(s.mux)), turned, s.log)
 	server.TLSConfig = s.tls
 	listener, err := s.limits.listen(name, s.address, turned)
 	if err != nil {

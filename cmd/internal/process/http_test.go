@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -170,6 +171,45 @@ func TestWebhookFlood(t *testing.T) { //nolint:paralleltest // see above
 			t.Errorf("nothing is counted as turned away for %s", reason)
 		}
 	}
+}
+
+// TestWebhookParts: a replica whose answers cannot be trusted any more ends the connection of the API server with its next answer, so that
+// it finds another one; and keeps it again when they can be.
+func TestWebhookParts(t *testing.T) {
+	t.Parallel()
+	certificate := httptest.NewUnstartedServer(nil)
+	certificate.StartTLS()
+	pair := certificate.TLS.Certificates[0]
+	certificate.Close()
+	address := free(t)
+	server := NewWebhookServer(address, flooded(), func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &pair, nil },
+		prometheus.NewRegistry(), logr.Discard())
+	var lost atomic.Bool
+	server.Trusted = func() error {
+		if lost.Load() {
+			return errors.New("the API server is out of reach")
+		}
+		return nil
+	}
+	server.Register("/review", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	runs(t, server.Start)
+	url, client := "https://"+address+"/review", clientFrom(t, "127.0.0.2")
+	until := func(what string, want bool) {
+		t.Helper()
+		if err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, 20*time.Second, true, func(context.Context) (bool, error) {
+			if _, err := post(t, client, url, http.NoBody); err != nil {
+				return false, nil //nolint:nilerr // It does not serve yet.
+			}
+			return reuses(t, client, url) == want, nil
+		}); err != nil {
+			t.Errorf("%s: connections are used again: %t", what, !want)
+		}
+	}
+	until("at first", true)
+	lost.Store(true)
+	until("when the API server is out of reach", false)
+	lost.Store(false)
+	until("when it is back", true)
 }
 
 // reuses reports whether a client asks on a connection that it has used before.

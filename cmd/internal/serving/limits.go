@@ -37,6 +37,8 @@ type Limits struct {
 	// Connections and ConnectionsPerAddress are the numbers of connections, in all and from one address; 0 means no limit. Of
 	// too many the newest is let in and the one that has been silent for longest ends, that of the address that has most.
 	Connections, ConnectionsPerAddress int
+	// UntilAnswered has a request count as unfinished until it was answered, and not until its message has come.
+	UntilAnswered bool
 	// Unfinished is the number of requests in all whose message has not come whole; 0 means no limit. Each may occupy RequestBytes,
 	// before it is known from whom it is.
 	Unfinished int

@@ -20,6 +20,8 @@ type reads struct {
 	// most is their number in all, 0 for no limit; within is how long a message may take, 0 for ever.
 	most   int
 	within time.Duration
+	// untilAnswered has a request count until it was answered: its message is in memory for as long.
+	untilAnswered bool
 
 	mu   sync.Mutex
 	open map[*read]struct{}
@@ -32,13 +34,15 @@ type read struct {
 	reads *reads
 	conn  *inbound.Conn
 	timer *time.Timer
+	// whole is set when the message has come. Of such a request nothing more is waited for, and it ends soon by itself.
+	whole bool
 	// stop ends the wait for the end of the stream.
 	stop func() bool
 	once sync.Once
 }
 
-func newReads(most int, within time.Duration) *reads {
-	return &reads{most: most, within: within, open: map[*read]struct{}{}, of: map[netip.Prefix]int{}}
+func newReads(most int, within time.Duration, untilAnswered bool) *reads {
+	return &reads{most: most, within: within, untilAnswered: untilAnswered, open: map[*read]struct{}{}, of: map[netip.Prefix]int{}}
 }
 
 type readKey struct{}
@@ -85,11 +89,15 @@ func (r *reads) add(one *read) (victim *inbound.Conn) {
 	return victim
 }
 
-// slowest is the request of which nothing has come for longest, of the source that has most; the lock is held.
+// slowest is the request of which nothing has come for longest, of the source that has most; one that has come whole only where all have.
+// The lock is held.
 func (r *reads) slowest() (found *read) {
 	for one := range r.open {
-		if found == nil {
+		if found == nil || (found.whole && !one.whole) {
 			found = one
+			continue
+		}
+		if one.whole && !found.whole {
 			continue
 		}
 		mine, theirs := r.of[one.conn.Source()], r.of[found.conn.Source()]
@@ -123,9 +131,24 @@ func (o *read) end() {
 	})
 }
 
+// come is when the message was read, of a request that counts until it was answered.
+func (o *read) come() {
+	if o.timer != nil {
+		o.timer.Stop()
+	}
+	o.reads.mu.Lock()
+	defer o.reads.mu.Unlock()
+	o.whole = true
+}
+
 // whole says that the message of a request has come.
 func whole(ctx context.Context) {
-	if one, ok := ctx.Value(readKey{}).(*read); ok {
+	one, ok := ctx.Value(readKey{}).(*read)
+	switch {
+	case !ok:
+	case one.reads.untilAnswered:
+		one.come()
+	default:
 		one.stop()
 		one.end()
 	}

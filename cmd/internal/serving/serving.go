@@ -79,7 +79,8 @@ func (s *Server) Start(ctx context.Context) error {
 		// What is refused counts, and a request that panics counts as one that ended with Internal.
 		grpc.ChainUnaryInterceptor(readUnary, requests.UnaryServerInterceptor(), recovery.UnaryServerInterceptor(recovered), limitUnary),
 		grpc.ChainStreamInterceptor(readStream, requests.StreamServerInterceptor(), recovery.StreamServerInterceptor(recovered), limitStream),
-		grpc.InTapHandle(newReads(s.Limits.Unfinished, s.Limits.ReadWithin).begin),
+		grpc.StatsHandler(&oversized{turned}),
+		grpc.InTapHandle(newReads(s.Limits.Unfinished, s.Limits.ReadWithin, s.Limits.UntilAnswered).begin),
 	}, s.Limits.options(), s.Options)...)
 	s.Register(server)
 	requests.InitializeMetrics(server)

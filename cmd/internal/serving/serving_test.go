@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
+	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/serving"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/externalgrpc"
@@ -202,6 +203,11 @@ func TestLargeRequest(t *testing.T) {
 		t.Context(), conn, strings.Repeat("x", 5000),
 	); status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), "larger than max") {
 		t.Errorf("a request of 5000 bytes: %v", err)
+	}
+	if err := wait.PollUntilContextTimeout(t.Context(), 10*time.Millisecond, 10*time.Second, true, func(context.Context) (bool, error) {
+		return s.turnedAway(t, "request_bytes") == 1, nil
+	}); err != nil {
+		t.Errorf("%g requests are counted that were too large", s.turnedAway(t, "request_bytes"))
 	}
 }
 

@@ -12,8 +12,8 @@ import (
 type Draft struct {
 	// Size, MinSize and MaxSize are those of the spec. A size that is left out is 1; the others are 0 where there is none.
 	Size, MinSize, MaxSize int32
-	// GreatestSize is status.maximumSize, 0 while the Flux Operator has not fixed it.
-	GreatestSize int32
+	// MaximumSize is status.maximumSize, 0 while the Flux Operator has not fixed it.
+	MaximumSize int32
 
 	// PodLabels and the others are those of spec.pod, which the Flux Operator reads once, when it creates the Job.
 	PodLabels, PodAnnotations map[string]string
@@ -83,7 +83,7 @@ func ReadDraft(u *unstructured.Unstructured) (*Draft, error) {
 		size = *spec.Size
 	}
 	return &Draft{
-		Size: size, MinSize: spec.MinSize, MaxSize: spec.MaxSize, GreatestSize: status.MaximumSize,
+		Size: size, MinSize: spec.MinSize, MaxSize: spec.MaxSize, MaximumSize: status.MaximumSize,
 		PodLabels: spec.Pod.Labels, PodAnnotations: spec.Pod.Annotations,
 		NodeSelector: spec.Pod.NodeSelector, NodeAffinity: spec.Pod.NodeAffinity, Tolerations: spec.Pod.Tolerations,
 		Overhead: spec.Pod.Resources, RuntimeClass: spec.Pod.RuntimeClass,

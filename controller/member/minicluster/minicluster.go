@@ -1,6 +1,5 @@
-// Package minicluster is the only one that knows the Flux Operator's MiniCluster. It reads what matters of
-// one into a plain value and builds the one patch by which its size is changed. The upstream Go types are
-// not imported: they would bring old releases of Kubernetes with them.
+// Package minicluster is the only one that knows the Flux Operator's MiniCluster: it reads what matters of one into a plain value, and says
+// which fields give it a size. The upstream Go types are not imported: they would bring old releases of Kubernetes with them.
 package minicluster
 
 import (

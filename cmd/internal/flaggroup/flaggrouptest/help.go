@@ -3,8 +3,10 @@ package flaggrouptest
 
 import (
 	"bytes"
+	"os"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 	"unicode/utf8"
 
@@ -44,11 +46,19 @@ func Help(t *testing.T, cmd *cobra.Command, groups ...string) {
 	if !slices.Equal(shown, groups) {
 		t.Errorf("the groups are %q, want %q, in\n%s", shown, groups, help.String())
 	}
+	limits, err := os.ReadFile("../../docs/limits.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	flags := 0
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		flags++
 		if times[f.Name] != 1 {
 			t.Errorf("--%s is shown %d times in a group", f.Name, times[f.Name])
+		}
+		bounds := strings.HasPrefix(f.Name, "max-") || strings.HasSuffix(f.Name, "-per-second")
+		if bounds && !bytes.Contains(limits, []byte("`--"+f.Name+"`")) {
+			t.Errorf("docs/limits.md does not tell of --%s", f.Name)
 		}
 	})
 	if flags < len(groups) {

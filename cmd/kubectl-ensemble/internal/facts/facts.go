@@ -206,6 +206,10 @@ func (g *gathering) podsOf(ctx context.Context, m *v1alpha1.EnsembleMember) erro
 	if kind := kinds.All().Of(m); text == "" && kind != nil {
 		text = member.Selector(kind, member.TargetName(m))
 	}
+	if text == "" {
+		// It is of a kind that nobody here knows, and nothing says which pods are its own.
+		return nil
+	}
 	selector, err := labels.Parse(text)
 	if err != nil {
 		return fmt.Errorf("status.selector of EnsembleMember %s/%s is %q: %w", m.Namespace, m.Name, text, err)

@@ -102,6 +102,11 @@ func gather(ctx context.Context, reader client.Reader, namespace string) (*gathe
 		// Members without their MiniClusters would look like those that are being deleted, and those without their Jobs or pods like those
 		// that nobody runs on: as if their nodes were given back.
 		g.members.Items = slices.DeleteFunc(g.members.Items, func(m v1alpha1.EnsembleMember) bool { return m.Namespace != namespace })
+		// Their nodes are in status.reserved already: they are neither free nor occupied by others.
+		g.nodes.Items = slices.DeleteFunc(g.nodes.Items, func(node corev1.Node) bool {
+			of, _, held := strings.Cut(node.Annotations[v1alpha1.AnnotationHeldBy], "/")
+			return held && of != namespace
+		})
 	}
 	if len(g.namespaces.Items) == 0 {
 		g.readNamespace(ctx, reader, namespace)

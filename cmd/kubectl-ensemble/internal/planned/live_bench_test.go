@@ -143,7 +143,7 @@ func fill(b *testing.B, c client.Client, members int) {
 				PricePerHour:     new(resource.MustParse("1.50")), Machines: v1alpha1.MachinesSpec{Kwok: &v1alpha1.KwokMachines{}},
 			}})
 		}},
-		{"nodes", members * perMember, func(ctx context.Context, n int) error { return createNode(ctx, c, nodeName(n), poolOf(n)) }},
+		{"nodes", members * perMember, func(ctx context.Context, n int) error { return createNode(ctx, c, nodeName(n), poolOf(n), "") }},
 		{"members", members, func(ctx context.Context, n int) error { return fillMember(ctx, c, n, poolName(n), nodeName) }},
 	} {
 		if err := filler.Each(ctx, step.what, step.count, step.do); err != nil {
@@ -160,8 +160,8 @@ func capacity() corev1.ResourceList {
 	}
 }
 
-// createNode creates a Ready node of a pool, with the record of its machine, which has the same name.
-func createNode(ctx context.Context, c client.Client, name, pool string) error {
+// createNode creates a Ready node of a pool, with the record of its machine, which has the same name. A member holds it; empty for none.
+func createNode(ctx context.Context, c client.Client, name, pool, holder string) error {
 	node := &corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{v1alpha1.LabelNodePool: pool, corev1.LabelHostname: name}},
 		Spec:       corev1.NodeSpec{ProviderID: "kwok://" + name},
@@ -170,8 +170,15 @@ func createNode(ctx context.Context, c client.Client, name, pool string) error {
 		node.Status = corev1.NodeStatus{Capacity: capacity(), Allocatable: capacity(), Conditions: []corev1.NodeCondition{
 			{Type: corev1.NodeReady, Status: corev1.ConditionTrue},
 		}}
-		node.Spec.Taints = nil
 	}); err != nil {
+		return err
+	}
+	// The API server gives each new node the taint of one that is not Ready; somebody else takes it off.
+	node.Spec.Taints = nil
+	if holder != "" {
+		node.Annotations = map[string]string{v1alpha1.AnnotationHeldBy: holder}
+	}
+	if err := c.Update(ctx, node); err != nil {
 		return err
 	}
 	machine := &v1alpha1.PoolMachine{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: v1alpha1.PoolMachineSpec{

@@ -59,7 +59,7 @@ func TestPartly(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, name := range neighbour.held {
-			err = errors.Join(err, createNode(t.Context(), admin, name, pool))
+			err = errors.Join(err, createNode(t.Context(), admin, name, pool, "team-b/with-"+pool))
 		}
 		if len(neighbour.held) > 0 {
 			err = errors.Join(err, createPods(t.Context(), admin, job, neighbour.held))
