@@ -26,7 +26,7 @@
 //	way      step         target      before it
 //	release  StepTarget   is lowered  the floor is in the status; the node is tainted, empty and held by nobody, by a live look
 //	retire   StepTarget   stays       the same of the node
-//	lost     StepTarget   is lowered  its failure is in the status; where the target follows the floor, or does not count it, as leave
+//	lost     StepTarget   is lowered  its failure is in the status; stays where it follows the floor or does not count it
 //	leave    StepTarget   stays       nothing: its node is tainted afterwards, and its pods are waited for
 //	cancel   StepCancel   stays       the lower target is written; the record is as it was observed, not registered
 //	abandon  StepCancel   stays       no record of its order is missing in a cache only; the record is as it was observed
