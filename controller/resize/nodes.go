@@ -138,13 +138,12 @@ func (s *seen) foreignNames() map[string]bool {
 	return names
 }
 
-// foreignNodes is how many nodes of a pool such members have reserved.
-func (s *seen) foreignNodes(pool string) (nodes int32) {
+// foreignNodes is how many nodes such members have reserved, by pool.
+func (s *seen) foreignNodes() map[string]int32 {
+	nodes := map[string]int32{}
 	for _, member := range s.foreign {
 		for i := range member.Status.Reservations {
-			if r := &member.Status.Reservations[i]; r.NodePool == pool {
-				nodes += r.Nodes
-			}
+			nodes[member.Status.Reservations[i].NodePool] += member.Status.Reservations[i].Nodes
 		}
 	}
 	return nodes

@@ -356,9 +356,10 @@ func (o *observer) readPodsAndNodes(ctx context.Context, s *seen) error {
 	if err != nil {
 		return err
 	}
+	foreign := s.foreignNodes()
 	for i := range s.pools {
 		pool := &s.pools[i]
-		pool.MaxSize = max(0, pool.MaxSize-s.foreignNodes(pool.Name))
+		pool.MaxSize = max(0, pool.MaxSize-foreign[pool.Name])
 		s.byName[pool.Name], pool.Coming = pool, machines.coming[pool.Name]
 		if until := machines.toldUntil(&pool.OutOfStock); o.clock.Now().Before(until) {
 			s.wake(until)

@@ -87,6 +87,13 @@ func TestLetGo(t *testing.T) {
 			s.cluster(func(u *unstructured.Unstructured) { unmanage(u); u.SetUID("another") })
 		}, false},
 		"a Job of its own": {nil, func(s *scene) { s.job(func(j *batchv1.Job) { j.OwnerReferences = nil }) }, true},
+		"a Job of its own that is managed as a kind which is not switched on": {nil, func(s *scene) {
+			s.cluster(unmanage)
+			s.job(func(j *batchv1.Job) { j.OwnerReferences = nil })
+			m := s.member()
+			m.OwnerReferences, m.Spec.Target = nil, &v1alpha1.MemberTarget{APIVersion: "batch/v1", Kind: "Job", Name: mine.Name}
+			s.update(m)
+		}, false},
 		"a Job of somebody else": {nil, func(s *scene) {
 			s.job(func(j *batchv1.Job) { j.OwnerReferences[0].APIVersion = "evil.io/v1" })
 		}, true},
