@@ -79,7 +79,7 @@ func (n *notMade) read(ctx context.Context, s *seen, now time.Time) {
 			s.wake(due)
 			continue
 		}
-		may, spent, due := n.budget.allow(uid, now)
+		may, spent, due := n.budget.allow(e.key.Namespace, uid, now)
 		if s.wake(due); spent {
 			n.count(readPutOff)
 		}

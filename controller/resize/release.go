@@ -203,7 +203,7 @@ func (r *Reconciler) ungateStrays(ctx context.Context, strays []*pods.Pod, now t
 	}
 	var let []*corev1.Pod
 	for job, of := range due {
-		may, _, again := r.owners.allow(job, now)
+		may, _, again := r.owners.allow(job.Namespace, job, now)
 		if !may {
 			next = soonest(next, again)
 			continue

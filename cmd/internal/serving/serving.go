@@ -86,7 +86,7 @@ func (s *Server) Start(ctx context.Context) error {
 	requests.InitializeMetrics(server)
 	healthServer := health.NewServer()
 	healthServer.SetServingStatus("", healthv1.HealthCheckResponse_NOT_SERVING)
-	healthv1.RegisterHealthServer(server, healthServer)
+	healthv1.RegisterHealthServer(server, &checks{healthServer})
 
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(bounded) }()

@@ -161,6 +161,14 @@ func TestFlood(t *testing.T) {
 	if err != nil || health.GetStatus() != healthv1.HealthCheckResponse_SERVING {
 		t.Errorf("its health is %v, %v", health, err)
 	}
+	// Nobody watches it: a watch has the place of a request for as long as it likes.
+	watch, err := healthv1.NewHealthClient(flood).Watch(t.Context(), &healthv1.HealthCheckRequest{})
+	if err == nil {
+		_, err = watch.Recv()
+	}
+	if status.Code(err) != codes.Unimplemented {
+		t.Errorf("a watch of its health ends with %v, want Unimplemented", err)
+	}
 	s.counted(t, codes.ResourceExhausted, 5)
 	s.counted(t, codes.OK, 11)
 }

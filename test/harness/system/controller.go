@@ -25,7 +25,7 @@ func (s *System) startController(ctx context.Context) (err error) {
 	if s.EndpointAddress, err = s.address(); err != nil {
 		return err
 	}
-	if s.controllerHealth, err = s.address(); err != nil {
+	if s.ControllerProbes, err = s.address(); err != nil {
 		return err
 	}
 	if s.ControllerMetrics, err = s.address(); err != nil {
@@ -38,7 +38,7 @@ func (s *System) startController(ctx context.Context) (err error) {
 		return err
 	}
 	s.Controller, err = s.Plane.Run("controller", exec.Command(s.programs.controller, append(append(s.commonFlags(
-		kubeconfig, s.EndpointAddress, s.controllerHealth, s.ControllerMetrics,
+		kubeconfig, s.EndpointAddress, s.ControllerProbes, s.ControllerMetrics,
 	),
 		"--namespace="+Namespace, "--tls-extra-names=127.0.0.1", "--webhook-address="+s.WebhookAddress), s.options.ControllerFlags...)...))
 	return err

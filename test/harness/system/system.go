@@ -89,6 +89,8 @@ type System struct {
 
 	// ProviderMetrics and ControllerMetrics are the addresses that serve /metrics, WebhookAddress is where the API server asks.
 	ProviderMetrics, ControllerMetrics, WebhookAddress string
+	// ProviderProbes and ControllerProbes are the addresses that the kubelet would ask whether the programs live and are ready.
+	ProviderProbes, ControllerProbes string
 	// Kubeconfig is the path of the administrator's kubeconfig.
 	Kubeconfig string
 
@@ -97,8 +99,6 @@ type System struct {
 	root      string
 	progress  io.Writer
 	transport *http.Client
-	// healthAddresses of provider and controller.
-	providerHealth, controllerHealth string
 }
 
 // Start starts everything and returns when provider and controller are ready. The context bounds the start
@@ -156,7 +156,7 @@ func (s *System) start(ctx context.Context) error {
 		if err := s.startProvider(ctx); err != nil {
 			return err
 		}
-		if err := s.ready(ctx, "provider", s.providerHealth); err != nil {
+		if err := s.ready(ctx, "provider", s.ProviderProbes); err != nil {
 			return err
 		}
 		return s.mountClientSecret(ctx)
@@ -166,7 +166,7 @@ func (s *System) start(ctx context.Context) error {
 		if err := errors.Join(s.startProvider(ctx), s.startController(ctx)); err != nil {
 			return err
 		}
-		if err := errors.Join(s.ready(ctx, "provider", s.providerHealth), s.ready(ctx, "controller", s.controllerHealth)); err != nil {
+		if err := errors.Join(s.ready(ctx, "provider", s.ProviderProbes), s.ready(ctx, "controller", s.ControllerProbes)); err != nil {
 			return err
 		}
 		return errors.Join(s.mountClientSecret(ctx), s.admits(ctx))
@@ -181,7 +181,7 @@ func (s *System) start(ctx context.Context) error {
 	if err := s.startOperator(); err != nil {
 		return err
 	}
-	for name, address := range map[string]string{"provider": s.providerHealth, "controller": s.controllerHealth} {
+	for name, address := range map[string]string{"provider": s.ProviderProbes, "controller": s.ControllerProbes} {
 		if err := s.ready(ctx, name, address); err != nil {
 			return err
 		}
@@ -322,7 +322,7 @@ func (s *System) startProvider(ctx context.Context) (err error) {
 	if s.ProviderAddress, err = s.address(); err != nil {
 		return err
 	}
-	if s.providerHealth, err = s.address(); err != nil {
+	if s.ProviderProbes, err = s.address(); err != nil {
 		return err
 	}
 	if s.ProviderMetrics, err = s.address(); err != nil {
@@ -331,7 +331,7 @@ func (s *System) startProvider(ctx context.Context) (err error) {
 	if s.ExpanderAddress, err = s.address(); err != nil {
 		return err
 	}
-	s.Provider, err = s.runProvider(ctx, "provider", "", s.ProviderAddress, s.ExpanderAddress, s.providerHealth, s.ProviderMetrics)
+	s.Provider, err = s.runProvider(ctx, "provider", "", s.ProviderAddress, s.ExpanderAddress, s.ProviderProbes, s.ProviderMetrics)
 	return err
 }
 
@@ -410,7 +410,7 @@ func (s *System) RestartProvider(ctx context.Context) error {
 	if err := s.Provider.Restart(); err != nil {
 		return err
 	}
-	return s.ready(ctx, "provider", s.providerHealth)
+	return s.ready(ctx, "provider", s.ProviderProbes)
 }
 
 // RestartController kills the controller as a crash would and starts it again.
@@ -418,7 +418,7 @@ func (s *System) RestartController(ctx context.Context) error {
 	if err := s.Controller.Restart(); err != nil {
 		return err
 	}
-	if err := s.ready(ctx, "controller", s.controllerHealth); err != nil {
+	if err := s.ready(ctx, "controller", s.ControllerProbes); err != nil {
 		return err
 	}
 	return s.admits(ctx)

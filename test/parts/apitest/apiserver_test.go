@@ -27,6 +27,7 @@ import (
 var server struct {
 	config *rest.Config
 	client client.Client
+	plane  *controlplane.ControlPlane
 	// kubectl is the path of one.
 	kubectl string
 }
@@ -53,7 +54,7 @@ func withAPIServer(run func() int) (code int, err error) {
 	}
 	defer func() { err = errors.Join(err, plane.Stop()) }()
 
-	server.config = plane.AdminConfig()
+	server.plane, server.config = plane, plane.AdminConfig()
 	if server.kubectl, err = plane.Kubectl(ctx, os.Stderr); err != nil {
 		return 1, err
 	}

@@ -1,6 +1,7 @@
 package attack
 
 import (
+	"bytes"
 	"context"
 	"flag"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"google.golang.org/protobuf/encoding/protowire"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -31,14 +33,16 @@ func capacity() corev1.ResourceList {
 	}
 }
 
-// The most memory that the programs may ever have had: their containers may have 1 GiB and 2 GiB.
-const controllerBytes, providerBytes = 640 << 20, 512 << 20
+// The most memory that the programs may ever have had: their containers may have 1 GiB and 2 GiB. All of the latter is for questions to the
+// expander that are as large as they may be, and as many as may be on their way.
+const controllerBytes, providerBytes, withQuestions = 640 << 20, 512 << 20, 1800 << 20
 
 // attacks are those that are played, one after the other, on each of the ports at which a program can be reached.
 func attacks(s *system.System) [][]*attack {
 	const (
 		endpoint    = "/convergedcomputing.org.grpc.v1.EnsembleOperator/RequestStatus"
 		bestOptions = "/grpcplugin.Expander/BestOptions"
+		watch       = "/grpc.health.v1.Health/Watch"
 	)
 	h2 := []string{"h2"}
 	large := make([]byte, 3<<20)
@@ -90,7 +94,34 @@ func attacks(s *system.System) [][]*attack {
 				do: begins("GET /metrics HTTP/1.1\r\nHost: "),
 			},
 		},
+		{ // Health, of which anybody may ask, and which answers for as long as it is watched.
+			{name: "watches of the endpoint's health", to: s.EndpointAddress, connections: 200, addresses: 50, do: whole(watch, 100, nil)},
+			{
+				name: "watches of the expander's health", to: s.ExpanderAddress, connections: 10, addresses: 5,
+				do: overTLS(h2, whole(watch, 100, nil)),
+			},
+			{name: "probes of the controller", to: s.ControllerProbes, connections: 60, addresses: 6, do: gets("/readyz")},
+			{
+				name: "silent connections to the provider's probes", to: s.ProviderProbes, connections: 300, addresses: 100,
+				do: begins("GET /readyz HTTP/1.1\r\nHost: "),
+			},
+		},
+		{ // The last one, as nothing makes the peak of memory small again: whole questions that are as large as they may be.
+			{
+				name: "questions to the expander that are as large as they may be", to: s.ExpanderAddress, connections: 2, addresses: 2,
+				do: overTLS(h2, whole(bestOptions, 1, largest())), providerBytes: withQuestions,
+			},
+		},
 	}
+}
+
+// largest is a question to the expander of the size that is let in, of one option whose text for logs is nearly all of it.
+func largest() []byte {
+	const size = 256<<20 - 64
+	debug := protowire.AppendBytes(protowire.AppendTag(nil, 3, protowire.BytesType), bytes.Repeat([]byte("d"), size))
+	option := protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), "attacked")
+	question := protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.BytesType), uint64(len(option)+len(debug)))
+	return append(append(question, option...), debug...)
 }
 
 // reviewOfMembers is how a review of an Ensemble begins, up to its members.
@@ -193,7 +224,7 @@ func play(t *testing.T, s *system.System, number int, together []*attack, asking
 		v.check(t)
 	}
 	for name, process := range map[string]struct{ pid, bound int }{
-		"controller": {s.Controller.Pid(), controllerBytes}, "provider": {s.Provider.Pid(), providerBytes},
+		"controller": {s.Controller.Pid(), controllerBytes}, "provider": {s.Provider.Pid(), max(providerBytes, together[0].providerBytes)},
 	} {
 		most := peak(t, process.pid)
 		t.Logf("the %s has had %d MiB at most", name, most>>20)

@@ -26,6 +26,8 @@ type attack struct {
 	to                     string
 	connections, addresses int
 	do                     stranger
+	// providerBytes is how much the provider may have had after it, where that is more than usual.
+	providerBytes int
 }
 
 // network is which addresses strangers have: 127.network.x.y. Nobody else has one of these.
@@ -96,41 +98,105 @@ func overTLS(protocols []string, do stranger) stranger {
 
 // unfinished begins requests of gRPC, each with a message of which the last byte never comes.
 func unfinished(path string, requests, size int) stranger {
-	return func(ctx context.Context, conn net.Conn) error {
-		if _, err := io.WriteString(conn, http2.ClientPreface); err != nil {
+	return func(_ context.Context, conn net.Conn) error {
+		c, err := begin(conn)
+		if err != nil {
 			return err
 		}
-		framer := http2.NewFramer(conn, conn)
-		if err := framer.WriteSettings(); err != nil {
-			return err
-		}
-		// What the server says is read, and taken for permission to send on.
-		windows := newWindows()
-		go windows.read(framer)
-		var block bytes.Buffer
-		encoder := hpack.NewEncoder(&block)
+		prefix := messagePrefix(size)
 		for i := range requests {
-			block.Reset()
-			for _, field := range [][2]string{
-				{":method", "POST"}, {":scheme", "http"}, {":path", path}, {":authority", "a"},
-				{"content-type", "application/grpc"}, {"te", "trailers"},
-			} {
-				if err := encoder.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]}); err != nil {
-					return err
-				}
-			}
-			id := uint32(2*i + 1)
-			if err := framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block.Bytes(), EndHeaders: true}); err != nil {
+			id, err := c.open(i, path)
+			if err != nil {
 				return err
 			}
-			prefix := []byte{0, byte(size >> 24), byte(size >> 16), byte(size >> 8), byte(size)}
-			if err := windows.send(framer, id, prefix, size-1); err != nil {
+			if err := c.windows.send(c.framer, id, prefix, zeros(size-1), false); err != nil {
 				return err
 			}
 		}
-		<-windows.ended
+		<-c.windows.ended
 		return nil
 	}
+}
+
+// whole makes requests of gRPC that have one message, come whole, and are to be read and answered. Each connection has as many of them at
+// the same time.
+func whole(path string, requests int, message []byte) stranger {
+	return func(ctx context.Context, conn net.Conn) error {
+		c, err := begin(conn)
+		if err != nil {
+			return err
+		}
+		prefix := messagePrefix(len(message))
+		for i := range requests {
+			id, err := c.open(i, path)
+			if err != nil {
+				return err
+			}
+			if err := c.windows.send(c.framer, id, prefix, bytes.NewReader(message), true); err != nil {
+				return err
+			}
+		}
+		// The answers are read until the connection ends, which it does for those who have nothing more to ask.
+		select {
+		case <-c.windows.ended:
+		case <-ctx.Done():
+		}
+		return nil
+	}
+}
+
+// caller is one end of a connection of HTTP/2.
+type caller struct {
+	framer  *http2.Framer
+	windows *windows
+	block   bytes.Buffer
+	encoder *hpack.Encoder
+}
+
+// begin opens a connection of HTTP/2 and reads what the server says on it until it ends.
+func begin(conn net.Conn) (*caller, error) {
+	if _, err := io.WriteString(conn, http2.ClientPreface); err != nil {
+		return nil, err
+	}
+	c := &caller{framer: http2.NewFramer(conn, conn), windows: newWindows()}
+	c.encoder = hpack.NewEncoder(&c.block)
+	if err := c.framer.WriteSettings(); err != nil {
+		return nil, err
+	}
+	// What the server says is read, and taken for permission to send on.
+	go c.windows.read(c.framer)
+	return c, nil
+}
+
+// open opens the stream of a request, counted from 0.
+func (c *caller) open(number int, path string) (id uint32, err error) {
+	c.block.Reset()
+	for _, field := range [][2]string{
+		{":method", "POST"}, {":scheme", "http"}, {":path", path}, {":authority", "a"},
+		{"content-type", "application/grpc"}, {"te", "trailers"},
+	} {
+		if err := c.encoder.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]}); err != nil {
+			return 0, err
+		}
+	}
+	id = uint32(2*number + 1)
+	return id, c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: c.block.Bytes(), EndHeaders: true})
+}
+
+// messagePrefix is what comes before a message of gRPC of a size that is not compressed.
+func messagePrefix(size int) []byte {
+	return []byte{0, byte(size >> 24), byte(size >> 16), byte(size >> 8), byte(size)}
+}
+
+// zeros are so many bytes.
+func zeros(size int) io.Reader { return io.LimitReader(zero{}, int64(size)) }
+
+type zero struct{}
+
+// Read implements io.Reader.
+func (zero) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
 }
 
 // windows are how much may be sent.
@@ -180,34 +246,39 @@ func (w *windows) read(framer *http2.Framer) {
 	}
 }
 
-// send sends a prefix and so many bytes after it, as the windows allow.
-func (w *windows) send(framer *http2.Framer, id uint32, prefix []byte, size int) error {
+// send sends a prefix and what comes after it, as the windows allow, and ends the stream where that is all.
+func (w *windows) send(framer *http2.Framer, id uint32, prefix []byte, body io.Reader, end bool) error {
 	w.mu.Lock()
 	w.of[id] += firstWindow
 	w.mu.Unlock()
 	part := make([]byte, 16<<10)
-	for left := size + len(prefix); left > 0; {
-		next := part[:min(len(part), left)]
-		if len(prefix) > 0 {
-			next, prefix = prefix, nil
+	for from := io.MultiReader(bytes.NewReader(prefix), body); ; {
+		n, err := from.Read(part)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
 		}
 		w.mu.Lock()
-		for (w.all < len(next) || w.of[id] < len(next)) && !w.gone {
+		for (w.all < n || w.of[id] < n) && !w.gone {
 			w.more.Wait()
 		}
 		gone := w.gone
-		w.all -= len(next)
-		w.of[id] -= len(next)
+		w.all -= n
+		w.of[id] -= n
 		w.mu.Unlock()
 		if gone {
 			return io.ErrUnexpectedEOF
 		}
-		if err := framer.WriteData(id, false, next); err != nil {
+		if err := framer.WriteData(id, false, part[:n]); err != nil {
 			return err
 		}
-		left -= len(next)
 	}
-	return nil
+	if !end {
+		return nil
+	}
+	return framer.WriteData(id, true, nil)
 }
 
 // posts sends requests of HTTP/1 one after the other. length is announced, body is what comes of it.

@@ -185,6 +185,10 @@ func victims(t *testing.T, s *system.System) []*victim {
 			every: time.Second, patience: 10 * time.Second, p99: 8 * time.Second, ask: page("http://" + s.ProviderMetrics + "/metrics")},
 		{name: "Prometheus at the controller",
 			every: time.Second, patience: 10 * time.Second, p99: 8 * time.Second, ask: page("http://" + s.ControllerMetrics + "/metrics")},
+		{name: "the kubelet at the provider",
+			every: time.Second, patience: 10 * time.Second, p99: 8 * time.Second, ask: page("http://" + s.ProviderProbes + "/healthz")},
+		{name: "the kubelet at the controller",
+			every: time.Second, patience: 10 * time.Second, p99: 8 * time.Second, ask: page("http://" + s.ControllerProbes + "/healthz")},
 	}
 }
 
