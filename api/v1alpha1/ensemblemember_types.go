@@ -206,6 +206,11 @@ type Request struct {
 	By string `json:"by"`
 	// At is when the request was accepted.
 	At metav1.MicroTime `json:"at"`
+	// ID is what the client called the request, so that asking again for want of a reply changes nothing: one with the ID of the last
+	// accepted request is answered as that was. Empty where the client gave none.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	ID string `json:"id,omitempty"`
 }
 
 // EnsembleMemberStatus is the observed state of a member. The controller writes it, and of it the ensemble endpoint the

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -22,34 +23,69 @@ const (
 	actionShrink = "shrink"
 )
 
-// parseAmount reads by how many pods a member wants to change its size. What is accepted is what real
-// members send: the number may be missing (1), a string of digits, and a shrink may be negative. The
-// error names the field, its value, and what would be right.
-func parseAmount(kinds member.Kinds, action, payload string) (int32, error) {
+// change is a change of size that a member asks for.
+type change struct {
+	// action is actionGrow or actionShrink, amount by how many pods.
+	action string
+	amount int32
+	// id is what the member calls the request, empty where it does not.
+	id string
+}
+
+// parseChange reads how a member wants to change its size. What is accepted is what real members send: the number may be missing (1), a
+// string of digits, and a shrink may be negative. The error names the field, its value, and what would be right.
+func parseChange(kinds member.Kinds, action, payload string) (*change, error) {
 	if action != actionGrow && action != actionShrink {
-		return 0, fmt.Errorf("action is %q; the actions are %q and %q", shortenText(action), actionGrow, actionShrink)
+		return nil, fmt.Errorf("action is %q; the actions are %q and %q", shortenText(action), actionGrow, actionShrink)
 	}
 	if len(payload) > maxPayloadBytes {
-		return 0, fmt.Errorf("payload has %d bytes; at most %d are read", len(payload), maxPayloadBytes)
+		return nil, fmt.Errorf("payload has %d bytes; at most %d are read", len(payload), maxPayloadBytes)
 	}
 	fields := map[string]json.RawMessage{}
 	if strings.TrimSpace(payload) != "" {
 		decoder := json.NewDecoder(strings.NewReader(payload))
 		if err := decoder.Decode(&fields); err != nil {
-			return 0, fmt.Errorf(`payload is not a JSON object such as {"%s": 1}: %w`, action, err)
+			return nil, fmt.Errorf(`payload is not a JSON object such as {"%s": 1}: %w`, action, err)
 		}
 		if decoder.More() {
-			return 0, fmt.Errorf("payload has text after its JSON object")
+			return nil, fmt.Errorf("payload has text after its JSON object")
 		}
 	}
 	if err := checkVersion(kinds, fields); err != nil {
-		return 0, err
+		return nil, err
 	}
-	raw, has := fields[action]
-	if !has || bytes.Equal(raw, []byte("null")) {
-		return 1, nil
+	c := &change{action: action, amount: 1}
+	var err error
+	if raw := fields[action]; given(raw) {
+		if c.amount, err = parseNumber(action, raw); err != nil {
+			return nil, err
+		}
 	}
-	return parseNumber(action, raw)
+	if raw := fields[fieldID]; given(raw) {
+		if c.id, err = parseID(raw); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// given reports whether a field of a payload is there and not null.
+func given(raw json.RawMessage) bool { return len(raw) > 0 && !bytes.Equal(raw, []byte("null")) }
+
+// fieldID is the field of a payload that has what the member calls its request. Published clients have none; ours has, and may ask again
+// without harm.
+const fieldID = "id"
+
+var validID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+
+func parseID(raw json.RawMessage) (string, error) {
+	var id string
+	if json.Unmarshal(raw, &id) != nil || !validID.MatchString(id) {
+		return "", fmt.Errorf(
+			"payload field %q is %s; it has to be a string of 1 to 64 letters, digits, dots, dashes and underscores", fieldID, shorten(raw),
+		)
+	}
+	return id, nil
 }
 
 // checkVersion makes sure that what a payload says of the workload is so of one of the kinds.

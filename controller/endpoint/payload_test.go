@@ -52,6 +52,14 @@ func TestParseAmount(t *testing.T) {
 		"a huge payload": {
 			"grow", `{"grow":1,"x":"` + strings.Repeat("x", maxPayloadBytes) + `"}`, "payload has 16401 bytes; at most 16384 are read",
 		},
+		"a request with a name": {"grow", `{"grow":2,"id":"8a1c.1-grow_7"}`, "2 called 8a1c.1-grow_7"},
+		"no name":               {"grow", `{"grow":2,"id":null}`, "2"},
+		"an empty name":         {"grow", `{"grow":2,"id":""}`, `payload field "id" is ""; it has to be a string of 1 to 64 letters`},
+		"a name with a space":   {"grow", `{"grow":2,"id":"a b"}`, `payload field "id" is "a b"; it has to be`},
+		"a name that is too long": {
+			"grow", `{"grow":2,"id":"` + strings.Repeat("x", 65) + `"}`, `payload field "id" is "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...; it has to be`,
+		},
+		"a name in numbers": {"grow", `{"grow":2,"id":7}`, `payload field "id" is 7; it has to be`},
 		"a huge number": {
 			"grow", `{"grow":` + strings.Repeat("9", 100) + `}`,
 			`payload field "grow" is 9999999999999999999999999999999999999999...; it has to be`,
@@ -59,10 +67,15 @@ func TestParseAmount(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			amount, err := parseAmount(member.Kinds{minicluster.Kind{}}, row.action, row.payload)
-			got := fmt.Sprint(amount)
-			if err != nil {
+			change, err := parseChange(member.Kinds{minicluster.Kind{}}, row.action, row.payload)
+			var got string
+			switch {
+			case err != nil:
 				got = err.Error()
+			case change.id != "":
+				got = fmt.Sprintf("%d called %s", change.amount, change.id)
+			default:
+				got = fmt.Sprint(change.amount)
 			}
 			if got != row.want && (err == nil || !strings.HasPrefix(got, row.want)) {
 				t.Errorf("got  %s\nwant %s", got, row.want)
@@ -72,11 +85,13 @@ func TestParseAmount(t *testing.T) {
 }
 
 func FuzzParseAmount(f *testing.F) {
+	f.Add("grow", `{"grow":1,"id":"a-1"}`)
 	f.Add("grow", `{"grow":"3"}`)
 	f.Add("shrink", `{"shrink":-3}`)
 	f.Fuzz(func(t *testing.T, action, payload string) {
-		if amount, err := parseAmount(member.Kinds{minicluster.Kind{}}, action, payload); err == nil && amount < 1 {
-			t.Errorf("%s %q is %d", action, payload, amount)
+		change, err := parseChange(member.Kinds{minicluster.Kind{}}, action, payload)
+		if err == nil && (change.amount < 1 || len(change.id) > 64) {
+			t.Errorf("%s %q is %+v", action, payload, change)
 		}
 	})
 }

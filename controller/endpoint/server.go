@@ -145,10 +145,14 @@ func (d *denied) Error() string { return d.reason }
 
 func deny(format string, args ...any) error { return &denied{reason: fmt.Sprintf(format, args...)} }
 
-// coalesced is an error that tells of a request under way which this one is taken to repeat.
-type coalesced struct{ reply *Reply }
+// repeated is an error that tells of a request before, which this one is taken to repeat.
+type repeated struct {
+	reply *Reply
+	// status is EXISTS where it is like one that is under way, and SUCCESS where it is that one, asked for again for want of a reply.
+	status ensemble.Response_ResultType
+}
 
-func (c *coalesced) Error() string { return c.reply.Reason }
+func (c *repeated) Error() string { return c.reply.Reason }
 
 // RequestAction grows or shrinks the workload of the pod that the request comes from.
 func (s *Server) RequestAction(ctx context.Context, request *ensemble.ActionRequest) (*ensemble.Response, error) {
@@ -159,24 +163,24 @@ func (s *Server) RequestAction(ctx context.Context, request *ensemble.ActionRequ
 	if err != nil {
 		return s.refuse(action, m, err), nil
 	}
-	amount, err := parseAmount(s.kinds, action, request.GetPayload())
+	change, err := parseChange(s.kinds, action, request.GetPayload())
 	if err != nil {
 		return s.refuse(action, m, err), nil
 	}
-	reply, err := s.resize(ctx, m, action, amount)
-	if exists, is := errors.AsType[*coalesced](err); is {
+	reply, err := s.resize(ctx, m, change)
+	if before, is := errors.AsType[*repeated](err); is {
 		s.log.Info(
-			"Coalesced", "namespace", m.key.Namespace, "member", m.key.Name, "action", action, "amount", amount, "by", m.by, "reason",
-			exists.reply.Reason,
+			"Repeated", "namespace", m.key.Namespace, "member", m.key.Name, "action", action, "amount", change.amount, "id", change.id, "by", m.by,
+			"reason", before.reply.Reason,
 		)
-		s.metrics.answered(action, ensemble.Response_EXISTS)
-		return respond(ensemble.Response_EXISTS, exists.reply), nil
+		s.metrics.answered(action, before.status)
+		return respond(before.status, before.reply), nil
 	}
 	if err != nil {
 		return s.refuse(action, m, err), nil
 	}
 	s.log.Info("Accepted", "namespace", m.key.Namespace, "member", m.key.Name, "action", action,
-		"amount", amount, "from", reply.From, "wants", reply.Wants, "by", m.by)
+		"amount", change.amount, "id", change.id, "from", reply.From, "wants", reply.Wants, "by", m.by)
 	s.events.Eventf(
 		m.workload(), m.object, corev1.EventTypeNormal, v1alpha1.ReasonRequested, action, "%s",
 		noteOf("%s by %s: %s", action, m.by, reply.Reason),
@@ -288,15 +292,15 @@ func (s *Server) take(from *budget.Budget, namespace string) error {
 
 // resize writes the desired size. A request for more than the bounds allow is granted up to the bound and told so;
 // one at the bound already is denied.
-func (s *Server) resize(ctx context.Context, m *spoken, action string, amount int32) (*Reply, error) {
+func (s *Server) resize(ctx context.Context, m *spoken, c *change) (*Reply, error) {
 	if err := s.take(s.sizes, m.key.Namespace); err != nil {
 		return nil, err
 	}
 	// What the cache has is tried first: a write that goes through was based on the newest version. A refusal has to be.
-	reply, err := s.write(ctx, m, m.object.DeepCopy(), action, amount)
+	reply, err := s.write(ctx, m, m.object.DeepCopy(), c)
 	_, refused := errors.AsType[*denied](err)
-	_, repeated := errors.AsType[*coalesced](err)
-	if !refused && !repeated && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
+	_, again := errors.AsType[*repeated](err)
+	if !refused && !again && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
 		// A write whose outcome is not known must not be made again: the member would get twice what it asked for.
 		return reply, err
 	}
@@ -308,7 +312,7 @@ func (s *Server) resize(ctx context.Context, m *spoken, action string, amount in
 		if err := m.mayUse(object); err != nil {
 			return err
 		}
-		reply, err = s.write(ctx, m, object, action, amount)
+		reply, err = s.write(ctx, m, object, c)
 		return err
 	})
 	switch {
@@ -321,20 +325,26 @@ func (s *Server) resize(ctx context.Context, m *spoken, action string, amount in
 }
 
 // write puts what an action leads to into a version of the member.
-func (s *Server) write(ctx context.Context, m *spoken, object *v1alpha1.EnsembleMember, action string, amount int32) (*Reply, error) {
+func (s *Server) write(ctx context.Context, m *spoken, object *v1alpha1.EnsembleMember, c *change) (*Reply, error) {
 	reply := &Reply{
 		From: object.Spec.Size, Wants: object.Spec.Size, Has: object.Status.Size, NodePools: object.Spec.NodePools,
 	}
-	if underWay := repeats(object, action); underWay != "" {
+	if accepted := object.Spec.Request; accepted != nil && c.id != "" && accepted.ID == c.id {
+		reply.State, _ = state(object)
+		reply.Reason = fmt.Sprintf("this request was accepted at %s and led to the size %d; the desired size is %d",
+			accepted.At.UTC().Format(time.RFC3339), accepted.Size, object.Spec.Size)
+		return nil, &repeated{reply, ensemble.Response_SUCCESS}
+	}
+	if underWay := repeats(object, c.action); underWay != "" {
 		reply.State, _ = state(object)
 		reply.Reason = underWay
-		return nil, &coalesced{reply}
+		return nil, &repeated{reply, ensemble.Response_EXISTS}
 	}
-	size, reason, err := target(m.kind.Words(), object, action, amount)
+	size, reason, err := target(m.kind.Words(), object, c.action, c.amount)
 	if err != nil {
 		return nil, err
 	}
-	if action == actionGrow {
+	if c.action == actionGrow {
 		if err := s.fits(ctx, m, object); err != nil {
 			return nil, err
 		}
@@ -345,8 +355,8 @@ func (s *Server) write(ctx context.Context, m *spoken, object *v1alpha1.Ensemble
 	}
 	before := object.DeepCopy()
 	object.Spec.Request = &v1alpha1.Request{
-		Action: map[string]v1alpha1.RequestAction{actionGrow: v1alpha1.RequestGrow, actionShrink: v1alpha1.RequestShrink}[action],
-		Amount: amount, Size: size, By: m.by, At: metav1.NewMicroTime(s.clock.Now()),
+		Action: map[string]v1alpha1.RequestAction{actionGrow: v1alpha1.RequestGrow, actionShrink: v1alpha1.RequestShrink}[c.action],
+		Amount: c.amount, Size: size, By: m.by, At: metav1.NewMicroTime(s.clock.Now()), ID: c.id,
 	}
 	object.Spec.Size = size
 	return reply, s.client.Patch(ctx, object, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))

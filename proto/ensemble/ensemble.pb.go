@@ -224,7 +224,8 @@ type ActionRequest struct {
 	// Action is "grow" or "shrink".
 	Action string `protobuf:"bytes,3,opt,name=action,proto3" json:"action,omitempty"`
 	// Payload is JSON: {"version": "v1alpha2", "group": "flux-framework.org", "grow": N} or "shrink": N. A
-	// missing N means 1, a negative shrink its absolute value; N may be a number or a string of digits.
+	// missing N means 1, a negative shrink its absolute value; N may be a number or a string of digits. "id" is
+	// what the client calls the request, which it may then ask again without harm; published clients have none.
 	Payload       string `protobuf:"bytes,4,opt,name=payload,proto3" json:"payload,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

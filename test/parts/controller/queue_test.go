@@ -154,6 +154,42 @@ func TestCoalesce(t *testing.T) {
 	x.until(func(s *seen) string { return unsettled(s, 4) }, nil)
 }
 
+// TestAskedAgain: a request that has a name and is asked again, because its reply was lost, is answered as it was and changes nothing, also
+// by a controller that was started since; one of another name counts.
+// It is not parallel: two controllers would do each other's work.
+func TestAskedAgain(t *testing.T) {
+	const name = "asked-again"
+	x := newScene(t, name, 1)
+	p := start(t, -1)
+	ip := x.leader(p)
+	ask := func(action string, amount int, id string, says ...string) {
+		t.Helper()
+		response, err := p.server.RequestAction(from(t.Context(), ip), &ensemble.ActionRequest{
+			Member: "miniclusters", Name: name, Action: action, Payload: fmt.Sprintf(`{%q: %d, "id": %q}`, action, amount, id),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, part := range append(says, `"nodePools"`) {
+			if response.GetStatus() != ensemble.Response_SUCCESS || !strings.Contains(response.GetPayload(), part) {
+				t.Errorf("%s %d, called %s, is answered %s, not SUCCESS with %s", action, amount, id, response, part)
+			}
+		}
+	}
+	ask("grow", 1, "first", `"from":1,"wants":2`)
+	ask("grow", 1, "first", `"from":2,"wants":2`, "this request was accepted at", "led to the size 2")
+	x.until(func(s *seen) string { return unsettled(s, 2) }, nil)
+	p.Stop()
+	p = start(t, -1)
+	defer p.Stop()
+	ip = x.leader(p)
+	ask("grow", 1, "first", `"from":2,"wants":2`, "led to the size 2")
+	ask("grow", 2, "second", `"from":2,"wants":4`)
+	ask("shrink", 2, "third", `"from":4,"wants":2`)
+	ask("shrink", 2, "third", `"from":2,"wants":2`, "led to the size 2")
+	x.until(func(s *seen) string { return unsettled(s, 2) }, nil)
+}
+
 // TestFlood: a member that asks without pause is denied what is too much, and the other one is served as before.
 // It is not parallel: two controllers would do each other's work.
 func TestFlood(t *testing.T) {
