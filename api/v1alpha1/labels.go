@@ -41,6 +41,11 @@ const (
 	// AnnotationGiveUpAfter on a MiniCluster sets EnsembleMember.spec.giveUpAfter.
 	AnnotationGiveUpAfter = Group + "/give-up-after"
 
+	// AnnotationMinSize and AnnotationMaxSize on a Job are the bounds of its size, which a Job has no fields for. Without the first it is 1;
+	// the webhook writes the second into a Job that is created without it: its first size.
+	AnnotationMinSize = Group + "/min-size"
+	AnnotationMaxSize = Group + "/max-size"
+
 	// AnnotationAppliedSize on a MiniCluster is the spec.size that the controller last wrote, put there in
 	// the same write. A spec.size that differs from it was edited by somebody else.
 	AnnotationAppliedSize = Group + "/applied-size"

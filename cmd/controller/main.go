@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/flaggroup"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/kinds"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/process"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/serving"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/tracing"
@@ -49,6 +50,8 @@ type Config struct {
 	Insecure bool
 	// WebhookAddress is where the API server has Ensembles, MiniClusters and NodePools looked at.
 	WebhookAddress string
+	// Kinds are the names of the kinds of workloads that are managed.
+	Kinds []string
 	// MemberEndpoint is the host:port at which members of Ensembles are told to ask; empty for that of our Service.
 	MemberEndpoint string
 	// MaxStaleness is how long the API server may be out of reach before this replica is no longer ready.
@@ -156,6 +159,8 @@ func (c *Config) webhookFlags(flags *pflag.FlagSet) {
 
 func (c *Config) memberFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&c.GRPCAddress, "grpc-address", ":50051", "address to serve ensemble members on")
+	flags.StringSliceVar(&c.Kinds, "kinds", kinds.Default(),
+		"kinds of workloads that are managed, MiniCluster among them: also Job, for which manifests/components/kind-job has what it needs")
 	flags.StringVar(&c.TokenAudience, "token-audience", "ensemble-autoscaler",
 		"audience of the ServiceAccount tokens that are accepted; a token for the API server itself is not, so that nobody has to send one here")
 	flags.StringVar(&c.MemberEndpoint, "member-endpoint", "",
@@ -182,6 +187,9 @@ func (c *Config) validate(given func(flag string) bool) error {
 		err = fmt.Errorf("--max-reviews-per-second is %g; it must be at least 1", c.HTTP.ReviewsPerSecond)
 	case c.TokenAudience == "":
 		err = errors.New("--token-audience is empty; it must be the audience that tokens are made for")
+	}
+	if _, wrong := kinds.Of(c.Kinds); wrong != nil {
+		err = errors.Join(err, fmt.Errorf("--kinds is %q: %w", c.Kinds, wrong))
 	}
 	if len(c.DefaultNodePools) > 0 {
 		if _, wrong := member.ParseNodePools(strings.Join(c.DefaultNodePools, ",")); wrong != nil {

@@ -43,7 +43,10 @@ import (
 const name = "ensemble-autoscaler-controller"
 
 func run(ctx context.Context, config *Config) error {
-	workloads := kinds.All()
+	workloads, err := kinds.Of(config.Kinds)
+	if err != nil {
+		return err
+	}
 	mgr, watches, err := process.NewManager(&config.Config, name, version, manager.Options{
 		// Whoever manages which field is of no interest here, and is a large part of an object. A write without it changes
 		// nothing of it.

@@ -2,6 +2,7 @@ package resize
 
 import (
 	"maps"
+	"strings"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -96,26 +97,21 @@ func stripJob(kinds member.Kinds, job *batchv1.Job) *batchv1.Job {
 	if _, owner := kinds.Owner(job); owner == nil {
 		return stripped
 	}
+	for key, value := range job.Annotations {
+		// A Job may be a workload by itself, which is read from here too.
+		if strings.HasPrefix(key, v1alpha1.Group+"/") {
+			metav1.SetMetaDataAnnotation(&stripped.ObjectMeta, key, value)
+		}
+	}
 	stripped.Spec.Suspend, stripped.Spec.Completions = job.Spec.Suspend, job.Spec.Completions
-	pod, into := &job.Spec.Template.Spec, &stripped.Spec.Template.Spec
-	into.NodeSelector, into.Affinity, into.Tolerations = pod.NodeSelector, pod.Affinity, pod.Tolerations
-	into.Overhead, into.Resources = pod.Overhead, pod.Resources
-	into.Containers, into.InitContainers = resourcesOf(pod.Containers), resourcesOf(pod.InitContainers)
+	stripped.Spec.Parallelism, stripped.Spec.CompletionMode = job.Spec.Parallelism, job.Spec.CompletionMode
+	stripped.Spec.Template.Spec = member.PodShape(&job.Spec.Template.Spec)
 	stripped.Status.CompletedIndexes = job.Status.CompletedIndexes
 	for i := range job.Status.Conditions {
 		c := &job.Status.Conditions[i]
 		stripped.Status.Conditions = append(stripped.Status.Conditions, batchv1.JobCondition{Type: c.Type, Status: c.Status, Reason: c.Reason})
 	}
 	return stripped
-}
-
-func resourcesOf(containers []corev1.Container) []corev1.Container {
-	var out []corev1.Container
-	for i := range containers {
-		c := &containers[i]
-		out = append(out, corev1.Container{Name: c.Name, RestartPolicy: c.RestartPolicy, Resources: c.Resources})
-	}
-	return out
 }
 
 // jobChanged keeps events of Jobs that are no member's from leading to a pass.

@@ -24,7 +24,8 @@ import (
 // one does not hold up the others.
 func (r *Reconciler) syncMembers(ctx context.Context, seen *seen) []error {
 	r.faults.Range(func(key, _ any) bool {
-		if name, is := key.(types.NamespacedName); !is || seen.entries[name] == nil || seen.entries[name].invalid == nil {
+		name, is := key.(types.NamespacedName)
+		if e := seen.entries[name]; !is || e == nil || (e.invalid == nil && (e.member != nil || !r.untargeted.Load())) {
 			r.faults.Delete(key)
 		}
 		return true
@@ -79,6 +80,9 @@ func ownerOf(member *v1alpha1.EnsembleMember) types.UID {
 
 func (r *Reconciler) createMember(ctx context.Context, e *entry) error {
 	member := newMember(e.workload)
+	if keeps, err := r.keepsTarget(ctx, e, member); err != nil || !keeps {
+		return err
+	}
 	if err := r.Client.Create(ctx, member); err != nil {
 		if apierrors.IsAlreadyExists(err) {
 			return nil
@@ -89,6 +93,35 @@ func (r *Reconciler) createMember(ctx context.Context, e *entry) error {
 	r.tell(ctx, e, corev1.EventTypeNormal, "Managed", fmt.Sprintf("managed from now on, with size %d of %d to %d and nodes from %v",
 		member.Spec.Size, member.Spec.MinSize, member.Spec.MaxSize, member.Spec.NodePools))
 	return nil
+}
+
+// keepsTarget reports whether the member of a workload can be made: without its target one of a kind with a prefix would be taken for that
+// of a MiniCluster, and the definition in the cluster may be an older one, which drops the field. That is tried, and written nowhere.
+func (r *Reconciler) keepsTarget(ctx context.Context, e *entry, member *v1alpha1.EnsembleMember) (bool, error) {
+	if e.kind.Words().Prefix == "" || r.targets.Load() {
+		return true, nil
+	}
+	if !r.untargeted.Load() {
+		trial := member.DeepCopy()
+		if err := r.Client.Create(ctx, trial, client.DryRunAll); err != nil {
+			if apierrors.IsAlreadyExists(err) {
+				return false, nil
+			}
+			return false, fmt.Errorf("try to create EnsembleMember %s: %w", e.key, err)
+		}
+		if trial.Spec.Target != nil {
+			r.targets.Store(true)
+			return true, nil
+		}
+		r.untargeted.Store(true)
+	}
+	e.skip = true
+	why := fmt.Sprintf("not managed: the definition of EnsembleMember in the cluster is an older one without spec.target, which one of a %s "+
+		"needs; apply manifests/crd, and restart the controller", e.kind.Words().Kind)
+	if before, _ := r.faults.Swap(e.key, why); before != why {
+		r.tell(ctx, e, corev1.EventTypeWarning, v1alpha1.ReasonInvalid, why)
+	}
+	return false, nil
 }
 
 // deleteMember ends the management of a workload that is to be managed no more.

@@ -103,6 +103,8 @@ type Reconciler struct {
 	spent func() time.Duration
 	// untargeted is set once a target was written and not stored: the definition in the cluster is an older one, which drops the field.
 	untargeted atomic.Bool
+	// targets is set once it is known that the definition has the field.
+	targets atomic.Bool
 	// faults are what was last said to be wrong with a workload, by the key of its member.
 	faults sync.Map
 }
@@ -164,7 +166,12 @@ func (r *Reconciler) begin() {
 // Watched are the kinds of objects that a pass reads from the cache of the manager, with workloads of some kinds. Pods have a watch of
 // their own.
 func Watched(kinds member.Kinds) []client.Object {
-	return append(kinds.Objects(), []client.Object{
+	// Jobs make the pods of workloads, and may be workloads themselves.
+	others := slices.DeleteFunc(kinds.Objects(), func(object client.Object) bool {
+		_, is := object.(*batchv1.Job)
+		return is
+	})
+	return append(others, []client.Object{
 		&v1alpha1.EnsembleMember{}, &v1alpha1.NodePool{}, &v1alpha1.PoolMachine{}, &batchv1.Job{}, &corev1.Node{},
 		&appsv1.DaemonSet{}, &corev1.Namespace{},
 	}...)

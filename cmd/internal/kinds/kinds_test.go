@@ -1,0 +1,39 @@
+package kinds_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/kinds"
+)
+
+// TestOf: kinds are known by their names, in the order of all, and what is none of them is refused by its name.
+func TestOf(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct{ names, want string }{
+		{"MiniCluster", "MiniCluster"},
+		{"Job,MiniCluster", "MiniCluster,Job"},
+		{"MiniCluster,Job,Job", "MiniCluster,Job"},
+		{"Job", "MiniCluster is missing; it is always managed"},
+		{"", `"" is no kind of workload; there are MiniCluster, Job`},
+		{"MiniCluster,job", `"job" is no kind of workload; there are MiniCluster, Job`},
+	} {
+		of, err := kinds.Of(strings.Split(row.names, ","))
+		got := ""
+		if err != nil {
+			got = err.Error()
+		} else {
+			words := make([]string, len(of))
+			for i := range of {
+				words[i] = of[i].Words().Kind
+			}
+			got = strings.Join(words, ",")
+		}
+		if got != row.want {
+			t.Errorf("%q: %s, want %s", row.names, got, row.want)
+		}
+	}
+	if of, err := kinds.Of(kinds.Default()); err != nil || len(of) != 1 {
+		t.Errorf("by default there are %v: %v", of, err)
+	}
+}
