@@ -99,7 +99,7 @@ func run(ctx context.Context, config *Config) error {
 		return err
 	}
 	log := mgr.GetLogger()
-	security, err := secure(mgr, &config.TLS, log)
+	security, err := secure(mgr, &config.TLS, workloads, log)
 	if err != nil {
 		return err
 	}

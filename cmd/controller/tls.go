@@ -16,6 +16,7 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/certificates"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/mutualtls"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/process"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
 )
 
 // TLSConfig says which certificate the controller shows: to the API server, which calls its webhooks, and to those who
@@ -98,14 +99,21 @@ func (c *TLSConfig) validate(given func(flag string) bool) error {
 // changed to a pod.
 const filesEvery = 10 * time.Second
 
-// webhookConfigurations are the names of the ValidatingWebhookConfiguration and MutatingWebhookConfigurations that are told whom
-// to trust: those of manifests/controller, and that of manifests/overlays/pod-webhook.
-func webhookConfigurations() []string {
-	return []string{"ensemble-autoscaler", "ensemble-autoscaler-gates"}
+// webhookConfigurations are the names of the ValidatingWebhookConfigurations and MutatingWebhookConfigurations that are told whom
+// to trust: those of manifests/controller, that of manifests/overlays/pod-webhook, and those of manifests/components for each kind that is
+// managed beside MiniClusters, such as kind-job.
+func webhookConfigurations(managed member.Kinds) []string {
+	names := []string{"ensemble-autoscaler", "ensemble-autoscaler-gates"}
+	for _, kind := range managed {
+		if words := kind.Words(); words.Prefix != "" {
+			names = append(names, "ensemble-autoscaler-kind-"+strings.ToLower(words.Kind))
+		}
+	}
+	return names
 }
 
 // secure has a certificate come from where the flags say. It is nil where there is to be none.
-func secure(mgr manager.Manager, c *TLSConfig, log logr.Logger) (*mutualtls.Security, error) {
+func secure(mgr manager.Manager, c *TLSConfig, managed member.Kinds, log logr.Logger) (*mutualtls.Security, error) {
 	if c.Off {
 		return nil, nil
 	}
@@ -133,7 +141,7 @@ func secure(mgr manager.Manager, c *TLSConfig, log logr.Logger) (*mutualtls.Secu
 	}
 	return security, certificates.AddToManager(mgr, certificates.Options{
 		ServerSecret: types.NamespacedName{Namespace: namespace, Name: c.Secret},
-		ServerNames:  certificates.Names(namespace, c.Services, c.ExtraNames), Lifetimes: c.Lifetimes, Webhooks: webhookConfigurations(),
+		ServerNames:  certificates.Names(namespace, c.Services, c.ExtraNames), Lifetimes: c.Lifetimes, Webhooks: webhookConfigurations(managed),
 		Security: security, Client: mgr.GetClient(), Events: mgr.GetEventRecorder(name), Clock: clock.RealClock{},
 	})
 }

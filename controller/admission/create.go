@@ -78,9 +78,7 @@ func (f *Findings) annotation(key, value string, at Place) {
 	if !strings.HasPrefix(key, v1alpha1.Group+"/") {
 		return
 	}
-	alone := minicluster.New()
-	alone.SetAnnotations(map[string]string{key: value})
-	_, err := minicluster.Parse(alone)
+	err := (&member.Workload{}).ReadAnnotations(map[string]string{key: value})
 	if err == nil {
 		return
 	}

@@ -49,13 +49,20 @@ func eachLimit(ranges []corev1.LimitRange, kind corev1.LimitType, tell func(name
 	}
 }
 
-// eachContainer tells the containers of a pod of a MiniCluster, with what they are in its spec.
+// eachContainer tells the containers of a pod, with what they are called: by their names, or where they have none, as that of a MiniCluster,
+// what they are in its spec.
 func eachContainer(pod *corev1.PodSpec, tell func(what string, c *corev1.Container)) {
+	called := func(c *corev1.Container, otherwise string) string {
+		if c.Name == "" {
+			return otherwise
+		}
+		return "container " + c.Name
+	}
 	for i := range pod.InitContainers {
-		tell("the container of Flux", &pod.InitContainers[i])
+		tell(called(&pod.InitContainers[i], "the container of Flux"), &pod.InitContainers[i])
 	}
 	for i := range pod.Containers {
-		tell(fmt.Sprintf("container %d", i), &pod.Containers[i])
+		tell(called(&pod.Containers[i], fmt.Sprintf("container %d", i)), &pod.Containers[i])
 	}
 }
 

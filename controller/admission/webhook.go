@@ -17,22 +17,27 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/minicluster"
 )
 
-// Where the API server asks, as manifests/controller/admission.yaml has it, and for pods manifests/overlays/pod-webhook.
+// Where the API server asks, as manifests/controller/admission.yaml has it, for Jobs manifests/components/kind-job, and for pods
+// manifests/overlays/pod-webhook.
 const (
 	PathMutateMiniCluster   = "/mutate-minicluster"
 	PathSizeMiniCluster     = "/size-minicluster"
 	PathValidateMiniCluster = "/validate-minicluster"
 	PathValidateNodePool    = "/validate-nodepool"
+	PathMutateJob           = "/mutate-job"
+	PathValidateJob         = "/validate-job"
 	PathGatePod             = "/gate-pod"
 )
 
-// Webhooks are the handlers of MiniClusters, NodePools and pods, by their paths.
+// Webhooks are the handlers of MiniClusters, Jobs, NodePools and pods, by their paths.
 func Webhooks(scheme *runtime.Scheme, lookup *Lookup, metrics *Metrics) map[string]http.Handler {
 	return map[string]http.Handler{
 		PathMutateMiniCluster:   metrics.Record("mutate-minicluster", &webhook.Webhook{Handler: &mutator{webhook.NewDecoder(scheme), mark}}),
 		PathSizeMiniCluster:     metrics.Record("size-minicluster", &webhook.Webhook{Handler: &mutator{webhook.NewDecoder(scheme), size}}),
 		PathValidateMiniCluster: metrics.Record("validate-minicluster", webhook.WithValidator(scheme, &clusterValidator{lookup})),
 		PathValidateNodePool:    metrics.Record("validate-nodepool", webhook.WithValidator(scheme, &poolValidator{})),
+		PathMutateJob:           metrics.Record("mutate-job", &webhook.Webhook{Handler: &mutator{webhook.NewDecoder(scheme), markJob}}),
+		PathValidateJob:         metrics.Record("validate-job", webhook.WithValidator(scheme, &jobValidator{lookup})),
 		PathGatePod:             metrics.Record("gate-pod", &webhook.Webhook{Handler: &gater{webhook.NewDecoder(scheme)}}),
 	}
 }
@@ -48,10 +53,10 @@ func (f *Findings) Answer(kind schema.GroupVersionKind, name string) (webhook.Wa
 	return warnings, apierrors.NewInvalid(kind.GroupKind(), name, Told(f.Faults))
 }
 
-// mutator changes MiniClusters that are being written. It has no other effect, so that a trial run does no harm.
+// mutator changes workloads that are being written. It has no other effect, so that a trial run does no harm.
 type mutator struct {
 	decoder webhook.Decoder
-	// change changes a MiniCluster, which was nil before if it is being created, and returns what its user is to be told.
+	// change changes a workload, which was nil before if it is being created, and returns what its user is to be told.
 	change func(request *webhook.Request, before, after *unstructured.Unstructured) (webhook.Warnings, error)
 }
 

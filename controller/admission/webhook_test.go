@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	admissionv1 "k8s.io/api/admission/v1"
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -25,7 +26,7 @@ import (
 func reads(t *testing.T, live interceptor.Funcs, names ...string) (*runtime.Scheme, *Lookup) {
 	t.Helper()
 	scheme := runtime.NewScheme()
-	if err := errors.Join(v1alpha1.AddToScheme(scheme), corev1.AddToScheme(scheme), appsv1.AddToScheme(scheme)); err != nil {
+	if err := errors.Join(v1alpha1.AddToScheme(scheme), corev1.AddToScheme(scheme), appsv1.AddToScheme(scheme), batchv1.AddToScheme(scheme)); err != nil {
 		t.Fatal(err)
 	}
 	build := fake.NewClientBuilder().WithScheme(scheme).WithInterceptorFuncs(live)
@@ -122,6 +123,15 @@ func TestAnswers(t *testing.T) {
 			`{"apiVersion":"autoscaling.flux-framework.org/v1alpha1","kind":"NodePool","spec":{"template":{"capacity":{"cpu":"0"}}}}`, 422,
 			"spec.template.capacity[cpu]",
 		},
+		{
+			PathMutateJob, `{"apiVersion":"batch/v1","kind":"Job","metadata":{"name":"j","annotations":{"autoscaling.flux-framework.org/node-pools":"a"}}}`,
+			200, "",
+		},
+		{PathMutateJob, `{"apiVersion":"batch/v1","kind":"Job","spec":3}`, 400, "read the Job"},
+		{
+			PathValidateJob, `{"apiVersion":"batch/v1","kind":"Job","metadata":{"name":"j","annotations":{"autoscaling.flux-framework.org/node-pools":"a"}}}`,
+			422, "spec.completionMode",
+		},
 		{PathGatePod, `{"apiVersion":"v1","kind":"Pod"}`, 200, ""},
 		{PathGatePod, "{", 400, "unexpected end of JSON"},
 	} {
@@ -134,23 +144,31 @@ func TestAnswers(t *testing.T) {
 # HELP ensemble_autoscaler_admission_reviews_total Objects that the API server had a webhook look at, by webhook and answer: allowed, warned (allowed with a warning), refused, failed (for want of an answer).
 # TYPE ensemble_autoscaler_admission_reviews_total counter
 ensemble_autoscaler_admission_reviews_total{answer="allowed",webhook="gate-pod"} 1
+ensemble_autoscaler_admission_reviews_total{answer="allowed",webhook="mutate-job"} 1
 ensemble_autoscaler_admission_reviews_total{answer="allowed",webhook="mutate-minicluster"} 2
 ensemble_autoscaler_admission_reviews_total{answer="allowed",webhook="size-minicluster"} 1
+ensemble_autoscaler_admission_reviews_total{answer="allowed",webhook="validate-job"} 0
 ensemble_autoscaler_admission_reviews_total{answer="allowed",webhook="validate-minicluster"} 1
 ensemble_autoscaler_admission_reviews_total{answer="allowed",webhook="validate-nodepool"} 0
 ensemble_autoscaler_admission_reviews_total{answer="failed",webhook="gate-pod"} 0
+ensemble_autoscaler_admission_reviews_total{answer="failed",webhook="mutate-job"} 0
 ensemble_autoscaler_admission_reviews_total{answer="failed",webhook="mutate-minicluster"} 0
 ensemble_autoscaler_admission_reviews_total{answer="failed",webhook="size-minicluster"} 0
+ensemble_autoscaler_admission_reviews_total{answer="failed",webhook="validate-job"} 0
 ensemble_autoscaler_admission_reviews_total{answer="failed",webhook="validate-minicluster"} 1
 ensemble_autoscaler_admission_reviews_total{answer="failed",webhook="validate-nodepool"} 0
 ensemble_autoscaler_admission_reviews_total{answer="refused",webhook="gate-pod"} 1
+ensemble_autoscaler_admission_reviews_total{answer="refused",webhook="mutate-job"} 1
 ensemble_autoscaler_admission_reviews_total{answer="refused",webhook="mutate-minicluster"} 2
 ensemble_autoscaler_admission_reviews_total{answer="refused",webhook="size-minicluster"} 1
+ensemble_autoscaler_admission_reviews_total{answer="refused",webhook="validate-job"} 1
 ensemble_autoscaler_admission_reviews_total{answer="refused",webhook="validate-minicluster"} 1
 ensemble_autoscaler_admission_reviews_total{answer="refused",webhook="validate-nodepool"} 1
 ensemble_autoscaler_admission_reviews_total{answer="warned",webhook="gate-pod"} 0
+ensemble_autoscaler_admission_reviews_total{answer="warned",webhook="mutate-job"} 0
 ensemble_autoscaler_admission_reviews_total{answer="warned",webhook="mutate-minicluster"} 0
 ensemble_autoscaler_admission_reviews_total{answer="warned",webhook="size-minicluster"} 0
+ensemble_autoscaler_admission_reviews_total{answer="warned",webhook="validate-job"} 0
 ensemble_autoscaler_admission_reviews_total{answer="warned",webhook="validate-minicluster"} 1
 ensemble_autoscaler_admission_reviews_total{answer="warned",webhook="validate-nodepool"} 0
 `

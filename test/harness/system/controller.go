@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"strings"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -52,34 +50,30 @@ func (s *System) directWebhooks(ctx context.Context, address string) error {
 			config.URL, config.Service = new("https://"+address+*config.Service.Path), nil
 		}
 	}
-	validating := &admissionregistrationv1.ValidatingWebhookConfiguration{}
-	if err := s.Client.Get(ctx, client.ObjectKey{Name: "ensemble-autoscaler"}, validating); err != nil {
-		return fmt.Errorf("read the configuration of the webhooks: %w", err)
+	var validating admissionregistrationv1.ValidatingWebhookConfigurationList
+	var mutating admissionregistrationv1.MutatingWebhookConfigurationList
+	if err := errors.Join(s.Client.List(ctx, &validating), s.Client.List(ctx, &mutating)); err != nil {
+		return fmt.Errorf("read the configurations of the webhooks: %w", err)
 	}
-	for i := range validating.Webhooks {
-		direct(&validating.Webhooks[i].ClientConfig)
-	}
-	if err := s.Client.Update(ctx, validating); err != nil {
-		return fmt.Errorf("direct the webhooks to %s: %w", address, err)
-	}
-	names := []string{"ensemble-autoscaler"}
-	if s.options.PodWebhook {
-		names = append(names, "ensemble-autoscaler-gates")
-	}
-	for _, name := range names {
-		mutating := &admissionregistrationv1.MutatingWebhookConfiguration{}
-		if err := s.Client.Get(ctx, client.ObjectKey{Name: name}, mutating); err != nil {
-			if apierrors.IsNotFound(err) && os.Getenv(PreviousControllerVariable) != "" {
-				// A controller of an older release has none.
-				continue
-			}
-			return fmt.Errorf("read the configuration of the webhooks: %w", err)
+	var configurations []client.Object
+	for i := range validating.Items {
+		for j := range validating.Items[i].Webhooks {
+			direct(&validating.Items[i].Webhooks[j].ClientConfig)
 		}
-		for i := range mutating.Webhooks {
-			direct(&mutating.Webhooks[i].ClientConfig)
+		configurations = append(configurations, &validating.Items[i])
+	}
+	for i := range mutating.Items {
+		for j := range mutating.Items[i].Webhooks {
+			direct(&mutating.Items[i].Webhooks[j].ClientConfig)
 		}
-		if err := s.Client.Update(ctx, mutating); err != nil {
-			return fmt.Errorf("direct the webhooks to %s: %w", address, err)
+		configurations = append(configurations, &mutating.Items[i])
+	}
+	for _, configuration := range configurations {
+		if !strings.HasPrefix(configuration.GetName(), "ensemble-autoscaler") {
+			continue
+		}
+		if err := s.Client.Update(ctx, configuration); err != nil {
+			return fmt.Errorf("direct the webhooks of %s to %s: %w", configuration.GetName(), address, err)
 		}
 	}
 	return nil

@@ -199,7 +199,7 @@ func (f Flags) Value(name, otherwise string) string {
 func (f Flags) Has(name string) bool { return f.Value(name, "false") == "true" }
 
 // lists are the flags that may be repeated, each time with one or more values.
-var lists = []string{flagClusterAPI, "client-names"}
+var lists = []string{flagClusterAPI, flagKinds, "client-names"}
 
 // ParseFlags reads the command line of a container: what follows a -- of another program is that of the program which that one runs. The
 // values of a flag that may be repeated are joined with commas.

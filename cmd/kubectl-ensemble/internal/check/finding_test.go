@@ -254,7 +254,17 @@ func TestFind(t *testing.T) {
 			f.Autoscalers[0].Restarts, f.Autoscalers[0].Secrets = false, []string{"cluster-autoscaler-provider-tls"}
 			// Who trusts whom is another matter: nobody does here.
 		}, []string{"Error CertificateNotTrusted", "Error CertificateNotTrusted", "Error ClientNotNamed", "Warning CertificateNotRead"}},
-		"a webhook that is missing": {func(f *check.Facts) { f.Webhooks = f.Webhooks[1:] }, []string{"Error WebhookMissing"}},
+		"a webhook that is missing": {func(f *check.Facts) {
+			f.Webhooks = slices.DeleteFunc(f.Webhooks, func(w check.Webhook) bool { return strings.HasPrefix(w.Name, "sizes.") })
+		}, []string{"Error WebhookMissing"}},
+		"no webhooks of Jobs, which are not managed": {func(f *check.Facts) {
+			f.Webhooks = slices.DeleteFunc(f.Webhooks, func(w check.Webhook) bool { return strings.HasPrefix(w.Name, "jobs.") })
+		}, nil},
+		"no webhooks of Jobs, which are managed": {func(f *check.Facts) {
+			f.Controller[0].Flags["kinds"] = "MiniCluster,Job"
+			f.Webhooks = slices.DeleteFunc(f.Webhooks, func(w check.Webhook) bool { return strings.HasPrefix(w.Name, "jobs.") })
+			f.Policies = slices.DeleteFunc(f.Policies, func(p check.Policy) bool { return p.Name == "ensemble-autoscaler-controller-jobs" })
+		}, []string{"Error WebhookMissing", "Error WebhookMissing", "Error PolicyMissing"}},
 		"a policy that denies nothing": {func(f *check.Facts) {
 			for i := range f.Policies {
 				if f.Policies[i].Kind == "ValidatingAdmissionPolicyBinding" && f.Policies[i].Name == "ensemble-autoscaler-kubelets" {
@@ -309,7 +319,7 @@ func TestShipped(t *testing.T) {
 	for _, r := range s.Rights {
 		programs[r.Program]++
 	}
-	if len(s.Definitions) != 6 || len(s.Policies) < 20 || len(s.Webhooks) != 3 || programs["provider"] < 10 || programs["controller"] < 10 {
+	if len(s.Definitions) != 6 || len(s.Policies) < 20 || len(s.Webhooks) != 5 || programs["provider"] < 10 || programs["controller"] < 10 {
 		t.Errorf(
 			"%d definitions, %d policies, %d configurations of webhooks, rights %v", len(s.Definitions), len(s.Policies), len(s.Webhooks),
 			programs,

@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -51,8 +52,15 @@ const (
 	partKarpenter    = "components/karpenter"
 	partClusterAPI   = "components/cluster-api"
 	partMetricsAuth  = "components/metrics-auth"
+	partKindJob      = "components/kind-job"
 	partPodWebhook   = "overlays/pod-webhook"
 )
+
+// kindJob is the name of the configurations of webhooks of Jobs, which are there where Jobs are managed.
+const kindJob = "ensemble-autoscaler-kind-job"
+
+// flagKinds is the flag of the controller with the kinds of workloads that it manages.
+const flagKinds = "kinds"
 
 // flagClusterAPI is the flag of the provider with the namespaces of Machines of Cluster API.
 const flagClusterAPI = "cluster-api"
@@ -200,6 +208,13 @@ func (s *Shipped) bind(b *roleBinding, roles map[string]role) {
 	}
 }
 
+// manages reports whether the controller was told to manage workloads of a kind.
+func (f *Facts) manages(kind string) bool {
+	return slices.ContainsFunc(f.Controller, func(p Pod) bool {
+		return slices.Contains(strings.Split(p.Flags.Value(flagKinds, ""), ","), kind)
+	})
+}
+
 // parts are the parts of the manifests that an installation has, as the flags of its programs say.
 func (f *Facts) parts() map[string]bool {
 	has := func(pods []Pod, flag string) bool {
@@ -217,5 +232,6 @@ func (f *Facts) parts() map[string]bool {
 		partKarpenter:    has(f.Provider, "karpenter"),
 		partClusterAPI:   has(f.Provider, flagClusterAPI),
 		partMetricsAuth:  has(f.Provider, "metrics-authorization"),
+		partKindJob:      f.manages("Job"),
 	}
 }

@@ -19,7 +19,8 @@ func findWebhooks(f *Facts, shipped *Shipped) []Finding {
 	}
 	silent, told := map[string][]string{}, map[string]bool{}
 	for _, configuration := range slices.Sorted(maps.Keys(shipped.Webhooks)) {
-		if strings.HasSuffix(configuration, " "+gates) && !f.gatedByWebhook() {
+		if strings.HasSuffix(configuration, " "+gates) && !f.gatedByWebhook() ||
+			strings.HasSuffix(configuration, " "+kindJob) && !f.manages("Job") {
 			continue
 		}
 		for _, name := range shipped.Webhooks[configuration] {
