@@ -126,8 +126,10 @@ func ExamineNewJob(j *batchv1.Job, pools *Pools) *Findings {
 		f.warn(at.Annotation(v1alpha1.AnnotationMinSize), "is not set: requests may shrink the Job to 1")
 	}
 	if bounds.Max == w.Size {
-		f.warn(at.Annotation(v1alpha1.AnnotationMaxSize), "is the first size, %d: the Job cannot grow above it, and requests to grow will be DENIED",
-			w.Size)
+		f.warn(
+			at.Annotation(v1alpha1.AnnotationMaxSize), "is the first size, %d: the Job cannot grow above it, and requests to grow will be DENIED",
+			w.Size,
+		)
 	}
 	f.allowed(names, pools, at)
 	f.states(names, pools, at)

@@ -79,8 +79,8 @@ func TestExamineNewJob(t *testing.T) {
 			`spec.parallelism: Invalid value: 2: must be at least the annotation autoscaling.flux-framework.org/min-size, which is 3`}},
 		"no minimum, and the first size the maximum": {"a", `autoscaling.flux-framework.org/max-size: "2"`, nil, []string{
 			"metadata.annotations[autoscaling.flux-framework.org/min-size]: is not set: requests may shrink the Job to 1",
-			"metadata.annotations[autoscaling.flux-framework.org/max-size]: is the first size, 2: the Job cannot grow above it, and requests to grow " +
-				"will be DENIED"}},
+			"metadata.annotations[autoscaling.flux-framework.org/max-size]: is the first size, 2: the Job cannot grow above it, and requests to " +
+				"grow will be DENIED"}},
 		"an annotation of every kind": {"a", bounded + ", autoscaling.flux-framework.org/placement: Both", nil, []string{
 			`metadata.annotations[autoscaling.flux-framework.org/placement]: Invalid value: "Both": it has to be one of Span, Single`}},
 		"a pool that does not exist": {"a,nowhere", bounded, nil, []string{
@@ -129,8 +129,8 @@ func TestExamineJobUpdate(t *testing.T) {
 				"is large enough" + fixedInJob}},
 		"one that joins": {func() *batchv1.Job { j := sweep(t, "a", "", nil); j.Annotations = nil; return j }(),
 			sweep(t, "a", bounded, func(j *batchv1.Job) { j.Spec.Template.Labels = nil }), []string{
-				"metadata.annotations[autoscaling.flux-framework.org/node-pools]: the pods are made without our label: no pod waits for its node, and " +
-					"none is kept on the nodes of the NodePools" + fixedInJob}},
+				"metadata.annotations[autoscaling.flux-framework.org/node-pools]: the pods are made without our label: no pod waits for its node, " +
+					"and none is kept on the nodes of the NodePools" + fixedInJob}},
 		"one that leaves": {before, func() *batchv1.Job { j := sweep(t, "a", bounded, nil); j.Annotations = nil; return j }(), nil},
 	} {
 		pools := found(pool(t, "a", `{}`), pool(t, "b", `{}`), pool(t, "tiny", `{template: {capacity: {cpu: "1", pods: "9"}}}`))

@@ -49,8 +49,8 @@ func eachLimit(ranges []corev1.LimitRange, kind corev1.LimitType, tell func(name
 	}
 }
 
-// eachContainer tells the containers of a pod, with what they are called: by their names, or where they have none, as that of a MiniCluster,
-// what they are in its spec.
+// eachContainer tells the containers of a pod, with what they are called: by their names, or where they have none, as those of a
+// MiniCluster, by what they are in its spec.
 func eachContainer(pod *corev1.PodSpec, tell func(what string, c *corev1.Container)) {
 	called := func(c *corev1.Container, otherwise string) string {
 		if c.Name == "" {

@@ -26,7 +26,9 @@ import (
 func reads(t *testing.T, live interceptor.Funcs, names ...string) (*runtime.Scheme, *Lookup) {
 	t.Helper()
 	scheme := runtime.NewScheme()
-	if err := errors.Join(v1alpha1.AddToScheme(scheme), corev1.AddToScheme(scheme), appsv1.AddToScheme(scheme), batchv1.AddToScheme(scheme)); err != nil {
+	if err := errors.Join(
+		v1alpha1.AddToScheme(scheme), corev1.AddToScheme(scheme), appsv1.AddToScheme(scheme), batchv1.AddToScheme(scheme),
+	); err != nil {
 		t.Fatal(err)
 	}
 	build := fake.NewClientBuilder().WithScheme(scheme).WithInterceptorFuncs(live)

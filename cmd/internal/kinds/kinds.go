@@ -15,6 +15,15 @@ import (
 // All are the kinds that there are. That of members which do not say theirs is the first.
 func All() member.Kinds { return member.Kinds{minicluster.Kind{}, job.Kind{}} }
 
+// Member is the name of the member that a user means by NAME, the name of a member, or by KIND/NAME, as in job/sweep.
+func Member(argument string) string {
+	word, name, has := strings.Cut(argument, "/")
+	if kind := All().Called(strings.ToLower(word)); has && kind != nil {
+		return member.Name(kind, name)
+	}
+	return argument
+}
+
 // Default are the names of those that are managed unless something else is said.
 func Default() []string { return []string{minicluster.Kind{}.Words().Kind} }
 

@@ -7,6 +7,18 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/kinds"
 )
 
+// TestMember: a member may be named by the kind and the name of its workload.
+func TestMember(t *testing.T) {
+	t.Parallel()
+	for argument, want := range map[string]string{
+		"demo": "demo", "job.sweep": "job.sweep", "job/sweep": "job.sweep", "Jobs/sweep": "job.sweep", "minicluster/demo": "demo", "pod/x": "pod/x",
+	} {
+		if got := kinds.Member(argument); got != want {
+			t.Errorf("%s is %s, not %s", argument, got, want)
+		}
+	}
+}
+
 // TestOf: kinds are known by their names, in the order of all, and what is none of them is refused by its name.
 func TestOf(t *testing.T) {
 	t.Parallel()
@@ -19,7 +31,7 @@ func TestOf(t *testing.T) {
 		{"MiniCluster,job", `"job" is no kind of workload; there are MiniCluster, Job`},
 	} {
 		of, err := kinds.Of(strings.Split(row.names, ","))
-		got := ""
+		var got string
 		if err != nil {
 			got = err.Error()
 		} else {

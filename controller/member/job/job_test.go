@@ -47,7 +47,8 @@ func TestParse(t *testing.T) {
 		job  *batchv1.Job
 		want string
 	}{
-		"no bounds":        {indexed(3), "annotation autoscaling.flux-framework.org/max-size is not there; it has to be the maximum size, at least 3"},
+		"no bounds": {indexed(3),
+			"annotation autoscaling.flux-framework.org/max-size is not there; it has to be the maximum size, at least 3"},
 		"all that matters": {indexed(3, v1alpha1.AnnotationMinSize, "2", v1alpha1.AnnotationMaxSize, "9"), "size 3 of 2 to 9, managed"},
 		"no minimum":       {indexed(3, v1alpha1.AnnotationMaxSize, "9"), "size 3 of 1 to 9, managed"},
 		"not Indexed": {of(func(j *batchv1.Job) { j.Spec.CompletionMode = nil }),
@@ -68,13 +69,14 @@ func TestParse(t *testing.T) {
 			`annotation autoscaling.flux-framework.org/min-size is "0"; it has to be a number of pods, at least 1`},
 		"an annotation of every kind": {indexed(3, v1alpha1.AnnotationMaxSize, "5", v1alpha1.AnnotationPlacement, "span"),
 			`annotation autoscaling.flux-framework.org/placement is "span"; it has to be one of Span, Single`},
-		"without the annotation": {of(func(j *batchv1.Job) { j.Annotations = nil; j.Spec.CompletionMode = nil }), "size 3 of 1 to 3, not managed"},
+		"without the annotation": {of(func(j *batchv1.Job) { j.Annotations, j.Spec.CompletionMode = nil, nil }),
+			"size 3 of 1 to 3, not managed"},
 		"of a MiniCluster": {of(func(j *batchv1.Job) {
 			j.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(&metav1.ObjectMeta{Name: "m"}, minicluster.GroupVersionKind)}
 		}), "size 3 of 1 to 3, not managed"},
 	} {
 		w, err := job.Kind{}.Parse(row.job)
-		got := ""
+		var got string
 		switch {
 		case err != nil:
 			got = err.Error()
@@ -217,7 +219,8 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		if w.Managed() && (w.Size < 1 || w.MinSize < 1 || w.Size > w.MaxSize || w.MinSize > w.MaxSize || !isIndexed || parallelism != completions) {
+		inOrder := w.Size >= 1 && w.MinSize >= 1 && w.Size <= w.MaxSize && w.MinSize <= w.MaxSize
+		if w.Managed() && (!inOrder || !isIndexed || parallelism != completions) {
 			t.Errorf("size %d of %d to %d of %d and %d, Indexed %t", w.Size, w.MinSize, w.MaxSize, parallelism, completions, isIndexed)
 		}
 	})

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	batchv1 "k8s.io/api/batch/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
@@ -20,7 +22,7 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/kinds"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/cli"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/minicluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/job"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/resize"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/whatif"
 )
@@ -31,7 +33,7 @@ func New(env *cli.Environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "plan MEMBER (--grow N | --shrink N | --size N) | plan --filename FILE",
 		Short: "Say what would become of another size, and change nothing",
-		Long: `Say what would become of another size of a member, or of a MiniCluster that does not exist yet.
+		Long: `Say what would become of another size of a member, or of a MiniCluster or Indexed Job that does not exist yet.
 
 The controller's own planner decides on the live objects with the changed size: which pools grant nodes, what is refused and why, what the
 nodes cost for an hour, and how long they take, as the machines of each pool have taken. Nothing is changed, nothing is reserved: whoever
@@ -59,7 +61,7 @@ func (o *options) addFlags(flags *pflag.FlagSet) {
 	flags.Int32Var(&o.grow, "grow", 0, "by how many pods the member is to grow")
 	flags.Int32Var(&o.shrink, "shrink", 0, "by how many pods the member is to shrink")
 	flags.Int32Var(&o.size, "size", 0, "the size that the member is to have")
-	flags.StringVarP(&o.filename, "filename", "f", "", "a file with a MiniCluster that does not exist yet; - for standard input")
+	flags.StringVarP(&o.filename, "filename", "f", "", "a file with a MiniCluster or Job that does not exist yet; - for standard input")
 }
 
 // change is what the flags ask for.
@@ -135,21 +137,35 @@ func read(filename string, stdin io.Reader) (*unstructured.Unstructured, error) 
 	if err != nil {
 		return nil, fmt.Errorf("--filename: %w", err)
 	}
-	object := minicluster.New()
+	var object *unstructured.Unstructured
 	found := 0
+	var names []string
+	for _, kind := range kinds.All() {
+		names = append(names, kind.Words().Kinds)
+	}
 	for document := range strings.SplitSeq(string(text), "\n---") {
 		other := &unstructured.Unstructured{}
 		if err := yaml.Unmarshal([]byte(document), &other.Object); err != nil {
 			return nil, fmt.Errorf("%s: %w", filename, err)
 		}
-		if other.GroupVersionKind() == minicluster.GroupVersionKind {
+		if kindOf(other) != nil {
 			object, found = other, found+1
 		}
 	}
 	if found != 1 {
-		return nil, fmt.Errorf("%s has %d MiniClusters of %s; it has to have one", filename, found, minicluster.GroupVersionKind.GroupVersion())
+		return nil, fmt.Errorf("%s has %d %s; it has to have one", filename, found, strings.Join(names, " and "))
 	}
 	return object, nil
+}
+
+// kindOf is the kind of workload that an object is of, nil for none.
+func kindOf(object *unstructured.Unstructured) member.Kind {
+	for _, kind := range kinds.All() {
+		if kind.GroupVersionKind() == object.GroupVersionKind() {
+			return kind
+		}
+	}
+	return nil
 }
 
 // OfMember reads the cluster and answers for a member with another size. It writes nothing.
@@ -174,36 +190,66 @@ func OfMember(
 	return answer, nil
 }
 
-// OfManifest reads the cluster and answers for a MiniCluster that does not exist yet. It writes nothing.
+// OfManifest reads the cluster and answers for a workload that does not exist yet. It writes nothing.
 func OfManifest(
 	ctx context.Context, reader client.Reader, clock clock.PassiveClock, object *unstructured.Unstructured,
 ) (*whatif.Answer, error) {
+	kind := kindOf(object)
+	if kind == nil {
+		return nil, fmt.Errorf("%s %s is no kind of workload that may be a member", object.GetKind(), object.GetName())
+	}
+	words := kind.Words()
 	if !member.Managed(object) {
-		return nil, fmt.Errorf("metadata.annotations of MiniCluster %s has no %s: it names the NodePools, and without it the MiniCluster is "+
-			"not managed",
-			object.GetName(), v1alpha1.AnnotationNodePools)
+		return nil, fmt.Errorf("metadata.annotations of %s %s has no %s: it names the NodePools, and without it the %s is not managed",
+			words.Kind, object.GetName(), v1alpha1.AnnotationNodePools, words.Kind)
+	}
+	completed, err := complete(object)
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", words.Kind, object.GetName(), err)
 	}
 	g, err := gather(ctx, reader, object.GetNamespace())
 	if err != nil {
 		return nil, err
 	}
-	for i := range g.clusters.Items {
-		if other := &g.clusters.Items[i]; other.GetNamespace() == object.GetNamespace() && other.GetName() == object.GetName() {
-			return nil, fmt.Errorf("MiniCluster %s/%s exists already; ask with: kubectl ensemble plan %s --namespace %s --size N",
-				object.GetNamespace(), object.GetName(), object.GetName(), object.GetNamespace())
-		}
+	if g.has(kind, client.ObjectKeyFromObject(object)) {
+		return nil, fmt.Errorf("%s %s/%s exists already; ask with: kubectl ensemble plan %s --namespace %s --size N", words.Kind,
+			object.GetNamespace(), object.GetName(), member.Name(kind, object.GetName()), object.GetNamespace())
 	}
 	snapshot, err := g.snapshot(ctx, clock)
 	if err != nil {
 		return nil, err
 	}
-	observed, err := snapshot.With(minicluster.Kind{}, object)
+	observed, err := snapshot.With(kind, completed)
 	if err != nil {
-		return nil, fmt.Errorf("MiniCluster %s: %w", object.GetName(), err)
+		return nil, fmt.Errorf("%s %s: %w", words.Kind, object.GetName(), err)
 	}
 	answer := g.world(observed, clock).AskNew()
 	answer.MissingRights = g.missing
 	return answer, nil
+}
+
+// complete completes an object as admission would.
+func complete(object *unstructured.Unstructured) (client.Object, error) {
+	if object.GroupVersionKind() != job.GroupVersionKind {
+		return object, nil
+	}
+	before, err := job.Read(object)
+	if err != nil {
+		return nil, err
+	}
+	marked := object.DeepCopy()
+	if err := job.MarksOfNew(before).AddTo(marked); err != nil {
+		return nil, err
+	}
+	return job.Read(marked)
+}
+
+// has reports whether there is an object of a kind.
+func (g *gathered) has(kind member.Kind, key types.NamespacedName) bool {
+	if kind.GroupVersionKind() == job.GroupVersionKind {
+		return slices.ContainsFunc(g.jobs.Items, func(j batchv1.Job) bool { return client.ObjectKeyFromObject(&j) == key })
+	}
+	return slices.ContainsFunc(g.clusters.Items, func(u unstructured.Unstructured) bool { return client.ObjectKeyFromObject(&u) == key })
 }
 
 func (g *gathered) snapshot(ctx context.Context, clock clock.PassiveClock) (*resize.Snapshot, error) {

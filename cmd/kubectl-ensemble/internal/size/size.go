@@ -16,8 +16,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/kinds"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/cli"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/cluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
 )
 
 // Change is what the commands print.
@@ -56,7 +58,7 @@ func relative(env *cli.Environment, name, short string, sign int64) *cobra.Comma
 	cmd := &cobra.Command{
 		Use:   name + " MEMBER N",
 		Short: short,
-		Long: short + `: N more or fewer than are desired now, within spec.minSize and spec.maxSize of its MiniCluster. The nodes
+		Long: short + `: N more or fewer than are desired now, within the minimum and maximum size of its workload. The nodes
 come first: pods are added when nodes for all of them are Ready, and leave before their nodes do.`,
 		Example:           fmt.Sprintf("  kubectl ensemble %s demo 4 --wait", name),
 		GroupID:           cli.GroupWrite,
@@ -67,7 +69,7 @@ come first: pods are added when nodes for all of them are Ready, and leave befor
 			if err != nil || amount < 1 {
 				return fmt.Errorf("argument N is %q; it has to be a number of pods of at least 1", args[1])
 			}
-			return run(cmd.Context(), env, args[0], &o, func(m *v1alpha1.EnsembleMember) (int32, string, error) {
+			return run(cmd.Context(), env, kinds.Member(args[0]), &o, func(m *v1alpha1.EnsembleMember) (int32, string, error) {
 				return bounded(m, int64(m.Spec.Size)+sign*amount)
 			})
 		},
@@ -82,7 +84,7 @@ func scale(env *cli.Environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "scale MEMBER --size=N",
 		Short: "Set how many pods of a member are desired",
-		Long: `Set how many pods of a member are desired, within spec.minSize and spec.maxSize of its MiniCluster. The nodes come first: pods are
+		Long: `Set how many pods of a member are desired, within the minimum and maximum size of its workload. The nodes come first: pods are
 added when nodes for all of them are Ready, and leave before their nodes do.`,
 		Example:           "  kubectl ensemble scale demo --size=8 --wait",
 		GroupID:           cli.GroupWrite,
@@ -92,10 +94,11 @@ added when nodes for all of them are Ready, and leave before their nodes do.`,
 			if size < 1 {
 				return fmt.Errorf("--size is %d; it has to be at least 1", size)
 			}
-			return run(cmd.Context(), env, args[0], &o, func(m *v1alpha1.EnsembleMember) (int32, string, error) {
+			return run(cmd.Context(), env, kinds.Member(args[0]), &o, func(m *v1alpha1.EnsembleMember) (int32, string, error) {
 				if size < m.Spec.MinSize || size > m.Spec.MaxSize {
-					return 0, "", fmt.Errorf("--size is %d; it has to be from %d to %d, which are spec.minSize and spec.maxSize of MiniCluster %s",
-						size, m.Spec.MinSize, m.Spec.MaxSize, m.Name)
+					words, of := workload(m)
+					return 0, "", fmt.Errorf("--size is %d; it has to be from %d to %d, which are %s and %s of %s",
+						size, m.Spec.MinSize, m.Spec.MaxSize, words.MinSize, words.MaxSize, of)
 				}
 				return size, "", nil
 			})
@@ -111,17 +114,28 @@ added when nodes for all of them are Ready, and leave before their nodes do.`,
 // nothing is an error.
 func bounded(m *v1alpha1.EnsembleMember, wanted int64) (size int32, limited string, err error) {
 	spec := &m.Spec
+	words, of := workload(m)
 	switch {
 	case wanted > int64(spec.MaxSize) && spec.Size == spec.MaxSize:
-		return 0, "", fmt.Errorf("the desired size is %d already, which is spec.maxSize of MiniCluster %s", spec.Size, m.Name)
+		return 0, "", fmt.Errorf("the desired size is %d already, which is %s of %s", spec.Size, words.MaxSize, of)
 	case wanted < int64(spec.MinSize) && spec.Size == spec.MinSize:
-		return 0, "", fmt.Errorf("the desired size is %d already, which is spec.minSize of MiniCluster %s", spec.Size, m.Name)
+		return 0, "", fmt.Errorf("the desired size is %d already, which is %s of %s", spec.Size, words.MinSize, of)
 	case wanted > int64(spec.MaxSize):
-		return spec.MaxSize, "spec.maxSize", nil
+		return spec.MaxSize, words.MaxSize, nil
 	case wanted < int64(spec.MinSize):
-		return spec.MinSize, "spec.minSize", nil
+		return spec.MinSize, words.MinSize, nil
 	}
 	return int32(wanted), "", nil //nolint:gosec // Within the bounds, which are int32.
+}
+
+// workload is what the kind of a member is called, and its workload.
+func workload(m *v1alpha1.EnsembleMember) (words *member.Words, of string) {
+	kind := kinds.All().Of(m)
+	if kind == nil {
+		// A newer controller knows it.
+		return &member.Words{MinSize: "spec.minSize", MaxSize: "spec.maxSize"}, "EnsembleMember " + m.Name
+	}
+	return kind.Words(), kind.Words().Kind + " " + member.TargetName(m)
 }
 
 // run changes the desired size to what target says of the member, prints the change, and waits where that is wanted.
@@ -206,6 +220,6 @@ func read(ctx context.Context, reader *cluster.Reader, namespace, name string) (
 	if gaps := reader.Gaps(); len(gaps) > 0 {
 		return nil, fmt.Errorf("EnsembleMember %s cannot be read: %s", name, cluster.Describe(gaps))
 	}
-	return nil, fmt.Errorf("there is no EnsembleMember %s in namespace %s: a MiniCluster has one when it has the annotation %s",
+	return nil, fmt.Errorf("there is no EnsembleMember %s in namespace %s: a MiniCluster, or job/NAME, has one when it has the annotation %s",
 		name, namespace, v1alpha1.AnnotationNodePools)
 }

@@ -12,16 +12,17 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/kinds"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/cli"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/cluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/facts"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/explain"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
 )
 
-// kinds are the words for what can be explained.
-var kinds = map[string]string{
+// words are those for what can be explained, beside the kinds of workloads.
+var words = map[string]string{
 	"member": explain.KindMember, "members": explain.KindMember, "ensemblemember": explain.KindMember, "ensemblemembers": explain.KindMember,
-	"minicluster": explain.KindMember, "miniclusters": explain.KindMember,
 	"pool": explain.KindPool, "pools": explain.KindPool, "nodepool": explain.KindPool, "nodepools": explain.KindPool, "enp": explain.KindPool,
 	"pod": explain.KindPod, "pods": explain.KindPod, "po": explain.KindPod,
 	"node": explain.KindNode, "nodes": explain.KindNode, "no": explain.KindNode,
@@ -35,7 +36,7 @@ func New(env *cli.Environment) *cobra.Command {
 		Long: `Say why a member, a pool, a pod or a node waits, from what you may read, and the one thing to do about it.
 
 The steps of a member come in the order in which a growth takes them; the one that it waits for has a mark. A name that several have is
-written with its kind: member/NAME, pool/NAME, pod/NAME or node/NAME.`,
+written with its kind: member/NAME, pool/NAME, pod/NAME or node/NAME; the member of a Job is job/NAME.`,
 		Example: `  kubectl ensemble explain demo
   kubectl ensemble explain pool/hpc-a
   kubectl ensemble explain pod/demo-3-x7k2p -n team-a -o yaml`,
@@ -108,7 +109,10 @@ func find(ctx context.Context, reader *cluster.Reader, namespace, argument strin
 	if !has {
 		word, name = "", argument
 	}
-	wanted, known := kinds[strings.ToLower(word)]
+	wanted, known := words[strings.ToLower(word)]
+	if kind := kinds.All().Called(strings.ToLower(word)); has && kind != nil {
+		wanted, known, name = explain.KindMember, true, member.Name(kind, name)
+	}
 	if has && !known {
 		return nil, fmt.Errorf("%q is no kind that can be explained; say member/NAME, pool/NAME, pod/NAME or node/NAME", word)
 	}
