@@ -11,7 +11,8 @@ import (
 func TestMember(t *testing.T) {
 	t.Parallel()
 	for argument, want := range map[string]string{
-		"demo": "demo", "job.sweep": "job.sweep", "job/sweep": "job.sweep", "Jobs/sweep": "job.sweep", "minicluster/demo": "demo", "pod/x": "pod/x",
+		"demo": "demo", "job.sweep": "job.sweep", "job/sweep": "job.sweep", "Jobs/sweep": "job.sweep", "minicluster/demo": "demo",
+		"pod/x": "pod/x",
 	} {
 		if got := kinds.Member(argument); got != want {
 			t.Errorf("%s is %s, not %s", argument, got, want)

@@ -26,7 +26,7 @@ import (
 func TestExamplesAreApplied(t *testing.T) {
 	define(t)
 	paths, err := filepath.Glob("../../../examples/*/README.md")
-	if err != nil || len(paths) != 6 {
+	if err != nil || len(paths) != 7 {
 		t.Fatalf("the examples with a page of their own are %q (%v)", paths, err)
 	}
 	for _, page := range paths {
@@ -95,6 +95,9 @@ func inOrder(t *testing.T, object *unstructured.Unstructured, pools map[string]b
 		if size := field(t, object, "spec.size"); size != nil {
 			t.Errorf("%s has the size %v, which is not the file's to say", object.GetName(), size)
 		}
+	case "Job":
+		named = strings.Split(object.GetAnnotations()[v1alpha1.AnnotationNodePools], ",")
+		images = imagesOf(t, mapOf(field(t, object, "spec.template")))
 	case "Ensemble":
 		var ensemble ensemblev1alpha1.Ensemble
 		convert(t, object, &ensemble)
