@@ -312,7 +312,7 @@ func (c *checker) nodeGone(node *corev1.Node) {
 		return
 	}
 	for _, pod := range c.state.PodsOn(node.Name) {
-		c.bereft[rank{MiniClusterOf(pod), IndexOf(pod)}] = true
+		c.bereft[rank{MemberOf(pod), IndexOf(pod)}] = true
 	}
 }
 
@@ -329,7 +329,7 @@ func (c *checker) noPods(what, node string) {
 // a user wrote are not meant: they are created before anybody can reserve nodes for them, and nothing keeps them from
 // the scheduler.
 func (c *checker) pod(pod *corev1.Pod) {
-	key := MiniClusterOf(pod)
+	key := MemberOf(pod)
 	given := pod.Labels[v1alpha1.LabelMember] == "" && IndexOf(pod) < c.given[key]
 	member := c.state.Members[key]
 	if member == nil || !Starved(pod) || given || c.bereft[rank{key, IndexOf(pod)}] {
@@ -400,7 +400,7 @@ func (c *checker) released(pod, before *corev1.Pod) {
 	if before == nil || node == "" || !Gated(before) || Gated(pod) {
 		return
 	}
-	key := MiniClusterOf(pod)
+	key := MemberOf(pod)
 	member := c.state.Members[key]
 	held := member != nil && slices.ContainsFunc(
 		member.Status.Reservations, func(r v1alpha1.Reservation) bool { return slices.Contains(r.Held, node) },

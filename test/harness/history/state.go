@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -217,6 +218,15 @@ func MiniClusterOf(pod *corev1.Pod) types.NamespacedName {
 		return types.NamespacedName{}
 	}
 	return types.NamespacedName{Namespace: pod.Namespace, Name: job}
+}
+
+// MemberOf is the key of the member that a pod belongs to, the zero key for none: what its label says where its member is not that of a
+// MiniCluster, whose pods may have no label.
+func MemberOf(pod *corev1.Pod) types.NamespacedName {
+	if name := pod.Labels[v1alpha1.LabelMember]; strings.Contains(name, ".") {
+		return types.NamespacedName{Namespace: pod.Namespace, Name: name}
+	}
+	return MiniClusterOf(pod)
 }
 
 // IndexOf is the completion index of a pod, -1 when it has none.
