@@ -41,9 +41,9 @@ const (
 	// AnnotationGiveUpAfter on a MiniCluster sets EnsembleMember.spec.giveUpAfter.
 	AnnotationGiveUpAfter = Group + "/give-up-after"
 
-	// AnnotationMinSize and AnnotationMaxSize on a Job are the bounds of its size, which a Job has no fields for. Without the first it is 1;
-	// the webhook writes the second into a Job that is created without it: its first size.
+	// AnnotationMinSize on a Job is the minimum of its size, for which a Job has no field. Without it that is 1.
 	AnnotationMinSize = Group + "/min-size"
+	// AnnotationMaxSize on a Job is the maximum of its size. The webhook writes it into a Job that is created without: its first size.
 	AnnotationMaxSize = Group + "/max-size"
 
 	// AnnotationAppliedSize on a MiniCluster is the spec.size that the controller last wrote, put there in

@@ -67,7 +67,9 @@ func TestOfJob(t *testing.T) {
 		want   string
 	}{
 		"not managed": {object("", three), "metadata.annotations of Job sweep has no " + v1alpha1.AnnotationNodePools},
-		"not Indexed": {object(managed, "parallelism: 3, completions: 3, "), "Job sweep: spec.completionMode is NonIndexed; it has to be Indexed"},
+		"not Indexed": {
+			object(managed, "parallelism: 3, completions: 3, "), "Job sweep: spec.completionMode is NonIndexed; it has to be Indexed",
+		},
 	} {
 		_, err := planned.OfManifest(t.Context(), reader, clock.RealClock{}, row.object)
 		if err == nil || !strings.HasPrefix(err.Error(), row.want) {
