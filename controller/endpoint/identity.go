@@ -128,11 +128,7 @@ func (s *Server) orFirst(kind member.Kind) member.Kind {
 
 // allow takes one request of a caller into account.
 func (s *Server) allow(c *caller) error {
-	err := s.limit.allow(c.member())
-	if refused, is := errors.AsType[*denied](err); is {
-		refused.reason = c.kind.Words().Kind + " " + refused.reason
-	}
-	return err
+	return s.limit.allow(c.member(), c.kind.Words().Kind+" "+c.workload.String())
 }
 
 // checkLength refuses what is too long for the name of a workload, with or without a namespace, before any of it is kept

@@ -29,6 +29,7 @@ import (
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/job"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/minicluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/pods"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/ensemble"
@@ -109,7 +110,9 @@ func newEstate(t *testing.T, o Options, cached *v1alpha1.EnsembleMember, objects
 		t.Fatal(err)
 	}
 	o.Events, o.Clock, o.Metrics, o.Audience = &events.FakeRecorder{}, clock.RealClock{}, metrics, "test"
-	o.Kinds = member.Kinds{minicluster.Kind{}}
+	if o.Kinds == nil {
+		o.Kinds = member.Kinds{minicluster.Kind{}}
+	}
 	o.Log = funcr.New(func(_, args string) { e.log = append(e.log, args) }, funcr.Options{})
 	e.Server = New(o)
 	return e
@@ -117,6 +120,12 @@ func newEstate(t *testing.T, o Options, cached *v1alpha1.EnsembleMember, objects
 
 // ask sends a request of a kind: grow, update or status. It returns what became of it and why.
 func (e *estate) ask(t *testing.T, ip, request, name string, token ...string) (ensemble.Response_ResultType, string) {
+	t.Helper()
+	return e.askAs(t, "minicluster", ip, request, name, token...)
+}
+
+// askAs is ask of somebody who calls the kind of the workload by a word.
+func (e *estate) askAs(t *testing.T, word, ip, request, name string, token ...string) (ensemble.Response_ResultType, string) {
 	t.Helper()
 	ctx := peer.NewContext(t.Context(), &peer.Peer{Addr: &net.TCPAddr{IP: net.ParseIP(ip), Port: 40000}, AuthInfo: credentials.TLSInfo{}})
 	if len(token) > 0 {
@@ -126,11 +135,11 @@ func (e *estate) ask(t *testing.T, ip, request, name string, token ...string) (e
 	var err error
 	switch request {
 	case "status":
-		response, err = e.RequestStatus(ctx, &ensemble.StatusRequest{Member: "minicluster", Name: name})
+		response, err = e.RequestStatus(ctx, &ensemble.StatusRequest{Member: word, Name: name})
 	case "update":
-		response, err = e.RequestUpdate(ctx, &ensemble.UpdateRequest{Member: "minicluster", Name: name, Payload: `{"queue": {"run": 1}}`})
+		response, err = e.RequestUpdate(ctx, &ensemble.UpdateRequest{Member: word, Name: name, Payload: `{"queue": {"run": 1}}`})
 	default:
-		response, err = e.RequestAction(ctx, &ensemble.ActionRequest{Member: "minicluster", Name: name, Action: request})
+		response, err = e.RequestAction(ctx, &ensemble.ActionRequest{Member: word, Name: name, Action: request})
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -319,5 +328,51 @@ func TestRefusedTokens(t *testing.T) {
 	}
 	if asked := (e.reviews - before) / 2; asked != 40-31+5 {
 		t.Errorf("of 100 requests, 9 within the rate of the member, %d were reviewed", asked)
+	}
+}
+
+// TestKindOfMember: who has a token means a workload of the kind that it says, and what is refused is told of that workload, not of its
+// member.
+func TestKindOfMember(t *testing.T) {
+	t.Parallel()
+	const ip = "198.51.100.7"
+	sweep := metav1.NewControllerRef(&metav1.ObjectMeta{Name: "sweep", UID: "uid-of-sweep"}, job.GroupVersionKind)
+	of := memberFor(demoUID)
+	of.Name, of.OwnerReferences = "job.sweep", []metav1.OwnerReference{*sweep}
+	of.Spec.Target = member.Target(job.Kind{}, "sweep")
+	both := member.Kinds{minicluster.Kind{}, job.Kind{}}
+	for name, row := range map[string]struct {
+		kinds      member.Kinds
+		word, name string
+		says       string
+	}{
+		"its kind": {both, "job", "sweep", ""},
+		"the word of another kind": {both, "minicluster", "job.sweep",
+			`MiniCluster default/job.sweep is not managed: EnsembleMember default/job.sweep is that of Job sweep; say member "job" and name "sweep"`},
+		"the same, where its kind is not switched on": {member.Kinds{minicluster.Kind{}}, "minicluster", "job.sweep",
+			"MiniCluster default/job.sweep is not managed: EnsembleMember default/job.sweep is of a kind that is not switched on"},
+		"the name of the member": {both, "job", "job.sweep", "Job default/job.sweep is not managed; give it the annotation"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := newEstate(t, Options{Kinds: row.kinds, Rate: Rate{PerSecond: 1e-6, Burst: 1}}, nil, of.DeepCopy())
+			status, reason := e.askAs(t, row.word, ip, "grow", row.name, "good")
+			if (row.says == "") != (status == ensemble.Response_SUCCESS) || !strings.HasPrefix(reason, row.says) {
+				t.Errorf("the answer is %s: %s; not %q", status, reason, row.says)
+			}
+			kind := map[string]string{"job": "Job", "minicluster": "MiniCluster"}[row.word]
+			want := kind + " default/" + row.name + " asks more often than 1e-06 times a second"
+			if status, reason := e.askAs(t, row.word, ip, "grow", row.name, "good"); status != ensemble.Response_DENIED ||
+				!strings.HasPrefix(reason, want) {
+				t.Errorf("the second answer is %s: %s; not DENIED: %s", status, reason, want)
+			}
+			stored := &v1alpha1.EnsembleMember{}
+			if err := e.objects.Get(t.Context(), types.NamespacedName{Namespace: "default", Name: "job.sweep"}, stored); err != nil {
+				t.Fatal(err)
+			}
+			if grown := stored.Spec.Size == 2; grown != (row.says == "") {
+				t.Errorf("the desired size is %d", stored.Spec.Size)
+			}
+		})
 	}
 }

@@ -40,8 +40,8 @@ type allowance struct {
 
 func newLimiter(r Rate) *limiter { return &limiter{rate: r, known: lru.New(remembered)} }
 
-// allow takes one request of a member into account. The error says how many there may be.
-func (l *limiter) allow(member types.NamespacedName) error {
+// allow takes one request of a member into account. The error says of its workload, as that is called, how many there may be.
+func (l *limiter) allow(member types.NamespacedName, workload string) error {
 	if l.rate.PerSecond <= 0 {
 		return nil
 	}
@@ -51,7 +51,7 @@ func (l *limiter) allow(member types.NamespacedName) error {
 	}
 	refused := &denied{repeated: true, reason: fmt.Sprintf("%s asks more often than %g times a second, %d at once "+
 		"(--max-member-requests-per-second, --max-member-request-burst); ask again later",
-		member, l.rate.PerSecond, l.rate.Burst)}
+		workload, l.rate.PerSecond, l.rate.Burst)}
 	its.refusals.Do(func() { refused.repeated = false })
 	return refused
 }

@@ -88,30 +88,35 @@ func parseID(raw json.RawMessage) (string, error) {
 	return id, nil
 }
 
-// checkVersion makes sure that what a payload says of the workload is so of one of the kinds.
+// checkVersion makes sure that what a payload says of the workload is so of one of the kinds: its group and its version are those of the
+// same one.
 func checkVersion(kinds member.Kinds, fields map[string]json.RawMessage) error {
-	for name, of := range map[string]func(schema.GroupVersionKind) string{
-		"group":   func(kind schema.GroupVersionKind) string { return kind.Group },
-		"version": func(kind schema.GroupVersionKind) string { return kind.Version },
+	for _, field := range []struct {
+		name string
+		of   func(schema.GroupVersionKind) string
+	}{
+		{"group", func(kind schema.GroupVersionKind) string { return kind.Group }},
+		{"version", func(kind schema.GroupVersionKind) string { return kind.Version }},
 	} {
-		raw, has := fields[name]
+		raw, has := fields[field.name]
 		if !has {
 			continue
 		}
 		var got string
 		wrong := json.Unmarshal(raw, &got) != nil
-		var right []string
-		for _, kind := range kinds {
-			want := of(kind.GroupVersionKind())
+		var fitting member.Kinds
+		right := make([]string, len(kinds))
+		for i, kind := range kinds {
+			want := field.of(kind.GroupVersionKind())
+			right[i] = fmt.Sprintf("%s have %q", kind.Words().Kinds, want)
 			if !wrong && (got == want || got == "") {
-				right = nil
-				break
+				fitting = append(fitting, kind)
 			}
-			right = append(right, fmt.Sprintf("%s have %q", kind.Words().Kinds, want))
 		}
-		if len(right) > 0 {
-			return fmt.Errorf("payload field %q is %s; %s", name, shorten(raw), strings.Join(right, ", "))
+		if len(fitting) == 0 {
+			return fmt.Errorf("payload field %q is %s; %s", field.name, shorten(raw), strings.Join(right, ", "))
 		}
+		kinds = fitting
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/job"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/minicluster"
 )
 
@@ -81,6 +82,30 @@ func TestParseAmount(t *testing.T) {
 				t.Errorf("got  %s\nwant %s", got, row.want)
 			}
 		})
+	}
+}
+
+// TestVersionOfOneKind: the group and the version that a payload names are those of one kind, not each of another.
+func TestVersionOfOneKind(t *testing.T) {
+	t.Parallel()
+	kinds := member.Kinds{minicluster.Kind{}, job.Kind{}}
+	for payload, want := range map[string]string{
+		`{"grow":2,"group":"flux-framework.org","version":"v1alpha2"}`: "",
+		`{"grow":2,"group":"batch","version":"v1"}`:                    "",
+		`{"grow":2,"group":"batch"}`:                                   "",
+		`{"grow":2,"group":"","version":"v1"}`:                         "",
+		`{"grow":2,"group":"batch","version":"v1alpha2"}`:              `payload field "version" is "v1alpha2"; Jobs have "v1"`,
+		`{"grow":2,"group":"flux-framework.org","version":"v1"}`:       `payload field "version" is "v1"; MiniClusters have "v1alpha2"`,
+		`{"grow":2,"group":"apps","version":"v1"}`: `payload field "group" is "apps"; MiniClusters have "flux-framework.org", ` +
+			`Jobs have "batch"`,
+	} {
+		change, err := parseChange(kinds, actionGrow, payload)
+		switch {
+		case want == "" && (err != nil || change.amount != 2):
+			t.Errorf("%s is %v, %v", payload, change, err)
+		case want != "" && (err == nil || err.Error() != want):
+			t.Errorf("%s is %v, %v, not %s", payload, change, err, want)
+		}
 	}
 }
 

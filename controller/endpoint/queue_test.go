@@ -93,9 +93,9 @@ func TestLimit(t *testing.T) {
 	flood, other := types.NamespacedName{Namespace: "ns", Name: "flood"}, types.NamespacedName{Namespace: "ns", Name: "other"}
 	refused := 0
 	for range 1000 {
-		if err := l.allow(flood); err != nil {
+		if err := l.allow(flood, "Job ns/flood"); err != nil {
 			refused++
-			if want := "ns/flood asks more often than 0.001 times a second, 3 at once"; !strings.HasPrefix(err.Error(), want) {
+			if want := "Job ns/flood asks more often than 0.001 times a second, 3 at once"; !strings.HasPrefix(err.Error(), want) {
 				t.Fatalf("refused with %q, not %q", err, want)
 			}
 		}
@@ -103,10 +103,10 @@ func TestLimit(t *testing.T) {
 	if refused != 997 {
 		t.Errorf("%d of 1000 requests were refused, not 997", refused)
 	}
-	if err := l.allow(other); err != nil {
+	if err := l.allow(other, "Job ns/other"); err != nil {
 		t.Errorf("another member is refused: %v", err)
 	}
-	if err := newLimiter(Rate{}).allow(flood); err != nil {
+	if err := newLimiter(Rate{}).allow(flood, "Job ns/flood"); err != nil {
 		t.Errorf("refused without a limit: %v", err)
 	}
 }

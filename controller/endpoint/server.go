@@ -254,10 +254,27 @@ func (s *Server) member(ctx context.Context, word, name string, to intent) (*spo
 	case err != nil:
 		return nil, fmt.Errorf("read EnsembleMember %s: %w", m.key, err)
 	}
+	if err := s.isOf(m); err != nil {
+		return nil, err
+	}
 	if err := m.mayUse(m.object); err != nil {
 		return nil, err
 	}
 	return m, nil
+}
+
+// isOf denies the EnsembleMember of a workload of another kind, whose name begins as no name of this kind may: who has a token says a kind
+// and a name, and what is said of the one would be said of the other.
+func (s *Server) isOf(m *spoken) error {
+	switch of := s.kinds.Of(m.object); of {
+	case m.kind:
+		return nil
+	case nil:
+		return deny("%s is not managed: EnsembleMember %s is of a kind that is not switched on", m.words(), m.key)
+	default:
+		return deny("%s is not managed: EnsembleMember %s is that of %s %s; say member %q and name %q", m.words(), m.key, of.Words().Kind,
+			member.TargetName(m.object), of.Words().Callers[0], member.TargetName(m.object))
+	}
 }
 
 // callers are the names by which callers may call the kinds, in words.
