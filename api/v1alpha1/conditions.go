@@ -150,6 +150,8 @@ const (
 	ReasonNamespaceNotAllowed = "NamespaceNotAllowed"
 	// ReasonInvalid: the MiniCluster asks for something that cannot be managed; the message names the field.
 	ReasonInvalid = "Invalid"
+	// ReasonKindNotManaged: the controller was not told to manage workloads of this kind (--kinds). What the member has stays as it is.
+	ReasonKindNotManaged = "KindNotManaged"
 )
 
 // Reasons of conditions and events of a NodePool.

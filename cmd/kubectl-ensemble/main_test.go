@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -120,6 +121,32 @@ func TestExplain(t *testing.T) {
 	create(t, d.member("explain-a", "explain-a"))
 	_, err = d.run(t, "explain", "explain-a")
 	refused(t, err, "explain-a is the name of several: say member/explain-a or pool/explain-a")
+}
+
+// TestExplainWithoutMember: a workload without a member says why, as far as it does itself.
+func TestExplainWithoutMember(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, server.Config)
+	job := func(name string, annotations map[string]string) *batchv1.Job {
+		return &batchv1.Job{
+			ObjectMeta: metav1.ObjectMeta{Namespace: d.namespace, Name: name, Annotations: annotations},
+			Spec: batchv1.JobSpec{Template: corev1.PodTemplateSpec{Spec: corev1.PodSpec{
+				RestartPolicy: corev1.RestartPolicyNever, Containers: []corev1.Container{{Name: "c", Image: "i"}},
+			}}},
+		}
+	}
+	create(t, job("plain", nil))
+	create(t, job("waits", map[string]string{v1alpha1.AnnotationNodePools: "hpc"}))
+	for name, says := range map[string][]string{
+		"job/none":  {"no member is called job.none"},
+		"job/plain": {"Job " + d.namespace + "/plain is not managed: it has no annotation " + v1alpha1.AnnotationNodePools},
+		"jobs/waits": {
+			"Job " + d.namespace + "/waits has no EnsembleMember", "or was not told to manage Jobs (--kinds",
+		},
+	} {
+		_, err := d.run(t, "explain", name)
+		refused(t, err, says...)
+	}
 }
 
 func TestExplainNode(t *testing.T) {

@@ -157,6 +157,12 @@ func podOf(member string, index int, gated bool) corev1.Pod {
 	return p
 }
 
+// unlabelled is a pod of no member.
+func unlabelled(p corev1.Pod) corev1.Pod {
+	p.Labels = nil
+	return p
+}
+
 // autoscaler is a Cluster Autoscaler that looked some time ago and knows hpc-a.
 func autoscaler(looked time.Duration, edits ...func(*explain.NodeGroup)) *explain.Autoscaler {
 	group := explain.NodeGroup{Name: "hpc-a", Health: "Healthy", Target: 2, MinSize: 2, MaxSize: 10, ScaleUp: "NoActivity"}

@@ -47,6 +47,11 @@ func cases() map[string]explained {
 				"the Job of the MiniCluster is suspended; it claims no nodes until it is resumed"))},
 			waitsFor: explain.DesiredSize, reason: v1alpha1.ReasonSuspended,
 		},
+		"kind-not-managed": {
+			facts: explain.Facts{Member: member("job.sweep", conditions(v1alpha1.ReasonKindNotManaged,
+				"the controller manages no workloads of the kind Job (--kinds): the size stays"))},
+			waitsFor: explain.DesiredSize, reason: v1alpha1.ReasonKindNotManaged,
+		},
 		"pool-too-small": {
 			facts: explain.Facts{
 				Member: member("demo", unclaimed(v1alpha1.ReasonPoolTooSmall, "hpc-a has maxSize 4, and 8 nodes are needed")),
@@ -274,8 +279,11 @@ func cases() map[string]explained {
 			waitsFor: explain.Pods, reason: v1alpha1.ReasonPodsNotStarted,
 		},
 		"pod-of-nobody": {
-			facts: explain.Facts{}, of: new(unschedulable(podOf("web", 3, false))),
+			facts: explain.Facts{}, of: new(unlabelled(unschedulable(podOf("web", 3, false)))),
 			waitsFor: explain.Pods, reason: v1alpha1.ReasonPodsNotStarted,
+		},
+		"pod-of-none": {
+			facts: explain.Facts{}, of: new(podOf("job.sweep", 0, true)), waitsFor: explain.Pods, reason: explain.ReasonGated,
 		},
 		// That a member may not be read is not that there is none: the gate is then no reason to do anything by hand.
 		"pod-of-unknown": {

@@ -93,11 +93,14 @@ func memberSteps(f *Facts) []Step {
 	return append(steps, gateStep(f, waits), podStep(f, waits))
 }
 
-// ended reports whether a member's MiniCluster has finished or is being deleted.
+// ended reports whether a member's workload has finished or is being deleted.
 func ended(m *v1alpha1.EnsembleMember) bool {
 	c := condition(m, v1alpha1.ConditionCapacityReserved)
 	return c != nil && (c.Reason == v1alpha1.ReasonFinished || c.Reason == v1alpha1.ReasonDeleting)
 }
+
+// undecided are the reasons for which nobody decides about a size until a person does something.
+var undecided = []string{v1alpha1.ReasonInvalid, v1alpha1.ReasonSuspended, v1alpha1.ReasonKindNotManaged}
 
 // sizeStep says what size is wanted and by whom.
 func sizeStep(m *v1alpha1.EnsembleMember) Step {
@@ -122,7 +125,7 @@ func sizeStep(m *v1alpha1.EnsembleMember) Step {
 	case c == nil || m.Status.ObservedGeneration < m.Generation:
 		s.State, s.Reason = Waiting, ReasonNotObserved
 		s.Message += "; the controller has yet to look at it"
-	case c.Reason == v1alpha1.ReasonInvalid || c.Reason == v1alpha1.ReasonSuspended:
+	case slices.Contains(undecided, c.Reason):
 		s.State, s.Reason, s.Message = Blocked, c.Reason, c.Message
 	case ended(m):
 		s.Reason, s.Message = c.Reason, c.Message

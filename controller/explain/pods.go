@@ -110,7 +110,11 @@ func (e *Explanation) withoutMember(f *Facts, pod *corev1.Pod, own Step) *Explan
 	}
 	text := f.missing(Claim)
 	if text == "" {
-		own.Details = append(own.Details, "it is not one of a managed MiniCluster: no EnsembleMember has it")
+		own.Details = append(own.Details, "it is not one of a managed workload: no EnsembleMember has it")
+		if name := pod.Labels[v1alpha1.LabelMember]; name != "" {
+			own.Details = append(own.Details, fmt.Sprintf("its label says that it is of EnsembleMember %s, which is not there: its workload is not "+
+				"managed, or of a kind that the controller was not told to manage (--kinds)", name))
+		}
 		e.Steps = []Step{own}
 		return e.conclude(f, own.Message)
 	}

@@ -7,9 +7,9 @@ import (
 )
 
 // remedies say what to do, by the reason of the step that is waited for. POOL stands for the first pool that is concerned, MEMBER for the
-// member and NAMESPACE for its namespace. docs/troubleshooting.md has more on each.
+// member, NAMESPACE for its namespace, and KIND for what its workload is. docs/troubleshooting.md has more on each.
 var remedies = map[string]string{
-	v1alpha1.ReasonPoolNotFound: "Create the NodePool, or correct the annotation " + v1alpha1.AnnotationNodePools + " of the MiniCluster.",
+	v1alpha1.ReasonPoolNotFound: "Create the NodePool, or correct the annotation " + v1alpha1.AnnotationNodePools + " of the KIND.",
 	v1alpha1.ReasonPoolDeleting: "Name another pool in the annotation " + v1alpha1.AnnotationNodePools + ".",
 	v1alpha1.ReasonPoolPaused:   "Resume the pool: kubectl ensemble resume POOL",
 	v1alpha1.ReasonPaused:       "Resume the pool: kubectl ensemble resume POOL",
@@ -27,8 +27,10 @@ var remedies = map[string]string{
 	v1alpha1.ReasonOutOfStock: "Name a second pool: the cloud has no more machines of this kind.",
 	v1alpha1.ReasonProvisionTimeout: "Look at the machines (kubectl get pm); raise spec.provisionTimeout of POOL where booting takes " +
 		"longer.",
-	v1alpha1.ReasonSuspended:        "Resume the Job, or wait for Kueue to do so.",
-	v1alpha1.ReasonInvalid:          "Correct the field that the message names; until then the member keeps what it has.",
+	v1alpha1.ReasonSuspended: "Resume the Job, or wait for Kueue to do so.",
+	v1alpha1.ReasonInvalid:   "Correct the field that the message names; until then the member keeps what it has.",
+	v1alpha1.ReasonKindNotManaged: "Ask an administrator to have the controller manage this kind (--kinds, with the component of the " +
+		"manifests for it), or delete the workload.",
 	v1alpha1.ReasonFloorNotMet:      "Wait for the next loop of Cluster Autoscaler.",
 	v1alpha1.ReasonWaitingForNodes:  "Wait until the time in the message; then the growth fails, or asks the next pool.",
 	v1alpha1.ReasonMachineOrdered:   "Wait: the cloud was asked for the machine, or is about to be.",
@@ -81,7 +83,11 @@ func remedy(f *Facts, cause *Step) string {
 	default:
 		text = "Wait."
 	}
-	replace := []string{}
+	kind := "workload"
+	if f.Member != nil && f.Member.Spec.Target != nil {
+		kind = f.Member.Spec.Target.Kind
+	}
+	replace := []string{"KIND", kind}
 	if name := concernedPool(f, cause); name != "" {
 		replace = append(replace, "POOL", name)
 	}

@@ -45,10 +45,22 @@ func TestRemediesNameWhatIsMeant(t *testing.T) {
 	f.Member.Name, f.Member.Namespace, f.Member.Spec.NodePools, f.Pools[0].Name = "demo", "default", []string{"hpc-a"}, "hpc-a"
 	for reason := range remedies {
 		text := remedy(f, &Step{State: Blocked, Reason: reason})
-		for _, placeholder := range []string{"POOL", "MEMBER", "NAMESPACE"} {
+		for _, placeholder := range []string{"POOL", "MEMBER", "NAMESPACE", "KIND"} {
 			if strings.Contains(text, placeholder) {
 				t.Errorf("%s: %q has %s left", reason, text, placeholder)
 			}
+		}
+	}
+}
+
+// TestRemedyNamesKind: what a remedy says of the workload, it says of one of its kind.
+func TestRemedyNamesKind(t *testing.T) {
+	t.Parallel()
+	f := &Facts{Member: &v1alpha1.EnsembleMember{}}
+	for kind, target := range map[string]*v1alpha1.MemberTarget{"workload": nil, "Job": {APIVersion: "batch/v1", Kind: "Job", Name: "sweep"}} {
+		f.Member.Spec.Target = target
+		if text := remedy(f, &Step{State: Blocked, Reason: v1alpha1.ReasonPoolNotFound}); !strings.HasSuffix(text, " of the "+kind+".") {
+			t.Errorf("of a %s it is %q", kind, text)
 		}
 	}
 }

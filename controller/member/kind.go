@@ -76,18 +76,21 @@ func Target(kind Kind, name string) *v1alpha1.MemberTarget {
 	return &v1alpha1.MemberTarget{APIVersion: version, Kind: of, Name: name}
 }
 
-// TargetName is the name of the object that a member is of.
-func TargetName(member *v1alpha1.EnsembleMember) string {
+// TargetOf is the object that a member is of, as far as the member says so: the object that controls it, and where none does its target.
+// One from before targets that nothing controls has a name alone.
+func TargetOf(member *v1alpha1.EnsembleMember) v1alpha1.MemberTarget {
 	switch owner := metav1.GetControllerOfNoCopy(member); {
 	case owner != nil:
-		return owner.Name
+		return v1alpha1.MemberTarget{APIVersion: owner.APIVersion, Kind: owner.Kind, Name: owner.Name}
 	case member.Spec.Target != nil:
-		return member.Spec.Target.Name
+		return *member.Spec.Target
 	default:
-		// One from before targets.
-		return member.Name
+		return v1alpha1.MemberTarget{Name: member.Name}
 	}
 }
+
+// TargetName is the name of the object that a member is of.
+func TargetName(member *v1alpha1.EnsembleMember) string { return TargetOf(member).Name }
 
 // Selector selects the pods of an object of a kind, as a text.
 func Selector(kind Kind, name string) string { return batchv1.JobNameLabel + "=" + kind.JobOf(name) }
@@ -99,18 +102,12 @@ func Name(kind Kind, name string) string { return kind.Words().Prefix + name }
 type Kinds []Kind
 
 // Of is the kind that a member is of; nil for one that is not switched on. The object that controls the member says so: a target that
-// somebody has written before there was a policy against that is not believed.
+// somebody has written before there was a policy against that is not believed, and one may have been dropped by an older definition.
 func (k Kinds) Of(member *v1alpha1.EnsembleMember) Kind {
-	if owner := metav1.GetControllerOfNoCopy(member); owner != nil {
-		if kind := k.named(owner.APIVersion, owner.Kind); kind != nil {
-			return kind
-		}
+	if of := TargetOf(member); of.Kind != "" {
+		return k.named(of.APIVersion, of.Kind)
 	}
-	target := member.Spec.Target
-	if target == nil {
-		return k.find(func(kind Kind) bool { return kind.Words().Prefix == "" })
-	}
-	return k.named(target.APIVersion, target.Kind)
+	return k.find(func(kind Kind) bool { return kind.Words().Prefix == "" })
 }
 
 // named is the kind of a group, whatever the version, and a name; nil for none.

@@ -61,6 +61,38 @@ func TestKindOfMember(t *testing.T) {
 	}
 }
 
+// TestKindOfOwner: a member is of the kind of the object that controls it, whatever its target says, and also where that was dropped.
+func TestKindOfOwner(t *testing.T) {
+	t.Parallel()
+	one, both := member.Kinds{minicluster.Kind{}}, member.Kinds{other{}, minicluster.Kind{}}
+	for name, row := range map[string]struct {
+		kinds  member.Kinds
+		owner  schema.GroupVersionKind
+		target *v1alpha1.MemberTarget
+		want   string
+	}{
+		"a Job":                                 {both, other{}.GroupVersionKind(), member.Target(other{}, "m"), "Job"},
+		"a Job without a target":                {both, other{}.GroupVersionKind(), nil, "Job"},
+		"the same, not switched on":             {one, other{}.GroupVersionKind(), nil, ""},
+		"a Job that says it is a MiniCluster":   {one, other{}.GroupVersionKind(), member.Target(minicluster.Kind{}, "m"), ""},
+		"a MiniCluster that says it is a Job":   {both, minicluster.GroupVersionKind, member.Target(other{}, "m"), "MiniCluster"},
+		"a MiniCluster, as from before targets": {one, minicluster.GroupVersionKind, nil, "MiniCluster"},
+	} {
+		of := &v1alpha1.EnsembleMember{
+			ObjectMeta: metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{
+				*metav1.NewControllerRef(&metav1.ObjectMeta{Name: "m"}, row.owner),
+			}}, Spec: v1alpha1.EnsembleMemberSpec{Target: row.target},
+		}
+		got := ""
+		if kind := row.kinds.Of(of); kind != nil {
+			got = kind.Words().Kind
+		}
+		if got != row.want {
+			t.Errorf("%s is of %q, not %q", name, got, row.want)
+		}
+	}
+}
+
 // TestNames: the member of a MiniCluster has its name, and none of another kind has that of a MiniCluster which can have pods.
 func TestNames(t *testing.T) {
 	t.Parallel()

@@ -2,13 +2,17 @@ package resize
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -172,5 +176,71 @@ func TestJobNoMore(t *testing.T) {
 	var left v1alpha1.EnsembleMember
 	if err := s.world.Get(t.Context(), ofSweep, &left); client.IgnoreNotFound(err) != nil || err == nil {
 		t.Errorf("the member is there: %v", err)
+	}
+}
+
+// TestKindNotManaged: a member of a kind that is switched off says so, in one event, and keeps what it has reserved. When the kind is
+// switched on again it says what it waits for.
+func TestKindNotManaged(t *testing.T) {
+	t.Parallel()
+	s := withJobs(t)
+	s.create(sweep(3))
+	s.settle()
+	now := func() (*v1alpha1.EnsembleMember, metav1.Condition) {
+		t.Helper()
+		var of v1alpha1.EnsembleMember
+		if err := s.world.Get(t.Context(), ofSweep, &of); err != nil {
+			t.Fatal(err)
+		}
+		ready := meta.FindStatusCondition(of.Status.Conditions, v1alpha1.ConditionReady)
+		if ready == nil {
+			t.Fatal("it says nothing of itself")
+		}
+		return &of, *ready
+	}
+	before, waits := now()
+	if before.Status.Reserved != 3 || waits.Reason != v1alpha1.ReasonWaitingForNodes {
+		t.Fatalf("it has reserved %d nodes, and is %s", before.Status.Reserved, waits.Reason)
+	}
+
+	s.Kinds = member.Kinds{minicluster.Kind{}}
+	s.begin()
+	s.settle()
+	off, says := now()
+	if says.Status != metav1.ConditionUnknown || says.Reason != v1alpha1.ReasonKindNotManaged || !strings.Contains(says.Message, "--kinds") ||
+		!strings.HasSuffix(says.Message, "or Job sweep is deleted") {
+		t.Errorf("switched off it is %s, %s: %s", says.Status, says.Reason, says.Message)
+	}
+	if diff := cmp.Diff(before.Status.Reservations, off.Status.Reservations); diff != "" {
+		t.Errorf("switched off it has reserved (-before +now):\n%s", diff)
+	}
+	s.begin()
+	s.settle()
+	if told := s.toldOf(v1alpha1.ReasonKindNotManaged); len(told) != 1 {
+		t.Errorf("it was said %d times: %q", len(told), told)
+	}
+
+	s.Kinds = member.Kinds{minicluster.Kind{}, job.Kind{}}
+	s.begin()
+	s.settle()
+	if _, again := now(); again.Status != metav1.ConditionFalse || again.Reason != waits.Reason {
+		t.Errorf("switched on again it is %s, %s: %s", again.Status, again.Reason, again.Message)
+	}
+}
+
+// TestWatchedOnce: Jobs make the pods of workloads, and are workloads themselves, and are watched once.
+func TestWatchedOnce(t *testing.T) {
+	t.Parallel()
+	seen := map[string]int{}
+	for _, object := range Watched(member.Kinds{minicluster.Kind{}, job.Kind{}}) {
+		seen[fmt.Sprintf("%T %s", object, object.GetObjectKind().GroupVersionKind())]++
+	}
+	for what, times := range seen {
+		if times != 1 {
+			t.Errorf("%s is watched %d times", what, times)
+		}
+	}
+	if len(seen) != 8 {
+		t.Errorf("%d kinds of objects are watched: %v", len(seen), seen)
 	}
 }

@@ -211,7 +211,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconc
 	}
 
 	// 2. Bring the members in line with their workloads.
-	failures := r.syncMembers(ctx, seen)
+	failures := append(r.syncMembers(ctx, seen), r.tellForeign(ctx, seen)...)
 
 	// 3. Plan.
 	decisions := plan.Plan(seen.values(), started)

@@ -126,7 +126,8 @@ func (w *World) Ask(key types.NamespacedName, change Change, bounds Bounds) (*An
 	at := slices.IndexFunc(w.Observed.Members, func(m plan.Member) bool { return m.Key == key })
 	if at < 0 {
 		return nil, fmt.Errorf(
-			"there is no member %s: its MiniCluster does not exist, or is not managed (annotation %s)", key, v1alpha1.AnnotationNodePools,
+			"there is no member %s: its workload does not exist, or is not managed (annotation %s, and --kinds of the controller)", key,
+			v1alpha1.AnnotationNodePools,
 		)
 	}
 	before, usual := settle(w.Observed, w.Now)

@@ -51,6 +51,8 @@ type Facts struct {
 	Autoscalers []Autoscaler
 	// Pools are the NodePools.
 	Pools []v1alpha1.NodePool
+	// Members are the members, as namespace/name, by the kinds of their workloads.
+	Members map[string][]string
 	// ForeignNodes are the nodes of pools that carry the mark of another autoscaler, by the mark.
 	ForeignNodes map[string][]string
 	// Secrets are those with certificates, by namespace/name; nil for one that does not exist.

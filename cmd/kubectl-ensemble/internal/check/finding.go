@@ -70,6 +70,7 @@ func subjects() []subject {
 		{"admission policies", findPolicies, false},
 		{"rights", findRights, false},
 		{"node pools", findPools, false},
+		{"members", findMembers, false},
 	}
 }
 

@@ -265,6 +265,13 @@ func TestFind(t *testing.T) {
 			f.Webhooks = slices.DeleteFunc(f.Webhooks, func(w check.Webhook) bool { return strings.HasPrefix(w.Name, "jobs.") })
 			f.Policies = slices.DeleteFunc(f.Policies, func(p check.Policy) bool { return p.Name == "ensemble-autoscaler-controller-jobs" })
 		}, []string{"Error WebhookMissing", "Error WebhookMissing", "Error PolicyMissing"}},
+		"members of Jobs, which are not managed": {func(f *check.Facts) {
+			f.Members = map[string][]string{"Job": {"default/job.a", "default/job.b"}, "MiniCluster": {"default/demo"}}
+		}, []string{"Error KindNotManaged"}},
+		"members of Jobs, which are managed": {func(f *check.Facts) {
+			f.Controller[0].Flags["kinds"] = "MiniCluster,Job"
+			f.Members = map[string][]string{"Job": {"default/job.a"}}
+		}, nil},
 		"a policy that denies nothing": {func(f *check.Facts) {
 			for i := range f.Policies {
 				if f.Policies[i].Kind == "ValidatingAdmissionPolicyBinding" && f.Policies[i].Name == "ensemble-autoscaler-kubelets" {
@@ -353,7 +360,7 @@ func TestWrite(t *testing.T) {
 	want := `ERROR Pod ensemble-autoscaler-system/cluster-autoscaler: MinSizeNotEnforced
     it runs without --enforce-node-group-min-size: it never raises a group to the floor, and nothing that is reserved is bought
     Remedy: add --enforce-node-group-min-size; see examples/cluster-autoscaler/deployment.yaml
-Checked versions, definitions, programs, Cluster Autoscaler, certificates, network policies, webhooks, admission policies, rights, node pools: 1 error, 0 warnings
+Checked versions, definitions, programs, Cluster Autoscaler, certificates, network policies, webhooks, admission policies, rights, node pools, members: 1 error, 0 warnings
 `
 	if diff := cmp.Diff(want, out.String()); diff != "" {
 		t.Error(diff)

@@ -49,9 +49,10 @@ func Gather(
 		Now: now, Namespace: cmp.Or(namespace, Namespace), Served: map[schema.GroupVersionResource]bool{},
 		Namespaces:   map[string]map[string]string{},
 		ForeignNodes: map[string][]string{}, Secrets: map[string]*Secret{}, Endpoints: map[string]int{},
+		Members: map[string][]string{},
 	}}
 	for _, step := range []func(context.Context) error{
-		g.readServed, g.readPods, g.readPools, g.readSecrets, g.readNetwork, g.readWebhooks, g.readPolicies, g.readRights,
+		g.readServed, g.readPods, g.readPools, g.readSecrets, g.readNetwork, g.readWebhooks, g.readPolicies, g.readRights, g.readMembers,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err

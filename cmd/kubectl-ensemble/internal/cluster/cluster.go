@@ -23,6 +23,7 @@ import (
 
 	ensemblev1alpha1 "github.com/ensemble-autoscaler/ensemble-autoscaler/api/ensemble/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/minicluster"
 )
 
@@ -134,6 +135,12 @@ func (r *Reader) MiniClusters(ctx context.Context, namespace string) ([]unstruct
 // MiniCluster is one of them, nil when there is none or it may not be read.
 func (r *Reader) MiniCluster(ctx context.Context, namespace, name string) (*unstructured.Unstructured, error) {
 	return get(ctx, r, minicluster.New(), ResourceMiniClusters, namespace, name)
+}
+
+// Workload is one of a kind, nil when there is none or it may not be read.
+func (r *Reader) Workload(ctx context.Context, kind member.Kind, namespace, name string) (client.Object, error) {
+	resource := strings.ToLower(kind.Words().Kinds) + "." + kind.GroupVersionKind().Group
+	return get(ctx, r, kind.New(), resource, namespace, name)
 }
 
 // NodePools are all.

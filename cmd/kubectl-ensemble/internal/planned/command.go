@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	batchv1 "k8s.io/api/batch/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
@@ -113,8 +114,9 @@ func (o *options) run(cmd *cobra.Command, env *cli.Environment, args []string) e
 		}
 		answer, err = OfManifest(cmd.Context(), reader.Client, clock.RealClock{}, object)
 	} else {
-		key := types.NamespacedName{Namespace: namespace, Name: args[0]}
-		if in, name, is := strings.Cut(args[0], "/"); is {
+		named := kinds.Member(args[0])
+		key := types.NamespacedName{Namespace: namespace, Name: named}
+		if in, name, is := strings.Cut(named, "/"); is {
 			key = types.NamespacedName{Namespace: in, Name: name}
 		}
 		answer, err = OfMember(cmd.Context(), reader.Client, clock.RealClock{}, key, change)
@@ -125,7 +127,7 @@ func (o *options) run(cmd *cobra.Command, env *cli.Environment, args []string) e
 	return env.Print(answer, func(w io.Writer) error { return whatif.Write(w, answer, env.Wide()) })
 }
 
-// read reads the MiniCluster of a file.
+// read reads the workload of a file.
 func read(filename string, stdin io.Reader) (*unstructured.Unstructured, error) {
 	var text []byte
 	var err error
@@ -181,6 +183,9 @@ func OfMember(
 		return nil, err
 	}
 	w := g.world(snapshot.Observed(), clock)
+	if err := g.decided(key); err != nil {
+		return nil, err
+	}
 	minSize, maxSize, _ := snapshot.Bounds(key)
 	answer, err := w.Ask(key, change, whatif.Bounds{Min: minSize, Max: maxSize})
 	if err != nil {
@@ -188,6 +193,18 @@ func OfMember(
 	}
 	answer.MissingRights = g.missing
 	return answer, nil
+}
+
+// decided is an error for a member of a kind that the controller was not told to manage: nobody decides for it.
+func (g *gathered) decided(key types.NamespacedName) error {
+	for i := range g.members.Items {
+		m := &g.members.Items[i]
+		ready := meta.FindStatusCondition(m.Status.Conditions, v1alpha1.ConditionReady)
+		if client.ObjectKeyFromObject(m) == key && ready != nil && ready.Reason == v1alpha1.ReasonKindNotManaged {
+			return fmt.Errorf("EnsembleMember %s: %s", key, ready.Message)
+		}
+	}
+	return nil
 }
 
 // OfManifest reads the cluster and answers for a workload that does not exist yet. It writes nothing.

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/yaml"
 
@@ -84,5 +85,20 @@ func TestOfJob(t *testing.T) {
 	const want = "Job default/sweep exists already; ask with: kubectl ensemble plan job.sweep --namespace default --size N"
 	if err == nil || err.Error() != want {
 		t.Errorf("one that is there: %v, want %s", err, want)
+	}
+
+	// Nobody decides for one whose kind the controller was not told to manage.
+	member := &v1alpha1.EnsembleMember{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "job.sweep"},
+		Status: v1alpha1.EnsembleMemberStatus{Conditions: []metav1.Condition{{
+			Type: v1alpha1.ConditionReady, Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonKindNotManaged, Message: "not told to",
+		}}},
+	}
+	if err := reader.Create(t.Context(), member); err != nil {
+		t.Fatal(err)
+	}
+	_, err = planned.OfMember(t.Context(), reader, clock.RealClock{}, client.ObjectKeyFromObject(member), whatif.Change{Grow: 1})
+	if err == nil || err.Error() != "EnsembleMember default/job.sweep: not told to" {
+		t.Errorf("one of a kind that is not managed: %v", err)
 	}
 }

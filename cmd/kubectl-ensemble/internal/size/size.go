@@ -220,6 +220,6 @@ func read(ctx context.Context, reader *cluster.Reader, namespace, name string) (
 	if gaps := reader.Gaps(); len(gaps) > 0 {
 		return nil, fmt.Errorf("EnsembleMember %s cannot be read: %s", name, cluster.Describe(gaps))
 	}
-	return nil, fmt.Errorf("there is no EnsembleMember %s in namespace %s: a MiniCluster, or job/NAME, has one when it has the annotation %s",
-		name, namespace, v1alpha1.AnnotationNodePools)
+	return nil, fmt.Errorf("there is no EnsembleMember %s in namespace %s: a MiniCluster, or job/NAME, has one when it has the annotation %s "+
+		"and the controller manages its kind (--kinds)", name, namespace, v1alpha1.AnnotationNodePools)
 }

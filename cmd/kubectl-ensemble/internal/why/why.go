@@ -110,7 +110,8 @@ func find(ctx context.Context, reader *cluster.Reader, namespace, argument strin
 		word, name = "", argument
 	}
 	wanted, known := words[strings.ToLower(word)]
-	if kind := kinds.All().Called(strings.ToLower(word)); has && kind != nil {
+	kind, workload := kinds.All().Called(strings.ToLower(word)), name
+	if kind != nil {
 		wanted, known, name = explain.KindMember, true, member.Name(kind, name)
 	}
 	if has && !known {
@@ -155,6 +156,10 @@ func find(ctx context.Context, reader *cluster.Reader, namespace, argument strin
 		return nil, fmt.Errorf("%s is the name of several: say %s", name, strings.Join(names, " or "))
 	case len(names) == 1:
 		return all, nil
+	case kind != nil:
+		if err := memberless(ctx, reader, kind, namespace, workload); err != nil {
+			return nil, err
+		}
 	}
 	what := "no member, pool, pod or node"
 	if wanted != "" {
@@ -165,6 +170,24 @@ func find(ctx context.Context, reader *cluster.Reader, namespace, argument strin
 		message += ", as far as can be seen: " + cluster.Describe(gaps)
 	}
 	return nil, fmt.Errorf("%s", message)
+}
+
+// memberless is an error that says why a workload has no member; nil where the workload is not there, or may not be read.
+func memberless(ctx context.Context, reader *cluster.Reader, kind member.Kind, namespace, name string) error {
+	object, err := reader.Workload(ctx, kind, namespace, name)
+	words := kind.Words()
+	switch {
+	case err != nil || object == nil:
+		return err
+	case len(reader.Gaps()) > 0:
+		// Its member may be there all the same.
+		return nil
+	case !member.Managed(object):
+		return fmt.Errorf("%s %s/%s is not managed: it has no annotation %s", words.Kind, namespace, name, v1alpha1.AnnotationNodePools)
+	default:
+		return fmt.Errorf("%s %s/%s has no EnsembleMember: the controller has yet to look at it, or was not told to manage %s (--kinds; "+
+			"kubectl describe says what it has against this one)", words.Kind, namespace, name, words.Kinds)
+	}
 }
 
 // colours are those of the states.
