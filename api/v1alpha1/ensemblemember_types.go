@@ -13,7 +13,7 @@ import (
 // +kubebuilder:subresource:scale:specpath=.spec.size,statuspath=.status.size,selectorpath=.status.selector
 // +kubebuilder:resource:categories=ensemble-autoscaler
 // +kubebuilder:printcolumn:name="DESIRED",type=integer,JSONPath=`.spec.size`,description="Desired size"
-// +kubebuilder:printcolumn:name="CURRENT",type=integer,JSONPath=`.status.size`,description="Size of the MiniCluster"
+// +kubebuilder:printcolumn:name="CURRENT",type=integer,JSONPath=`.status.size`,description="Size of the workload"
 // +kubebuilder:printcolumn:name="NODES",type=integer,JSONPath=`.status.nodes`,description="Nodes held that are Ready"
 // +kubebuilder:printcolumn:name="POOLS",type=string,JSONPath=`.status.pools`,description="Nodes reserved in each pool"
 // +kubebuilder:printcolumn:name="READY",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
@@ -34,8 +34,8 @@ type EnsembleMember struct {
 // EnsembleMemberSpec is what the member wants.
 //
 // +kubebuilder:validation:XValidation:rule="self.minSize <= self.maxSize",messageExpression="'minSize (%d) must not exceed maxSize (%d)'.format([self.minSize, self.maxSize])",fieldPath=".minSize"
-// +kubebuilder:validation:XValidation:rule="self.size >= self.minSize",messageExpression="'size (%d) must be at least minSize (%d), which is spec.minSize of the MiniCluster'.format([self.size, self.minSize])",fieldPath=".size"
-// +kubebuilder:validation:XValidation:rule="self.size <= self.maxSize",messageExpression="'size (%d) must be at most maxSize (%d), which is spec.maxSize of the MiniCluster'.format([self.size, self.maxSize])",fieldPath=".size"
+// +kubebuilder:validation:XValidation:rule="self.size >= self.minSize",messageExpression="'size (%d) must be at least minSize (%d), the minimum size of the %s'.format([self.size, self.minSize, has(self.target) ? self.target.kind : 'MiniCluster'])",fieldPath=".size"
+// +kubebuilder:validation:XValidation:rule="self.size <= self.maxSize",messageExpression="'size (%d) must be at most maxSize (%d), the maximum size of the %s'.format([self.size, self.maxSize, has(self.target) ? self.target.kind : 'MiniCluster'])",fieldPath=".size"
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.target) || !has(self.target) || self.target == oldSelf.target",message="target says which workload the member is of, and cannot be changed",fieldPath=".target"
 type EnsembleMemberSpec struct {
 	// Target is the workload that the member is of, in the member's namespace. The controller sets it, and it is never another

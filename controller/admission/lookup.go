@@ -170,11 +170,11 @@ func (r *Review) namespaceLabels(ctx context.Context) (map[string]string, error)
 		}
 	}
 	if _, turnedAway := errors.AsType[*budget.Exceeded](err); turnedAway {
-		return nil, apierrors.NewTooManyRequests("the labels of the namespace say which NodePools its MiniClusters may name: "+err.Error(), 1)
+		return nil, apierrors.NewTooManyRequests("the labels of the namespace say which NodePools its workloads may name: "+err.Error(), 1)
 	}
 	if err != nil {
 		return nil, apierrors.NewInternalError(
-			fmt.Errorf("read Namespace %s, whose labels say which NodePools its MiniClusters may name: %w", r.namespace, err),
+			fmt.Errorf("read Namespace %s, whose labels say which NodePools its workloads may name: %w", r.namespace, err),
 		)
 	}
 	r.labels = namespace.GetLabels()

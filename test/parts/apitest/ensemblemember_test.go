@@ -22,11 +22,15 @@ func TestEnsembleMemberRules(t *testing.T) {
 		"size at minSize": {change: `spec: {size: 2}`},
 		"size at maxSize": {change: `spec: {size: 10}`},
 		"size below minSize": {
-			change: `spec: {size: 1}`, refused: []string{"spec.size", "size (1) must be at least minSize (2)", "spec.minSize of the MiniCluster"},
+			change: `spec: {size: 1}`, refused: []string{"spec.size", "size (1) must be at least minSize (2)", "the minimum size of the MiniCluster"},
 		},
 		"size above maxSize": {
 			change:  `spec: {size: 11}`,
-			refused: []string{"spec.size", "size (11) must be at most maxSize (10)", "spec.maxSize of the MiniCluster"},
+			refused: []string{"spec.size", "size (11) must be at most maxSize (10)", "the maximum size of the MiniCluster"},
+		},
+		"size below minSize of a Job": {
+			change:  `spec: {size: 1, target: {apiVersion: batch/v1, kind: Job, name: sweep}}`,
+			refused: []string{"spec.size", "size (1) must be at least minSize (2), the minimum size of the Job"},
 		},
 		"size 0":                {change: `spec: {size: 0, minSize: 1}`, refused: []string{"spec.size", "greater than or equal to 1"}},
 		"no size":               {change: `spec: {size: null}`, refused: []string{"spec.size", "Required value"}},

@@ -43,6 +43,8 @@ func TestRecordsOfMembers(t *testing.T) {
 			`{metadata: {name: record, `+owner+`, labels: {nodepool.autoscaling.flux-framework.org/hpc-a: ""}, annotations: {autoscaling.flux-framework.org/adopted-generation: "1"}}}`,
 		),
 	)
+	ofJob := create(t, edit(t, parse(t, validMember), `{metadata: {name: job.sweep, ownerReferences: [{apiVersion: batch/v1, kind: Job, name: sweep,
+		uid: 5b1f0d6e-54a5-4f1c-9d51-5d3d36d7b8a3, controller: true}]}, spec: {target: {apiVersion: batch/v1, kind: Job, name: sweep}}}`))
 	applyManifest(t, "controller", "admission.yaml")
 	t.Cleanup(func() { withdrawAdmission(t) })
 	tenant := of("tenant")
@@ -69,7 +71,42 @@ func TestRecordsOfMembers(t *testing.T) {
 		"a user's deletion": {deletes(tenant), goes},
 		"a user's deletion of all": {func(ctx context.Context) error {
 			return tenant.DeleteAllOf(ctx, member.DeepCopy(), client.InNamespace("default"), client.DryRunAll)
-		}, goes},
+		}, []string{"goes with it: delete "}},
+		"a user's deletion of that of a Job": {
+			func(ctx context.Context) error { return tenant.Delete(ctx, ofJob.DeepCopy(), client.DryRunAll) },
+			[]string{"goes with it: delete Job sweep, or take its annotation"},
+		},
+		"no owner of that of a Job": {
+			func(ctx context.Context) error {
+				return tenant.Update(ctx, edit(t, ofJob, `{metadata: {ownerReferences: null}}`), client.DryRunAll)
+			},
+			[]string{"the owner of an EnsembleMember is its Job"},
+		},
+		"the minimum of a Job": {
+			func(ctx context.Context) error {
+				return tenant.Update(ctx, edit(t, ofJob, `{spec: {minSize: 3}}`), client.DryRunAll)
+			},
+			[]string{"spec.minSize is copied from the Job; set its annotation autoscaling.flux-framework.org/min-size"},
+		},
+		"the maximum of a Job": {
+			func(ctx context.Context) error {
+				return tenant.Update(ctx, edit(t, ofJob, `{spec: {maxSize: 11}}`), client.DryRunAll)
+			},
+			[]string{"spec.maxSize is copied from the Job; set its annotation autoscaling.flux-framework.org/max-size"},
+		},
+		"the pools of a Job": {
+			func(ctx context.Context) error {
+				return tenant.Update(ctx, edit(t, ofJob, `{spec: {nodePools: [hpc-a]}}`), client.DryRunAll)
+			},
+			[]string{"spec.nodePools is copied from the Job; set its annotation autoscaling.flux-framework.org/node-pools"},
+		},
+		"one of a Job that is made by hand": {
+			func(ctx context.Context) error {
+				return tenant.Create(ctx, edit(t, parse(t, validMember), `{metadata: {name: job.other}, spec: {target: {apiVersion: batch/v1, kind: Job,
+					name: other}}}`), client.DryRunAll)
+			},
+			[]string{"set the annotation autoscaling.flux-framework.org/node-pools on Job other"},
+		},
 		"another size":          {updates(tenant, `{spec: {size: 5}}`), nil},
 		"a label of the user's": {updates(tenant, `{metadata: {labels: {team: a}, annotations: {note: mine}}}`), nil},
 		"no owner": {
