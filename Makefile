@@ -215,13 +215,13 @@ sim: ## Simulate SEEDS=10000 random worlds around the planners and check every p
 
 # What make test takes a sample of, because the whole does not fit into CI.
 .PHONY: soak
-soak: sim ## Run whole what make test runs a sample of: SEEDS=10000 worlds of each simulation, ten minutes of attacks on every port, a kill before every write of the provider with each launcher (an hour), 100 stories each with Karpenter and with Cluster API (three hours).
+soak: sim ## Run whole what make test runs a sample of: SEEDS=10000 worlds of each simulation, ten minutes of attacks on every port, a kill before every write of the provider with each launcher, and of both programs with a Job (an hour and a half), 100 stories each with Karpenter and with Cluster API (three hours).
 	@echo "simulating $(SEEDS) worlds of node groups"
 	@go test ./provider/nodegroup -run '^TestSimulation$$' -count=1 -timeout 60m -args -nodegroup.seeds=$(SEEDS)
 	@echo "attacking every port of both programs for ten minutes"
 	@go test ./test/parts/attack -count=1 -timeout 60m -args -attack.for=2m
-	@echo "killing the provider before each write of a story, with each launcher"
-	@TEST_KILLS=all go test -p 1 ./test/parts/machine ./test/parts/karpenter ./test/parts/clusterapi -run '^TestKillsAtWrites$$' -count=1 -timeout 60m
+	@echo "killing the provider before each write of a story, with each launcher, and both programs with a Job"
+	@TEST_KILLS=all go test -p 1 ./test/parts/machine ./test/parts/karpenter ./test/parts/clusterapi ./test/parts/kinds -run '^TestKillsAtWrites$$' -count=1 -timeout 60m
 	@echo "killing the provider and Karpenter at random moments of $(KARPENTER_SEEDS) stories"
 	@go test ./test/parts/karpenter -run '^TestKills$$' -count=1 -timeout 6h -args -karpenter.seeds=$(KARPENTER_SEEDS)
 	@echo "killing the provider and Cluster API at random moments of $(CLUSTER_API_SEEDS) stories"

@@ -159,7 +159,7 @@ func (m *Mortal) funcs() interceptor.Funcs {
 // its end without. tell reports whether it did.
 func EachKill(t *testing.T, tell func(most int64) (survived bool)) {
 	t.Helper()
-	const enough = 80 // writes that a story takes at the most
+	const enough = 200 // writes that a story takes at the most
 	for most := range int64(enough) {
 		if tell(most) {
 			t.Logf("killed before each of %d writes", most)

@@ -3,6 +3,8 @@
 // between a call of a cloud and what is written of its outcome, too. A second provider goes on from there and always comes to the same
 // end: there are the machines that are wanted and no others, none was bought twice, and nothing is left over.
 //
+// Sample is for stories of other tests.
+//
 // The story is the same whatever makes the machines. The tests that tell it are where the programs are that make them: in
 // test/parts/machine for the simulated cloud, in test/parts/karpenter and in test/parts/clusterapi.
 package kills
@@ -46,19 +48,26 @@ type Cloud struct {
 }
 
 // Each tells the story killed before the write of a number, counted from zero, before every so-many-th after it, and once more to its
-// end without. Where TEST_KILLS is all, it is told for every write, and where it is a number, for that write alone: that is for looking
-// into a failure. No other provider may run beside it: they would do each other's work.
+// end without, as Sample has it. No other provider may run beside it: they would do each other's work.
 func Each(t *testing.T, first, every int64, cloud *Cloud) {
+	t.Helper()
+	Sample(t, first, every, func(most int64) bool { return cloud.tell(t, most) })
+}
+
+// Sample tells a story killed before the write of a number, counted from zero, before every so-many-th after it, and once more to its end
+// without. Where TEST_KILLS is all, it is told for every write, and where it is a number, for that write alone: that is for looking into a
+// failure.
+func Sample(t *testing.T, first, every int64, tell func(most int64) (survived bool)) {
 	t.Helper()
 	asked := os.Getenv("TEST_KILLS")
 	if most, err := strconv.ParseInt(asked, 10, 64); err == nil {
-		cloud.tell(t, most)
+		tell(most)
 		return
 	}
 	if asked == "all" {
 		first, every = 0, 1
 	}
-	inprocess.EachKill(t, func(turn int64) bool { return cloud.tell(t, first+turn*every) })
+	inprocess.EachKill(t, func(turn int64) bool { return tell(first + turn*every) })
 }
 
 // life is a pool whose provider may be killed.

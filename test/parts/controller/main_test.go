@@ -5,12 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"testing"
 	"time"
 
-	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -19,16 +17,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/endpoint"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/minicluster"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/pods"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/resize"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/harness/controlplane"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/harness/inprocess"
 )
@@ -56,41 +50,10 @@ func start(t *testing.T, most int64) *process {
 
 func startWith(t *testing.T, most int64, rate endpoint.Rate) *process {
 	t.Helper()
-	mgr := cluster.NewMortal(t, most, manager.Options{Client: client.Options{Cache: &client.CacheOptions{Unstructured: true}}})
-	store := pods.New()
-	registry := prometheus.NewRegistry()
-	metrics, err := resize.NewMetrics(registry, clock.RealClock{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	counts, err := endpoint.NewMetrics(prometheus.NewRegistry())
-	if err != nil {
-		t.Fatal(err)
-	}
-	kinds := member.Kinds{minicluster.Kind{}}
-	recorder := mgr.GetEventRecorder("controller-test")
-	reconciler := &resize.Reconciler{
-		Kinds:  kinds,
-		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Events: recorder, Clock: clock.RealClock{}, Metrics: metrics, Pods: store,
-	}
-	if err := reconciler.SetupWithManager(mgr); err != nil {
-		t.Fatal(err)
-	}
-	if err := pods.Follow(mgr, kinds, store); err != nil {
-		t.Fatal(err)
-	}
-	members := endpoint.New(endpoint.Options{
-		Kinds:  kinds,
-		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Pods: store, Events: recorder, Log: logr.Discard(), Clock: clock.RealClock{},
-		Metrics: counts, Rate: rate, Audience: audience,
+	c := cluster.StartController(t, most, inprocess.ControllerOptions{
+		Kinds: member.Kinds{minicluster.Kind{}}, Rate: rate, Audience: audience,
 	})
-	mgr.Run(t, members.Run, slices.Concat(resize.Watched(kinds), endpoint.Kinds())...)
-	select {
-	case <-store.Filled():
-	case <-t.Context().Done():
-		t.Fatal("the pods were not listed")
-	}
-	return &process{Mortal: mgr, server: members, metrics: registry}
+	return &process{Mortal: c.Mortal, server: c.Server, metrics: c.Metrics}
 }
 
 // scene is a MiniCluster with a pool of its own, and what the provider and the Flux Operator do for it.

@@ -15,13 +15,13 @@ import (
 // shared is what all plays use. TestMain sets it once, before any of them begins.
 var shared struct {
 	*system.System
-	// restarting is held while the controller is being restarted.
-	restarting sync.Mutex
+	// restarting is held while the controller is being restarted, and read by those who ask it.
+	restarting sync.RWMutex
 }
 
 func TestMain(m *testing.M) {
 	systemtest.Run(m, &systemtest.Suite{
-		Name: "kinds", AtOnce: 4 * runtime.GOMAXPROCS(0), Within: 30 * time.Minute,
+		Name: "kinds", AtOnce: 4 * runtime.GOMAXPROCS(0), Within: time.Hour,
 		Options: options, Begin: func(_ context.Context, s *system.System) error { shared.System = s; return nil },
 		Broken: broken,
 	})

@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -30,6 +31,9 @@ type play struct {
 	*testing.T
 	subject *subject
 	name    string
+	client  client.Client
+	// alive is called before each look, nil for nothing.
+	alive func()
 }
 
 // within is how long anything may take on a machine that does other things beside.
@@ -38,7 +42,20 @@ const within = 3 * time.Minute
 // begin makes the namespace, the pool, whose machines take some time to boot, and the object m.
 func begin(t *testing.T, s *subject, what, bootDelay string, seconds int) *play {
 	t.Helper()
-	p := &play{T: t, subject: s, name: strings.ToLower(s.kind.Words().Kind) + "-" + what}
+	p := &play{T: t, subject: s, name: strings.ToLower(s.kind.Words().Kind) + "-" + what, client: shared.Client}
+	object, err := s.object(p.name, p.name, seconds)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := shared.Apply(t.Context(), append(p.place(v1alpha1.AutoscalerClusterAutoscaler, bootDelay), object)...); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// place is the namespace and the pool.
+func (p *play) place(autoscaler v1alpha1.Autoscaler, bootDelay string) []*unstructured.Unstructured {
+	p.Helper()
 	objects, err := system.Objects(fmt.Appendf(nil, `
 apiVersion: v1
 kind: Namespace
@@ -49,20 +66,14 @@ kind: NodePool
 metadata: {name: %[1]s}
 spec:
   maxSize: 8
+  autoscaler: %[2]s
   template: {capacity: {cpu: "4", memory: 16Gi, pods: "110"}}
-  machines: {kwok: {bootDelay: %[2]s}}
-`, p.name, bootDelay))
+  machines: {kwok: {bootDelay: %[3]s}}
+`, p.name, autoscaler, bootDelay))
 	if err != nil {
-		t.Fatal(err)
+		p.Fatal(err)
 	}
-	object, err := s.object(p.name, p.name, seconds)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := shared.Apply(t.Context(), append(objects, object)...); err != nil {
-		t.Fatal(err)
-	}
-	return p
+	return objects
 }
 
 // until waits for something, which says what is lacking for it.
@@ -70,6 +81,9 @@ func (p *play) until(what string, lacking func(context.Context) (string, error))
 	p.Helper()
 	var last string
 	if err := wait.PollUntilContextTimeout(p.Context(), 100*time.Millisecond, within, true, func(ctx context.Context) (bool, error) {
+		if p.alive != nil {
+			p.alive()
+		}
 		var err error
 		last, err = lacking(ctx)
 		return err == nil && last == "", err
@@ -85,7 +99,7 @@ func (p *play) memberKey() types.NamespacedName {
 // ready is what the member says of itself.
 func (p *play) ready() string {
 	m := &v1alpha1.EnsembleMember{}
-	if err := shared.Client.Get(context.WithoutCancel(p.Context()), p.memberKey(), m); err != nil {
+	if err := p.client.Get(context.WithoutCancel(p.Context()), p.memberKey(), m); err != nil {
 		return err.Error()
 	}
 	if c := meta.FindStatusCondition(m.Status.Conditions, v1alpha1.ConditionReady); c != nil {
@@ -97,7 +111,7 @@ func (p *play) ready() string {
 // pods are those of the object that have not ended, by their ranks.
 func (p *play) pods(ctx context.Context) (map[int]*corev1.Pod, error) {
 	var list corev1.PodList
-	if err := shared.Client.List(ctx, &list, client.InNamespace(p.name), client.MatchingLabels{batchv1.JobNameLabel: "m"}); err != nil {
+	if err := p.client.List(ctx, &list, client.InNamespace(p.name), client.MatchingLabels{batchv1.JobNameLabel: "m"}); err != nil {
 		return nil, err
 	}
 	pods := map[int]*corev1.Pod{}
@@ -117,7 +131,7 @@ func (p *play) pods(ctx context.Context) (map[int]*corev1.Pod, error) {
 // nodes are those of the pool, by their names.
 func (p *play) nodes(ctx context.Context) (map[string]*corev1.Node, error) {
 	var list corev1.NodeList
-	if err := shared.Client.List(ctx, &list, client.MatchingLabels{v1alpha1.LabelNodePool: p.name}); err != nil {
+	if err := p.client.List(ctx, &list, client.MatchingLabels{v1alpha1.LabelNodePool: p.name}); err != nil {
 		return nil, err
 	}
 	nodes := map[string]*corev1.Node{}
@@ -171,7 +185,7 @@ func (p *play) empty() {
 func (p *play) scale(size int32) {
 	p.Helper()
 	m := &v1alpha1.EnsembleMember{ObjectMeta: metav1.ObjectMeta{Namespace: p.name, Name: p.memberKey().Name}}
-	if err := shared.Client.SubResource("scale").Update(p.Context(), m,
+	if err := p.client.SubResource("scale").Update(p.Context(), m,
 		client.WithSubResourceBody(&autoscalingv1.Scale{Spec: autoscalingv1.ScaleSpec{Replicas: size}})); err != nil {
 		p.Fatal(err)
 	}
@@ -190,8 +204,17 @@ func (p *play) edit(size int32) {
 func (p *play) patch(object client.Object, patch string) {
 	p.Helper()
 	if err := system.Write(p.Context(), func(ctx context.Context) error {
-		return shared.Client.Patch(ctx, object, client.RawPatch(types.MergePatchType, []byte(patch)))
+		return p.client.Patch(ctx, object, client.RawPatch(types.MergePatchType, []byte(patch)))
 	}); err != nil {
+		p.Fatal(err)
+	}
+}
+
+// remove deletes the object, as its user does.
+func (p *play) remove() {
+	p.Helper()
+	object := member.Reference(p.subject.kind, types.NamespacedName{Namespace: p.name, Name: "m"}, "")
+	if err := p.client.Delete(p.Context(), object, client.PropagationPolicy(metav1.DeletePropagationBackground)); err != nil {
 		p.Fatal(err)
 	}
 }
@@ -236,10 +259,7 @@ func TestLife(t *testing.T) {
 			}
 			p.desires(2)
 
-			object := member.Reference(p.subject.kind, types.NamespacedName{Namespace: p.name, Name: "m"}, "")
-			if err := shared.Client.Delete(t.Context(), object, client.PropagationPolicy(metav1.DeletePropagationBackground)); err != nil {
-				t.Fatal(err)
-			}
+			p.remove()
 			p.empty()
 		})
 	}
@@ -297,7 +317,7 @@ func (p *play) desires(size int32) {
 	p.Helper()
 	p.until("the desired size follows", func(ctx context.Context) (string, error) {
 		m := &v1alpha1.EnsembleMember{}
-		if err := shared.Client.Get(ctx, p.memberKey(), m); err != nil || m.Spec.Size == size {
+		if err := p.client.Get(ctx, p.memberKey(), m); err != nil || m.Spec.Size == size {
 			return "", err
 		}
 		return fmt.Sprintf("it is %d", m.Spec.Size), nil
@@ -330,7 +350,7 @@ func TestFinished(t *testing.T) {
 			p := begin(t, &subjects[i], "finished", "1s", 8)
 			p.until("it finishes", func(ctx context.Context) (string, error) {
 				m := &v1alpha1.EnsembleMember{}
-				if err := client.IgnoreNotFound(shared.Client.Get(ctx, p.memberKey(), m)); err != nil {
+				if err := client.IgnoreNotFound(p.client.Get(ctx, p.memberKey(), m)); err != nil {
 					return "", err
 				}
 				if c := meta.FindStatusCondition(m.Status.Conditions, v1alpha1.ConditionResized); c == nil || c.Reason != v1alpha1.ReasonFinished {
@@ -372,7 +392,7 @@ func (p *play) ordered(target int32) {
 	p.Helper()
 	p.until("the nodes are ordered", func(ctx context.Context) (string, error) {
 		pool := &v1alpha1.NodePool{}
-		if err := shared.Client.Get(ctx, types.NamespacedName{Name: p.name}, pool); err != nil || pool.Spec.Replicas == target {
+		if err := p.client.Get(ctx, types.NamespacedName{Name: p.name}, pool); err != nil || pool.Spec.Replicas == target {
 			return "", err
 		}
 		return fmt.Sprintf("the target is %d", pool.Spec.Replicas), nil
