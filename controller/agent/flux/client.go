@@ -80,7 +80,7 @@ func (c *Client) Call(ctx context.Context, rank uint32, topic string, request, r
 	case c.slots <- struct{}{}:
 		defer func() { <-c.slots }()
 	case <-ctx.Done():
-		return c.ended(ctx, topic, fmt.Sprintf("waiting for one of %d calls under way", c.options.MaxOutstanding))
+		return ended(ctx, topic, fmt.Sprintf("waiting for one of %d calls under way", c.options.MaxOutstanding), nil)
 	}
 	reply, err := c.exchange(ctx, &wire.Message{
 		Type: wire.Request, UserID: wire.UnknownUser, NodeID: rank, Topic: topic, Payload: payload,
@@ -106,14 +106,18 @@ func (c *Client) bound(ctx context.Context) (context.Context, context.CancelFunc
 	}
 }
 
-// ended is the error of a call whose context ended.
-func (c *Client) ended(ctx context.Context, topic, doing string) error {
+// ended is the error of a call whose context ended. before is what went wrong before that, nil for nothing.
+func ended(ctx context.Context, topic, doing string, before error) error {
+	if before != nil {
+		return fmt.Errorf("flux %s: %w while %s, after the connection was lost: %w", topic, context.Cause(ctx), doing, before)
+	}
 	return fmt.Errorf("flux %s: %w while %s", topic, context.Cause(ctx), doing)
 }
 
 // exchange sends a request and waits for its response. A connection that turns out to be lost before any of the request was written is
 // replaced: a broker that was started again between two calls is no error of the second.
 func (c *Client) exchange(ctx context.Context, request *wire.Message) (*wire.Message, error) {
+	var before error
 	for pause := c.options.MinBackoff; ; pause = min(2*pause, c.options.MaxBackoff) {
 		connection, err := c.connection(ctx)
 		if err != nil {
@@ -124,7 +128,7 @@ func (c *Client) exchange(ctx context.Context, request *wire.Message) (*wire.Mes
 			return reply, nil
 		}
 		if ctx.Err() != nil {
-			return nil, c.ended(ctx, request.Topic, "waiting for the answer")
+			return nil, ended(ctx, request.Topic, "waiting for the answer", before)
 		}
 		if _, tooLong := errors.AsType[*wire.TooLongError](err); tooLong && !sent {
 			return nil, fmt.Errorf("flux %s: %w", request.Topic, err)
@@ -133,6 +137,7 @@ func (c *Client) exchange(ctx context.Context, request *wire.Message) (*wire.Mes
 			return nil, &LostError{Topic: request.Topic, Err: err}
 		}
 		connection.fail(err)
+		before = err
 		sleep(ctx, pause)
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"syscall"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/agent/flux/wire"
 )
 
 // Error is the answer of a service that did not do what it was asked. errors.Is finds its Errno.
@@ -103,8 +105,12 @@ func (e *ConnectError) Unwrap() []error { return []error{e.Cause, e.Err} }
 var ErrClosed = errors.New("flux: closed")
 
 // Temporary says whether an error may go away by waiting: no broker, a lost connection, a service that is not loaded yet, a peer in the
-// overlay network that is away, an answer that did not come in time. It says nothing about whether what was asked has been done.
+// overlay network that is away, an answer that did not come in time. A message that is longer than Options.MaxMessage does not go away.
+// It says nothing about whether what was asked has been done.
 func Temporary(err error) bool {
+	if _, is := errors.AsType[*wire.TooLongError](err); is {
+		return false
+	}
 	if _, is := errors.AsType[*LostError](err); is {
 		return true
 	}

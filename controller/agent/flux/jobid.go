@@ -56,7 +56,7 @@ func parseJobID(text string) (JobID, error) {
 		text, base = digits, 16
 	}
 	number, err := strconv.ParseUint(text, base, 64)
-	if err != nil || strings.ContainsAny(text, "+-_") {
+	if err != nil {
 		return 0, errors.New("neither base 58 after ƒ, nor hexadecimal after 0x, nor decimal")
 	}
 	return JobID(number), nil

@@ -73,7 +73,7 @@ func (c *Client) Jobs(ctx context.Context, filter JobFilter) ([]Job, error) {
 	}
 	var constraints []any
 	if filter.States != 0 {
-		constraints = append(constraints, map[string]any{"states": []State{filter.States}})
+		constraints = append(constraints, map[string]any{"states": []int{int(filter.States)}})
 	}
 	if filter.UserID != nil {
 		constraints = append(constraints, map[string]any{"userid": []uint32{*filter.UserID}})

@@ -174,10 +174,14 @@ func readCommand(text json.RawMessage) []string {
 // seconds is a length of time, of which a longer one than Go can say is the longest.
 func seconds(number float64) time.Duration {
 	length := number * float64(time.Second)
-	if length >= math.MaxInt64 {
+	switch {
+	case length >= math.MaxInt64:
 		return math.MaxInt64
+	case length <= 0:
+		return 0
+	default:
+		return time.Duration(length)
 	}
-	return time.Duration(length)
 }
 
 // Command is a job to be submitted: a command on some nodes or cores.

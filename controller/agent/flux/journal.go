@@ -46,8 +46,8 @@ type JobEvent struct {
 	Context json.RawMessage
 }
 
-// Journal streams what happened, and what happens, to all jobs: first the backlog, in no order of jobs, then an entry that is CaughtUp, then
-// each event as it happens.
+// Journal streams what happened, and what happens, to all jobs: first the backlog, in no order of jobs, then an entry that is CaughtUp,
+// then each event as it happens.
 func (c *Client) Journal(ctx context.Context, options JournalOptions) (*Stream[JournalEntry], error) {
 	request := map[string]any{"full": options.Full}
 	for field, names := range map[string][]string{"allow": options.Allow, "deny": options.Deny} {

@@ -39,7 +39,7 @@ type ResourceEvent struct {
 // ResourceEntry is one response of a resource journal.
 type ResourceEntry struct {
 	// Events are in order. None says that those before it had happened when the journal was asked for, and those after it happen now:
-	// CaughtUp. flux-core has that since 0.71.
+	// CaughtUp.
 	Events []ResourceEvent
 	// R comes with ResourceDefine: all resources of the instance.
 	R *ResourceSet
@@ -48,7 +48,8 @@ type ResourceEntry struct {
 // CaughtUp says that the past is over: what follows happens now.
 func (e *ResourceEntry) CaughtUp() bool { return len(e.Events) == 0 }
 
-// ResourceJournal streams what happened, and what happens, to the ranks. The past may have been cut short, so ResourceStatus says what holds.
+// ResourceJournal streams what happened, and what happens, to the ranks. The past may have been cut short: ResourceStatus says what holds.
+// flux-core has it since 0.72; before that the stream ends with ENOSYS.
 func (c *Client) ResourceJournal(ctx context.Context) (*Stream[ResourceEntry], error) {
 	return openStream(ctx, c, lead, "resource.journal", nil, decodeResourceEntry)
 }

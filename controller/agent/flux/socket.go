@@ -30,8 +30,8 @@ type dialer struct {
 // dial connects, again and with growing pauses until the broker takes the connection or the context ends. A broker that refuses this user
 // ends it at once.
 func (d *dialer) dial(ctx context.Context) (*socket, error) {
-	pause := d.options.MinBackoff
-	for {
+	var last error
+	for pause := d.options.MinBackoff; ; pause = min(2*pause, d.options.MaxBackoff) {
 		s, err := d.attempt(ctx)
 		if err == nil {
 			return s, nil
@@ -39,14 +39,14 @@ func (d *dialer) dial(ctx context.Context) (*socket, error) {
 		if _, refused := errors.AsType[*RefusedError](err); refused {
 			return nil, err
 		}
-		if ctx.Err() != nil {
-			return nil, &ConnectError{Path: d.path, Err: err, Cause: context.Cause(ctx)}
+		// An attempt that the context ended says less than one that failed before it.
+		if last == nil || ctx.Err() == nil {
+			last = err
 		}
 		// A part of the pause is random, so that many that lost the same broker do not come back at once.
 		if !sleep(ctx, pause/2+rand.N(pause/2+1)) { //nolint:gosec // Pauses need no secret randomness.
-			return nil, &ConnectError{Path: d.path, Err: err, Cause: context.Cause(ctx)}
+			return nil, &ConnectError{Path: d.path, Err: last, Cause: context.Cause(ctx)}
 		}
-		pause = min(2*pause, d.options.MaxBackoff)
 	}
 }
 

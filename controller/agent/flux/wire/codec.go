@@ -57,7 +57,7 @@ func AppendFramed(to []byte, m *Message) ([]byte, error) {
 	if size > math.MaxUint32 {
 		return to[:begin], fmt.Errorf("a message of %d bytes is too long: at most %d can be said", size, uint32(math.MaxUint32))
 	}
-	binary.BigEndian.PutUint32(to[begin+4:], uint32(size))
+	binary.BigEndian.PutUint32(to[begin+4:], uint32(size)) //nolint:gosec // It was just compared.
 	return to, nil
 }
 
@@ -112,7 +112,7 @@ func (m *Message) check() error {
 
 func appendPart[B string | []byte](to []byte, part B) []byte {
 	if len(part) < longPart {
-		return append(append(to, byte(len(part))), part...)
+		return append(append(to, byte(len(part))), part...) //nolint:gosec // It is less than 255.
 	}
 	to = append(to, longPart)
 	to = binary.BigEndian.AppendUint32(to, uint32(len(part))) //nolint:gosec // AppendFramed refuses a message that is too long.
@@ -192,7 +192,7 @@ func split(data []byte) ([]part, error) {
 			size = uint64(binary.BigEndian.Uint32(data[begin:]))
 			begin += 4
 		}
-		if uint64(len(data)-begin) < size {
+		if uint64(len(data)-begin) < size { //nolint:gosec // begin is at most the length.
 			return nil, malformed(at, "a part of %d bytes with only %d left", size, len(data)-begin)
 		}
 		if len(parts) == maxParts {
