@@ -39,8 +39,8 @@ func (d *dialer) dial(ctx context.Context) (*socket, error) {
 		if _, refused := errors.AsType[*RefusedError](err); refused {
 			return nil, err
 		}
-		// An attempt that the context ended says less than one that failed before it.
-		if last == nil || ctx.Err() == nil {
+		// An attempt that its time ended says less than one that failed before it.
+		if last == nil || !outOfTime(ctx, err) {
 			last = err
 		}
 		// A part of the pause is random, so that many that lost the same broker do not come back at once.
@@ -48,6 +48,11 @@ func (d *dialer) dial(ctx context.Context) (*socket, error) {
 			return nil, &ConnectError{Path: d.path, Err: last, Cause: context.Cause(ctx)}
 		}
 	}
+}
+
+// outOfTime says whether an attempt failed because the context ended, of which the attempt may know first.
+func outOfTime(ctx context.Context, err error) bool {
+	return ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // sleep waits, and says whether the context let it.
