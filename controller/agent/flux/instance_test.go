@@ -143,6 +143,7 @@ type track struct {
 	exception string
 	status    syscall.WaitStatus
 	user      string
+	priority  uint32
 }
 
 // tracks is what a journal has said of each job.
@@ -228,8 +229,8 @@ func (k *track) add(t *testing.T, event *flux.JobEvent) {
 			t.Errorf("%+v, %v; want the default urgency", submitted, err)
 		}
 	case "priority":
-		if priority, err := event.Priority(); err != nil || priority != flux.UrgencyDefault {
-			t.Errorf("priority %d, %v; want %d", priority, err, flux.UrgencyDefault)
+		if k.priority, err = event.Priority(); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
@@ -263,6 +264,9 @@ func TestJobsThroughTheJournal(t *testing.T) {
 	got := journal.follow(t, good)
 	if !has(got.names, "submit validate depend priority alloc start finish release free clean") {
 		t.Errorf("events %v", got.names)
+	}
+	if got.priority != flux.UrgencyDefault {
+		t.Errorf("priority %d, want that of the urgency, %d", got.priority, flux.UrgencyDefault)
 	}
 	if got.status != 0 || got.exception != "" || !got.ran.Equal(ranks(0, 2)) || got.user != "g-1" {
 		t.Errorf("%+v, want success on 0-1, and the group of its submitter", got)
