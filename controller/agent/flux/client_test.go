@@ -398,7 +398,7 @@ func TestFollow(t *testing.T) {
 			},
 		})
 	}()
-	const eventsOfAJob = 10
+	const eventsOfAJob = 11
 	known := func(want int) func() bool {
 		return func() bool {
 			mu.Lock()

@@ -177,10 +177,10 @@ func write(t *testing.T, version string, frames []broker.Frame) {
 		}
 		fmt.Fprintf(&out, "%s %x\n", from, frame.Bytes)
 	}
-	if err := os.MkdirAll(directory(version), 0o750); err != nil {
+	if err := os.MkdirAll(directory(version), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(directory(version), framesFile), []byte(out.String()), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(directory(version), framesFile), []byte(out.String()), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }

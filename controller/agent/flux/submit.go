@@ -38,8 +38,8 @@ type SubmitOptions struct {
 }
 
 // Submit gives a job to the instance and returns its id. jobspec is JSON (Command.Jobspec makes it). It is signed with the mechanism none
-// of RFC 15, which Flux takes from the owner of the instance. After a LostError the job may have been submitted all the same: an attribute
-// in jobspec's attributes.user finds it in the journal.
+// of RFC 15, which Flux takes from the owner of the instance. The journal may tell of the job before Submit returns. After a LostError the
+// job may have been submitted all the same: an attribute in jobspec's attributes.user finds it in the journal.
 func (c *Client) Submit(ctx context.Context, jobspec []byte, options SubmitOptions) (JobID, error) {
 	urgency := UrgencyDefault
 	if options.Urgency != nil {

@@ -150,7 +150,7 @@ func TestAJobIsToldInOrder(t *testing.T) {
 	submitter, reader := dial(t, b), dial(t, b)
 	reader.journal()
 	submitter.submit(1, "sleep", "0.01")
-	want := strings.Fields("submit validate depend priority alloc start finish release free clean")
+	want := strings.Fields("submit validate depend priority annotations alloc start finish release free clean")
 	if got := reader.events(1); !slices.Equal(got, want) {
 		t.Errorf("events %v, want %v", got, want)
 	}
@@ -165,7 +165,7 @@ func TestAJobOnALostRankFails(t *testing.T) {
 	if err := b.Remove(t.Context(), 1); err != nil {
 		t.Fatal(err)
 	}
-	want := strings.Fields("submit validate depend priority alloc start exception finish release free clean")
+	want := strings.Fields("submit validate depend priority annotations alloc start exception finish release free clean")
 	if got := reader.events(1); !slices.Equal(got, want) {
 		t.Errorf("events %v, want %v", got, want)
 	}
@@ -179,8 +179,8 @@ func TestAJobThatIsTooLargeFailsWhenItsTurnComes(t *testing.T) {
 	submitter.submit(2, "sleep", "0.2")
 	submitter.submit(2, "sleep", "0.2")
 	submitter.submit(3, "true")
-	want := strings.Fields("submit validate depend priority alloc start submit validate depend priority submit validate depend priority " +
-		"finish release free clean alloc start exception clean finish release free clean")
+	want := strings.Fields("submit validate depend priority annotations alloc start submit validate depend priority submit validate depend priority " +
+		"finish release free clean annotations alloc start exception clean finish release free clean")
 	if got := reader.events(3); !slices.Equal(got, want) {
 		t.Errorf("events %v, want %v", got, want)
 	}

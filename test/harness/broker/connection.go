@@ -18,7 +18,7 @@ const maxRequest = 64 << 20
 // What connector-local writes into requests: the roles of the owner on the local socket.
 const (
 	roleOwner = 1
-	roleLocal = 8
+	roleLocal = 4
 )
 
 // connection is one client.

@@ -46,8 +46,8 @@ func (s *state) raise(r *request) {
 	if !ok {
 		return
 	}
-	s.exception(j, exception{kind: asked.Type, severity: *asked.Severity, note: asked.Note})
 	r.respond(nil)
+	s.exception(j, exception{kind: asked.Type, severity: *asked.Severity, note: asked.Note})
 	s.schedule()
 }
 

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"encoding/json"
 	"math"
 	"slices"
 	"strconv"
@@ -41,14 +42,14 @@ func (s *state) submit(r *request) {
 	j := &job{id: s.nextID(), spec: wants, redacted: redacted, urgency: *asked.Urgency, state: stateNew, submitted: now()}
 	s.jobs[j.id] = j
 	s.order = append(s.order, j)
-	// The submitter learns the id before anybody else learns of the job.
-	r.respond(map[string]any{"id": j.id})
 	s.post(j, "submit", map[string]any{"userid": r.UserID, "urgency": j.urgency, "flags": *asked.Flags, "version": 1})
 	s.enter(j, stateDepend)
 	s.post(j, "validate", nil)
 	s.enter(j, statePriority)
 	s.post(j, "depend", nil)
 	s.prioritize(j)
+	// Those that read the journal know of the job before its submitter does, most often.
+	r.respond(map[string]any{"id": j.id})
 	s.schedule()
 }
 
@@ -182,7 +183,10 @@ func (s *state) start(j *job, cores placement) {
 	s.holding[j.id] = j
 	s.enter(j, stateRun)
 	j.ran = now()
-	s.post(j, "alloc", map[string]any{})
+	// What the scheduler says of its choice is an event that RFC 21 does not have, and then part of one that it has.
+	annotations := map[string]any{"annotations": map[string]any{"sched": map[string]any{"resource_summary": ranksOf(cores)}}}
+	s.post(j, "annotations", annotations)
+	s.post(j, "alloc", annotations)
 	s.post(j, "start", nil)
 	length, status := s.broker.options.Run(j.spec.command)
 	end := func() { s.finish(j, status) }
@@ -226,7 +230,9 @@ func (s *state) exception(j *job, e exception) {
 		j.fatal = &e
 		s.enter(j, stateCleanup)
 	}
-	s.post(j, "exception", map[string]any{"type": e.kind, "severity": e.severity, "note": e.note})
+	context := map[string]any{"type": e.kind, "severity": e.severity, "note": e.note}
+	context["userid"] = json.Number(s.attributes["security.owner"])
+	s.post(j, "exception", context)
 	s.publish("job-exception", exceptionEvent(j.id, e))
 	if !fatal {
 		return
