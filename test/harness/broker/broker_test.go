@@ -179,8 +179,8 @@ func TestAJobThatIsTooLargeFailsWhenItsTurnComes(t *testing.T) {
 	submitter.submit(2, "sleep", "0.2")
 	submitter.submit(2, "sleep", "0.2")
 	submitter.submit(3, "true")
-	want := strings.Fields("submit validate depend priority annotations alloc start submit validate depend priority submit validate depend priority " +
-		"finish release free clean annotations alloc start exception clean finish release free clean")
+	want := strings.Fields("submit validate depend priority annotations alloc start submit validate depend priority " +
+		"submit validate depend priority finish release free clean annotations alloc start exception clean finish release free clean")
 	if got := reader.events(3); !slices.Equal(got, want) {
 		t.Errorf("events %v, want %v", got, want)
 	}

@@ -220,8 +220,8 @@ func (r *fluxCore) waitOnline(ctx context.Context, rank int, online bool) error 
 		return status.Online.Contains(uint32(rank)) == online, nil
 	})
 	if err != nil {
-		return fmt.Errorf("rank %d, online %t: %w (%v); its log is %s", rank, online, err, last,
-			filepath.Join(r.options.Dir, fmt.Sprintf("rank-%d", rank), "log"))
+		log := filepath.Join(r.options.Dir, fmt.Sprintf("rank-%d", rank), "log")
+		return fmt.Errorf("rank %d, online %t: %w; its log is %s", rank, online, errors.Join(err, last), log)
 	}
 	return nil
 }
