@@ -457,6 +457,40 @@ func TestFollowEndsWithWhatWaitingDoesNotChange(t *testing.T) {
 	}
 }
 
+func TestFollowPassesOverWhatIsNotUnderstood(t *testing.T) {
+	t.Parallel()
+	b := standIn(t, broker.Options{})
+	client := connect(t, b.URI(), flux.Options{})
+	mine, done := errors.New("mine"), errors.New("done")
+	open := func(ctx context.Context) (*flux.Stream[string], error) {
+		first := true
+		return flux.OpenStream(ctx, client, "job-list.job-stats", func([]byte) (string, error) {
+			defer func() { first = false }()
+			if first {
+				return "", mine
+			}
+			return "understood", nil
+		})
+	}
+	each := func(string) error { return done }
+	var reply *flux.ReplyError
+	if err := flux.Follow(soon(t), client, open, flux.Follower[string]{Each: each}); !errors.As(err, &reply) || !errors.Is(err, mine) {
+		t.Errorf("%v, want that it is not understood", err)
+	}
+	misread := 0
+	err := flux.Follow(soon(t), client, open, flux.Follower[string]{Each: each, Misread: func(err error) {
+		misread++
+		if !errors.As(err, &reply) {
+			t.Errorf("misread %v, want a ReplyError", err)
+		}
+		// There is something to be told after it.
+		submit(t, client, flux.Command{Args: []string{"true"}})
+	}})
+	if !errors.Is(err, done) || misread != 1 {
+		t.Errorf("%v after %d that were not understood, want the one after it", err, misread)
+	}
+}
+
 func TestCloseEndsCalls(t *testing.T) {
 	t.Parallel()
 	b := standIn(t, broker.Options{})

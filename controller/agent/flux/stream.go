@@ -100,12 +100,10 @@ func (s *Stream[T]) Close() error {
 	return nil
 }
 
-// Follow reads streams, one after the other: it opens one, hands each of its responses to each, and opens the next when that one has
-// ended, after a pause that grows from Options.MinBackoff to MaxBackoff while nothing comes. opened is called before the first response
-// of each stream, and may be nil: what a new stream says begins again, as after a restart of the broker, and what its reader has kept
-// of the one before has to be forgotten. ended is told why a stream ended, and may be nil.
+// Follow reads streams, one after the other: it opens one, hands each of its responses to Each, and opens the next when that one has
+// ended, after a pause that grows from Options.MinBackoff to MaxBackoff while nothing comes.
 //
-// It returns when the context ends, or an error that waiting does not change: of each, of opened, or one that is not Temporary.
+// It returns when the context ends, or with an error that waiting does not change: one of Each or Opened, or one that is not Temporary.
 func Follow[T any](
 	ctx context.Context, c *Client, open func(context.Context) (*Stream[T], error), f Follower[T],
 ) error {
@@ -134,14 +132,18 @@ func Follow[T any](
 	}
 }
 
-// Follower is what Follow tells.
+// Follower is what Follow tells. All but Each may be nil.
 type Follower[T any] struct {
-	// Opened is called when a stream was asked for, before its first response.
+	// Opened is called when a stream was asked for, before its first response. What it says begins again, as after a restart of the
+	// broker: what is kept of the stream before has to be forgotten.
 	Opened func() error
 	// Each is called with each response.
 	Each func(T) error
 	// Ended is called with why a stream ended. Another one is asked for after that.
 	Ended func(error)
+	// Misread is called with the *ReplyError of a response that is not understood, and the next one is read after it. Where it is nil,
+	// Follow returns that error: the next stream would most likely begin with the same response.
+	Misread func(error)
 }
 
 // followerError is an error of a Follower, which ends Follow.
@@ -167,6 +169,10 @@ func (f *Follower[T]) once(ctx context.Context, open func(context.Context) (*Str
 	}
 	for {
 		value, err := stream.Next(ctx)
+		if _, misread := errors.AsType[*ReplyError](err); misread && f.Misread != nil {
+			f.Misread(err)
+			continue
+		}
 		if err != nil {
 			return came, err
 		}
