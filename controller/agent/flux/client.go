@@ -127,11 +127,11 @@ func (c *Client) exchange(ctx context.Context, request *wire.Message) (*wire.Mes
 		if err == nil {
 			return reply, nil
 		}
+		if _, unsendable := errors.AsType[*unsendableError](err); unsendable {
+			return nil, fmt.Errorf("flux %s: %w", request.Topic, err)
+		}
 		if ctx.Err() != nil {
 			return nil, ended(ctx, request.Topic, "waiting for the answer", before)
-		}
-		if _, tooLong := errors.AsType[*wire.TooLongError](err); tooLong && !sent {
-			return nil, fmt.Errorf("flux %s: %w", request.Topic, err)
 		}
 		if sent {
 			return nil, &LostError{Topic: request.Topic, Err: err}

@@ -522,6 +522,16 @@ func TestMessagesThatAreTooLong(t *testing.T) {
 	if _, err := client.Attribute(soon(t), strings.Repeat("x", 4<<10)); !errors.As(err, &tooLong) || flux.Temporary(err) {
 		t.Errorf("a request: %v, want that it is too long", err)
 	}
+	large := flux.JournalOptions{Allow: []string{strings.Repeat("x", 4<<10)}}
+	if _, err := client.Journal(soon(t), large); !errors.As(err, &tooLong) || flux.Temporary(err) {
+		t.Errorf("a request for a stream: %v, want that it is too long", err)
+	}
+	if err := client.Call(soon(t), flux.AnyRank, "", nil, nil); err == nil || !strings.Contains(err.Error(), "needs a topic") {
+		t.Errorf("a request without a topic: %v", err)
+	}
+	if err := client.Call(soon(t), flux.AnyRank, "attr.get", func() {}, nil); err == nil || !strings.Contains(err.Error(), "encode func()") {
+		t.Errorf("a request that is no JSON: %v", err)
+	}
 	for range 100 {
 		submit(t, client, flux.Command{Args: []string{"true"}})
 	}

@@ -76,7 +76,8 @@ func (s *Subscription) change(ctx context.Context, how, topic string) error {
 		Type: wire.Request, UserID: wire.UnknownUser, NodeID: wire.AnyRank, Tag: s.tag, Topic: how, Payload: payload,
 	})
 	if err != nil {
-		if sent || ctx.Err() == nil {
+		_, unsendable := errors.AsType[*unsendableError](err)
+		if sent || ctx.Err() == nil && !unsendable {
 			s.over = lostWhile(how, err)
 			return s.over
 		}

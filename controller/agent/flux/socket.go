@@ -135,14 +135,21 @@ func interrupt(ctx context.Context, setDeadline func(time.Time) error) (release 
 	}, nil
 }
 
+// unsendableError says that a message cannot be sent, on whatever connection.
+type unsendableError struct{ err error }
+
+func (e *unsendableError) Error() string { return e.err.Error() }
+
+func (e *unsendableError) Unwrap() error { return e.err }
+
 // send writes a message. sent says whether any of it was: then the socket is of no use after an error.
 func (s *socket) send(ctx context.Context, m *wire.Message) (sent bool, err error) {
 	framed, err := wire.AppendFramed(nil, m)
 	if err != nil {
-		return false, err
+		return false, &unsendableError{err}
 	}
 	if len(framed) > s.limit {
-		return false, &wire.TooLongError{Size: int64(len(framed)), Limit: int64(s.limit)}
+		return false, &unsendableError{&wire.TooLongError{Size: int64(len(framed)), Limit: int64(s.limit)}}
 	}
 	release, err := s.interruptWrites(ctx)
 	if err != nil {

@@ -36,6 +36,9 @@ func openStream[T any](
 	_, err = s.send(ctx, &wire.Message{
 		Type: wire.Request, Flags: wire.Streaming, UserID: wire.UnknownUser, NodeID: rank, Tag: 1, Topic: topic, Payload: payload,
 	})
+	if _, unsendable := errors.AsType[*unsendableError](err); unsendable {
+		return nil, errors.Join(fmt.Errorf("flux %s: %w", topic, err), s.close())
+	}
 	if err != nil {
 		return nil, errors.Join(&LostError{Topic: topic, Err: err}, s.close())
 	}
