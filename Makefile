@@ -192,6 +192,13 @@ demo: ## Watch an ensemble grow and shrink. Settings: BOOT_DELAY=5s MACHINES=kar
 	@echo "compiling the demo"
 	@go run -trimpath ./test/whole/demo
 
+.PHONY: sandbox
+sandbox: ## Try an installation with Helm and kubectl in a cluster on this machine, which says what to type.
+	@echo "compiling kubectl ensemble and the sandbox"
+	@mkdir -p bin
+	@go build -trimpath -buildvcs=false -o bin/kubectl-ensemble ./cmd/kubectl-ensemble
+	@go run -trimpath ./test/whole/sandbox
+
 .PHONY: deploy
 deploy: export KUBECTL := $(KUBECTL)
 deploy: export MANIFESTS := $(MANIFESTS)
