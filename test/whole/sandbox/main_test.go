@@ -51,10 +51,10 @@ func TestSandbox(t *testing.T) {
 			p.typed = append(p.typed, command)
 		}
 		if strings.HasPrefix(line, "The programs start") {
-			p.runs(ctx)
+			p.enter(ctx)
 		}
 		if strings.HasPrefix(line, "It runs until") {
-			said = p.runs(ctx)
+			said = p.enter(ctx)
 			t.Logf("the first MiniCluster has grown %s after the start", time.Since(started).Round(time.Second))
 			end()
 		}
@@ -77,8 +77,8 @@ type person struct {
 	typed, exports []string
 }
 
-// runs runs what was typed, and returns what it printed.
-func (p *person) runs(ctx context.Context) string {
+// enter runs what was typed, and returns what it printed.
+func (p *person) enter(ctx context.Context) string {
 	p.Helper()
 	var printed strings.Builder
 	for _, command := range p.typed {

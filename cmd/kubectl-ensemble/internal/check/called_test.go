@@ -7,8 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"log"
+	"log/slog"
 	"maps"
 	"net"
 	"net/http"
@@ -40,11 +39,7 @@ type caller struct {
 
 func newCaller(t *testing.T) *caller {
 	t.Helper()
-	// A path of t.TempDir may be too long for a socket.
-	directory, err := os.MkdirTemp("", "check")
-	if err != nil {
-		t.Fatal(err)
-	}
+	directory := t.TempDir()
 	c := &caller{
 		t: t, conns: make(chan net.Conn), done: make(chan struct{}), proxy: filepath.Join(directory, "proxy"), ports: map[string]bool{},
 		paths: map[string]bool{},
@@ -74,7 +69,7 @@ egressSelections:
 	webhook := &http.Server{
 		Handler: http.HandlerFunc(c.admit), ReadHeaderTimeout: patience,
 		// That the API server does not trust it is planted.
-		ErrorLog: log.New(io.Discard, "", 0),
+		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
 		TLSConfig: &tls.Config{
 			MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"},
 			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
@@ -90,7 +85,7 @@ egressSelections:
 	running.Go(func() { c.serves(proxy.Serve(listener)) })
 	running.Go(func() { c.serves(webhook.ServeTLS(c, "", "")) })
 	t.Cleanup(func() {
-		if err := errors.Join(proxy.Close(), webhook.Close(), os.RemoveAll(directory)); err != nil {
+		if err := errors.Join(proxy.Close(), webhook.Close()); err != nil {
 			t.Error(err)
 		}
 		running.Wait()
