@@ -31,9 +31,9 @@ PACKAGES ?= ./...
 # BENCH_FLAGS are flags of the benchmark of the provider, for example BENCH_FLAGS=-quick.
 BENCH_FLAGS ?=
 
-# GANGS_FLAGS are flags of the benchmark of gangs: without any three rounds of 50, 200 and 500 pods, some 25 minutes. -check tells of
+# GROWTHS_FLAGS are flags of the benchmark of growths: without any three rounds of 50, 200 and 500 pods, some 25 minutes. -check tells of
 # targets that are missed, -sizes 50,200 -rounds 1 takes three minutes.
-GANGS_FLAGS ?=
+GROWTHS_FLAGS ?=
 
 # SEEDS is the number of worlds that `make sim` simulates, with each of its two simulations; KARPENTER_SEEDS and CLUSTER_API_SEEDS
 # are those of stories in which `make soak` kills Karpenter and Cluster API. CSV is the trace that
@@ -192,6 +192,13 @@ demo: ## Watch an ensemble grow and shrink. Settings: BOOT_DELAY=5s MACHINES=kar
 	@echo "compiling the demo"
 	@go run -trimpath ./test/whole/demo
 
+.PHONY: sandbox
+sandbox: ## Try an installation with Helm and kubectl in a cluster on this machine, which says what to type.
+	@echo "compiling kubectl ensemble and the sandbox"
+	@mkdir -p bin
+	@go build -trimpath -buildvcs=false -o bin/kubectl-ensemble ./cmd/kubectl-ensemble
+	@go run -trimpath ./test/whole/sandbox
+
 .PHONY: deploy
 deploy: export KUBECTL := $(KUBECTL)
 deploy: export MANIFESTS := $(MANIFESTS)
@@ -232,7 +239,7 @@ trace: ## Replay a trace of requests, CSV=path, and compare nodes first with pat
 	@go run ./test/whole/simulation/cmd/trace -csv '$(CSV)' $(TRACE_FLAGS)
 
 .PHONY: bench
-bench: ## Run the benchmarks: the parts' own, then what Cluster Autoscaler, members and all pods see, what a node costs in writes, what a large cluster costs in memory, and where the time of a gang goes (forty minutes).
+bench: ## Run the benchmarks: the parts' own, then what Cluster Autoscaler, members and all pods see, what a node costs in writes, what a large cluster costs in memory, and where the time of a growth goes (forty minutes).
 	@echo "compiling and running the benchmarks of the packages"
 	@go test -run '^$$' -bench . $(TEST_FLAGS) $(PACKAGES)
 	@echo "compiling and running the benchmark of the provider"
@@ -245,8 +252,8 @@ bench: ## Run the benchmarks: the parts' own, then what Cluster Autoscaler, memb
 	@go run ./test/whole/bench/writes
 	@echo "compiling and running the benchmark of memory and processor time"
 	@go run ./test/whole/bench/memory
-	@echo "compiling and running the benchmark of gangs"
-	@go run ./test/whole/bench/gangs $(GANGS_FLAGS)
+	@echo "compiling and running the benchmark of growths"
+	@go run ./test/whole/bench/growths $(GROWTHS_FLAGS)
 
 .PHONY: presubmit
 presubmit: ## What has to pass before a change goes in: build, verify, lint, test.

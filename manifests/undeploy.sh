@@ -1,6 +1,6 @@
 #!/bin/sh
 # Takes everything out of a cluster that manifests/ brought, in an order in which no work is lost and no pod is left waiting
-# for somebody who is gone (docs/decisions/0027). make undeploy runs it. MiniClusters and their pods stay. Each step
+# for a controller that is gone (docs/decisions/0027). make undeploy runs it. MiniClusters and their pods stay. Each step
 # says what it does and may be repeated: when something fails or is in the way, run it again.
 #
 #   KUBECTL        how kubectl is called, for example "kubectl --context=test"
@@ -218,7 +218,7 @@ node_pools() {
 		return 0
 	fi
 	[ -z "$list" ] || end_pools
-	# A pool goes after its machines. A record that is left is of a pool that somebody has deleted by force.
+	# A pool goes after its machines. A record that is left is of a pool that was deleted by force.
 	records=$(machines)
 	[ -n "$records" ] || return 0
 	k delete "poolmachines.$group" --all --wait=false
@@ -333,7 +333,7 @@ reservations
 node_pools
 rest
 home
-# Whoever had not yet heard of the policy's end may have given one more pod a gate.
+# An API server that had not yet heard of the policy's end may have given one more pod a gate.
 ungate
 say "done. MiniClusters and their pods were left alone; their annotations $group/* mean nothing any more."
 say "The Cluster Autoscaler of the provider, where it is not in $namespace, is still there: delete it."

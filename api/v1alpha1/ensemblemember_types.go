@@ -185,7 +185,7 @@ const (
 	RequestGrow RequestAction = "Grow"
 	// RequestShrink asked for fewer pods.
 	RequestShrink RequestAction = "Shrink"
-	// RequestAdopt took over a size that somebody wrote into the MiniCluster directly.
+	// RequestAdopt took over a size that a user wrote into the MiniCluster directly.
 	RequestAdopt RequestAction = "Adopt"
 	// RequestGiveUp set the desired size back after a growth had failed as often as spec.giveUpAfter allows.
 	RequestGiveUp RequestAction = "GiveUp"
@@ -334,7 +334,7 @@ type Reservation struct {
 // Growth is one growth from its reservation to its end.
 type Growth struct {
 	// From is the size that the MiniCluster had when the growth began: 0 for nodes of a size that the MiniCluster was created
-	// with or that somebody wrote into it, so that its pods exist before them.
+	// with or that a user wrote into it, so that its pods exist before them.
 	// +optional
 	From int32 `json:"from,omitempty"`
 

@@ -47,7 +47,7 @@ const (
 	AnnotationMaxSize = Group + "/max-size"
 
 	// AnnotationAppliedSize on a MiniCluster is the spec.size that the controller last wrote, put there in
-	// the same write. A spec.size that differs from it was edited by somebody else.
+	// the same write. A spec.size that differs from it was edited by a user.
 	AnnotationAppliedSize = Group + "/applied-size"
 
 	// AnnotationSizeEdits on a MiniCluster says what becomes of spec.size in a file that is applied again: with the value Follow it is
@@ -80,7 +80,7 @@ const (
 	// (spec.scaleDown.delay of the NodePool).
 	AnnotationGivenUp = Group + "/given-up"
 
-	// AnnotationScaleDownDisabledByUser on a node says, with the value "true", that somebody else had set
+	// AnnotationScaleDownDisabledByUser on a node says, with the value "true", that a user had set
 	// AnnotationScaleDownDisabled before a member held the node: it stays when the member gives the node up.
 	AnnotationScaleDownDisabledByUser = Group + "/scale-down-disabled-by-user"
 

@@ -11,7 +11,7 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // +kubebuilder:printcolumn:name="WAITING",type=integer,JSONPath=`.queue.jobs.sched`
 // +kubebuilder:printcolumn:name="RUNNING",type=integer,JSONPath=`.queue.jobs.run`
 // +kubebuilder:printcolumn:name="ENDED",type=integer,JSONPath=`.queue.jobs.inactive`
-// +kubebuilder:printcolumn:name="TOLD",type=date,JSONPath=`.queue.at`
+// +kubebuilder:printcolumn:name="REPORTED",type=date,JSONPath=`.queue.at`
 // +kubebuilder:printcolumn:name="BY",type=string,JSONPath=`.queue.by`,priority=1
 // +kubebuilder:printcolumn:name="AGE",type=date,JSONPath=`.metadata.creationTimestamp`
 type MemberQueue struct {

@@ -23,12 +23,14 @@ import (
 // +kubebuilder:printcolumn:name="MAX",type=integer,JSONPath=`.spec.maxSize`,description="Maximum number of machines"
 // +kubebuilder:printcolumn:name="TARGET",type=integer,JSONPath=`.spec.replicas`,description="Target size, set by Cluster Autoscaler"
 // +kubebuilder:printcolumn:name="FLOOR",type=integer,JSONPath=`.status.floor`,description="Number of machines that the reservations call for"
-// +kubebuilder:printcolumn:name="READY",type=integer,JSONPath=`.status.ready`,description="Nodes that are Ready"
+// +kubebuilder:printcolumn:name="NODES",type=integer,JSONPath=`.status.ready`,description="Nodes that are Ready"
 // +kubebuilder:printcolumn:name="RESERVED",type=integer,JSONPath=`.status.reserved`,description="Nodes reserved by ensemble members"
-// +kubebuilder:printcolumn:name="STATE",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].message`,description="What the pool is doing"
+// +kubebuilder:printcolumn:name="READY",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`,description="Whether the pool has all the machines that it is to have"
+// +kubebuilder:printcolumn:name="REASON",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,description="What the pool is doing"
 // +kubebuilder:printcolumn:name="UP-TO-DATE",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="MachinesUpToDate")].status`,description="Whether all machines have the template of now"
 // +kubebuilder:printcolumn:name="PAUSED",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Paused")].status`,description="Whether the pool is paused"
 // +kubebuilder:printcolumn:name="LAST-FAILURE",type=string,priority=1,JSONPath=`.status.lastFailure.code`,description="Why a machine failed last"
+// +kubebuilder:printcolumn:name="MESSAGE",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`,description="What the pool is doing, as a sentence"
 // +kubebuilder:printcolumn:name="AGE",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 50",message="metadata.name must be at most 50 characters long: machines are named <pool>-<number>"
 type NodePool struct {
@@ -127,7 +129,7 @@ type NodePoolSpec struct {
 type ScaleDown struct {
 	// Delay is how long a node that a member has given up stays for the next growth, before it is released. A growth
 	// that finds enough of them waits for no machine. They are paid for meanwhile; Cluster Autoscaler is kept from
-	// removing them. A node that somebody else's pod comes to does not stay any longer than that pod.
+	// removing them. A node that a pod of no member comes to does not stay any longer than that pod.
 	// +kubebuilder:default="0s"
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=32

@@ -171,7 +171,7 @@ func (c *Config) memberFlags(flags *pflag.FlagSet) {
 		"how long the API server may be out of reach before this replica is no longer ready, and its connections end so that members find "+
 			"another")
 	flags.BoolVar(&c.Insecure, "insecure", false,
-		"believe callers whose address belongs to no pod, and take tokens without TLS: whoever reaches the port may resize every member")
+		"believe callers whose address belongs to no pod, and take tokens without TLS: a stranger at the port may resize every member")
 }
 
 func (c *Config) validate(given func(flag string) bool) error {

@@ -229,7 +229,7 @@ func serve(
 	}
 	if config.Insecure {
 		log.Info(
-			"WARNING: believing callers whom nothing identifies: whoever reaches the port may resize every member", "address", config.GRPCAddress,
+			"WARNING: believing callers whom nothing identifies: a stranger at the port may resize every member", "address", config.GRPCAddress,
 		)
 	}
 	members := endpoint.New(endpoint.Options{

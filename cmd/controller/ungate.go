@@ -28,7 +28,7 @@ scheduler places it wherever it may run, and ends when no pod has it. Gates of o
 
 Stop the controller first, and delete the MutatingAdmissionPolicy that adds the gate, or the MutatingWebhookConfiguration in its
 place: it gives it to new pods of members.
-make undeploy does all of that, in order. It uses the rights of whoever runs it: to list and to patch pods.`,
+make undeploy does all of that, in order. It uses the rights of the user who runs it: to list and to patch pods.`,
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,

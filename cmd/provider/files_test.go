@@ -138,7 +138,7 @@ func TestCertificatesFromFiles(t *testing.T) {
 		}
 		return "", nil
 	})
-	if err := refresh(t.Context(), "somebody"); status.Code(err) != codes.PermissionDenied {
+	if err := refresh(t.Context(), "stranger"); status.Code(err) != codes.PermissionDenied {
 		t.Errorf("a client of another name gets %v", err)
 	}
 }

@@ -39,7 +39,7 @@ type TLSConfig struct {
 const day = 24 * time.Hour
 
 func (c *TLSConfig) addFlags(flags *pflag.FlagSet) {
-	flags.BoolVar(&c.Insecure, "insecure", false, "serve without TLS: whoever reaches the port may order and delete machines")
+	flags.BoolVar(&c.Insecure, "insecure", false, "serve without TLS: a stranger at the port may order and delete machines")
 	flags.StringSliceVar(&c.ClientNames, "client-names", []string{"cluster-autoscaler"},
 		"names of the clients that are answered: the common name, or any DNS name or URI, of a client's certificate; the first is that of the "+
 			"certificate that is issued")
@@ -132,7 +132,7 @@ const filesEvery = 10 * time.Second
 func secure(mgr manager.Manager, config *Config, log logr.Logger) (*mutualtls.Security, error) {
 	c := &config.TLS
 	if c.Insecure {
-		log.Info("WARNING: serving without TLS: whoever reaches the port may order and delete machines", "address", config.GRPCAddress)
+		log.Info("WARNING: serving without TLS: a stranger at the port may order and delete machines", "address", config.GRPCAddress)
 		return nil, nil
 	}
 	security, err := mutualtls.New(c.ClientNames, metrics.Registry, clock.RealClock{}, log.WithName("tls"))

@@ -90,7 +90,7 @@ func Told(faults field.ErrorList) field.ErrorList {
 	if len(faults) <= maxFaults {
 		return faults
 	}
-	more := field.Invalid(field.NewPath("spec"), field.OmitValueType{}, fmt.Sprintf("%d more faults are not told here", len(faults)-maxFaults))
+	more := field.Invalid(field.NewPath("spec"), field.OmitValueType{}, fmt.Sprintf("%d more faults are not listed", len(faults)-maxFaults))
 	return append(faults[:maxFaults:maxFaults], more)
 }
 

@@ -54,12 +54,12 @@ var (
 	_ prometheus.Collector = (*Collector)(nil)
 
 	queueJobs = prometheus.NewDesc("ensemble_autoscaler_member_queue_jobs",
-		"Jobs in the Flux queue of a member, as it last told them: those that wait (pending) and those that run (running, with those that are "+
-			"cleaned up after).", []string{
+		"Jobs in the Flux queue of a member, as it last reported them: those that wait (pending) and those that run (running, with those that "+
+			"are cleaned up after).", []string{
 			"namespace", "member", "state",
 		}, nil)
 	queueAge = prometheus.NewDesc("ensemble_autoscaler_member_queue_age_seconds",
-		"Time since a member has told of its queue.", []string{"namespace", "member"}, nil)
+		"Time since a member has reported its queue.", []string{"namespace", "member"}, nil)
 )
 
 // collectWithin bounds the read of a scrape, which comes from memory.

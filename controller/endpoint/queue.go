@@ -142,7 +142,7 @@ func (s *Server) RequestUpdate(ctx context.Context, request *ensemble.UpdateRequ
 		return s.refuse(action, m, err), nil
 	}
 	queue.At, queue.By = metav1.NewMicroTime(s.clock.Now()), m.by
-	stored, err := s.queues.tell(ctx, m.key, &told{member: m.object.UID, queue: *queue})
+	stored, err := s.queues.tell(ctx, m.key, &report{member: m.object.UID, queue: *queue})
 	if err != nil {
 		return s.refuse(action, m, err), nil
 	}

@@ -44,13 +44,13 @@ type queues struct {
 
 	mu sync.Mutex
 	// putOff has what is to be written in a while, by member.
-	putOff map[client.ObjectKey]*told
+	putOff map[client.ObjectKey]*report
 	// written has what was written last. The cache has it a moment later.
 	written map[client.ObjectKey]v1alpha1.Queue
 }
 
-// told is what a member told.
-type told struct {
+// report is what a member reported.
+type report struct {
 	// member is the uid of its EnsembleMember.
 	member types.UID
 	queue  v1alpha1.Queue
@@ -60,14 +60,14 @@ type told struct {
 
 func newQueues(c client.Client, clock clock.PassiveClock, writes *budget.Budget, log logr.Logger) *queues {
 	return &queues{
-		client: c, clock: clock, writes: writes, log: log, putOff: map[client.ObjectKey]*told{},
+		client: c, clock: clock, writes: writes, log: log, putOff: map[client.ObjectKey]*report{},
 		written: map[client.ObjectKey]v1alpha1.Queue{},
 	}
 }
 
 // tell takes what a member tells. It is written at once when something is new by which a size could be decided and the budget of the
 // namespace allows it; otherwise it is put off, and what is told meanwhile takes its place.
-func (q *queues) tell(ctx context.Context, key client.ObjectKey, t *told) (stored bool, err error) {
+func (q *queues) tell(ctx context.Context, key client.ObjectKey, t *report) (stored bool, err error) {
 	before := q.stored(ctx, key, t.member)
 	now := q.clock.Now()
 	q.mu.Lock()
@@ -115,7 +115,7 @@ func (q *queues) affords(namespace string, again bool, now time.Time) bool {
 }
 
 // put keeps what could not be written for later, if nothing newer is kept.
-func (q *queues) put(key client.ObjectKey, t *told) {
+func (q *queues) put(key client.ObjectKey, t *report) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if waits := q.putOff[key]; waits == nil || waits.queue.At.Before(&t.queue.At) {
@@ -184,7 +184,7 @@ func (q *queues) last(ctx context.Context, key client.ObjectKey, member *v1alpha
 }
 
 // write stores what a member told, in place of all that it told before.
-func (q *queues) write(ctx context.Context, key client.ObjectKey, t *told) error {
+func (q *queues) write(ctx context.Context, key client.ObjectKey, t *report) error {
 	patch, err := json.Marshal([]map[string]any{
 		// A MiniCluster that was deleted and made again has an EnsembleMember of its own; the garbage collector takes the object before it.
 		{"op": "test", "path": "/metadata/ownerReferences/0/uid", "value": t.member},
@@ -234,7 +234,7 @@ func (q *queues) Run(ctx context.Context) error {
 func (q *queues) flush(ctx context.Context) {
 	type one struct {
 		key client.ObjectKey
-		t   *told
+		t   *report
 	}
 	q.mu.Lock()
 	all := make([]one, 0, len(q.putOff))
@@ -269,7 +269,7 @@ func (q *queues) flush(ctx context.Context) {
 }
 
 // forget drops what was put off, unless something newer has taken its place.
-func (q *queues) forget(key client.ObjectKey, t *told) {
+func (q *queues) forget(key client.ObjectKey, t *report) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.putOff[key] == t {

@@ -129,7 +129,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	failures = append(failures, r.report(ctx, e, findings, members))
 	err := errors.Join(failures...)
 	if apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) {
-		log.FromContext(ctx).V(1).Info("Somebody else has written at the same time", "why", err.Error())
+		log.FromContext(ctx).V(1).Info("Another writer was first", "why", err.Error())
 		return reconcile.Result{RequeueAfter: retryAfter}, nil
 	}
 	if slices.ContainsFunc(members, func(o observed) bool { return o.state == stateNameTaken }) && err == nil {
@@ -150,7 +150,7 @@ func (r *Reconciler) member(ctx context.Context, e *v1alpha1.Ensemble, i int, va
 	case err != nil:
 		return o, fmt.Errorf("read the MiniCluster: %w", err)
 	case !metav1.IsControlledBy(cluster, e):
-		o.state, o.message = stateNameTaken, fmt.Sprintf("MiniCluster %s is there and belongs to somebody else; it is left alone", o.name)
+		o.state, o.message = stateNameTaken, fmt.Sprintf("MiniCluster %s is there and belongs to another; it is left alone", o.name)
 		return o, nil
 	}
 	if cluster == nil && ended(e, i, valid) {
@@ -255,7 +255,7 @@ func (r *Reconciler) configMap(ctx context.Context, e *v1alpha1.Ensemble, want *
 				return "", fmt.Errorf("read the ConfigMap: %w", err)
 			}
 			if !metav1.IsControlledBy(there, e) {
-				return fmt.Sprintf("ConfigMap %s is there and belongs to somebody else; it is left alone", key.Name), nil
+				return fmt.Sprintf("ConfigMap %s is there and belongs to another; it is left alone", key.Name), nil
 			}
 			return "", nil
 		}
@@ -266,7 +266,7 @@ func (r *Reconciler) configMap(ctx context.Context, e *v1alpha1.Ensemble, want *
 	case err != nil:
 		return "", fmt.Errorf("read the ConfigMap: %w", err)
 	case !metav1.IsControlledBy(there, e):
-		return fmt.Sprintf("ConfigMap %s is there and belongs to somebody else; it is left alone", key.Name), nil
+		return fmt.Sprintf("ConfigMap %s is there and belongs to another; it is left alone", key.Name), nil
 	case sameData(there.Data, want.configMap.Data):
 		return "", nil
 	}

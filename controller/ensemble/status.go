@@ -55,8 +55,8 @@ func (o *observed) line() v1alpha1.MemberStatus {
 	return line
 }
 
-// settled reports whether nothing more is to come of a member.
-func (o *observed) settled() bool {
+// atRest reports whether nothing more is to come of a member.
+func (o *observed) atRest() bool {
 	switch {
 	case o.state == stateUnmanaged || o.state == stateEnded:
 		return true
@@ -85,7 +85,7 @@ func fill(e *v1alpha1.Ensemble, f *findings, members []observed, now metav1.Time
 		case stateCreating:
 			creating = append(creating, o.name)
 		}
-		if o.settled() {
+		if o.atRest() {
 			ready++
 		} else {
 			waiting = append(waiting, fmt.Sprintf("%s (%s)", o.name, line.State))

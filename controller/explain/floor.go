@@ -130,17 +130,17 @@ func (f *Facts) autoscalerOf(pool *v1alpha1.NodePool) (state State, reason, mess
 	a := f.Autoscaler
 	if since := unmetSince(pool); (a == nil || a.Group(pool.Name) == nil) && f.Now.Sub(since) < ignoredAfter {
 		return outstanding(Waiting, v1alpha1.ReasonFloorNotMet,
-			"Cluster Autoscaler has told nothing of the pool yet, which got below its floor "+ago(f.Now, since))
+			"Cluster Autoscaler has reported nothing of the pool yet, which got below its floor "+ago(f.Now, since))
 	}
 	if a == nil {
-		return outstanding(Blocked, ReasonAutoscalerMissing, "no Cluster Autoscaler has told its state")
+		return outstanding(Blocked, ReasonAutoscalerMissing, "no Cluster Autoscaler has reported its state")
 	}
 	said := "it looked last " + ago(f.Now, a.Time)
 	group := a.Group(pool.Name)
 	switch {
 	case f.Now.Sub(a.Time) > silentAfter:
 		return outstanding(Blocked, ReasonAutoscalerSilent,
-			fmt.Sprintf("Cluster Autoscaler has told nothing since %s: it does not run, or its loop is stuck", formatTime(a.Time)))
+			fmt.Sprintf("Cluster Autoscaler has reported nothing since %s: it does not run, or its loop is stuck", formatTime(a.Time)))
 	case group == nil:
 		return outstanding(Blocked, ReasonGroupUnknown, "Cluster Autoscaler tells nothing of this pool: it does not run with our provider, "+
 			"or has not seen the pool yet; "+said)

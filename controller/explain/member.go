@@ -23,7 +23,7 @@ const (
 const (
 	// ReasonNotObserved: the controller has not looked at the object since it was changed.
 	ReasonNotObserved = "NotObserved"
-	// ReasonAutoscalerMissing: no Cluster Autoscaler has told its state.
+	// ReasonAutoscalerMissing: no Cluster Autoscaler has reported its state.
 	ReasonAutoscalerMissing = "AutoscalerMissing"
 	// ReasonAutoscalerSilent: Cluster Autoscaler told its state last long ago.
 	ReasonAutoscalerSilent = "AutoscalerSilent"

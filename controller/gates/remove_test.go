@@ -185,7 +185,7 @@ func TestSweepOfManyPages(t *testing.T) {
 // TestSweepGoesOn: what fails is tried again, and neither it nor a pod that goes keeps the others from being scheduled.
 // What fails for good is an error that names the pod and the reason.
 func TestSweepGoesOn(t *testing.T) {
-	conflict := apierrors.NewConflict(schema.GroupResource{Resource: "pods"}, "busy", errors.New("somebody else wrote it"))
+	conflict := apierrors.NewConflict(schema.GroupResource{Resource: "pods"}, "busy", errors.New("another wrote it"))
 	expired := apierrors.NewResourceExpired("the list is too old to be continued")
 	for name, row := range map[string]struct {
 		// patch and list may fail; nth counts the calls for a pod, and all lists, from 1.
@@ -203,7 +203,7 @@ func TestSweepGoesOn(t *testing.T) {
 				return nil
 			},
 			says: []string{
-				"/busy still has the scheduling gate: ", "somebody else wrote it", "1 pods still have the scheduling gate; trying again",
+				"/busy still has the scheduling gate: ", "another wrote it", "1 pods still have the scheduling gate; trying again",
 				"/busy may be scheduled",
 			},
 		},
@@ -228,7 +228,7 @@ func TestSweepGoesOn(t *testing.T) {
 			says: []string{"/busy is gone", "/calm may be scheduled", "was taken away from 1 pods"},
 			left: []string{"busy"},
 		},
-		"past a pod that somebody refuses to have changed": {
+		"past a pod that a webhook refuses to have changed": {
 			patch: func(pod string, _ int) error {
 				if pod == "busy" {
 					return apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, pod, errors.New("a policy of the cluster"))

@@ -72,7 +72,7 @@ func newAccount() *account {
 	}
 }
 
-func told(s *Store) *account {
+func accountOf(s *Store) *account {
 	a := newAccount()
 	names := func(list []*Pod) (names []string) {
 		for _, p := range list {
@@ -113,8 +113,8 @@ func told(s *Store) *account {
 	return a
 }
 
-// counted is the same, by hand.
-func counted(pods map[string]*corev1.Pod, foreign map[string]bool) *account {
+// countByHand is the same, by hand.
+func countByHand(pods map[string]*corev1.Pod, foreign map[string]bool) *account {
 	a := newAccount()
 	for _, name := range slices.Sorted(maps.Keys(pods)) {
 		pod := pods[name]
@@ -193,8 +193,8 @@ func TestStore(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			want := counted(there, foreign)
-			if diff := cmp.Diff(want, told(s)); diff != "" {
+			want := countByHand(there, foreign)
+			if diff := cmp.Diff(want, accountOf(s)); diff != "" {
 				t.Fatalf("seed %d, step %d (-by hand +store):\n%s", seed, version, diff)
 			}
 			again := New()
@@ -208,7 +208,7 @@ func TestStore(t *testing.T) {
 			if err := again.Replace(all, ""); err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(want, told(again)); diff != "" {
+			if diff := cmp.Diff(want, accountOf(again)); diff != "" {
 				t.Fatalf("seed %d, step %d, told of all at once (-by hand +store):\n%s", seed, version, diff)
 			}
 		}

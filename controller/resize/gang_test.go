@@ -107,7 +107,7 @@ func TestReleasesDoNotWaitForAStatus(t *testing.T) {
 	}
 }
 
-// TestReleasesAtOnce: that the API server takes its time does not make one pod of a gang wait for another.
+// TestReleasesAtOnce: that the API server takes its time does not make one pod of a growth wait for another.
 func TestReleasesAtOnce(t *testing.T) {
 	t.Parallel()
 	const size = 1 + 60

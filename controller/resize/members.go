@@ -178,7 +178,7 @@ func (r *Reconciler) updateMember(ctx context.Context, e *entry) error {
 	said := ""
 	if edited(e) && e.workload.Size >= member.Spec.MinSize {
 		said = fmt.Sprintf(
-			"somebody set the size of the %s to %d; that is the desired size now, in place of %d", words.Kind, e.workload.Size,
+			"a user set the size of the %s to %d; that is the desired size now, in place of %d", words.Kind, e.workload.Size,
 			e.member.Spec.Size,
 		)
 		r.adopt(member, e.workload.Size, fmt.Sprintf("an edit of %s of the %s", words.Size, words.Kind))

@@ -36,7 +36,7 @@ func NewMetrics(registerer prometheus.Registerer, clock clock.PassiveClock) (*Me
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14),
 		}),
 		conflicts: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "ensemble_autoscaler_resize_conflicts_total", Help: "Passes that ended because somebody else had written an object in between.",
+			Name: "ensemble_autoscaler_resize_conflicts_total", Help: "Passes that ended because another had written an object in between.",
 		}),
 		resizes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "ensemble_autoscaler_resizes_total", Help: "Members that were given another size.",

@@ -50,8 +50,8 @@ const (
 // on waiting for etcd.
 const writesAtOnce = 16
 
-// releasesAtOnce is how many pods of a gang are released at a time. The Job controller makes up to 500 pods at a time, and the scheduler
-// binds each when it comes to it: on an API server that is busy with them a write takes a quarter of a second, and a gang would wait
+// releasesAtOnce is how many pods of a growth are released at a time. The Job controller makes up to 500 pods at a time, and the scheduler
+// binds each when it comes to it: on an API server that is busy with them a write takes a quarter of a second, and a growth would wait
 // for releases alone.
 const releasesAtOnce = 64
 
@@ -179,7 +179,7 @@ func Watched(kinds member.Kinds) []client.Object {
 
 // A pass that has computed for a while is followed by a rest of nine times that, so that passes never take more than a tenth of a core,
 // whatever happens in the cluster. A rest is not longer than restAtMost: what comes meanwhile waits that long at most. What a pass has
-// waited for is no reason to rest: the API server, or the processor, which is busy just when a gang starts.
+// waited for is no reason to rest: the API server, or the processor, which is busy just when a growth starts.
 const (
 	restTimes  = 9
 	restAtMost = time.Second

@@ -176,7 +176,7 @@ hpc-b   0     0      0       0          none declared   -
 
 Its nodes then cost 6.12 more an hour.
 `},
-		"somebody was first": {func(w *whatif.World) {
+		"another was first": {func(w *whatif.World) {
 			other, nodes := member(types.NamespacedName{Namespace: "ns", Name: "a"}, 1, "hpc-a")
 			other.Wants = 2
 			w.Observed.Members = append(w.Observed.Members, other)

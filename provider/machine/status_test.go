@@ -20,8 +20,8 @@ const (
 	lag         = 30 * time.Second
 )
 
-// told is a status in one line: its conditions, what is known of the machine, and why it failed.
-func told(status *v1alpha1.PoolMachineStatus) string {
+// describe is a status in one line: its conditions, what is known of the machine, and why it failed.
+func describe(status *v1alpha1.PoolMachineStatus) string {
 	out := ""
 	for _, kind := range []string{v1alpha1.ConditionLaunched, v1alpha1.ConditionRegistered, v1alpha1.ConditionReady} {
 		if c := meta.FindStatusCondition(status.Conditions, kind); c != nil {
@@ -55,7 +55,7 @@ func checkNext(t *testing.T, rows []nextRow) {
 			row.seen.lag = lag
 			before := row.machine.DeepCopy()
 			status, due := next(row.machine, &row.seen, consistency, noon)
-			if got := told(status); got != row.want {
+			if got := describe(status); got != row.want {
 				t.Errorf("got  %s\nwant %s", got, row.want)
 			}
 			wait := time.Duration(0)

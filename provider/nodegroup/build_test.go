@@ -23,8 +23,8 @@ func group(target int32, machines ...nodegroup.Machine) *nodegroup.Group {
 	}
 }
 
-// recorded makes the group record the floor that its reservations call for, and that it was told.
-func recorded(g *nodegroup.Group) *nodegroup.Group {
+// withFloor makes the group record the floor that its reservations call for, and that it was told.
+func withFloor(g *nodegroup.Group) *nodegroup.Group {
 	g.Floor = g.WantedFloor()
 	g.AnnouncedFloor = g.MinSizeToTell()
 	g.FloorChangedAt = noon.Add(-time.Hour)

@@ -58,7 +58,7 @@ func TestCounted(t *testing.T) {
 			t.Parallel()
 			g := row.group
 			instances := g.Instances(noon)
-			if got := counted(instances); got != row.counted {
+			if got := countInstances(instances); got != row.counted {
 				t.Errorf("%d are counted, want %d: %+v", got, row.counted, instances)
 			}
 			target := g.Target
@@ -81,7 +81,7 @@ func TestCounted(t *testing.T) {
 			still := *g
 			still.Paused = true
 			instances = still.Instances(noon)
-			if got := counted(instances); got != row.pausedCounted || got < g.Target || len(failedIDs(instances)) > 0 {
+			if got := countInstances(instances); got != row.pausedCounted || got < g.Target || len(failedIDs(instances)) > 0 {
 				t.Errorf("of the paused group %d of %d are counted, want %d: %+v", got, g.Target, row.pausedCounted, instances)
 			}
 			if still.MinSizeToTell() != g.Target || still.MaxSizeToTell() != g.Target {
@@ -101,7 +101,7 @@ func manyNames(count int) (names []string) {
 // TestLostAfterDecrease: what Cluster Autoscaler has taken from the target because it is no more is not taken from it again.
 func TestLostAfterDecrease(t *testing.T) {
 	t.Parallel()
-	g := recorded(group(3, autoscalers(up(0)), autoscalers(up(1)), crashed(autoscalers(up(2)))))
+	g := withFloor(group(3, autoscalers(up(0)), autoscalers(up(1)), crashed(autoscalers(up(2)))))
 	var err error
 	if g.Target, err = g.DecreaseTargetSize(-1); err != nil || g.Target != 2 {
 		t.Fatalf("the target is %d: %v", g.Target, err)

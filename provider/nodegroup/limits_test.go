@@ -24,7 +24,7 @@ func TestManyGo(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			g.MaxSize = machines
-			g = recorded(g)
+			g = withFloor(g)
 			for passes := 0; len(g.Machines) > 0 || len(g.ToDelete) > 0; passes++ {
 				d := nodegroup.Plan(g, announceTimeout, noon)
 				news := len(d.Release) + len(d.Retire)

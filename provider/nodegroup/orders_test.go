@@ -24,8 +24,8 @@ func claims(changes ...func(*nodegroup.Reservation)) func(nodes int32, held ...i
 	}
 }
 
-func gang(r *nodegroup.Reservation)   { r.AllOrNothing = true }
-func inZone(r *nodegroup.Reservation) { r.Domain = "topology.kubernetes.io/zone=a" }
+func allOrNothing(r *nodegroup.Reservation) { r.AllOrNothing = true }
+func inZone(r *nodegroup.Reservation)       { r.Domain = "topology.kubernetes.io/zone=a" }
 
 // of makes a claim another member's, that began some time before noon.
 func of(member string, age time.Duration) func(*nodegroup.Reservation) {
@@ -52,41 +52,41 @@ func orders(of ...nodegroup.Order) []nodegroup.Order { return of }
 
 func TestOrders(t *testing.T) {
 	t.Parallel()
-	mine := claims(gang)
+	mine := claims(allOrNothing)
 	for name, row := range map[string]struct {
 		group *nodegroup.Group
 		want  []nodegroup.Order
 	}{
 		"a claim has an order of its own": {
-			recorded(with(group(3), claims(inZone)(3))),
+			withFloor(with(group(3), claims(inZone)(3))),
 			orders(orderFor("uid-a", 3, zonal)),
 		},
 		"it is for all or none where the cloud can and the member has no use for a part": {
-			canBeAtomic(recorded(with(group(3), mine(3)))),
+			canBeAtomic(withFloor(with(group(3), mine(3)))),
 			orders(orderFor("uid-a", 3, atomic)),
 		},
 		"but not where the cloud cannot": {
-			recorded(with(group(3), mine(3))),
+			withFloor(with(group(3), mine(3))),
 			orders(orderFor("uid-a", 3, nobodys)),
 		},
 		"nor where the member has use for a part": {
-			canBeAtomic(recorded(with(group(3), claims()(3)))),
+			canBeAtomic(withFloor(with(group(3), claims()(3)))),
 			orders(orderFor("uid-a", 3)),
 		},
 		"nor where the target has no room for all": {
-			canBeAtomic(recorded(with(group(2), mine(3)))),
+			canBeAtomic(withFloor(with(group(2), mine(3)))),
 			orders(orderFor("uid-a", 2)),
 		},
 		"what the claim has is not ordered again": {
-			canBeAtomic(recorded(with(group(4, up(0, heldBy("ns/a")), part("uid-a", 1, 1, booting(1))), mine(4, 0)))),
+			canBeAtomic(withFloor(with(group(4, up(0, heldBy("ns/a")), part("uid-a", 1, 1, booting(1))), mine(4, 0)))),
 			orders(orderFor("uid-a", 2, atomic)),
 		},
-		"nor a node that waits to be held, whoever it was ordered for": {
-			canBeAtomic(recorded(with(group(4, part("floor", 1, 0, up(0))), mine(4)))),
+		"nor a node that waits to be held, for whichever member it was ordered": {
+			canBeAtomic(withFloor(with(group(4, part("floor", 1, 0, up(0))), mine(4)))),
 			orders(orderFor("uid-a", 3, atomic)),
 		},
 		"one that it lost is": {
-			recorded(
+			withFloor(
 				following(
 					with(group(2, up(0, heldBy("ns/a")), part("uid-a", 2, 0, crashed(ago(time.Hour, up(1, heldBy("ns/a")))))), claims()(2, 0, 1)),
 				),
@@ -94,28 +94,28 @@ func TestOrders(t *testing.T) {
 			orders(orderFor("uid-a", 1)),
 		},
 		"claims are served in the order in which they began": {
-			recorded(with(group(5), claims()(3), claims(of("b", time.Hour))(3))),
+			withFloor(with(group(5), claims()(3), claims(of("b", time.Hour))(3))),
 			orders(orderFor("uid-b", 3), orderFor("uid-a", 2)),
 		},
 		"and then by their members": {
-			recorded(with(group(5), claims(of("d", time.Hour))(3), claims(of("c", time.Hour))(3))),
+			withFloor(with(group(5), claims(of("d", time.Hour))(3), claims(of("c", time.Hour))(3))),
 			orders(orderFor("uid-c", 3), orderFor("uid-d", 2)),
 		},
 		"what strangers have filled is for the floor, and the rest Cluster Autoscaler's": {
-			forMembers(5, recorded(with(group(6), occupied(claims()(3), 2)))),
+			forMembers(5, withFloor(with(group(6), occupied(claims()(3), 2)))),
 			orders(orderFor("uid-a", 3), orderFloor(2), orderAutoscaler(1)),
 		},
 		"a claim that says not which growth it is for is the floor's": {
-			recorded(with(group(3), claim("ns/a", 3))),
+			withFloor(with(group(3), claim("ns/a", 3))),
 			orders(orderFloor(3)),
 		},
 		"while records of an order vanish nothing is ordered": {
-			recorded(with(group(3, part("uid-a", 3, 0, booting(0))), claims()(3))),
+			withFloor(with(group(3, part("uid-a", 3, 0, booting(0))), claims()(3))),
 			nil,
 		},
 		"above a maxSize that was lowered nothing is": {
 			maxSize(
-				2, recorded(with(group(4, up(0, heldBy("ns/a")), spot(autoscalers(up(1, pods(1)))), autoscalers(up(2, pods(1)))), claims()(2, 0))),
+				2, withFloor(with(group(4, up(0, heldBy("ns/a")), spot(autoscalers(up(1, pods(1)))), autoscalers(up(2, pods(1)))), claims()(2, 0))),
 			),
 			nil,
 		},
@@ -171,7 +171,7 @@ func TestAbandoned(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			g := recorded(group(5, row.machines...))
+			g := withFloor(group(5, row.machines...))
 			d := nodegroup.Plan(g, announceTimeout, noon)
 			if diff := cmp.Diff(row.want, d.Abandon, cmpopts.EquateEmpty()); diff != "" {
 				t.Errorf("wrong machines are abandoned (-want +got):\n%s", diff)
@@ -189,7 +189,7 @@ func TestAbandoned(t *testing.T) {
 // TestNoneIsCancelledForOneThatIsAbandoned: what is abandoned makes room for the others.
 func TestNoneIsCancelledForOneThatIsAbandoned(t *testing.T) {
 	t.Parallel()
-	g := recorded(group(1, part("autoscaler", 2, 0, autoscalers(booting(0))), autoscalers(booting(1))))
+	g := withFloor(group(1, part("autoscaler", 2, 0, autoscalers(booting(0))), autoscalers(booting(1))))
 	d := nodegroup.Plan(g, announceTimeout, noon)
 	if len(d.Cancel) > 0 || fmt.Sprint(d.Abandon) != "[hpc-0]" {
 		t.Errorf("cancels %v and abandons %v, want hpc-0 abandoned", d.Cancel, d.Abandon)
@@ -199,7 +199,7 @@ func TestNoneIsCancelledForOneThatIsAbandoned(t *testing.T) {
 // TestCancelFailedFirst: of those that a lower target does not count the ones go first that do not come anyway.
 func TestCancelFailedFirst(t *testing.T) {
 	t.Parallel()
-	g := recorded(group(1, failing(autoscalers(booting(0))), autoscalers(booting(1)), autoscalers(booting(2))))
+	g := withFloor(group(1, failing(autoscalers(booting(0))), autoscalers(booting(1)), autoscalers(booting(2))))
 	d := nodegroup.Plan(g, announceTimeout, noon)
 	if got := fmt.Sprint(d.Cancel); got != "[hpc-0 hpc-2]" {
 		t.Errorf("cancels %s, want the failed one and the newest", got)

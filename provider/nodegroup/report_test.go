@@ -24,13 +24,13 @@ func TestConditions(t *testing.T) {
 		others map[string]metav1.Condition
 	}{
 		"at rest": {
-			recorded(with(group(1, up(0, heldBy("ns/a"))), claim("ns/a", 1, 0))),
+			withFloor(with(group(1, up(0, heldBy("ns/a"))), claim("ns/a", 1, 0))),
 			metav1.Condition{Type: "FloorMet", Status: "True", Reason: "FloorMet", Message: "the target size 1 is at or above the floor 1"},
 			metav1.Condition{Type: "MachinesReady", Status: "True", Reason: "MachinesReady", Message: "1 of 1 nodes are Ready"},
 			nil,
 		},
 		"waiting for Cluster Autoscaler": {
-			recorded(with(group(0), claim("ns/a", 1))),
+			withFloor(with(group(0), claim("ns/a", 1))),
 			metav1.Condition{
 				Type: "FloorMet", Status: "False", Reason: "FloorNotMet",
 				Message: "the target size 0 is below the floor 1; waiting for Cluster Autoscaler, which has to run with --enforce-node-group-min-size",
@@ -39,13 +39,13 @@ func TestConditions(t *testing.T) {
 			nil,
 		},
 		"booting": {
-			recorded(with(group(2, up(0, heldBy("ns/a")), booting(1)), claim("ns/a", 2, 0))),
+			withFloor(with(group(2, up(0, heldBy("ns/a")), booting(1)), claim("ns/a", 2, 0))),
 			metav1.Condition{Type: "FloorMet", Status: "True", Reason: "FloorMet", Message: "the target size 2 is at or above the floor 2"},
 			metav1.Condition{Type: "MachinesReady", Status: "False", Reason: "Provisioning", Message: "1 of 2 nodes are Ready"},
 			nil,
 		},
 		"with a failed machine": {
-			recorded(group(2, autoscalers(up(0)), failed)),
+			withFloor(group(2, autoscalers(up(0)), failed)),
 			metav1.Condition{Type: "FloorMet", Status: "True", Reason: "FloorMet", Message: "the target size 2 is at or above the floor 0"},
 			metav1.Condition{
 				Type: "MachinesReady", Status: "False", Reason: "MachineFailed",
@@ -54,7 +54,7 @@ func TestConditions(t *testing.T) {
 			nil,
 		},
 		"being deleted, with members": {
-			deleting(recorded(with(group(1, up(0, heldBy("ns/a"))), claim("ns/a", 1, 0)))),
+			deleting(withFloor(with(group(1, up(0, heldBy("ns/a"))), claim("ns/a", 1, 0)))),
 			metav1.Condition{Type: "FloorMet", Status: "True", Reason: "FloorMet", Message: "the target size 1 is at or above the floor 1"},
 			metav1.Condition{
 				Type: "MachinesReady", Status: "False", Reason: "Deleting",
@@ -63,7 +63,7 @@ func TestConditions(t *testing.T) {
 			nil,
 		},
 		"being deleted, with pods": {
-			deleting(recorded(group(2, up(0, pods(2)), up(1)))),
+			deleting(withFloor(group(2, up(0, pods(2)), up(1)))),
 			metav1.Condition{Type: "FloorMet", Status: "True", Reason: "FloorMet", Message: "the target size 2 is at or above the floor 0"},
 			metav1.Condition{
 				Type: "MachinesReady", Status: "False", Reason: "Deleting",
@@ -72,7 +72,7 @@ func TestConditions(t *testing.T) {
 			nil,
 		},
 		"being deleted": {
-			deleting(recorded(group(0))),
+			deleting(withFloor(group(0))),
 			metav1.Condition{Type: "FloorMet", Status: "True", Reason: "FloorMet", Message: "the target size 0 is at or above the floor 0"},
 			metav1.Condition{
 				Type: "MachinesReady", Status: "False", Reason: "Deleting", Message: "the NodePool is being deleted, and its machines are",
@@ -80,7 +80,7 @@ func TestConditions(t *testing.T) {
 			nil,
 		},
 		"with machines on their way out": {
-			toDelete(recorded(group(1, autoscalers(up(0)), up(1))), "hpc-1"),
+			toDelete(withFloor(group(1, autoscalers(up(0)), up(1))), "hpc-1"),
 			metav1.Condition{Type: "FloorMet", Status: "True", Reason: "FloorMet", Message: "the target size 1 is at or above the floor 0"},
 			metav1.Condition{Type: "MachinesReady", Status: "False", Reason: "Releasing", Message: "1 machine is on its way out: hpc-1"},
 			nil,
@@ -100,7 +100,7 @@ func TestConditions(t *testing.T) {
 			nil,
 		},
 		"below minSize": {
-			minSize(2, recorded(group(1, autoscalers(up(0))))),
+			minSize(2, withFloor(group(1, autoscalers(up(0))))),
 			metav1.Condition{
 				Type: "FloorMet", Status: "False", Reason: "FloorNotMet",
 				Message: "the target size 1 is below minSize 2; waiting for Cluster Autoscaler, which has to run with --enforce-node-group-min-size",
@@ -109,7 +109,7 @@ func TestConditions(t *testing.T) {
 			nil,
 		},
 		"above a maxSize that was lowered": {
-			maxSize(1, recorded(group(2, autoscalers(up(0)), autoscalers(up(1))))),
+			maxSize(1, withFloor(group(2, autoscalers(up(0)), autoscalers(up(1))))),
 			metav1.Condition{Type: "FloorMet", Status: "True", Reason: "FloorMet", Message: "the target size 2 is at or above the floor 0"},
 			metav1.Condition{Type: "MachinesReady", Status: "True", Reason: "MachinesReady", Message: "2 of 2 nodes are Ready"},
 			map[string]metav1.Condition{
@@ -122,7 +122,7 @@ func TestConditions(t *testing.T) {
 		"with machines of an old template": {
 			template(
 				"new",
-				recorded(group(3, ordered("old", autoscalers(up(0))), ordered("new", autoscalers(up(1))), ordered("old", autoscalers(up(2))))),
+				withFloor(group(3, ordered("old", autoscalers(up(0))), ordered("new", autoscalers(up(1))), ordered("old", autoscalers(up(2))))),
 			),
 			metav1.Condition{Type: "FloorMet", Status: "True", Reason: "FloorMet", Message: "the target size 3 is at or above the floor 0"},
 			metav1.Condition{Type: "MachinesReady", Status: "True", Reason: "MachinesReady", Message: "3 of 3 nodes are Ready"},
@@ -134,7 +134,7 @@ func TestConditions(t *testing.T) {
 			},
 		},
 		"paused": {
-			paused(recorded(with(group(0), claim("ns/a", 1)))),
+			paused(withFloor(with(group(0), claim("ns/a", 1)))),
 			metav1.Condition{
 				Type: "FloorMet", Status: "False", Reason: "FloorNotMet", Message: "the target size 0 is below the floor 1; the NodePool is paused",
 			},
@@ -147,7 +147,7 @@ func TestConditions(t *testing.T) {
 			},
 		},
 		"with a node that the target does not count and that has pods": {
-			following(recorded(group(1, autoscalers(up(0, pods(1))), autoscalers(up(1, pods(1)))))),
+			following(withFloor(group(1, autoscalers(up(0, pods(1))), autoscalers(up(1, pods(1)))))),
 			metav1.Condition{Type: "FloorMet", Status: "True", Reason: "FloorMet", Message: "the target size 1 is at or above the floor 0"},
 			metav1.Condition{
 				Type: "MachinesReady", Status: "False", Reason: "Releasing",

@@ -22,7 +22,7 @@ func (w *world) clusterAutoscaler() {
 	case 4:
 		w.changeItsMind()
 	case 5:
-		w.mend()
+		w.repair()
 	case 6:
 		w.believeMissing()
 	}
@@ -95,14 +95,14 @@ func failedIDs(instances []nodegroup.Instance) (failed []string) {
 	return failed
 }
 
-// counted is the number of machines that it counts: nodes that have registered, and instances that are about to.
-func counted(instances []nodegroup.Instance) (counted int32) {
+// countInstances is the number of machines that it counts: nodes that have registered, and instances that are about to.
+func countInstances(instances []nodegroup.Instance) (count int32) {
 	for _, i := range instances {
 		if i.State == nodegroup.InstanceRunning || (i.State == nodegroup.InstanceCreating && i.Failure == nil) {
-			counted++
+			count++
 		}
 	}
-	return counted
+	return count
 }
 
 // forgetFailed deletes the machines that have failed, as Cluster Autoscaler does once a loop.
@@ -111,11 +111,11 @@ func (w *world) forgetFailed() {
 	w.deleteNodes(g, failedIDs(g.Instances(w.now)), "they have failed")
 }
 
-// mend brings the target down to what it counts.
-func (w *world) mend() {
+// repair brings the target down to what it counts.
+func (w *world) repair() {
 	w.forgetFailed()
 	g := w.look()
-	delta := counted(g.Instances(w.now)) - g.Target
+	delta := countInstances(g.Instances(w.now)) - g.Target
 	if delta >= 0 {
 		return
 	}
@@ -201,7 +201,7 @@ func (w *world) going() int {
 // it repairs that succeeds and changes something. Otherwise it does nothing any more, for no group.
 func (w *world) checkCounted(g *nodegroup.Group) {
 	instances := g.Instances(w.now)
-	count, failed := counted(instances), failedIDs(instances)
+	count, failed := countInstances(instances), failedIDs(instances)
 	w.promise(!g.Paused || len(failed) == 0, "a paused pool tells that %v have failed", failed)
 	switch {
 	case count >= g.Target:

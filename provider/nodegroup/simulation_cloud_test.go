@@ -163,14 +163,14 @@ func (w *world) misfortune() {
 		case 1, 2:
 			if m.Node != nil && m.Node.Releasing {
 				m.Node.Releasing, m.Node.Untainted = false, true
-				w.tell("somebody takes the taint from %s", name)
+				w.tell("a user takes the taint from %s", name)
 			}
 		case 3:
 			if well && m.Registered {
 				w.lose(m, "Crash")
 				if w.rand.IntN(3) == 0 && !w.group.FollowsFloor && !w.group.Paused {
 					// Cluster Autoscaler is the first to see it.
-					w.mend()
+					w.repair()
 				}
 				return
 			}
@@ -179,7 +179,7 @@ func (w *world) misfortune() {
 				m.Node = nil
 				delete(w.foreign, name)
 				delete(w.stays, name)
-				w.tell("somebody deletes the node of %s", name)
+				w.tell("a user deletes the node of %s", name)
 				return
 			}
 		case 5, 6:

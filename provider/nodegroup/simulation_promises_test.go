@@ -176,7 +176,7 @@ func (w *world) checkOrders(g *nodegroup.Group, d *nodegroup.Decisions) {
 			w.promise(order.Count <= lacks, "%d machines are ordered for %s, which lacks %d", order.Count, member, lacks)
 			if order.Atomic {
 				w.promise(
-					w.group.CanBeAtomic && c.gang && order.Count >= lacks-waiting, "%d machines are ordered for all or none, and %s lacks %d",
+					w.group.CanBeAtomic && c.allOrNothing && order.Count >= lacks-waiting, "%d machines are ordered for all or none, and %s lacks %d",
 					order.Count, member, lacks,
 				)
 				w.done["ordered for all or none"] += order.Count

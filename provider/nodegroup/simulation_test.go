@@ -108,7 +108,7 @@ type world struct {
 	stays map[string]time.Time
 	// quiet is set when nothing happens any more that nobody asked for.
 	quiet bool
-	// recorded has the machines whose failure a status has told of.
+	// withFloor has the machines whose failure a status has told of.
 	recorded map[string]bool
 	// ever has the machines that there have been.
 	ever map[string]bool
@@ -127,11 +127,11 @@ type world struct {
 }
 
 type worldClaim struct {
-	nodes int32
-	held  []string // names of nodes
-	id    string
-	since time.Time
-	gang  bool
+	nodes        int32
+	held         []string // names of nodes
+	id           string
+	since        time.Time
+	allOrNothing bool
 }
 
 func newWorld(seed uint64) *world {
@@ -211,7 +211,7 @@ func (w *world) look() *nodegroup.Group {
 	for _, name := range slices.Sorted(maps.Keys(w.claims)) {
 		c := w.claims[name]
 		g.Reservations = append(g.Reservations, nodegroup.Reservation{
-			Member: name, Nodes: c.nodes, Held: slices.Clone(c.held), Claim: c.id, Since: c.since, AllOrNothing: c.gang,
+			Member: name, Nodes: c.nodes, Held: slices.Clone(c.held), Claim: c.id, Since: c.since, AllOrNothing: c.allOrNothing,
 		})
 	}
 	return &g
@@ -229,7 +229,7 @@ func (w *world) members() {
 	nodes := int32(w.rand.IntN(int(w.group.MaxSize-others) + 1))
 	c := w.claims[name]
 	if c == nil {
-		c = &worldClaim{gang: w.rand.IntN(2) == 0}
+		c = &worldClaim{allOrNothing: w.rand.IntN(2) == 0}
 		w.claims[name] = c
 	}
 	if nodes > c.nodes {

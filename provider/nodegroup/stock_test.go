@@ -24,8 +24,8 @@ func TestClaimThatGoesTakesNothingFromOneThatStays(t *testing.T) {
 	}
 	g := group(16, machines...)
 	g.MaxSize, g.ForMembers = 20, 16
-	g.Reservations = []nodegroup.Reservation{claims(gang)(8)}
-	g = recorded(g)
+	g.Reservations = []nodegroup.Reservation{claims(allOrNothing)(8)}
+	g = withFloor(g)
 	d := nodegroup.Plan(g, announceTimeout, noon)
 	for _, gone := range slices.Concat(d.Release, d.Retire, d.Cancel, d.Abandon, d.Leave, d.Lost) {
 		for n := 8; n < 16; n++ {

@@ -91,7 +91,7 @@ func TestMarkWarm(t *testing.T) {
 		{"one that has stayed and stays", warm(before), nodegroup.Mark{Reserved: true, Warm: true}, warm(before)},
 		{"one that has stayed and is taken", warm(before), nodegroup.Mark{HeldBy: "ns/m", Reserved: true}, held},
 		{"one that has stayed and does not any more", warm(before), nodegroup.Mark{Reserved: true}, free},
-		{"one that somebody else wants to stay", others, nodegroup.Mark{}, others},
+		{"one that an administrator wants to stay", others, nodegroup.Mark{}, others},
 		{"such a one that a member takes", others, nodegroup.Mark{HeldBy: "ns/m", Reserved: true}, users},
 		{"such a one that a member gives up", users, nodegroup.Mark{Reserved: true}, usersFree},
 	} {

@@ -112,7 +112,7 @@ func TestNodePatchBesideOthers(t *testing.T) {
 			nodeWith(nil, nil, ours, kept), nodeWith(nil, nil, kept), nodeWith(nil, nil, ours, kept, theirs), []corev1.Taint{kept, theirs},
 		},
 		"theirs has come where ours was":       {nodeWith(nil, nil, ours), nodeWith(nil, nil), nodeWith(nil, nil, theirs, ours), nil},
-		"ours was removed by somebody else":    {nodeWith(nil, nil, ours), nodeWith(nil, nil), nodeWith(nil, nil), nil},
+		"ours was removed by another":          {nodeWith(nil, nil, ours), nodeWith(nil, nil), nodeWith(nil, nil), nil},
 		"the first taint is theirs, not ours":  {nodeWith(nil, nil), nodeWith(nil, nil, ours), nodeWith(nil, nil, theirs), nil},
 		"our first taint replaces their first": {nodeWith(nil, nil, ours), nodeWith(nil, nil, kept), nodeWith(nil, nil, theirs), nil},
 		"the first annotation is theirs":       {nodeWith(nil, nil), nodeWith(nil, words{"our": "1"}), nodeWith(nil, nil), nil},
@@ -135,7 +135,7 @@ func TestNodePatchBesideOthers(t *testing.T) {
 				t.Errorf("%v; wrong taints (-want +got):\n%s", err, diff)
 			}
 			if got.Annotations["their"] == "" {
-				t.Error("an annotation of somebody else is gone")
+				t.Error("an annotation of another is gone")
 			}
 		})
 	}

@@ -37,8 +37,8 @@ func newAnnouncer(c client.Client, log logr.Logger) *announcer {
 		workqueue.NewTypedItemExponentialFailureRateLimiter[string](50*time.Millisecond, 5*time.Second))}
 }
 
-// told notes the minimum sizes that Cluster Autoscaler was told and that are not recorded.
-func (a *announcer) told(sizes []announcement) {
+// note takes up the minimum sizes that Cluster Autoscaler was told and that are not recorded.
+func (a *announcer) note(sizes []announcement) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, size := range sizes {

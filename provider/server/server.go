@@ -123,7 +123,7 @@ func (s *CloudProvider) NodeGroups(_ context.Context, _ *externalgrpc.NodeGroups
 	}
 	all := s.pools.list()
 	s.told.Store(all)
-	s.announce.told(all.untold)
+	s.announce.note(all.untold)
 	return all.groups, nil
 }
 

@@ -31,8 +31,8 @@ func (t *target) tell(size int32) {
 	t.believed = size
 }
 
-// told is what it believes, -1 where this process has told it nothing.
-func (t *target) told() int32 {
+// believes is what it believes, -1 where this process has told it nothing.
+func (t *target) believes() int32 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.believed

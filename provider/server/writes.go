@@ -29,7 +29,7 @@ func (s *CloudProvider) NodeGroupIncreaseSize(
 			// What Cluster Autoscaler was told in this loop may not be recorded yet.
 			group.AnnouncedFloor = all.byPool[group.Name].group.GetMinSize()
 		}
-		target, forMembers, err := group.IncreaseSize(request.GetDelta(), believed.told())
+		target, forMembers, err := group.IncreaseSize(request.GetDelta(), believed.believes())
 		if err != nil || target == p.Spec.Replicas {
 			// What it asks for was ordered since it was told the target, through another replica.
 			return "", err

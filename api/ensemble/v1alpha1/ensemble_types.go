@@ -145,7 +145,7 @@ const (
 	ReasonInvalid = "Invalid"
 	// ReasonCreated: all that the Ensemble is made of is there.
 	ReasonCreated = "Created"
-	// ReasonNameTaken: an object of the name of a member belongs to somebody else.
+	// ReasonNameTaken: an object of the name of a member belongs to another.
 	ReasonNameTaken = "NameTaken"
 	// ReasonCreating: something is about to be created.
 	ReasonCreating = "Creating"

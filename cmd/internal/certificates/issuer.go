@@ -323,7 +323,7 @@ func (i *issuer) store(ctx context.Context, secret *corev1.Secret, r *renewal) (
 	}
 	switch {
 	case apierrors.IsConflict(err), apierrors.IsAlreadyExists(err):
-		log.V(1).Info("Somebody else has written the Secret at the same time", "why", err.Error())
+		log.V(1).Info("The Secret was written by another at the same time", "why", err.Error())
 		return true, nil
 	case apierrors.IsForbidden(err) && secret.ResourceVersion == "":
 		return false, fmt.Errorf(

@@ -229,7 +229,7 @@ func TestBroken(t *testing.T) {
 			func(s *secrets) { s.client[keyKey] = foreign.client[keyKey] }, "", "private key does not match public key", true,
 		},
 		"the client's authorities": {func(s *secrets) { delete(s.client, keyTrusted) }, "", "ca.crt holds 1 certificates", true},
-		"the client is somebody else's": {
+		"the client is of another authority": {
 			func(s *secrets) { s.client = foreign.client }, "", "its certificate does not hold: x509: certificate signed by unknown authority",
 			true,
 		},

@@ -23,7 +23,7 @@ type Watches struct {
 	clock clock.PassiveClock
 
 	mu sync.Mutex
-	// open is the number of open streams by what they watch; since is when the last one ended that had settled.
+	// open is the number of open streams by what they watch; since is when the last one ended that had lasted.
 	open  map[string]int
 	since map[string]time.Time
 }
@@ -133,9 +133,9 @@ func (w *Watches) CutOff(bound time.Duration) error {
 	return nil
 }
 
-// settled is how long a watch lasts at least that has brought its cache up to date. An API server that has just been
+// lasting is how long a watch lasts at least that has brought its cache up to date. An API server that has just been
 // started ends some at once, with an error that the HTTP status does not tell.
-const settled = 10 * time.Second
+const lasting = 10 * time.Second
 
 func (w *Watches) opened(path string) time.Time {
 	w.mu.Lock()
@@ -148,7 +148,7 @@ func (w *Watches) ended(path string, opened time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.open[path]--
-	if _, before := w.since[path]; !before || w.clock.Since(opened) >= settled {
+	if _, before := w.since[path]; !before || w.clock.Since(opened) >= lasting {
 		w.since[path] = w.clock.Now()
 	}
 }

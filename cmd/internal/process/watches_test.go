@@ -111,7 +111,7 @@ func TestWatches(t *testing.T) {
 		t.Errorf("when it is open again: %v", err)
 	}
 	// Closed by us, it ages too.
-	pass(settled)
+	pass(lasting)
 	if err := stream.Close(); err != nil {
 		t.Error(err)
 	}

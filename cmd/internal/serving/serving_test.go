@@ -169,12 +169,12 @@ func TestFlood(t *testing.T) {
 	if status.Code(err) != codes.Unimplemented {
 		t.Errorf("a watch of its health ends with %v, want Unimplemented", err)
 	}
-	s.counted(t, codes.ResourceExhausted, 5)
-	s.counted(t, codes.OK, 11)
+	s.handled(t, codes.ResourceExhausted, 5)
+	s.handled(t, codes.OK, 11)
 }
 
-// counted checks how many requests have ended with a code.
-func (s *served) counted(t *testing.T, code codes.Code, want int) {
+// handled checks how many requests have ended with a code.
+func (s *served) handled(t *testing.T, code codes.Code, want int) {
 	t.Helper()
 	families, err := s.registry.Gather()
 	if err != nil {
@@ -335,7 +335,7 @@ func TestPanic(t *testing.T) {
 	if err := testutil.GatherAndCompare(s.registry, strings.NewReader(want), "ensemble_autoscaler_grpc_panics_recovered_total"); err != nil {
 		t.Error(err)
 	}
-	s.counted(t, codes.Internal, 1)
+	s.handled(t, codes.Internal, 1)
 }
 
 // TestManyPeers: peers that are not heard of any more are forgotten, so that their number is no burden.

@@ -122,7 +122,7 @@ func TestWhoseEvent(t *testing.T) {
 		"Karpenter's":                    {"karpenter", "karpenter", true},
 		"of a recorder of events.k8s.io": {"", "karpenter", true},
 		"of an old recorder":             {"karpenter", "", true},
-		"somebody's":                     {"kubectl", "kubectl", false},
+		"a person's":                     {"kubectl", "kubectl", false},
 		"nobody's":                       {"", "", false},
 		"of two":                         {"karpenter", "example.com/other", false},
 	} {

@@ -82,7 +82,7 @@ func (l *Launcher) existing(ctx context.Context, pool *launch.Pool, order *launc
 	if !isOfPool(pool, &claim) || claim.Labels[v1alpha1.LabelMachine] != machine || claim.Annotations[annotationOrder] != order.Token {
 		return launch.Outcome{
 			Kind: launch.Invalid, Code: launch.CodeNameTaken,
-			Message: fmt.Sprintf("a NodeClaim %s exists that another order, or somebody else, has made", machine),
+			Message: fmt.Sprintf("a NodeClaim %s exists that another order, or a user, has made", machine),
 		}, nil
 	}
 	return launch.Outcome{Kind: launch.Accepted, Domain: claim.Annotations[annotationDomain]}, nil

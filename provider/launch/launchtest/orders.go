@@ -52,7 +52,7 @@ func neverCalled(t *testing.T, s *Subject) {
 	t.Helper()
 	pool := s.Pool(t, "never", Fast)
 	order := s.order(t, pool, 0, 1)
-	if found := s.settled(t, pool); len(of(found, order.Machines[0].Name)) != 0 {
+	if found := s.upToDate(t, pool); len(of(found, order.Machines[0].Name)) != 0 {
 		t.Errorf("before the order there are %+v", found)
 	}
 	s.ended(t, pool, launch.Instance{Machine: order.Machines[0].Name})

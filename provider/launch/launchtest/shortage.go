@@ -61,7 +61,7 @@ func (s *Subject) refused(t *testing.T, pool *launch.Pool, machine string, outco
 	code, message := outcome.Code, outcome.Message
 	switch outcome.Kind {
 	case launch.OutOfResources:
-		if found := of(s.settled(t, pool), machine); len(found) != 0 {
+		if found := of(s.upToDate(t, pool), machine); len(found) != 0 {
 			t.Errorf("%s was refused, and is %+v", machine, found)
 		}
 	case launch.Accepted:
@@ -105,7 +105,7 @@ func throttling(t *testing.T, s *Subject) {
 		}
 		return "", nil
 	})
-	if found := of(s.settled(t, pool), order.Machines[0].Name); len(found) != 0 {
+	if found := of(s.upToDate(t, pool), order.Machines[0].Name); len(found) != 0 {
 		t.Errorf("the launch was throttled, and made %+v", found)
 	}
 	s.accepted(t, pool, order)

@@ -254,8 +254,8 @@ func (s *Subject) nodeGone(t *testing.T, node *corev1.Node) {
 	})
 }
 
-// settled waits until a listing shows everything that was launched before now, and returns it.
-func (s *Subject) settled(t *testing.T, pool *launch.Pool) []launch.Instance {
+// upToDate waits until a listing shows everything that was launched before now, and returns it.
+func (s *Subject) upToDate(t *testing.T, pool *launch.Pool) []launch.Instance {
 	t.Helper()
 	var out []launch.Instance
 	at := time.Now().Add(cmp.Or(s.Lag, s.Launcher.Traits(pool).Lag))

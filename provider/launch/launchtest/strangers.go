@@ -28,7 +28,7 @@ func foreign(t *testing.T, s *Subject) {
 			t.Errorf("%s is taken, and the outcome of %s is %+v", taken, name, outcome)
 		}
 	}
-	if found := s.settled(t, pool); len(of(found, taken)) != 0 {
+	if found := s.upToDate(t, pool); len(of(found, taken)) != 0 {
 		t.Errorf("the foreign instance is listed: %+v", found)
 	}
 	s.clear(t, pool, order)

@@ -119,7 +119,7 @@ func cases() []testCase {
 		{"delete by machine", deleteByMachine},
 		{"stockout of a part", stockoutOfPart},
 		{"stockout of all", stockoutOfAll},
-		{"node deleted by somebody", nodeKilled},
+		{"node deleted by a person", nodeKilled},
 		{"foreign instance", foreign},
 		{"orphan without a node", func(t *testing.T, s *Subject) { t.Helper(); orphan(t, s, false) }},
 		{"orphan with a node", func(t *testing.T, s *Subject) { t.Helper(); orphan(t, s, true) }},

@@ -64,7 +64,7 @@ func TestReadPod(t *testing.T) {
 		"owned, but not controlled": {
 			owned(job, metav1.OwnerReference{APIVersion: "v1", Kind: "ConfigMap", Name: "x"}), wire.Pod{Namespace: "ns"},
 		},
-		"of a Job of somebody else": {
+		"of a Job of no member": {
 			owned(metav1.OwnerReference{APIVersion: "batch.volcano.sh/v1alpha1", Kind: "Job", Name: "m"}), wire.Pod{Namespace: "ns"},
 		},
 		"of nobody":                   {owned(), wire.Pod{Namespace: "ns"}},

@@ -212,7 +212,7 @@ func TestNewPodsWaitOneLoop(t *testing.T) {
 	w.want(w.pass(2*time.Second), "IncreaseSize hpc-a 1")
 }
 
-func TestPodsWithoutAVerdictOfTheSchedulerBuyNothing(t *testing.T) {
+func TestPodsThatTheSchedulerHasNotRefusedBuyNothing(t *testing.T) {
 	w := newWorld(t)
 	gated := newPod("gated", "3", "hpc-a")
 	gated.Status.Conditions = []corev1.PodCondition{
@@ -271,7 +271,7 @@ func TestNodesThatStay(t *testing.T) {
 			node.Annotations = map[string]string{v1alpha1.AnnotationScaleDownDisabled: "true"}
 		},
 		"a pod runs there": func(w *world, node *corev1.Node) { w.bind(newPod("x", "1", ""), node) },
-		"somebody else is deleting it": func(_ *world, node *corev1.Node) {
+		"another is deleting it": func(_ *world, node *corev1.Node) {
 			node.Spec.Taints = []corev1.Taint{{Key: v1alpha1.TaintToBeDeleted, Effect: corev1.TaintEffectNoSchedule}}
 		},
 	} {
@@ -298,7 +298,7 @@ func TestDaemonSetPodsDoNotKeepANode(t *testing.T) {
 	w.want(w.pass(11*time.Minute), "DeleteNodes hpc-a hpc-a-0")
 }
 
-func TestScaleDownStopsAtTheLeastSize(t *testing.T) {
+func TestScaleDownStopsAtTheMinSize(t *testing.T) {
 	w := newWorld(t, "--node-delete-delay-after-taint=0s")
 	for i := range 5 {
 		w.join("hpc-a", fmt.Sprint(i), true)
@@ -311,7 +311,7 @@ func TestScaleDownStopsAtTheLeastSize(t *testing.T) {
 	w.want(w.pass(11 * time.Minute))
 }
 
-func TestNodesOnTheirWayOutCountAgainstTheLeastSize(t *testing.T) {
+func TestNodesOnTheirWayOutCountAgainstTheMinSize(t *testing.T) {
 	w := newWorld(t, "--node-delete-delay-after-taint=1m")
 	for i := range 2 {
 		w.join("hpc-a", fmt.Sprint(i), true)
@@ -419,7 +419,7 @@ func TestFailedMachinesAreDeletedAndTheGroupBacksOff(t *testing.T) {
 	w.want(w.pass(2*time.Second), "IncreaseSize hpc-b 4")
 }
 
-func TestMachinesThatNeverRegisterAreDeletedDownToTheLeastSize(t *testing.T) {
+func TestMachinesThatNeverRegisterAreDeletedDownToTheMinSize(t *testing.T) {
 	w := newWorld(t)
 	w.provider.edit("hpc-a", func(g *fakeGroup) {
 		g.target = 3

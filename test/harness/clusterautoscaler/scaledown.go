@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// mostAtOnce is how many nodes are on their way out at a time.
-	mostAtOnce = 10
+	// maxInParallel is how many nodes are on their way out at a time.
+	maxInParallel = 10
 	// taintCandidate marks a node that is unneeded and may soon go, so that pods prefer others.
 	taintCandidate = "DeletionCandidateOfClusterAutoscaler"
 )
@@ -113,7 +113,7 @@ func (a *autoscaler) scaleDown(
 		if !isReady(node) {
 			threshold = options.unreadyTime
 		}
-		if !unneeded[name].Add(threshold).Before(now) || len(a.deletions) >= mostAtOnce {
+		if !unneeded[name].Add(threshold).Before(now) || len(a.deletions) >= maxInParallel {
 			continue
 		}
 		if !sizes.take(group) {

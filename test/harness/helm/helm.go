@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,13 +21,18 @@ type Helm struct {
 	env  []string
 }
 
-// New builds Helm, or finds it. kubeconfig is the cluster of its user, empty for none.
-func New(t *testing.T, kubeconfig string) *Helm {
-	t.Helper()
-	path, err := controlplane.BuildProgram(t.Context(), os.Stderr, controlplane.Program{
+// Build builds Helm, or finds it, and returns its path; progress says what is being built.
+func Build(ctx context.Context, progress io.Writer) (path string, err error) {
+	return controlplane.BuildProgram(ctx, progress, controlplane.Program{
 		Name: "helm", Module: "test/harness/tools/helm", ImportPath: "helm.sh/helm/v4/cmd/helm", Required: "helm.sh/helm/v4",
 		Usually: 2 * time.Minute,
 	})
+}
+
+// New builds Helm, or finds it. kubeconfig is the cluster of its user, empty for none.
+func New(t *testing.T, kubeconfig string) *Helm {
+	t.Helper()
+	path, err := Build(t.Context(), os.Stderr)
 	if err != nil {
 		t.Fatal(err)
 	}

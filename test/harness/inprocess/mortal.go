@@ -103,7 +103,7 @@ func (m *Mortal) Stop() { m.stop() }
 func (m *Mortal) Writes() int64 { return m.writes.Load() }
 
 // Hold makes every write wait, as on a network that is stuck, until it is let go.
-func (m *Mortal) Hold() (letGo func()) {
+func (m *Mortal) Hold() (goOn func()) {
 	held := make(chan struct{})
 	m.held.Store(&held)
 	return sync.OnceFunc(func() { m.held.Store(nil); close(held) })

@@ -109,14 +109,14 @@ func (c *Cloud) tell(t *testing.T, most int64) (survived bool) {
 
 	c.Cluster.Reserve(t, member, wanted)
 	var nodes []string
-	l.until(t, func(s *state) string { nodes = s.ready; return s.unsettled(wanted) })
+	l.until(t, func(s *state) string { nodes = s.ready; return s.lacksNodes(wanted) })
 	c.Cluster.Reserve(t, member, wanted, nodes...)
 	c.Cluster.Reserve(t, member, 1, nodes[0])
 	l.until(t, func(s *state) string {
 		if !slices.Contains(s.ready, nodes[0]) {
-			return s.unsettled(1) + " the wrong one is left"
+			return s.lacksNodes(1) + " the wrong one is left"
 		}
-		return s.unsettled(1)
+		return s.lacksNodes(1)
 	})
 	if err := c.Cluster.Client.Delete(t.Context(), &v1alpha1.NodePool{ObjectMeta: metav1.ObjectMeta{Name: name}}); err != nil {
 		t.Fatal(err)

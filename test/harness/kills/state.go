@@ -96,8 +96,8 @@ func (s *state) String() string {
 		s.ready, len(s.nodes), len(s.records), objects, spec.Replicas, spec.MachinesToDelete, status.Ready, status.Replicas)
 }
 
-// unsettled says what keeps the pool from having so many Ready nodes, and nothing on its way.
-func (s *state) unsettled(nodes int) string {
+// lacksNodes says what keeps the pool from having so many Ready nodes, and nothing on its way.
+func (s *state) lacksNodes(nodes int) string {
 	if s == nil {
 		return "the NodePool is gone"
 	}

@@ -38,8 +38,8 @@ func (u *user) HandleWarningHeader(_ int, _, text string) {
 	u.warnings = append(u.warnings, text)
 }
 
-// told are the warnings since it was asked last.
-func (u *user) told() []string {
+// takeWarnings are the warnings since it was asked last.
+func (u *user) takeWarnings() []string {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	told := u.warnings
@@ -122,7 +122,7 @@ func TestAdmission(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if told := u.told(); len(told) > 0 {
+	if told := u.takeWarnings(); len(told) > 0 {
 		t.Errorf("warned of nothing: %q", told)
 	}
 	t.Run("pods land on the nodes held for them", func(t *testing.T) { prepared(t, s, demo) })
@@ -283,7 +283,7 @@ func refusals(t *testing.T, s *system.System, u *user) {
 		"an Ensemble": {objectOf(t, ensembleText, "hpc", "hpc"), nil, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			u.told()
+			u.takeWarnings()
 			err := u.Create(t.Context(), row.object, client.DryRunAll, client.FieldValidation("Strict"))
 			if len(row.refused) == 0 && err != nil {
 				t.Errorf("refused: %v", err)
@@ -296,7 +296,7 @@ func refusals(t *testing.T, s *system.System, u *user) {
 					t.Errorf("the answer does not say %s: %v", part, err)
 				}
 			}
-			if told := u.told(); !slices.Equal(told, row.warnings) && err == nil {
+			if told := u.takeWarnings(); !slices.Equal(told, row.warnings) && err == nil {
 				t.Errorf("the warnings are %q, not %q", told, row.warnings)
 			}
 		})
@@ -404,7 +404,7 @@ func edits(t *testing.T, u *user, demo types.NamespacedName) {
 	if err := u.Delete(t.Context(), joining); err != nil {
 		t.Fatal(err)
 	}
-	u.told()
+	u.takeWarnings()
 	pool := objectOf(t, poolOfText, "hpc", 8, "")
 	if err := patch(t.Context(), u, pool, `{"spec":{"maxSize":1,"template":{"labels":{"a":"b"}}}}`); err != nil {
 		t.Fatal(err)
@@ -414,7 +414,7 @@ func edits(t *testing.T, u *user, demo types.NamespacedName) {
 		"spec.maxSize: 1 is below the 2 nodes that members have reserved: they keep them, and get no more until they hold fewer",
 		"spec.maxSize: 1 is below spec.replicas, which is 2: no machine is deleted for that",
 	}
-	if told := u.told(); !slices.Equal(told, want) {
+	if told := u.takeWarnings(); !slices.Equal(told, want) {
 		t.Errorf("told are %q, not %q", told, want)
 	}
 	if err := patch(t.Context(), u, pool, `{"spec":{"maxSize":8,"template":{"labels":null}}}`); err != nil {

@@ -70,6 +70,9 @@ type Options struct {
 	WithoutRaces bool
 	// WithoutKwok leaves out the simulated cloud, its flag of the provider and its rights: machines come from another backend.
 	WithoutKwok bool
+	// Install takes the place of what installs definitions, rights, webhooks and policies, that of the MiniCluster among them. When it
+	// returns they are there.
+	Install func(ctx context.Context, s *System) error
 	// Prepare installs what else programs need, when the definitions and rights are installed and nothing runs. It returns further flags of
 	// the provider.
 	Prepare func(ctx context.Context, s *System) (providerFlags []string, err error)
@@ -139,7 +142,11 @@ func Start(ctx context.Context, options Options) (*System, error) {
 }
 
 func (s *System) start(ctx context.Context) error {
-	for _, step := range []func(context.Context) error{s.connect, s.install} {
+	install := s.install
+	if s.options.Install != nil {
+		install = func(ctx context.Context) error { return s.options.Install(ctx, s) }
+	}
+	for _, step := range []func(context.Context) error{s.connect, install} {
 		if err := step(ctx); err != nil {
 			return err
 		}

@@ -119,8 +119,8 @@ status:
   replicas: 8
   ready: 2
   conditions: [{type: Ready, status: "False", reason: Provisioning, message: 6 machines are booting, lastTransitionTime: "2026-01-02T03:04:05Z"}]`,
-			columns: []string{"Name", "MIN", "MAX", "TARGET", "FLOOR", "READY", "RESERVED", "STATE"},
-			cells:   []any{"columns", 1, 10, 0, 8, 2, 8, "6 machines are booting"},
+			columns: []string{"Name", "MIN", "MAX", "TARGET", "FLOOR", "NODES", "RESERVED", "READY", "REASON"},
+			cells:   []any{"columns", 1, 10, 0, 8, 2, 8, "False", "Provisioning"},
 		},
 		"an EnsembleMember that waits": {
 			object: validMember, path: api + "/namespaces/default/ensemblemembers/columns",
@@ -144,7 +144,7 @@ status:
 		"what a member has told of its queue": {
 			// An age that does not change.
 			object: strings.Replace(validQueue, "2026-", "2226-", 1), path: api + "/namespaces/default/memberqueues/columns",
-			columns: []string{"Name", "WAITING", "RUNNING", "ENDED", "TOLD"},
+			columns: []string{"Name", "WAITING", "RUNNING", "ENDED", "REPORTED"},
 			cells:   []any{"columns", 4, 5, nil, "<invalid>"},
 		},
 		"a PoolMachine that is new": {

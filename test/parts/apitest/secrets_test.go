@@ -40,7 +40,7 @@ func TestWhichSecretsTheProviderMayCreate(t *testing.T) {
 		"another type": {
 			provider, secret(`name: cluster-autoscaler-provider-tls, namespace: ensemble-autoscaler-system}, type: Opaque}`), refused,
 		},
-		"a token of somebody else's": {
+		"a token of another": {
 			provider,
 			secret(
 				`name: cluster-autoscaler-provider-tls, namespace: ensemble-autoscaler-system, annotations: {kubernetes.io/service-account.name: default}}, type: kubernetes.io/service-account-token}`,

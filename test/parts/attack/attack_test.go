@@ -198,7 +198,7 @@ func TestStrangers(t *testing.T) { //nolint:paralleltest // It measures.
 			t.Fatal(err)
 		}
 		for _, server := range servers {
-			if !counted(text, server) {
+			if !turnedAway(text, server) {
 				t.Errorf("nothing is counted as turned away by %s", server)
 			}
 		}
@@ -237,8 +237,8 @@ func play(t *testing.T, s *system.System, number int, together []*attack, asking
 	}
 }
 
-// counted reports whether a page of metrics says that a server has turned something away.
-func counted(page, server string) bool {
+// turnedAway reports whether a page of metrics says that a server has turned something away.
+func turnedAway(page, server string) bool {
 	for line := range strings.Lines(page) {
 		is := strings.HasPrefix(line, "ensemble_autoscaler_turned_away_total{") && strings.Contains(line, `server="`+server+`"`)
 		if is && !strings.HasSuffix(line, " 0\n") {

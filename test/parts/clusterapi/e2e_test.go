@@ -29,13 +29,13 @@ func TestGrowAndShrink(t *testing.T) {
 	x := newTenant(t)
 	p := x.pool("p", 10, Template{BootDelay: "1s"})
 	m := x.miniCluster("m", 2, p)
-	x.settled(m, 2)
+	x.atSize(m, 2)
 	x.grant(m, "grow", 3)
-	x.settled(m, 5)
+	x.atSize(m, 5)
 	x.machines(p, 5)
 	before, nodes := x.of("Machine", p), x.held(m)
 	x.grant(m, "shrink", 2)
-	x.settled(m, 3)
+	x.atSize(m, 3)
 	x.machines(p, 3)
 	after := x.of("Machine", p)
 	for name, uid := range after {
@@ -54,16 +54,16 @@ func TestGrowAndShrink(t *testing.T) {
 	x.end(m)
 }
 
-// TestTwoGangs: two members grow in a pool that has no room for both at once.
-func TestTwoGangs(t *testing.T) {
+// TestTwoGrowths: two members grow in a pool that has no room for both at once.
+func TestTwoGrowths(t *testing.T) {
 	t.Parallel()
 	x := newTenant(t)
 	p := x.pool("p", 6, Template{BootDelay: "1s"})
 	a, b := x.miniCluster("a", 1, p), x.miniCluster("b", 1, p)
-	x.settled(a, 1)
-	x.settled(b, 1)
+	x.atSize(a, 1)
+	x.atSize(b, 1)
 	x.grant(a, "grow", 4)
-	x.settled(a, 5)
+	x.atSize(a, 5)
 	x.grant(b, "grow", 4)
 	x.until(func(s *history.State) string {
 		if s.Members[b] == nil || s.Members[b].Status.Reserved != 1 {
@@ -77,8 +77,8 @@ func TestTwoGangs(t *testing.T) {
 		return "b does not say that the pool is full: " + words(s.Members[b])
 	})
 	x.grant(a, "shrink", 4)
-	x.settled(a, 1)
-	x.settled(b, 5)
+	x.atSize(a, 1)
+	x.atSize(b, 5)
 	x.machines(p, 6)
 	x.end(a, b)
 }
@@ -90,10 +90,10 @@ func TestStockout(t *testing.T) {
 	x := newTenant(t)
 	p, q := x.pool("p", 10, Template{Stock: new(int64(1))}), x.pool("q", 10, Template{})
 	m := x.miniCluster("m", 1, p, q)
-	x.settled(m, 1)
+	x.atSize(m, 1)
 	x.machines(p, 1)
 	x.grant(m, "grow", 3)
-	x.settled(m, 4)
+	x.atSize(m, 4)
 	x.machines(p, 1)
 	x.machines(q, 3)
 	x.fails(p, v1alpha1.FailureOutOfResources, "InsufficientInstanceCapacity")
@@ -110,7 +110,7 @@ func TestLaunchFailure(t *testing.T) {
 	if err := x.capi.Apply(t.Context(), p, &Template{Node: node}); err != nil {
 		t.Fatal(err)
 	}
-	x.settled(m, 1)
+	x.atSize(m, 1)
 	x.machines(p, 1)
 	x.end(m)
 }
@@ -157,13 +157,13 @@ func TestKills(t *testing.T) {
 			made := x.making(p)
 			stop := x.killing(uint64(seed))
 			m := x.miniCluster("m", 1, p)
-			x.settled(m, 1)
+			x.atSize(m, 1)
 			x.grant(m, "grow", 4)
-			x.settled(m, 5)
+			x.atSize(m, 5)
 			x.grant(m, "shrink", 3)
-			x.settled(m, 2)
+			x.atSize(m, 2)
 			x.grant(m, "grow", 2)
-			x.settled(m, 4)
+			x.atSize(m, 4)
 			stop()
 			x.machines(p, 4)
 			x.whole(p)
@@ -329,7 +329,7 @@ func TestBesideMachineDeployment(t *testing.T) {
 	x := newTenant(t)
 	p := x.pool("p", 10, Template{})
 	m := x.miniCluster("m", 2, p)
-	x.settled(m, 2)
+	x.atSize(m, 2)
 	ours := x.of("Machine", p)
 	deployment, err := parse(fmt.Sprintf(`
 apiVersion: cluster.x-k8s.io/v1beta2
@@ -374,7 +374,7 @@ spec:
 		}
 	}
 	x.grant(m, "grow", 1)
-	x.settled(m, 3)
+	x.atSize(m, 3)
 	if err := x.capi.Client.Delete(t.Context(), deployment); err != nil {
 		t.Fatal(err)
 	}

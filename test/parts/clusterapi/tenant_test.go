@@ -156,8 +156,8 @@ func (x *tenant) story() string {
 	return b.String()
 }
 
-// settled waits until a member has a size, with a pod that runs on each of its nodes, and wants nothing more.
-func (x *tenant) settled(cluster types.NamespacedName, size int) {
+// atSize waits until a member has a size, with a pod that runs on each of its nodes, and wants nothing more.
+func (x *tenant) atSize(cluster types.NamespacedName, size int) {
 	x.Helper()
 	x.until(func(s *history.State) string {
 		member, running := s.Members[cluster], 0

@@ -250,8 +250,8 @@ func (c *caller) runs(ctx context.Context, group string, machines int32) (ids []
 	return ids, err
 }
 
-// recorded is a machine of a group, whether it runs or not, of which NodeGroupForNode has heard.
-func (c *caller) recorded(ctx context.Context, group string) (id string, err error) {
+// knownMachine is a machine of a group, whether it runs or not, of which NodeGroupForNode has heard.
+func (c *caller) knownMachine(ctx context.Context, group string) (id string, err error) {
 	err = c.until(ctx, "NodeGroupForNode knows a machine of "+group, func(ctx context.Context) (string, error) {
 		l, err := c.list(ctx, group)
 		if err != nil {

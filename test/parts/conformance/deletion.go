@@ -27,7 +27,7 @@ func deletionCases() []Case {
 				if err := c.increase(ctx, c.orders(), 3); err != nil {
 					return err
 				}
-				id, err := c.recorded(ctx, c.orders())
+				id, err := c.knownMachine(ctx, c.orders())
 				if err != nil {
 					return err
 				}
@@ -155,7 +155,7 @@ func (c *caller) refusesForeign(ctx context.Context, named func(id string) (*ext
 	if err := c.increase(ctx, c.second, 2); err != nil {
 		return err
 	}
-	own, err := c.recorded(ctx, c.second)
+	own, err := c.knownMachine(ctx, c.second)
 	if err != nil {
 		return err
 	}

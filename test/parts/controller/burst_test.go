@@ -20,10 +20,10 @@ func TestBurst(t *testing.T) {
 	x := newScene(t, "burst", 1)
 	p := start(t, -1)
 	defer p.Stop()
-	x.until(func(s *seen) string { return unsettled(s, 1) }, nil)
+	x.until(func(s *seen) string { return notAtSize(s, 1) }, nil)
 
-	letGo := p.Hold()
-	defer letGo()
+	goOn := p.Hold()
+	defer goOn()
 	writes := p.Writes()
 	x.desire(2)
 	inprocess.Until(t, func(context.Context) (string, error) {
@@ -58,8 +58,8 @@ func TestBurst(t *testing.T) {
 	if during := passes(t, p.metrics) - before; during != 0 {
 		t.Errorf("%d passes have ended while one was held up", during)
 	}
-	letGo()
-	x.until(func(s *seen) string { return unsettled(s, 2) }, nil)
+	goOn()
+	x.until(func(s *seen) string { return notAtSize(s, 2) }, nil)
 	// The growth itself: its reservation, each node and pod that comes, and what is written, make some events each.
 	if after := passes(t, p.metrics) - before; after > events/4 {
 		t.Errorf("%d passes for one growth and %d events that came during a pass", after, events)

@@ -28,7 +28,7 @@ func TestGivesUp(t *testing.T) {
 		if s.member != nil && s.member.Spec.GiveUpAfter == nil {
 			return "the member does not know when to give up"
 		}
-		return unsettled(s, 1)
+		return notAtSize(s, 1)
 	}, nil)
 	x.outOfStock = true
 	x.desire(4)
@@ -43,7 +43,7 @@ func TestGivesUp(t *testing.T) {
 			"provisionTimeout"; request.By != want || request.Amount != 3 || request.Size != 1 {
 			t.Errorf("the desired size is set back by %q, by %d to %d; want by %q, by 3 to 1", request.By, request.Amount, request.Size, want)
 		}
-		return unsettled(s, 1)
+		return notAtSize(s, 1)
 	}, nil)
 	if s, err := x.look(t.Context()); err != nil {
 		t.Fatal(err)
@@ -66,7 +66,7 @@ func TestGivesUp(t *testing.T) {
 		return "", nil
 	})
 	x.desire(2)
-	x.until(func(s *seen) string { return unsettled(s, 2) }, nil)
+	x.until(func(s *seen) string { return notAtSize(s, 2) }, nil)
 	x.until(func(s *seen) string {
 		if got, want := decided(s.member), []string{
 			v1alpha1.ReasonGaveUp, v1alpha1.ReasonReserved, v1alpha1.ReasonResized,

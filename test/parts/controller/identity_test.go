@@ -51,7 +51,7 @@ func TestWhoMayAsk(t *testing.T) {
 	x := newScene(t, "asks", 1)
 	p := start(t, -1)
 	defer p.Stop()
-	x.until(func(s *seen) string { return unsettled(s, 1) }, nil)
+	x.until(func(s *seen) string { return notAtSize(s, 1) }, nil)
 	same := func(*corev1.Pod) {}
 	withAddress(t, "ended", "203.0.113.1", corev1.PodSucceeded, same)
 	withAddress(t, "on-the-host", "203.0.113.2", corev1.PodRunning, func(p *corev1.Pod) { p.Spec.HostNetwork = true })
@@ -100,7 +100,7 @@ func TestRequestsAtOnce(t *testing.T) {
 	defer p.Stop()
 	ip := ""
 	x.until(func(s *seen) string {
-		if missing := unsettled(s, 1); missing != "" {
+		if missing := notAtSize(s, 1); missing != "" {
 			return missing
 		}
 		var pods corev1.PodList
@@ -142,7 +142,7 @@ func TestRequestsAtOnce(t *testing.T) {
 			t.Errorf("a request was answered %s", status)
 		}
 	}
-	x.until(func(s *seen) string { return unsettled(s, size) }, nil)
+	x.until(func(s *seen) string { return notAtSize(s, size) }, nil)
 
 	x.until(func(*seen) string {
 		response, err := p.server.RequestStatus(from(t.Context(), ip), &ensemble.StatusRequest{Member: "minicluster", Name: "at-once"})

@@ -274,8 +274,8 @@ func (x *scene) until(missing func(*seen) string, alive func()) {
 	})
 }
 
-// unsettled says what keeps a scene from having a size and nothing left to do.
-func unsettled(s *seen, size int) string {
+// notAtSize says what keeps a scene from having a size and nothing left to do.
+func notAtSize(s *seen, size int) string {
 	switch {
 	case s.member == nil:
 		return "there is no member"

@@ -24,7 +24,7 @@ import (
 func (x *scene) leader(p *process) (ip string) {
 	x.Helper()
 	x.until(func(s *seen) string {
-		if missing := unsettled(s, s.size); missing != "" {
+		if missing := notAtSize(s, s.size); missing != "" {
 			return missing
 		}
 		var pods corev1.PodList
@@ -149,9 +149,9 @@ func TestCoalesce(t *testing.T) {
 	ask("grow", 2, ensemble.Response_EXISTS, `a grow to 4 is under way, and the size is 2`)
 	ask("shrink", 1, ensemble.Response_SUCCESS, `"wants":3`)
 	x.outOfStock = false
-	x.until(func(s *seen) string { return unsettled(s, 3) }, nil)
+	x.until(func(s *seen) string { return notAtSize(s, 3) }, nil)
 	ask("grow", 1, ensemble.Response_SUCCESS, `"wants":4`)
-	x.until(func(s *seen) string { return unsettled(s, 4) }, nil)
+	x.until(func(s *seen) string { return notAtSize(s, 4) }, nil)
 }
 
 // TestAskedAgain: a request that has a name and is asked again, because its reply was lost, is answered as it was and changes nothing, also
@@ -178,7 +178,7 @@ func TestAskedAgain(t *testing.T) {
 	}
 	ask("grow", 1, "first", `"from":1,"wants":2`)
 	ask("grow", 1, "first", `"from":2,"wants":2`, "this request was accepted at", "led to the size 2")
-	x.until(func(s *seen) string { return unsettled(s, 2) }, nil)
+	x.until(func(s *seen) string { return notAtSize(s, 2) }, nil)
 	p.Stop()
 	p = start(t, -1)
 	defer p.Stop()
@@ -187,7 +187,7 @@ func TestAskedAgain(t *testing.T) {
 	ask("grow", 2, "second", `"from":2,"wants":4`)
 	ask("shrink", 2, "third", `"from":4,"wants":2`)
 	ask("shrink", 2, "third", `"from":2,"wants":2`, "led to the size 2")
-	x.until(func(s *seen) string { return unsettled(s, 2) }, nil)
+	x.until(func(s *seen) string { return notAtSize(s, 2) }, nil)
 }
 
 // TestFlood: a member that asks without pause is denied what is too much, and the other one is served as before.
@@ -233,7 +233,7 @@ func (x *scene) address() (ip string) {
 		if ip == "" {
 			return "the first pod has no address"
 		}
-		return unsettled(s, 1)
+		return notAtSize(s, 1)
 	}, nil)
 	return ip
 }

@@ -58,23 +58,23 @@ func killed(t *testing.T, most int64) (survived bool) {
 		}
 	}
 	largest := 0
-	settled := func(size int) {
+	atSize := func(size int) {
 		t.Helper()
 		x.until(func(s *seen) string {
 			largest = max(largest, s.size)
-			return unsettled(s, size)
+			return notAtSize(s, size)
 		}, alive)
 	}
-	settled(1)
+	atSize(1)
 	x.desire(3)
-	settled(3)
+	atSize(3)
 	x.desire(2)
-	settled(2)
+	atSize(2)
 	if largest > 3 {
 		t.Errorf("killed before write %d: the size was %d in between, and 3 was the most that was asked for", most+1, largest)
 	}
 	x.edit(4)
-	settled(4)
+	atSize(4)
 	object := x.object()
 	if err := cluster.Client.Delete(t.Context(), object); err != nil {
 		t.Fatal(err)
@@ -94,7 +94,7 @@ func TestOrphanedMember(t *testing.T) {
 	x := newScene(t, "orphaned", 2)
 	p := start(t, -1)
 	defer p.Stop()
-	x.until(func(s *seen) string { return unsettled(s, 2) }, nil)
+	x.until(func(s *seen) string { return notAtSize(s, 2) }, nil)
 	p.Stop()
 	if err := cluster.Client.Delete(t.Context(), x.object(), client.PropagationPolicy(metav1.DeletePropagationOrphan)); err != nil {
 		t.Fatal(err)
@@ -130,7 +130,7 @@ func TestOrphanedMember(t *testing.T) {
 		if s.member != nil && s.member.UID == orphan.UID {
 			return "the member without an owner is left"
 		}
-		return unsettled(s, 2)
+		return notAtSize(s, 2)
 	}, nil)
 }
 
@@ -145,7 +145,7 @@ func TestBelowMinSize(t *testing.T) {
 	}
 	p := start(t, -1)
 	defer p.Stop()
-	x.until(func(s *seen) string { return unsettled(s, 2) }, nil)
+	x.until(func(s *seen) string { return notAtSize(s, 2) }, nil)
 }
 
 // TestReservedBeforeResized: while not all nodes are Ready nothing is resized, and what is waited for is said.
@@ -154,7 +154,7 @@ func TestReservedBeforeResized(t *testing.T) {
 	x := newScene(t, "order", 1)
 	p := start(t, -1)
 	defer p.Stop()
-	x.until(func(s *seen) string { return unsettled(s, 1) }, nil)
+	x.until(func(s *seen) string { return notAtSize(s, 1) }, nil)
 	x.outOfStock = true
 	x.desire(4)
 	x.until(func(s *seen) string {
@@ -171,7 +171,7 @@ func TestReservedBeforeResized(t *testing.T) {
 		if s.size > 1 && held(s.member) < s.size {
 			t.Errorf("size %d stands on %d nodes held", s.size, held(s.member))
 		}
-		return unsettled(s, 4)
+		return notAtSize(s, 4)
 	}, nil)
 }
 
@@ -180,7 +180,7 @@ func TestReservedBeforeResized(t *testing.T) {
 func TestRest(t *testing.T) {
 	x := newScene(t, "rest", 2)
 	p := start(t, -1)
-	x.until(func(s *seen) string { return unsettled(s, 2) }, nil)
+	x.until(func(s *seen) string { return notAtSize(s, 2) }, nil)
 	p.Stop()
 
 	// A new process sees everything for the first time, and after that a change that is not its business.
@@ -208,7 +208,7 @@ func TestRest(t *testing.T) {
 	}
 	// A change that is its business is answered after all those before it.
 	x.desire(1)
-	x.until(func(s *seen) string { return unsettled(s, 1) }, nil)
+	x.until(func(s *seen) string { return notAtSize(s, 1) }, nil)
 	// The shrink: a resize, and the statuses that follow from it and from the pods that leave. A conflict costs one more.
 	if writes := p.Writes(); writes > 12 {
 		t.Errorf("%d writes for one shrink, and nothing else to do", writes)

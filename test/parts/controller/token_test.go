@@ -75,7 +75,7 @@ func TestTokens(t *testing.T) {
 	x := newScene(t, name, 1)
 	p := start(t, -1)
 	defer p.Stop()
-	x.until(func(s *seen) string { return unsettled(s, 1) }, nil)
+	x.until(func(s *seen) string { return notAtSize(s, 1) }, nil)
 
 	granted := account(t, corev1.NamespaceDefault, "may-resize", true)
 	other := account(t, corev1.NamespaceDefault, "may-not", false)
@@ -171,7 +171,7 @@ func TestTokens(t *testing.T) {
 		if by := "ServiceAccount default/may-resize"; s.member.Spec.Size == 3 && s.member.Spec.Request.By != by {
 			t.Errorf("the request is that of %q, not of %q", s.member.Spec.Request.By, by)
 		}
-		return unsettled(s, 3)
+		return notAtSize(s, 3)
 	}, nil)
 	if err := cluster.Client.DeleteAllOf(
 		context.WithoutCancel(ctx), &corev1.Pod{}, client.InNamespace(corev1.NamespaceDefault),

@@ -59,7 +59,7 @@ func change(t *testing.T, namespace string, edit func(*v1alpha1.Ensemble)) {
 		edit(s.Ensemble)
 		err = cluster.Client.Update(ctx, s.Ensemble)
 		if apierrors.IsConflict(err) {
-			return "somebody else was first", nil
+			return "another was first", nil
 		}
 		return "", err
 	})
@@ -117,14 +117,14 @@ func TestLife(t *testing.T) {
 		}
 		return ""
 	})
-	told(t, at, "SpecChanged", "demo-0: minicluster.spec.containers")
+	hasEvent(t, at, "SpecChanged", "demo-0: minicluster.spec.containers")
 
 	// Members come and go at the end.
 	change(t, at, func(e *v1alpha1.Ensemble) { e.Spec.Members = append(e.Spec.Members, beginning(4)) })
 	until(t, at, func(s *seen) string { return whole(s, 2, 3, 4) })
 	change(t, at, func(e *v1alpha1.Ensemble) { e.Spec.Members = e.Spec.Members[:1] })
 	until(t, at, func(s *seen) string { return whole(s, 2) })
-	told(t, at, "MemberRemoved", "deleted MiniCluster demo-1")
+	hasEvent(t, at, "MemberRemoved", "deleted MiniCluster demo-1")
 
 	// What is deleted by hand comes again.
 	gone := minicluster.New()
@@ -154,8 +154,8 @@ func TestLife(t *testing.T) {
 	})
 }
 
-// told waits until an event of the Ensemble has the reason and the words.
-func told(t *testing.T, namespace, reason, words string) {
+// hasEvent waits until an event of the Ensemble has the reason and the words.
+func hasEvent(t *testing.T, namespace, reason, words string) {
 	t.Helper()
 	inprocess.Until(t, func(ctx context.Context) (string, error) {
 		var events eventsv1.EventList
@@ -191,12 +191,12 @@ func TestInvalid(t *testing.T) {
 		}
 		return ""
 	})
-	told(t, at, "Invalid", "rules[0].action.label")
+	hasEvent(t, at, "Invalid", "rules[0].action.label")
 	change(t, at, func(e *v1alpha1.Ensemble) { e.Spec.Members[1].Ensemble = text("hello") })
 	until(t, at, func(s *seen) string { return whole(s, 2, 2) })
 }
 
-// TestNameTaken: what belongs to somebody else is left alone and named; the other members are made.
+// TestNameTaken: what belongs to another is left alone and named; the other members are made.
 func TestNameTaken(t *testing.T) {
 	const at = "taken"
 	place(t, at)
@@ -214,8 +214,8 @@ func TestNameTaken(t *testing.T) {
 	defer m.Stop()
 	create(t, newEnsemble(at, beginning(2), beginning(2), beginning(2)))
 	until(t, at, func(s *seen) string {
-		want := "False NameTaken: ConfigMap demo-0 is there and belongs to somebody else; it is left alone; MiniCluster demo-1 is there and " +
-			"belongs to somebody else; it is left alone"
+		want := "False NameTaken: ConfigMap demo-0 is there and belongs to another; it is left alone; MiniCluster demo-1 is there and " +
+			"belongs to another; it is left alone"
 		if said := s.says(v1alpha1.ConditionMembersCreated); said != want {
 			return fmt.Sprintf("MembersCreated is %q, not %q", said, want)
 		}
@@ -226,7 +226,7 @@ func TestNameTaken(t *testing.T) {
 	})
 	until(t, at, func(s *seen) string {
 		if s.clusters["demo-1"].Size != 7 || s.configMaps["demo-0"] != "" {
-			t.Error("what belongs to somebody else was changed")
+			t.Error("what belongs to another was changed")
 		}
 		return ""
 	})

@@ -65,8 +65,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func TestPythonMember(t *testing.T) {
 	requirePython(t)
 	x := start(t)
-	x.settled(t, asking, 2)
-	x.settled(t, other, 2)
+	x.atSize(t, asking, 2)
+	x.atSize(t, other, 2)
 	lead := x.lead(t)
 	fromLead := forward(t, net.ParseIP(lead.Status.PodIP), x.EndpointAddress)
 	current := generate(t, "../../../proto/ensemble")
@@ -104,7 +104,7 @@ func TestPythonMember(t *testing.T) {
 		if r.From != 2 || r.Wants != 4 || r.Has != 2 || r.State != v1alpha1.ReasonWaitingForCapacity || !strings.Contains(r.Reason, "4") {
 			t.Errorf("grow 2 from 2 was answered %+v", r)
 		}
-		x.settled(t, asking, 4)
+		x.atSize(t, asking, 4)
 	})
 
 	t.Run("refused", func(t *testing.T) {
@@ -174,8 +174,8 @@ func TestPythonMember(t *testing.T) {
 			t.Errorf("shrink 5 from 6 was answered %+v", r)
 		}
 		x.denied(t, member, `{"do": "shrink"}`, "1", "spec.minSize")
-		x.settled(t, asking, 1)
-		x.settled(t, other, 2)
+		x.atSize(t, asking, 1)
+		x.atSize(t, other, 2)
 	})
 
 	for _, broken := range history.Broken(x.recorder.Events()) {
@@ -236,8 +236,8 @@ func (x *scene) until(t *testing.T, unmet func(*history.State) string) {
 	}
 }
 
-// settled waits until a MiniCluster has a size, all its pods run, and its member has what it wants.
-func (x *scene) settled(t *testing.T, cluster types.NamespacedName, size int) {
+// atSize waits until a MiniCluster has a size, all its pods run, and its member has what it wants.
+func (x *scene) atSize(t *testing.T, cluster types.NamespacedName, size int) {
 	t.Helper()
 	x.until(t, func(s *history.State) string {
 		member, pods, running := s.Members[cluster], s.PodsOf(cluster), 0
@@ -351,7 +351,7 @@ func (x *scene) amounts(t *testing.T, by *corev1.Pod, rows ...amount) {
 			t.Errorf("%s was answered %+v, not from %d to %d with %q", row.request, r, row.from, row.wants, row.says)
 		}
 	}
-	x.settled(t, asking, int(rows[len(rows)-1].wants))
+	x.atSize(t, asking, int(rows[len(rows)-1].wants))
 }
 
 // denied asks, and makes sure that the answer is DENIED with a reason that says all of this, and that nothing is

@@ -25,13 +25,13 @@ func TestKills(t *testing.T) {
 			killed := killAtRandom(t.Context(), random)
 			a, b := x.cluster("a", 2, hpc), x.cluster("b", 1, first, hpc)
 			others.scale(2)
-			x.settled(a, 2)
+			x.atSize(a, 2)
 			x.scale(a, 4)
-			x.settled(b, 1)
-			x.settled(a, 4)
+			x.atSize(b, 1)
+			x.atSize(a, 4)
 			x.scale(a, 1)
 			others.scale(4)
-			x.settled(a, 1)
+			x.atSize(a, 1)
 			if err := killed(); err != nil {
 				t.Fatal(err)
 			}

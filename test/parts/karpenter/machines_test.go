@@ -33,14 +33,14 @@ func TestGrowAndShrink(t *testing.T) {
 	x := newTenant(t)
 	pool := x.pool("hpc", pool{maxSize: 10})
 	cluster := x.cluster("m", 2, pool)
-	x.settled(cluster, 2)
+	x.atSize(cluster, 2)
 	x.machines(pool, 2)
 	x.scale(cluster, 5)
-	x.settled(cluster, 5)
+	x.atSize(cluster, 5)
 	x.machines(pool, 5)
 	stay := x.nodesOf(cluster, 2)
 	x.scale(cluster, 2)
-	x.settled(cluster, 2)
+	x.atSize(cluster, 2)
 	if nodes := x.machines(pool, 2); !slices.Equal(nodes, stay) {
 		t.Errorf("the nodes %v are left, and the pods are on %v", nodes, stay)
 	}
@@ -48,23 +48,23 @@ func TestGrowAndShrink(t *testing.T) {
 	x.machines(pool, 0)
 }
 
-// TestTwoGangs: two MiniClusters that together exceed their pool are created at once. One runs as a whole, the other waits, and runs when
+// TestTwoGrowths: two MiniClusters that together exceed their pool are created at once. One runs as a whole, the other waits, and runs when
 // there is room.
-func TestTwoGangs(t *testing.T) {
+func TestTwoGrowths(t *testing.T) {
 	t.Parallel()
 	x := newTenant(t)
 	pool := x.pool("hpc", pool{maxSize: 6})
-	gangs := []types.NamespacedName{x.cluster("a", 4, pool), x.cluster("b", 4, pool)}
+	growths := []types.NamespacedName{x.cluster("a", 4, pool), x.cluster("b", 4, pool)}
 	first := -1
 	x.until(func(s *history.State) string {
-		first = slices.IndexFunc(gangs, func(gang types.NamespacedName) bool { return unsettled(s, gang, 4) == "" })
+		first = slices.IndexFunc(growths, func(growth types.NamespacedName) bool { return notAtSize(s, growth, 4) == "" })
 		if first < 0 {
-			return unsettled(s, gangs[0], 4) + "; " + unsettled(s, gangs[1], 4)
+			return notAtSize(s, growths[0], 4) + "; " + notAtSize(s, growths[1], 4)
 		}
 		return ""
 	})
-	x.remove(gangs[first])
-	x.settled(gangs[1-first], 4)
+	x.remove(growths[first])
+	x.atSize(growths[1-first], 4)
 	x.machines(pool, 4)
 }
 
@@ -77,7 +77,7 @@ func TestStockout(t *testing.T) {
 	cluster := x.cluster("m", 3, first, second)
 	others.scale(2)
 	x.failed(first, "InsufficientCapacity", v1alpha1.FailureOutOfResources)
-	x.settled(cluster, 3)
+	x.atSize(cluster, 3)
 	x.machines(second, 3)
 	x.machines(first, 0)
 	if took := others.runs(2); took > blocked {
@@ -89,7 +89,7 @@ func TestStockout(t *testing.T) {
 	if took := others.runs(4); took > blocked {
 		t.Errorf("an ordinary workload waited for %s", took)
 	}
-	x.settled(cluster, 5)
+	x.atSize(cluster, 5)
 }
 
 // TestLaunchFailure: a machine that Karpenter can never launch fails long before Karpenter gives it up, and its claim goes with it.
@@ -102,7 +102,7 @@ func TestLaunchFailure(t *testing.T) {
 	x.failed(first, "LaunchFailed", v1alpha1.FailureOther)
 	others.scale(2)
 	// Others of the pool may be luckier, so that the member goes on to the next pool when its time is over.
-	x.settled(cluster, 2)
+	x.atSize(cluster, 2)
 	x.machines(second, 2)
 	x.machines(first, 0)
 	if took := others.runs(2); took > blocked {
@@ -149,7 +149,7 @@ func TestDriftAndConsolidation(t *testing.T) {
 	x := newTenant(t)
 	pool := x.pool("hpc", pool{maxSize: 10})
 	cluster := x.cluster("m", 3, pool)
-	x.settled(cluster, 3)
+	x.atSize(cluster, 3)
 	before := x.machines(pool, 3)
 	others := x.ordinary("web", "consolidationPolicy: WhenEmptyOrUnderutilized, consolidateAfter: 0s")
 	others.scale(2)
@@ -176,7 +176,7 @@ spec: {nodeClassRef: {group: %[2]s, kind: %[3]s, name: %[4]s}, requirements: [{k
 		}
 		return ""
 	})
-	x.settled(cluster, 3)
+	x.atSize(cluster, 3)
 	if after := x.machines(pool, 3); !slices.Equal(before, after) {
 		t.Errorf("the nodes were %v and are %v", before, after)
 	}
@@ -189,7 +189,7 @@ func TestTakenAway(t *testing.T) {
 	x := newTenant(t)
 	pool := x.pool("hpc", pool{maxSize: 10})
 	cluster := x.cluster("m", 2, pool)
-	x.settled(cluster, 2)
+	x.atSize(cluster, 2)
 	x.machines(pool, 2)
 	claims, err := claimsOf(t.Context(), pool)
 	if err != nil {
@@ -217,6 +217,6 @@ func TestTakenAway(t *testing.T) {
 		}
 		return ""
 	})
-	x.settled(cluster, 2)
+	x.atSize(cluster, 2)
 	x.machines(pool, 2)
 }

@@ -155,13 +155,13 @@ func (x *tenant) until(unmet func(*history.State) string) {
 	}
 }
 
-// settled waits until a MiniCluster has a size, runs, and its member says that it is Ready.
-func (x *tenant) settled(cluster types.NamespacedName, size int) {
+// atSize waits until a MiniCluster has a size, runs, and its member says that it is Ready.
+func (x *tenant) atSize(cluster types.NamespacedName, size int) {
 	x.Helper()
-	x.until(func(s *history.State) string { return unsettled(s, cluster, size) })
+	x.until(func(s *history.State) string { return notAtSize(s, cluster, size) })
 }
 
-func unsettled(s *history.State, cluster types.NamespacedName, size int) string {
+func notAtSize(s *history.State, cluster types.NamespacedName, size int) string {
 	running := 0
 	for _, pod := range s.PodsOf(cluster) {
 		if pod.Status.Phase == corev1.PodRunning && pod.DeletionTimestamp == nil {

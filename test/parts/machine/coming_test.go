@@ -20,7 +20,7 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/harness/inprocess"
 )
 
-// testSlowCloud: a cloud that takes half a minute for a call delays neither another pool's gang nor a pass over its own pool.
+// testSlowCloud: a cloud that takes half a minute for a call delays neither another pool's growth nor a pass over its own pool.
 func testSlowCloud(t *testing.T, w *world) { //nolint:thelper // It is a test of TestTogether.
 	const slow, quick = "slow", "quick"
 	newPool(t, slow, target(3), role(func(k *v1alpha1.KwokMachines) { k.CallDelay = after(30 * time.Second) }))
@@ -28,7 +28,7 @@ func testSlowCloud(t *testing.T, w *world) { //nolint:thelper // It is a test of
 	began := time.Now()
 	newPool(t, quick, alone)
 	cluster.Reserve(t, cluster.NewMember(t, quick), 4)
-	settled(t, quick, 4)
+	hasNodes(t, quick, 4)
 	edit(t, slow, func(p *v1alpha1.NodePool) { p.Spec.MaxSize = 7 })
 	edited := time.Now()
 	s := await(t, slow, func(s *state) string {
@@ -39,7 +39,7 @@ func testSlowCloud(t *testing.T, w *world) { //nolint:thelper // It is a test of
 		t.Errorf("the status of the pool has followed an edit after %s", took)
 	}
 	if took := time.Since(began); took > 28*time.Second || len(s.ready) > 0 || len(s.machines) != 3 {
-		t.Errorf("another pool's gang took %s; of the slow cloud %v are Ready", took, s.ready)
+		t.Errorf("another pool's growth took %s; of the slow cloud %v are Ready", took, s.ready)
 	}
 }
 
@@ -68,7 +68,7 @@ func testThrottled(t *testing.T, w *world) { //nolint:thelper // It is a test of
 	}
 	w.lists(t, name, map[string]string{placeholder(name, 0): "Creating", placeholder(name, 1): "Creating", placeholder(name, 2): "Creating"})
 	w.cloud.throttle(name, false)
-	settled(t, name, 3)
+	hasNodes(t, name, 3)
 	says(t, name, v1alpha1.ConditionThrottled, metav1.ConditionFalse, "")
 	if told := warnings(t, name); len(told) > 0 {
 		t.Errorf("there are warnings: %q", told)
@@ -83,7 +83,7 @@ func testLostReplies(t *testing.T, w *world) { //nolint:thelper // It is a test 
 	newPool(t, name, target(4), role(func(k *v1alpha1.KwokMachines) {
 		k.LostReplyPercent, k.ListingLag, k.BootDelay = 90, after(30*time.Second), *after(3 * time.Second)
 	}))
-	settled(t, name, 4)
+	hasNodes(t, name, 4)
 	if made := seen(); !slices.Equal(made, []string{"lost-0", "lost-1", "lost-2", "lost-3"}) {
 		t.Errorf("made were %v", made)
 	}
@@ -134,7 +134,7 @@ func testMissingRecords(t *testing.T, _ *world) { //nolint:thelper // It is a te
 	says(t, name, v1alpha1.ConditionPaused, metav1.ConditionTrue, "")
 	edit(t, name, func(p *v1alpha1.NodePool) { p.Spec.Paused = false })
 	want := []string{"missing-3", "missing-4", "missing-5"}
-	if s := settled(t, name, 3); !slices.Equal(s.ready, want) {
+	if s := hasNodes(t, name, 3); !slices.Equal(s.ready, want) {
 		t.Errorf("Ready are %v, want %v", s.ready, want)
 	}
 	if made := seen(); !slices.Equal(made, want) {
@@ -164,7 +164,7 @@ func testNameTaken(t *testing.T, w *world) { //nolint:thelper // It is a test of
 	var now v1alpha1.KwokInstance
 	if err := cluster.Client.Get(t.Context(), client.ObjectKeyFromObject(theirs), &now); err != nil || now.UID != theirs.UID ||
 		now.Status.TerminatingAt != nil {
-		t.Errorf("the instance of somebody else is %v (%v)", now.Status, err)
+		t.Errorf("the instance of another is %v (%v)", now.Status, err)
 	}
 }
 
@@ -197,7 +197,7 @@ func testPaused(t *testing.T, w *world) { //nolint:thelper // It is a test of Te
 	says(t, held, v1alpha1.ConditionPaused, metav1.ConditionTrue, "")
 	// As long as another pool takes from its order to its nodes, nothing happens here.
 	newPool(t, "paused-beside", target(2))
-	settled(t, "paused-beside", 2)
+	hasNodes(t, "paused-beside", 2)
 	w.lists(t, held, map[string]string{placeholder(held, 0): "Creating", placeholder(held, 1): "Creating", placeholder(held, 2): "Creating"})
 	if s := await(t, held, func(*state) string { return "" }); len(s.instances) > 0 || len(s.machines) != 2 || w.cloud.launches(held) > 0 {
 		t.Errorf("the cloud was asked %d times and has made %v; there are records of %v",
@@ -207,14 +207,14 @@ func testPaused(t *testing.T, w *world) { //nolint:thelper // It is a test of Te
 	for _, p := range []string{name, held} {
 		edit(t, p, func(p *v1alpha1.NodePool) { p.Spec.Paused = false })
 	}
-	if s := settled(t, held, 3); !slices.Equal(s.ready, []string{machine(held, 0), machine(held, 1), machine(held, 2)}) {
+	if s := hasNodes(t, held, 3); !slices.Equal(s.ready, []string{machine(held, 0), machine(held, 1), machine(held, 2)}) {
 		t.Errorf("Ready are %v", s.ready)
 	}
 	w.lists(t, name, map[string]string{idOf(name, 0): "Running", placeholder(name, 1): "Creating OutOfStock"})
 	if err := w.deleteNodes(t.Context(), name, placeholder(name, 1)); err != nil {
 		t.Error(err)
 	}
-	settled(t, name, 1)
+	hasNodes(t, name, 1)
 	// The outcome of the pause is no wait for the next poll.
 	inprocess.Until(t, func(ctx context.Context) (string, error) {
 		got, err := w.listed(ctx, name)

@@ -26,7 +26,7 @@ import (
 func testRecordDeleted(t *testing.T, w *world) { //nolint:thelper // It is a test of TestTogether.
 	const name = "kubectl"
 	newPool(t, name, target(2))
-	s := settled(t, name, 2)
+	s := hasNodes(t, name, 2)
 	leave := occupy(t, "kubectl-0")
 	if err := cluster.Client.Delete(t.Context(), s.machines["kubectl-0"]); err != nil {
 		t.Fatal(err)
@@ -52,7 +52,7 @@ func testRecordDeleted(t *testing.T, w *world) { //nolint:thelper // It is a tes
 		t.Errorf("the cloud was told %d times to end it", n)
 	}
 	leave()
-	if s := settled(t, name, 2); !slices.Equal(s.ready, []string{"kubectl-1", "kubectl-2"}) {
+	if s := hasNodes(t, name, 2); !slices.Equal(s.ready, []string{"kubectl-1", "kubectl-2"}) {
 		t.Errorf("Ready are %v", s.ready)
 	}
 }
@@ -61,7 +61,7 @@ func testRecordDeleted(t *testing.T, w *world) { //nolint:thelper // It is a tes
 func testNodeIsKept(t *testing.T, _ *world) { //nolint:thelper // It is a test of TestTogether.
 	const name, keeper = "kept", "example.com/keeper"
 	newPool(t, name, target(1))
-	s := settled(t, name, 1)
+	s := hasNodes(t, name, 1)
 	node := s.nodes["kept-0"]
 	patch := client.MergeFrom(node.DeepCopy())
 	node.Finalizers = append(node.Finalizers, keeper)
@@ -85,7 +85,7 @@ func testNodeIsKept(t *testing.T, _ *world) { //nolint:thelper // It is a test o
 	if err := cluster.Client.Patch(t.Context(), node, patch); err != nil {
 		t.Fatal(err)
 	}
-	if s := settled(t, name, 1); !slices.Equal(s.ready, []string{"kept-1"}) {
+	if s := hasNodes(t, name, 1); !slices.Equal(s.ready, []string{"kept-1"}) {
 		t.Errorf("Ready are %v", s.ready)
 	}
 }
@@ -93,8 +93,8 @@ func testNodeIsKept(t *testing.T, _ *world) { //nolint:thelper // It is a test o
 // testCrash: a machine that fails after it has registered is told of at once, leaves the target, and everything of it goes.
 func testCrash(t *testing.T, w *world) { //nolint:thelper // It is a test of TestTogether.
 	const name = "crash"
-	letGo := w.cloud.hold(name)
-	defer letGo()
+	goOn := w.cloud.hold(name)
+	defer goOn()
 	newPool(t, name, role(func(k *v1alpha1.KwokMachines) { k.CrashPercent, k.FateWithin, k.Seed = 100, after(4*time.Second), 5 }))
 	w.increase(t, name, 1)
 	await(t, name, func(s *state) string {
@@ -116,20 +116,20 @@ func testCrash(t *testing.T, w *world) { //nolint:thelper // It is a test of Tes
 	w.lists(t, name, map[string]string{idOf(name, 0): "Deleting"})
 	saw(t, name, v1alpha1.ReasonMachineVanished, "machine crash-0 is no more: Crashed")
 	saw(t, name, v1alpha1.ReasonMachineFailed, "crash-0")
-	letGo()
-	settled(t, name, 0)
+	goOn()
+	hasNodes(t, name, 0)
 }
 
 // testNodeDeleted: somebody deletes a Node. That is told, and the instance, which would be paid for, is ended.
 func testNodeDeleted(t *testing.T, w *world) { //nolint:thelper // It is a test of TestTogether.
 	const name = "vanished"
 	newPool(t, name, target(2))
-	s := settled(t, name, 2)
+	s := hasNodes(t, name, 2)
 	if err := cluster.Client.Delete(t.Context(), s.nodes["vanished-0"]); err != nil {
 		t.Fatal(err)
 	}
 	saw(t, name, v1alpha1.ReasonMachineVanished, "node vanished-0 was deleted, and not by the provider")
-	if s := settled(t, name, 1); !slices.Equal(s.ready, []string{"vanished-1"}) {
+	if s := hasNodes(t, name, 1); !slices.Equal(s.ready, []string{"vanished-1"}) {
 		t.Errorf("Ready are %v", s.ready)
 	}
 	if n := len(w.cloud.terminations(name)); n == 0 {
@@ -162,7 +162,7 @@ func testSpot(t *testing.T, w *world) { //nolint:thelper // It is a test of Test
 	if s.nodes["spot-0"] == nil || s.pool.Spec.Replicas != 1 {
 		t.Errorf("the node went before its replacement came, or the target is not 1 but %d", s.pool.Spec.Replicas)
 	}
-	s = settled(t, name, 1)
+	s = hasNodes(t, name, 1)
 	if !slices.Equal(s.ready, []string{"spot-1"}) {
 		t.Errorf("Ready are %v", s.ready)
 	}
@@ -180,7 +180,7 @@ func testSpot(t *testing.T, w *world) { //nolint:thelper // It is a test of Test
 func testHangs(t *testing.T, w *world) { //nolint:thelper // It is a test of TestTogether.
 	const name = "hangs"
 	newPool(t, name, target(2), role(func(k *v1alpha1.KwokMachines) { k.TerminationDelay = after(14 * time.Second) }))
-	settled(t, name, 2)
+	hasNodes(t, name, 2)
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(&pool.Collector{Pools: w.GetClient(), Machines: w.Observer.Store, Log: logr.Discard(), Alarm: waits.EndAlarm,
 		Clock: clock.RealClock{}})
@@ -212,7 +212,7 @@ func testHangs(t *testing.T, w *world) { //nolint:thelper // It is a test of Tes
 	if s.machines["hangs-0"] == nil {
 		t.Error("its state has never been Going")
 	}
-	s = settled(t, name, 1)
+	s = hasNodes(t, name, 1)
 	if !slices.Equal(s.ready, []string{"hangs-1"}) {
 		t.Errorf("Ready are %v", s.ready)
 	}
@@ -238,7 +238,7 @@ func testHangs(t *testing.T, w *world) { //nolint:thelper // It is a test of Tes
 func testCopiedNode(t *testing.T, w *world) { //nolint:thelper // It is a test of TestTogether.
 	const name = "copied"
 	newPool(t, name, target(1))
-	s := settled(t, name, 1)
+	s := hasNodes(t, name, 1)
 	original := s.nodes["copied-0"]
 	copied := create(t, &corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{Name: "copied-impostor", Labels: original.Labels,

@@ -186,8 +186,8 @@ func look(ctx context.Context, name string) (*state, error) {
 	return s, cluster.Client.Get(ctx, client.ObjectKey{Name: name}, &s.pool)
 }
 
-// unsettled says what keeps a pool from having so many Ready nodes, and nothing on its way.
-func (s *state) unsettled(nodes int) string {
+// lacksNodes says what keeps a pool from having so many Ready nodes, and nothing on its way.
+func (s *state) lacksNodes(nodes int) string {
 	spec, status := &s.pool.Spec, &s.pool.Status
 	if len(s.ready) != nodes || len(s.nodes) != nodes || len(s.machines) != nodes || len(s.instances) != nodes ||
 		int(spec.Replicas) != nodes ||
@@ -211,10 +211,10 @@ func await(t *testing.T, name string, missing func(*state) string) *state {
 	return s
 }
 
-// settled waits until a pool has so many Ready nodes, and nothing on its way.
-func settled(t *testing.T, name string, nodes int) *state {
+// hasNodes waits until a pool has so many Ready nodes, and nothing on its way.
+func hasNodes(t *testing.T, name string, nodes int) *state {
 	t.Helper()
-	return await(t, name, func(s *state) string { return s.unsettled(nodes) })
+	return await(t, name, func(s *state) string { return s.lacksNodes(nodes) })
 }
 
 // edit changes a NodePool as a user does.

@@ -53,7 +53,7 @@ func testNames(t *testing.T, w *world) { //nolint:thelper // It is a test of Tes
 		}
 	}
 	belongs("on order", placeholder(name, 0), placeholder(name, 2))
-	s := settled(t, name, 3)
+	s := hasNodes(t, name, 3)
 	want, ids := map[string]string{}, []string{}
 	for _, node := range s.nodes {
 		if !strings.HasPrefix(node.Name, "ip-10-") || node.Labels[v1alpha1.LabelNodePool] != name {
@@ -68,7 +68,7 @@ func testNames(t *testing.T, w *world) { //nolint:thelper // It is a test of Tes
 	if err := w.deleteNodes(t.Context(), name, placeholder(name, 0)); err != nil {
 		t.Errorf("DeleteNodes by a placeholder: %v", err)
 	}
-	if wrong := await(t, name, func(*state) string { return "" }).unsettled(3); wrong != "" {
+	if wrong := await(t, name, func(*state) string { return "" }).lacksNodes(3); wrong != "" {
 		t.Errorf("DeleteNodes by the placeholder of a node that came: %s", wrong)
 	}
 
@@ -98,13 +98,13 @@ func heldByNode(t *testing.T, w *world, name string) {
 		t.Errorf("DeleteNodes of a held node: %v", err)
 	}
 	cluster.Reserve(t, member, 1, nodes[0])
-	if s := settled(t, name, 2); !slices.Equal(s.ready, slices.Sorted(slices.Values([]string{nodes[0], nodes[2]}))) {
+	if s := hasNodes(t, name, 2); !slices.Equal(s.ready, slices.Sorted(slices.Values([]string{nodes[0], nodes[2]}))) {
 		t.Errorf("of %v, of which the first is held and the third nobody's, %v are left", nodes, s.ready)
 	}
 	if err := w.deleteNodes(t.Context(), name, s.nodes[nodes[2]].Spec.ProviderID); err != nil {
 		t.Errorf("DeleteNodes of a node of nobody: %v", err)
 	}
-	settled(t, name, 1)
+	hasNodes(t, name, 1)
 	inprocess.Until(t, func(ctx context.Context) (string, error) {
 		got, err := w.listed(ctx, name)
 		want := map[string]string{s.nodes[nodes[0]].Spec.ProviderID: "Running"}

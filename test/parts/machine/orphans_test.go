@@ -105,7 +105,7 @@ func testOrphans(t *testing.T, _ *world) { //nolint:thelper // It is a test of T
 		t.Errorf("it was adopted as %+v", adopted.Spec)
 	}
 	// What was ordered for the claim while nothing was known of its node goes again, and that stays.
-	if s := settled(t, orphanNode, 1); !slices.Equal(s.ready, []string{"stray-node"}) {
+	if s := hasNodes(t, orphanNode, 1); !slices.Equal(s.ready, []string{"stray-node"}) {
 		t.Errorf("Ready are %v, and the member holds stray-node", s.ready)
 	}
 	var member v1alpha1.EnsembleMember
@@ -113,5 +113,5 @@ func testOrphans(t *testing.T, _ *world) { //nolint:thelper // It is a test of T
 		t.Fatal(err)
 	}
 	cluster.Reserve(t, &member, 0)
-	settled(t, orphanNode, 0)
+	hasNodes(t, orphanNode, 0)
 }

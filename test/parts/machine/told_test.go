@@ -121,7 +121,7 @@ func newCloud(of launch.Launcher) *cloud {
 }
 
 // hold makes the cloud wait before it ends machines of a pool.
-func (c *cloud) hold(pool string) (letGo func()) {
+func (c *cloud) hold(pool string) (goOn func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	held := make(chan struct{})

@@ -119,11 +119,11 @@ func testUnknownFields(t *testing.T, w *world) { //nolint:thelper // It is a tes
 	})
 	edit(t, unknown, func(p *v1alpha1.NodePool) { p.Spec.Paused = false })
 	w.increase(t, unknown, 2)
-	settled(t, unknown, 2)
+	hasNodes(t, unknown, 2)
 	if err := w.deleteNodes(t.Context(), unknown, idOf(unknown, 0)); err != nil {
 		t.Fatal(err)
 	}
-	s := settled(t, unknown, 1)
+	s := hasNodes(t, unknown, 1)
 	if err := fetch(t.Context()); err != nil || !slices.Equal(fields, both) {
 		t.Errorf("after it grew to 2 and shrank to %d its fields are %q (%v)", s.pool.Status.Ready, fields, err)
 	}

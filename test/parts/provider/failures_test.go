@@ -102,14 +102,14 @@ func edit(t *testing.T, name string, change func(*v1alpha1.NodePool)) {
 	}
 }
 
-func settled(t *testing.T, name string, nodes int) *state {
+func hasNodes(t *testing.T, name string, nodes int) *state {
 	t.Helper()
 	var s *state
 	inprocess.Until(t, func(ctx context.Context) (missing string, err error) {
 		if s, err = look(ctx, name); err != nil {
 			return "", err
 		}
-		return s.unsettled(nodes), nil
+		return s.lacksNodes(nodes), nil
 	})
 	return s
 }
@@ -140,7 +140,7 @@ func TestOutOfStock(t *testing.T) {
 	if _, err := p.server.NodeGroupDeleteNodes(t.Context(), &externalgrpc.NodeGroupDeleteNodesRequest{Id: name, Nodes: failed}); err != nil {
 		t.Fatal(err)
 	}
-	s := settled(t, name, 2)
+	s := hasNodes(t, name, 2)
 	if f := s.pool.Status.LastFailure; f == nil || f.Code != "OutOfStock" || f.Class != v1alpha1.FailureOutOfResources || !slices.Contains(
 		[]string{"stock-2", "stock-3"}, f.Machine,
 	) {
@@ -154,7 +154,7 @@ func TestOutOfStock(t *testing.T) {
 		}}); err != nil {
 		t.Fatal(err)
 	}
-	settled(t, name, 1)
+	hasNodes(t, name, 1)
 	if _, err := p.server.NodeGroupIncreaseSize(t.Context(), &externalgrpc.NodeGroupIncreaseSizeRequest{Id: name, Delta: 2}); err != nil {
 		t.Fatal(err)
 	}
@@ -213,7 +213,7 @@ func TestFailedMachinesAreReplaced(t *testing.T) {
 		return "", err
 	})
 	edit(t, name, func(p *v1alpha1.NodePool) { p.Spec.ProvisionTimeout = metav1.Duration{Duration: time.Hour} })
-	s := settled(t, name, 2)
+	s := hasNodes(t, name, 2)
 	if slices.Contains(s.ready, "replaced-0") || slices.Contains(s.ready, "replaced-1") {
 		t.Errorf("Ready are %v, of which the first two never become so", s.ready)
 	}
@@ -237,12 +237,12 @@ func TestVanishedMachine(t *testing.T) {
 	newPool(t, name, v1alpha1.AutoscalerNone, func(p *v1alpha1.NodePool) { p.Spec.MinSize = 1 })
 	p := startParts(t, -1, inprocess.ProviderOptions{Launcher: func(k *kwok.Launcher) launch.Launcher { return impatient{k} }})
 	defer p.Stop()
-	s := settled(t, name, 1)
+	s := hasNodes(t, name, 1)
 	if err := cluster.Client.Delete(t.Context(), s.nodes[s.ready[0]]); err != nil {
 		t.Fatal(err)
 	}
 	saw(t, name, v1alpha1.ReasonMachineVanished, "node vanished-0 was deleted, and not by the provider")
-	if s := settled(t, name, 1); s.ready[0] != "vanished-1" {
+	if s := hasNodes(t, name, 1); s.ready[0] != "vanished-1" {
 		t.Errorf("Ready is %v", s.ready)
 	}
 }
@@ -256,13 +256,13 @@ func TestScaledByHand(t *testing.T) {
 	defer p.Stop()
 	scale := func(size int32) { edit(t, name, func(p *v1alpha1.NodePool) { p.Spec.Replicas = size }) }
 	scale(4)
-	nodes := slices.Sorted(slices.Values(settled(t, name, 4).ready))
+	nodes := slices.Sorted(slices.Values(hasNodes(t, name, 4).ready))
 	member := newMember(t, name)
 	reserve(t, member, name, 1, nodes[1])
 	pod := settle(t, name, nodes[3])
 	says(t, name, v1alpha1.ConditionFloorMet, metav1.ConditionTrue, "at or above the floor 1")
 	scale(2)
-	if s := settled(t, name, 2); !slices.Equal(slices.Sorted(slices.Values(s.ready)), []string{nodes[1], nodes[3]}) {
+	if s := hasNodes(t, name, 2); !slices.Equal(slices.Sorted(slices.Values(s.ready)), []string{nodes[1], nodes[3]}) {
 		t.Errorf("%v are left; %s is held and %s has a pod", s.ready, nodes[1], nodes[3])
 	}
 	scale(0)
@@ -272,7 +272,7 @@ func TestScaledByHand(t *testing.T) {
 	if err := cluster.Client.Delete(t.Context(), pod, client.GracePeriodSeconds(0)); err != nil {
 		t.Fatal(err)
 	}
-	if s := settled(t, name, 1); s.ready[0] != nodes[1] {
+	if s := hasNodes(t, name, 1); s.ready[0] != nodes[1] {
 		t.Errorf("%v is left, and %s is held", s.ready, nodes[1])
 	}
 }
@@ -284,7 +284,7 @@ func TestPaused(t *testing.T) {
 	newPool(t, name, v1alpha1.AutoscalerClusterAutoscaler, func(p *v1alpha1.NodePool) { p.Spec.Replicas = 1 })
 	p := start(t, -1)
 	defer p.Stop()
-	s := settled(t, name, 1)
+	s := hasNodes(t, name, 1)
 	member := newMember(t, name)
 	edit(t, name, func(p *v1alpha1.NodePool) { p.Spec.Paused = true })
 	reserve(t, member, name, 3)
@@ -315,7 +315,7 @@ func TestPaused(t *testing.T) {
 	if _, err := p.server.NodeGroupIncreaseSize(t.Context(), &externalgrpc.NodeGroupIncreaseSizeRequest{Id: name, Delta: 2}); err != nil {
 		t.Fatal(err)
 	}
-	settled(t, name, 3)
+	hasNodes(t, name, 3)
 }
 
 // TestTemplateEdit: machines keep the template that they were ordered with, new ones have the new one, and the
@@ -326,13 +326,13 @@ func TestTemplateEdit(t *testing.T) {
 	newPool(t, name, v1alpha1.AutoscalerClusterAutoscaler, func(p *v1alpha1.NodePool) { p.Spec.Replicas = 1 })
 	p := start(t, -1)
 	defer p.Stop()
-	settled(t, name, 1)
+	hasNodes(t, name, 1)
 	says(t, name, v1alpha1.ConditionMachinesUpToDate, metav1.ConditionTrue, "every machine was ordered with the template of now")
 	edit(t, name, func(p *v1alpha1.NodePool) {
 		p.Spec.Template.Labels = map[string]string{"example.com/generation": "two"}
 		p.Spec.Replicas = 2
 	})
-	s := settled(t, name, 2)
+	s := hasNodes(t, name, 2)
 	says(
 		t, name, v1alpha1.ConditionMachinesUpToDate, metav1.ConditionFalse,
 		"1 of 2 machines was ordered with a template from before its last edit and keeps it: template-0",

@@ -149,8 +149,8 @@ func look(ctx context.Context, name string) (*state, error) {
 	return s, nil
 }
 
-// unsettled says what keeps a pool from having so many Ready nodes and nothing on its way.
-func (s *state) unsettled(nodes int) string {
+// lacksNodes says what keeps a pool from having so many Ready nodes and nothing on its way.
+func (s *state) lacksNodes(nodes int) string {
 	spec, status := &s.pool.Spec, &s.pool.Status
 	if len(s.ready) != nodes || len(s.nodes) != nodes || len(s.machines) != nodes || int(spec.Replicas) != nodes ||
 		len(spec.MachinesToDelete) > 0 || int(status.Ready) != nodes || int(status.Replicas) != nodes {

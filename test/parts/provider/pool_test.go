@@ -44,7 +44,7 @@ func killed(t *testing.T, most int64) (survived bool) {
 	defer func() { p.Stop() }()
 	survived = true
 	peak := 0
-	settled := func(nodes int) *state {
+	hasNodes := func(nodes int) *state {
 		t.Helper()
 		var s *state
 		inprocess.Until(t, func(ctx context.Context) (string, error) {
@@ -57,16 +57,16 @@ func killed(t *testing.T, most int64) (survived bool) {
 				return "", err
 			}
 			peak = max(peak, len(s.machines))
-			return s.unsettled(nodes), nil
+			return s.lacksNodes(nodes), nil
 		})
 		return s
 	}
 
 	reserve(t, member, name, 2)
-	nodes := slices.Sorted(slices.Values(settled(2).ready))
+	nodes := slices.Sorted(slices.Values(hasNodes(2).ready))
 	reserve(t, member, name, 2, nodes...)
 	reserve(t, member, name, 1, nodes[0])
-	s := settled(1)
+	s := hasNodes(1)
 	if s.ready[0] != nodes[0] {
 		t.Errorf("killed before write %d: %s is left, and the member holds %s", most+1, s.ready[0], nodes[0])
 	}
@@ -91,7 +91,7 @@ func killed(t *testing.T, most int64) (survived bool) {
 	if err := cluster.Client.Delete(t.Context(), doomed); err != nil {
 		t.Fatal(err)
 	}
-	settled(1)
+	hasNodes(1)
 	reserve(t, member, name, 0)
 	inprocess.Until(t, func(ctx context.Context) (string, error) {
 		if p.Killed() {
@@ -128,18 +128,18 @@ func TestReleaseIsExact(t *testing.T) {
 	newPool(t, name, v1alpha1.AutoscalerClusterAutoscaler, func(p *v1alpha1.NodePool) { p.Spec.Replicas = 3 })
 	p := start(t, -1)
 	defer p.Stop()
-	settled := func(nodes int) *state {
+	hasNodes := func(nodes int) *state {
 		t.Helper()
 		var s *state
 		inprocess.Until(t, func(ctx context.Context) (missing string, err error) {
 			if s, err = look(ctx, name); err != nil {
 				return "", err
 			}
-			return s.unsettled(nodes), nil
+			return s.lacksNodes(nodes), nil
 		})
 		return s
 	}
-	nodes := slices.Sorted(slices.Values(settled(3).ready))
+	nodes := slices.Sorted(slices.Values(hasNodes(3).ready))
 	member := newMember(t, name)
 	// The member holds two; one of them has a pod that stays.
 	reserve(t, member, name, 2, nodes[0], nodes[1])
@@ -155,14 +155,14 @@ func TestReleaseIsExact(t *testing.T) {
 	})
 	pod := settle(t, name, nodes[0])
 	reserve(t, member, name, 0)
-	s := settled(2)
+	s := hasNodes(2)
 	if left := slices.Sorted(slices.Values(s.ready)); !slices.Equal(left, []string{nodes[0], nodes[2]}) {
 		t.Errorf("of %v, of which the first has a pod and the third was nobody's, %v are left", nodes, left)
 	}
 	if err := cluster.Client.Delete(t.Context(), pod, client.GracePeriodSeconds(0)); err != nil {
 		t.Fatal(err)
 	}
-	s = settled(1)
+	s = hasNodes(1)
 	if s.ready[0] != nodes[2] {
 		t.Errorf("%s is left, not %s, which was nobody's", s.ready[0], nodes[2])
 	}
@@ -177,7 +177,7 @@ func TestDeletedAboveTarget(t *testing.T) {
 	defer p.Stop()
 	// A pod on each keeps them, whatever the target.
 	var pods []*corev1.Pod
-	for _, node := range settled(t, name, 3).ready {
+	for _, node := range hasNodes(t, name, 3).ready {
 		pods = append(pods, settle(t, "on-"+node, node))
 	}
 	edit(t, name, func(p *v1alpha1.NodePool) { p.Spec.Replicas = 1 })
@@ -211,7 +211,7 @@ func TestWarmNodeInUse(t *testing.T) {
 	})
 	p := start(t, -1)
 	defer p.Stop()
-	node := settled(t, name, 1).ready[0]
+	node := hasNodes(t, name, 1).ready[0]
 	annotated := func(keys ...string) {
 		t.Helper()
 		inprocess.Until(t, func(ctx context.Context) (string, error) {
@@ -289,7 +289,7 @@ func TestForeignNodeOfThatName(t *testing.T) {
 		if err != nil {
 			return "", err
 		}
-		return s.unsettled(1), nil
+		return s.lacksNodes(1), nil
 	})
 	if err := cluster.Client.Get(t.Context(), client.ObjectKeyFromObject(foreign), &after); err != nil {
 		t.Errorf("the foreign node: %v", err)

@@ -69,7 +69,7 @@ func TestAnswers(t *testing.T) {
 		if err != nil {
 			return "", err
 		}
-		return s.unsettled(2), nil
+		return s.lacksNodes(2), nil
 	})
 
 	if _, err := p.server.Refresh(ctx, &externalgrpc.RefreshRequest{}); err != nil {

@@ -83,7 +83,7 @@ func parse(arguments []string, output io.Writer) (*options, error) {
 	flags.IntVar(&o.full.Groups, "groups", 1000, "number of node groups at full size; smaller sizes are tenths and hundredths of it")
 	flags.IntVar(&o.full.Nodes, "nodes", 10000, "number of nodes at full size; smaller sizes are tenths of it")
 	flags.BoolVar(&o.quick, "quick", false, "small and short: whether it works, not how fast it is")
-	flags.BoolVar(&o.check, "check", false, fmt.Sprintf("fail when p99 of a read is above %s or the ratio above %g", mostP99, mostRatio))
+	flags.BoolVar(&o.check, "check", false, fmt.Sprintf("fail when p99 of a read is above %s or the ratio above %g", maxP99, maxRatio))
 	only := flags.String("only", "", "comma-separated tables, of "+strings.Join(allTables, ", ")+"; without it all")
 	if err := flags.Parse(arguments); err != nil {
 		return nil, err

@@ -12,10 +12,10 @@ import (
 
 // The targets.
 const (
-	// mostP99 is what 99 of 100 calls that read may take, at full size.
-	mostP99 = time.Millisecond
-	// mostRatio is how much longer a loop may take with the provider than with a server that computes nothing.
-	mostRatio = 1.3
+	// maxP99 is what 99 of 100 calls that read may take, at full size.
+	maxP99 = time.Millisecond
+	// maxRatio is how much longer a loop may take with the provider than with a server that computes nothing.
+	maxRatio = 1.3
 )
 
 // report is what was measured.
@@ -103,16 +103,16 @@ concerns another group; meanwhile the provider orders the machines.
 
 func (r *report) judgeCalls() string {
 	if slow := r.slow(); len(slow) > 0 {
-		return fmt.Sprintf("Target of p99 of reads, at most %s ms: missed by %s.", figures.Milliseconds(mostP99), strings.Join(slow, ", "))
+		return fmt.Sprintf("Target of p99 of reads, at most %s ms: missed by %s.", figures.Milliseconds(maxP99), strings.Join(slow, ", "))
 	}
-	return fmt.Sprintf("Target of p99 of reads, at most %s ms: met by all.", figures.Milliseconds(mostP99))
+	return fmt.Sprintf("Target of p99 of reads, at most %s ms: met by all.", figures.Milliseconds(maxP99))
 }
 
 // slow are the reads that miss their target.
 func (r *report) slow() []string {
 	var slow []string
 	for i := range r.calls.timings {
-		if x := &r.calls.timings[i]; x.P99 > mostP99 {
+		if x := &r.calls.timings[i]; x.P99 > maxP99 {
 			slow = append(slow, fmt.Sprintf("%s (%s ms)", x.Name, figures.Milliseconds(x.P99)))
 		}
 	}
@@ -131,7 +131,7 @@ func (r *report) printLoop(out io.Writer) error {
 			fmt.Sprintf("%.1f", figures.Median(server.times).Seconds()*1e6/float64(x.Calls)))
 	}
 	judged := "met"
-	if r.loop.ratio() > mostRatio {
+	if r.loop.ratio() > maxRatio {
 		judged = "missed"
 	}
 	_, err := fmt.Fprintf(out, `One loop of Cluster Autoscaler at %s: %s serial calls (load average before: %s)
@@ -140,7 +140,7 @@ func (r *report) printLoop(out io.Writer) error {
 The other server answers the same bytes over the same transport and computes nothing; the two took turns.
 Ratio of the medians: %.2f. Target, at most %g: %s.
 
-`, r.loop.size, figures.Thousands(x.Calls), r.loop.load, t, r.loop.ratio(), mostRatio, judged)
+`, r.loop.size, figures.Thousands(x.Calls), r.loop.load, t, r.loop.ratio(), maxRatio, judged)
 	return err
 }
 
@@ -201,7 +201,7 @@ func (r *report) missed() []string {
 			missed = append(missed, "p99 of "+x)
 		}
 	}
-	if r.loop != nil && r.loop.ratio() > mostRatio {
+	if r.loop != nil && r.loop.ratio() > maxRatio {
 		missed = append(missed, fmt.Sprintf("the ratio of the loops is %.2f", r.loop.ratio()))
 	}
 	return missed

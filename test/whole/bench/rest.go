@@ -36,11 +36,11 @@ func (c *cluster) settle(ctx context.Context) error {
 	if err := c.answers(ctx); err != nil {
 		return err
 	}
-	versions, err := c.recorded(ctx)
+	versions, err := c.upToDate(ctx)
 	for err == nil {
 		c.idle(ctx)
 		before := versions
-		if versions, err = c.recorded(ctx); err == nil && maps.Equal(before, versions) {
+		if versions, err = c.upToDate(ctx); err == nil && maps.Equal(before, versions) {
 			c.say("the provider is at rest")
 			return nil
 		}
@@ -62,8 +62,8 @@ func (c *cluster) answers(ctx context.Context) (err error) {
 	})
 }
 
-// recorded waits until the status of each pool says that there is nothing to do, and returns their versions.
-func (c *cluster) recorded(ctx context.Context) (map[string]string, error) {
+// upToDate waits until the status of each pool says that there is nothing to do, and returns their versions.
+func (c *cluster) upToDate(ctx context.Context) (map[string]string, error) {
 	versions := map[string]string{}
 	err := c.poll(ctx, func(ctx context.Context) (string, error) {
 		var list v1alpha1.NodePoolList

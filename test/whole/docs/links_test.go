@@ -40,6 +40,21 @@ func TestLinks(t *testing.T) {
 	}
 }
 
+// TestWhere: each row of where.md names files, not directories to look through.
+func TestWhere(t *testing.T) {
+	t.Parallel()
+	page := filepath.Join("..", "..", "..", "docs", "where.md")
+	targets := linksOf(t, page)
+	for _, target := range targets {
+		if file, err := os.Stat(filepath.Join(filepath.Dir(page), filepath.FromSlash(target))); err != nil || file.IsDir() {
+			t.Errorf("%s leads to %s, which is no file (%v)", page, target, err)
+		}
+	}
+	if len(targets) < 25 {
+		t.Errorf("%s has %d links", page, len(targets))
+	}
+}
+
 // TestNoPageIsLost: docs/README.md leads to each page of docs, the decisions apart, whose own index leads to them.
 func TestNoPageIsLost(t *testing.T) {
 	t.Parallel()

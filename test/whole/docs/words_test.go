@@ -1,6 +1,7 @@
 package docs
 
 import (
+	"maps"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -16,8 +17,12 @@ var instead = map[string]string{
 	`mend(s|ed|ing)?`:         "repair, or correct",
 	`of (ours|yours)`:         "our, or your",
 	`verdicts?|hopeless`:      "refusal, or permanent",
+	`OtherDomain`:             "TopologyMismatch",
 	`when-it-does-not-run`:    "troubleshooting",
 }
+
+// actors are words for nobody in particular. Pages, manifests and messages name who does something.
+const actors, actorsByName = `somebody|whoever`, "who it is: the controller, a user, an administrator, another program"
 
 // TestWords: pages use the words of the field, those of code apart.
 func TestWords(t *testing.T) {
@@ -28,13 +33,19 @@ func TestWords(t *testing.T) {
 			continue // It says what is called otherwise now.
 		}
 		text := quoted.ReplaceAllString(prose(t, page), "``")
-		for word, better := range instead {
+		for word, better := range withActors() {
 			for _, at := range regexp.MustCompile(`(?i)\b(?:`+word+`)\b`).FindAllStringIndex(text, -1) {
 				line := strings.Count(text[:at[0]], "\n")
 				t.Errorf("%s, below %q: %q; say %s", page, lastHeading(text[:at[0]]), strings.Split(text, "\n")[line], better)
 			}
 		}
 	}
+}
+
+func withActors() map[string]string {
+	all := maps.Clone(instead)
+	all[actors] = actorsByName
+	return all
 }
 
 // lastHeading is the heading below which a text ends.

@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/whatif"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/harness/controlplane"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/harness/history"
 )
@@ -30,7 +31,7 @@ func provisionTimeout(x *tenant) {
 	// order. Nodes have to register within it, on a busy machine too.
 	x.patchPool(pool, `{"spec":{"provisionTimeout":"30s"}}`)
 	cluster := x.miniCluster("m", 2, pool)
-	x.settled(cluster, 2)
+	x.atSize(cluster, 2)
 	x.nodes(pool, 2)
 	before, machines := x.held(cluster), x.machines(pool)
 	x.poolOf("hpc", 10, false, neverReady)
@@ -64,33 +65,40 @@ func provisionTimeout(x *tenant) {
 	x.disturb()
 	// The next attempt would be after a minute. Another desired size is asked for at once.
 	x.grant(cluster, "grow", 1)
-	x.settled(cluster, 6)
+	x.atSize(cluster, 6)
 	x.nodes(pool, 6)
 	x.end(pool)
 }
 
-// twoGangs: two members ask at the same time for more than half of a pool each. One gets all of its nodes; the other one
+// twoGrowths: two members ask at the same time for more than half of a pool each. One gets all of its nodes; the other one
 // waits, holds no part of what it asked for, and takes over the very nodes that the first gives up.
-func twoGangs(x *tenant) {
+func twoGrowths(x *tenant) {
 	pool := x.pool("hpc", 8, "500ms")
 	a, b := x.miniCluster("a", 1, pool), x.miniCluster("b", 1, pool)
-	x.settled(a, 1)
-	x.settled(b, 1)
+	x.atSize(a, 1)
+	x.atSize(b, 1)
+	// Either may grow; the other one has to wait then.
+	planned := map[types.NamespacedName]*whatif.Answer{a: x.plan(a, "grow", 5), b: x.plan(b, "grow", 5)}
+	for _, answer := range planned {
+		x.granted(answer, pool+" 6")
+	}
 	x.grant(a, "grow", 5)
 	x.grant(b, "grow", 5)
 	served, waits := a, b
 	x.until(func(s *history.State) string {
 		switch {
-		case unsettled(s, a, 6) == "":
+		case notAtSize(s, a, 6) == "":
 			served, waits = a, b
-		case unsettled(s, b, 6) == "":
+		case notAtSize(s, b, 6) == "":
 			served, waits = b, a
 		default:
-			return fmt.Sprintf("neither is served: %s, and %s", unsettled(s, a, 6), unsettled(s, b, 6))
+			return fmt.Sprintf("neither is served: %s, and %s", notAtSize(s, a, 6), notAtSize(s, b, 6))
 		}
 		return ""
 	})
 	x.says(waits, v1alpha1.ConditionCapacityReserved, v1alpha1.ReasonPoolFull, "5 more nodes are needed and "+pool+" has room for 1")
+	x.explained(waits, v1alpha1.ReasonPoolFull, pool)
+	x.asPlanned(served, planned[served])
 	x.disturb()
 	if held := x.held(waits); len(held) != 1 {
 		x.Errorf("%s waits for 5 more nodes and holds %v: a part of what it asked for", waits, held)
@@ -101,8 +109,9 @@ func twoGangs(x *tenant) {
 
 	x.grant(served, "shrink", 5)
 	x.disturb()
-	x.settled(served, 1)
-	x.settled(waits, 6)
+	x.atSize(served, 1)
+	x.atSize(waits, 6)
+	x.asPlanned(waits, planned[waits])
 	x.nodes(pool, 7)
 	x.sameMachines(pool, before)
 	x.end(pool)
@@ -113,16 +122,16 @@ func twoGangs(x *tenant) {
 func handOver(x *tenant) {
 	pool := x.pool("hpc", 20, "500ms")
 	a, b := x.miniCluster("a", 5, pool), x.miniCluster("b", 1, pool)
-	x.settled(a, 5)
-	x.settled(b, 1)
+	x.atSize(a, 5)
+	x.atSize(b, 1)
 	x.nodes(pool, 6)
 	before := x.machines(pool)
 	x.grant(a, "shrink", 4)
 	x.floor(pool, 2)
 	x.grant(b, "grow", 4)
 	x.disturb()
-	x.settled(a, 1)
-	x.settled(b, 5)
+	x.atSize(a, 1)
+	x.atSize(b, 5)
 	x.nodes(pool, 6)
 	if x.floorInTime(pool, 2, 6) {
 		x.sameMachines(pool, before)
@@ -138,7 +147,7 @@ func lostWhileGrowing(x *tenant) {
 	first := x.pool("first", 3, "500ms")
 	second := x.poolOf("second", 3, false, alwaysFails)
 	cluster := x.miniCluster("m", 1, first, second)
-	x.settled(cluster, 1)
+	x.atSize(cluster, 1)
 	before := x.held(cluster)
 	x.grant(cluster, "grow", 4)
 	x.nodes(first, 3)
@@ -163,7 +172,7 @@ func lostWhileGrowing(x *tenant) {
 	x.size(cluster, 1)
 	x.disturb()
 	x.poolOf("second", 3, false, "{bootDelay: 500ms}")
-	x.settled(cluster, 5)
+	x.atSize(cluster, 5)
 	x.nodes(first, 3)
 	x.nodes(second, 2)
 	x.end(first, second)
@@ -174,9 +183,9 @@ func lostWhileGrowing(x *tenant) {
 func lostAtRest(x *tenant) {
 	pool := x.pool("hpc", 10, "500ms")
 	cluster := x.miniCluster("m", 2, pool)
-	x.settled(cluster, 2)
+	x.atSize(cluster, 2)
 	x.grant(cluster, "grow", 1)
-	x.settled(cluster, 3)
+	x.atSize(cluster, 3)
 	lost, before := x.nodeUnder(cluster, 2), x.held(cluster)
 	// A paused pool orders nothing.
 	x.poolOf("hpc", 10, true, "{bootDelay: 500ms}")
@@ -195,7 +204,7 @@ func lostAtRest(x *tenant) {
 				return fmt.Sprintf("pod %s is on no node that exists, but on %q", pod.Name, pod.Spec.NodeName)
 			}
 		}
-		return unsettled(s, cluster, 3)
+		return notAtSize(s, cluster, 3)
 	})
 	x.nodes(pool, 3)
 	held := x.held(cluster)
@@ -212,12 +221,12 @@ func lostAtRest(x *tenant) {
 func unreadyAtRest(x *tenant) {
 	pool := x.pool("hpc", 10, "500ms")
 	cluster := x.miniCluster("m", 2, pool)
-	x.settled(cluster, 2)
+	x.atSize(cluster, 2)
 	ill := x.nodeUnder(cluster, 1)
 	x.patchNode(ill, `{"spec":{"unschedulable":true}}`)
 	x.disturb()
 	x.grant(cluster, "grow", 1)
-	x.settled(cluster, 3)
+	x.atSize(cluster, 3)
 	x.nodes(pool, 3)
 	before := x.machines(pool)
 	x.fallIll(ill)
@@ -225,7 +234,7 @@ func unreadyAtRest(x *tenant) {
 	x.disturb()
 	x.patchNode(ill, `{"spec":{"unschedulable":null}}`)
 	x.recover(ill)
-	x.settled(cluster, 3)
+	x.atSize(cluster, 3)
 	x.nodes(pool, 3)
 	x.sameMachines(pool, before)
 	if now := x.nodeUnder(cluster, 1); now != ill {

@@ -13,9 +13,9 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/harness/history"
 )
 
-// strangers: pods of other workloads meet a dedicated pool in which nodes are held, Ready and empty, for a gang that waits for
+// strangers: pods of other workloads meet a dedicated pool in which nodes are held, Ready and empty, for a growth that waits for
 // more. Those that do not tolerate the taint of the pool go to another node at once and never to these. One that tolerates it
-// and asks for the pool is kept off by nobody, as its user wanted: it gets a held node and stays there. The gang, none of which
+// and asks for the pool is kept off by nobody, as its user wanted: it gets a held node and stays there. The growth, none of which
 // has started, has another node ordered in its place and then starts whole.
 func strangers(x *tenant) {
 	pool := x.pool("hpc", 10, "500ms")
@@ -24,10 +24,10 @@ func strangers(x *tenant) {
 	// From now on no machine comes.
 	x.poolOf("hpc", 10, false, alwaysFails)
 	cluster := x.miniCluster("m", 5, pool)
-	x.gangWaits(cluster, 5, 3)
+	x.growthWaits(cluster, 5, 3)
 	planned := x.plan(cluster, "shrink", 1)
 	if planned.Outcome != whatif.Shrinks || planned.Pools[0].Held != 3 || planned.Pools[0].After != 4 {
-		x.Errorf("a shrink by 1 of a gang of 5 that waits with 3 nodes is planned as %+v", planned)
+		x.Errorf("a shrink by 1 of a growth to 5 that waits with 3 nodes is planned as %+v", planned)
 	}
 	held := x.held(cluster)
 
@@ -71,7 +71,7 @@ spec:
 		}
 		return unless(running == 6, "%d of 6 strangers run", running)
 	})
-	x.gangWaits(cluster, 5, 3)
+	x.growthWaits(cluster, 5, 3)
 
 	x.apply(`
 apiVersion: v1
@@ -87,14 +87,14 @@ spec:
 		x.Errorf("the guest is on %s, and the nodes %v were held", node, held)
 	}
 	x.disturb()
-	x.gangWaits(cluster, 5, 2)
+	x.growthWaits(cluster, 5, 2)
 	x.says(cluster, v1alpha1.ConditionCapacityReady, v1alpha1.ReasonWaitingForNodes, "2 of 5 nodes are Ready in "+pool)
 	if now := x.held(cluster); slices.Contains(now, node) {
 		x.Errorf("the guest is on %s, and the member holds it still: %v", node, now)
 	}
 
 	x.poolOf("hpc", 10, false, "{bootDelay: 500ms}")
-	x.settled(cluster, 5)
+	x.atSize(cluster, 5)
 	x.event(cluster, v1alpha1.ReasonPodsReleased, "released 5 pods of size 5 to 5 nodes")
 	x.onHeldNodes(cluster)
 	x.nodes(pool, 6)
@@ -110,8 +110,8 @@ spec:
 	x.poolGone(pool)
 }
 
-// gangWaits waits until all pods of a MiniCluster are gated while so many Ready nodes are held for it, and no pod of its is on any.
-func (x *tenant) gangWaits(cluster types.NamespacedName, pods, nodes int) {
+// growthWaits waits until all pods of a MiniCluster are gated while so many Ready nodes are held for it, and no pod of its is on any.
+func (x *tenant) growthWaits(cluster types.NamespacedName, pods, nodes int) {
 	x.Helper()
 	x.until(func(s *history.State) string {
 		gated, ready := x.gatedPods(s, cluster), 0

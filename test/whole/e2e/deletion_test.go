@@ -18,7 +18,7 @@ func TestPoolDeletion(t *testing.T) {
 	x := newTenant(t)
 	pool := x.pool("hpc", 10, "0s")
 	cluster := x.miniCluster("m", 2, pool)
-	x.settled(cluster, 2)
+	x.atSize(cluster, 2)
 	x.apply(`{apiVersion: v1, kind: Pod, metadata: {name: neighbour, namespace: %s}, spec: {tolerations: [{operator: Exists}],
 		containers: [{name: c, image: i, resources: {requests: {cpu: "3"}}}], nodeSelector: {autoscaling.flux-framework.org/node-pool: %s}}}`,
 		x.namespace, pool)

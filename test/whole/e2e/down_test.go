@@ -28,7 +28,7 @@ func TestControllerDown(t *testing.T) {
 	x := newTenant(t)
 	pool := x.pool("hpc", 10, "500ms")
 	cluster := x.miniCluster("m", 2, pool)
-	x.settled(cluster, 2)
+	x.atSize(cluster, 2)
 	held, machines := x.held(cluster), x.machines(pool)
 
 	planned := x.plan(cluster, "size", 4)
@@ -86,7 +86,7 @@ func TestControllerDown(t *testing.T) {
 	})
 
 	back()
-	x.settled(cluster, 4)
+	x.atSize(cluster, 4)
 	x.asPlanned(cluster, planned)
 	x.onHeldNodes(cluster)
 	now := x.held(cluster)

@@ -110,8 +110,8 @@ func TestEnsemble(t *testing.T) {
 		t.Fatal(err)
 	}
 	first, second := x.key("demo-0"), x.key("demo-1")
-	x.settled(first, 2)
-	x.settled(second, 1)
+	x.atSize(first, 2)
+	x.atSize(second, 1)
 	x.ownService(first)
 	x.ownService(second)
 	x.ensembleSays("demo", func(e *ensemblev1alpha1.Ensemble) string {
@@ -126,7 +126,7 @@ func TestEnsemble(t *testing.T) {
 	})
 	// A name that is free again is taken.
 	x.remove(x.key("demo-3"))
-	x.settled(x.key("demo-3"), 1)
+	x.atSize(x.key("demo-3"), 1)
 
 	// Two members, and another text.
 	if err := x.submit(
@@ -141,7 +141,7 @@ func TestEnsemble(t *testing.T) {
 	}
 	planned := x.plan(first, "grow", 2)
 	x.grant(first, "grow", 2)
-	x.settled(first, 4)
+	x.atSize(first, 4)
 	x.asPlanned(first, planned)
 	x.ensembleSays("demo", func(e *ensemblev1alpha1.Ensemble) string {
 		if s := &e.Status; s.MembersReady != "2/2" || s.Size != 5 || s.Wants != 5 || s.Nodes != 5 || !strings.HasPrefix(
@@ -152,7 +152,7 @@ func TestEnsemble(t *testing.T) {
 		return ""
 	})
 
-	x.told(first)
+	x.tellQueue(first)
 	x.byToken(second)
 
 	// The last member goes, then all.
@@ -204,8 +204,8 @@ func (x *tenant) ownService(member types.NamespacedName) {
 	}
 }
 
-// told lets a member tell of its queue, and waits until the endpoint knows.
-func (x *tenant) told(member types.NamespacedName) {
+// tellQueue lets a member tell of its queue, and waits until the endpoint knows.
+func (x *tenant) tellQueue(member types.NamespacedName) {
 	x.Helper()
 	lead := x.lead(member)
 	last := ""
@@ -283,7 +283,7 @@ subjects: [{kind: ServiceAccount, name: resizer, namespace: %[1]s}]
 	}); err != nil || response.GetStatus() != ensemble.Response_SUCCESS {
 		x.Fatalf("a ServiceAccount that may resize is answered %s, %v", response, err)
 	}
-	x.until(func(s *history.State) string { return unsettled(s, member, 2) })
+	x.until(func(s *history.State) string { return notAtSize(s, member, 2) })
 }
 
 // controllerSecret is where the controller keeps its certificate.

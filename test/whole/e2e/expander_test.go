@@ -20,7 +20,7 @@ func TestNoNodeTwice(t *testing.T) {
 	cluster := x.plainMiniCluster("m", 1, pool)
 	x.lead(cluster)
 	x.annotate(cluster, pool)
-	x.settled(cluster, 1)
+	x.atSize(cluster, 1)
 	x.edit(cluster, 3)
 	x.until(func(s *history.State) string {
 		// Before the member is known the expander cannot know that its pods are those of one.
@@ -45,7 +45,7 @@ func TestNoNodeTwice(t *testing.T) {
 	most := int32(0)
 	x.until(func(s *history.State) string {
 		most = max(most, s.Pools[pool].Spec.Replicas)
-		return unsettled(s, cluster, 3)
+		return notAtSize(s, cluster, 3)
 	})
 	if most != 3 {
 		t.Errorf("the target of %s was %d in between, and 3 nodes are needed", pool, most)

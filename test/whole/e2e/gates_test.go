@@ -18,6 +18,8 @@ import (
 func gatedCreation(x *tenant) {
 	first := x.pool("first", 2, "500ms")
 	second := x.poolOf("second", 3, false, alwaysFails)
+	planned := x.planNew(x.miniClusterText("m", 4, "{}", first, second))
+	x.granted(planned, first+" 2", second+" 2")
 	cluster := x.miniCluster("m", 4, first, second)
 	x.nodes(first, 2)
 	x.disturb()
@@ -27,8 +29,10 @@ func gatedCreation(x *tenant) {
 			len(gated) == 4 && s.Pools[second].Spec.Replicas == 2, "%d of 4 pods are gated while the machines of %s fail", len(gated), second,
 		)
 	})
+	x.explainedAs(cluster, v1alpha1.ConditionCapacityReady, []string{v1alpha1.ReasonWaitingForNodes}, second)
 	x.poolOf("second", 3, false, "{bootDelay: 500ms}")
-	x.settled(cluster, 4)
+	x.atSize(cluster, 4)
+	x.asPlanned(cluster, planned)
 	x.event(cluster, v1alpha1.ReasonPodsReleased, "released 4 pods of size 4 to 4 nodes")
 	x.onHeldNodes(cluster)
 	x.nodes(first, 2)
@@ -41,8 +45,9 @@ func gatedCreation(x *tenant) {
 func gatedEdit(x *tenant) {
 	pool := x.poolOf("hpc", 10, false, "{bootDelay: 500ms, stock: 4}")
 	cluster := x.miniCluster("m", 2, pool)
-	x.settled(cluster, 2)
+	x.atSize(cluster, 2)
 	before := x.held(cluster)
+	planned := x.plan(cluster, "size", 5)
 	x.edit(cluster, 5)
 	x.until(func(s *history.State) string {
 		gated := x.gatedPods(s, cluster)
@@ -62,12 +67,13 @@ func gatedEdit(x *tenant) {
 	})
 	x.look(func(s *history.State) {
 		if gated := x.gatedPods(s, cluster); len(gated) != 3 {
-			x.Errorf("%d of 3 pods of a gang without nodes are gated", len(gated))
+			x.Errorf("%d of 3 pods of a growth without nodes are gated", len(gated))
 		}
 	})
 	x.poolOf("hpc", 10, false, "{bootDelay: 500ms, stock: 10}")
 	x.disturb()
-	x.settled(cluster, 5)
+	x.atSize(cluster, 5)
+	x.asPlanned(cluster, planned)
 	x.onHeldNodes(cluster)
 	x.nodes(pool, 5)
 	x.end(pool)
@@ -77,14 +83,14 @@ func gatedEdit(x *tenant) {
 func podDies(x *tenant) {
 	pool := x.pool("hpc", 10, "500ms")
 	cluster := x.miniCluster("m", 3, pool)
-	x.settled(cluster, 3)
+	x.atSize(cluster, 3)
 	held, machines := x.held(cluster), x.machines(pool)
 	x.killPod(cluster, 2)
 	x.disturb()
-	x.settled(cluster, 3)
+	x.atSize(cluster, 3)
 	x.killPod(cluster, 0)
 	x.disturb()
-	x.settled(cluster, 3)
+	x.atSize(cluster, 3)
 	x.onHeldNodes(cluster)
 	if now := x.held(cluster); !slices.Equal(now, held) {
 		x.Errorf("the member holds %v, and held %v before its pods died", now, held)
@@ -102,6 +108,7 @@ func gatesOpen(x *tenant) {
 		return unless(len(gated) == 2, "%d of 2 pods are gated", len(gated))
 	})
 	x.failed(pool, "BootFailure", v1alpha1.FailureOther)
+	x.explainedAs(cluster, v1alpha1.ConditionCapacityReady, []string{v1alpha1.ReasonWaitingForNodes}, pool)
 	x.annotate(cluster)
 	x.disturb()
 	x.until(func(s *history.State) string {
@@ -126,12 +133,16 @@ func annotated(x *tenant) {
 	x.lead(cluster)
 	x.annotate(cluster, pool)
 	x.disturb()
-	x.settled(cluster, 2)
+	x.atSize(cluster, 2)
+	planned := x.plan(cluster, "grow", 2)
 	x.grant(cluster, "grow", 2)
 	x.disturb()
-	x.settled(cluster, 4)
+	x.atSize(cluster, 4)
+	x.asPlanned(cluster, planned)
+	planned = x.plan(cluster, "shrink", 3)
 	x.grant(cluster, "shrink", 3)
-	x.settled(cluster, 1)
+	x.atSize(cluster, 1)
+	x.asPlanned(cluster, planned)
 	x.nodes(pool, 1)
 	x.end(pool)
 }
@@ -141,11 +152,11 @@ func annotated(x *tenant) {
 func refused(x *tenant) {
 	pool := x.pool("hpc", 10, "500ms")
 	cluster := x.miniCluster("m", 2, pool)
-	x.settled(cluster, 2)
+	x.atSize(cluster, 2)
 	x.patchPool(pool, `{"spec":{"minSize":2}}`)
 	// The node that it gives up stays for minSize, and is known to be one of a member's.
 	x.grant(cluster, "shrink", 1)
-	x.settled(cluster, 1)
+	x.atSize(cluster, 1)
 	x.nodes(pool, 2)
 	x.apply(`
 apiVersion: v1
@@ -168,7 +179,7 @@ spec:
 	x.grant(cluster, "grow", 1)
 	x.event(cluster, v1alpha1.ReasonPodStranded, "the scheduler has kept it off node")
 	x.disturb()
-	x.settled(cluster, 2)
+	x.atSize(cluster, 2)
 	x.onHeldNodes(cluster)
 	x.nodes(pool, 3)
 	// The node was ordered for the member, so it is released when it is empty.

@@ -21,16 +21,20 @@ import (
 // restFor is how long nothing may be written while nothing is to be done.
 const restFor = 30 * time.Second
 
-// TestIdle: with a member at rest neither process writes anything. It runs while no other test does.
+// TestIdle: with a member at rest neither process writes anything, whoever asks about it. It runs while no other test does.
 func TestIdle(t *testing.T) {
 	x := newTenant(t)
 	pool := x.pool("hpc", 10, "0s")
 	cluster := x.miniCluster("m", 2, pool)
-	x.settled(cluster, 2)
+	x.atSize(cluster, 2)
+	planned := x.plan(cluster, "grow", 2)
 	x.grant(cluster, "grow", 2)
-	x.settled(cluster, 4)
+	x.atSize(cluster, 4)
+	x.asPlanned(cluster, planned)
+	planned = x.plan(cluster, "shrink", 1)
 	x.grant(cluster, "shrink", 1)
-	x.settled(cluster, 3)
+	x.atSize(cluster, 3)
+	x.asPlanned(cluster, planned)
 	x.nodes(pool, 3)
 	// The last answers to the last writes: Cluster Autoscaler is told the floor, and an event may be on its way.
 	x.until(func(s *history.State) string {
@@ -48,6 +52,9 @@ func TestIdle(t *testing.T) {
 	for _, kind := range watchedKinds() {
 		go x.report(ctx, kind, changes)
 	}
+	// Questions change nothing.
+	x.atRest(cluster)
+	x.granted(x.plan(cluster, "grow", 2), pool+" 5")
 	for range watchedKinds() {
 		for change := range changes {
 			if change == "" {

@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/types"
 
@@ -15,15 +16,19 @@ import (
 func outOfStock(x *tenant) {
 	pool := x.poolOf("hpc", 10, false, "{bootDelay: 1s, stock: 3}")
 	cluster := x.miniCluster("m", 2, pool)
-	x.settled(cluster, 2)
+	x.atSize(cluster, 2)
+	planned := x.plan(cluster, "grow", 2)
+	x.granted(planned, pool+" 4")
 	x.grant(cluster, "grow", 2)
 	x.failed(pool, "OutOfStock", v1alpha1.FailureOutOfResources)
+	x.explainedAs(cluster, v1alpha1.ConditionReady, []string{v1alpha1.ReasonWaitingForNodes, v1alpha1.ReasonBackingOff}, pool)
 	x.disturb()
 	x.event(types.NamespacedName{Name: pool}, v1alpha1.ReasonMachineFailed, "OutOfStock")
 	x.size(cluster, 2)
 	x.poolOf("hpc", 10, false, "{bootDelay: 1s, stock: 10}")
 	x.disturb()
-	x.settled(cluster, 4)
+	x.atSize(cluster, 4)
+	x.asPlanned(cluster, planned)
 	x.nodes(pool, 4)
 	x.end(pool)
 }
@@ -34,12 +39,15 @@ func fallBack(x *tenant) {
 	first := x.poolOf("first", 10, false, "{bootDelay: 1s, stock: 3, stockout: Vanish}")
 	second := x.pool("second", 10, "1s")
 	cluster := x.miniCluster("m", 2, first, second)
-	x.settled(cluster, 2)
+	x.atSize(cluster, 2)
 	x.nodes(first, 2)
+	// What a pool has in stock shows when it is asked.
+	x.granted(x.plan(cluster, "grow", 4), first+" 6")
 	x.grant(cluster, "grow", 4)
 	x.failed(first, "OutOfStock", v1alpha1.FailureOutOfResources)
 	x.disturb()
-	x.settled(cluster, 6)
+	x.atSize(cluster, 6)
+	x.atRest(cluster)
 	x.event(cluster, v1alpha1.ReasonFellBack, "which is out of stock")
 	x.until(func(s *history.State) string {
 		// The third node of the first pool may have been Ready when the pool ran out, or not.
@@ -58,15 +66,15 @@ func fallBack(x *tenant) {
 func greedy(x *tenant) {
 	pool := x.poolOf("hpc", 10, false, "{bootDelay: 1s, bootJitter: 1s, stock: 4}")
 	cluster := x.miniCluster("m", 2, pool)
-	x.settled(cluster, 2)
+	x.atSize(cluster, 2)
 	x.setGrowthPolicy(cluster, v1alpha1.GrowthGreedy)
 	x.grant(cluster, "grow", 1)
-	x.settled(cluster, 3)
+	x.atSize(cluster, 3)
 	x.grant(cluster, "grow", 3)
 	x.failed(pool, "OutOfStock", v1alpha1.FailureOutOfResources)
 	x.disturb()
 	x.poolOf("hpc", 10, false, "{bootDelay: 1s, bootJitter: 1s, stock: 10}")
-	x.settled(cluster, 6)
+	x.atSize(cluster, 6)
 	x.nodes(pool, 6)
 	x.end(pool)
 }
@@ -77,17 +85,24 @@ func warmNodes(x *tenant) {
 	pool := x.pool("hpc", 10, "1s")
 	x.scaleDownDelay(pool, "1h")
 	a, b := x.miniCluster("a", 4, pool), x.miniCluster("b", 1, pool)
-	x.settled(a, 4)
-	x.settled(b, 1)
+	x.atSize(a, 4)
+	x.atSize(b, 1)
 	before := append(x.held(a), x.held(b)...)
 	x.marked(a)
+	planned := x.plan(a, "shrink", 3)
 	x.grant(a, "shrink", 3)
 	x.disturb()
-	x.settled(a, 1)
+	x.atSize(a, 1)
+	x.asPlanned(a, planned)
 	x.nodes(pool, 5)
+	planned = x.plan(b, "grow", 2)
+	if !strings.HasPrefix(planned.Ready, "at once") {
+		x.Errorf("nodes that are there already are Ready %q, not at once", planned.Ready)
+	}
 	x.grant(b, "grow", 2)
 	x.disturb()
-	x.settled(b, 3)
+	x.atSize(b, 3)
+	x.asPlanned(b, planned)
 	x.nodes(pool, 5)
 	for _, node := range append(x.held(a), x.held(b)...) {
 		if !slices.Contains(before, node) {
@@ -103,13 +118,16 @@ func warmNodes(x *tenant) {
 func machinesFail(x *tenant) {
 	pool := x.pool("hpc", 10, "500ms")
 	cluster := x.miniCluster("m", 1, pool)
-	x.settled(cluster, 1)
+	x.atSize(cluster, 1)
 	x.poolOf("hpc", 10, false, "{bootDelay: 500ms, bootJitter: 500ms, failurePercent: 100}")
+	planned := x.plan(cluster, "grow", 4)
 	x.grant(cluster, "grow", 4)
 	x.failed(pool, "BootFailure", v1alpha1.FailureOther)
+	x.explainedAs(cluster, v1alpha1.ConditionCapacityReady, []string{v1alpha1.ReasonWaitingForNodes}, pool)
 	x.disturb()
 	x.poolOf("hpc", 10, false, "{bootDelay: 500ms, bootJitter: 500ms, failurePercent: 33}")
-	x.settled(cluster, 5)
+	x.atSize(cluster, 5)
+	x.asPlanned(cluster, planned)
 	x.nodes(pool, 5)
 	x.end(pool)
 }
@@ -118,17 +136,13 @@ func machinesFail(x *tenant) {
 func pausedPool(x *tenant) {
 	pool := x.poolOf("hpc", 10, false, "{}")
 	a, b := x.miniCluster("a", 2, pool), x.miniCluster("b", 2, pool)
-	x.settled(a, 2)
-	x.settled(b, 2)
+	x.atSize(a, 2)
+	x.atSize(b, 2)
 	x.poolOf("hpc", 10, true, "{}")
 	x.paused(pool)
+	planned := x.plan(a, "grow", 2)
 	x.grant(a, "grow", 2)
-	x.until(func(s *history.State) string {
-		if c := condition(s.Members[a], v1alpha1.ConditionCapacityReserved); c.reason != v1alpha1.ReasonPoolPaused {
-			return fmt.Sprintf("the member is %+v", c)
-		}
-		return ""
-	})
+	x.refusedAsPlanned(a, v1alpha1.ReasonPoolPaused, pool, planned)
 	x.grant(b, "shrink", 1)
 	x.size(b, 1)
 	x.disturb()
@@ -138,8 +152,8 @@ func pausedPool(x *tenant) {
 		}
 	})
 	x.poolOf("hpc", 10, false, "{}")
-	x.settled(a, 4)
-	x.settled(b, 1)
+	x.atSize(a, 4)
+	x.atSize(b, 1)
 	x.nodes(pool, 5)
 	x.end(pool)
 }

@@ -52,12 +52,12 @@ spec:
 	plainNode := x.lead(plain).Spec.NodeName
 
 	cluster := x.miniCluster("m", 1, pool)
-	x.settled(cluster, 1)
+	x.atSize(cluster, 1)
 	x.nodes(pool, 4)
 	x.grant(cluster, "grow", 4)
-	x.settled(cluster, 5)
+	x.atSize(cluster, 5)
 	x.grant(cluster, "shrink", 3)
-	x.settled(cluster, 2)
+	x.atSize(cluster, 2)
 	x.nodes(pool, 5)
 	x.remove(cluster)
 	x.gone(cluster)

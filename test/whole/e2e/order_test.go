@@ -14,12 +14,19 @@ import (
 // other pools gets a node of the one that Cluster Autoscaler's own strategy prefers: with least-waste, the smaller one.
 func poolsInOrder(x *tenant) {
 	a, b := x.pool("a", 2, "500ms"), x.pool("b", 10, "500ms")
+	planned := x.planNew(x.miniClusterText("first", 2, "{}", a, b))
+	x.granted(planned, a+" 2")
 	first := x.miniCluster("first", 2, a, b)
-	x.settled(first, 2)
+	x.atSize(first, 2)
+	x.asPlanned(first, planned)
 	x.nodes(a, 2)
+	planned = x.planNew(x.miniClusterText("second", 2, "{}", a, b))
+	x.granted(planned, b+" 2")
 	second := x.miniCluster("second", 2, a, b)
 	x.disturb()
-	x.settled(second, 2)
+	x.atSize(second, 2)
+	x.asPlanned(second, planned)
+	x.atRest(second)
 	x.nodes(a, 2)
 	x.nodes(b, 2)
 

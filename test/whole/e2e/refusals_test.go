@@ -28,8 +28,8 @@ func TestBadRequests(t *testing.T) {
 	x := newTenant(t)
 	pool := x.pool("hpc", 10, "0s")
 	cluster, other := x.miniCluster("m", 1, pool), x.miniCluster("other", 1, pool)
-	x.settled(cluster, 1)
-	x.settled(other, 1)
+	x.atSize(cluster, 1)
+	x.atSize(other, 1)
 	x.apply(`{apiVersion: v1, kind: Pod, metadata: {name: stranger, namespace: %s}, spec: {tolerations: [{operator: Exists}],
 		containers: [{name: c, image: i}], nodeSelector: {autoscaling.flux-framework.org/node-pool: %s}}}`, x.namespace, pool)
 	var stranger string
@@ -247,7 +247,7 @@ func TestCloudProviderRefuses(t *testing.T) {
 	x := newTenant(t)
 	pool := x.pool("hpc", 3, "0s")
 	cluster := x.miniCluster("m", 2, pool)
-	x.settled(cluster, 2)
+	x.atSize(cluster, 2)
 	held := x.held(cluster)
 
 	trusting, err := shared.TLS()

@@ -32,7 +32,7 @@ var scenarios = map[string]func(*tenant){
 	"nodes stay for the next growth":       warmNodes,
 	"a pool is paused":                     pausedPool,
 	"nodes do not get Ready in time":       provisionTimeout,
-	"two gangs ask for most of a pool":     twoGangs,
+	"two growths ask for most of a pool":   twoGrowths,
 	"nodes are handed over":                handOver,
 	"a node is lost during a growth":       lostWhileGrowing,
 	"a node is lost at rest":               lostAtRest,
@@ -144,7 +144,7 @@ func (x *tenant) end(pools ...string) {
 func growAndShrink(x *tenant) {
 	pool := x.pool("hpc", 10, "2s")
 	cluster := x.miniCluster("m", 2, pool)
-	x.settled(cluster, 2)
+	x.atSize(cluster, 2)
 	x.nodes(pool, 2)
 
 	grown := x.plan(cluster, "grow", 6)
@@ -153,7 +153,7 @@ func growAndShrink(x *tenant) {
 	x.disturb()
 	x.target(pool, 8)
 	x.disturb()
-	x.settled(cluster, 8)
+	x.atSize(cluster, 8)
 	x.asPlanned(cluster, grown)
 	x.nodes(pool, 8)
 	x.event(cluster, v1alpha1.ReasonReserved, "reserved 6 more nodes in "+pool)
@@ -164,7 +164,7 @@ func growAndShrink(x *tenant) {
 	x.grant(cluster, "shrink", 5)
 	x.size(cluster, 3)
 	x.disturb()
-	x.settled(cluster, 3)
+	x.atSize(cluster, 3)
 	x.asPlanned(cluster, shrunk)
 	x.nodes(pool, 3)
 	x.event(cluster, v1alpha1.ReasonNodesGivenBack, "gave back")
@@ -179,18 +179,18 @@ func growAndShrink(x *tenant) {
 func twoMembersInOnePool(x *tenant) {
 	pool := x.pool("hpc", 10, "2s")
 	a, b := x.miniCluster("a", 1, pool), x.miniCluster("b", 2, pool)
-	x.settled(a, 1)
-	x.settled(b, 2)
+	x.atSize(a, 1)
+	x.atSize(b, 2)
 	x.grant(a, "grow", 3)
 	x.grant(b, "grow", 2)
 	x.disturb()
-	x.settled(a, 4)
-	x.settled(b, 4)
+	x.atSize(a, 4)
+	x.atSize(b, 4)
 	x.nodes(pool, 8)
 	x.grant(a, "shrink", 2)
 	x.disturb()
-	x.settled(a, 2)
-	x.settled(b, 4)
+	x.atSize(a, 2)
+	x.atSize(b, 4)
 	x.nodes(pool, 6)
 	x.end(pool)
 }
@@ -200,10 +200,10 @@ func twoMembersInOnePool(x *tenant) {
 func twoMembersInATightPool(x *tenant) {
 	pool := x.pool("hpc", 6, "1s")
 	a, b := x.miniCluster("a", 1, pool), x.miniCluster("b", 1, pool)
-	x.settled(a, 1)
-	x.settled(b, 1)
+	x.atSize(a, 1)
+	x.atSize(b, 1)
 	x.grant(a, "grow", 3)
-	x.settled(a, 4)
+	x.atSize(a, 4)
 	planned := x.plan(b, "grow", 3)
 	x.grant(b, "grow", 3)
 	x.refusedAsPlanned(b, v1alpha1.ReasonPoolFull, pool, planned)
@@ -213,8 +213,8 @@ func twoMembersInATightPool(x *tenant) {
 	x.disturb()
 	x.grant(a, "shrink", 2)
 	x.disturb()
-	x.settled(a, 2)
-	x.settled(b, 4)
+	x.atSize(a, 2)
+	x.atSize(b, 4)
 	x.nodes(pool, 6)
 	x.end(pool)
 }
@@ -222,13 +222,13 @@ func twoMembersInATightPool(x *tenant) {
 func twoMembersInTwoPools(x *tenant) {
 	one, two := x.pool("one", 10, "1s"), x.pool("two", 10, "2s")
 	a, b := x.miniCluster("a", 1, one), x.miniCluster("b", 1, two)
-	x.settled(a, 1)
-	x.settled(b, 1)
+	x.atSize(a, 1)
+	x.atSize(b, 1)
 	x.grant(a, "grow", 3)
 	x.grant(b, "grow", 4)
 	x.disturb()
-	x.settled(a, 4)
-	x.settled(b, 5)
+	x.atSize(a, 4)
+	x.atSize(b, 5)
 	x.nodes(one, 4)
 	x.nodes(two, 5)
 	x.end(one, two)
@@ -237,13 +237,13 @@ func twoMembersInTwoPools(x *tenant) {
 func growDuringGrow(x *tenant) {
 	pool := x.pool("hpc", 10, "4s")
 	cluster := x.miniCluster("m", 1, pool)
-	x.settled(cluster, 1)
+	x.atSize(cluster, 1)
 	x.grant(cluster, "grow", 2)
 	x.target(pool, 3)
 	x.disturb()
 	x.grant(cluster, "grow", 3)
 	x.disturb()
-	x.settled(cluster, 6)
+	x.atSize(cluster, 6)
 	x.nodes(pool, 6)
 	x.end(pool)
 }
@@ -251,13 +251,13 @@ func growDuringGrow(x *tenant) {
 func shrinkDuringGrow(x *tenant) {
 	pool := x.pool("hpc", 10, "4s")
 	cluster := x.miniCluster("m", 2, pool)
-	x.settled(cluster, 2)
+	x.atSize(cluster, 2)
 	x.grant(cluster, "grow", 5)
 	x.target(pool, 7)
 	x.disturb()
 	x.grant(cluster, "shrink", 3)
 	x.disturb()
-	x.settled(cluster, 4)
+	x.atSize(cluster, 4)
 	x.nodes(pool, 4)
 	x.end(pool)
 }
@@ -284,7 +284,7 @@ func finished(x *tenant) {
 func deletedDuringGrow(x *tenant) {
 	pool := x.pool("hpc", 10, "3s")
 	cluster := x.miniCluster("m", 2, pool)
-	x.settled(cluster, 2)
+	x.atSize(cluster, 2)
 	x.grant(cluster, "grow", 4)
 	x.target(pool, 6)
 	x.disturb()
@@ -295,15 +295,15 @@ func deletedDuringGrow(x *tenant) {
 func edited(x *tenant) {
 	pool := x.pool("hpc", 10, "1s")
 	cluster := x.miniCluster("m", 2, pool)
-	x.settled(cluster, 2)
+	x.atSize(cluster, 2)
 	x.edit(cluster, 5)
 	x.disturb()
-	x.settled(cluster, 5)
+	x.atSize(cluster, 5)
 	x.nodes(pool, 5)
 	x.event(cluster, v1alpha1.ReasonAdopted, "set the size of the MiniCluster to 5")
 	x.edit(cluster, 1)
 	x.disturb()
-	x.settled(cluster, 1)
+	x.atSize(cluster, 1)
 	x.nodes(pool, 1)
 	x.look(func(s *history.State) {
 		if wants := s.Members[cluster].Spec.Size; wants != 1 {
@@ -317,7 +317,7 @@ func edited(x *tenant) {
 func unmanaged(x *tenant) {
 	pool := x.pool("hpc", 10, "1s")
 	cluster := x.miniCluster("m", 2, pool)
-	x.settled(cluster, 2)
+	x.atSize(cluster, 2)
 	x.annotate(cluster)
 	x.disturb()
 	x.until(func(s *history.State) string {

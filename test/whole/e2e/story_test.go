@@ -17,8 +17,8 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/harness/history"
 )
 
-// mostTold is how many events a story has at most, the last ones.
-const mostTold = 80
+// maxShown is how many events a story has at most, the last ones.
+const maxShown = 80
 
 // story is what is there of a tenant, and what its events say of how that came. It is printed when something did not come to
 // pass: where the tests run unattended, nobody keeps the logs.
@@ -34,7 +34,7 @@ func (x *tenant) story() string {
 	if err != nil {
 		fmt.Fprintf(&b, "  %v\n", err)
 	}
-	for _, line := range lines[max(0, len(lines)-mostTold):] {
+	for _, line := range lines[max(0, len(lines)-maxShown):] {
 		fmt.Fprintf(&b, "  %s\n", line)
 	}
 	return b.String()

@@ -156,13 +156,13 @@ func (x *tenant) look(at func(*history.State)) {
 	x.until(func(s *history.State) string { at(s); return "" })
 }
 
-// settled waits until a MiniCluster has a size, runs, and its member has nothing left to do.
-func (x *tenant) settled(cluster types.NamespacedName, size int) {
+// atSize waits until a MiniCluster has a size, runs, and its member has nothing left to do.
+func (x *tenant) atSize(cluster types.NamespacedName, size int) {
 	x.Helper()
-	x.until(func(s *history.State) string { return unsettled(s, cluster, size) })
+	x.until(func(s *history.State) string { return notAtSize(s, cluster, size) })
 }
 
-func unsettled(s *history.State, cluster types.NamespacedName, size int) string {
+func notAtSize(s *history.State, cluster types.NamespacedName, size int) string {
 	pods, running := s.PodsOf(cluster), 0
 	for _, pod := range pods {
 		if pod.Status.Phase == corev1.PodRunning {

@@ -10,13 +10,13 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/harness/history"
 )
 
-// zoneOutOfStock: a gang that has to be in one zone begins in the first one, which runs out of machines. It runs wholly in the
+// zoneOutOfStock: a growth that has to be in one zone begins in the first one, which runs out of machines. It runs wholly in the
 // second, and grows there though the first has machines again.
 func zoneOutOfStock(x *tenant) {
 	first := x.poolIn("eu-1a", "first", "{bootDelay: 30s, stock: 1}")
 	second := x.poolIn("eu-1b", "second", "{bootDelay: 500ms}")
 	cluster := x.key("m")
-	x.apply(`
+	text := fmt.Sprintf(`
 apiVersion: flux-framework.org/v1alpha2
 kind: MiniCluster
 metadata:
@@ -38,16 +38,24 @@ spec:
     nodeAffinity: {autoscaling.flux-framework.org/node-pool: [%s, %s]}
     tolerations: [{key: example.com/dedicated, operator: Exists}]
 `, cluster.Name, cluster.Namespace, first, second, corev1.LabelTopologyZone, first, second)
+	// What a zone has in stock shows when it is asked.
+	x.granted(x.planNew(text), first+" 4")
+	x.apply("%s", text)
 	x.event(cluster, v1alpha1.ReasonFellBack, "reserved 4 more nodes in "+second+", in "+corev1.LabelTopologyZone+"=eu-1b")
 	x.disturb()
-	x.settled(cluster, 4)
+	x.atSize(cluster, 4)
 	x.inZone(cluster, "eu-1b")
 	x.nodes(first, 0)
 
+	x.atRest(cluster)
+
 	x.patchPool(first, `{"spec":{"machines":{"kwok":{"stock":null,"bootDelay":"500ms"}}}}`)
+	planned := x.plan(cluster, "grow", 2)
+	x.granted(planned, second+" 6")
 	x.grant(cluster, "grow", 2)
 	x.disturb()
-	x.settled(cluster, 6)
+	x.atSize(cluster, 6)
+	x.asPlanned(cluster, planned)
 	x.inZone(cluster, "eu-1b")
 	x.nodes(first, 0)
 	x.nodes(second, 6)

@@ -135,8 +135,8 @@ func (s *story) resize(target int32) {
 	})
 }
 
-// settled waits until the pool has so many Ready nodes, while Cluster Autoscaler asks for the groups in each loop.
-func (s *story) settled(nodes int) (seen *sight) {
+// hasNodes waits until the pool has so many Ready nodes, while Cluster Autoscaler asks for the groups in each loop.
+func (s *story) hasNodes(nodes int) (seen *sight) {
 	s.t.Helper()
 	s.until(func(ctx context.Context) (string, error) {
 		if _, err := s.p.server.NodeGroups(ctx, &externalgrpc.NodeGroupsRequest{}); err != nil {
@@ -146,7 +146,7 @@ func (s *story) settled(nodes int) (seen *sight) {
 		if seen, err = look(ctx, cluster.Client, s.name); err != nil {
 			return "", err
 		}
-		return seen.unsettled(nodes), nil
+		return seen.lacksNodes(nodes), nil
 	})
 	return seen
 }
@@ -195,7 +195,7 @@ func (s *story) growByFloor() {
 	reserve(s.t, s.member, 2)
 	s.minSize(2)
 	s.resize(2)
-	s.held = s.settled(2).ready
+	s.held = s.hasNodes(2).ready
 	reserve(s.t, s.member, 2, s.held...)
 }
 
@@ -203,7 +203,7 @@ func (s *story) growByFloor() {
 func (s *story) addAndDelete() {
 	s.t.Helper()
 	s.resize(4)
-	others := slices.DeleteFunc(s.settled(4).ready, func(node string) bool { return slices.Contains(s.held, node) })
+	others := slices.DeleteFunc(s.hasNodes(4).ready, func(node string) bool { return slices.Contains(s.held, node) })
 	s.until(func(ctx context.Context) (string, error) {
 		for range 2 {
 			if !s.ask("DeleteNodes", func() error { return s.p.deleteNodes(ctx, s.name, others[1]) }) {
@@ -277,7 +277,7 @@ func (s *story) end() {
 func (s *story) left(names ...string) {
 	s.t.Helper()
 	slices.Sort(names)
-	if ready := s.settled(len(names)).ready; !slices.Equal(ready, names) {
+	if ready := s.hasNodes(len(names)).ready; !slices.Equal(ready, names) {
 		s.t.Errorf("Ready are %v, not %v", ready, names)
 	}
 }

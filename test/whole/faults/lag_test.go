@@ -68,8 +68,8 @@ func TestLagRepliesAreTrue(t *testing.T) {
 		t.Error(err)
 	}
 	expect("DecreaseTargetSize by 1", 3, 0)
-	network.letGo(everything()...)
-	victim := settled(t, cluster.Client, name, 3).ready[0]
+	network.deliver(everything()...)
+	victim := hasNodes(t, cluster.Client, name, 3).ready[0]
 	// Nothing is settled for the provider before it knows what it has done itself.
 	inprocess.Until(t, func(ctx context.Context) (string, error) {
 		states, err := p.instances(ctx, name)
@@ -86,8 +86,8 @@ func TestLagRepliesAreTrue(t *testing.T) {
 		}
 		expect("DeleteNodes", 2, 1)
 	}
-	network.letGo(everything()...)
-	if ready := settled(t, cluster.Client, name, 2).ready; slices.Contains(ready, victim) {
+	network.deliver(everything()...)
+	if ready := hasNodes(t, cluster.Client, name, 2).ready; slices.Contains(ready, victim) {
 		t.Errorf("%s was deleted, and is among %v", victim, ready)
 	}
 }
@@ -133,8 +133,8 @@ func TestLagNothingIsOrderedTwice(t *testing.T) {
 	if going := seen.pool.Spec.MachinesToDelete; !slices.Equal(going, []string{name + "-0"}) {
 		t.Errorf("to delete are %v, of which one should be left: it is there", going)
 	}
-	network.letGo("poolmachines")
-	if ready := settled(t, cluster.Client, name, 2).ready; !slices.Equal(ready, []string{name + "-1", name + "-2"}) {
+	network.deliver("poolmachines")
+	if ready := hasNodes(t, cluster.Client, name, 2).ready; !slices.Equal(ready, []string{name + "-1", name + "-2"}) {
 		t.Errorf("left are %v, and %s-0 was to be deleted", ready, name)
 	}
 }
@@ -174,8 +174,8 @@ func TestLagNoNodeWithoutMachine(t *testing.T) {
 		}
 		return fmt.Sprintf("there are %d machines and %d nodes; a node without a machine is to come", len(seen.machines), len(seen.nodes)), nil
 	})
-	network.letGo("kwokinstances")
-	settled(t, cluster.Client, name, 0)
+	network.deliver("kwokinstances")
+	hasNodes(t, cluster.Client, name, 0)
 }
 
 // TestLagNodeGoesFirst: a machine registers after the provider has seen that it has no node, and before its deletion arrives.
@@ -215,7 +215,7 @@ func TestLagNodeGoesFirst(t *testing.T) {
 	if err := provider.deleteNodes(t.Context(), name, machine); err != nil {
 		t.Fatal(err)
 	}
-	settled(t, cluster.Client, name, 0)
+	hasNodes(t, cluster.Client, name, 0)
 	select {
 	case <-deleting:
 	default:
@@ -277,8 +277,8 @@ func TestLagNoSecondNode(t *testing.T) {
 	if seen, err := look(t.Context(), cluster.Client, name); err != nil || len(seen.nodes) > 0 {
 		t.Errorf("the machine is gone, and has left a node (%v)", err)
 	}
-	network.letGo("kwokinstances")
-	settled(t, cluster.Client, name, 0)
+	network.deliver("kwokinstances")
+	hasNodes(t, cluster.Client, name, 0)
 }
 
 // passes makes the reconciler look at a pool so many times, and waits each time until it has begun the pass: the one
@@ -312,7 +312,7 @@ func TestLagReleaseIsExact(t *testing.T) {
 	network := newLag()
 	provider := start(t, name, settings{network: network})
 	defer provider.Stop()
-	nodes := settled(t, cluster.Client, name, 3).ready
+	nodes := hasNodes(t, cluster.Client, name, 3).ready
 	first, second := newMember(t, name, "first"), newMember(t, name, "second")
 	reserve(t, first, 3, nodes...)
 	told := func(minSize int32) {
@@ -379,12 +379,12 @@ func TestLagReleaseIsExact(t *testing.T) {
 	}
 
 	// What it sees at last, it acts on: the holder's node is handed over, the other one goes with its pod.
-	network.letGo("pods", "ensemblemembers")
+	network.deliver("pods", "ensemblemembers")
 	if err := cluster.Client.Delete(ctx, pod, client.GracePeriodSeconds(0)); err != nil {
 		t.Fatal(err)
 	}
 	told(1)
-	seen = settled(t, cluster.Client, name, 1)
+	seen = hasNodes(t, cluster.Client, name, 1)
 	if !slices.Equal(seen.ready, nodes[1:2]) {
 		t.Errorf("left are %v, not %s, which has a holder", seen.ready, nodes[1])
 	}
@@ -430,7 +430,7 @@ func TestLagLateNodeIsExact(t *testing.T) {
 	})
 	pod := newPod(t, name, "late", machine)
 	before := network.listed("pods")
-	network.letGo("nodepools")
+	network.deliver("nodepools")
 	inprocess.Until(t, func(context.Context) (string, error) {
 		if network.listed("pods") >= before+3 {
 			return "", nil
@@ -444,11 +444,11 @@ func TestLagLateNodeIsExact(t *testing.T) {
 	if node := seen.nodes[machine]; node == nil || node.Annotations[v1alpha1.AnnotationReleasing] == "" || seen.machines[machine] == nil {
 		t.Errorf("while a pod is on it, the node is %+v, and is to be there and tainted", node)
 	}
-	network.letGo("pods")
+	network.deliver("pods")
 	if err := cluster.Client.Delete(ctx, pod, client.GracePeriodSeconds(0)); err != nil {
 		t.Fatal(err)
 	}
-	settled(t, cluster.Client, name, 0)
+	hasNodes(t, cluster.Client, name, 0)
 }
 
 // TestLagOfAnotherReplica: Cluster Autoscaler asks a replica that lags to delete what the leader has deleted already, and
@@ -463,7 +463,7 @@ func TestLagOfAnotherReplica(t *testing.T) {
 	newPool(t, p)
 	leader := start(t, name, settings{})
 	defer leader.Stop()
-	nodes := settled(t, cluster.Client, name, 3).ready
+	nodes := hasNodes(t, cluster.Client, name, 3).ready
 	network := newLag()
 	other := start(t, name, settings{network: network, follower: true})
 	defer other.Stop()
@@ -472,21 +472,21 @@ func TestLagOfAnotherReplica(t *testing.T) {
 	if err := leader.deleteNodes(ctx, name, nodes[0]); err != nil {
 		t.Fatal(err)
 	}
-	settled(t, cluster.Client, name, 2)
+	hasNodes(t, cluster.Client, name, 2)
 	if err := other.deleteNodes(ctx, name, nodes[0]); err != nil {
 		t.Errorf("DeleteNodes of a machine that is gone: %v", err)
 	}
-	if seen := settled(t, cluster.Client, name, 2); !slices.Equal(seen.ready, nodes[1:]) {
+	if seen := hasNodes(t, cluster.Client, name, 2); !slices.Equal(seen.ready, nodes[1:]) {
 		t.Errorf("left are %v, not %v", seen.ready, nodes[1:])
 	}
 
 	if err := leader.increase(ctx, name, 2); err != nil {
 		t.Fatal(err)
 	}
-	settled(t, cluster.Client, name, 4)
+	hasNodes(t, cluster.Client, name, 4)
 	if err := other.decrease(ctx, name, -2); err != nil {
 		t.Errorf("DecreaseTargetSize: %v", err)
 	}
-	settled(t, cluster.Client, name, 4)
-	network.letGo("poolmachines")
+	hasNodes(t, cluster.Client, name, 4)
+	network.deliver("poolmachines")
 }

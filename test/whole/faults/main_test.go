@@ -264,8 +264,8 @@ func look(ctx context.Context, c client.Client, name string) (*sight, error) {
 	return s, nil
 }
 
-// unsettled says what keeps a pool from having so many Ready nodes and nothing on its way.
-func (s *sight) unsettled(nodes int) string {
+// lacksNodes says what keeps a pool from having so many Ready nodes and nothing on its way.
+func (s *sight) lacksNodes(nodes int) string {
 	spec, status := &s.pool.Spec, &s.pool.Status
 	if len(s.ready) != nodes || len(s.nodes) != nodes || len(s.machines) != nodes || int(spec.Replicas) != nodes ||
 		len(spec.MachinesToDelete) > 0 || int(status.Ready) != nodes || int(status.Replicas) != nodes {
@@ -275,14 +275,14 @@ func (s *sight) unsettled(nodes int) string {
 	return ""
 }
 
-// settled waits until a pool has so many Ready nodes and nothing on its way.
-func settled(t *testing.T, c client.Client, name string, nodes int) (s *sight) {
+// hasNodes waits until a pool has so many Ready nodes and nothing on its way.
+func hasNodes(t *testing.T, c client.Client, name string, nodes int) (s *sight) {
 	t.Helper()
 	inprocess.Until(t, func(ctx context.Context) (missing string, err error) {
 		if s, err = look(ctx, c, name); err != nil {
 			return "", err
 		}
-		return s.unsettled(nodes), nil
+		return s.lacksNodes(nodes), nil
 	})
 	return s
 }

@@ -34,8 +34,8 @@ func (l *lag) hold(resources ...string) {
 	}
 }
 
-// letGo delivers the events of resources, those held back included.
-func (l *lag) letGo(resources ...string) {
+// deliver delivers the events of resources, those held back included.
+func (l *lag) deliver(resources ...string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, resource := range resources {

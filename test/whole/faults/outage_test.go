@@ -61,7 +61,7 @@ func TestAPIServerDownForAMinute(t *testing.T) {
 	if err := via.increaseTo(name, 2); err != nil {
 		t.Fatal(err)
 	}
-	settled(t, s.Client, name, 2)
+	hasNodes(t, s.Client, name, 2)
 
 	// Two more machines are on order when the API server goes, and are to register while it is down.
 	if err := edit(t.Context(), s.Client, name, func(p *v1alpha1.NodePool) {
@@ -116,7 +116,7 @@ func TestAPIServerDownForAMinute(t *testing.T) {
 		if maxSize, err := via.maxSize(name); err == nil && maxSize != after.pool.Spec.MaxSize {
 			stale = time.Since(up)
 		}
-		return after.unsettled(4), nil
+		return after.lacksNodes(4), nil
 	})
 	t.Logf("the machines that were to come in the meantime are Ready %s after the end of the outage", time.Since(up).Round(time.Second))
 	inprocess.Until(t, func(context.Context) (string, error) {
@@ -133,7 +133,7 @@ func TestAPIServerDownForAMinute(t *testing.T) {
 	if err := insist(func() error { return via.deleteNodes(name, before.ready[0]) }); err != nil {
 		t.Errorf("DeleteNodes after the outage: %v", err)
 	}
-	end := settled(t, s.Client, name, 4)
+	end := hasNodes(t, s.Client, name, 4)
 	if before, after := identities(before), identities(after); !maps.Equal(before, after) {
 		t.Errorf("the machines were %v, and are %v", before, after)
 	}

@@ -181,7 +181,7 @@ func TestLostLeader(t *testing.T) {
 		t.Fatal(err)
 	}
 	viaB.target(name, 2)
-	settled(t, s.Client, name, 2)
+	hasNodes(t, s.Client, name, 2)
 
 	// The leader is cut off. It records nothing, and says so; the other one records, and acts when it leads.
 	network.close()
@@ -214,7 +214,7 @@ func TestLostLeader(t *testing.T) {
 		"the replica that was cut off ended after %s, the other one led after %s", (<-ended).Round(10*time.Millisecond),
 		took.Round(10*time.Millisecond),
 	)
-	nodes := settled(t, s.Client, name, 3).ready
+	nodes := hasNodes(t, s.Client, name, 3).ready
 
 	// It is started again, as a kubelet does, and does not lead. The leader is killed after its answer.
 	network.open()
@@ -236,7 +236,7 @@ func TestLostLeader(t *testing.T) {
 	}
 	viaA.target(name, 4)
 	anotherLeads(t, s, leaderB)
-	seen := settled(t, s.Client, name, 4)
+	seen := hasNodes(t, s.Client, name, 4)
 	if slices.Contains(seen.ready, nodes[0]) {
 		t.Errorf("%s was deleted and is among %v", nodes[0], seen.ready)
 	}

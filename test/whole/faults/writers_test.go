@@ -88,13 +88,13 @@ func TestWritersLoseNothing(t *testing.T) {
 	for range grown {
 		insist("IncreaseSize", func() error { return provider.increase(ctx, name, 1) })
 	}
-	nodes := settled(t, cluster.Client, name, grown).ready
+	nodes := hasNodes(t, cluster.Client, name, grown).ready
 	for _, node := range nodes[:removed] {
 		insist("DeleteNodes", func() error { return provider.deleteNodes(ctx, name, node) })
 	}
 	enough()
 	busy.Wait()
-	seen := settled(t, cluster.Client, name, grown-removed)
+	seen := hasNodes(t, cluster.Client, name, grown-removed)
 	if !slices.Equal(seen.ready, slices.Sorted(slices.Values(nodes[removed:]))) {
 		t.Errorf("left are %v, not %v", seen.ready, nodes[removed:])
 	}
@@ -127,7 +127,7 @@ func TestWriterAlwaysFirst(t *testing.T) {
 	defer provider.Stop()
 	leader := start(t, name, settings{})
 	defer leader.Stop()
-	node := settled(t, cluster.Client, name, 2).ready[0]
+	node := hasNodes(t, cluster.Client, name, 2).ready[0]
 
 	var tries atomic.Int32
 	network.interpose(func(request *http.Request) {
@@ -175,5 +175,5 @@ func TestWriterAlwaysFirst(t *testing.T) {
 	if err := provider.increase(ctx, name, 1); err != nil {
 		t.Errorf("IncreaseSize when nobody is in the way: %v", err)
 	}
-	settled(t, cluster.Client, name, 3)
+	hasNodes(t, cluster.Client, name, 3)
 }

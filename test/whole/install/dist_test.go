@@ -41,6 +41,9 @@ type file struct {
 
 // TestDist makes a release twice, as two users would, and finds the same files, bit by bit. All ways to install it bring the same, with the
 // image of this version; the image runs; the SBOM has what the programs are made of.
+//
+// The image is that of the platform of the test alone: to compile for another one, twice, would take minutes of each run, and an image of
+// it could not be run here. make dist makes all of PLATFORMS.
 func TestDist(t *testing.T) {
 	t.Parallel()
 	tool := filepath.Join(t.TempDir(), "dist")

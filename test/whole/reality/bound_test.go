@@ -46,7 +46,7 @@ func TestNodesTooSmallFallBack(t *testing.T) {
 	x.atMost(small, 3, "2 for the claim and 1 in the place of one of no use")
 	x.atMost(fits, 2, "2 for the claim")
 	m := x.cluster("m", 2, cluster{resources: tooLarge}, small, fits)
-	x.settled(m, 2)
+	x.atSize(m, 2)
 	x.within(small, 3)
 	x.machines(small, 0)
 	x.machines(fits, 2)
@@ -61,7 +61,7 @@ func TestNodesTooSmallRepaired(t *testing.T) {
 	x.says(m, unusable(), "3500m")
 	x.machines(p, 0)
 	x.pool("p", pool{maxSize: 30, labels: "machine: larger"})
-	x.settled(m, 2)
+	x.atSize(m, 2)
 	x.machines(p, 2)
 }
 
@@ -72,7 +72,7 @@ func TestDaemonSetKnown(t *testing.T) {
 	x.atMost(p, 1, "nothing for what does not fit, 1 for what does")
 	x.daemonSet("agent", p)
 	small := x.cluster("small", 1, cluster{}, p)
-	x.settled(small, 1)
+	x.atSize(small, 1)
 	err := x.create("m", 2, cluster{resources: tooLarge}, p)
 	if err == nil {
 		x.Fatal("a MiniCluster is taken whose pods have no room beside that of a DaemonSet")
@@ -101,7 +101,7 @@ func TestDaemonSetLearned(t *testing.T) {
 	x.says(m, []string{v1alpha1.ReasonPodTooLarge}, "3800m", x.namespace+"/agent")
 	x.within(p, 0)
 	x.delete(daemonSetObject(x.key("agent")))
-	x.settled(m, 2)
+	x.atSize(m, 2)
 }
 
 // TestDaemonSetLate: a DaemonSet comes while the machines boot, and is on the nodes first.
@@ -118,7 +118,7 @@ func TestDaemonSetLate(t *testing.T) {
 	x.machines(p, 0)
 	x.within(p, 3)
 	x.delete(daemonSetObject(x.key("agent")))
-	x.settled(m, 2)
+	x.atSize(m, 2)
 }
 
 // TestTaintThatStays: nodes keep a taint that nobody told us of. It may go at any time, until their time is over.
@@ -159,7 +159,7 @@ func TestTaintThatGoes(t *testing.T) {
 		})
 		x.patch(nodeObject(name), `{"spec":{"taints":[%s]}}`, strings.Join(taints, ","))
 	}
-	x.settled(m, 2)
+	x.atSize(m, 2)
 }
 
 // TestDeviceThatComes: a node is Ready before its device plugin has registered.
@@ -175,7 +175,7 @@ func TestDeviceThatComes(t *testing.T) {
 	for _, name := range ready {
 		x.patchStatus(nodeObject(name), `{"status":{"allocatable":{"example.com/gpu":"4"}}}`)
 	}
-	x.settled(m, 2)
+	x.atSize(m, 2)
 }
 
 // TestWrongLabel: the pods select a label that the template has, and the nodes have another value of it.
@@ -186,7 +186,7 @@ func TestWrongLabel(t *testing.T) {
 	only := x.cluster("only", 2, cluster{pod: "nodeSelector: {disk: ssd}"}, wrong)
 	both := x.cluster("both", 2, cluster{pod: "nodeSelector: {disk: ssd}"}, wrong, right)
 	x.says(only, unusable(), "disk")
-	x.settled(both, 2)
+	x.atSize(both, 2)
 	x.machines(wrong, 0)
 }
 

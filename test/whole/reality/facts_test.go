@@ -35,7 +35,7 @@ func TestLimitRangeLearned(t *testing.T) {
 	p := x.pool("p", pool{maxSize: 30})
 	x.atMost(p, 2+3, "2 for what runs, 2 for the growth and 1 in the place of one of no use")
 	m := x.cluster("m", 2, cluster{resources: " "}, p)
-	x.settled(m, 2)
+	x.atSize(m, 2)
 	x.apply(limitsOfSix, x.namespace)
 	x.limited()
 	x.scale(m, 4)
@@ -52,7 +52,7 @@ func TestLimitRangeAuto(t *testing.T) {
 	x.apply(limitsOfThree, x.namespace)
 	x.limited()
 	m := x.cluster("m", 4, cluster{resources: " ", annotations: "autoscaling.flux-framework.org/pods-per-node: Auto"}, p)
-	x.settled(m, 4)
+	x.atSize(m, 4)
 	x.machines(p, 4)
 }
 
@@ -80,7 +80,7 @@ spec: {maxSize: 5, template: {capacity: {cpu: "8", memory: 16Gi, pods: "110"}}, 
 	x.atMost(p, 3, "2 for a claim that was granted before the pods were seen, and 1")
 	x.atMost(larger, 3, "2 for the claim and 1 in the place of one of no use")
 	m := x.cluster("m", 2, cluster{}, p, larger)
-	x.settled(m, 2)
+	x.atSize(m, 2)
 	x.machines(larger, 2)
 	x.machines(p, 0)
 }
@@ -96,7 +96,7 @@ func TestInjectedSelector(t *testing.T) {
 	x.quiet(m, p, 3)
 	x.pool("p", pool{maxSize: 30, labels: "example.com/rack: r9"})
 	x.atMost(p, 5, "and 2 when the pool has such nodes")
-	x.settled(m, 2)
+	x.atSize(m, 2)
 }
 
 // TestOverhead: the pods run in a RuntimeClass that takes a part of the node for itself.

@@ -19,7 +19,7 @@ func TestQuotaOfPods(t *testing.T) {
 	p := x.pool("p", pool{maxSize: 30, timeout: "30s"})
 	x.atMost(p, 2+4+4+1, "2 for the creation, 3 for each of two attempts, and 1 in the place of one of no use for both")
 	m := x.cluster("m", 2, cluster{}, p)
-	x.settled(m, 2)
+	x.atSize(m, 2)
 	x.quota("2")
 	x.scale(m, 5)
 	x.size(m, 5)
@@ -37,7 +37,7 @@ func TestQuotaOfPods(t *testing.T) {
 		}
 	})
 	x.quota("20")
-	x.settled(m, 5)
+	x.atSize(m, 5)
 	x.machines(p, 5)
 }
 
@@ -54,7 +54,7 @@ func TestQuotaAtCreation(t *testing.T) {
 	})
 	x.size(m, 4)
 	x.quota("20")
-	x.settled(m, 4)
+	x.atSize(m, 4)
 	x.machines(p, 4)
 }
 
@@ -66,25 +66,25 @@ func TestPodsNotMade(t *testing.T) {
 		labels []string
 		pod    string
 		says   string
-		mend   func(x *tenant)
+		repair func(x *tenant)
 	}{
 		"Pod Security": {
 			labels: []string{"pod-security.kubernetes.io/enforce: restricted"}, says: `violates PodSecurity "restricted:latest"`,
-			mend: func(x *tenant) { x.label(`"pod-security.kubernetes.io/enforce":null`) },
+			repair: func(x *tenant) { x.label(`"pod-security.kubernetes.io/enforce":null`) },
 		},
 		"a policy that refuses": {
 			labels: []string{"reality.example.com/refuse: pods"}, says: "the auditors want no pods here",
-			mend: func(x *tenant) { x.label(`"reality.example.com/refuse":null`) },
+			repair: func(x *tenant) { x.label(`"reality.example.com/refuse":null`) },
 		},
 		"no ServiceAccount": {
 			pod: "serviceAccountName: nobody", says: `serviceaccount "nobody" not found`,
-			mend: func(x *tenant) {
+			repair: func(x *tenant) {
 				x.apply("{apiVersion: v1, kind: ServiceAccount, metadata: {name: nobody, namespace: %s}}", x.namespace)
 			},
 		},
 		"an overhead without a RuntimeClass": {
 			labels: []string{"reality.example.com/inject: bare-overhead"}, says: "RuntimeClass",
-			mend: func(x *tenant) { x.label(`"reality.example.com/inject":null`) },
+			repair: func(x *tenant) { x.label(`"reality.example.com/inject":null`) },
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -100,8 +100,8 @@ func TestPodsNotMade(t *testing.T) {
 			x.within(p, 4)
 			x.says(m, append(notMade(), v1alpha1.ReasonBackingOff), row.says)
 			x.size(m, 3)
-			row.mend(x)
-			x.settled(m, 3)
+			row.repair(x)
+			x.atSize(m, 3)
 			x.machines(p, 3)
 		})
 	}
@@ -113,7 +113,7 @@ func TestCrashLoop(t *testing.T) {
 	p := x.pool("p", pool{maxSize: 30, timeout: "20s"})
 	x.atMost(p, 2, "a pod that crashes needs no other node")
 	m := x.cluster("m", 2, cluster{}, p)
-	x.settled(m, 2)
+	x.atSize(m, 2)
 	pods := x.pods(m, 2)
 	x.patchStatus(podObject(pods[1]), `{"status":{"conditions":[{"type":"Ready","status":"False"},{"type":"ContainersReady","status":"False"}],
 		"containerStatuses":[{"name":"m","image":"ubuntu:noble","imageID":"","ready":false,"restartCount":7,"started":false,
@@ -122,7 +122,7 @@ func TestCrashLoop(t *testing.T) {
 	x.keepsNodes(m, p, 2)
 	x.patchStatus(podObject(pods[1]), `{"status":{"conditions":[{"type":"Ready","status":"True"},{"type":"ContainersReady","status":"True"}],
 		"containerStatuses":[{"name":"m","image":"ubuntu:noble","imageID":"","ready":true,"restartCount":8,"started":true,"state":{"waiting":null,"running":{}}}]}}`)
-	x.settled(m, 2)
+	x.atSize(m, 2)
 }
 
 // TestImagePull: pods are bound and their image cannot be had.
@@ -152,7 +152,7 @@ func TestImagePull(t *testing.T) {
 	for _, pod := range pods {
 		x.patch(podObject(pod), `{"metadata":{"annotations":{"test.ensemble-autoscaler/does-not-start":null}}}`)
 	}
-	x.settled(m, 2)
+	x.atSize(m, 2)
 }
 
 // notMade are the reasons that a member may give while pods are lacking.

@@ -229,13 +229,13 @@ func (x *tenant) staysUntil(end time.Time, changed func(*history.State) string) 
 	}
 }
 
-// settled waits until a MiniCluster has a size, runs, and its member says that it is Ready.
-func (x *tenant) settled(cluster types.NamespacedName, size int) {
+// atSize waits until a MiniCluster has a size, runs, and its member says that it is Ready.
+func (x *tenant) atSize(cluster types.NamespacedName, size int) {
 	x.Helper()
-	x.until(func(s *history.State) string { return unsettled(s, cluster, size) })
+	x.until(func(s *history.State) string { return notAtSize(s, cluster, size) })
 }
 
-func unsettled(s *history.State, cluster types.NamespacedName, size int) string {
+func notAtSize(s *history.State, cluster types.NamespacedName, size int) string {
 	running := 0
 	for _, pod := range s.PodsOf(cluster) {
 		if pod.Status.Phase == corev1.PodRunning && pod.DeletionTimestamp == nil {
@@ -270,8 +270,8 @@ func words(member *v1alpha1.EnsembleMember) string {
 	return fmt.Sprintf("%s %s: %s", ready.Status, ready.Reason, ready.Message)
 }
 
-// told is what the status of a member says of why it is not Ready, and of the pools that have failed.
-func told(member *v1alpha1.EnsembleMember) string {
+// reasonsOf is what the status of a member says of why it is not Ready, and of the pools that have failed.
+func reasonsOf(member *v1alpha1.EnsembleMember) string {
 	lines := []string{words(member)}
 	if member != nil && member.Status.Growth != nil {
 		for i := range member.Status.Growth.Failures {
@@ -289,9 +289,9 @@ func (x *tenant) says(cluster types.NamespacedName, reasons []string, texts ...s
 		ready := condition(member, v1alpha1.ConditionReady)
 		fits := ready.Status == metav1.ConditionFalse && slices.Contains(reasons, ready.Reason)
 		for _, text := range texts {
-			fits = fits && strings.Contains(told(member), text)
+			fits = fits && strings.Contains(reasonsOf(member), text)
 		}
-		return unless(fits, "%s says %s; it has to say one of %v with %q", cluster, told(member), reasons, texts)
+		return unless(fits, "%s says %s; it has to say one of %v with %q", cluster, reasonsOf(member), reasons, texts)
 	})
 }
 

@@ -24,7 +24,7 @@ func TestUnreadable(t *testing.T) {
 	p := x.pool("p", pool{maxSize: 20})
 	x.atMost(p, 3, "nothing is given back and bought again")
 	m := x.cluster("m", 3, cluster{}, p)
-	x.settled(m, 3)
+	x.atSize(m, 3)
 	containers := `{"spec":{"containers":[{"image":"ubuntu:noble","runFlux":true,"resources":{"requests":{"cpu":"%s"}}}]}}`
 	x.patch(clusterObject(m), containers, "1e99999999999999999999")
 	x.says(m, []string{v1alpha1.ReasonInvalid}, "quantity")
@@ -44,7 +44,7 @@ func TestUnreadable(t *testing.T) {
 	})
 	x.atMost(p, 5, "2 when it can be read")
 	x.patch(clusterObject(m), containers, "3")
-	x.settled(m, 5)
+	x.atSize(m, 5)
 }
 
 // TestPodOfAnotherNamespace: whoever knows the UID of a Job, which is no secret, cannot make pods that count as its own.
@@ -52,7 +52,7 @@ func TestPodOfAnotherNamespace(t *testing.T) {
 	x, evil := newTenant(t), ""
 	p := x.pool("p", pool{maxSize: 20, more: "minSize: 3"})
 	m := x.cluster("m", 2, cluster{}, p)
-	x.settled(m, 2)
+	x.atSize(m, 2)
 	evil = x.namespace + "-evil"
 	x.apply("{apiVersion: v1, kind: Namespace, metadata: {name: %s}}", evil)
 	free := ""
@@ -92,7 +92,7 @@ spec: {serviceAccountName: default, automountServiceAccountToken: false, nodeNam
 	x.staysUntil(time.Now().Add(5*time.Second), func(s *history.State) string {
 		return unless(!slices.Contains(heldBy(s, m), free), "%s is held for %s, because of a pod in %s", free, m, evil)
 	})
-	x.settled(m, 2)
+	x.atSize(m, 2)
 }
 
 // TestDeletedWhileWaiting: a MiniCluster is deleted whose pods wait behind the gate, and have for a while. None of them gets out.
@@ -138,7 +138,7 @@ func TestAllowedNamespaces(t *testing.T) {
 	x.label(`"team":"red"`)
 	m := x.key("m")
 	x.poll("the webhook has seen the label", func() (bool, error) { return x.create("m", 2, cluster{}, p) == nil, nil })
-	x.settled(m, 2)
+	x.atSize(m, 2)
 	x.label(`"team":"blue"`)
 	x.scale(m, 4)
 	x.says(m, []string{v1alpha1.ReasonNamespaceNotAllowed}, p)
@@ -150,5 +150,5 @@ func TestAllowedNamespaces(t *testing.T) {
 		}
 	})
 	x.label(`"team":"red"`)
-	x.settled(m, 4)
+	x.atSize(m, 4)
 }

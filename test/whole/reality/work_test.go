@@ -13,18 +13,18 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/harness/history"
 )
 
-// TestSuspend: a Job that is suspended gives its nodes to whoever waits for them. When it is resumed it waits in turn, as a gang whose
+// TestSuspend: a Job that is suspended gives its nodes to whoever waits for them. When it is resumed it waits in turn, as a growth whose
 // pods have no nodes yet.
 func TestSuspend(t *testing.T) {
 	x := newTenant(t)
 	p := x.pool("p", pool{maxSize: 3})
 	m := x.cluster("m", 3, cluster{}, p)
-	x.settled(m, 3)
+	x.atSize(m, 3)
 	other := x.cluster("other", 2, cluster{}, p)
 	x.says(other, []string{v1alpha1.ReasonPoolFull}, p)
 	x.suspend(m, true)
 	x.says(m, []string{v1alpha1.ReasonSuspended})
-	x.settled(other, 2)
+	x.atSize(other, 2)
 	x.until(func(s *history.State) string {
 		return unless(s.Members[m].Status.Reserved == 0 && len(s.PodsOf(m)) == 0, "%d nodes are reserved for a Job that is suspended, %d pods "+
 			"are there",
@@ -37,7 +37,7 @@ func TestSuspend(t *testing.T) {
 	})
 	x.says(m, []string{v1alpha1.ReasonPoolFull, v1alpha1.ReasonQueued}, p)
 	x.remove(other)
-	x.settled(m, 3)
+	x.atSize(m, 3)
 }
 
 // TestSuspendedGrowth: who is suspended buys nothing, whatever it wants. It has that when it is resumed.
@@ -45,7 +45,7 @@ func TestSuspendedGrowth(t *testing.T) {
 	x := newTenant(t)
 	p := x.pool("p", pool{maxSize: 20})
 	m := x.cluster("m", 2, cluster{}, p)
-	x.settled(m, 2)
+	x.atSize(m, 2)
 	x.suspend(m, true)
 	x.says(m, []string{v1alpha1.ReasonSuspended})
 	x.machines(p, 0)
@@ -61,7 +61,7 @@ func TestSuspendedGrowth(t *testing.T) {
 	x.size(m, 2)
 	x.within(p, 2)
 	x.suspend(m, false)
-	x.settled(m, 5)
+	x.atSize(m, 5)
 	x.machines(p, 5)
 	x.within(p, 7)
 }
@@ -72,7 +72,7 @@ func TestSucceeded(t *testing.T) {
 	p := x.pool("p", pool{maxSize: 20})
 	x.atMost(p, 3, "nothing is bought for a rank that has succeeded")
 	m := x.cluster("m", 3, cluster{}, p)
-	x.settled(m, 3)
+	x.atSize(m, 3)
 	pods := x.pods(m, 3)
 	node := pods[2].Spec.NodeName
 	x.patch(podObject(pods[2]), `{"metadata":{"annotations":{"test.ensemble-autoscaler/run-seconds":"1"}}}`)
@@ -94,7 +94,7 @@ func TestNamespaceGoes(t *testing.T) {
 	x := newTenant(t, "reality.example.com/keep: workloads")
 	p := x.pool("p", pool{maxSize: 20, kwok: "bootDelay: 5s"})
 	m := x.cluster("m", 2, cluster{}, p)
-	x.settled(m, 2)
+	x.atSize(m, 2)
 	x.scale(m, 5)
 	x.until(func(s *history.State) string {
 		return unless(len(machinesOf(s, p)) == 5, "there are the machines %v", machinesOf(s, p))

@@ -110,14 +110,14 @@ func (a *application) writeStatus(c *chore, size int32) bool {
 	}
 	a.tellNotes(c)
 	a.tellWait(c.member, written)
-	a.world.ledger.recorded(written)
+	a.world.ledger.noteReserved(written)
 	if d.Resize == 0 || d.Resize > size {
 		a.world.checkServed(written, a.planned)
 	}
 	a.world.checkStatus(c, written, a)
 	a.world.noteClaims(written)
 	if c.member.domain != "" && written.domain != "" && written.domain != c.member.domain {
-		a.world.ledger.counts["gangs moved"]++
+		a.world.ledger.counts["growths moved"]++
 	}
 	c.member, a.members[written.name] = written, written.version
 	if a.recorded != nil {

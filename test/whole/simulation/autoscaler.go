@@ -92,7 +92,7 @@ func (a *autoscaler) loop() {
 	}
 	a.finishDeletions()
 	if a.world.settings.autoscaler.enforceMinSize {
-		a.enforceLeastSizes()
+		a.enforceMinSizes()
 	}
 }
 

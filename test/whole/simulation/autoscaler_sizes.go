@@ -108,9 +108,9 @@ func (a *autoscaler) removeLate(pool string) {
 	}
 }
 
-// counted is what it counts of a group: the nodes that have registered, and the instances that have not, have no error and are not
+// countInstances is what it counts of a group: the nodes that have registered, and the instances that have not, have no error and are not
 // being deleted.
-func counted(w *world, instances []nodegroup.Instance) int32 {
+func countInstances(w *world, instances []nodegroup.Instance) int32 {
 	count := int32(0)
 	for _, i := range instances {
 		comes := i.State == nodegroup.InstanceCreating && i.Failure == nil
@@ -126,7 +126,7 @@ func counted(w *world, instances []nodegroup.Instance) int32 {
 func (a *autoscaler) sizesRight() bool {
 	w := a.world
 	for _, pool := range w.pools.caches[providerCache].items {
-		delta := a.targets[pool.name] - counted(w, a.instances(pool.name))
+		delta := a.targets[pool.name] - countInstances(w, a.instances(pool.name))
 		if delta <= 0 {
 			delete(a.wrong, pool.name)
 			continue
@@ -147,8 +147,8 @@ func (a *autoscaler) sizesRight() bool {
 	return true
 }
 
-// enforceLeastSizes raises each group to the minimum size that the provider told in this loop.
-func (a *autoscaler) enforceLeastSizes() {
+// enforceMinSizes raises each group to the minimum size that the provider told in this loop.
+func (a *autoscaler) enforceMinSizes() {
 	for _, pool := range a.world.pools.live.items {
 		if least := a.least[pool.name]; a.targets[pool.name] < least && !a.backedOff(pool.name) {
 			a.increase(pool.name, least-a.targets[pool.name], "to the floor")

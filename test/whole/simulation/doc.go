@@ -22,7 +22,7 @@
 //     says, DaemonSets and passing pods take room on them, they have foreign taints and wrong labels, devices register late or never, and
 //     the scheduler refuses pods for reasons that nobody sees; pods request and select more than their MiniCluster says, are not made for
 //     want of quota, start late or never, and succeed early; Jobs are suspended, namespaces deleted or shut out of a pool, MiniClusters
-//     cannot be read; stocks come back a machine at a time, and several gangs want what there is for one of them.
+//     cannot be read; stocks come back a machine at a time, and several growths want what there is for one of them.
 //
 // The machine loop is written down here once more, in the order of package machine. Where that differs, this one is what is wanted.
 //
@@ -34,16 +34,16 @@
 // The promises of the design are checked after every event (promises.go), and when everything that goes wrong has ended, that
 // all comes to rest in its place (rest.go). Where a process cannot know yet what has happened, a promise is about what it
 // could know: a size is written when every node that it counts on was usable within the longest delay of a cache before the
-// plan was made, and so it is with the pods of a gang that are released. What has one writer is exact: no node is held for
+// plan was made, and so it is with the pods of a growth that are released. What has one writer is exact: no node is held for
 // two members, and no pool is promised beyond its maximum size, at any moment. No order makes more instances than it has machines,
 // no instance is without a record at rest, and Cluster Autoscaler counts as many machines of each group as its target says, or
-// can mend that (checkCounted): it would do nothing any more otherwise, for no group. From what the cloud or a person takes away,
+// can repair that (checkCounted): it would do nothing any more otherwise, for no group. From what the cloud or a person takes away,
 // without asking anybody, members lose pods.
 //
 // What really happens decides (promises_facts.go): what is ordered for a claim stays within the claim, what was of no use when it was
 // granted, and few replacements, over all attempts; a pool that was found to be of no use is not asked again; Ready is told only of a
 // member all of whose pods run or have succeeded; nodes of pods that do not come are given back; a member that is suspended claims
-// nothing; and of several gangs, each of which the stock would be enough for, one is served within two boots.
+// nothing; and of several growths, each of which the stock would be enough for, one is served within two boots.
 //
 // # Stories
 //

@@ -45,7 +45,7 @@ func (a *application) adopt(c *chore) bool {
 		return false
 	}
 	a.members[written.name] = written.version
-	a.world.tell("controller", "%s: somebody set the size of the MiniCluster to %d; that is the desired size now, in place of %d",
+	a.world.tell("controller", "%s: a user set the size of the MiniCluster to %d; that is the desired size now, in place of %d",
 		written.name,
 		written.wants, c.member.wants)
 	a.world.ledger.accepted(written.name, written.wants)

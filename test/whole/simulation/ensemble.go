@@ -174,8 +174,8 @@ func (e *ensemble) bounded(m *memberObject, what action, amount int32) int32 {
 	return min(max(m.wants+amount, m.minSize), m.maxSize)
 }
 
-// bound is called when a pod of a member got a node.
-func (e *ensemble) bound(member string) {
+// podBound is called when a pod of a member got a node.
+func (e *ensemble) podBound(member string) {
 	if member == "" {
 		return
 	}

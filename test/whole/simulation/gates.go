@@ -39,8 +39,8 @@ func (c *controller) waiting(member string, rank int32) *podObject {
 	return nil
 }
 
-// letGo takes the gate of a pod away, with the node that it may go to.
-func (a *application) letGo(c *chore, read *podObject, node string) bool {
+// ungate takes the gate of a pod away, with the node that it may go to.
+func (a *application) ungate(c *chore, read *podObject, node string) bool {
 	w := a.world
 	if p := w.pods.get(read.name); p == nil || !p.gated {
 		return false
@@ -79,7 +79,7 @@ func (a *application) releases(c *chore) []func() bool {
 	var out []func() bool
 	for _, r := range c.decision.Release {
 		read := a.waiting(c.member.name, r.Index)
-		out = append(out, func() bool { return a.letGo(c, read, r.Node) })
+		out = append(out, func() bool { return a.ungate(c, read, r.Node) })
 	}
 	for _, s := range c.decision.Recreate {
 		if read := a.waiting(c.member.name, s.Index); read != nil {
@@ -145,7 +145,7 @@ func (w *world) checkLetGo(c *chore, p *podObject, node string, planned time.Tim
 			"nothing", p.name,
 			w.allSlots(m, size, since), size, m.name)
 		w.ledger.complete[m.name] = size
-		w.ledger.counts["gangs released"]++
+		w.ledger.counts["growths released"]++
 	}
 }
 

@@ -122,8 +122,8 @@ func (j *jobs) end(name string) {
 	w.scheduler.wake()
 }
 
-// bound is called when a pod has got a node: it runs after a while, or never.
-func (j *jobs) bound(name string) {
+// podBound is called when a pod has got a node: it runs after a while, or never.
+func (j *jobs) podBound(name string) {
 	w := j.world
 	if w.starts.most == 0 || w.pods.get(name).member == "" {
 		return

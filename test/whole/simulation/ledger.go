@@ -84,8 +84,8 @@ func (l *ledger) gaveUp(read, written *memberObject) {
 	l.accepted(read.name, written.wants)
 }
 
-// recorded notes since when nodes are held.
-func (l *ledger) recorded(m *memberObject) {
+// noteReserved notes since when nodes are held.
+func (l *ledger) noteReserved(m *memberObject) {
 	for i := range m.reservations {
 		for _, node := range m.reservations[i].Held {
 			if _, known := l.heldSince[node+" "+m.name]; !known {

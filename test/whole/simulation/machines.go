@@ -110,7 +110,7 @@ func (l *machineLoop) lookAt(m *machineObject) {
 		delete(l.outcomes, m.name)
 	}
 	if m.going.IsZero() && m.failure != nil && seen.instance != nil && seen.instance.failure != nil {
-		l.letGo(m, seen.instance)
+		l.forget(m, seen.instance)
 	}
 	if !m.going.IsZero() {
 		l.end(m, seen)

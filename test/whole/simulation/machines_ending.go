@@ -111,8 +111,8 @@ func (l *machineLoop) finish(m *machineObject, s *seen) {
 	})
 }
 
-// letGo lets go what the cloud keeps of a machine that has failed.
-func (l *machineLoop) letGo(m *machineObject, i *instance) {
+// forget lets go what the cloud keeps of a machine that has failed.
+func (l *machineLoop) forget(m *machineObject, i *instance) {
 	w := l.world
 	if l.calls["end/"+m.name] {
 		return

@@ -37,7 +37,7 @@ var questions = map[string][]question{
 	"gate":        {{20 * time.Second, "lammps", whatif.Change{Grow: 2}}, {20 * time.Second, "lammps", whatif.Change{Shrink: 1}}},
 	"edit":        {{time.Minute, "lammps", whatif.Change{Grow: 3}}, {125 * time.Second, "lammps", whatif.Change{Grow: 1}}},
 	"timeout":     {{3 * time.Minute, "lammps", whatif.Change{Grow: 1}}, {400 * time.Second, "lammps", whatif.Change{Grow: 2}}},
-	"gangs":       {{3 * time.Minute, "lammps", whatif.Change{To: 3}}, {3 * time.Minute, "amg", whatif.Change{Shrink: 4}}},
+	"growths":     {{3 * time.Minute, "lammps", whatif.Change{To: 3}}, {3 * time.Minute, "amg", whatif.Change{Shrink: 4}}},
 	"handover":    {{150 * time.Second, "lammps", whatif.Change{Shrink: 3}}, {150 * time.Second, "amg", whatif.Change{Shrink: 3}}},
 	"shrink":      {{150 * time.Second, "lammps", whatif.Change{Grow: 2}}},
 	"loss":        {{121 * time.Second, "lammps", whatif.Change{Grow: 2}}, {121 * time.Second, "lammps", whatif.Change{Shrink: 2}}},

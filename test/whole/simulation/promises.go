@@ -50,7 +50,7 @@ func (w *world) checkHeld() {
 				holder[node] = m.name
 			}
 		}
-		w.checkGang(m)
+		w.checkClaim(m)
 		w.checkDomain(m)
 		w.promise(
 			w.ledger.desired[m.name] == m.wants, "%s: the desired size for %d was accepted and is %d now", m.name, w.ledger.desired[m.name],
@@ -63,9 +63,9 @@ func (w *world) checkHeld() {
 	}
 }
 
-// checkGang: a member that takes all or nothing has reserved as many nodes as some size needs that it asked for or has had.
+// checkClaim: a member that takes all or nothing has reserved as many nodes as some size needs that it asked for or has had.
 // Where pods share nodes their number tells nothing of the size, and what cannot be read keeps what it had.
-func (w *world) checkGang(m *memberObject) {
+func (w *world) checkClaim(m *memberObject) {
 	c := w.clusters.get(m.name)
 	if c != nil && m.takesAll() && m.podsPerNode == 0 && w.readable(m.name) {
 		total := m.reserved()
@@ -261,7 +261,7 @@ func (w *world) checkCounted() {
 	for _, p := range w.pools.live.items {
 		g := w.provider.bare(p, true)
 		instances := g.Instances(w.now)
-		count := counted(w, instances)
+		count := countInstances(w, instances)
 		if count >= g.Target {
 			continue
 		}
@@ -284,7 +284,7 @@ func (w *world) checkCounted() {
 }
 
 // checkPlan asserts of a plan what can be told from what it was made of: it says something of every member, conditions give
-// a reason in words, and no gang overtakes another that asked first and waits for the same pool.
+// a reason in words, and no growth overtakes another that asked first and waits for the same pool.
 func (w *world) checkPlan(observed *plan.Observed, decisions *plan.Decisions) {
 	w.ledger.counts["passes"]++
 	w.promise(len(decisions.Members) == len(observed.Members), "there are %d members and %d decisions", len(observed.Members),

@@ -147,10 +147,10 @@ func (w *world) checkFacts() {
 			relative(f.notRunning), c.size)
 		if c.invalid == "" {
 			w.promise(since(f.waste) < w.longestTimeout(m)+within, "%s keeps nodes since %s for ranks that have no pods: %s", m.name,
-				relative(f.waste), told(m.reservations))
+				relative(f.waste), inWords(m.reservations))
 		}
 		w.promise(since(f.suspended) < within, "%s is suspended, and since %s claims what no pod of it is on: %s", m.name, relative(f.suspended),
-			told(m.reservations))
+			inWords(m.reservations))
 	}
 }
 
@@ -396,7 +396,7 @@ func (w *world) checkOrdered(m *machineObject) {
 		return
 	}
 	// One that Cluster Autoscaler has ordered for others may be taken for one that a claim lacks: it is ordered all the same.
-	most := w.mostIn(m.pool) + w.ledger.forPods[m.pool]
+	most := w.maxIn(m.pool) + w.ledger.forPods[m.pool]
 	w.promise(
 		live <= most, "%s is one of %d machines of %s, and the claims call for %d, with all that may be replaced", m.name, live, m.pool, most,
 	)
@@ -474,8 +474,8 @@ func (w *world) noteClaims(written *memberObject) {
 	}
 }
 
-// mostIn is the greatest number of machines that a pool may have had for members within the last minute.
-func (w *world) mostIn(pool string) int32 {
+// maxIn is the greatest number of machines that a pool may have had for members within the last minute.
+func (w *world) maxIn(pool string) int32 {
 	history := w.ledger.bought[pool]
 	most := w.pools.get(pool).minSize
 	for _, b := range slices.Backward(history) {

@@ -78,9 +78,9 @@ func TestReplay(t *testing.T) {
 	}
 }
 
-// TestReplayOfTwoGangsOverOnePool: two growths that do not fit together. Patched at once each gets a part, and neither ever
+// TestReplayOfTwoGrowthsOverOnePool: two growths that do not fit together. Patched at once each gets a part, and neither ever
 // begins; nodes first serves them one after the other.
-func TestReplayOfTwoGangsOverOnePool(t *testing.T) {
+func TestReplayOfTwoGrowthsOverOnePool(t *testing.T) {
 	t.Parallel()
 	requests, err := ReadRequests(strings.NewReader("time,member,action,amount,work\n" +
 		"0,a,grow,6,600\n1,b,grow,6,600\n2,a,shrink,6,\n3,b,shrink,6,\n"))
@@ -95,7 +95,7 @@ func TestReplayOfTwoGangsOverOnePool(t *testing.T) {
 		t.Errorf("nodes first: %+v", outcomes[0])
 	}
 	if outcomes[1].Blocked == 0 {
-		t.Errorf("patch first: %+v, want a gang that is blocked", outcomes[1])
+		t.Errorf("patch first: %+v, want a growth that is blocked", outcomes[1])
 	}
 }
 

@@ -11,15 +11,15 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 )
 
-// settled is how long a world may take to come to rest: Cluster Autoscaler leaves a group alone for up to half an hour, and a
+// restsWithin is how long a world may take to come to rest: Cluster Autoscaler leaves a group alone for up to half an hour, and a
 // pool that is left alone may fail a growth, which then waits ten minutes.
-const settled = 4 * time.Hour
+const restsWithin = 4 * time.Hour
 
 // settle runs a quiet world until everything is in its place, and a little longer: rest has to last.
 func (w *world) settle() {
 	begun := w.now.Sub(noon)
 	why := "it has not run"
-	for passed := time.Duration(0); passed < settled; passed += 2 * time.Minute {
+	for passed := time.Duration(0); passed < restsWithin; passed += 2 * time.Minute {
 		w.run(begun + passed)
 		if len(w.broken) > 0 {
 			return
@@ -37,7 +37,7 @@ func (w *world) settle() {
 			return
 		}
 	}
-	w.promise(false, "%s after nothing has happened any more it is not at rest: %s", settled, why)
+	w.promise(false, "%s after nothing has happened any more it is not at rest: %s", restsWithin, why)
 }
 
 // restless says what is not in its place, empty when everything is: sizes are what is asked for, or it is told why not;
@@ -80,7 +80,7 @@ func (w *world) restlessMembers() (reserved map[string]int32, why string) {
 		c := w.clusters.get(m.name)
 		if c == nil || c.finished || c.deleting {
 			if len(m.reservations) > 0 {
-				return nil, fmt.Sprintf("%s has ended and still has %v", m.name, told(m.reservations))
+				return nil, fmt.Sprintf("%s has ended and still has %v", m.name, inWords(m.reservations))
 			}
 			continue
 		}
@@ -139,7 +139,7 @@ func (w *world) restlessMember(m *memberObject, c *clusterObject, reserved map[s
 		return ""
 	case short && isReserved:
 		return fmt.Sprintf("%s has size %d, %d pods on nodes, wants %d, and says it has what it needs: %s", m.name, c.size, running, m.wants,
-			told(m.reservations))
+			inWords(m.reservations))
 	case short:
 		return w.unserved(m, c, reason, reserved)
 	case !isReserved && (w.allFull(m) || !w.cloud.perfect):
@@ -364,8 +364,8 @@ func (w *world) restlessNodes() string {
 	return ""
 }
 
-// told are reservations in a few words.
-func told(all reservations) string {
+// inWords are reservations in a few words.
+func inWords(all reservations) string {
 	if len(all) == 0 {
 		return "nothing reserved"
 	}

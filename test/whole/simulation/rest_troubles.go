@@ -71,7 +71,7 @@ func (w *world) restlessTroubled(m *memberObject, c *clusterObject) string {
 	case c.suspended && (len(m.reservations) > 0 || slices.ContainsFunc(m.conditions, func(c metav1.Condition) bool {
 		return c.Reason != v1alpha1.ReasonSuspended || c.Status != metav1.ConditionFalse
 	})):
-		return fmt.Sprintf("%s is suspended, and has %s and says %v", m.name, told(m.reservations), falseReasons(m.conditions))
+		return fmt.Sprintf("%s is suspended, and has %s and says %v", m.name, inWords(m.reservations), falseReasons(m.conditions))
 	case c.suspended:
 		return ""
 	case served < c.size && allTrue(m.conditions):

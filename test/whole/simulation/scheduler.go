@@ -67,8 +67,8 @@ func (s *scheduler) bind() {
 				p.node, p.boundAt, p.refusal, p.running = node, w.now, "", w.starts.most == 0
 			})
 			w.tell("scheduler", "pod %s goes to %s", p.name, node)
-			w.ensemble.bound(p.member)
-			w.jobs.bound(p.name)
+			w.ensemble.podBound(p.member)
+			w.jobs.podBound(p.name)
 		}
 	}
 }

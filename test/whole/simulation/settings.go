@@ -25,7 +25,7 @@ type settings struct {
 	starts span
 	// troubled is set when pods, nodes and objects do not do what was written.
 	troubled bool
-	// contest begins with several gangs that ask for what the stock of the first pool has for one of them.
+	// contest begins with several growths that ask for what the stock of the first pool has for one of them.
 	contest bool
 	// Of a hundred pods so many do not start.
 	stuckPercent int

@@ -100,8 +100,8 @@ func simulateMany(from, count uint64) (counts map[string]int, failed uint64) {
 func tally(counts map[string]int) string {
 	var out []string
 	for _, what := range slices.Concat([]string{
-		"passes", "growths", "shrinks", "nodes held", "nodes tainted", "nodes released", "nodes lost", "domains kept", "gangs moved",
-		"pods released", "gangs released", "pods refused", "pods recreated", "sizes edited", "desired sizes given up", "kills", "answers",
+		"passes", "growths", "shrinks", "nodes held", "nodes tainted", "nodes released", "nodes lost", "domains kept", "growths moved",
+		"pods released", "growths released", "pods refused", "pods recreated", "sizes edited", "desired sizes given up", "kills", "answers",
 		"strangers", "sizes fixed",
 	}, someWorlds) {
 		out = append(out, fmt.Sprintf("%d %s", counts[what], what))

@@ -74,7 +74,7 @@ var tales = []tale{{
 	lasts: 5 * time.Minute,
 }, {
 	name: "zones",
-	about: "A gang that has to be in one zone begins in the first one, which runs out of machines. It moves to the next zone as a " +
+	about: "A growth that has to be in one zone begins in the first one, which runs out of machines. It moves to the next zone as a " +
 		"whole, and grows there.",
 	settings: func(s *settings) {
 		s.pools = []poolSettings{poolOf("hpc-a", 10, 30*time.Second), poolOf("hpc-b", 10, 30*time.Second), poolOf("hpc-c", 3, 30*time.Second)}
@@ -100,7 +100,7 @@ var tales = []tale{{
 	lasts: time.Minute,
 }, {
 	name: "edit",
-	about: "Somebody writes a larger size into a MiniCluster. Its new pods wait for all of their nodes. A pod that dies meanwhile " +
+	about: "A user writes a larger size into a MiniCluster. Its new pods wait for all of their nodes. A pod that dies meanwhile " +
 		"goes back to its place at once, and one whose node goes away on its way there is recreated.",
 	happens: func(w *world) {
 		m := user("lammps", 2, 8, "hpc-a")
@@ -131,7 +131,7 @@ var tales = []tale{{
 	},
 	lasts: 14 * time.Minute,
 }, {
-	name:     "gangs",
+	name:     "growths",
 	about:    "Two members want more than a small pool has together. One gets all of its nodes, the other none until there is room.",
 	settings: func(s *settings) { s.pools[0].maxSize = 8 },
 	happens: func(w *world) {
@@ -184,7 +184,7 @@ var tales = []tale{{
 	lasts: 6 * time.Minute,
 }, {
 	name: "nodedeleted",
-	about: "Somebody deletes the node of a machine that a member uses. The machine is of no use without it: it is ended, and another " +
+	about: "A user deletes the node of a machine that a member uses. The machine is of no use without it: it is ended, and another " +
 		"one comes.",
 	happens: func(w *world) {
 		w.ensemble.arrive(user("lammps", 3, 8, "hpc-a"))
@@ -276,7 +276,7 @@ var tales = []tale{{
 	lasts: 9 * time.Minute,
 }, {
 	name: "stock",
-	about: "Two gangs ask for eight nodes each, and the cloud has twelve. One of them gets its eight in the time of one boot; the other " +
+	about: "Two growths ask for eight nodes each, and the cloud has twelve. One of them gets its eight in the time of one boot; the other " +
 		"waits, and gets its own when the first has gone.",
 	settings: func(s *settings) {
 		s.pools[0].maxSize, s.pools[0].stock = 20, 12
@@ -294,7 +294,7 @@ var tales = []tale{{
 	lasts: 10 * time.Minute,
 }, {
 	name: "suspend",
-	about: "A Job is suspended: its member claims nothing any more, and its nodes go when its pods have. When it is resumed, it is a gang " +
+	about: "A Job is suspended: its member claims nothing any more, and its nodes go when its pods have. When it is resumed, it is a growth " +
 		"that waits for all of its nodes.",
 	happens: func(w *world) {
 		m := user("lammps", 3, 8, "hpc-a")

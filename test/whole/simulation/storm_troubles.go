@@ -209,7 +209,7 @@ func (w *world) troubleMember(m *memberObject) {
 	m.devices = devices
 }
 
-// endTroubles ends what keeps anybody from what was written. Without mending, what is wrong with nodes, quotas and namespaces stays.
+// endTroubles ends what keeps anybody from what was written. Without repairing, what is wrong with nodes, quotas and namespaces stays.
 func (w *world) endTroubles(repaired bool) {
 	for _, c := range w.clusters.live.items {
 		w.setInvalid(c.name, "")
@@ -241,7 +241,7 @@ func (w *world) endTroubles(repaired bool) {
 		}
 	}
 	for _, n := range w.nodes.live.items {
-		w.mend(n)
+		w.repair(n)
 	}
 	w.scheduler.wake()
 }
@@ -256,8 +256,8 @@ func (w *world) uninject(member string) {
 	}
 }
 
-// mend makes a node what its template says.
-func (w *world) mend(n *nodeObject) {
+// repair makes a node what its template says.
+func (w *world) repair(n *nodeObject) {
 	s := w.cloud.settings(n.pool)
 	if s == nil {
 		return
@@ -273,12 +273,12 @@ func (w *world) mend(n *nodeObject) {
 	})
 }
 
-// contest lets several gangs ask for what the stock has not for all, but for each. One of them is served within two boots.
+// contest lets several growths ask for what the stock has not for all, but for each. One of them is served within two boots.
 func (w *world) contest() {
 	pool := &w.settings.pools[0]
-	gangs := 2 + w.rand.IntN(2)
+	growths := 2 + w.rand.IntN(2)
 	most, sum := int32(0), int32(0)
-	for range gangs {
+	for range growths {
 		w.arrivals++
 		size := 2 + w.rand.Int32N(5)
 		most, sum = max(most, size), sum+size

@@ -38,7 +38,7 @@ func (w *world) state() string {
 		if c := w.clusters.get(m.name); c != nil {
 			size = c.size
 		}
-		fmt.Fprintf(&b, "member %s: size %d, wants %d; %s\n", m.name, size, m.wants, told(m.reservations))
+		fmt.Fprintf(&b, "member %s: size %d, wants %d; %s\n", m.name, size, m.wants, inWords(m.reservations))
 		for i := range m.conditions {
 			fmt.Fprintf(&b, "    %s %s, %s: %s\n", m.conditions[i].Type, m.conditions[i].Status, m.conditions[i].Reason, m.conditions[i].Message)
 		}

@@ -37,7 +37,7 @@ type change struct {
 // from is the desired size that the request leads to.
 func (c change) from(size int32) int32 {
 	if c.action == "grow" {
-		return min(size+c.amount, mostNodes)
+		return min(size+c.amount, maxNodes)
 	}
 	return max(size-c.amount, 1)
 }

@@ -9,10 +9,10 @@ import (
 const (
 	// requests is how many there are, of which the last ones lead to sizes that all can have at once.
 	requests, lastRequests = 100, 25
-	// mostAtOnce is by how many nodes one request changes a size at most.
-	mostAtOnce = 12
-	// mostBetween is the longest time between two requests.
-	mostBetween = 800 * time.Millisecond
+	// maxInParallel is by how many nodes one request changes a size at most.
+	maxInParallel = 12
+	// maxBetween is the longest time between two requests.
+	maxBetween = 800 * time.Millisecond
 )
 
 // requestAll makes random requests, of several members at a time, and returns their number when all are answered. At first
@@ -26,7 +26,7 @@ func (w *world) requestAll() (count int) {
 		}
 	}
 	for ; count < requests || w.crowd() != nil; count++ {
-		pause(w.Context(), random, 0, mostBetween)
+		pause(w.Context(), random, 0, maxBetween)
 		last := requests-count <= lastRequests
 		if last {
 			answered(len(w.members))
@@ -56,8 +56,8 @@ func (w *world) requestAll() (count int) {
 func (w *world) draw(random *rand.Rand, idle []*member, last bool) (*member, change) {
 	slices.SortFunc(idle, func(a, b *member) int { return slices.Index(w.members, a) - slices.Index(w.members, b) })
 	m := idle[random.IntN(len(idle))]
-	c := change{"grow", 1 + random.Int32N(mostAtOnce)}
-	if m.wants == mostNodes || (m.wants > 1 && random.IntN(10) < 3) {
+	c := change{"grow", 1 + random.Int32N(maxInParallel)}
+	if m.wants == maxNodes || (m.wants > 1 && random.IntN(10) < 3) {
 		c.action = "shrink"
 	}
 	if !last {

@@ -22,8 +22,8 @@ const (
 	// pools is how many NodePools there are, nodesOfPool how many nodes each can have.
 	pools, nodesOfPool = 4, 50
 	members            = 20
-	// mostNodes and mostAtFirst bound the size of a member, which is 1 at least.
-	mostNodes, mostAtFirst = 20, 3
+	// maxNodes and maxAtFirst bound the size of a member, which is 1 at least.
+	maxNodes, maxAtFirst = 20, 3
 	// patience is how long anything may take. A watch that has failed several times is tried again after half a minute,
 	// and on a slow machine there are then many nodes to catch up with.
 	patience = 6 * time.Minute
@@ -90,13 +90,13 @@ func newWorld(t *testing.T, seed uint64) *world {
 	first := w.random("sizes")
 	for i := range members {
 		m := &member{
-			key: types.NamespacedName{Namespace: namespace, Name: fmt.Sprintf("m-%d", i)}, wants: 1 + first.Int32N(mostAtFirst),
+			key: types.NamespacedName{Namespace: namespace, Name: fmt.Sprintf("m-%d", i)}, wants: 1 + first.Int32N(maxAtFirst),
 		}
 		m.pools = []string{poolName(i % pools)}
 		if *listsFlag {
 			m.pools = append(m.pools, poolName(i%pools^1))
 		}
-		w.apply(miniClusterText, m.key.Name, namespace, strings.Join(m.pools, ","), strings.Join(m.pools, `", "`), m.wants, mostNodes)
+		w.apply(miniClusterText, m.key.Name, namespace, strings.Join(m.pools, ","), strings.Join(m.pools, `", "`), m.wants, maxNodes)
 		w.members = append(w.members, m)
 	}
 	return w

@@ -6,6 +6,7 @@ import (
 	"net"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -154,14 +155,16 @@ func findFlags(f *Facts, a *Autoscaler) []Finding {
 			"that is reserved is bought",
 			"add --enforce-node-group-min-size; see "+example)
 	}
-	switch expander := a.Flags.Value("expander", "least-waste"); {
-	case expander != "grpc" && !strings.HasPrefix(expander, "grpc,"):
+	switch {
+	case !a.usesExpander():
 		say(Warning, "ExpanderNotGRPC", fmt.Sprintf(
-			"--expander is %s: it may buy nodes for pods whose nodes are reserved and on their way", expander,
+			"--expander is %s: it may buy nodes for pods whose nodes are reserved and on their way", a.expander(),
 		),
 			"set --expander=grpc,least-waste with --grpc-expander-url and --grpc-expander-cert; see "+example)
 	default:
-		url, want := a.Flags.Value("grpc-expander-url", ""), fmt.Sprintf("%s.%s.svc:8087", serviceExpander, f.Namespace)
+		url, want := a.Flags.Value("grpc-expander-url", ""), fmt.Sprintf(
+			"%s.%s.svc:%d", serviceExpander, f.Namespace, f.portOf(serviceExpander),
+		)
 		if url != want {
 			say(
 				Error, "ExpanderUnreachable", fmt.Sprintf("--grpc-expander-url is %q; the provider's expander is %s", url, want),
@@ -211,6 +214,14 @@ func findFlags(f *Facts, a *Autoscaler) []Finding {
 	return append(out, findCloudConfig(f, a)...)
 }
 
+// expander is what chooses among node groups.
+func (a *Autoscaler) expander() string { return a.Flags.Value("expander", "least-waste") }
+
+// usesExpander reports whether it asks the provider's expander first.
+func (a *Autoscaler) usesExpander() bool {
+	return a.expander() == "grpc" || strings.HasPrefix(a.expander(), "grpc,")
+}
+
 // findCloudConfig looks at the file by which it finds the provider.
 func findCloudConfig(f *Facts, a *Autoscaler) []Finding {
 	var out []Finding
@@ -228,13 +239,14 @@ func findCloudConfig(f *Facts, a *Autoscaler) []Finding {
 		return out
 	}
 	object := "ConfigMap " + a.CloudConfig.ConfigMap
-	want := fmt.Sprintf("%s.%s.svc", serviceProvider, f.Namespace)
+	name, number := fmt.Sprintf("%s.%s.svc", serviceProvider, f.Namespace), strconv.Itoa(int(f.portOf(serviceProvider)))
 	host, port, err := net.SplitHostPort(a.CloudConfig.Address)
-	if err != nil || strings.TrimSuffix(host, ".cluster.local") != want || port != "8086" {
+	if err != nil || strings.TrimSuffix(host, ".cluster.local") != name || port != number {
+		want := net.JoinHostPort(name, number)
 		say(
 			"CloudConfigWrong", object,
-			fmt.Sprintf("address is %q; the provider is %s:8086, and its certificate is for that name", a.CloudConfig.Address, want),
-			"set address to "+want+":8086",
+			fmt.Sprintf("address is %q; the provider is %s, and its certificate is for that name", a.CloudConfig.Address, want),
+			"set address to "+want,
 		)
 	}
 	for _, file := range []struct{ name, value string }{

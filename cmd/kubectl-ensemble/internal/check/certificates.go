@@ -93,7 +93,7 @@ func findSecret(f *Facts, key, program string, own bool) []Finding {
 	namespace, name, _ := strings.Cut(key, "/")
 	remedy := fmt.Sprintf("kubectl --namespace %s delete secret %s: the %s makes it again (docs/certificates.md)", namespace, name, program)
 	if !own {
-		remedy = "have it issued again by whoever issues it"
+		remedy = "have it issued again by its issuer"
 	}
 	switch {
 	case secret == nil && !f.knows("pods"):

@@ -24,8 +24,9 @@ func New(env *cli.Environment) *cobra.Command {
 		Long: `Find what is wrong with an installation, or in the way of one, and say what to do.
 
 It looks at versions, at the flags of Cluster Autoscaler as its pod has them and for a second one, at certificates and their ends, at labels
-and NetworkPolicies, webhooks, admission policies and the rights of the programs. It changes nothing. Of Secrets it looks at certificates
-alone. What you may not read is told as unknown.
+and NetworkPolicies, webhooks, admission policies and the rights of the programs. It changes nothing: to have the API server ask the
+webhooks it creates a NodePool, a MiniCluster and an Ensemble as a dry run. Of Secrets it looks at certificates alone. What you may not read
+is UNKNOWN.
 
 The exit code is 0 without findings of severity Error, 2 with some, and 1 when the check could not be made.`,
 		Example: `  kubectl ensemble check

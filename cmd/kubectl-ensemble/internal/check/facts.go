@@ -63,6 +63,10 @@ type Facts struct {
 	Webhooks []Webhook
 	// Endpoints are the numbers of ready addresses of Services, by namespace/name.
 	Endpoints map[string]int
+	// Uncalled are the webhooks that the API server could not ask when it had to.
+	Uncalled []Uncalled
+	// Services are those of the provider, by namespace/name, with their ports; without those that do not exist.
+	Services map[string][]corev1.ServicePort
 	// Policies are the admission policies that are installed, and the bindings.
 	Policies []Policy
 	// Rights are what the programs may do, of what they need.
@@ -78,6 +82,8 @@ type Pod struct {
 	Labels          map[string]string
 	// Flags are those of its main container, with their values.
 	Flags Flags
+	// Ports are those of the main container.
+	Ports []corev1.ContainerPort
 	// Ready is its condition, Waits why one of its containers does not run.
 	Ready bool
 	Waits string
@@ -163,9 +169,9 @@ func (f *Facts) Installed() bool {
 // Serves reports whether the API server serves a resource.
 func (f *Facts) Serves(resource schema.GroupVersionResource) bool { return f.Served[resource] }
 
-// knows reports whether a resource could be read.
+// knows reports whether a resource could be read. Where it could not be created is another matter.
 func (f *Facts) knows(resource string) bool {
-	return !slices.ContainsFunc(f.Unknown, func(u Unknown) bool { return u.Resource == resource })
+	return !slices.ContainsFunc(f.Unknown, func(u Unknown) bool { return u.Resource == resource && u.Verb != "create" })
 }
 
 // ours are the Cluster Autoscalers that ask the provider.

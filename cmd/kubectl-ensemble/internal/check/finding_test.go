@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -45,6 +46,7 @@ func sound(s *check.Shipped) *check.Facts {
 		return check.Pod{
 			Namespace: check.Namespace, Name: name, Ready: true, Image: "ensemble-autoscaler:v1", StartedAt: noon.Add(-time.Hour),
 			Labels: map[string]string{"app.kubernetes.io/name": "ensemble-autoscaler-" + name}, Flags: check.Flags{"kwok": "true"}, Owner: name,
+			Ports: []corev1.ContainerPort{{Name: "grpc", ContainerPort: 8086}, {Name: "expander", ContainerPort: 8087}},
 		}
 	}
 	f := &check.Facts{
@@ -54,6 +56,10 @@ func sound(s *check.Shipped) *check.Facts {
 		Namespaces: map[string]map[string]string{check.Namespace: {"kubernetes.io/metadata.name": check.Namespace}},
 		Provider:   []check.Pod{pod("provider")}, Controller: []check.Pod{pod("controller")},
 		Endpoints: map[string]int{check.Namespace + "/webhook": 2},
+		Services: map[string][]corev1.ServicePort{
+			check.Namespace + "/provider": {{Name: "grpc", Port: 8086, TargetPort: intstr.FromString("grpc")}},
+			check.Namespace + "/expander": {{Name: "grpc", Port: 8087, TargetPort: intstr.FromString("expander")}},
+		},
 	}
 	autoscaler := check.Autoscaler{Pod: pod("cluster-autoscaler"), Restarts: true, CloudConfig: &check.CloudConfig{
 		ConfigMap: check.Namespace + "/cloud-config", Address: "provider.ensemble-autoscaler-system.svc:8086", Cert: "/tls/tls.crt",
@@ -100,7 +106,7 @@ func sound(s *check.Shipped) *check.Facts {
 	for i := range f.Webhooks {
 		f.Webhooks[i].Service = ""
 	}
-	port := intstr.FromString("grpc")
+	port, expander := intstr.FromString("grpc"), intstr.FromString("expander")
 	f.NetworkPolicies = []networkingv1.NetworkPolicy{{
 		ObjectMeta: metav1.ObjectMeta{Namespace: check.Namespace, Name: "provider"},
 		Spec: networkingv1.NetworkPolicySpec{
@@ -109,12 +115,15 @@ func sound(s *check.Shipped) *check.Facts {
 				From: []networkingv1.NetworkPolicyPeer{
 					{PodSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app.kubernetes.io/name": "cluster-autoscaler"}}},
 				},
-				Ports: []networkingv1.NetworkPolicyPort{{Port: &port}},
+				Ports: []networkingv1.NetworkPolicyPort{{Port: &port}, {Port: &expander}},
 			}},
 		},
 	}}
 	return f
 }
+
+// nodePoolWebhook is the name of one that is shipped.
+const nodePoolWebhook = "nodepools.autoscaling.flux-framework.org"
 
 // moved is a system in another namespace.
 func moved(f *check.Facts) {
@@ -135,6 +144,9 @@ func moved(f *check.Facts) {
 		secrets[strings.Replace(key, check.Namespace, namespace, 1)] = secret
 	}
 	f.Secrets = secrets
+	f.Services = map[string][]corev1.ServicePort{
+		namespace + "/provider": f.Services[check.Namespace+"/provider"], namespace + "/expander": f.Services[check.Namespace+"/expander"],
+	}
 	f.NetworkPolicies[0].Namespace = namespace
 }
 
@@ -209,6 +221,54 @@ func TestFind(t *testing.T) {
 		"no NetworkPolicy": {func(f *check.Facts) {
 			f.NetworkPolicies, f.Autoscalers[0].Labels = nil, nil
 		}, nil},
+		"a Service with another port than Cluster Autoscaler calls": {func(f *check.Facts) {
+			f.Services[check.Namespace+"/provider"][0].Port = 9000
+		}, []string{"Error CloudConfigWrong"}},
+		"another port, which Cluster Autoscaler calls": {func(f *check.Facts) {
+			f.Services[check.Namespace+"/provider"][0].Port = 9000
+			f.Autoscalers[0].CloudConfig.Address = "provider.ensemble-autoscaler-system.svc:9000"
+		}, nil},
+		"an expander with another port than Cluster Autoscaler calls": {func(f *check.Facts) {
+			f.Services[check.Namespace+"/expander"][0].Port = 9000
+		}, []string{"Error ExpanderUnreachable"}},
+		"a port of the pods that no policy opens": {func(f *check.Facts) {
+			f.Provider[0].Ports = append(f.Provider[0].Ports, corev1.ContainerPort{Name: "other", ContainerPort: 9000})
+			f.Services[check.Namespace+"/provider"][0].TargetPort = intstr.FromInt32(9000)
+		}, []string{"Error NotAdmitted"}},
+		"a policy that opens the port by its number": {func(f *check.Facts) {
+			f.Provider[0].Ports = []corev1.ContainerPort{{Name: "grpc", ContainerPort: 9000}, {Name: "expander", ContainerPort: 9001}}
+			first, last := intstr.FromInt32(9000), int32(9001)
+			f.NetworkPolicies[0].Spec.Ingress[0].Ports = []networkingv1.NetworkPolicyPort{{Port: &first, EndPort: &last}}
+		}, nil},
+		"a policy that opens one of the ports alone": {func(f *check.Facts) {
+			f.NetworkPolicies[0].Spec.Ingress[0].Ports = f.NetworkPolicies[0].Spec.Ingress[0].Ports[:1]
+		}, []string{"Error NotAdmitted"}},
+		"no expander, whose port no policy opens": {func(f *check.Facts) {
+			f.NetworkPolicies[0].Spec.Ingress[0].Ports = f.NetworkPolicies[0].Spec.Ingress[0].Ports[:1]
+			f.Autoscalers[0].Flags["expander"] = "priority"
+		}, []string{"Warning ExpanderNotGRPC"}},
+		"no Service": {func(f *check.Facts) {
+			delete(f.Services, check.Namespace+"/provider")
+		}, []string{"Error ServiceMissing"}},
+		"Services that may not be read": {func(f *check.Facts) {
+			f.Services = nil
+			f.Unknown = []check.Unknown{{Gap: cluster.Gap{Verb: "get", Resource: "services", Namespace: check.Namespace}}}
+		}, nil},
+		"webhooks that do not answer": {func(f *check.Facts) {
+			f.Uncalled = []check.Uncalled{{Webhook: nodePoolWebhook, Cause: "dial tcp 10.0.0.1:443: connect: connection refused"}}
+		}, []string{"Error WebhookUnreachable"}},
+		"webhooks that show a certificate for another name": {func(f *check.Facts) {
+			f.Uncalled = []check.Uncalled{{
+				Webhook: nodePoolWebhook, Cause: "tls: failed to verify certificate: x509: certificate is valid for localhost, not webhook",
+			}}
+		}, []string{"Error WebhookNotTrusted"}},
+		"a webhook of another program that does not answer": {func(f *check.Facts) {
+			f.Uncalled = []check.Uncalled{{Webhook: "pods.example.com", Cause: "EOF"}}
+		}, nil},
+		"objects that may not be created as a trial": {func(f *check.Facts) {
+			f.Unknown = []check.Unknown{{Gap: cluster.Gap{Verb: "create", Resource: "pods", Namespace: check.Namespace}}}
+			f.Autoscalers[0].Labels = nil
+		}, []string{"Error NotAdmitted"}},
 		"a certificate that ends soon": {func(f *check.Facts) {
 			f.Secrets[check.Namespace+"/ensemble-autoscaler-controller-tls"].Certificate[0].NotAfter = noon.Add(24 * time.Hour)
 		}, []string{"Warning CertificateExpiresSoon"}},

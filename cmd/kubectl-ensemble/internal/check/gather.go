@@ -49,10 +49,11 @@ func Gather(
 		Now: now, Namespace: cmp.Or(namespace, Namespace), Served: map[schema.GroupVersionResource]bool{},
 		Namespaces:   map[string]map[string]string{},
 		ForeignNodes: map[string][]string{}, Secrets: map[string]*Secret{}, Endpoints: map[string]int{},
-		Members: map[string][]string{},
+		Services: map[string][]corev1.ServicePort{}, Members: map[string][]string{},
 	}}
 	for _, step := range []func(context.Context) error{
-		g.readServed, g.readPods, g.readPools, g.readSecrets, g.readNetwork, g.readWebhooks, g.readPolicies, g.readRights, g.readMembers,
+		g.readServed, g.readPods, g.readPools, g.readSecrets, g.readServices, g.readNetwork, g.readWebhooks, g.readCalls, g.readPolicies,
+		g.readRights, g.readMembers,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err
@@ -200,7 +201,7 @@ func podOf(pod *corev1.Pod, container int) Pod {
 	c := &pod.Spec.Containers[container]
 	p := Pod{
 		Namespace: pod.Namespace, Name: pod.Name, Labels: pod.Labels, Flags: ParseFlags(c.Command, c.Args), Waits: waits(pod), Image: c.Image,
-		Owner: ownerOf(pod),
+		Owner: ownerOf(pod), Ports: c.Ports,
 	}
 	if file, has := p.Flags["tls-cert-file"]; has {
 		if volume := volumeOf(pod, c, file); volume != nil && volume.Secret != nil {
@@ -332,6 +333,24 @@ func (g *gatherer) readSecrets(ctx context.Context) error {
 	return nil
 }
 
+// readServices reads the ports of the provider's Services.
+func (g *gatherer) readServices(ctx context.Context) error {
+	for _, name := range []string{serviceProvider, serviceExpander} {
+		if !g.facts.knows("services") {
+			return nil
+		}
+		var service corev1.Service
+		err := g.client.Get(ctx, client.ObjectKey{Namespace: g.facts.Namespace, Name: name}, &service)
+		if err == nil {
+			g.facts.Services[g.facts.Namespace+"/"+name] = service.Spec.Ports
+		}
+		if err := g.unknown(err, "get", "services", g.facts.Namespace, "the ports of the provider"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // readNetwork reads the NetworkPolicies of the namespace, and the labels of namespaces.
 func (g *gatherer) readNetwork(ctx context.Context) error {
 	var policies networkingv1.NetworkPolicyList
@@ -391,7 +410,7 @@ func (g *gatherer) readWebhooks(ctx context.Context) error {
 		namespace, name, _ := strings.Cut(service, "/")
 		var slicesOf discoveryv1.EndpointSliceList
 		err := g.client.List(ctx, &slicesOf, client.InNamespace(namespace), client.MatchingLabels{discoveryv1.LabelServiceName: name})
-		if err := g.unknown(err, "list", "endpointslices.discovery.k8s.io", namespace, "whether somebody answers for webhooks"); err != nil {
+		if err := g.unknown(err, "list", "endpointslices.discovery.k8s.io", namespace, "whether the webhooks are answered"); err != nil {
 			return err
 		}
 		g.facts.Endpoints[service] = ready(slicesOf.Items)

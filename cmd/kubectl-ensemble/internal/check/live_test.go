@@ -52,11 +52,15 @@ type site struct {
 	// sound are the objects of a sound system, as they are created again after a fault.
 	autoscaler *corev1.Pod
 	authority  *authority
+	caller     *caller
+	// again shows the right certificate to the API server again.
+	again func()
 }
 
 func newSite(t *testing.T, arguments ...string) *site {
 	t.Helper()
-	plane := controlplanetest.Start(t, controlplane.Options{APIServerArguments: arguments})
+	caller := newCaller(t)
+	plane := controlplanetest.Start(t, controlplane.Options{APIServerArguments: append(arguments, caller.arguments...)})
 	config := plane.AdminConfig()
 	config.QPS = -1
 	transport, err := rest.HTTPClientFor(config)
@@ -68,7 +72,7 @@ func newSite(t *testing.T, arguments ...string) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &site{T: t, kubectl: kubectl, kubeconfig: filepath.Join(t.TempDir(), "kubeconfig"), authority: newAuthority(t)}
+	s := &site{T: t, kubectl: kubectl, kubeconfig: filepath.Join(t.TempDir(), "kubeconfig"), authority: newAuthority(t), caller: caller}
 	if err := controlplane.WriteKubeconfig(s.kubeconfig, config); err != nil {
 		t.Fatal(err)
 	}
@@ -112,12 +116,12 @@ func (s *site) install(overlay string) {
 		"cluster-autoscaler-provider-tls":    {"cluster-autoscaler", ""},
 		"ensemble-autoscaler-controller-tls": {"controller", "webhook." + check.Namespace + ".svc"},
 	} {
-		s.do(
-			"create a Secret",
-			s.client.Create(
-				s.Context(), s.secret(name, s.authority.issue(s.T, of.common, of.dns, now.Add(-48*time.Hour), now.Add(365*24*time.Hour))),
-			),
-		)
+		certificate, key := s.authority.issue(s.T, of.common, of.dns, now.Add(-48*time.Hour), now.Add(365*24*time.Hour))
+		s.do("create a Secret", s.client.Create(s.Context(), s.secret(name, certificate)))
+		if of.common == "controller" {
+			s.caller.show(certificate, key)
+			s.again = func() { s.caller.show(certificate, key) }
+		}
 	}
 	s.trust(s.authority.certificate)
 	for _, name := range []string{"provider", "controller", "cluster-autoscaler"} {
@@ -224,6 +228,20 @@ func (s *site) answer(ready bool) {
 	s.do("create the endpoints", s.client.Create(s.Context(), slice))
 }
 
+// port gives a Service another port.
+func (s *site) port(name string, number int32) (back func()) {
+	s.Helper()
+	write := func(number int32) (was int32) {
+		var service corev1.Service
+		s.do("get a Service", s.client.Get(s.Context(), client.ObjectKey{Namespace: check.Namespace, Name: name}, &service))
+		was, service.Spec.Ports[0].Port = service.Spec.Ports[0].Port, number
+		s.do("write a Service", s.client.Update(s.Context(), &service))
+		return was
+	}
+	was := write(number)
+	return func() { write(was) }
+}
+
 // trust writes who is trusted into all webhooks.
 func (s *site) trust(authority []byte) {
 	s.Helper()
@@ -303,6 +321,8 @@ func TestCheck(t *testing.T) {
 
 	s.install("manifests")
 	s.until()
+	s.hasAsked("/mutate-minicluster", "/size-minicluster", "/validate-ensemble", "/validate-minicluster", "/validate-nodepool")
+	s.hasCreatedNothing()
 
 	admin := s.client
 	namespaced := func(kind string) string { return kind + " " + check.Namespace + "/" }
@@ -342,7 +362,7 @@ func TestCheck(t *testing.T) {
 			s.do("get the Secret", admin.Get(s.Context(), key, &before))
 			before.DeepCopyInto(&secret)
 			now := time.Now()
-			secret.Data["tls.crt"] = s.authority.issue(s.T, "cluster-autoscaler", "", now.Add(-48*time.Hour), now.Add(-time.Hour))
+			secret.Data["tls.crt"], _ = s.authority.issue(s.T, "cluster-autoscaler", "", now.Add(-48*time.Hour), now.Add(-time.Hour))
 			s.do("write the Secret", admin.Update(s.Context(), &secret))
 			return func() {
 				secret.Data = before.Data
@@ -365,7 +385,22 @@ func TestCheck(t *testing.T) {
 			s.answer(false)
 			return func() { s.answer(true) }
 		}, []string{"Error WebhookUnreachable " + namespaced("Service") + "webhook"}},
-		{"authorities of somebody else", func() func() {
+		{"no way from the API server to the webhooks", func() func() {
+			s.caller.cut(true)
+			return func() { s.caller.cut(false) }
+		}, []string{"Error WebhookUnreachable " + namespaced("Service") + "webhook"}},
+		{"a certificate for another name at the webhooks", func() func() {
+			now := time.Now()
+			s.caller.show(s.authority.issue(s.T, "controller", "controller.example.com", now.Add(-48*time.Hour), now.Add(time.Hour)))
+			return s.again
+		}, []string{"Error WebhookNotTrusted " + namespaced("Service") + "webhook"}},
+		{"a Service with another port", func() func() {
+			return s.port("provider", 9000)
+		}, []string{"Error CloudConfigWrong ConfigMap " + check.Namespace + "/cluster-autoscaler-cloud-config"}},
+		{"a port of the webhooks' Service that the API server does not call", func() func() {
+			return s.port("webhook", 9443)
+		}, []string{"Error WebhookUnreachable " + namespaced("Service") + "webhook"}},
+		{"authorities of another program", func() func() {
 			s.trust(newAuthority(s.T).certificate)
 			return func() { s.trust(s.authority.certificate) }
 		}, []string{
@@ -460,6 +495,27 @@ func (s *site) hasErrors(namespace string, arguments ...string) {
 	}
 }
 
+// hasAsked checks that the API server was made to ask all webhooks, at the port of their Service.
+func (s *site) hasAsked(want ...string) {
+	s.Helper()
+	if paths, ports := s.caller.asked(); !slices.Equal(paths, want) || !slices.Equal(ports, []string{"443"}) {
+		s.Errorf("the API server asked %v at the ports %v, not %v at 443", paths, ports, want)
+	}
+}
+
+// hasCreatedNothing checks that a check leaves no object behind.
+func (s *site) hasCreatedNothing() {
+	s.Helper()
+	for _, kind := range []string{"nodepools", "miniclusters", "ensembles"} {
+		said, err := exec.CommandContext(
+			s.Context(), s.kubectl, "--kubeconfig="+s.kubeconfig, "get", kind, "--all-namespaces", "--output=name",
+		).Output()
+		if err != nil || len(said) > 0 {
+			s.Errorf("after a check there are the %s %s (%v)", kind, said, err)
+		}
+	}
+}
+
 // nobody checks as a user who may read nothing: who is told what is not known, and of no fault.
 func (s *site) nobody() {
 	s.Helper()
@@ -484,6 +540,7 @@ func TestCheckUnserved(t *testing.T) {
 	s.kubectlApply(nil, "-k", filepath.Join(root, "manifests/crd"))
 	s.install("manifests/overlays/pod-webhook")
 	s.until()
+	s.hasAsked("/gate-pod", "/mutate-minicluster", "/size-minicluster", "/validate-ensemble", "/validate-minicluster", "/validate-nodepool")
 	s.nobody()
 	webhook := &admissionregistrationv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: "ensemble-autoscaler-gates"}}
 	s.do("delete the webhook", s.client.Delete(s.Context(), webhook))
@@ -516,18 +573,23 @@ func newAuthority(t *testing.T) *authority {
 	return a
 }
 
-// issue is a certificate for a name, and for a host where there is one.
-func (a *authority) issue(t *testing.T, common, dns string, from, to time.Time) []byte {
+// issue is a certificate for a name, and for a host where there is one, with its key.
+func (a *authority) issue(t *testing.T, common, dns string, from, to time.Time) (certificate, key []byte) {
 	t.Helper()
 	template := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: common}, NotBefore: from, NotAfter: to}
 	if dns != "" {
 		template.DNSNames = []string{dns}
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.parsed, newKey(t).Public(), a.key)
+	private := newKey(t)
+	der, err := x509.CreateCertificate(rand.Reader, template, a.parsed, private.Public(), a.key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	text, err := x509.MarshalECPrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: text})
 }
 
 func newKey(t *testing.T) *ecdsa.PrivateKey {

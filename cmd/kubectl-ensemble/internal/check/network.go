@@ -2,7 +2,9 @@ package check
 
 import (
 	"fmt"
+	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	networkingv1 "k8s.io/api/networking/v1"
@@ -17,28 +19,109 @@ type port struct {
 	number int32
 }
 
-var portGRPC = port{"grpc", 8086}
+// String names a port as a NetworkPolicy may.
+func (p port) String() string {
+	if p.name == "" {
+		return strconv.Itoa(int(p.number))
+	}
+	return fmt.Sprintf("%s (%d)", p.name, p.number)
+}
 
-// findNetwork looks at whether the NetworkPolicies let Cluster Autoscaler through to the provider.
+// findNetwork looks at whether the NetworkPolicies let Cluster Autoscaler through to the provider, at the ports that its Services name.
 func findNetwork(f *Facts, _ *Shipped) []Finding {
-	if len(f.Provider) == 0 || !f.knows("networkpolicies.networking.k8s.io") || !f.knows("pods") {
+	if len(f.Provider) == 0 || !f.knows("pods") {
 		return nil
 	}
-	var out []Finding
+	out := findServices(f)
+	if !f.knows("networkpolicies.networking.k8s.io") {
+		return out
+	}
 	for _, a := range f.ours() {
-		through, by := f.admits(a, &f.Provider[0], portGRPC)
-		if through {
+		var closed, policies []string
+		for _, service := range a.services() {
+			for _, p := range f.portsBehind(service) {
+				if through, by := f.admits(a, &f.Provider[0], p); !through {
+					closed, policies = append(closed, p.String()), append(policies, by...)
+				}
+			}
+		}
+		if len(closed) == 0 {
 			continue
 		}
+		slices.Sort(policies)
 		out = append(out, Finding{
 			Error, "NotAdmitted", a.object(),
 			fmt.Sprintf("NetworkPolicy %s does not let it through to port %s of the provider: its labels are %s, in namespace %s",
-				strings.Join(by, ", "), portGRPC.name, labels.Set(a.Labels), a.Namespace),
+				strings.Join(slices.Compact(policies), ", "), strings.Join(closed, ", "), labels.Set(a.Labels), a.Namespace),
 			fmt.Sprintf(
-				"give its pods the label %s=%s; for another namespace than %s use manifests/overlays/client-elsewhere", labelName, nameAutoscaler,
-				f.Namespace,
+				"give its pods the label %s=%s; for another namespace than %s use manifests/overlays/client-elsewhere; a policy of your own has to "+
+					"open the same ports", labelName, nameAutoscaler, f.Namespace,
 			),
 		})
+	}
+	return out
+}
+
+// services are those of the provider that Cluster Autoscaler calls.
+func (a *Autoscaler) services() []string {
+	if a.usesExpander() {
+		return []string{serviceProvider, serviceExpander}
+	}
+	return []string{serviceProvider}
+}
+
+// findServices looks at whether the Services are there by which Cluster Autoscaler finds the provider.
+func findServices(f *Facts) []Finding {
+	if !f.knows("services") {
+		return nil
+	}
+	missing := map[string]bool{}
+	for _, a := range f.ours() {
+		for _, service := range a.services() {
+			missing[service] = len(f.Services[f.Namespace+"/"+service]) == 0
+		}
+	}
+	var out []Finding
+	for _, service := range slices.Sorted(maps.Keys(missing)) {
+		if missing[service] {
+			out = append(out, Finding{
+				Error, "ServiceMissing", "Service " + f.Namespace + "/" + service,
+				"it does not exist, and Cluster Autoscaler finds the provider by it", "make deploy",
+			})
+		}
+	}
+	return out
+}
+
+// shippedPorts are the ports of the Services in the manifests, and those of the container behind them.
+var shippedPorts = map[string]port{serviceProvider: {"grpc", 8086}, serviceExpander: {"expander", 8087}}
+
+// portOf is the first port of a Service of the provider, that of the manifests where the Service is not known.
+func (f *Facts) portOf(service string) int32 {
+	if ports := f.Services[f.Namespace+"/"+service]; len(ports) > 0 {
+		return ports[0].Port
+	}
+	return shippedPorts[service].number
+}
+
+// portsBehind are the ports of the provider's pods that a Service of it leads to.
+func (f *Facts) portsBehind(service string) []port {
+	ports := f.Services[f.Namespace+"/"+service]
+	if len(ports) == 0 {
+		return []port{shippedPorts[service]}
+	}
+	out := make([]port, len(ports))
+	for i := range ports {
+		target := ports[i].TargetPort
+		if target.Type == intstr.Int && target.IntVal == 0 {
+			target.IntVal = ports[i].Port
+		}
+		out[i] = port{name: target.StrVal, number: target.IntVal}
+		for _, c := range f.Provider[0].Ports {
+			if (c.Name != "" && c.Name == target.StrVal) || (target.Type == intstr.Int && c.ContainerPort == target.IntVal) {
+				out[i] = port{c.Name, c.ContainerPort}
+			}
+		}
 	}
 	return out
 }
@@ -72,7 +155,7 @@ func opens(rule *networkingv1.NetworkPolicyIngressRule, port port) bool {
 		case p.Port == nil:
 			return true
 		case p.Port.Type == intstr.String:
-			if p.Port.StrVal == port.name {
+			if port.name != "" && p.Port.StrVal == port.name {
 				return true
 			}
 		case p.Port.IntVal == port.number, p.EndPort != nil && p.Port.IntVal <= port.number && port.number <= *p.EndPort:

@@ -17,7 +17,9 @@ func findWebhooks(f *Facts, shipped *Shipped) []Finding {
 	for i := range f.Webhooks {
 		installed[f.Webhooks[i].Configuration+" "+f.Webhooks[i].Name] = &f.Webhooks[i]
 	}
-	silent, told := map[string][]string{}, map[string]bool{}
+	silent := map[string][]string{}
+	// known are the configurations and Services of which a finding has said already why they do not answer.
+	known, reasons := map[string]bool{}, map[string]bool{}
 	for _, configuration := range slices.Sorted(maps.Keys(shipped.Webhooks)) {
 		if strings.HasSuffix(configuration, " "+gates) && !f.gatedByWebhook() ||
 			strings.HasSuffix(configuration, " "+kindJob) && !f.manages("Job") {
@@ -33,9 +35,11 @@ func findWebhooks(f *Facts, shipped *Shipped) []Finding {
 				})
 				continue
 			}
-			if finding := trusts(f, w); finding != nil && !told[configuration+finding.Reason] {
-				told[configuration+finding.Reason] = true
-				out = append(out, *finding)
+			if finding := trusts(f, w); finding != nil {
+				if !reasons[configuration+finding.Reason] {
+					out = append(out, *finding)
+				}
+				known[configuration], reasons[configuration+finding.Reason] = true, true
 			}
 			if w.Service != "" && f.knows("endpointslices.discovery.k8s.io") && f.Endpoints[w.Service] == 0 {
 				silent[w.Service] = append(silent[w.Service], name)
@@ -44,6 +48,7 @@ func findWebhooks(f *Facts, shipped *Shipped) []Finding {
 	}
 	for _, service := range slices.Sorted(maps.Keys(silent)) {
 		namespace, name, _ := strings.Cut(service, "/")
+		known[service] = true
 		out = append(out, Finding{
 			Error, "WebhookUnreachable", "Service " + service,
 			fmt.Sprintf("it has no ready endpoint: the API server refuses what the webhooks %s would judge", strings.Join(silent[service], ", ")),
@@ -53,7 +58,7 @@ func findWebhooks(f *Facts, shipped *Shipped) []Finding {
 			),
 		})
 	}
-	return out
+	return append(out, findUncalled(f, known)...)
 }
 
 // trusts looks at whether the API server trusts who answers a webhook.

@@ -37,8 +37,8 @@ func New(env *cli.Environment) *cobra.Command {
 		Long: `Say what would become of another size of a member, or of a MiniCluster or Indexed Job that does not exist yet.
 
 The controller's own planner decides on the live objects with the changed size: which pools grant nodes, what is refused and why, what the
-nodes cost for an hour, and how long they take, as the machines of each pool have taken. Nothing is changed, nothing is reserved: whoever
-asks the controller in the meantime may get the nodes.`,
+nodes cost for an hour, and how long they take, as the machines of each pool have taken. Nothing is changed, nothing is reserved: another
+member that asks the controller in the meantime may get the nodes.`,
 		Example: `  kubectl ensemble plan lammps --grow 6
   kubectl ensemble plan --namespace team-a lammps --size 12 --output yaml
   kubectl ensemble plan --filename minicluster.yaml`,

@@ -84,7 +84,7 @@ func lastRequest(m *v1alpha1.EnsembleMember) string {
 	if r := m.Status.LastRequest; r != nil && r.Outcome != "" {
 		return r.Outcome
 	}
-	return "somebody asked for another size"
+	return "another size was asked for"
 }
 
 // progress shows a line that changes: again and again in its place on a terminal, and elsewhere when numbers or the reason have changed.

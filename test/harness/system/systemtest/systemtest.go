@@ -46,7 +46,7 @@ type Suite struct {
 // Run runs the tests and exits.
 func Run(m *testing.M, s *Suite) {
 	flag.Parse()
-	code, err := 1, s.atOnce()
+	code, err := 1, s.setParallel()
 	if err == nil {
 		code, err = s.run(m.Run)
 	}
@@ -60,7 +60,7 @@ func Run(m *testing.M, s *Suite) {
 	os.Exit(code)
 }
 
-func (s *Suite) atOnce() error {
+func (s *Suite) setParallel() error {
 	given := false
 	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
 	if given {

@@ -79,7 +79,7 @@ func settle(ctx context.Context, s *system.System, o *options, progress io.Write
 		return nil, err
 	}
 	e.say("creating %d MiniClusters, each with a Job and a pod", o.members)
-	if err := e.each(ctx, o.members, e.member); err != nil {
+	if err := e.forEach(ctx, o.members, e.member); err != nil {
 		return nil, err
 	}
 	if err := e.sizes(ctx, 1); err != nil {
@@ -97,7 +97,7 @@ func settle(ctx context.Context, s *system.System, o *options, progress io.Write
 		e.members = append(e.members, m)
 	}
 	e.say("waiting until all members are answered")
-	err = e.each(ctx, o.members, func(ctx context.Context, i int) error {
+	err = e.forEach(ctx, o.members, func(ctx context.Context, i int) error {
 		return harness.Poll(ctx, pollPeriod, patience, func() string {
 			response, err := e.members[i].status(ctx)
 			if err != nil {
@@ -150,7 +150,7 @@ func (e *ensembles) nodes(ctx context.Context) error {
 		return err
 	}
 	// A controller that is not here takes away the taint of a node that was not Ready.
-	return e.each(ctx, 2*e.options.members, func(ctx context.Context, i int) error {
+	return e.forEach(ctx, 2*e.options.members, func(ctx context.Context, i int) error {
 		node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: nodeName(i)}}
 		return e.system.Client.Patch(ctx, node, client.RawPatch(types.MergePatchType, []byte(`{"spec":{"taints":null}}`)))
 	})
@@ -247,8 +247,8 @@ func (m *member) act(ctx context.Context, action string) (*ensemble.Response, er
 	})
 }
 
-// each does something for each number below count, several at a time.
-func (e *ensembles) each(ctx context.Context, count int, do func(context.Context, int) error) error {
+// forEach does something for each number below count, several at a time.
+func (e *ensembles) forEach(ctx context.Context, count int, do func(context.Context, int) error) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(e.connections)
 	for i := range count {
@@ -334,7 +334,7 @@ type timing struct {
 type resize struct {
 	name                   string
 	members, before, after int
-	took, settled          time.Duration
+	took, atRest           time.Duration
 }
 
 func (r *resize) perSecond() float64 { return float64(r.members) / r.took.Seconds() }
@@ -373,7 +373,7 @@ func (e *ensembles) measure(ctx context.Context) (calls []timing, resizes []resi
 		if err := e.sizes(ctx, int32(step.after)); err != nil {
 			return nil, nil, err
 		}
-		out.settled = time.Since(started)
+		out.atRest = time.Since(started)
 		resizes = append(resizes, out)
 	}
 	e.say("measuring RequestAction at the bound")
@@ -396,7 +396,7 @@ func (e *ensembles) timeAnswered(
 	out := timing{name: name, status: want.String()}
 	var mu sync.Mutex
 	started := time.Now()
-	err := e.each(ctx, count, func(ctx context.Context, i int) error {
+	err := e.forEach(ctx, count, func(ctx context.Context, i int) error {
 		m := e.members[i%len(e.members)]
 		began := time.Now()
 		response, err := ask(ctx, m)

@@ -33,8 +33,8 @@ type options struct {
 // callsOfMember is how many calls in a row a member may make without being limited.
 const callsOfMember = 10
 
-// leastDecisions is how many resizes in a second are the target.
-const leastDecisions = 100
+// minDecisions is how many resizes in a second are the target.
+const minDecisions = 100
 
 func main() { harness.Main("members", dispatch) }
 
@@ -46,7 +46,7 @@ func dispatch(ctx context.Context, arguments []string, out, progress io.Writer) 
 	flags.IntVar(&o.connections, "connections", 64, "number of requests under way at any time, each on a connection of its own")
 	flags.IntVar(&o.calls, "calls", 5000, "number of calls that change nothing")
 	flags.StringVar(&o.logs, "logs", "", "directory for the logs of all processes; without it they go away at the end")
-	flags.BoolVar(&o.check, "check", false, fmt.Sprintf("fail when fewer than %d requests become another size in a second", leastDecisions))
+	flags.BoolVar(&o.check, "check", false, fmt.Sprintf("fail when fewer than %d requests become another size in a second", minDecisions))
 	if err := flags.Parse(arguments); err != nil {
 		return err
 	}
@@ -109,8 +109,8 @@ floods is a client on the same cores.
 	}
 	_, _ = fmt.Fprintf(progress, "done after %s\n", time.Since(started).Round(time.Second)) // Progress that nobody reads is no error.
 	for i := range resizes {
-		if perSecond := resizes[i].perSecond(); o.check && perSecond < leastDecisions {
-			return fmt.Errorf("%s: %.0f MiniClusters in a second were resized; the target is %d", resizes[i].name, perSecond, leastDecisions)
+		if perSecond := resizes[i].perSecond(); o.check && perSecond < minDecisions {
+			return fmt.Errorf("%s: %.0f MiniClusters in a second were resized; the target is %d", resizes[i].name, perSecond, minDecisions)
 		}
 	}
 	return nil
@@ -127,12 +127,12 @@ func callTable(calls []timing) *figures.Table {
 }
 
 func resizeTable(resizes []resize) *figures.Table {
-	t := figures.NewTable("resize", "MiniClusters", "nodes before", "after", "resized s", "per second", "settled s")
+	t := figures.NewTable("resize", "MiniClusters", "nodes before", "after", "resized s", "per second", "at rest s")
 	for i := range resizes {
 		r := &resizes[i]
 		t.Add(
 			r.name, figures.Thousands(r.members), figures.Thousands(r.before), figures.Thousands(r.after), fmt.Sprintf("%.2f", r.took.Seconds()),
-			figures.Rate(r.perSecond()), fmt.Sprintf("%.2f", r.settled.Seconds()),
+			figures.Rate(r.perSecond()), fmt.Sprintf("%.2f", r.atRest.Seconds()),
 		)
 	}
 	return t

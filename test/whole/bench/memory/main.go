@@ -39,10 +39,10 @@ type options struct {
 
 // The targets of -check.
 const (
-	mostBytes = 512 << 20
-	// mostRest and mostEvents are parts of a core.
-	mostRest   = 0.01
-	mostEvents = 0.05
+	maxBytes = 512 << 20
+	// maxRest and maxEvents are parts of a core.
+	maxRest   = 0.01
+	maxEvents = 0.05
 )
 
 func main() { harness.Main("memory", dispatch) }
@@ -69,7 +69,7 @@ func parse(arguments []string, output io.Writer) (*options, error) {
 	flags.BoolVar(&o.quick, "quick", false, "small and short: whether it works, not what is occupied")
 	flags.BoolVar(&o.check, "check", false, fmt.Sprintf("fail when more than %d MiB are resident at any time, or more than %g of a core is "+
 		"used at rest or %g under events",
-		mostBytes>>20, mostRest, mostEvents))
+		maxBytes>>20, maxRest, maxEvents))
 	flags.StringVar(&o.logs, "logs", "", "directory for the logs of all processes; without it they go away at the end")
 	if err := flags.Parse(arguments); err != nil {
 		return nil, err

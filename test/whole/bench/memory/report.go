@@ -46,7 +46,7 @@ func (r *report) print(out io.Writer) error {
 A third of the nodes are in pools. The peak is of resident memory from the start to the end, the rest what is resident when nothing
 happens. 100 %% is one core; each is counted for %s. Targets: at most %d MiB, %g %% at rest and %g %% under %d events a second.
 
-`, harness.Machine(), t, r.window, mostBytes>>20, 100*mostRest, 100*mostEvents, r.events)
+`, harness.Machine(), t, r.window, maxBytes>>20, 100*maxRest, 100*maxEvents, r.events)
 	return err
 }
 
@@ -57,23 +57,23 @@ func (r *report) missed() []string {
 	var missed []string
 	for _, x := range r.rows {
 		of := fmt.Sprintf("%s with %s pods %s", x.program, figures.Thousands(x.pods), x.source)
-		if x.peak > mostBytes {
+		if x.peak > maxBytes {
 			missed = append(
-				missed, fmt.Sprintf("%s: %s MiB at its peak, and the target is %d at most", of, figures.Mebibytes(x.peak), mostBytes>>20),
+				missed, fmt.Sprintf("%s: %s MiB at its peak, and the target is %d at most", of, figures.Mebibytes(x.peak), maxBytes>>20),
 			)
 		}
-		if x.rest > mostBytes {
-			missed = append(missed, fmt.Sprintf("%s: %s MiB at rest, and the target is %d at most", of, figures.Mebibytes(x.rest), mostBytes>>20))
+		if x.rest > maxBytes {
+			missed = append(missed, fmt.Sprintf("%s: %s MiB at rest, and the target is %d at most", of, figures.Mebibytes(x.rest), maxBytes>>20))
 		}
-		if x.processorAtRest > mostRest {
+		if x.processorAtRest > maxRest {
 			missed = append(
-				missed, fmt.Sprintf("%s: %s %% of a core at rest, and the target is %g at most", of, percent(x.processorAtRest), 100*mostRest),
+				missed, fmt.Sprintf("%s: %s %% of a core at rest, and the target is %g at most", of, percent(x.processorAtRest), 100*maxRest),
 			)
 		}
-		if x.processorUnderEvents > mostEvents {
+		if x.processorUnderEvents > maxEvents {
 			missed = append(
 				missed,
-				fmt.Sprintf("%s: %s %% of a core under events, and the target is %g at most", of, percent(x.processorUnderEvents), 100*mostEvents),
+				fmt.Sprintf("%s: %s %% of a core under events, and the target is %g at most", of, percent(x.processorUnderEvents), 100*maxEvents),
 			)
 		}
 	}

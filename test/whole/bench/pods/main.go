@@ -38,8 +38,8 @@ type options struct {
 // machine that does other things as well; a call to a webhook would all but double p50, and one that nobody answers takes
 // seconds.
 const (
-	mostP50 = 1.25
-	mostP99 = 3
+	maxP50 = 1.25
+	maxP99 = 3
 )
 
 func main() { harness.Main("pods", dispatch) }
@@ -56,8 +56,8 @@ func dispatch(ctx context.Context, arguments []string, out, progress io.Writer) 
 	flags.BoolVar(
 		&o.check, "check", false,
 		fmt.Sprintf(
-			"fail when pods without our label take more than %g times as long as without us (p99: %d times), or reach the controller", mostP50,
-			mostP99,
+			"fail when pods without our label take more than %g times as long as without us (p99: %d times), or reach the controller", maxP50,
+			maxP99,
 		),
 	)
 	if err := flags.Parse(arguments); err != nil {

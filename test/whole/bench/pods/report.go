@@ -109,14 +109,14 @@ func (r *report) missed() (missed []string) {
 			continue
 		}
 		for _, m := range []*measured{r.serial, r.concurrent, r.bound} {
-			if ratio := m.ratio(w, 50); ratio > mostP50 {
+			if ratio := m.ratio(w, 50); ratio > maxP50 {
 				missed = append(
-					missed, fmt.Sprintf("%s, %s: p50 is %.2f times what it is without us; the target is %g at most", m.name, w.name, ratio, mostP50),
+					missed, fmt.Sprintf("%s, %s: p50 is %.2f times what it is without us; the target is %g at most", m.name, w.name, ratio, maxP50),
 				)
 			}
-			if ratio := m.ratio(w, 99); ratio > mostP99 {
+			if ratio := m.ratio(w, 99); ratio > maxP99 {
 				missed = append(
-					missed, fmt.Sprintf("%s, %s: p99 is %.2f times what it is without us; the target is %d at most", m.name, w.name, ratio, mostP99),
+					missed, fmt.Sprintf("%s, %s: p99 is %.2f times what it is without us; the target is %d at most", m.name, w.name, ratio, maxP99),
 				)
 			}
 		}

@@ -1,5 +1,5 @@
 // Command writes counts what a node costs the API server: the real binaries of provider and controller, with stand-ins for
-// Cluster Autoscaler and the Flux Operator, on an embedded control plane that keeps an audit log. A gang of one grows by so many
+// Cluster Autoscaler and the Flux Operator, on an embedded control plane that keeps an audit log. A MiniCluster of one grows by so many
 // nodes and shrinks by them again, for several numbers of nodes. It prints
 //
 //   - how many writes each node costs, of the provider, of the controller and of the simulated cloud, and how many of them were in
@@ -23,7 +23,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/whole/bench/gang"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/whole/bench/growth"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/whole/bench/harness"
 )
 
@@ -37,11 +37,11 @@ type options struct {
 
 // What -check allows at checkedSize: writes for each node, and conflicts for each hundred writes.
 const (
-	checkedSize          = 50
-	mostProviderGrown    = 5.2
-	mostProviderReleased = 4.3
-	mostController       = 1.2
-	mostConflictPercent  = 2
+	checkedSize         = 50
+	maxProviderGrown    = 5.2
+	maxProviderReleased = 4.3
+	maxController       = 1.2
+	maxConflictPercent  = 2
 )
 
 func main() { harness.Main("writes", dispatch) }
@@ -54,8 +54,8 @@ func dispatch(ctx context.Context, arguments []string, out, progress io.Writer) 
 		o.sizes = nil
 		for part := range strings.SplitSeq(text, ",") {
 			size, err := strconv.Atoi(part)
-			if err != nil || size < 1 || size > mostNodes {
-				return fmt.Errorf("%q is no number from 1 to %d", part, mostNodes)
+			if err != nil || size < 1 || size > maxNodes {
+				return fmt.Errorf("%q is no number from 1 to %d", part, maxNodes)
 			}
 			o.sizes = append(o.sizes, size)
 		}
@@ -65,7 +65,7 @@ func dispatch(ctx context.Context, arguments []string, out, progress io.Writer) 
 	flags.StringVar(&o.logs, "logs", "", "directory for the logs of all processes and the audit log; without it they go away at the end")
 	flags.BoolVar(&o.check, "check", false, fmt.Sprintf("fail when at %d nodes the provider writes more than %g times for a node that comes "+
 		"or %g times for one that goes, the controller more than %g times, or more than %d %% in vain",
-		checkedSize, mostProviderGrown, mostProviderReleased, mostController, mostConflictPercent))
+		checkedSize, maxProviderGrown, maxProviderReleased, maxController, maxConflictPercent))
 	if err := flags.Parse(arguments); err != nil {
 		return err
 	}
@@ -77,7 +77,7 @@ func dispatch(ctx context.Context, arguments []string, out, progress io.Writer) 
 
 func run(ctx context.Context, o *options, out, progress io.Writer) (err error) {
 	started := time.Now()
-	b, err := gang.Start(ctx, gang.Options{Logs: o.logs, Policy: auditPolicy, Scan: time.Second, Progress: progress})
+	b, err := growth.Start(ctx, growth.Options{Logs: o.logs, Policy: auditPolicy, Scan: time.Second, Progress: progress})
 	if err != nil {
 		return err
 	}
@@ -86,7 +86,7 @@ func run(ctx context.Context, o *options, out, progress io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	if _, err := fmt.Fprintf(out, `Writes for each node that a gang grows or shrinks by, all in one step, from the request until all is at rest. The simulated cloud's are
+	if _, err := fmt.Fprintf(out, `Writes for each node of a growth or a shrink, all in one step, from the request until all is at rest. The simulated cloud's are
 KwokInstances and the nodes that its machines register. In vain are those that the API server refused because the object had changed.
 
 %s

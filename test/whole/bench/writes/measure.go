@@ -11,20 +11,20 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/harness/history"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/harness/system"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/whole/bench/gang"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/whole/bench/growth"
 )
 
 const (
 	poolName = "hpc"
-	// mostNodes is how many nodes a step may have.
-	mostNodes = 1000
+	// maxNodes is how many nodes a step may have.
+	maxNodes = 1000
 	// patience bounds each step, besides the boot of its machines.
 	patience = 10 * time.Minute
 	// calm is how long nothing is written when a step is over: the last events are sent some seconds after what they tell of.
 	calm = 5 * time.Second
 )
 
-var member = types.NamespacedName{Namespace: corev1.NamespaceDefault, Name: "gang"}
+var member = types.NamespacedName{Namespace: corev1.NamespaceDefault, Name: "growth"}
 
 const objects = `
 apiVersion: autoscaling.flux-framework.org/v1alpha1
@@ -64,20 +64,20 @@ type step struct {
 // bench is what stays the same from step to step.
 type bench struct {
 	*options
-	*gang.Bench
+	*growth.Bench
 }
 
-// measure grows and shrinks the gang by each number of nodes.
+// measure grows and shrinks the MiniCluster by each number of nodes.
 func (b *bench) measure(ctx context.Context) (steps []step, err error) {
-	declared, err := system.Objects(fmt.Appendf(nil, objects, poolName, member.Name, mostNodes+1, b.bootDelay))
+	declared, err := system.Objects(fmt.Appendf(nil, objects, poolName, member.Name, maxNodes+1, b.bootDelay))
 	if err != nil {
 		return nil, err
 	}
 	if err := b.System.Apply(ctx, declared...); err != nil {
 		return nil, err
 	}
-	b.Say("waiting for a gang of one")
-	if _, err := b.settled(ctx, 1); err != nil {
+	b.Say("waiting for a growth to one")
+	if _, err := b.atRest(ctx, 1); err != nil {
 		return nil, err
 	}
 	for _, size := range b.sizes {
@@ -90,7 +90,7 @@ func (b *bench) measure(ctx context.Context) (steps []step, err error) {
 			if err := b.Ask(ctx, member, action, size); err != nil {
 				return nil, err
 			}
-			written, err := b.settled(ctx, after)
+			written, err := b.atRest(ctx, after)
 			if err != nil {
 				return nil, fmt.Errorf("%s by %d: %w", action, size, err)
 			}
@@ -100,8 +100,8 @@ func (b *bench) measure(ctx context.Context) (steps []step, err error) {
 	return steps, nil
 }
 
-// settled waits until the gang has a size and nothing is written any more, and returns what was.
-func (b *bench) settled(ctx context.Context, size int) (*tally, error) {
+// atRest waits until the MiniCluster has a size and nothing is written any more, and returns what was.
+func (b *bench) atRest(ctx context.Context, size int) (*tally, error) {
 	within := patience + b.bootDelay
 	ctx, cancel := context.WithTimeoutCause(ctx, within, fmt.Errorf("not within %s", within))
 	defer cancel()

@@ -7,8 +7,8 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/whole/bench/figures"
 )
 
-// each is a number of writes for each node of a step.
-func (s *step) each(writes int) float64 { return float64(writes) / float64(s.nodes) }
+// perNode is a number of writes for each node of a step.
+func (s *step) perNode(writes int) float64 { return float64(writes) / float64(s.nodes) }
 
 func (s *step) name() string { return fmt.Sprintf("%s %d", s.action, s.nodes) }
 
@@ -29,10 +29,10 @@ func decimal(value float64) string { return fmt.Sprintf("%.2f", value) }
 
 // summary has a row for each step.
 func summary(steps []step) *figures.Table {
-	t := figures.NewTable("gang", provider.String(), controller.String(), cloud.String(), "writes in all", "in vain %", "of the cloud's %")
+	t := figures.NewTable("growth", provider.String(), controller.String(), cloud.String(), "writes in all", "in vain %", "of the cloud's %")
 	for i := range steps {
 		s := &steps[i]
-		t.Add(s.name(), decimal(s.each(s.sum(provider))), decimal(s.each(s.sum(controller))), decimal(s.each(s.sum(cloud))),
+		t.Add(s.name(), decimal(s.perNode(s.sum(provider))), decimal(s.perNode(s.sum(controller))), decimal(s.perNode(s.sum(cloud))),
 			figures.Thousands(s.sum(provider)+s.sum(controller)+s.sum(cloud)), decimal(s.inVain(provider, controller)), decimal(s.inVain(cloud)))
 	}
 	return t
@@ -57,7 +57,7 @@ func breakdown(steps []step) *figures.Table {
 	for _, k := range kinds {
 		row := []string{fmt.Sprintf("%s: %s %s", k.by, k.verb, k.resource)}
 		for i := range steps {
-			row = append(row, decimal(steps[i].each(steps[i].count[k])))
+			row = append(row, decimal(steps[i].perNode(steps[i].count[k])))
 		}
 		t.Add(row...)
 	}
@@ -71,17 +71,17 @@ func missed(steps []step) (missed []string) {
 		if s.nodes != checkedSize {
 			continue
 		}
-		mostProvider := mostProviderGrown
+		maxProvider := maxProviderGrown
 		if s.action == "shrink" {
-			mostProvider = mostProviderReleased
+			maxProvider = maxProviderReleased
 		}
 		for _, target := range []struct {
 			what     string
 			is, most float64
 		}{
-			{"writes of the provider for each node", s.each(s.sum(provider)), mostProvider},
-			{"writes of the controller for each node", s.each(s.sum(controller)), mostController},
-			{"% of the writes in vain", s.inVain(provider, controller), mostConflictPercent},
+			{"writes of the provider for each node", s.perNode(s.sum(provider)), maxProvider},
+			{"writes of the controller for each node", s.perNode(s.sum(controller)), maxController},
+			{"% of the writes in vain", s.inVain(provider, controller), maxConflictPercent},
 		} {
 			if target.is > target.most {
 				missed = append(missed, fmt.Sprintf("%s: %.2f %s; the target is %g", s.name(), target.is, target.what, target.most))

@@ -1,6 +1,6 @@
-// Package gang is what the benchmarks of a gang that grows share: everything running beside an API server that keeps an audit log,
+// Package growth is what the benchmarks of a growth share: everything running beside an API server that keeps an audit log,
 // and the request of the lead broker.
-package gang
+package growth
 
 import (
 	"context"
@@ -56,7 +56,7 @@ func Start(ctx context.Context, o Options) (_ *Bench, err error) {
 	}()
 	directory := o.Logs
 	if directory == "" {
-		if directory, err = os.MkdirTemp("", "gang-"); err != nil {
+		if directory, err = os.MkdirTemp("", "growth-"); err != nil {
 			return nil, fmt.Errorf("make a directory for logs: %w", err)
 		}
 		b.temporary = directory
@@ -70,11 +70,11 @@ func Start(ctx context.Context, o Options) (_ *Bench, err error) {
 	}
 	b.System, err = system.Start(ctx, system.Options{
 		Progress: o.Progress, LogDir: filepath.Join(directory, "logs"),
-		// What a gang leaves is released by its controller, or deleted with its pool. Cluster Autoscaler would only mark the nodes as
-		// candidates, some each second, and nothing could be measured for minutes after each gang.
+		// What a MiniCluster leaves is released by its controller, or deleted with its pool. Cluster Autoscaler would only mark the nodes as
+		// candidates, some each second, and nothing could be measured for minutes after each MiniCluster.
 		AutoscalerFlags:    []string{"--scan-interval=" + o.Scan.String(), "--scale-down-enabled=false"},
 		APIServerArguments: []string{"--audit-policy-file=" + policy, "--audit-log-path=" + b.Audit.Path},
-		// No kubelet waits for another one. The first pod of a gang runs before it grows.
+		// No kubelet waits for another one. The first pod of a MiniCluster runs before it grows.
 		PodsAtOnce: podsAtOnce,
 	})
 	if err != nil {
@@ -106,17 +106,17 @@ func (b *Bench) Say(format string, arguments ...any) {
 }
 
 // Ask asks as the program in the lead broker's pod does.
-func (b *Bench) Ask(ctx context.Context, gang types.NamespacedName, action string, amount int) error {
+func (b *Bench) Ask(ctx context.Context, cluster types.NamespacedName, action string, amount int) error {
 	var lead *corev1.Pod
 	if err := b.Recorder.Until(ctx, func(s *history.State) string {
-		if lead = s.Lead(gang); lead == nil {
+		if lead = s.Lead(cluster); lead == nil {
 			return "the lead broker does not run"
 		}
 		return ""
 	}); err != nil {
 		return err
 	}
-	response, err := b.System.Action(ctx, lead, gang.Name, action, amount)
+	response, err := b.System.Action(ctx, lead, cluster.Name, action, amount)
 	if err != nil {
 		return fmt.Errorf("ask to %s: %w", action, err)
 	}

@@ -1,6 +1,6 @@
-// Command gangs measures where the time goes from the request of a gang to its last pod: the real binaries of provider and
+// Command growths measures where the time goes from the request of a growth to its last pod: the real binaries of provider and
 // controller, with the Flux Operator and Cluster Autoscaler, real or stand-ins, on an embedded control plane that keeps an audit
-// log. A gang grows from one pod to a size
+// log. A MiniCluster grows from one pod to a size
 //
 //   - grown: by a request of its lead broker,
 //   - patched: as a MiniCluster that nobody manages, which is patched to the size first, while Cluster Autoscaler buys nodes for the
@@ -26,11 +26,11 @@ import (
 	"time"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/harness/system"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/whole/bench/gang"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/whole/bench/growth"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/whole/bench/harness"
 )
 
-// A way is how a gang comes to its size.
+// A way is how a MiniCluster comes to its size.
 type way string
 
 const (
@@ -51,31 +51,31 @@ type options struct {
 	logs      string
 }
 
-// mostSize is how many pods a gang may have, mostRounds how often it may be measured.
+// maxSize is how many pods a MiniCluster may have, maxRounds how often it may be measured.
 const (
-	mostSize   = 1000
-	mostRounds = 100
+	maxSize   = 1000
+	maxRounds = 100
 )
 
-// What -check allows: by size, the time from the request to all Running as a multiple of that of the gang that is patched first; and
-// for all sizes that from the last node Ready to the last pod Running as a multiple of that of the gang that is made on Ready nodes.
-var mostOfPatched = map[int]float64{50: 0.9, 200: 0.95, 500: 0.9}
+// What -check allows: by size, the time from the request to all Running as a multiple of that of the MiniCluster that is patched first; and
+// for all sizes that from the last node Ready to the last pod Running as a multiple of that of the MiniCluster that is made on Ready nodes.
+var maxOfPatched = map[int]float64{50: 0.9, 200: 0.95, 500: 0.9}
 
-const mostOfMade = 1.25
+const maxOfMade = 1.25
 
-func main() { harness.Main("gangs", dispatch) }
+func main() { harness.Main("growths", dispatch) }
 
 func parse(arguments []string, progress io.Writer) (*options, error) {
 	o := &options{sizes: []int{50, 200, 500}, ways: allWays, rounds: 3}
 	quick := false
-	flags := flag.NewFlagSet("gangs", flag.ContinueOnError)
+	flags := flag.NewFlagSet("growths", flag.ContinueOnError)
 	flags.SetOutput(progress)
-	flags.Func("sizes", "comma-separated numbers of pods that gangs grow to; without it 50,200,500", func(text string) error {
+	flags.Func("sizes", "comma-separated numbers of pods to grow to; without it 50,200,500", func(text string) error {
 		o.sizes = nil
 		for part := range strings.SplitSeq(text, ",") {
 			size, err := strconv.Atoi(part)
-			if err != nil || size < 2 || size > mostSize {
-				return fmt.Errorf("%q is no number from 2 to %d", part, mostSize)
+			if err != nil || size < 2 || size > maxSize {
+				return fmt.Errorf("%q is no number from 2 to %d", part, maxSize)
 			}
 			o.sizes = append(o.sizes, size)
 		}
@@ -95,12 +95,12 @@ func parse(arguments []string, progress io.Writer) (*options, error) {
 	flags.DurationVar(&o.bootDelay, "boot-delay", 10*time.Second, "how long a machine takes to boot")
 	flags.StringVar(&o.logs, "logs", "", "directory for the logs of all processes and the audit log; without it they go away at the end")
 	flags.BoolVar(
-		&quick, "quick", false, "one round of a gang of 8 with a boot delay of a second, in place of -sizes, -rounds and -boot-delay",
+		&quick, "quick", false, "one round of a growth to 8 with a boot delay of a second, in place of -sizes, -rounds and -boot-delay",
 	)
-	flags.BoolVar(&o.check, "check", false, fmt.Sprintf("fail when a gang that grows to 50, 200 or 500 takes more than %g, %g or %g of the "+
+	flags.BoolVar(&o.check, "check", false, fmt.Sprintf("fail when a growth to 50, 200 or 500 takes more than %g, %g or %g of the "+
 		"time of the one that is patched first, when from its last node to its last pod it takes more than %g of the time of the one that is "+
 		"made on Ready nodes, or when a pod is Pending for want of a node",
-		mostOfPatched[50], mostOfPatched[200], mostOfPatched[500], mostOfMade))
+		maxOfPatched[50], maxOfPatched[200], maxOfPatched[500], maxOfMade))
 	if err := flags.Parse(arguments); err != nil {
 		return nil, err
 	}
@@ -110,8 +110,8 @@ func parse(arguments []string, progress io.Writer) (*options, error) {
 	switch {
 	case flags.NArg() > 0:
 		return nil, fmt.Errorf("unknown argument %q", flags.Arg(0))
-	case o.rounds < 1 || o.rounds > mostRounds:
-		return nil, fmt.Errorf("-rounds is %d; it must be from 1 to %d", o.rounds, mostRounds)
+	case o.rounds < 1 || o.rounds > maxRounds:
+		return nil, fmt.Errorf("-rounds is %d; it must be from 1 to %d", o.rounds, maxRounds)
 	case o.bootDelay < 0:
 		return nil, fmt.Errorf("-boot-delay is %s; it must not be less than 0", o.bootDelay)
 	}
@@ -124,7 +124,7 @@ func dispatch(ctx context.Context, arguments []string, out, progress io.Writer) 
 		return err
 	}
 	started := time.Now()
-	g, err := gang.Start(ctx, gang.Options{Logs: o.logs, Policy: auditPolicy, Scan: time.Second, Progress: progress})
+	g, err := growth.Start(ctx, growth.Options{Logs: o.logs, Policy: auditPolicy, Scan: time.Second, Progress: progress})
 	if err != nil {
 		return err
 	}
@@ -138,7 +138,7 @@ func dispatch(ctx context.Context, arguments []string, out, progress io.Writer) 
 	if os.Getenv(system.ClusterAutoscalerVariable) != "" {
 		autoscaler = "the real Cluster Autoscaler"
 	}
-	if _, err := fmt.Fprintf(out, `Gangs with machines that boot in %s, %s with a scan interval of 1 s, medians of %d. Seconds.
+	if _, err := fmt.Fprintf(out, `Growths with machines that boot in %s, %s with a scan interval of 1 s, medians of %d. Seconds.
 
 %s
 When each step was reached, in seconds from the request

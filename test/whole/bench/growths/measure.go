@@ -14,10 +14,10 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/minicluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/harness/history"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/harness/system"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/whole/bench/gang"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/whole/bench/growth"
 )
 
-// auditPolicy makes the API server record all writes but those that do not depend on gangs: of leases, and of what a loop has done.
+// auditPolicy makes the API server record all writes but those that do not depend on growths: of leases, and of what a loop has done.
 const auditPolicy = `
 apiVersion: audit.k8s.io/v1
 kind: Policy
@@ -72,8 +72,8 @@ spec:
 // bench is what stays the same.
 type bench struct {
 	*options
-	*gang.Bench
-	// pools is how many there have been: each gang has a pool of its own, so that nothing is left of the one before.
+	*growth.Bench
+	// pools is how many there have been: each MiniCluster has a pool of its own, so that nothing is left of the one before.
 	pools int
 }
 
@@ -84,7 +84,7 @@ type course struct {
 	rounds []*round
 }
 
-// measure lets gangs come to each size in each way, round by round.
+// measure lets MiniClusters come to each size in each way, round by round.
 func (b *bench) measure(ctx context.Context) ([]*course, error) {
 	var courses []*course
 	of := map[way]map[int]*course{}
@@ -130,24 +130,24 @@ func (b *bench) measure(ctx context.Context) ([]*course, error) {
 
 func (c *course) add(r *round) { c.rounds = append(c.rounds, r) }
 
-// scene is a gang and its pool.
+// scene is a MiniCluster and its pool.
 type scene struct {
-	pool string
-	gang types.NamespacedName
-	size int
+	pool    string
+	cluster types.NamespacedName
+	size    int
 }
 
 // begin makes a pool.
 func (b *bench) begin(ctx context.Context, size int) (*scene, error) {
 	b.pools++
 	s := &scene{pool: fmt.Sprintf("pool-%d", b.pools), size: size}
-	s.gang = types.NamespacedName{Namespace: corev1.NamespaceDefault, Name: fmt.Sprintf("gang-%d", b.pools)}
+	s.cluster = types.NamespacedName{Namespace: corev1.NamespaceDefault, Name: fmt.Sprintf("growth-%d", b.pools)}
 	return s, b.apply(ctx, fmt.Sprintf(poolObject, s.pool, size, b.bootDelay))
 }
 
 // end takes everything away.
 func (b *bench) end(ctx context.Context, s *scene) error {
-	if err := b.removeGang(ctx, s); err != nil {
+	if err := b.remove(ctx, s); err != nil {
 		return err
 	}
 	pool := &v1alpha1.NodePool{}
@@ -166,16 +166,16 @@ func (b *bench) end(ctx context.Context, s *scene) error {
 	return b.calm(ctx)
 }
 
-func (b *bench) removeGang(ctx context.Context, s *scene) error {
+func (b *bench) remove(ctx context.Context, s *scene) error {
 	object := minicluster.New()
-	object.SetNamespace(s.gang.Namespace)
-	object.SetName(s.gang.Name)
+	object.SetNamespace(s.cluster.Namespace)
+	object.SetName(s.cluster.Name)
 	if err := b.System.Client.Delete(ctx, object); err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("delete MiniCluster %s: %w", s.gang, err)
+		return fmt.Errorf("delete MiniCluster %s: %w", s.cluster, err)
 	}
 	return b.until(ctx, func(state *history.State) string {
-		if pods := len(state.PodsOf(s.gang)); pods > 0 || state.Members[s.gang] != nil {
-			return fmt.Sprintf("%d pods of %s are there", pods, s.gang)
+		if pods := len(state.PodsOf(s.cluster)); pods > 0 || state.Members[s.cluster] != nil {
+			return fmt.Sprintf("%d pods of %s are there", pods, s.cluster)
 		}
 		return ""
 	})
@@ -196,11 +196,11 @@ func (b *bench) until(ctx context.Context, unmet func(*history.State) string) er
 	return b.Recorder.Until(ctx, unmet)
 }
 
-// running waits until a gang runs.
+// running waits until a MiniCluster runs.
 func (b *bench) running(ctx context.Context, s *scene, size int) error {
 	return b.until(ctx, func(state *history.State) string {
 		running := 0
-		for _, pod := range state.PodsOf(s.gang) {
+		for _, pod := range state.PodsOf(s.cluster) {
 			if pod.Status.Phase == corev1.PodRunning {
 				running++
 			}
@@ -208,7 +208,7 @@ func (b *bench) running(ctx context.Context, s *scene, size int) error {
 		if running != size {
 			return fmt.Sprintf("%d of %d pods run", running, size)
 		}
-		if member := state.Members[s.gang]; member != nil && int(member.Status.Running) != size {
+		if member := state.Members[s.cluster]; member != nil && int(member.Status.Running) != size {
 			return fmt.Sprintf("the member says that %d of %d pods run", member.Status.Running, size)
 		}
 		return ""
@@ -237,54 +237,54 @@ func (b *bench) calm(ctx context.Context) error {
 	return fmt.Errorf("the programs do not come to rest within %s", patience)
 }
 
-// grow lets a gang grow by a request.
+// grow lets a MiniCluster grow by a request.
 func (b *bench) grow(ctx context.Context, size int) (*round, error) {
 	s, err := b.begin(ctx, size)
 	if err != nil {
 		return nil, err
 	}
 	managed := v1alpha1.AnnotationNodePools + ": " + s.pool + ", " + v1alpha1.AnnotationGrowthPolicy + ": AllOrNothing"
-	if err := b.apply(ctx, fmt.Sprintf(clusterObject, s.gang.Name, 1, size, managed)); err != nil {
+	if err := b.apply(ctx, fmt.Sprintf(clusterObject, s.cluster.Name, 1, size, managed)); err != nil {
 		return nil, err
 	}
-	r, err := b.follow(ctx, s, 1, func() error { return b.Ask(ctx, s.gang, "grow", size-1) })
+	r, err := b.follow(ctx, s, 1, func() error { return b.Ask(ctx, s.cluster, "grow", size-1) })
 	if err != nil {
 		return nil, err
 	}
 	return r, b.end(ctx, s)
 }
 
-// unmanaged lets a gang that nobody manages grow by a patch, and makes another one on its nodes when it is gone.
+// unmanaged lets a MiniCluster that nobody manages grow by a patch, and makes another one on its nodes when it is gone.
 func (b *bench) unmanaged(ctx context.Context, size int) (first, second *round, err error) {
 	s, err := b.begin(ctx, size)
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := b.apply(ctx, fmt.Sprintf(clusterObject, s.gang.Name, 1, size, "")); err != nil {
+	if err := b.apply(ctx, fmt.Sprintf(clusterObject, s.cluster.Name, 1, size, "")); err != nil {
 		return nil, nil, err
 	}
 	if first, err = b.follow(ctx, s, 1, func() error {
 		object := minicluster.New()
-		object.SetNamespace(s.gang.Namespace)
-		object.SetName(s.gang.Name)
+		object.SetNamespace(s.cluster.Namespace)
+		object.SetName(s.cluster.Name)
 		return b.System.Client.Patch(ctx, object, client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"spec":{"size":%d}}`, size)))
 	}); err != nil {
 		return nil, nil, err
 	}
-	if err := b.removeGang(ctx, s); err != nil {
+	if err := b.remove(ctx, s); err != nil {
 		return nil, nil, err
 	}
-	// Under another name: what the gang before has left behind is none of it.
-	s.gang.Name += "-made"
+	// Under another name: what the MiniCluster before has left behind is none of it.
+	s.cluster.Name += "-made"
 	if second, err = b.follow(ctx, s, 0, func() error {
-		return b.apply(ctx, fmt.Sprintf(clusterObject, s.gang.Name, size, size, ""))
+		return b.apply(ctx, fmt.Sprintf(clusterObject, s.cluster.Name, size, size, ""))
 	}); err != nil {
 		return nil, nil, err
 	}
 	return first, second, b.end(ctx, s)
 }
 
-// follow waits until a gang runs with its first size and all is at rest, asks, and follows the gang until all pods run.
+// follow waits until a MiniCluster runs with its first size and all is at rest, asks, and follows the MiniCluster until all pods run.
 func (b *bench) follow(ctx context.Context, s *scene, from int, ask func() error) (*round, error) {
 	if from > 0 {
 		if err := b.running(ctx, s, from); err != nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/whole/bench/audit"
 )
 
-// The steps of a gang, in the order in which they come when it grows by a request.
+// The steps of a growth, in the order in which they come when it grows by a request.
 const (
 	stepStored       = "request stored"
 	stepReserved     = "nodes reserved"
@@ -37,7 +37,7 @@ var allSteps = []string{
 	stepFirstFree, stepLastFree, stepFirstBound, stepLastBound, stepFirstRunning, stepLastRunning,
 }
 
-// round is one way of a gang to its size.
+// round is one way of a MiniCluster to its size.
 type round struct {
 	size int
 	// at is when each step was reached, from the request on. One that there was not is not in it.
@@ -81,7 +81,7 @@ func newRound(s *scene, asked time.Time, events []history.Event, records []audit
 		since := event.At.After(asked)
 		switch o := event.Object.(type) {
 		case *v1alpha1.EnsembleMember:
-			if o.Name != s.gang.Name || !since {
+			if o.Name != s.cluster.Name || !since {
 				continue
 			}
 			if int(o.Spec.Size) == s.size {
@@ -106,11 +106,11 @@ func newRound(s *scene, asked time.Time, events []history.Event, records []audit
 				both(stepFirstNode, stepLastNode, event.At)
 			}
 		case *unstructured.Unstructured:
-			if size, _, _ := unstructured.NestedInt64(o.Object, "spec", "size"); o.GetName() == s.gang.Name && since && int(size) == s.size {
+			if size, _, _ := unstructured.NestedInt64(o.Object, "spec", "size"); o.GetName() == s.cluster.Name && since && int(size) == s.size {
 				first(stepPatched, event.At)
 			}
 		case *corev1.Pod:
-			if history.MiniClusterOf(o) != s.gang {
+			if history.MiniClusterOf(o) != s.cluster {
 				continue
 			}
 			pod := pods[o.UID]
@@ -143,7 +143,7 @@ func newRound(s *scene, asked time.Time, events []history.Event, records []audit
 			its = append(its, events[i])
 		}
 	}
-	r.pending = history.Waited(its, func(pod *corev1.Pod) bool { return history.MiniClusterOf(pod) == s.gang })
+	r.pending = history.Waited(its, func(pod *corev1.Pod) bool { return history.MiniClusterOf(pod) == s.cluster })
 	r.count(s, asked, records)
 	return r
 }
@@ -160,7 +160,7 @@ func (r *round) count(s *scene, asked time.Time, records []audit.Record) {
 		if record.Cloud() {
 			program = "simulated cloud"
 		}
-		if record.Object.Resource == "jobs" && record.Object.Subresource == "" && record.Object.Name == s.gang.Name &&
+		if record.Object.Resource == "jobs" && record.Object.Subresource == "" && record.Object.Name == s.cluster.Name &&
 			record.Response.Code < 300 && !strings.HasPrefix(program, "kube-") {
 			if _, is := r.at[stepJob]; !is {
 				r.at[stepJob] = record.Answered.Sub(asked)

@@ -16,12 +16,12 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/whole/bench/audit"
 )
 
-// TestRound: what happens to a gang comes to when each step was reached, and who has written in between.
+// TestRound: what happens to a MiniCluster comes to when each step was reached, and who has written in between.
 func TestRound(t *testing.T) {
 	t.Parallel()
 	asked := time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
 	at := func(seconds int) time.Time { return asked.Add(time.Duration(seconds) * time.Second) }
-	s := &scene{pool: "pool-1", size: 2, gang: types.NamespacedName{Namespace: "default", Name: "gang-1"}}
+	s := &scene{pool: "pool-1", size: 2, cluster: types.NamespacedName{Namespace: "default", Name: "growth-1"}}
 	node := func(name string) *corev1.Node {
 		n := &corev1.Node{Status: corev1.NodeStatus{Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}}}
 		n.Name, n.Labels = name, map[string]string{v1alpha1.LabelNodePool: "pool-1"}
@@ -29,7 +29,8 @@ func TestRound(t *testing.T) {
 	}
 	pod := func(change func(*corev1.Pod)) *corev1.Pod {
 		p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
-			Namespace: "default", Name: "gang-1-1", UID: "1", Labels: map[string]string{batchv1.JobNameLabel: "gang-1", "hpa-selector": "gang-1"},
+			Namespace: "default", Name: "growth-1-1", UID: "1",
+			Labels: map[string]string{batchv1.JobNameLabel: "growth-1", "hpa-selector": "growth-1"},
 		}}
 		change(p)
 		return p
@@ -52,12 +53,12 @@ func TestRound(t *testing.T) {
 		{At: at(15), Object: pod(func(p *corev1.Pod) { p.Spec.NodeName = "n-1" })},
 		{At: at(16), Object: pod(func(p *corev1.Pod) { p.Spec.NodeName, p.Status.Phase = "n-1", corev1.PodRunning })},
 	}, []audit.Record{
-		record(-1, "fluxoperator", "patch", "jobs", "gang-1", 200),
-		record(12, "kube-controller-manager", "update", "jobs", "gang-1", 200),
-		record(12, "fluxoperator", "patch", "jobs", "gang-1", 200),
-		record(14, "ensemble-autoscaler-controller", "patch", "pods", "gang-1-1", 200),
-		record(14, "ensemble-autoscaler-controller", "patch", "pods", "gang-1-1", 409),
-		record(17, "ensemble-autoscaler-controller", "patch", "pods", "gang-1-1", 200),
+		record(-1, "fluxoperator", "patch", "jobs", "growth-1", 200),
+		record(12, "kube-controller-manager", "update", "jobs", "growth-1", 200),
+		record(12, "fluxoperator", "patch", "jobs", "growth-1", 200),
+		record(14, "ensemble-autoscaler-controller", "patch", "pods", "growth-1-1", 200),
+		record(14, "ensemble-autoscaler-controller", "patch", "pods", "growth-1-1", 409),
+		record(17, "ensemble-autoscaler-controller", "patch", "pods", "growth-1-1", 200),
 	})
 	for step, want := range map[string]time.Duration{
 		stepLastNode: 11 * time.Second, stepJob: 12*time.Second + 10*time.Millisecond, stepFirstMade: 13 * time.Second,

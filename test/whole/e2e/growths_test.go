@@ -14,20 +14,20 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/harness/history"
 )
 
-// gangRuns is how often TestGangs creates MiniClusters that exceed their pool.
-var gangRuns = flag.Int("e2e.gangs", 4, "how often four MiniClusters are created that together exceed their pool")
+// growthRuns is how often TestGrowths creates MiniClusters that exceed their pool.
+var growthRuns = flag.Int("e2e.growths", 4, "how often four MiniClusters are created that together exceed their pool")
 
-// gangPool is the number of nodes of the pool that they compete for.
-const gangPool = 8
+// growthPool is the number of nodes of the pool that they compete for.
+const growthPool = 8
 
-// gangSizes draws the sizes of four MiniClusters, each of which fits the pool, and no number of which fills it. So whoever fills
+// growthSizes draws the sizes of four MiniClusters, each of which fits the pool, and no number of which fills it. So whoever fills
 // it all the same leaves one of them with a part.
-func gangSizes(seed uint64) []int {
+func growthSizes(seed uint64) []int {
 	random := rand.New(rand.NewPCG(seed, seed))
 	for {
 		sizes := make([]int, 4)
 		for i := range sizes {
-			sizes[i] = 2 + random.IntN(gangPool-3)
+			sizes[i] = 2 + random.IntN(growthPool-3)
 		}
 		fills, sum := false, 0
 		for chosen := range 1 << len(sizes) {
@@ -35,27 +35,27 @@ func gangSizes(seed uint64) []int {
 			for i, size := range sizes {
 				sum += size * (chosen >> i & 1)
 			}
-			fills = fills || sum == gangPool
+			fills = fills || sum == growthPool
 		}
 		// The last choice was all of them.
-		if !fills && sum > gangPool {
+		if !fills && sum > growthPool {
 			return sizes
 		}
 	}
 }
 
-// TestGangs: four MiniClusters that together exceed their pool are created at once. It ends with whole ones that run and whole
+// TestGrowths: four MiniClusters that together exceed their pool are created at once. It ends with whole ones that run and whole
 // ones that wait, every time; without the annotation, on as many nodes, some are left with a part of their pods.
-func TestGangs(t *testing.T) {
+func TestGrowths(t *testing.T) {
 	t.Parallel()
 	t.Run("managed", func(t *testing.T) {
 		t.Parallel()
 		x := newTenant(t)
 		// Nodes stay from one time to the next, so that the machines' boot is no part of it.
-		pool := x.pool("hpc", gangPool, "200ms")
+		pool := x.pool("hpc", growthPool, "200ms")
 		x.scaleDownDelay(pool, "1h")
-		for seed := range uint64(*gangRuns) {
-			x.managedGangs(seed, pool)
+		for seed := range uint64(*growthRuns) {
+			x.managedGrowths(seed, pool)
 		}
 		x.allForMembers(pool)
 		x.scaleDownDelay(pool, "0s")
@@ -77,18 +77,18 @@ spec:
     taints: [{key: example.com/dedicated, value: hpc, effect: NoSchedule}]
     capacity: {cpu: "4", memory: 16Gi, pods: "110"}
   machines: {kwok: {}}
-`, pool, gangPool)
+`, pool, growthPool)
 		x.until(func(s *history.State) string {
-			return unless(s.ReadyNodes(pool) == gangPool, "%d nodes are Ready", s.ReadyNodes(pool))
+			return unless(s.ReadyNodes(pool) == growthPool, "%d nodes are Ready", s.ReadyNodes(pool))
 		})
 		halves := 0
-		for seed := range uint64(*gangRuns) {
-			halves += x.plainGangs(seed, pool)
+		for seed := range uint64(*growthRuns) {
+			halves += x.plainGrowths(seed, pool)
 		}
 		if halves == 0 {
-			t.Errorf("in %d times no MiniCluster was left with a part of its pods: the test shows nothing", *gangRuns)
+			t.Errorf("in %d times no MiniCluster was left with a part of its pods: the test shows nothing", *growthRuns)
 		}
-		t.Logf("without us, %d of %d MiniClusters were left with a part of their pods", halves, 4**gangRuns)
+		t.Logf("without us, %d of %d MiniClusters were left with a part of their pods", halves, 4**growthRuns)
 		x.removePool(pool)
 		x.poolGone(pool)
 	})
@@ -107,11 +107,11 @@ func (x *tenant) allForMembers(pool string) {
 	})
 }
 
-// managedGangs creates four, waits until whoever has room runs and the others wait, and takes away those that run until all
+// managedGrowths creates four, waits until whoever has room runs and the others wait, and takes away those that run until all
 // have run.
-func (x *tenant) managedGangs(seed uint64, pool string) {
+func (x *tenant) managedGrowths(seed uint64, pool string) {
 	x.Helper()
-	sizes := gangSizes(seed)
+	sizes := growthSizes(seed)
 	waiting := map[types.NamespacedName]int{}
 	for i, size := range sizes {
 		waiting[x.miniCluster(fmt.Sprintf("g%d-%d", seed, i), size, pool)] = size
@@ -123,21 +123,28 @@ func (x *tenant) managedGangs(seed uint64, pool string) {
 			var unclear []string
 			for cluster, size := range waiting {
 				switch c := condition(s.Members[cluster], v1alpha1.ConditionCapacityReserved); {
-				case unsettled(s, cluster, size) == "":
+				case notAtSize(s, cluster, size) == "":
 					running = append(running, cluster)
 				case c.reason == v1alpha1.ReasonPoolFull || c.reason == v1alpha1.ReasonQueued:
 					if gated := len(x.gatedPods(s, cluster)); gated != size {
 						unclear = append(unclear, fmt.Sprintf("%d of %d pods of %s are gated", gated, size, cluster))
 					}
 				default:
-					unclear = append(unclear, unsettled(s, cluster, size))
+					unclear = append(unclear, notAtSize(s, cluster, size))
 				}
 			}
 			return unless(len(unclear) == 0 && len(running) > 0, "sizes %v: %d run, and %s", sizes, len(running), strings.Join(unclear, "; "))
 		})
 		for _, cluster := range running {
 			x.onHeldNodes(cluster)
+			x.atRest(cluster)
 			delete(waiting, cluster)
+		}
+		// Nothing changes until one of them goes.
+		for cluster := range waiting {
+			x.explainedAs(cluster, v1alpha1.ConditionCapacityReserved, []string{v1alpha1.ReasonPoolFull, v1alpha1.ReasonQueued}, "")
+		}
+		for _, cluster := range running {
 			x.remove(cluster)
 		}
 		for _, cluster := range running {
@@ -146,12 +153,12 @@ func (x *tenant) managedGangs(seed uint64, pool string) {
 	}
 }
 
-// plainGangs creates four without the annotation, waits until the nodes are full, and counts those that have a part of their
+// plainGrowths creates four without the annotation, waits until the nodes are full, and counts those that have a part of their
 // pods.
-func (x *tenant) plainGangs(seed uint64, pool string) (halves int) {
+func (x *tenant) plainGrowths(seed uint64, pool string) (halves int) {
 	x.Helper()
 	sizes := map[types.NamespacedName]int{}
-	for i, size := range gangSizes(seed) {
+	for i, size := range growthSizes(seed) {
 		sizes[x.plainMiniCluster(fmt.Sprintf("g%d-%d", seed, i), size, pool)] = size
 	}
 	x.until(func(s *history.State) string {
@@ -170,7 +177,7 @@ func (x *tenant) plainGangs(seed uint64, pool string) (halves int) {
 				halves++
 			}
 		}
-		return unless(running == gangPool && all > running, "%d of %d pods run", running, all)
+		return unless(running == growthPool && all > running, "%d of %d pods run", running, all)
 	})
 	for cluster := range sizes {
 		x.remove(cluster)

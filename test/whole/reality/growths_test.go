@@ -11,9 +11,9 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/harness/history"
 )
 
-// TestTwoGangsAndAStock: a cloud has machines for one gang and a half. One runs in the time of one boot, without an attempt that
+// TestTwoGrowthsAndAStock: a cloud has machines for one and a half of two growths. One runs in the time of one boot, without an attempt that
 // failed; the other waits, says why, and runs when the first is gone.
-func TestTwoGangsAndAStock(t *testing.T) {
+func TestTwoGrowthsAndAStock(t *testing.T) {
 	x := newTenant(t)
 	p := x.pool("p", pool{maxSize: 20, kwok: "bootDelay: 4s, stock: 12"})
 	a, b := x.cluster("a", 8, cluster{}, p), x.cluster("b", 8, cluster{}, p)
@@ -25,25 +25,25 @@ func TestTwoGangsAndAStock(t *testing.T) {
 		return unless(s.Members[waits].Status.Reserved == 0, "%s holds %d nodes of 8", waits, s.Members[waits].Status.Reserved)
 	})
 	x.remove(served[0])
-	x.settled(waits, 8)
+	x.atSize(waits, 8)
 }
 
-// TestThreeGangsAndAStock: with machines for two gangs and a half, two run.
-func TestThreeGangsAndAStock(t *testing.T) {
+// TestThreeGrowthsAndAStock: with machines for two growths and a half, two run.
+func TestThreeGrowthsAndAStock(t *testing.T) {
 	x := newTenant(t)
 	p := x.pool("p", pool{maxSize: 20, kwok: "bootDelay: 4s, stock: 12"})
-	gangs := []types.NamespacedName{x.cluster("a", 5, cluster{}, p), x.cluster("b", 5, cluster{}, p), x.cluster("c", 5, cluster{}, p)}
-	served := x.served(5, 2, gangs...)
+	growths := []types.NamespacedName{x.cluster("a", 5, cluster{}, p), x.cluster("b", 5, cluster{}, p), x.cluster("c", 5, cluster{}, p)}
+	served := x.served(5, 2, growths...)
 	x.remove(served[0])
-	for _, gang := range gangs {
-		if gang != served[0] {
-			x.settled(gang, 5)
+	for _, growth := range growths {
+		if growth != served[0] {
+			x.atSize(growth, 5)
 		}
 	}
 }
 
-// TestTwoGangsAndTwoPools: what the first pool has not is asked of the second one, for the gang that lacks it.
-func TestTwoGangsAndTwoPools(t *testing.T) {
+// TestTwoGrowthsAndTwoPools: what the first pool has not is asked of the second one, for the growth that lacks it.
+func TestTwoGrowthsAndTwoPools(t *testing.T) {
 	x := newTenant(t)
 	first, second := x.pool("first", pool{maxSize: 20, kwok: "bootDelay: 4s, stock: 12"}), x.pool("second", pool{maxSize: 20})
 	a, b := x.cluster("a", 8, cluster{}, first, second), x.cluster("b", 8, cluster{}, first, second)
@@ -52,7 +52,7 @@ func TestTwoGangsAndTwoPools(t *testing.T) {
 	x.gaveBack(first, b, 4)
 }
 
-// TestStockComesBack: the machines that a gang lacks come back one at a time.
+// TestStockComesBack: the machines that a growth lacks come back one at a time.
 func TestStockComesBack(t *testing.T) {
 	x := newTenant(t)
 	p := x.pool("p", pool{maxSize: 20, kwok: "bootDelay: 1s, stock: 5"})
@@ -63,8 +63,8 @@ func TestStockComesBack(t *testing.T) {
 	for stock := 6; stock <= 8; stock++ {
 		x.pool("p", pool{maxSize: 20, kwok: fmt.Sprintf("bootDelay: 1s, stock: %d", stock)})
 	}
-	x.settled(waits, 4)
-	x.settled(served[0], 4)
+	x.atSize(waits, 4)
+	x.atSize(served[0], 4)
 }
 
 func other(one types.NamespacedName, of ...types.NamespacedName) types.NamespacedName {
@@ -76,29 +76,29 @@ func other(one types.NamespacedName, of ...types.NamespacedName) types.Namespace
 	return one
 }
 
-// served waits until that many gangs run, and checks that no attempt of them has failed in all pools.
-func (x *tenant) served(size, count int, gangs ...types.NamespacedName) (served []types.NamespacedName) {
+// served waits until that many growths run, and checks that no attempt of them has failed in all pools.
+func (x *tenant) served(size, count int, growths ...types.NamespacedName) (served []types.NamespacedName) {
 	x.Helper()
 	x.until(func(s *history.State) string {
 		served = nil
 		missing := ""
-		for _, gang := range gangs {
-			if why := unsettled(s, gang, size); why != "" {
+		for _, growth := range growths {
+			if why := notAtSize(s, growth, size); why != "" {
 				missing += why + "; "
 				continue
 			}
-			served = append(served, gang)
+			served = append(served, growth)
 		}
-		return unless(len(served) >= count, "%d gangs run, not %d: %s", len(served), count, missing)
+		return unless(len(served) >= count, "%d growths run, not %d: %s", len(served), count, missing)
 	})
 	for _, event := range shared.recorder.Events() {
 		member, is := event.Object.(*v1alpha1.EnsembleMember)
 		if !is || member.Status.Growth == nil || member.Status.Growth.Attempts == 0 {
 			continue
 		}
-		for _, gang := range served[:count] {
-			if client.ObjectKeyFromObject(member) == gang {
-				x.Errorf("%s runs after an attempt that failed: %s\n%s", gang, words(member), x.story())
+		for _, growth := range served[:count] {
+			if client.ObjectKeyFromObject(member) == growth {
+				x.Errorf("%s runs after an attempt that failed: %s\n%s", growth, words(member), x.story())
 				return served
 			}
 		}
@@ -106,14 +106,14 @@ func (x *tenant) served(size, count int, gangs ...types.NamespacedName) (served 
 	return served
 }
 
-// gaveBack checks that, until a gang ran, no more machines were given back than it and those before it had no use for.
-func (x *tenant) gaveBack(pool string, gang types.NamespacedName, most int) {
+// gaveBack checks that, until a growth ran, no more machines were given back than it and those before it had no use for.
+func (x *tenant) gaveBack(pool string, growth types.NamespacedName, most int) {
 	x.Helper()
 	gone := 0
 	for _, event := range shared.recorder.Events() {
 		switch object := event.Object.(type) {
 		case *v1alpha1.EnsembleMember:
-			if client.ObjectKeyFromObject(object) == gang && saysReady(object) && object.Status.Running > 0 {
+			if client.ObjectKeyFromObject(object) == growth && saysReady(object) && object.Status.Running > 0 {
 				return
 			}
 		case *v1alpha1.KwokInstance:
@@ -122,7 +122,7 @@ func (x *tenant) gaveBack(pool string, gang types.NamespacedName, most int) {
 				gone++
 			}
 			if gone > most {
-				x.Errorf("%d machines that existed were given back before %s ran, and only %d were of no use to it\n%s", gone, gang, most, x.story())
+				x.Errorf("%d machines that existed were given back before %s ran, and only %d were of no use to it\n%s", gone, growth, most, x.story())
 				return
 			}
 		}

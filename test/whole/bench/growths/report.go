@@ -42,8 +42,8 @@ func ratio(of, to time.Duration) float64 {
 	return of.Seconds() / to.Seconds()
 }
 
-// ofPatched is the time from the request to all Running as a multiple of that of the gang that is patched first, and ofMade that
-// from the last node to the last pod as a multiple of that of the gang that is made on Ready nodes; 0 where that was not measured.
+// ofPatched is the time from the request to all Running as a multiple of that of the MiniCluster that is patched first, and ofMade that
+// from the last node to the last pod as a multiple of that of the MiniCluster that is made on Ready nodes; 0 where that was not measured.
 func ofPatched(courses []*course, c *course) float64 {
 	if other := beside(courses, c, patched); other != nil && c.way == grown {
 		return ratio(c.median((*round).whole), other.median((*round).whole))
@@ -67,7 +67,7 @@ func multiple(x float64) string {
 
 // summary has a row for each way to each size.
 func summary(courses []*course) *figures.Table {
-	t := figures.NewTable("gang", "request to all Running", "of patched", "last node to last pod", "of made", "pod-seconds Pending")
+	t := figures.NewTable("growth", "request to all Running", "of patched", "last node to last pod", "of made", "pod-seconds Pending")
 	for _, c := range courses {
 		t.Add(c.name(), seconds(c.median((*round).whole)), multiple(ofPatched(courses, c)), seconds(c.median((*round).tail)),
 			multiple(ofMade(courses, c)), seconds(c.median(pending)))
@@ -101,8 +101,8 @@ func (c *course) reached(step string) bool {
 	return !slices.ContainsFunc(c.rounds, func(r *round) bool { _, is := r.at[step]; return !is })
 }
 
-// leastEach is how many writes for each pod are told of: what is rarer is little.
-const leastEach = 0.02
+// minPerPod is how many writes for each pod are told of: what is rarer is little.
+const minPerPod = 0.02
 
 // span is a part of a round: who has written in it, and how long it was.
 type span func(*round) (writers, time.Duration)
@@ -119,7 +119,7 @@ func writing(courses []*course, in span) *figures.Table {
 		for _, r := range c.rounds {
 			of, _ := in(r)
 			for w, wrote := range of {
-				if float64(wrote.count) >= leastEach*float64(c.size) {
+				if float64(wrote.count) >= minPerPod*float64(c.size) {
 					some[w] = true
 				}
 			}
@@ -176,15 +176,15 @@ func missed(courses []*course) (missed []string) {
 		if c.way != grown {
 			continue
 		}
-		if is, most := ofPatched(courses, c), mostOfPatched[c.size]; most > 0 && is > most {
-			missed = append(missed, fmt.Sprintf("%s: %.2f of the time of the gang that is patched first; the target is %g", c.name(), is, most))
+		if is, most := ofPatched(courses, c), maxOfPatched[c.size]; most > 0 && is > most {
+			missed = append(missed, fmt.Sprintf("%s: %.2f of the time of the one that is patched first; the target is %g", c.name(), is, most))
 		}
-		if is := ofMade(courses, c); is > mostOfMade {
+		if is := ofMade(courses, c); is > maxOfMade {
 			missed = append(
 				missed,
 				fmt.Sprintf(
-					"%s: from the last node to the last pod %.2f of the time of the gang that is made on Ready nodes; the target is %g", c.name(), is,
-					mostOfMade,
+					"%s: from the last node to the last pod %.2f of the time of the one that is made on Ready nodes; the target is %g", c.name(), is,
+					maxOfMade,
 				),
 			)
 		}
