@@ -1,0 +1,120 @@
+package agent
+
+import (
+	"context"
+	"time"
+
+	"github.com/go-logr/logr"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/agent/rules"
+)
+
+// How often the size of the member is asked for: while a growth is under way, and else.
+const (
+	growingInterval = 2 * time.Second
+	idleInterval    = 15 * time.Second
+)
+
+// resize asks for another size once. A request whose reply was lost is asked again only when the size shows that it did not arrive.
+func (a *agent) resize(ctx context.Context, log logr.Logger, action *rules.Action, instance string, before rules.Size) rules.Answer {
+	a.asking.Lock()
+	defer a.asking.Unlock()
+	answer := rules.Answer{ID: action.ID, Outcome: rules.Unreachable}
+	if earlier, is := a.uncertain[action.ID]; is {
+		call, cancel := context.WithTimeout(ctx, callTimeout)
+		size, err := a.Operator.Status(call)
+		cancel()
+		if err != nil {
+			log.Info("Nobody answers; it is asked again later", "error", err.Error())
+			return answer
+		}
+		answer.Size = &size
+		if arrived(action.Verb, earlier, size) {
+			delete(a.uncertain, action.ID)
+			log.Info("Granted", "reason", "the reply was lost, and the desired size shows that the request arrived", "wants", size.Wants)
+			answer.Outcome = rules.Granted
+			a.poke()
+			return answer
+		}
+		before = size
+	}
+	call, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	reply, err := a.Operator.Resize(call, Resize{Verb: action.Verb, Nodes: action.Nodes, ID: instance + "/" + action.ID})
+	switch {
+	case err != nil:
+		if ctx.Err() == nil {
+			log.Info("Nobody answers; it is asked again later", "error", err.Error())
+		}
+		if before.Wants > 0 {
+			a.uncertain[action.ID] = before
+		}
+		return answer
+	case reply.Granted:
+		answer.Outcome = rules.Granted
+	default:
+		answer.Outcome = rules.Denied
+	}
+	delete(a.uncertain, action.ID)
+	log.Info(map[bool]string{true: "Granted", false: "Denied"}[reply.Granted], "answer", reply.Reason)
+	answer.Size = reply.Size
+	a.poke()
+	return answer
+}
+
+// arrived says of a request that its effect shows.
+func arrived(verb rules.Verb, before, after rules.Size) bool {
+	if verb == rules.Grow {
+		return after.Wants > before.Wants
+	}
+	return after.Wants < before.Wants
+}
+
+// poke has the size asked for soon.
+func (a *agent) poke() {
+	select {
+	case a.pokes <- struct{}{}:
+	default:
+	}
+}
+
+// watchSize asks for the size of the member again and again.
+func (a *agent) watchSize(ctx context.Context) {
+	reachable := true
+	for ctx.Err() == nil {
+		interval := idleInterval
+		if a.growing.Load() {
+			interval = growingInterval
+		}
+		timer := a.Clock.NewTimer(interval)
+		select {
+		case <-timer.C():
+		case <-a.pokes:
+			timer.Stop()
+			// What was just answered is known; what came of it shows a little later.
+			if !wait(ctx, a.Clock, growingInterval) {
+				return
+			}
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
+		call, cancel := context.WithTimeout(ctx, callTimeout)
+		size, err := a.Operator.Status(call)
+		cancel()
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			if reachable {
+				a.Log.Info("The size of the member cannot be asked for", "error", err.Error())
+			}
+			reachable = false
+			continue
+		case !reachable:
+			a.Log.Info("The size of the member can be asked for again")
+			reachable = true
+		}
+		a.tell(ctx, size)
+	}
+}
