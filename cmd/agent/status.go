@@ -78,12 +78,15 @@ func (c *config) status(ctx context.Context, out io.Writer) (err error) {
 	for _, nodes := range slices.Sorted(maps.Keys(report.Waiting)) {
 		fmt.Fprintf(&text, "waiting  %d for %d nodes\n", report.Waiting[nodes], nodes)
 	}
-	progress, err := agent.FileStore{Path: c.progressFile(client)}.Load(is.Instance)
+	kept, err := agent.FileStore{Path: c.progressFile(client)}.Load(is.Instance)
 	if err != nil {
 		return err
 	}
-	for _, rule := range slices.Sorted(maps.Keys(progress)) {
-		fmt.Fprintf(&text, "granted  rule %s: %d times\n", rule, progress[rule])
+	for _, rule := range slices.Sorted(maps.Keys(kept.Granted)) {
+		fmt.Fprintf(&text, "granted  rule %s: %d times\n", rule, kept.Granted[rule])
+	}
+	for _, id := range slices.Sorted(maps.Keys(kept.Asked)) {
+		fmt.Fprintf(&text, "asked    %s, and no answer came yet\n", id)
 	}
 	_, err = io.WriteString(out, text.String())
 	return err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,7 +42,6 @@ func Run(ctx context.Context, c Config) error {
 	ctx, cancel := context.WithCancel(ctx)
 	a := &agent{
 		Config: c, inbox: make(chan func()), submitter: newSubmitter(c), pokes: make(chan struct{}, 1), reporter: newReporter(c),
-		uncertain: map[string]rules.Size{},
 	}
 	a.submitter.refused = func(group string) { a.tell(ctx, rules.Rejected{Group: group}) }
 	a.tasks.Go(func() { a.follow(ctx) })
@@ -74,13 +72,11 @@ type agent struct {
 	instance string
 	state    *rules.State
 	size     rules.Size
-	kept     rules.Progress
 	notRun   bool
 
-	// asking is held by the goroutine that asks for another size. It guards uncertain: requests of which it is not known whether they
-	// arrived, with the size before.
-	asking    sync.Mutex
-	uncertain map[string]rules.Size
+	// asking is held by the goroutine that asks for another size.
+	asking sync.Mutex
+	kept   keeper
 }
 
 func (a *agent) loop(ctx context.Context) error {
@@ -158,14 +154,11 @@ func (a *agent) opened(ctx context.Context) error {
 	}
 	// A job that is being submitted would be missing in the journal, and submitted again.
 	a.submitter.stop()
-	progress, err := a.Store.Load(instance)
-	if err != nil {
-		a.Log.Error(err, "What became of earlier requests is not known; those that were due are taken to be granted")
-	}
+	progress := a.kept.load(a.Store, a.Log, instance)
 	size := a.sizeNow(ctx)
 	if !a.do(ctx, func() {
 		submitted := a.submitter.start(ctx, instance == a.instance)
-		a.instance, a.kept = instance, nil
+		a.instance = instance
 		a.state = rules.New(a.File, rules.Options{CannotResize: a.Operator == nil, Progress: progress, Submitted: submitted})
 		if size != nil {
 			a.size = *size
@@ -221,7 +214,8 @@ func (a *agent) apply(ctx context.Context, event rules.Event) {
 	if !a.state.CaughtUp() {
 		return
 	}
-	a.keep()
+	// It is kept before anything is done of which it tells.
+	a.kept.grant(a.state.Progress())
 	for i := range actions {
 		a.act(ctx, &actions[i])
 	}
@@ -234,18 +228,6 @@ func (a *agent) resized(size rules.Size) {
 	}
 	a.size = size
 	a.growing.Store(size.Wants > size.Has)
-}
-
-// keep stores progress before anything is done of which it tells.
-func (a *agent) keep() {
-	progress := a.state.Progress()
-	if a.kept != nil && maps.Equal(a.kept, progress) {
-		return
-	}
-	a.kept = progress
-	if err := a.Store.Save(a.instance, progress); err != nil {
-		a.Log.Error(err, "What became of requests could not be kept; it is tried again at the next one")
-	}
 }
 
 func (a *agent) act(ctx context.Context, action *rules.Action) {
@@ -264,11 +246,8 @@ func (a *agent) act(ctx context.Context, action *rules.Action) {
 		a.tasks.Go(func() { a.runProgram(ctx, log, action, input, err) })
 	default:
 		log.Info("Ask", "action", action.Verb, "nodes", action.Nodes, "id", action.ID)
-		instance, before := a.instance, a.size
-		a.tasks.Go(func() {
-			answer := a.resize(ctx, log, action, instance, before)
-			a.tell(ctx, answer)
-		})
+		instance, known := a.instance, a.size
+		a.tasks.Go(func() { a.tell(ctx, a.resize(ctx, log, action, instance, known)) })
 	}
 }
 

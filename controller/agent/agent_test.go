@@ -152,6 +152,36 @@ rules:
 	})
 }
 
+// TestAKillWhileItAsks: the program is killed when a request has arrived and its answer has not. The next one does not make it again.
+func TestAKillWhileItAsks(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, `
+jobs: [{name: wait, command: sleep 300, nodes: 1}]
+rules:
+- {trigger: start, action: {name: submit, label: wait}}
+- {trigger: start, action: {name: shrink}}
+- {trigger: metric, name: count.wait.finished, when: 1, action: {name: terminate}}
+`)
+		ctx, kill := context.WithCancel(t.Context())
+		w.resizing = func() way {
+			kill()
+			return lost
+		}
+		if err := agent.Run(ctx, w.config); !errors.Is(err, context.Canceled) {
+			t.Fatalf("the agent has ended with %v", err)
+		}
+		if len(w.asked) != 1 {
+			t.Fatalf("it asked %v before it was killed, want one request", w.asked)
+		}
+		w.run(t)
+		w.check(t, map[string]int{"wait": 1}, "shrink 1")
+		if len(w.asked) != 1 {
+			t.Errorf("it asked %v, want one request", w.asked)
+		}
+	})
+}
+
 // TestSubmissions: a job whose submission fails is submitted again unless it shows in the journal, and one that is refused counts as failed.
 func TestSubmissions(t *testing.T) {
 	t.Parallel()
@@ -279,30 +309,32 @@ rules:
 func TestFileStore(t *testing.T) {
 	t.Parallel()
 	store := agent.FileStore{Path: filepath.Join(t.TempDir(), "progress.json")}
-	load := func(instance string) rules.Progress {
+	load := func(instance string) agent.Kept {
 		t.Helper()
-		progress, err := store.Load(instance)
+		kept, err := store.Load(instance)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return progress
+		return kept
 	}
-	if got := load("a"); got != nil {
+	if got := load("a"); got.Granted != nil {
 		t.Errorf("without a file it is %v", got)
 	}
-	for _, progress := range []rules.Progress{{}, {"x": 2}} {
-		if err := store.Save("a", progress); err != nil {
+	for _, kept := range []agent.Kept{
+		{Granted: rules.Progress{}}, {Granted: rules.Progress{"x": 2}, Asked: map[string]rules.Size{"x/3": {Has: 2, Wants: 4, Max: 6}}},
+	} {
+		if err := store.Save("a", kept); err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(progress, load("a")); diff != "" {
-			t.Errorf("progress (-saved +loaded):\n%s", diff)
+		if diff := cmp.Diff(kept, load("a")); diff != "" {
+			t.Errorf("what is kept (-saved +loaded):\n%s", diff)
 		}
 	}
-	if got := load("b"); got != nil {
+	if got := load("b"); got.Granted != nil || got.Asked != nil {
 		t.Errorf("of another instance it is %v", got)
 	}
 	store.Path = filepath.Join(t.TempDir(), "missing", "progress.json")
-	if err := store.Save("a", nil); err == nil {
+	if err := store.Save("a", agent.Kept{}); err == nil {
 		t.Error("saved into a folder that is not there")
 	}
 }

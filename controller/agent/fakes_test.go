@@ -214,6 +214,8 @@ type operator struct {
 	queue *queue
 	// answers says what becomes of a request at a time; nil is that it is answered.
 	answers func() way
+	// resizing is answers for Resize alone, where it is not nil.
+	resizing func() way
 
 	mu      sync.Mutex
 	size    rules.Size
@@ -250,6 +252,9 @@ func (o *operator) now() way {
 
 func (o *operator) Resize(ctx context.Context, request agent.Resize) (agent.Reply, error) {
 	how := o.now()
+	if o.resizing != nil {
+		how = o.resizing()
+	}
 	o.mu.Lock()
 	o.asked = append(o.asked, request.ID)
 	o.mu.Unlock()

@@ -86,10 +86,17 @@ type Programs interface {
 	Run(ctx context.Context, label string, input []byte) (output []byte, err error)
 }
 
-// Store keeps progress over restarts of the program.
+// Store keeps what became of requests over restarts of the program. It is used by one goroutine at a time.
 type Store interface {
-	// Load returns what was kept for an instance, nil where that is nothing.
-	Load(instance string) (rules.Progress, error)
+	// Load returns what was kept for an instance: nothing where Granted is nil.
+	Load(instance string) (Kept, error)
 	// Save replaces what is kept.
-	Save(instance string, progress rules.Progress) error
+	Save(instance string, kept Kept) error
+}
+
+// Kept is what became of requests.
+type Kept struct {
+	Granted rules.Progress `json:"granted"`
+	// Asked has requests that were made and of which it is not known whether they arrived, by their name, with the size before.
+	Asked map[string]rules.Size `json:"asked,omitempty"`
 }

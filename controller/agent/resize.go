@@ -15,47 +15,57 @@ const (
 	idleInterval    = 15 * time.Second
 )
 
-// resize asks for another size once. A request whose reply was lost is asked again only when the size shows that it did not arrive.
-func (a *agent) resize(ctx context.Context, log logr.Logger, action *rules.Action, instance string, before rules.Size) rules.Answer {
+// resize asks for another size once. A request whose reply was lost, or that was under way when the program ended, is made again only when
+// the size shows that it did not arrive.
+func (a *agent) resize(ctx context.Context, log logr.Logger, action *rules.Action, instance string, known rules.Size) rules.Answer {
 	a.asking.Lock()
 	defer a.asking.Unlock()
 	answer := rules.Answer{ID: action.ID, Outcome: rules.Unreachable}
-	if earlier, is := a.uncertain[action.ID]; is {
-		call, cancel := context.WithTimeout(ctx, callTimeout)
-		size, err := a.Operator.Status(call)
-		cancel()
-		if err != nil {
-			log.Info("Nobody answers; it is asked again later", "error", err.Error())
-			return answer
-		}
-		answer.Size = &size
-		if arrived(action.Verb, earlier, size) {
-			delete(a.uncertain, action.ID)
-			log.Info("Granted", "reason", "the reply was lost, and the desired size shows that the request arrived", "wants", size.Wants)
-			answer.Outcome = rules.Granted
-			a.poke()
-			return answer
-		}
-		before = size
+	earlier, again := a.kept.asked(action.ID)
+	timeout := beginTimeout
+	if again {
+		timeout = callTimeout
 	}
+	bounded, cancel := context.WithTimeout(ctx, timeout)
+	before, err := a.Operator.Status(bounded)
+	cancel()
+	switch {
+	case err != nil && again:
+		log.Info("Nobody answers; it is asked again later", "error", err.Error())
+		return answer
+	case err != nil:
+		// An endpoint that does not tell the size may be asked all the same.
+		before = known
+	case again && arrived(action.Verb, earlier, before):
+		log.Info("Granted", "answer", "it is not known, and the desired size shows that the request arrived", "wants", before.Wants)
+		a.kept.settle(action.ID)
+		answer.Outcome, answer.Size = rules.Granted, &before
+		a.poke()
+		return answer
+	}
+	if before.Wants > 0 {
+		a.kept.ask(action.ID, before)
+	}
+	return a.ask(ctx, log, action, instance, answer)
+}
+
+// ask makes a request.
+func (a *agent) ask(ctx context.Context, log logr.Logger, action *rules.Action, instance string, answer rules.Answer) rules.Answer {
 	call, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	reply, err := a.Operator.Resize(call, Resize{Verb: action.Verb, Nodes: action.Nodes, ID: instance + "/" + action.ID})
 	switch {
+	case ctx.Err() != nil:
+		return answer
 	case err != nil:
-		if ctx.Err() == nil {
-			log.Info("Nobody answers; it is asked again later", "error", err.Error())
-		}
-		if before.Wants > 0 {
-			a.uncertain[action.ID] = before
-		}
+		log.Info("Nobody answers; it is asked again later", "error", err.Error())
 		return answer
 	case reply.Granted:
 		answer.Outcome = rules.Granted
 	default:
 		answer.Outcome = rules.Denied
 	}
-	delete(a.uncertain, action.ID)
+	a.kept.settle(action.ID)
 	log.Info(map[bool]string{true: "Granted", false: "Denied"}[reply.Granted], "answer", reply.Reason)
 	answer.Size = reply.Size
 	a.poke()

@@ -10,40 +10,40 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/agent/rules"
 )
 
-// FileStore keeps progress in a file.
+// FileStore keeps it in a file.
 type FileStore struct{ Path string }
 
 // stored is what the file has.
 type stored struct {
-	Instance string         `json:"instance"`
-	Granted  rules.Progress `json:"granted"`
+	Instance string `json:"instance"`
+	Kept
 }
 
 // Load reads the file. What is of another instance, or not there, is nothing.
-func (f FileStore) Load(instance string) (rules.Progress, error) {
+func (f FileStore) Load(instance string) (Kept, error) {
 	text, err := os.ReadFile(f.Path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return nil, nil
+		return Kept{}, nil
 	case err != nil:
-		return nil, fmt.Errorf("read progress: %w", err)
+		return Kept{}, fmt.Errorf("read progress: %w", err)
 	}
 	var s stored
 	if err := json.Unmarshal(text, &s); err != nil {
-		return nil, fmt.Errorf("read progress from %s: %w", f.Path, err)
+		return Kept{}, fmt.Errorf("read progress from %s: %w", f.Path, err)
 	}
 	if s.Instance != instance {
-		return nil, nil
+		return Kept{}, nil
 	}
 	if s.Granted == nil {
 		s.Granted = rules.Progress{}
 	}
-	return s.Granted, nil
+	return s.Kept, nil
 }
 
 // Save writes the file beside the old one and puts it in its place.
-func (f FileStore) Save(instance string, progress rules.Progress) error {
-	text, err := json.Marshal(stored{Instance: instance, Granted: progress})
+func (f FileStore) Save(instance string, kept Kept) error {
+	text, err := json.Marshal(stored{Instance: instance, Kept: kept})
 	if err != nil {
 		return fmt.Errorf("write progress: %w", err)
 	}
