@@ -68,9 +68,9 @@ help: ## Say what can be made.
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: build
-build: ## Build bin/provider, bin/controller and bin/kubectl-ensemble.
+build: ## Build bin/provider, bin/controller, bin/kubectl-ensemble and bin/agent.
 	@mkdir -p bin
-	@for program in provider controller kubectl-ensemble; do \
+	@for program in provider controller kubectl-ensemble agent; do \
 		echo "building bin/$$program $(VERSION)"; \
 		go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)" \
 			-o bin/$$program ./cmd/$$program || exit; \

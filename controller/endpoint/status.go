@@ -52,8 +52,10 @@ type StatusQueue struct {
 
 // StatusResize says how far the member is on the way to its desired size.
 type StatusResize struct {
-	Wants     int32    `json:"wants"`
-	Has       int32    `json:"has"`
+	Wants int32 `json:"wants"`
+	Has   int32 `json:"has"`
+	// Max is the largest size that the member may have.
+	Max       int32    `json:"max"`
 	Reserved  int32    `json:"reserved"`
 	NodePools []string `json:"nodePools"`
 	State     string   `json:"state"`
@@ -77,7 +79,7 @@ func (s *Server) RequestStatus(ctx context.Context, request *ensemble.StatusRequ
 	out := Status{
 		Nodes: nodes,
 		Resize: StatusResize{
-			Wants: m.object.Spec.Size, Has: m.object.Status.Size, Reserved: m.object.Status.Reserved,
+			Wants: m.object.Spec.Size, Has: m.object.Status.Size, Max: m.object.Spec.MaxSize, Reserved: m.object.Status.Reserved,
 			NodePools: m.object.Spec.NodePools, State: reason, Reason: message,
 		},
 	}

@@ -2,33 +2,64 @@ package ensemblefile
 
 import "strings"
 
-// checkCommand says what is wrong with a command, or nothing. ensemble-python splits it as Python's shlex does,
-// by the rules of a POSIX shell, and ends when a quote is not closed.
+// Words are the words of a command. They are split as Python's shlex does it, by the rules of a POSIX shell; nothing is expanded, and
+// what Parse has accepted is split without a remainder.
+func Words(command string) []string {
+	words, _ := splitCommand(command)
+	return words
+}
+
+// checkCommand says what is wrong with a command, or nothing. ensemble-python ends when a quote is not closed.
 func checkCommand(command string) (problem string) {
-	if strings.Trim(command, " \t\r\n") == "" {
+	words, problem := splitCommand(command)
+	if problem == "" && len(words) == 0 {
 		return "must have at least one word"
 	}
-	var quote rune
-	escaped := false
+	return problem
+}
+
+func splitCommand(command string) (words []string, problem string) {
+	var (
+		word    strings.Builder
+		in      bool // a word has begun, which may be empty, as '' is
+		quote   rune
+		escaped bool
+	)
 	for _, c := range command {
 		switch {
 		case escaped:
+			// Between double quotes a backslash stands for itself, but before itself and the quote.
+			if quote == '"' && c != '"' && c != '\\' {
+				word.WriteRune('\\')
+			}
+			word.WriteRune(c)
 			escaped = false
 		case c == '\\' && quote != '\'':
-			escaped = true
+			escaped, in = true, true
+		case quote != 0 && c == quote:
+			quote = 0
 		case quote != 0:
-			if c == quote {
-				quote = 0
-			}
+			word.WriteRune(c)
 		case c == '\'' || c == '"':
-			quote = c
+			quote, in = c, true
+		case strings.ContainsRune(" \t\r\n", c):
+			if in {
+				words = append(words, word.String())
+				word.Reset()
+				in = false
+			}
+		default:
+			word.WriteRune(c)
+			in = true
 		}
 	}
 	switch {
 	case escaped:
-		return `must not end with a single \`
+		return words, `must not end with a single \`
 	case quote != 0:
-		return "must close the quote that it opens with " + string(quote)
+		return words, "must close the quote that it opens with " + string(quote)
+	case in:
+		words = append(words, word.String())
 	}
-	return ""
+	return words, ""
 }

@@ -29,9 +29,26 @@ const (
 	ActionShrink    = "shrink"
 )
 
+// The triggers that only the agent supports. ensemble-python has them in its schema, and ends when a file has one.
+const (
+	// TriggerJobSched is that a job begins to wait for resources, TriggerJobRun that its tasks start.
+	TriggerJobSched = "job-sched"
+	TriggerJobRun   = "job-run"
+	// TriggerJobCancel is that a job is cancelled, TriggerJobCleanup that it ends or is ended, in whatever way.
+	TriggerJobCancel  = "job-cancel"
+	TriggerJobCleanup = "job-cleanup"
+	// TriggerJobSuccess and TriggerJobFail are that a job has ended with status 0, and in any other way.
+	TriggerJobSuccess = "job-success"
+	TriggerJobFail    = "job-fail"
+)
+
 var (
-	triggers = []string{TriggerJobDepend, TriggerJobFinish, TriggerMetric, TriggerStart}
-	actions  = []string{ActionCustom, ActionGrow, ActionShrink, ActionSubmit, ActionTerminate}
+	triggers      = []string{TriggerJobDepend, TriggerJobFinish, TriggerMetric, TriggerStart}
+	agentTriggers = []string{
+		TriggerJobCancel, TriggerJobCleanup, TriggerJobDepend, TriggerJobFail, TriggerJobFinish, TriggerJobRun, TriggerJobSched,
+		TriggerJobSuccess, TriggerMetric, TriggerStart,
+	}
+	actions = []string{ActionCustom, ActionGrow, ActionShrink, ActionSubmit, ActionTerminate}
 )
 
 // File is an ensemble.yaml without faults. Encoded as YAML, with its strings in quotes, and parsed again it is the same.

@@ -21,30 +21,48 @@ var (
 var metricForms = fmt.Sprintf(`must be "count.<job>.<%s>" or "<%s>.<job>-<%s>"`,
 	strings.Join(counts, "|"), strings.Join(statistics, "|"), strings.Join(times, "|"))
 
-// checkMetric says what is wrong with the name of a metric, or nothing.
-func checkMetric(name string, jobs *jobNames) (problem string) {
+// Metric is the metric that a rule is on.
+type Metric struct {
+	// Statistic is "count" or one of the statistics: "variance", "mean", "iqr", "max", "min", "mad".
+	Statistic string
+	// Job is the name of a group of jobs.
+	Job string
+	// Of is "finished", "success" or "failed" with "count", and else "pending" or "duration".
+	Of string
+}
+
+// Metric is the metric of a rule with TriggerMetric.
+func (r *Rule) Metric() Metric {
+	metric, _ := parseMetric(r.Name)
+	return metric
+}
+
+func parseMetric(name string) (metric Metric, ok bool) {
 	kind, rest, _ := strings.Cut(name, ".")
-	var job string
-	switch {
-	case kind == "count":
-		point := strings.LastIndex(rest, ".")
-		if point < 1 || !slices.Contains(counts, rest[point+1:]) {
-			return metricForms
-		}
-		job = rest[:point]
-	case slices.Contains(statistics, kind):
-		dash := strings.LastIndex(rest, "-")
-		if dash < 1 || !slices.Contains(times, rest[dash+1:]) {
-			return metricForms
-		}
-		job = rest[:dash]
-	default:
+	separator, of := "-", times
+	if kind == "count" {
+		separator, of = ".", counts
+	} else if !slices.Contains(statistics, kind) {
+		return Metric{}, false
+	}
+	at := strings.LastIndex(rest, separator)
+	if at < 1 || !slices.Contains(of, rest[at+1:]) {
+		return Metric{}, false
+	}
+	return Metric{Statistic: kind, Job: rest[:at], Of: rest[at+1:]}, true
+}
+
+// checkMetric says what is wrong with the name of a metric, or nothing.
+func checkMetric(runner Runner, name string, jobs *jobNames) (problem string) {
+	metric, ok := parseMetric(name)
+	if !ok {
 		return metricForms
 	}
+	job := metric.Job
 	if !jobs.known(job) {
 		return fmt.Sprintf("must name a job of this file, and %q is none%s", shorten(job), jobs.list())
 	}
-	if strings.Contains(job, ".") {
+	if runner == EnsemblePython && strings.Contains(job, ".") {
 		return fmt.Sprintf("must name a job without a point, and %q has one: ensemble-python finds no metric of such a job", shorten(job))
 	}
 	return ""

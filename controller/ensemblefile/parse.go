@@ -22,13 +22,18 @@ const maxFaults = 100
 // not be nil and is that of the field that holds the text; the file is nil unless there are none. After a hundred
 // faults it stops looking, and says so.
 func Parse(text string, base *field.Path) (*File, field.ErrorList) {
+	return ParseFor(EnsemblePython, text, base)
+}
+
+// ParseFor is Parse for the program that is to run the file.
+func ParseFor(runner Runner, text string, base *field.Path) (*File, field.ErrorList) {
 	if len(text) > MaxBytes {
 		return nil, field.ErrorList{field.TooLong(base, "", MaxBytes)}
 	}
 	root, faults := document(text, base)
 	var file *File
 	if root != nil {
-		p := &parser{faults: &faults}
+		p := &parser{runner: runner, faults: &faults}
 		file = p.file(base, root)
 	}
 	if len(faults) > maxFaults {
@@ -43,6 +48,7 @@ func Parse(text string, base *field.Path) (*File, field.ErrorList) {
 
 // parser reads the parts of a file in the order in which they need each other.
 type parser struct {
+	runner Runner
 	faults *field.ErrorList
 	jobs   jobNames
 	custom pythonText
@@ -114,17 +120,17 @@ func (p *parser) rule(path *field.Path, node *yaml.Node) Rule {
 	if m == nil {
 		return rule
 	}
-	trigger, known := m.oneOf("trigger", triggers)
+	trigger, known := m.oneOf("trigger", p.runner.triggers())
 	rule.Trigger = trigger
 	name, named := m.text("name")
 	rule.Name = name
-	rule.When = m.when("when")
+	rule.When = m.when(p.runner, "when")
 	switch {
 	case !known:
 	case trigger == TriggerMetric && (!m.has("name") || named && name == ""):
 		m.required("name", `must be the name of a metric such as "count.<job>.success" or "mean.<job>-pending"`)
 	case trigger == TriggerMetric && named:
-		if problem := checkMetric(name, &p.jobs); problem != "" {
+		if problem := checkMetric(p.runner, name, &p.jobs); problem != "" {
 			m.invalid("name", m.values["name"], problem)
 		}
 	case strings.HasPrefix(trigger, "job-") && named && !p.jobs.known(name):
@@ -164,8 +170,12 @@ func (p *parser) action(path *field.Path, node *yaml.Node) Action {
 		}
 		action.Label = label
 	case ActionCustom:
-		label, ok := m.requiredText("label", "must name the function to call")
-		if problem := p.custom.checkFunction(label); ok && problem != "" {
+		label, ok := m.requiredText("label", p.runner.customLabel())
+		problem := p.custom.checkFunction(label)
+		if p.runner == Agent && p.custom.empty {
+			problem = checkCommand(label)
+		}
+		if ok && problem != "" {
 			m.invalid("label", m.values["label"], problem)
 		}
 		action.Label = label
@@ -219,7 +229,7 @@ func (p *parser) logging(file *mapping, rules []Rule) Logging {
 	path := file.path.Child("logging")
 	heartbeat := path.Child("heartbeat")
 	needs := slices.IndexFunc(rules, func(r Rule) bool {
-		return r.Trigger == TriggerMetric && (r.Action.Name == ActionGrow || r.Action.Name == ActionShrink)
+		return p.runner == EnsemblePython && r.Trigger == TriggerMetric && (r.Action.Name == ActionGrow || r.Action.Name == ActionShrink)
 	})
 	var why string
 	if needs >= 0 {

@@ -42,15 +42,15 @@ var comparison = regexp.MustCompile(`^\s*([<>]=?)\s*([0-9]+)(\.[0-9]*)?\s*$`)
 
 // parseComparison reads a condition that is a string. The problem says what would be right; it is empty when
 // there is none.
-func parseComparison(text string) (when When, problem string) {
+func parseComparison(runner Runner, text string) (when When, problem string) {
 	parts := comparison.FindStringSubmatch(text)
 	if parts == nil {
 		return When{}, `must be a number, or a comparison with one: "> 5", ">= 5", "< 5", "<= 5"`
 	}
-	if strings.Trim(parts[3], ".0") != "" {
+	if runner == EnsemblePython && strings.Trim(parts[3], ".0") != "" {
 		return When{}, "must compare with a whole number: ensemble-python reads it up to the point"
 	}
-	number, err := strconv.ParseFloat(parts[2], 64)
+	number, err := strconv.ParseFloat(parts[2]+parts[3], 64)
 	if err != nil {
 		return When{}, "must compare with a smaller number"
 	}
@@ -58,7 +58,7 @@ func parseComparison(text string) (when When, problem string) {
 }
 
 // when reads the condition of a rule, nil if it has none.
-func (m *mapping) when(key string) *When {
+func (m *mapping) when(runner Runner, key string) *When {
 	node, has := m.values[key]
 	if !has {
 		return nil
@@ -75,7 +75,7 @@ func (m *mapping) when(key string) *When {
 		}
 		return &When{Comparison: Equal, Number: number}
 	case tagString:
-		when, problem := parseComparison(node.Value)
+		when, problem := parseComparison(runner, node.Value)
 		if problem != "" {
 			m.invalid(key, node, problem)
 			return nil
