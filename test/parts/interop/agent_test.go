@@ -35,7 +35,7 @@ rules:
 // TestAgent: the agent, on a queue in which jobs wait, has its member grow from the address of its lead, once, and the queue is known.
 func TestAgent(t *testing.T) {
 	x := start(t)
-	x.settled(t, asking, 2)
+	x.atSize(t, asking, 2)
 	lead := x.lead(t)
 	instance, err := broker.Start(t.Context(), broker.Options{Dir: t.TempDir(), Size: 6, Online: 2})
 	if err != nil {
@@ -74,7 +74,7 @@ func TestAgent(t *testing.T) {
 		}
 	})
 
-	x.settled(t, asking, 4)
+	x.atSize(t, asking, 4)
 	x.queued(t, v1alpha1.QueueJobs{Sched: 2, Run: 2}, 2)
 	for rank := 2; rank < 4; rank++ {
 		if err := instance.Add(ctx, rank); err != nil {
@@ -82,7 +82,7 @@ func TestAgent(t *testing.T) {
 		}
 	}
 	x.queued(t, v1alpha1.QueueJobs{Run: 4}, 4)
-	x.settled(t, other, 2)
+	x.atSize(t, other, 2)
 }
 
 // queued waits until the controller knows these jobs and nodes of the queue of the member that asks.
