@@ -100,7 +100,7 @@ func TestQueueIsTold(t *testing.T) {
 			return ""
 		}, nil)
 		want := fmt.Sprintf(`
-			# HELP ensemble_autoscaler_member_queue_jobs Jobs in the Flux queue of a member, as it last told them: those that wait (pending) and those that run (running, with those that are cleaned up after).
+			# HELP ensemble_autoscaler_member_queue_jobs Jobs in the Flux queue of a member, as it last reported them: those that wait (pending) and those that run (running, with those that are cleaned up after).
 			# TYPE ensemble_autoscaler_member_queue_jobs gauge
 			ensemble_autoscaler_member_queue_jobs{member="queue",namespace="default",state="pending"} 7
 			ensemble_autoscaler_member_queue_jobs{member="queue",namespace="default",state="running"} %d
