@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -146,8 +147,8 @@ rules:
 		w.answers = func() way { return map[bool]way{true: lost}[len(w.asked) == 0] }
 		w.run(t)
 		w.check(t, map[string]int{"wait": 1}, "grow 2")
-		if len(w.asked) != 1 || !strings.HasPrefix(w.asked[0], "first/") {
-			t.Errorf("it asked %v, want one request with the name of the instance", w.asked)
+		if len(w.asked) != 1 || !regexp.MustCompile(`^[0-9a-f]{12}-[0-9a-f]{8}\.1$`).MatchString(w.asked[0]) {
+			t.Errorf("it asked %v, want one request with the name of the instance and of the rule", w.asked)
 		}
 	})
 }
@@ -321,7 +322,7 @@ func TestFileStore(t *testing.T) {
 		t.Errorf("without a file it is %v", got)
 	}
 	for _, kept := range []agent.Kept{
-		{Granted: rules.Progress{}}, {Granted: rules.Progress{"x": 2}, Asked: map[string]rules.Size{"x/3": {Has: 2, Wants: 4, Max: 6}}},
+		{Granted: rules.Progress{}}, {Granted: rules.Progress{"x": 2}, Asked: map[string]rules.Size{"x.3": {Has: 2, Wants: 4, Max: 6}}},
 	} {
 		if err := store.Save("a", kept); err != nil {
 			t.Fatal(err)

@@ -61,7 +61,7 @@ type Resize struct {
 	// Verb is rules.Grow or rules.Shrink.
 	Verb  rules.Verb
 	Nodes int32
-	// ID names the request among all that are ever made for this member.
+	// ID names the request among all that are ever made for this member, in at most 64 letters, digits, dots and dashes.
 	ID string
 }
 

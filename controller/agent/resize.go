@@ -2,6 +2,8 @@ package agent
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -53,7 +55,7 @@ func (a *agent) resize(ctx context.Context, log logr.Logger, action *rules.Actio
 func (a *agent) ask(ctx context.Context, log logr.Logger, action *rules.Action, instance string, answer rules.Answer) rules.Answer {
 	call, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	reply, err := a.Operator.Resize(call, Resize{Verb: action.Verb, Nodes: action.Nodes, ID: instance + "/" + action.ID})
+	reply, err := a.Operator.Resize(call, Resize{Verb: action.Verb, Nodes: action.Nodes, ID: requestID(instance, action.ID)})
 	switch {
 	case ctx.Err() != nil:
 		return answer
@@ -70,6 +72,12 @@ func (a *agent) ask(ctx context.Context, log logr.Logger, action *rules.Action, 
 	answer.Size = reply.Size
 	a.poke()
 	return answer
+}
+
+// requestID is the name of a request of an instance. That of the instance may be long.
+func requestID(instance, action string) string {
+	sum := sha256.Sum256([]byte(instance))
+	return hex.EncodeToString(sum[:6]) + "-" + action
 }
 
 // arrived says of a request that its effect shows.

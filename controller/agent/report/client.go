@@ -125,7 +125,7 @@ func (r *reply) size() *rules.Size {
 // Resize asks for another size.
 func (c *Client) Resize(ctx context.Context, request agent.Resize) (agent.Reply, error) {
 	action := string(request.Verb)
-	fields := map[string]any{action: request.Nodes, "request": request.ID}
+	fields := map[string]any{action: request.Nodes, "id": request.ID}
 	if strings.HasPrefix(c.options.Member, "minicluster") {
 		// The endpoint of ensemble-python needs them.
 		fields["version"], fields["group"] = "v1alpha2", "flux-framework.org"

@@ -130,7 +130,7 @@ func TestResize(t *testing.T) {
 		"no JSON":            {ensemble.Response_SUCCESS, `granted`, agent.Reply{}, "the payload of the reply is no JSON object"},
 	} {
 		e.answers(row.status, row.payload)
-		got, err := client.Resize(t.Context(), agent.Resize{Verb: rules.Grow, Nodes: 2, ID: "a/b/1"})
+		got, err := client.Resize(t.Context(), agent.Resize{Verb: rules.Grow, Nodes: 2, ID: "a-b.1"})
 		if diff := cmp.Diff(row.want, got); diff != "" {
 			t.Errorf("%s: reply (-want +got):\n%s", name, diff)
 		}
@@ -138,7 +138,7 @@ func TestResize(t *testing.T) {
 			t.Errorf("%s: the error is %v, want %q", name, err, row.fault)
 		}
 	}
-	want := `grow miniclusters demo {"group":"flux-framework.org","grow":2,"request":"a/b/1","version":"v1alpha2"}`
+	want := `grow miniclusters demo {"group":"flux-framework.org","grow":2,"id":"a-b.1","version":"v1alpha2"}`
 	for _, asked := range e.asked {
 		if asked != want {
 			t.Errorf("it asked %s, want %s", asked, want)

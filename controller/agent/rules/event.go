@@ -125,7 +125,7 @@ const (
 // Action is what is to be done.
 type Action struct {
 	Verb Verb
-	// ID names a Grow, Shrink or Custom. An action that is to be done again has the same one.
+	// ID names a Grow, Shrink or Custom, in letters, digits, dots and dashes. An action that is to be done again has the same one.
 	ID string
 	// Rule is the place of the rule in the file, such as "rules[2]".
 	Rule string

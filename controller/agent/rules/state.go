@@ -291,7 +291,7 @@ func (s *State) trigger(r *rule, reason string) {
 // begin begins the next repetition of a rule.
 func (s *State) begin(r *rule, reason string) {
 	r.run++
-	s.perform(step{rule: r, action: &r.Action, run: r.run, id: fmt.Sprintf("%s/%d", r.id, r.run), reason: reason}, 0)
+	s.perform(step{rule: r, action: &r.Action, run: r.run, id: fmt.Sprintf("%s.%d", r.id, r.run), reason: reason}, 0)
 }
 
 // step is an action that a repetition of a rule leads to, with its identity and its reason.
