@@ -20,7 +20,7 @@ import (
 // A pool that does not exist yet may be larger, so the growth waits for that one.
 func (s *Server) fits(ctx context.Context, m *spoken, object *v1alpha1.EnsembleMember) error {
 	job := &batchv1.Job{}
-	key := types.NamespacedName{Namespace: m.key.Namespace, Name: m.kind.JobOf(m.name)}
+	key := types.NamespacedName{Namespace: m.key.Namespace, Name: m.kind.JobOf(m.name, "")}
 	switch err := s.client.Get(ctx, key, job, client.UnsafeDisableDeepCopy); {
 	case apierrors.IsNotFound(err):
 		// Its operator has not come to it. The planner judges the pods when it has.

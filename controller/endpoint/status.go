@@ -116,7 +116,7 @@ func (s *Server) nodes(ctx context.Context, m *spoken) (StatusNodes, error) {
 func (s *Server) busy(m *spoken, node string) bool {
 	return slices.ContainsFunc(s.pods.On(node), func(pod *pods.Pod) bool {
 		owner := pod.Owner()
-		return owner.IsJob() && owner.Name == m.kind.JobOf(m.name) && pod.Key().Namespace == m.key.Namespace
+		return owner.IsJob() && owner.Name == m.kind.JobOf(m.name, "") && pod.Key().Namespace == m.key.Namespace
 	})
 }
 

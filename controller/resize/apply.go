@@ -118,7 +118,7 @@ func statusPatch(before, after *v1alpha1.EnsembleMember) (client.Patch, error) {
 
 // resize gives the workload its new size.
 func (r *Reconciler) resize(ctx context.Context, e *entry, d *plan.Decision) error {
-	object, patch, err := e.workload.SizePatch(d.Resize)
+	object, patch, err := e.workload.SizePatch(member.To(member.Sizes{"": d.Resize}))
 	if err != nil {
 		return err
 	}
@@ -126,7 +126,7 @@ func (r *Reconciler) resize(ctx context.Context, e *entry, d *plan.Decision) err
 		return fmt.Errorf("resize %s %s: %w", e.kind.Words().Kind, e.workload.Key, err)
 	}
 	r.writes.note(e.workloadWritten(), object)
-	r.Metrics.observeResize(e.member, e.workload.Size, d, r.Clock.Now())
+	r.Metrics.observeResize(e.member, e.workload.Size(), d, r.Clock.Now())
 	r.tellNotes(ctx, e, d, func(reason string) bool { return reason == v1alpha1.ReasonResizing })
 	return nil
 }

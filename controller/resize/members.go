@@ -155,7 +155,7 @@ func (r *Reconciler) deleteBecause(ctx context.Context, e *entry, why string) er
 
 // mirror copies into the spec what the workload decides.
 func mirror(spec *v1alpha1.EnsembleMemberSpec, workload *member.Workload) {
-	spec.MinSize, spec.MaxSize = workload.MinSize, workload.MaxSize
+	spec.MinSize, spec.MaxSize = workload.MinSize(), workload.MaxSize()
 	spec.NodePools, spec.GrowthPolicy = slices.Clone(workload.NodePools), workload.GrowthPolicy
 	spec.Placement, spec.RequestPolicy = workload.Placement, workload.RequestPolicy
 	spec.PodsPerNode, spec.GiveUpAfter = &workload.PodsPerNode, workload.GiveUpAfter
@@ -176,12 +176,12 @@ func (r *Reconciler) updateMember(ctx context.Context, e *entry) error {
 		member.Spec.Target = e.member.Spec.Target
 	}
 	said := ""
-	if edited(e) && e.workload.Size >= member.Spec.MinSize {
+	if edited(e) && e.workload.Size() >= member.Spec.MinSize {
 		said = fmt.Sprintf(
-			"somebody set the size of the %s to %d; that is the desired size now, in place of %d", words.Kind, e.workload.Size,
+			"somebody set the size of the %s to %d; that is the desired size now, in place of %d", words.Kind, e.workload.Size(),
 			e.member.Spec.Size,
 		)
-		r.adopt(member, e.workload.Size, fmt.Sprintf("an edit of %s of the %s", words.Size, words.Kind))
+		r.adopt(member, e.workload.Size(), fmt.Sprintf("an edit of %s of the %s", words.Size, words.Kind))
 		if member.Annotations == nil {
 			member.Annotations = map[string]string{}
 		}
@@ -250,7 +250,7 @@ func edited(e *entry) bool {
 
 // applied reports whether the workload's size is the one that the controller knows.
 func applied(e *entry) bool {
-	return e.workload.AppliedSize != nil && *e.workload.AppliedSize == e.workload.Size
+	return e.workload.Applied.Same(e.workload.Sizes())
 }
 
 // recordAppliedSize makes an adopted size one that the controller knows.

@@ -183,7 +183,7 @@ func (m *Metrics) observePass(took time.Duration, seen *seen, decisions *plan.De
 		e := seen.entries[d.Key]
 		wants += e.wants
 		if e.workload != nil {
-			has += e.workload.Size
+			has += e.workload.Size()
 		}
 		reserved += d.Reserved()
 		ready += d.Nodes

@@ -100,7 +100,7 @@ func TestNotMadeBudget(t *testing.T) {
 	seen := &seen{entries: map[types.NamespacedName]*entry{}}
 	for i := range jobs {
 		key := types.NamespacedName{Namespace: fmt.Sprintf("ns-%d", i), Name: fmt.Sprint(i)}
-		seen.entries[key] = &entry{key: key, member: &v1alpha1.EnsembleMember{}, workload: &member.Workload{Size: 1, MaxSize: 1},
+		seen.entries[key] = &entry{key: key, member: &v1alpha1.EnsembleMember{}, workload: &member.Workload{Groups: []member.Group{{Size: 1, MaxSize: 1}}},
 			job: &batchv1.Job{ObjectMeta: metav1.ObjectMeta{UID: types.UID(key.Name)}}, ranks: ranksOf(nil, 1)}
 	}
 	now := noon

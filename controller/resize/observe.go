@@ -240,7 +240,7 @@ func (o *observer) readWorkload(s *seen, kind member.Kind, object client.Object,
 	read := o.workloads.of(object, func() workloadReading {
 		read := workloadReading{}
 		if read.workload, read.invalid = kind.Parse(object); read.workload != nil {
-			read.needs = needsOf(&read.workload.Pod)
+			read.needs = needsOf(&read.workload.Only().Pod)
 		}
 		return read
 	})
@@ -252,7 +252,7 @@ func (o *observer) readWorkload(s *seen, kind member.Kind, object client.Object,
 	// What cannot be read is there all the same: it is as it was.
 	e.unreadable = e.invalid.Error()
 	e.workload = member.Unreadable(kind, object, o.good[object.GetUID()], e.member)
-	good[object.GetUID()], e.needs = e.workload, needsOf(&e.workload.Pod)
+	good[object.GetUID()], e.needs = e.workload, needsOf(&e.workload.Only().Pod)
 }
 
 // readNamespaces reads the labels of namespaces.
@@ -310,7 +310,7 @@ func (o *observer) readJobs(ctx context.Context, s *seen) error {
 	for i := range jobs.Items {
 		job := &jobs.Items[i]
 		kind, owner := o.kinds.Owner(job)
-		if owner == nil || kind.JobOf(owner.Name) != job.Name {
+		if owner == nil || owner.Job != job.Name {
 			continue
 		}
 		key := types.NamespacedName{Namespace: job.Namespace, Name: member.Name(kind, owner.Name)}

@@ -50,9 +50,12 @@ func (s *Snapshot) With(kind member.Kind, object client.Object) (plan.Observed, 
 		return plan.Observed{}, err
 	}
 	// Admission gives one without a size its minimum size.
-	workload.Size = max(workload.Size, workload.MinSize)
+	for i := range workload.Groups {
+		group := &workload.Groups[i]
+		group.Size = max(group.Size, group.MinSize)
+	}
 	e := &entry{
-		kind: kind, workload: workload, member: newMember(workload), needs: needsOf(&workload.Pod),
+		kind: kind, workload: workload, member: newMember(workload), needs: needsOf(&workload.Only().Pod),
 		namespace: s.seen.namespaces[workload.Key.Namespace],
 	}
 	e.key, e.wants = client.ObjectKeyFromObject(e.member), e.member.Spec.Size
@@ -78,7 +81,7 @@ func newMember(workload *member.Workload) *v1alpha1.EnsembleMember {
 			},
 		},
 		// A size below the minimum is desired by nobody.
-		Spec: v1alpha1.EnsembleMemberSpec{Size: max(workload.Size, workload.MinSize)},
+		Spec: v1alpha1.EnsembleMemberSpec{Size: max(workload.Size(), workload.MinSize())},
 	}
 	mirror(&created.Spec, workload)
 	return created

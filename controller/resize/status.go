@@ -8,7 +8,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
 )
 
@@ -22,7 +21,7 @@ func (r *Reconciler) fillStatus(m *v1alpha1.EnsembleMember, e *entry, d *plan.De
 	status.Reservations, status.Growth = d.Reservations, d.Growth
 	status.Pools, status.TopologyDomain, status.Avoided = inWords(d.Reservations), d.TopologyDomain, d.Avoided
 	status.Findings, status.PodsLacking, status.Running = d.Findings, d.PodsLacking, d.Running
-	status.Selector = member.Selector(e.kind, e.name())
+	status.Selector = e.kind.Selector(e.name(), "")
 	v1alpha1.SetConditions(&status.Conditions, m.Generation, metav1.NewTime(r.Clock.Now()), d.WhenReady, d.Conditions...)
 	if request := m.Spec.Request; request != nil {
 		status.LastRequest = outcomeOf(request, m)

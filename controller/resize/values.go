@@ -124,10 +124,10 @@ func (e *entry) size() int32 {
 	if e.member != nil {
 		recorded = e.member.Status.Size
 	}
-	if e.workload == nil || (e.workload.Size > e.workload.MaxSize && recorded > 0) {
+	if e.workload == nil || (e.workload.Size() > e.workload.MaxSize() && recorded > 0) {
 		return recorded
 	}
-	return e.workload.Size
+	return e.workload.Size()
 }
 
 func (e *entry) lifecycle() plan.Lifecycle {
