@@ -1,8 +1,6 @@
 package member
 
 import (
-	"strconv"
-
 	batchv1 "k8s.io/api/batch/v1"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
@@ -19,16 +17,7 @@ func (Indexed) Leaves() plan.Leaves { return plan.Highest }
 func (Indexed) PodLabels() []string { return nil }
 
 // Place is one of the methods of Kind.
-func (Indexed) Place(labels map[string]string) (group string, rank int32) { return "", IndexOf(labels) }
-
-// IndexOf is the completion index that labels say a pod of an Indexed Job has, 0 for none. Caches keep that label of every pod.
-func IndexOf(labels map[string]string) int32 {
-	index, err := strconv.ParseInt(labels[batchv1.JobCompletionIndexAnnotation], 10, 32)
-	if err != nil || index < 0 {
-		return 0
-	}
-	return int32(index)
-}
+func (Indexed) Place(_ map[string]string, index int32) (group string, rank int32) { return "", index }
 
 // SelectorOfJob selects the pods of a Job, as a text.
 func SelectorOfJob(name string) string { return batchv1.JobNameLabel + "=" + name }

@@ -35,9 +35,10 @@ type Kind interface {
 	Leaves() plan.Leaves
 	// PodLabels are the keys of the labels that Place reads. A cache keeps them.
 	PodLabels() []string
-	// Place is the group that a pod is in and its rank there, by its labels: a number from 0 on. The group of a kind with one is empty, and
-	// a pod without a rank is taken for the lead, whose node is the last to be given back.
-	Place(labels map[string]string) (group string, rank int32)
+	// Place is the group that a pod is in and its rank there, a number from 0 on, by its labels and its completion index, which is 0 for a
+	// pod without one. The labels may be those of the template of a Job. The group of a kind with one is empty. A pod that has no rank is
+	// taken for the lead, with rank 0, whose node is the last to be given back.
+	Place(labels map[string]string, index int32) (group string, rank int32)
 	// Selector selects the pods of an object of a name by their labels, as a text: those of a group, or of all with an empty one.
 	Selector(name, group string) string
 	// Owner is the object of this kind that the pods of a Job are of, as far as the Job says so; nil for none.
