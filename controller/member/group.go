@@ -8,6 +8,9 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 )
 
 // Group is a group of pods of a workload that are alike: one size and one shape. All groups of a workload are one gang.
@@ -45,7 +48,10 @@ func (s Sizes) String() string {
 
 // Same reports whether others are the same sizes. The name of an only group is read by nobody.
 func (s Sizes) Same(others Sizes) bool {
-	return len(s) == len(others) && s.String() == others.String()
+	if len(s) == 1 && len(others) == 1 {
+		return s.Sum() == others.Sum()
+	}
+	return maps.Equal(s, others)
 }
 
 // Sum is the number of pods of all groups.
@@ -89,6 +95,30 @@ type Change struct {
 	Sizes Sizes
 	// Leave are the names of the pods that are to leave, by their groups, where the pods of a kind leave by name.
 	Leave map[string][]string
+}
+
+// CheckGroups says what keeps the groups of a workload from being those of a member, nil for nothing.
+func (w *Workload) CheckGroups() error {
+	if len(w.Groups) == 1 {
+		return nil
+	}
+	if n := len(w.Groups); n == 0 || n > v1alpha1.MaxGroups {
+		return fmt.Errorf("the %s has %d groups of pods; it has to have from 1 to %d", w.Kind.Words().Kind, n, v1alpha1.MaxGroups)
+	}
+	seen := map[string]bool{}
+	for i := range w.Groups {
+		g := &w.Groups[i]
+		switch {
+		case len(validation.IsDNS1123Label(g.Name)) > 0:
+			return fmt.Errorf("a group of pods is called %q; its name has to be a DNS label of at most 63 characters", g.Name)
+		case seen[g.Name]:
+			return fmt.Errorf("two groups of pods are called %q; each has to have a name of its own", g.Name)
+		case g.MaxSize > v1alpha1.MaxGroupSize:
+			return fmt.Errorf("the maximum size of group %s is %d; it has to be at most %d", g.Name, g.MaxSize, v1alpha1.MaxGroupSize)
+		}
+		seen[g.Name] = true
+	}
+	return nil
 }
 
 // To is a change of sizes alone.

@@ -16,7 +16,8 @@ import (
 )
 
 // Kind is what a kind of workload says of itself. Its pods are in groups, each with a size and a shape, and known by their labels. They are
-// made by Jobs, one or several for each group. A kind has no state.
+// made by Jobs, one or several for each group, or by something else; then the label v1alpha1.LabelMember says of which member they are.
+// A kind has no state.
 type Kind interface {
 	// GroupVersionKind is that of its objects.
 	GroupVersionKind() schema.GroupVersionKind
@@ -44,7 +45,7 @@ type Kind interface {
 	// Owner is the object of this kind that the pods of a Job are of, as far as the Job says so; nil for none.
 	Owner(job metav1.Object) *Owner
 	// JobOf is the name of a Job of a group of an object of a name, of which the template is that of the group; of the only group with an
-	// empty one.
+	// empty one. It is empty for a kind whose pods no Job makes.
 	JobOf(name, group string) string
 }
 

@@ -79,6 +79,9 @@ func Unreadable(kind Kind, object client.Object, last *Workload, member *v1alpha
 			w.PodsPerNode = *spec.PodsPerNode
 		}
 	}
+	if len(w.Groups) == 0 {
+		w.Groups = []Group{{Size: 1, MinSize: 1, MaxSize: 1}}
+	}
 	w.Kind, w.Key, w.UID = kind, client.ObjectKeyFromObject(object), object.GetUID()
 	w.ResourceVersion, w.Deleting = object.GetResourceVersion(), object.GetDeletionTimestamp() != nil
 	return w
@@ -86,8 +89,14 @@ func Unreadable(kind Kind, object client.Object, last *Workload, member *v1alpha
 
 // recordedGroups are the groups of a workload as its member has recorded them.
 func recordedGroups(member *v1alpha1.EnsembleMember) []Group {
-	spec := &member.Spec
-	return []Group{{Size: max(member.Status.Size, 1), MinSize: spec.MinSize, MaxSize: spec.MaxSize}}
+	groups := v1alpha1.GroupsOf(member)
+	out := make([]Group, len(groups))
+	for i, g := range groups {
+		out[i] = Group{
+			Name: g.Name, Size: max(v1alpha1.RecordOf(member, g.Name).Size, 1), MinSize: g.MinSize, MaxSize: g.MaxSize,
+		}
+	}
+	return out
 }
 
 // SizePatch changes the sizes of a workload and records that it was the controller who did, in one write.

@@ -55,14 +55,16 @@ func (s *Snapshot) With(kind member.Kind, object client.Object) (plan.Observed, 
 		group.Size = max(group.Size, group.MinSize)
 	}
 	e := &entry{
-		kind: kind, workload: workload, member: newMember(workload), needs: needsOf(&workload.Only().Pod),
+		kind: kind, workload: workload, member: newMember(workload), groups: groupsOf(workload, needsOfGroups(workload)),
 		namespace: s.seen.namespaces[workload.Key.Namespace],
 	}
-	e.key, e.wants = client.ObjectKeyFromObject(e.member), e.member.Spec.Size
+	e.key = client.ObjectKeyFromObject(e.member)
 	// There will be a Job of it, and the Job makes its pods, which wait behind the gate: none is lacking for longer than a moment.
-	e.ranks = &ranks{}
+	for i := range e.groups {
+		e.groups[i].ranks = &ranks{}
+	}
 	observed := s.seen.values()
-	observed.Members = append(observed.Members, e.value(s.seen.byName))
+	observed.Members = append(observed.Members, e.values(s.seen.byName)...)
 	return observed, nil
 }
 
