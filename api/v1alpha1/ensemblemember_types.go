@@ -36,6 +36,10 @@ type EnsembleMember struct {
 // +kubebuilder:validation:XValidation:rule="self.minSize <= self.maxSize",messageExpression="'minSize (%d) must not exceed maxSize (%d)'.format([self.minSize, self.maxSize])",fieldPath=".minSize"
 // +kubebuilder:validation:XValidation:rule="self.size >= self.minSize",messageExpression="'size (%d) must be at least minSize (%d), the minimum size of the %s'.format([self.size, self.minSize, has(self.target) ? self.target.kind : 'MiniCluster'])",fieldPath=".size"
 // +kubebuilder:validation:XValidation:rule="self.size <= self.maxSize",messageExpression="'size (%d) must be at most maxSize (%d), the maximum size of the %s'.format([self.size, self.maxSize, has(self.target) ? self.target.kind : 'MiniCluster'])",fieldPath=".size"
+// +kubebuilder:validation:XValidation:rule="!has(self.unit) || self.size % self.unit == 0",messageExpression="'size (%d) must be a multiple of %d: so many pods come and go together'.format([self.size, self.unit])",fieldPath=".size"
+// +kubebuilder:validation:XValidation:rule="!has(self.groups) || self.size == self.groups.map(g, g.size).sum()",messageExpression="'size (%d) must be the sum of groups[].size (%d): a member with several groups is not scaled by one number; set the size of a group, as kubectl ensemble scale --group does'.format([self.size, self.groups.map(g, g.size).sum()])",fieldPath=".size"
+// +kubebuilder:validation:XValidation:rule="!has(self.groups) || self.minSize == self.groups.map(g, g.minSize).sum()",messageExpression="'minSize (%d) must be the sum of groups[].minSize (%d)'.format([self.minSize, self.groups.map(g, g.minSize).sum()])",fieldPath=".minSize"
+// +kubebuilder:validation:XValidation:rule="!has(self.groups) || self.maxSize == self.groups.map(g, g.maxSize).sum()",messageExpression="'maxSize (%d) must be the sum of groups[].maxSize (%d)'.format([self.maxSize, self.groups.map(g, g.maxSize).sum()])",fieldPath=".maxSize"
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.target) || !has(self.target) || self.target == oldSelf.target",message="target says which workload the member is of, and cannot be changed",fieldPath=".target"
 type EnsembleMemberSpec struct {
 	// Target is the workload that the member is of, in the member's namespace. The controller sets it, and it is never another
@@ -45,7 +49,8 @@ type EnsembleMemberSpec struct {
 	Target *MemberTarget `json:"target,omitempty"`
 
 	// Size is the number of pods that the member wants. The ensemble endpoint writes it, and so may
-	// kubectl scale or a HorizontalPodAutoscaler through the scale subresource.
+	// kubectl scale or a HorizontalPodAutoscaler through the scale subresource. With groups it is the sum of their sizes, and the scale
+	// subresource is refused: one number does not say which group is meant.
 	// +kubebuilder:validation:Minimum=1
 	Size int32 `json:"size"`
 
@@ -58,6 +63,22 @@ type EnsembleMemberSpec struct {
 	// which is fixed at its creation. A MiniCluster without spec.maxSize cannot grow above its first size.
 	// +kubebuilder:validation:Minimum=1
 	MaxSize int32 `json:"maxSize"`
+
+	// Groups are the groups of pods of a workload that has several, such as the replicated jobs of a JobSet, each with a size of its own. They
+	// grow together: none before the nodes of all are Ready. The controller copies them from the workload, and keeps the size that is
+	// wanted. Unset for a workload with one group of pods, as a MiniCluster has.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MinItems=2
+	// +kubebuilder:validation:MaxItems=16
+	Groups []MemberGroup `json:"groups,omitempty"`
+
+	// Unit is how many pods of the member come and go together, as those of one replica do: sizes are multiples of it. Copied by the
+	// controller from the workload. Unset: 1, and with groups each has a unit of its own.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	Unit int32 `json:"unit,omitempty"`
 
 	// NodePools names the pools that the member's nodes may come from, in order of preference. Copied by
 	// the controller from the annotation on the MiniCluster.
@@ -131,6 +152,43 @@ type MemberTarget struct {
 	Name string `json:"name"`
 }
 
+// MaxGroups is how many groups of pods a member can have, and MaxGroupSize how many pods one of them.
+const (
+	MaxGroups    = 16
+	MaxGroupSize = 1 << 26
+)
+
+// MemberGroup is one group of pods of a workload with several, as the member wants it.
+//
+// +kubebuilder:validation:XValidation:rule="self.minSize <= self.maxSize",messageExpression="'minSize (%d) of group %s must not exceed maxSize (%d)'.format([self.minSize, self.name, self.maxSize])",fieldPath=".minSize"
+// +kubebuilder:validation:XValidation:rule="self.size >= self.minSize",messageExpression="'size (%d) of group %s must be at least minSize (%d)'.format([self.size, self.name, self.minSize])",fieldPath=".size"
+// +kubebuilder:validation:XValidation:rule="!has(self.unit) || self.size % self.unit == 0",messageExpression="'size (%d) of group %s must be a multiple of %d: so many pods come and go together'.format([self.size, self.name, self.unit])",fieldPath=".size"
+// +kubebuilder:validation:XValidation:rule="self.size <= self.maxSize",messageExpression="'size (%d) of group %s must be at most maxSize (%d)'.format([self.size, self.name, self.maxSize])",fieldPath=".size"
+type MemberGroup struct {
+	// Name is what the workload calls the group.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	Name string `json:"name"`
+	// Size is the number of pods of the group that the member wants. The ensemble endpoint writes it, together with spec.size.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=67108864
+	Size int32 `json:"size"`
+	// MinSize is the minimum size, copied by the controller from the workload.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=67108864
+	MinSize int32 `json:"minSize"`
+	// MaxSize is the maximum size, copied by the controller from the workload.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=67108864
+	MaxSize int32 `json:"maxSize"`
+	// Unit is how many pods of the group come and go together, as those of one replica do: sizes are multiples of it. Copied by the
+	// controller from the workload.
+	// +optional
+	// +kubebuilder:default=1
+	// +kubebuilder:validation:Minimum=1
+	Unit int32 `json:"unit,omitempty"`
+}
+
 // GrowthPolicy says what happens when not all nodes of a growth can be had. AllOrNothing and BestEffort are what AWS
 // ParallelCluster calls the scaling strategies all-or-nothing and best-effort.
 //
@@ -195,10 +253,14 @@ const (
 type Request struct {
 	// Action is what was asked for.
 	Action RequestAction `json:"action"`
+	// Group is the group of pods whose size was to change; empty for a member with one group, and where all may have changed.
+	// +optional
+	// +kubebuilder:validation:MaxLength=63
+	Group string `json:"group,omitempty"`
 	// Amount is by how many pods the size was to change.
 	// +kubebuilder:validation:Minimum=0
 	Amount int32 `json:"amount"`
-	// Size is the size that the request led to.
+	// Size is the size that the request led to: spec.size, which is the sum of all groups where there are several.
 	// +kubebuilder:validation:Minimum=1
 	Size int32 `json:"size"`
 	// By names who asked: a pod, a user, the MiniCluster itself.
@@ -220,8 +282,16 @@ type EnsembleMemberStatus struct {
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// Size is the size that the member has: spec.size of its MiniCluster.
+	// Size is the size that the member has: spec.size of its MiniCluster, or the sum of the sizes of its groups.
 	Size int32 `json:"size"`
+
+	// Groups tell how each group of pods is, where the workload has several: in the order of the workload. What the status itself says of
+	// sizes, nodes and pods is then the sum of them.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=16
+	Groups []GroupStatus `json:"groups,omitempty"`
 
 	// Reserved is the sum of status.reservations[].nodes.
 	Reserved int32 `json:"reserved"`
@@ -245,7 +315,8 @@ type EnsembleMemberStatus struct {
 	// +optional
 	TopologyDomain string `json:"topologyDomain,omitempty"`
 
-	// Growth is the growth that is under way, or that failed and will be tried again. Unset otherwise.
+	// Growth is the growth that is under way, or that failed and will be tried again. Unset otherwise. With groups it is that of all of them
+	// together, and theirs are in status.groups.
 	// +optional
 	Growth *Growth `json:"growth,omitempty"`
 
@@ -298,6 +369,61 @@ type EnsembleMemberStatus struct {
 	// +listType=map
 	// +listMapKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// GroupStatus is how one group of pods is, of a workload with several: what it has, and what was recorded for it.
+type GroupStatus struct {
+	// Name is what the workload calls the group.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	Name string `json:"name"`
+
+	// Size is the size that the group has.
+	Size int32 `json:"size"`
+
+	// Running is the number of pods of that size that are Running and Ready, or have Succeeded.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Running int32 `json:"running"`
+
+	// Reserved is the sum of the reservations of the group.
+	Reserved int32 `json:"reserved"`
+
+	// Nodes is the number of nodes held for the group that are Ready and usable.
+	Nodes int32 `json:"nodes"`
+
+	// Reservations are the nodes reserved for the group, by pool. Those in the status of the member are the sums of them.
+	// +optional
+	// +listType=map
+	// +listMapKey=nodePool
+	Reservations []Reservation `json:"reservations,omitempty"`
+
+	// Growth is the growth of the group that is under way, or that failed and will be tried again. Unset otherwise.
+	// +optional
+	Growth *Growth `json:"growth,omitempty"`
+
+	// Avoided are the nodes that the scheduler has kept pods of the group off, though they seemed to have room.
+	// +optional
+	// +listType=map
+	// +listMapKey=node
+	// +kubebuilder:validation:MaxItems=32
+	Avoided []AvoidedNode `json:"avoided,omitempty"`
+
+	// Findings are what nodes that came for the group have shown about their pools, and how many were replaced.
+	// +optional
+	// +listType=map
+	// +listMapKey=nodePool
+	// +kubebuilder:validation:MaxItems=32
+	Findings []PoolFinding `json:"findings,omitempty"`
+
+	// PodsLacking tells since when pods of the group's size do not exist though there are nodes for them. Unset while all do.
+	// +optional
+	PodsLacking *PodsLacking `json:"podsLacking,omitempty"`
+
+	// Message says what the group waits for, or that it has what it wants, as a sentence.
+	// +optional
+	// +kubebuilder:validation:MaxLength=32768
+	Message string `json:"message,omitempty"`
 }
 
 // Reservation is the claim of a member on nodes of one pool.

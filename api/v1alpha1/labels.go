@@ -47,7 +47,8 @@ const (
 	AnnotationMaxSize = Group + "/max-size"
 
 	// AnnotationAppliedSize on a MiniCluster is the spec.size that the controller last wrote, put there in
-	// the same write. A spec.size that differs from it was edited by a user.
+	// the same write. A spec.size that differs from it was edited by a user. On a workload with several groups of pods it has the
+	// sizes of all of them, by their names: "leader=1,workers=4".
 	AnnotationAppliedSize = Group + "/applied-size"
 
 	// AnnotationSizeEdits on a MiniCluster says what becomes of spec.size in a file that is applied again: with the value Follow it is

@@ -77,7 +77,7 @@ func run(ctx context.Context, config *Config) error {
 	if _, err := mgr.GetRESTMapper().RESTMapping(kind.GroupKind(), kind.Version); meta.IsNoMatchError(err) {
 		return fmt.Errorf("the cluster does not know %s %s: install the Flux Operator first", kind.GroupVersion(), kind.Kind)
 	}
-	store := pods.New()
+	store := pods.New(workloads.PodLabels()...)
 	measures, err := resize.NewMetrics(metrics.Registry, clock.RealClock{})
 	if err != nil {
 		return err

@@ -395,6 +395,52 @@ func TestSizes(t *testing.T) {
 	refused(t, err, "there is no EnsembleMember absent in namespace "+d.namespace, v1alpha1.AnnotationNodePools)
 }
 
+// TestSizeOfAGroup: of a member with several groups of pods one has to be named, and only its size changes, and the sum.
+func TestSizeOfAGroup(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, server.Config)
+	m := d.member("grouped", "group-a")
+	m.Spec.Groups = []v1alpha1.MemberGroup{
+		{Name: "leader", Size: 2, MinSize: 1, MaxSize: 2}, {Name: "workers", Size: 6, MinSize: 1, MaxSize: 8, Unit: 2},
+	}
+	create(t, m)
+	for _, row := range []struct {
+		args    []string
+		says    string
+		refused string
+	}{
+		{
+			args:    []string{"grow", "grouped", "1"},
+			refused: "EnsembleMember grouped has several groups of pods; --group has to be one of leader, workers",
+		},
+		{args: []string{"grow", "grouped", "1", "--group=others"}, refused: `--group is "others"; it has to be one of leader, workers`},
+		{args: []string{"grow", "grouped", "1", "--group=workers"}, refused: "argument N is 1; it has to be a multiple of 2"},
+		{args: []string{"grow", "grouped", "2", "--group=workers"}, says: "the desired size of group workers is 8, it was 6"},
+		{args: []string{"grow", "grouped", "2", "--group=workers"}, refused: "the desired size is 8 already"},
+		{args: []string{"shrink", "grouped", "4", "--group=workers"}, says: "the desired size of group workers is 4, it was 8"},
+		{args: []string{"scale", "grouped", "--size=3", "--group=workers"}, refused: "--size is 3; it has to be a multiple of 2"},
+		{args: []string{"scale", "grouped", "--size=1", "--group=leader"}, says: "the desired size of group leader is 1, it was 2"},
+	} {
+		if row.refused == "" {
+			says(t, d.must(t, row.args...), row.says)
+			continue
+		}
+		_, err := d.run(t, row.args...)
+		refused(t, err, row.refused)
+	}
+	fresh := &v1alpha1.EnsembleMember{}
+	if err := server.Client.Get(t.Context(), client.ObjectKeyFromObject(m), fresh); err != nil {
+		t.Fatal(err)
+	}
+	if fresh.Spec.Size != 5 || fresh.Spec.Groups[0].Size != 1 || fresh.Spec.Groups[1].Size != 4 {
+		t.Errorf("the desired size is %d, of %+v", fresh.Spec.Size, fresh.Spec.Groups)
+	}
+	one := d.member("single", "group-a")
+	create(t, one)
+	_, err := d.run(t, "grow", "single", "1", "--group=workers")
+	refused(t, err, `--group is "workers"; EnsembleMember single has one group of pods`)
+}
+
 // TestWait: each thing that is waited for is said once, and the end is that the member has the size.
 func TestWait(t *testing.T) {
 	t.Parallel()

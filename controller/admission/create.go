@@ -55,7 +55,7 @@ func ExamineNew(u *unstructured.Unstructured, pools *Pools, at Place) *Findings 
 	f.allowed(names, pools, at)
 	f.states(names, pools, at)
 	f.overhead(draft, at)
-	pod, added := limited(&parsed.Pod, pools.Limits)
+	pod, added := limited(&parsed.Only().Pod, pools.Limits)
 	f.limits(pod, pools.Limits, at)
 	if len(f.Faults) == 0 {
 		f.room(memberOf(parsed, pod, names, pools), draft, added, pools, at)
@@ -68,7 +68,7 @@ func ExamineNew(u *unstructured.Unstructured, pools *Pools, at Place) *Findings 
 // memberOf is what the planner will know of a MiniCluster with such pods.
 func memberOf(parsed *member.Workload, pod *corev1.PodSpec, names []string, pools *Pools) *plan.Member {
 	return &plan.Member{
-		NodePools: names, Size: parsed.Size, Placement: parsed.Placement, PodsPerNode: plan.PodsPerNode(&parsed.PodsPerNode),
+		NodePools: names, Size: parsed.Size(), Placement: parsed.Placement, PodsPerNode: plan.PodsPerNode(&parsed.PodsPerNode),
 		PodRequests: reading.Requests(pod), Tolerations: pod.Tolerations, NamespaceLabels: pools.NamespaceLabels,
 	}
 }

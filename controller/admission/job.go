@@ -125,20 +125,20 @@ func ExamineNewJob(j *batchv1.Job, pools *Pools) *Findings {
 	if _, said := j.Annotations[v1alpha1.AnnotationMinSize]; !said && bounds.Max > 1 {
 		f.warn(at.Annotation(v1alpha1.AnnotationMinSize), "is not set: requests may shrink the Job to 1")
 	}
-	if bounds.Max == w.Size {
+	if bounds.Max == w.Size() {
 		f.warn(
 			at.Annotation(v1alpha1.AnnotationMaxSize), "is the first size, %d: the Job cannot grow above it, and requests to grow will be DENIED",
-			w.Size,
+			w.Size(),
 		)
 	}
 	f.allowed(names, pools, at)
 	f.states(names, pools, at)
-	pod, added := limited(&w.Pod, pools.Limits)
+	pod, added := limited(&w.Only().Pod, pools.Limits)
 	f.limits(pod, pools.Limits, at)
 	if len(f.Faults) == 0 {
 		f.roomOfJob(memberOf(w, pod, names, pools), bounds.Max, added, pools, at)
 	}
-	f.selects(&w.Pod, names, pools, at)
+	f.selects(&w.Only().Pod, names, pools, at)
 	return f
 }
 
@@ -166,9 +166,9 @@ func ExamineJobUpdate(before, after *batchv1.Job, pools *Pools) *Findings {
 	f.allowed(names, pools, at)
 	f.states(names, pools, at)
 	if w, _ := (job.Kind{}).Parse(after); w != nil && len(names) > 0 {
-		pod, added := limited(&w.Pod, pools.Limits)
+		pod, added := limited(&w.Only().Pod, pools.Limits)
 		f.fits(memberOf(w, pod, names, pools), poolsOf(names, pools), because(added)+fixedInJob, at)
-		f.selects(&w.Pod, names, pools, at)
+		f.selects(&w.Only().Pod, names, pools, at)
 	}
 	if fresh && after.Spec.Template.Labels[v1alpha1.LabelMember] != member.Name(job.Kind{}, after.Name) {
 		f.warn(at.pools(),

@@ -178,16 +178,16 @@ func (f *Findings) roomToJoin(before, after *unstructured.Unstructured, names []
 	if parsed == nil || pods == nil {
 		return
 	}
-	pod, added := limited(&pods.Pod, pools.Limits)
+	pod, added := limited(&pods.Only().Pod, pools.Limits)
 	member, all := memberOf(parsed, pod, PoolsOf(after), pools), poolsOf(names, pools)
 	if !f.fits(member, all, because(added)+fixed, at) || len(member.NodePools) > len(all) {
 		// Of NodePools that it keeps nothing is known here.
 		return
 	}
-	path, size := at.Spec.Child("size"), parsed.Size
+	path, size := at.Spec.Child("size"), parsed.Size()
 	most := plan.Holds(member, all)
 	if int64(size) <= most {
-		path, size = at.Spec.Child("maxSize"), parsed.MaxSize
+		path, size = at.Spec.Child("maxSize"), parsed.MaxSize()
 	}
 	if int64(size) > most {
 		f.warn(path, "%d is more than %s: that is enough only while some pods run elsewhere", size, holding(member, all, most))

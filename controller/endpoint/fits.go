@@ -16,11 +16,11 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/reading"
 )
 
-// fits denies a growth that no pool of the member can ever serve, because a pod is larger than what DaemonSets leave of an empty node.
-// A pool that does not exist yet may be larger, so the growth waits for that one.
-func (s *Server) fits(ctx context.Context, m *spoken, object *v1alpha1.EnsembleMember) error {
+// fits denies a growth of a group that no pool of the member can ever serve, because a pod is larger than what DaemonSets leave of an
+// empty node. A pool that does not exist yet may be larger, so the growth waits for that one.
+func (s *Server) fits(ctx context.Context, m *spoken, object *v1alpha1.EnsembleMember, group string) error {
 	job := &batchv1.Job{}
-	key := types.NamespacedName{Namespace: m.key.Namespace, Name: m.kind.JobOf(m.name)}
+	key := types.NamespacedName{Namespace: m.key.Namespace, Name: m.kind.JobOf(m.name, group)}
 	switch err := s.client.Get(ctx, key, job, client.UnsafeDisableDeepCopy); {
 	case apierrors.IsNotFound(err):
 		// Its operator has not come to it. The planner judges the pods when it has.

@@ -201,7 +201,7 @@ func (s *Server) workloadOf(ctx context.Context, pod *pods.Pod) (*caller, error)
 	if job.UID != owner.UID || workload == nil {
 		return nil, none
 	}
-	if called := kind.Words().Kind; job.Name != kind.JobOf(workload.Name) {
+	if called := kind.Words().Kind; job.Name != workload.Job {
 		return nil, deny("the caller, pod %s, belongs to no %s: its Job %q says that it is %s %q's, whose Job has the same name as the %s",
 			key, called, job.Name, called, shortenText(workload.Name), called)
 	}

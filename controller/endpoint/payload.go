@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"math"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
 )
 
@@ -28,13 +30,16 @@ type change struct {
 	// action is actionGrow or actionShrink, amount by how many pods.
 	action string
 	amount int32
+	// group is the group of pods that is meant, empty where the member names none.
+	group string
 	// id is what the member calls the request, empty where it does not.
 	id string
 }
 
-// parseChange reads how a member wants to change its size. What is accepted is what real members send: the number may be missing (1), a
-// string of digits, and a shrink may be negative. The error names the field, its value, and what would be right.
-func parseChange(kinds member.Kinds, action, payload string) (*change, error) {
+// parseChange reads how a member wants to change its size, or that of one of its groups of pods, where it has several. What is accepted is
+// what real members send: the number may be missing (1), a string of digits, and a shrink may be negative. The error names the field, its
+// value, and what would be right.
+func parseChange(kinds member.Kinds, groups []v1alpha1.MemberGroup, action, payload string) (*change, error) {
 	if action != actionGrow && action != actionShrink {
 		return nil, fmt.Errorf("action is %q; the actions are %q and %q", shortenText(action), actionGrow, actionShrink)
 	}
@@ -51,11 +56,14 @@ func parseChange(kinds member.Kinds, action, payload string) (*change, error) {
 			return nil, fmt.Errorf("payload has text after its JSON object")
 		}
 	}
+	group, err := takeGroup(kinds, groups, fields)
+	if err != nil {
+		return nil, err
+	}
 	if err := checkVersion(kinds, fields); err != nil {
 		return nil, err
 	}
-	c := &change{action: action, amount: 1}
-	var err error
+	c := &change{action: action, amount: 1, group: group}
 	if raw := fields[action]; given(raw) {
 		if c.amount, err = parseNumber(action, raw); err != nil {
 			return nil, err
@@ -88,6 +96,39 @@ func parseID(raw json.RawMessage) (string, error) {
 	return id, nil
 }
 
+// fieldGroup names a group of pods, or, as ensemble-python sends it, the API group of the workload.
+const fieldGroup = "group"
+
+// takeGroup takes the name of a group of pods out of a payload, empty for none. Of a member with one group the field is nothing but the API
+// group of the workload.
+func takeGroup(kinds member.Kinds, groups []v1alpha1.MemberGroup, fields map[string]json.RawMessage) (string, error) {
+	raw, has := fields[fieldGroup]
+	if !has || len(groups) < 2 {
+		return "", nil
+	}
+	var name string
+	if err := json.Unmarshal(raw, &name); err != nil {
+		return "", fmt.Errorf("payload field %q is %s; the groups of pods are %s", fieldGroup, shorten(raw), namesOf(groups))
+	}
+	if slices.ContainsFunc(groups, func(g v1alpha1.MemberGroup) bool { return g.Name == name }) {
+		delete(fields, fieldGroup)
+		return name, nil
+	}
+	if name == "" || slices.ContainsFunc(kinds, func(kind member.Kind) bool { return kind.GroupVersionKind().Group == name }) {
+		return "", nil
+	}
+	return "", fmt.Errorf("payload field %q is %s; the groups of pods are %s", fieldGroup, shorten(raw), namesOf(groups))
+}
+
+// namesOf are the names of groups in words.
+func namesOf(groups []v1alpha1.MemberGroup) string {
+	names := make([]string, len(groups))
+	for i := range groups {
+		names[i] = groups[i].Name
+	}
+	return strings.Join(names, ", ")
+}
+
 // checkVersion makes sure that what a payload says of the workload is so of one of the kinds: its group and its version are those of the
 // same one.
 func checkVersion(kinds member.Kinds, fields map[string]json.RawMessage) error {
@@ -95,7 +136,7 @@ func checkVersion(kinds member.Kinds, fields map[string]json.RawMessage) error {
 		name string
 		of   func(schema.GroupVersionKind) string
 	}{
-		{"group", func(kind schema.GroupVersionKind) string { return kind.Group }},
+		{fieldGroup, func(kind schema.GroupVersionKind) string { return kind.Group }},
 		{"version", func(kind schema.GroupVersionKind) string { return kind.Version }},
 	} {
 		raw, has := fields[field.name]

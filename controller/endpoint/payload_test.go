@@ -68,7 +68,7 @@ func TestParseAmount(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			change, err := parseChange(member.Kinds{minicluster.Kind{}}, row.action, row.payload)
+			change, err := parseChange(member.Kinds{minicluster.Kind{}}, nil, row.action, row.payload)
 			var got string
 			switch {
 			case err != nil:
@@ -99,7 +99,7 @@ func TestVersionOfOneKind(t *testing.T) {
 		`{"grow":2,"group":"apps","version":"v1"}`: `payload field "group" is "apps"; MiniClusters have "flux-framework.org", ` +
 			`Jobs have "batch"`,
 	} {
-		change, err := parseChange(kinds, actionGrow, payload)
+		change, err := parseChange(kinds, nil, actionGrow, payload)
 		switch {
 		case want == "" && (err != nil || change.amount != 2):
 			t.Errorf("%s is %v, %v", payload, change, err)
@@ -114,7 +114,8 @@ func FuzzParseAmount(f *testing.F) {
 	f.Add("grow", `{"grow":"3"}`)
 	f.Add("shrink", `{"shrink":-3}`)
 	f.Fuzz(func(t *testing.T, action, payload string) {
-		change, err := parseChange(member.Kinds{minicluster.Kind{}}, action, payload)
+		groups := []v1alpha1.MemberGroup{{Name: "leader"}, {Name: "workers"}}
+		change, err := parseChange(member.Kinds{minicluster.Kind{}}, groups, action, payload)
 		if err == nil && (change.amount < 1 || len(change.id) > 64) {
 			t.Errorf("%s %q is %+v", action, payload, change)
 		}
@@ -124,21 +125,26 @@ func FuzzParseAmount(f *testing.F) {
 func TestTarget(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
-		action          string
-		amount, desired int32
-		want            string
+		action                string
+		amount, desired, unit int32
+		want                  string
 	}{
-		{actionGrow, 3, 2, "5: the desired size is 5"},
-		{actionGrow, 6, 2, "8: the desired size is 8"},
-		{actionGrow, 7, 2, "8: limited to 8 by spec.maxSize: grow by 7 was asked for; the desired size is 8"},
-		{actionGrow, 2147483647, 2, "8: limited to 8 by spec.maxSize: grow by 2147483647 was asked for"},
-		{actionGrow, 1, 8, "denied: the desired size is 8 already, which is spec.maxSize of the MiniCluster"},
-		{actionShrink, 1, 4, "3: the desired size is 3"},
-		{actionShrink, 9, 4, "2: limited to 2 by spec.minSize: shrink by 9 was asked for; the desired size is 2"},
-		{actionShrink, 1, 2, "denied: the desired size is 2 already, which is spec.minSize of the MiniCluster"},
+		{actionGrow, 3, 2, 0, "5: the desired size is 5"},
+		{actionGrow, 6, 2, 0, "8: the desired size is 8"},
+		{actionGrow, 7, 2, 0, "8: limited to 8 by spec.maxSize: grow by 7 was asked for; the desired size is 8"},
+		{actionGrow, 2147483647, 2, 0, "8: limited to 8 by spec.maxSize: grow by 2147483647 was asked for"},
+		{actionGrow, 1, 8, 0, "denied: the desired size is 8 already, which is spec.maxSize of the MiniCluster"},
+		{actionShrink, 1, 4, 0, "3: the desired size is 3"},
+		{actionShrink, 9, 4, 0, "2: limited to 2 by spec.minSize: shrink by 9 was asked for; the desired size is 2"},
+		{actionGrow, 3, 2, 2, "6: the desired size is 6: grow by 3 was asked for, and pods come and go by 2"},
+		{actionGrow, 4, 2, 2, "6: the desired size is 6"},
+		{actionGrow, 5, 4, 2, "8: limited to 8 by spec.maxSize: grow by 5 was asked for"},
+		{actionShrink, 3, 8, 2, "6: the desired size is 6: shrink by 3 was asked for"},
+		{actionShrink, 1, 4, 2, "denied: shrink by 1 was asked for; the pods of the MiniCluster leave by 2, so that the size stays 4"},
+		{actionShrink, 1, 2, 0, "denied: the desired size is 2 already, which is spec.minSize of the MiniCluster"},
 	} {
-		object := &v1alpha1.EnsembleMember{Spec: v1alpha1.EnsembleMemberSpec{Size: row.desired, MinSize: 2, MaxSize: 8}}
-		size, reason, err := target(minicluster.Kind{}.Words(), object, row.action, row.amount)
+		group := &v1alpha1.MemberGroup{Size: row.desired, MinSize: 2, MaxSize: 8, Unit: row.unit}
+		size, reason, err := target(minicluster.Kind{}.Words(), group, row.action, row.amount)
 		got := fmt.Sprintf("%d: %s", size, reason)
 		if err != nil {
 			got = "denied: " + err.Error()
@@ -146,5 +152,36 @@ func TestTarget(t *testing.T) {
 		if !strings.HasPrefix(got, row.want) {
 			t.Errorf("%s %d from %d: got %s, want %s", row.action, row.amount, row.desired, got, row.want)
 		}
+	}
+}
+
+// TestGroupOfARequest: the field that names the API group of the workload names a group of pods where there is one of that name.
+func TestGroupOfARequest(t *testing.T) {
+	t.Parallel()
+	groups := []v1alpha1.MemberGroup{{Name: "leader"}, {Name: "workers"}, {Name: "batch"}}
+	for payload, want := range map[string]string{
+		`{"grow":2,"group":"workers"}`:                                   "2 of workers",
+		`{"grow":2,"group":"workers","version":"v1alpha2"}`:              "2 of workers",
+		`{"grow":2,"group":"batch"}`:                                     "2 of batch",
+		`{"grow":2}`:                                                     "2 of ",
+		`{"grow":2,"group":""}`:                                          "2 of ",
+		`{"version":"v1alpha2","group":"flux-framework.org","grow":"3"}`: "3 of ",
+		`{"grow":2,"group":"others"}`:                                    `payload field "group" is "others"; the groups of pods are leader, workers, batch`,
+		`{"grow":2,"group":7}`:                                           `payload field "group" is 7; the groups of pods are leader, workers, batch`,
+	} {
+		change, err := parseChange(member.Kinds{minicluster.Kind{}}, groups, actionGrow, payload)
+		var got string
+		if err != nil {
+			got = err.Error()
+		} else {
+			got = fmt.Sprintf("%d of %s", change.amount, change.group)
+		}
+		if got != want {
+			t.Errorf("%s is %q, not %q", payload, got, want)
+		}
+	}
+	one := []v1alpha1.MemberGroup{{}}
+	if change, err := parseChange(member.Kinds{minicluster.Kind{}}, one, actionGrow, `{"grow":2,"group":"workers"}`); err == nil {
+		t.Errorf("a member with one group is asked for %+v", change)
 	}
 }

@@ -117,6 +117,8 @@ func (s *Server) Run(ctx context.Context) error { return s.queues.Run(ctx) }
 
 // Reply is the payload of the reply to an action.
 type Reply struct {
+	// Group is the group of pods that the numbers are about, of a member with several.
+	Group string `json:"group,omitempty"`
 	// From is the desired size before the request, Wants the one after it, Has the size of the workload.
 	From  int32 `json:"from"`
 	Wants int32 `json:"wants"`
@@ -163,7 +165,7 @@ func (s *Server) RequestAction(ctx context.Context, request *ensemble.ActionRequ
 	if err != nil {
 		return s.refuse(action, m, err), nil
 	}
-	change, err := parseChange(s.kinds, action, request.GetPayload())
+	change, err := parseChange(s.kinds, v1alpha1.GroupsOf(m.object), action, request.GetPayload())
 	if err != nil {
 		return s.refuse(action, m, err), nil
 	}
@@ -180,7 +182,7 @@ func (s *Server) RequestAction(ctx context.Context, request *ensemble.ActionRequ
 		return s.refuse(action, m, err), nil
 	}
 	s.log.Info("Accepted", "namespace", m.key.Namespace, "member", m.key.Name, "action", action,
-		"amount", change.amount, "id", change.id, "from", reply.From, "wants", reply.Wants, "by", m.by)
+		"amount", change.amount, "group", change.group, "id", change.id, "from", reply.From, "wants", reply.Wants, "by", m.by)
 	s.events.Eventf(
 		m.workload(), m.object, corev1.EventTypeNormal, v1alpha1.ReasonRequested, action, "%s",
 		noteOf("%s by %s: %s", action, m.by, reply.Reason),
@@ -343,8 +345,12 @@ func (s *Server) resize(ctx context.Context, m *spoken, c *change) (*Reply, erro
 
 // write puts what an action leads to into a version of the member.
 func (s *Server) write(ctx context.Context, m *spoken, object *v1alpha1.EnsembleMember, c *change) (*Reply, error) {
+	group := v1alpha1.GroupOf(object, c.group)
+	if group == nil {
+		return nil, m.missing(object, c)
+	}
 	reply := &Reply{
-		From: object.Spec.Size, Wants: object.Spec.Size, Has: object.Status.Size, NodePools: object.Spec.NodePools,
+		Group: group.Name, From: group.Size, Wants: group.Size, Has: v1alpha1.RecordOf(object, group.Name).Size, NodePools: object.Spec.NodePools,
 	}
 	if accepted := object.Spec.Request; accepted != nil && c.id != "" && accepted.ID == c.id {
 		reply.State, _ = state(object)
@@ -352,17 +358,17 @@ func (s *Server) write(ctx context.Context, m *spoken, object *v1alpha1.Ensemble
 			accepted.At.UTC().Format(time.RFC3339), accepted.Size, object.Spec.Size)
 		return nil, &repeated{reply, ensemble.Response_SUCCESS}
 	}
-	if underWay := repeats(object, c.action); underWay != "" {
+	if underWay := repeats(object, group, reply.Has, c.action); underWay != "" {
 		reply.State, _ = state(object)
 		reply.Reason = underWay
 		return nil, &repeated{reply, ensemble.Response_EXISTS}
 	}
-	size, reason, err := target(m.kind.Words(), object, c.action, c.amount)
+	size, reason, err := target(m.kind.Words(), group, c.action, c.amount)
 	if err != nil {
 		return nil, err
 	}
 	if c.action == actionGrow {
-		if err := s.fits(ctx, m, object); err != nil {
+		if err := s.fits(ctx, m, object, group.Name); err != nil {
 			return nil, err
 		}
 	}
@@ -371,18 +377,34 @@ func (s *Server) write(ctx context.Context, m *spoken, object *v1alpha1.Ensemble
 		reply.State = v1alpha1.ReasonResizing
 	}
 	before := object.DeepCopy()
+	v1alpha1.SetGroupSize(object, reply.Group, size)
 	object.Spec.Request = &v1alpha1.Request{
 		Action: map[string]v1alpha1.RequestAction{actionGrow: v1alpha1.RequestGrow, actionShrink: v1alpha1.RequestShrink}[c.action],
-		Amount: c.amount, Size: size, By: m.by, At: metav1.NewMicroTime(s.clock.Now()), ID: c.id,
+		Group:  reply.Group, Amount: c.amount, Size: object.Spec.Size, By: m.by, At: metav1.NewMicroTime(s.clock.Now()), ID: c.id,
 	}
-	object.Spec.Size = size
 	return reply, s.client.Patch(ctx, object, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
 }
 
-// repeats says in words that a request of the same kind is under way and that this one counts as its repetition; it is
-// empty where it does not.
-func repeats(object *v1alpha1.EnsembleMember, action string) string {
-	wants, has := object.Spec.Size, object.Status.Size
+// missing refuses a request that names no group of pods, or none that there is. Of a member with one group there is nothing to name.
+func (m *spoken) missing(object *v1alpha1.EnsembleMember, c *change) error {
+	groups := v1alpha1.GroupsOf(object)
+	switch {
+	case c.group == "":
+		return deny(
+			"%s has several groups of pods, %s, and the payload does not name one; it has to, as in {%q: 1, %q: %q}", m.words(), namesOf(groups),
+			c.action, fieldGroup, groups[len(groups)-1].Name,
+		)
+	case len(groups) == 1:
+		return deny("%s has one group of pods by now, and the payload names %q; ask again without a name", m.words(), c.group)
+	default:
+		return deny("%s has no group of pods %q any more; there are %s", m.words(), c.group, namesOf(groups))
+	}
+}
+
+// repeats says in words that a request of the same kind is under way for a group and that this one counts as its repetition; it is
+// empty where it does not. has is the size that the group has.
+func repeats(object *v1alpha1.EnsembleMember, group *v1alpha1.MemberGroup, has int32, action string) string {
+	wants := group.Size
 	if object.Spec.RequestPolicy != v1alpha1.RequestCoalesce || has == 0 || (action == actionGrow && wants <= has) ||
 		(action == actionShrink && wants >= has) {
 		return ""
@@ -391,20 +413,29 @@ func repeats(object *v1alpha1.EnsembleMember, action string) string {
 		action, wants, has, v1alpha1.AnnotationRequestPolicy, v1alpha1.RequestCoalesce)
 }
 
-// target is the size that a request leads to, and how it came to it in words.
-func target(words *member.Words, object *v1alpha1.EnsembleMember, action string, amount int32) (size int32, reason string, err error) {
-	spec := &object.Spec
-	wanted, bound := int64(spec.Size)+int64(amount), spec.MaxSize
+// target is the size of a group that a request leads to, and how it came to it in words. Pods that come and go together come with more than
+// was asked for rather than with less, and leave with less rather than with more.
+func target(words *member.Words, group *v1alpha1.MemberGroup, action string, amount int32) (size int32, reason string, err error) {
+	of := "the " + words.Kind
+	if group.Name != "" {
+		of = "group " + group.Name + " of " + of
+	}
+	unit := int64(max(group.Unit, 1))
+	units := (int64(amount) + unit - 1) / unit
+	wanted, bound := int64(group.Size)+units*unit, group.MaxSize
 	if action == actionShrink {
-		wanted, bound = int64(spec.Size)-int64(amount), spec.MinSize
+		units = int64(amount) / unit
+		wanted, bound = int64(group.Size)-units*unit, group.MinSize
 	}
 	switch {
-	case spec.Size == bound && action == actionGrow:
+	case group.Size == bound && action == actionGrow:
 		return 0, "", deny(
-			"the desired size is %d already, which is %s of the %s%s", spec.Size, words.MaxSize, words.Kind, words.MaxFixed,
+			"the desired size is %d already, which is %s of %s%s", group.Size, words.MaxSize, of, words.MaxFixed,
 		)
-	case spec.Size == bound:
-		return 0, "", deny("the desired size is %d already, which is %s of the %s", spec.Size, words.MinSize, words.Kind)
+	case group.Size == bound:
+		return 0, "", deny("the desired size is %d already, which is %s of %s", group.Size, words.MinSize, of)
+	case units == 0:
+		return 0, "", deny("%s by %d was asked for; the pods of %s leave by %d, so that the size stays %d", action, amount, of, unit, group.Size)
 	case action == actionGrow && wanted > int64(bound):
 		return bound, fmt.Sprintf(
 			"limited to %d by %s: %s by %d was asked for; the desired size is %d", bound, words.MaxSize, action, amount, bound,
@@ -412,6 +443,10 @@ func target(words *member.Words, object *v1alpha1.EnsembleMember, action string,
 	case action == actionShrink && wanted < int64(bound):
 		return bound, fmt.Sprintf(
 			"limited to %d by %s: %s by %d was asked for; the desired size is %d", bound, words.MinSize, action, amount, bound,
+		), nil
+	case units*unit != int64(amount):
+		return int32(wanted), fmt.Sprintf( //nolint:gosec // Within the bounds, which are int32.
+			"the desired size is %d: %s by %d was asked for, and pods come and go by %d", wanted, action, amount, unit,
 		), nil
 	}
 	return int32(wanted), fmt.Sprintf("the desired size is %d", wanted), nil //nolint:gosec // Within the bounds, which are int32.

@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/pods"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/ensemble"
 )
@@ -50,10 +51,21 @@ type StatusQueue struct {
 	Inactive int64 `json:"inactive"`
 }
 
+// StatusGroup says how far a group of pods is on the way to its desired size.
+type StatusGroup struct {
+	Name     string `json:"name"`
+	Wants    int32  `json:"wants"`
+	Has      int32  `json:"has"`
+	Running  int32  `json:"running"`
+	Reserved int32  `json:"reserved"`
+}
+
 // StatusResize says how far the member is on the way to its desired size.
 type StatusResize struct {
-	Wants int32 `json:"wants"`
-	Has   int32 `json:"has"`
+	// Groups are the groups of pods of a member with several; what stands beside is then the sum.
+	Groups []StatusGroup `json:"groups,omitempty"`
+	Wants  int32         `json:"wants"`
+	Has    int32         `json:"has"`
 	// Max is the largest size that the member may have.
 	Max       int32    `json:"max"`
 	Reserved  int32    `json:"reserved"`
@@ -82,6 +94,13 @@ func (s *Server) RequestStatus(ctx context.Context, request *ensemble.StatusRequ
 			Wants: m.object.Spec.Size, Has: m.object.Status.Size, Max: m.object.Spec.MaxSize, Reserved: m.object.Status.Reserved,
 			NodePools: m.object.Spec.NodePools, State: reason, Reason: message,
 		},
+	}
+	for i := range m.object.Spec.Groups {
+		group := &m.object.Spec.Groups[i]
+		recorded := v1alpha1.RecordOf(m.object, group.Name)
+		out.Resize.Groups = append(out.Resize.Groups, StatusGroup{
+			Name: group.Name, Wants: group.Size, Has: recorded.Size, Running: recorded.Running, Reserved: recorded.Reserved,
+		})
 	}
 	if told := s.queues.last(ctx, m.key, m.object); told != nil {
 		age := max(0, s.clock.Since(told.At.Time).Seconds())
@@ -118,7 +137,11 @@ func (s *Server) nodes(ctx context.Context, m *spoken) (StatusNodes, error) {
 func (s *Server) busy(m *spoken, node string) bool {
 	return slices.ContainsFunc(s.pods.On(node), func(pod *pods.Pod) bool {
 		owner := pod.Owner()
-		return owner.IsJob() && owner.Name == m.kind.JobOf(m.name) && pod.Key().Namespace == m.key.Namespace
+		if !owner.IsJob() || pod.Key().Namespace != m.key.Namespace {
+			return false
+		}
+		detail := pod.Detail()
+		return owner.Name == m.kind.JobOf(m.name, "") || (detail != nil && detail.Labels[v1alpha1.LabelMember] == m.key.Name)
 	})
 }
 

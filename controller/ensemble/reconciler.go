@@ -201,7 +201,7 @@ func (r *Reconciler) observe(ctx context.Context, e *v1alpha1.Ensemble, i int, c
 	o.outdated = outdated(cluster, &e.Spec.Members[i])
 	parsed, err := minicluster.Parse(cluster)
 	if parsed != nil {
-		o.size = parsed.Size
+		o.size = parsed.Size()
 	}
 	switch {
 	case o.state != "":

@@ -38,6 +38,13 @@ func cases() map[string]explained {
 		"at-rest": {facts: explain.Facts{Member: member("demo", conditions(), func(m *v1alpha1.EnsembleMember) {
 			m.Spec.Size, m.Status.Growth = 2, nil
 		})}},
+		"groups": {facts: explain.Facts{Member: member("demo", conditions(), func(m *v1alpha1.EnsembleMember) {
+			m.Spec.Size, m.Status.Growth = 2, nil
+			m.Spec.Groups = []v1alpha1.MemberGroup{
+				{Name: "leader", Size: 1, MinSize: 1, MaxSize: 1}, {Name: "workers", Size: 1, MinSize: 1, MaxSize: 9},
+			}
+			m.Status.Groups = []v1alpha1.GroupStatus{{Name: "leader", Size: 1, Message: "at size 1"}, {Name: "workers", Size: 1}}
+		})}},
 		"not-observed": {
 			facts:    explain.Facts{Member: member("demo", conditions(), func(m *v1alpha1.EnsembleMember) { m.Generation = 4 })},
 			waitsFor: explain.DesiredSize, reason: explain.ReasonNotObserved,

@@ -102,6 +102,19 @@ func ended(m *v1alpha1.EnsembleMember) bool {
 // undecided are the reasons for which nobody decides about a size until a person does something.
 var undecided = []string{v1alpha1.ReasonInvalid, v1alpha1.ReasonSuspended, v1alpha1.ReasonKindNotManaged}
 
+// groupSizes say of each group of pods, of a member with several, how many of those that are wanted it has.
+func groupSizes(m *v1alpha1.EnsembleMember) string {
+	if len(m.Spec.Groups) == 0 {
+		return ""
+	}
+	sizes := make([]string, len(m.Spec.Groups))
+	for i := range m.Spec.Groups {
+		group := &m.Spec.Groups[i]
+		sizes[i] = fmt.Sprintf("%s %d of %d", group.Name, v1alpha1.RecordOf(m, group.Name).Size, group.Size)
+	}
+	return " (" + strings.Join(sizes, ", ") + ")"
+}
+
 // sizeStep says what size is wanted and by whom.
 func sizeStep(m *v1alpha1.EnsembleMember) Step {
 	s := Step{Topic: DesiredSize, State: Done}
@@ -113,7 +126,7 @@ func sizeStep(m *v1alpha1.EnsembleMember) Step {
 	case spec.Size == spec.MinSize && spec.Size < m.Status.Size:
 		bound = ", which is spec.minSize"
 	}
-	s.Message = fmt.Sprintf("desired size %d%s, current size %d", spec.Size, bound, m.Status.Size)
+	s.Message = fmt.Sprintf("desired size %d%s, current size %d%s", spec.Size, bound, m.Status.Size, groupSizes(m))
 	if r := spec.Request; r != nil && r.Size == spec.Size {
 		s.Details = append(s.Details, fmt.Sprintf("asked for by %s at %s (%s by %d)", r.By, formatTime(r.At.Time), r.Action, r.Amount))
 	}

@@ -44,12 +44,11 @@ func (w *Workload) ReadAnnotations(annotations map[string]string) (err error) {
 		return err
 	}
 	if text, has := annotations[v1alpha1.AnnotationAppliedSize]; has {
-		size, err := strconv.ParseInt(text, 10, 32)
-		if err != nil || size < 1 {
+		applied, err := ParseSizes(text)
+		if err != nil {
 			return fmt.Errorf("annotation %s is %q; it is the controller's own and holds a size of at least 1", v1alpha1.AnnotationAppliedSize, text)
 		}
-		applied := int32(size)
-		w.AppliedSize = &applied
+		w.Applied = applied
 	}
 	return nil
 }

@@ -6,17 +6,18 @@ package member
 import (
 	"slices"
 
-	batchv1 "k8s.io/api/batch/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
 )
 
-// Kind is what a kind of workload says of itself. Its pods are those of one Indexed Job, whose completion index is the rank of a pod, and
-// those with the highest ranks leave at a shrink. A kind has no state.
+// Kind is what a kind of workload says of itself. Its pods are in groups, each with a size and a shape, and known by their labels. They are
+// made by Jobs, one or several for each group, or by something else; then the label v1alpha1.LabelMember says of which member they are.
+// A kind has no state.
 type Kind interface {
 	// GroupVersionKind is that of its objects.
 	GroupVersionKind() schema.GroupVersionKind
@@ -28,12 +29,24 @@ type Kind interface {
 	// Parse reads an object, as it comes from the API server or from a cache. An error names the field, its value and what would be right.
 	// With an error of one of our annotations the rest is returned all the same, so that what is managed already stays so.
 	Parse(object client.Object) (*Workload, error)
-	// SizeFields are the fields of spec that give an object a size, for a merge patch.
-	SizeFields(size int32) map[string]any
+	// SizeFields are the fields that give the groups of an object their sizes, and make the pods leave that are named.
+	SizeFields(w *Workload, change *Change) []Field
+	// Leaves says which pods leave when a group is given a smaller size. Where these are the highest ranks, a pod keeps its rank for as long
+	// as the sizes of its unit stay, and those of one unit have ranks next to each other.
+	Leaves() plan.Leaves
+	// PodLabels are the keys of the labels that Place reads. A cache keeps them.
+	PodLabels() []string
+	// Place is the group that a pod is in and its rank there, a number from 0 on, by its labels and its completion index, which is 0 for a
+	// pod without one. The labels may be those of the template of a Job. The group of a kind with one is empty. A pod that has no rank is
+	// taken for the lead, with rank 0, whose node is the last to be given back.
+	Place(labels map[string]string, index int32) (group string, rank int32)
+	// Selector selects the pods of an object of a name by their labels, as a text: those of a group, or of all with an empty one.
+	Selector(name, group string) string
 	// Owner is the object of this kind that the pods of a Job are of, as far as the Job says so; nil for none.
 	Owner(job metav1.Object) *Owner
-	// JobOf is the name of the Job of an object of a name.
-	JobOf(name string) string
+	// JobOf is the name of a Job of a group of an object of a name, of which the template is that of the group; of the only group with an
+	// empty one. It is empty for a kind whose pods no Job makes.
+	JobOf(name, group string) string
 }
 
 // Words are how a kind is called, in messages and by callers.
@@ -55,10 +68,15 @@ type Words struct {
 	Prefix string
 }
 
-// Owner is an object of a kind.
+// Owner is an object of a kind, as a Job says that it makes pods of it.
 type Owner struct {
 	Name string
 	UID  types.UID
+	// Group is the group that the Job makes pods of; empty for the only one.
+	Group string
+	// Job is the name that this Job of the object has. Whoever may create Jobs can write any owner into one; this name no other one can have
+	// beside it.
+	Job string
 }
 
 // Reference is an object that tells which one it is, and nothing else. Events and patches are about it.
@@ -92,8 +110,14 @@ func TargetOf(member *v1alpha1.EnsembleMember) v1alpha1.MemberTarget {
 // TargetName is the name of the object that a member is of.
 func TargetName(member *v1alpha1.EnsembleMember) string { return TargetOf(member).Name }
 
-// Selector selects the pods of an object of a kind, as a text.
-func Selector(kind Kind, name string) string { return batchv1.JobNameLabel + "=" + kind.JobOf(name) }
+// PodLabels are the keys of the labels by which the pods of all kinds are known.
+func (k Kinds) PodLabels() []string {
+	var keys []string
+	for _, kind := range k {
+		keys = append(keys, kind.PodLabels()...)
+	}
+	return keys
+}
 
 // Name is the name of the member of an object of a kind.
 func Name(kind Kind, name string) string { return kind.Words().Prefix + name }

@@ -27,7 +27,7 @@ func (other) Owner(job metav1.Object) *member.Owner {
 	if metav1.GetControllerOf(job) != nil {
 		return nil
 	}
-	return &member.Owner{Name: job.GetName(), UID: job.GetUID()}
+	return &member.Owner{Name: job.GetName(), UID: job.GetUID(), Job: job.GetName()}
 }
 
 // TestKindOfMember: a member is of the kind that its target says, of a MiniCluster where it says none, and of no kind that is not switched on.
@@ -111,7 +111,7 @@ func TestNames(t *testing.T) {
 	if got := []string{member.TargetName(found), member.TargetName(before)}; got[0] != "m" || got[1] != "m" {
 		t.Errorf("the members are of %q", got)
 	}
-	if got := member.Selector(other{}, "m"); got != "batch.kubernetes.io/job-name=m" {
+	if got := (other{}).Selector("m", ""); got != "batch.kubernetes.io/job-name=m" {
 		t.Errorf("its pods are selected by %q", got)
 	}
 }

@@ -3,9 +3,8 @@ package member
 import (
 	"encoding/json"
 	"fmt"
-	"strconv"
+	"strings"
 
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -25,8 +24,10 @@ type Workload struct {
 	// Deleting is set when the object has a deletion timestamp.
 	Deleting bool
 
-	// Size, MinSize and MaxSize are numbers of pods, each at least 1.
-	Size, MinSize, MaxSize int32
+	// Groups are its pods, in an order that stays: at least one group.
+	Groups []Group
+	// Life is how far the object itself says that it is, nil for one whose only Job says so.
+	Life *Life
 
 	// NodePools are those of the annotation, nil for a workload that is not managed.
 	NodePools []string
@@ -42,15 +43,14 @@ type Workload struct {
 	GiveUpAfter *int32
 	// TopologyKey is that of the annotation, empty for none.
 	TopologyKey string
-	// AppliedSize is the size that the controller last wrote, nil when it has written none.
-	AppliedSize *int32
+	// Applied are the sizes that the controller last wrote, nil when it has written none.
+	Applied Sizes
+}
 
-	// Pod is what one pod needs of a node, as the object lets expect it: containers with their resources, and nothing else of them, node
-	// selector, affinity and tolerations.
-	Pod corev1.PodSpec
-	// PodRequests and Tolerations are those of that pod.
-	PodRequests corev1.ResourceList
-	Tolerations []corev1.Toleration
+// Life is how far an object is in its life.
+type Life struct {
+	// Suspended is set while it has no pods and is to have none, Finished when it has ended and makes no more.
+	Suspended, Finished bool
 }
 
 // Managed reports whether the user has asked for it to be managed.
@@ -72,44 +72,71 @@ func Unreadable(kind Kind, object client.Object, last *Workload, member *v1alpha
 	case member != nil:
 		spec := &member.Spec
 		w.Generation = object.GetGeneration()
-		w.Size, w.MinSize, w.MaxSize = max(member.Status.Size, 1), spec.MinSize, spec.MaxSize
+		w.Groups = recordedGroups(member)
 		w.NodePools, w.TopologyKey, w.GiveUpAfter = spec.NodePools, spec.TopologyKey, spec.GiveUpAfter
 		w.GrowthPolicy, w.Placement, w.RequestPolicy = spec.GrowthPolicy, spec.Placement, spec.RequestPolicy
 		if spec.PodsPerNode != nil {
 			w.PodsPerNode = *spec.PodsPerNode
 		}
 	}
+	if len(w.Groups) == 0 {
+		w.Groups = []Group{{Size: 1, MinSize: 1, MaxSize: 1}}
+	}
 	w.Kind, w.Key, w.UID = kind, client.ObjectKeyFromObject(object), object.GetUID()
 	w.ResourceVersion, w.Deleting = object.GetResourceVersion(), object.GetDeletionTimestamp() != nil
 	return w
 }
 
-// SizePatch changes the size of a workload and records that it was the controller who did, in one write.
+// recordedGroups are the groups of a workload as its member has recorded them.
+func recordedGroups(member *v1alpha1.EnsembleMember) []Group {
+	groups := v1alpha1.GroupsOf(member)
+	out := make([]Group, len(groups))
+	for i, g := range groups {
+		out[i] = Group{
+			Name: g.Name, Size: max(v1alpha1.RecordOf(member, g.Name).Size, 1), MinSize: g.MinSize, MaxSize: g.MaxSize,
+		}
+	}
+	return out
+}
+
+// SizePatch changes the sizes of a workload and records that it was the controller who did, in one write.
 // It fails with a conflict when somebody else has written since it was read.
-func (w *Workload) SizePatch(size int32) (object client.Object, patch client.Patch, err error) {
-	return w.patch(map[string]any{
-		"metadata": map[string]any{
-			"resourceVersion": w.ResourceVersion,
-			"annotations":     map[string]any{v1alpha1.AnnotationAppliedSize: strconv.Itoa(int(size))},
-		},
-		"spec": w.Kind.SizeFields(size),
-	})
+func (w *Workload) SizePatch(change *Change) (object client.Object, patch client.Patch, err error) {
+	// The sizes of groups may be in lists, of which a merge patch would replace the whole.
+	operations := []operation{
+		{"replace", "/metadata/resourceVersion", w.ResourceVersion},
+		{"add", appliedSizePath, change.Sizes.String()},
+	}
+	for _, field := range w.Kind.SizeFields(w, change) {
+		operations = append(operations, operation{"add", field.Path, field.Value})
+	}
+	return w.patch(types.JSONPatchType, operations)
 }
 
-// AppliedSizePatch records that the present size is known to the controller.
+// appliedSizePath is where AnnotationAppliedSize is in an object. One that is managed has annotations.
+var appliedSizePath = "/metadata/annotations/" + strings.ReplaceAll(v1alpha1.AnnotationAppliedSize, "/", "~1")
+
+// operation is one of a JSON patch (RFC 6902). An add replaces a field that is there.
+type operation struct {
+	Op    string `json:"op"`
+	Path  string `json:"path"`
+	Value any    `json:"value"`
+}
+
+// AppliedSizePatch records that the present sizes are known to the controller.
 func (w *Workload) AppliedSizePatch() (object client.Object, patch client.Patch, err error) {
-	return w.patch(map[string]any{
+	return w.patch(types.MergePatchType, map[string]any{
 		"metadata": map[string]any{
 			"resourceVersion": w.ResourceVersion,
-			"annotations":     map[string]any{v1alpha1.AnnotationAppliedSize: strconv.Itoa(int(w.Size))},
+			"annotations":     map[string]any{v1alpha1.AnnotationAppliedSize: w.Sizes().String()},
 		},
 	})
 }
 
-func (w *Workload) patch(content map[string]any) (client.Object, client.Patch, error) {
+func (w *Workload) patch(kind types.PatchType, content any) (client.Object, client.Patch, error) {
 	encoded, err := json.Marshal(content)
 	if err != nil {
 		return nil, nil, fmt.Errorf("encode the patch of %s %s: %w", w.Kind.Words().Kind, w.Key, err)
 	}
-	return Reference(w.Kind, w.Key, ""), client.RawPatch(types.MergePatchType, encoded), nil
+	return Reference(w.Kind, w.Key, ""), client.RawPatch(kind, encoded), nil
 }

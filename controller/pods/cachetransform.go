@@ -15,12 +15,14 @@ import (
 // longestText bounds what a kubelet or the scheduler says of a pod, in bytes.
 const longestText = 512
 
-// strip keeps of a pod what tells which node it can go to, and how far it is.
-func strip(pod *corev1.Pod) *corev1.Pod {
+// strip keeps of a pod what tells which node it can go to, and how far it is, with some labels beside.
+func strip(pod *corev1.Pod, labels []string) *corev1.Pod {
 	stripped := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
 		Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, ResourceVersion: pod.ResourceVersion,
 		CreationTimestamp: pod.CreationTimestamp, DeletionTimestamp: pod.DeletionTimestamp,
-		Labels:      only(pod.Labels, v1alpha1.LabelMember, batchv1.JobCompletionIndexAnnotation, batchv1.JobNameLabel),
+		Labels: only(
+			pod.Labels, append([]string{v1alpha1.LabelMember, batchv1.JobCompletionIndexAnnotation, batchv1.JobNameLabel}, labels...)...,
+		),
 		Annotations: only(pod.Annotations, v1alpha1.AnnotationNode, v1alpha1.AnnotationReleasedAt),
 	}}
 	if owner := metav1.GetControllerOfNoCopy(pod); owner != nil {

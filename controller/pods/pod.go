@@ -62,14 +62,19 @@ type Owner struct {
 // IsJob reports whether there is one.
 func (o *Owner) IsJob() bool { return o.Name != "" }
 
-// JobKey tells Jobs apart: a pod is one of a Job only in the Job's namespace.
+// JobKey tells apart what makes pods: Jobs, of which a pod is one only in the Job's namespace, and members whose pods no Job makes.
 type JobKey struct {
 	Namespace string
 	UID       types.UID
 }
 
-// of keeps of a pod what is read.
-func of(pod *corev1.Pod) *Pod {
+// MemberKey stands for all pods of a member that no Job has made, in the place of a Job.
+func MemberKey(member types.NamespacedName) JobKey {
+	return JobKey{member.Namespace, "member/" + types.UID(member.Name)}
+}
+
+// of keeps of a pod what is read, with some labels beside.
+func of(pod *corev1.Pod, labels []string) *Pod {
 	p := &Pod{
 		uid: identityOf(pod.UID), place: unique.Make(place{pod.Spec.NodeName, pod.Status.HostIP}),
 		ended:    pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed,
@@ -98,7 +103,7 @@ func of(pod *corev1.Pod) *Pod {
 	}
 	p.alike = unique.Make(alike{pod.Namespace, owner, amounts(reading.PodRequests(pod))})
 	if _, p.labelled = pod.Labels[v1alpha1.LabelMember]; p.labelled || p.gated || owner.IsJob() {
-		p.detail = strip(pod)
+		p.detail = strip(pod, labels)
 	}
 	return p
 }
@@ -136,6 +141,17 @@ func (p *Pod) Job() (key JobKey, is bool) {
 		return JobKey{}, false
 	}
 	return JobKey{of.namespace, of.owner.UID}, true
+}
+
+// Maker is the Job that has made it, or where none has the member that it is of by its label.
+func (p *Pod) Maker() (key JobKey, is bool) {
+	if key, is := p.Job(); is {
+		return key, true
+	}
+	if !p.labelled || p.detail == nil {
+		return JobKey{}, false
+	}
+	return MemberKey(types.NamespacedName{Namespace: p.alike.Value().namespace, Name: p.detail.Labels[v1alpha1.LabelMember]}), true
 }
 
 // Gated reports whether it is behind the gate.

@@ -33,6 +33,8 @@ type Store struct {
 	foreign map[JobKey]bool
 	// changed is told of each change; before or after is nil for a pod that was not or is no more there.
 	changed []func(before, after *Pod)
+	// labels are those that are kept of pods beside those of every kind of workload.
+	labels []string
 	// filled is closed when it has been told of all pods for the first time.
 	filled chan struct{}
 	once   sync.Once
@@ -47,7 +49,7 @@ type tenants struct {
 	requested, daemons plan.Resources
 }
 
-// jobPods are the pods of a Job, those that have ended too.
+// jobPods are the pods of a Job, or of a member that no Job has made, those that have ended too.
 type jobPods struct {
 	pods map[string]*Pod
 	// version tells apart what they were at different times.
@@ -60,11 +62,12 @@ func (s *Store) touch(job *jobPods) {
 	job.version = s.version
 }
 
-// New returns a store that knows no pod.
-func New() *Store {
+// New returns a store that knows no pod. It keeps some labels of pods beside those that are read of every kind of workload.
+func New(labels ...string) *Store {
 	return &Store{
-		pods: map[types.NamespacedName]*Pod{}, nodes: map[string]*tenants{}, jobs: map[JobKey]*jobPods{}, gated: map[types.NamespacedName]*Pod{},
-		addresses: map[string]*Pod{}, shared: map[string][]*Pod{}, foreign: map[JobKey]bool{}, filled: make(chan struct{}),
+		labels: labels, pods: map[types.NamespacedName]*Pod{}, nodes: map[string]*tenants{}, jobs: map[JobKey]*jobPods{},
+		gated: map[types.NamespacedName]*Pod{}, addresses: map[string]*Pod{}, shared: map[string][]*Pod{}, foreign: map[JobKey]bool{},
+		filled: make(chan struct{}),
 	}
 }
 
@@ -86,7 +89,7 @@ func (s *Store) pod(object any) (*Pod, error) {
 	case *Pod:
 		return object, nil
 	case *corev1.Pod:
-		p := of(object)
+		p := of(object, s.labels)
 		if job, is := p.Job(); is && p.detail != nil && !p.gated && !p.labelled && s.isForeign(job) {
 			p.detail = nil
 		}
@@ -240,7 +243,7 @@ func (s *Store) replace(before, after *Pod) {
 
 // add reports whether the pod is one to keep: one that has ended is of interest to its Job alone.
 func (s *Store) add(pod *Pod) bool {
-	job, is := pod.Job()
+	job, is := pod.Maker()
 	if pod.ended && (!is || pod.detail == nil) {
 		return false
 	}
@@ -281,7 +284,7 @@ func (s *Store) drop(pod *Pod) {
 	key := pod.Key()
 	delete(s.pods, key)
 	delete(s.gated, key)
-	if job, is := pod.Job(); is && s.jobs[job] != nil {
+	if job, is := pod.Maker(); is && s.jobs[job] != nil {
 		delete(s.jobs[job].pods, pod.name)
 		s.touch(s.jobs[job])
 		if len(s.jobs[job].pods) == 0 {
@@ -370,7 +373,7 @@ func (v *View) Requested(node string) (requested, daemons plan.Resources) {
 	return on.requested, on.daemons
 }
 
-// Job has the pods of a Job by their names, those that have ended too, and a version that is another one when they have changed.
+// Job has the pods of a maker by their names, those that have ended too, and a version that is another one when they have changed.
 func (v *View) Job(key JobKey) (of map[string]*Pod, version uint64) {
 	if job := v.s.jobs[key]; job != nil {
 		return job.pods, job.version

@@ -29,53 +29,65 @@ import (
 // What is recorded is told at once: the next pass does not find it again, whatever becomes of the other writes. A pod that
 // cannot be released does not hold up the resize. Mere progress may wait for more of it (pace.go): it is then neither recorded nor
 // told, and the next pass decides it again.
-func (r *Reconciler) apply(ctx context.Context, seen *seen, e *entry, d *plan.Decision, awaited map[string]bool) error {
+func (r *Reconciler) apply(ctx context.Context, seen *seen, v *verdict, awaited map[string]bool) error {
+	e := v.e
 	member := e.member.DeepCopy()
-	r.fillStatus(member, e, d)
-	before, after := &e.member.Status, &member.Status
-	resizes := d.Resize != 0 && e.workload != nil
+	r.fillStatus(member, v)
+	before, after, departing := &e.member.Status, &member.Status, v.departing()
+	resizes, releases := v.resizes(), v.releases()
 	// A departure is told once and never decided again, so its record cannot wait.
-	recorded := len(d.Departing) == 0 &&
-		equality.Semantic.DeepEqual(before.Reservations, after.Reservations) && equality.Semantic.DeepEqual(before.Growth, after.Growth) &&
-		before.TopologyDomain == after.TopologyDomain && equality.Semantic.DeepEqual(before.Avoided, after.Avoided) &&
-		equality.Semantic.DeepEqual(before.Findings, after.Findings) && equality.Semantic.DeepEqual(before.PodsLacking, after.PodsLacking)
+	recorded := len(departing) == 0 && sameRecord(before, after)
 	told, write := error(nil), !equality.Semantic.DeepEqual(before, after) && (!resizes || !recorded)
 	if write {
-		if e.due = r.pace.due(e, after, d, awaited, r.Clock.Now()); !e.due.IsZero() {
+		if e.due = r.pace.due(e, after, v, awaited, r.Clock.Now()); !e.due.IsZero() {
 			return nil
 		}
 	}
 	var beside sync.WaitGroup
 	switch {
-	case write && len(d.Departing) == 0 && len(d.Release) > 0 && standsBehind(before, d.Release):
+	case write && len(departing) == 0 && len(releases) > 0 && standsBehind(before, releases):
 		beside.Go(func() { told = r.writeStatus(ctx, e, member) })
 	case write:
 		if err := r.writeStatus(ctx, e, member); err != nil {
 			return err
 		}
 	}
-	r.Metrics.observeGrowth(e.member, d, r.Clock.Now())
-	r.tellNotes(ctx, e, d, func(reason string) bool {
+	notes := v.notes()
+	r.Metrics.observeGrowth(e.member, after, r.Clock.Now())
+	r.tellNotes(ctx, e, notes, func(reason string) bool {
 		return reason != v1alpha1.ReasonPodsReleased && reason != v1alpha1.ReasonResizing
 	})
-	r.observer.told.note(d.Departing, seen.departing)
+	r.observer.told.note(departing, seen.departing)
 
-	released := r.release(ctx, e, seen, d.Release)
+	released := r.release(ctx, v, seen)
 	if released == nil {
-		r.tellNotes(ctx, e, d, func(reason string) bool { return reason == v1alpha1.ReasonPodsReleased })
+		r.tellNotes(ctx, e, notes, func(reason string) bool { return reason == v1alpha1.ReasonPodsReleased })
 	}
 	if beside.Wait(); told != nil {
 		// What else was decided is decided again.
 		return errors.Join(told, released)
 	}
-	failures := []error{released, r.recreate(ctx, e, d.Recreate)}
+	failures := []error{released, r.recreate(ctx, v)}
 	if resizes {
-		failures = append(failures, r.resize(ctx, e, d))
+		failures = append(failures, r.resize(ctx, v, after.Growth, notes))
 	}
-	if d.GiveUp != nil {
-		failures = append(failures, r.giveUp(ctx, e, member, d.GiveUp))
+	if sizes, why := v.giveUp(); sizes != nil {
+		failures = append(failures, r.giveUp(ctx, e, member, sizes, why))
 	}
 	return errors.Join(failures...)
+}
+
+// sameRecord reports whether what one status has recorded for the next pass is what another one has: all but how far a member is.
+func sameRecord(before, after *v1alpha1.EnsembleMemberStatus) bool {
+	same := equality.Semantic.DeepEqual
+	if !same(before.Reservations, after.Reservations) || !same(before.Growth, after.Growth) || before.TopologyDomain != after.TopologyDomain ||
+		!same(before.Avoided, after.Avoided) || !same(before.Findings, after.Findings) || !same(before.PodsLacking, after.PodsLacking) {
+		return false
+	}
+	return slices.EqualFunc(before.Groups, after.Groups, func(a, b v1alpha1.GroupStatus) bool {
+		return a.Name == b.Name && same(a.Reservations, b.Reservations) && same(a.Growth, b.Growth) && same(a.Avoided, b.Avoided) &&
+			same(a.Findings, b.Findings) && same(a.PodsLacking, b.PodsLacking)
+	})
 }
 
 // standsBehind reports whether what is recorded holds the nodes of some pods for the member.
@@ -116,9 +128,10 @@ func statusPatch(before, after *v1alpha1.EnsembleMember) (client.Patch, error) {
 	return client.RawPatch(types.MergePatchType, whole), nil
 }
 
-// resize gives the workload its new size.
-func (r *Reconciler) resize(ctx context.Context, e *entry, d *plan.Decision) error {
-	object, patch, err := e.workload.SizePatch(d.Resize)
+// resize gives the groups of a workload their new sizes, in one write.
+func (r *Reconciler) resize(ctx context.Context, v *verdict, growth *v1alpha1.Growth, notes []plan.Note) error {
+	e, change := v.e, v.change()
+	object, patch, err := e.workload.SizePatch(change)
 	if err != nil {
 		return err
 	}
@@ -126,14 +139,14 @@ func (r *Reconciler) resize(ctx context.Context, e *entry, d *plan.Decision) err
 		return fmt.Errorf("resize %s %s: %w", e.kind.Words().Kind, e.workload.Key, err)
 	}
 	r.writes.note(e.workloadWritten(), object)
-	r.Metrics.observeResize(e.member, e.workload.Size, d, r.Clock.Now())
-	r.tellNotes(ctx, e, d, func(reason string) bool { return reason == v1alpha1.ReasonResizing })
+	r.Metrics.observeResize(e.member, e.workload.Size(), change.Sizes.Sum(), growth, r.Clock.Now())
+	r.tellNotes(ctx, e, notes, func(reason string) bool { return reason == v1alpha1.ReasonResizing })
 	return nil
 }
 
-// tellNotes tells the steps of a decision that have one of some reasons.
-func (r *Reconciler) tellNotes(ctx context.Context, e *entry, d *plan.Decision, which func(reason string) bool) {
-	for _, note := range d.Notes {
+// tellNotes tells those of some steps that have one of some reasons.
+func (r *Reconciler) tellNotes(ctx context.Context, e *entry, notes []plan.Note, which func(reason string) bool) {
+	for _, note := range notes {
 		if !which(note.Reason) {
 			continue
 		}
@@ -146,19 +159,21 @@ func (r *Reconciler) tellNotes(ctx context.Context, e *entry, d *plan.Decision, 
 	}
 }
 
-// giveUp sets the desired size of a member back. member is the version that the decision was made on, or the one that was written
+// giveUp sets the desired sizes of groups of a member back. m is the version that the decision was made on, or the one that was written
 // since, so a desired size that came in between stays.
-func (r *Reconciler) giveUp(ctx context.Context, e *entry, member *v1alpha1.EnsembleMember, d *plan.GiveUp) error {
-	before := member.DeepCopy()
-	member.Spec.Request = &v1alpha1.Request{
-		Action: v1alpha1.RequestGiveUp, Amount: member.Spec.Size - d.Size, Size: d.Size,
-		By: pods.Shortened("the controller: "+d.Why, 512), At: metav1.NewMicroTime(r.Clock.Now()),
+func (r *Reconciler) giveUp(ctx context.Context, e *entry, m *v1alpha1.EnsembleMember, sizes member.Sizes, why string) error {
+	before := m.DeepCopy()
+	for group, size := range sizes {
+		v1alpha1.SetGroupSize(m, group, size)
 	}
-	member.Spec.Size = d.Size
-	if err := r.Client.Patch(ctx, member, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
+	m.Spec.Request = &v1alpha1.Request{
+		Action: v1alpha1.RequestGiveUp, Amount: before.Spec.Size - m.Spec.Size, Size: m.Spec.Size,
+		By: pods.Shortened("the controller: "+why, 512), At: metav1.NewMicroTime(r.Clock.Now()),
+	}
+	if err := r.Client.Patch(ctx, m, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
 		return fmt.Errorf("set back the desired size of EnsembleMember %s: %w", e.key, err)
 	}
-	r.writes.note(memberWritten(member), member)
+	r.writes.note(memberWritten(m), m)
 	return nil
 }
 

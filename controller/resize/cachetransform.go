@@ -106,6 +106,12 @@ func stripJob(kinds member.Kinds, job *batchv1.Job) *batchv1.Job {
 	stripped.Spec.Suspend, stripped.Spec.Completions = job.Spec.Suspend, job.Spec.Completions
 	stripped.Spec.Parallelism, stripped.Spec.CompletionMode = job.Spec.Parallelism, job.Spec.CompletionMode
 	stripped.Spec.Template.Spec = member.PodShape(&job.Spec.Template.Spec)
+	for _, key := range kinds.PodLabels() {
+		// By them a kind knows which pods it makes.
+		if value, has := job.Spec.Template.Labels[key]; has {
+			metav1.SetMetaDataLabel(&stripped.Spec.Template.ObjectMeta, key, value)
+		}
+	}
 	stripped.Status.CompletedIndexes = job.Status.CompletedIndexes
 	for i := range job.Status.Conditions {
 		c := &job.Status.Conditions[i]

@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
 )
 
@@ -56,7 +57,7 @@ func TestRecord(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var got []string
-			for _, d := range record(&row.status, "MiniCluster", row.request, row.size, row.notes, noon) {
+			for _, d := range record(&row.status, "MiniCluster", row.request, member.Sizes{"": row.size}, row.notes, noon) {
 				got = append(got, d.Reason+": "+d.Message)
 			}
 			if diff := cmp.Diff(row.want, got); diff != "" {
@@ -72,7 +73,8 @@ func TestRecordIsBounded(t *testing.T) {
 	status := &v1alpha1.EnsembleMemberStatus{}
 	for n := range v1alpha1.MaxDecisions + 3 {
 		status.Decisions = record(
-			status, "MiniCluster", nil, 0, []plan.Note{{Reason: v1alpha1.ReasonReserved, Message: fmt.Sprint(n, " ", strings.Repeat("ä", 1024))}}, noon,
+			status, "MiniCluster", nil, member.Sizes{"": 0},
+			[]plan.Note{{Reason: v1alpha1.ReasonReserved, Message: fmt.Sprint(n, " ", strings.Repeat("ä", 1024))}}, noon,
 		)
 	}
 	if len(status.Decisions) != v1alpha1.MaxDecisions || !strings.HasPrefix(status.Decisions[0].Message, "3 ") {

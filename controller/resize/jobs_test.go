@@ -77,8 +77,8 @@ func TestJobIsMember(t *testing.T) {
 		t.Fatal(err)
 	}
 	e := seen.entries[ofSweep]
-	if e.job == nil || e.job.Name != "sweep" || e.workload.Size != 3 || e.member.Spec.MaxSize != 9 || e.lifecycle() != plan.Running {
-		t.Errorf("the Job is %v, its size %d of %d", e.job, e.workload.Size, e.member.Spec.MaxSize)
+	if e.job() == nil || e.job().Name != "sweep" || e.workload.Size() != 3 || e.member.Spec.MaxSize != 9 || e.lifecycle() != plan.Running {
+		t.Errorf("the Job is %v, its size %d of %d", e.job(), e.workload.Size(), e.member.Spec.MaxSize)
 	}
 }
 

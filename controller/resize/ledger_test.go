@@ -201,7 +201,7 @@ func (c *crowd) of(o *observer) *account {
 	observed := s.values()
 	for i := range observed.Members {
 		m := &observed.Members[i]
-		of := memberAccount{Running: m.Running, Pending: s.entries[m.Key].ranks.pending, Requests: m.PodRequests[corev1.ResourceCPU]}
+		of := memberAccount{Running: m.Running, Pending: s.entries[m.Key].groups[0].ranks.pending, Requests: m.PodRequests[corev1.ResourceCPU]}
 		for _, p := range m.Pods {
 			of.Pods = append(of.Pods, fmt.Sprintf("%d on %s, released %t", p.Index, p.Node, p.Released))
 		}
@@ -368,7 +368,7 @@ func TestLedger(t *testing.T) {
 			if diff := cmp.Diff(want, c.of(fresh)); diff != "" {
 				t.Fatalf("seed %d, round %d: a new ledger knows something else than a recount finds (-recount +ledger):\n%s", seed, round, diff)
 			}
-			if kept := len(o.ledger.jobs); kept != len(fresh.ledger.jobs) {
+			if kept := len(o.ledger.members); kept != len(fresh.ledger.members) {
 				t.Fatalf("seed %d, round %d: the ledger keeps what is gone", seed, round)
 			}
 		}

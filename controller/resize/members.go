@@ -155,14 +155,42 @@ func (r *Reconciler) deleteBecause(ctx context.Context, e *entry, why string) er
 
 // mirror copies into the spec what the workload decides.
 func mirror(spec *v1alpha1.EnsembleMemberSpec, workload *member.Workload) {
-	spec.MinSize, spec.MaxSize = workload.MinSize, workload.MaxSize
+	spec.MinSize, spec.MaxSize = workload.MinSize(), workload.MaxSize()
 	spec.NodePools, spec.GrowthPolicy = slices.Clone(workload.NodePools), workload.GrowthPolicy
 	spec.Placement, spec.RequestPolicy = workload.Placement, workload.RequestPolicy
 	spec.PodsPerNode, spec.GiveUpAfter = &workload.PodsPerNode, workload.GiveUpAfter
 	spec.TopologyKey = workload.TopologyKey
+	mirrorGroups(spec, workload)
 	if spec.Target == nil {
 		// Members from before targets have none, nor have those that a controller from then has written since.
 		spec.Target = member.Target(workload.Kind, workload.Key.Name)
+	}
+}
+
+// mirrorGroups copies the groups of a workload with several, each with the size that is wanted of it. One that is new is wanted as it is.
+// The desired size of the member is their sum.
+func mirrorGroups(spec *v1alpha1.EnsembleMemberSpec, workload *member.Workload) {
+	if len(workload.Groups) == 1 {
+		spec.Groups, spec.Unit = nil, 0
+		if unit := workload.Only().Unit; unit > 1 {
+			spec.Unit = unit
+		}
+		return
+	}
+	wanted := make(map[string]int32, len(spec.Groups))
+	for i := range spec.Groups {
+		wanted[spec.Groups[i].Name] = spec.Groups[i].Size
+	}
+	spec.Unit, spec.Size, spec.Groups = 0, 0, make([]v1alpha1.MemberGroup, len(workload.Groups))
+	for i := range workload.Groups {
+		of := &workload.Groups[i]
+		size, has := wanted[of.Name]
+		if !has {
+			// A size below the minimum is desired by nobody.
+			size = max(of.Size, of.MinSize)
+		}
+		spec.Groups[i] = v1alpha1.MemberGroup{Name: of.Name, Size: size, MinSize: of.MinSize, MaxSize: of.MaxSize, Unit: max(of.Unit, 1)}
+		spec.Size += size
 	}
 }
 
@@ -170,28 +198,14 @@ func mirror(spec *v1alpha1.EnsembleMemberSpec, workload *member.Workload) {
 // wrote into the workload directly. Both are one write, which also records which edit was adopted: an
 // adoption that is repeated after a kill does not overwrite a desired size that came in between.
 func (r *Reconciler) updateMember(ctx context.Context, e *entry) error {
-	member, words := e.member.DeepCopy(), e.kind.Words()
+	member := e.member.DeepCopy()
 	mirror(&member.Spec, e.workload)
 	if r.untargeted.Load() {
 		member.Spec.Target = e.member.Spec.Target
 	}
-	said := ""
-	if edited(e) && e.workload.Size >= member.Spec.MinSize {
-		said = fmt.Sprintf(
-			"a user set the size of the %s to %d; that is the desired size now, in place of %d", words.Kind, e.workload.Size,
-			e.member.Spec.Size,
-		)
-		r.adopt(member, e.workload.Size, fmt.Sprintf("an edit of %s of the %s", words.Size, words.Kind))
-		if member.Annotations == nil {
-			member.Annotations = map[string]string{}
-		}
-		member.Annotations[v1alpha1.AnnotationAdoptedGeneration] = generation(e.workload)
-	}
-	if size := member.Spec.Size; size < member.Spec.MinSize || size > member.Spec.MaxSize {
-		bound := min(max(size, member.Spec.MinSize), member.Spec.MaxSize)
-		said = fmt.Sprintf("the %s takes sizes from %d to %d now; the desired size is %d, in place of %d", words.Kind,
-			member.Spec.MinSize, member.Spec.MaxSize, bound, size)
-		r.adopt(member, bound, fmt.Sprintf("an edit of the bounds of the %s", words.Kind))
+	said := r.adoptEdit(e, member)
+	if bounds := r.keepWithinBounds(e, member); bounds != "" {
+		said = bounds
 	}
 	member.Labels = poolLabels(e.member.Labels, member.Spec.NodePools, e.member.Status.Reservations)
 	if equality.Semantic.DeepEqual(e.member.Spec, member.Spec) && equality.Semantic.DeepEqual(e.member.Annotations, member.Annotations) &&
@@ -235,11 +249,75 @@ func poolLabels(labels map[string]string, pools []string, reservations []v1alpha
 	return out
 }
 
-func (r *Reconciler) adopt(member *v1alpha1.EnsembleMember, size int32, by string) {
-	amount := size - member.Spec.Size
-	member.Spec.Size = size
+// adoptEdit makes sizes that somebody has written into the workload the desired ones, and says so; it is empty where nobody has.
+func (r *Reconciler) adoptEdit(e *entry, m *v1alpha1.EnsembleMember) (said string) {
+	words, groups := e.kind.Words(), e.workload.Groups
+	if !edited(e) || slices.ContainsFunc(groups, func(g member.Group) bool { return g.Size < g.MinSize }) {
+		return ""
+	}
+	sizes := e.workload.Sizes()
+	said = fmt.Sprintf(
+		"a user set the size of the %s to %s; that is the desired size now, in place of %s", words.Kind, sizes, desired(e.member),
+	)
+	before := m.Spec.Size
+	for i := range groups {
+		v1alpha1.SetGroupSize(m, nameInSpec(e.workload, i), groups[i].Size)
+	}
+	r.adopt(m, before, fmt.Sprintf("an edit of %s of the %s", words.Size, words.Kind))
+	if m.Annotations == nil {
+		m.Annotations = map[string]string{}
+	}
+	m.Annotations[v1alpha1.AnnotationAdoptedGeneration] = generation(e.workload)
+	return said
+}
+
+// keepWithinBounds sets desired sizes that the workload does not take to the nearest that it does, and says so; it is empty where it takes
+// all of them.
+func (r *Reconciler) keepWithinBounds(e *entry, m *v1alpha1.EnsembleMember) string {
+	var said []string
+	words, before := e.kind.Words(), m.Spec.Size
+	for _, g := range slices.Clone(v1alpha1.GroupsOf(m)) {
+		bound := min(max(g.Size, g.MinSize), g.MaxSize)
+		if bound == g.Size {
+			continue
+		}
+		of := words.Kind
+		if g.Name != "" {
+			of = fmt.Sprintf("group %s of the %s", g.Name, words.Kind)
+		}
+		said = append(said, fmt.Sprintf(
+			"the %s takes sizes from %d to %d now; the desired size is %d, in place of %d", of, g.MinSize, g.MaxSize, bound, g.Size,
+		))
+		v1alpha1.SetGroupSize(m, g.Name, bound)
+	}
+	if len(said) > 0 {
+		r.adopt(m, before, fmt.Sprintf("an edit of the bounds of the %s", words.Kind))
+	}
+	return strings.Join(said, "; ")
+}
+
+// nameInSpec is the name that a group of a workload has in the spec of its member: none where it is the only one.
+func nameInSpec(workload *member.Workload, i int) string {
+	if len(workload.Groups) == 1 {
+		return ""
+	}
+	return workload.Groups[i].Name
+}
+
+// desired are the sizes that a member wants.
+func desired(m *v1alpha1.EnsembleMember) member.Sizes {
+	sizes := member.Sizes{}
+	for _, g := range v1alpha1.GroupsOf(m) {
+		sizes[g.Name] = g.Size
+	}
+	return sizes
+}
+
+// adopt notes who is behind the desired size of a member, after another one.
+func (r *Reconciler) adopt(member *v1alpha1.EnsembleMember, before int32, by string) {
+	amount := member.Spec.Size - before
 	member.Spec.Request = &v1alpha1.Request{
-		Action: v1alpha1.RequestAdopt, Amount: max(amount, -amount), Size: size, By: by, At: metav1.NewMicroTime(r.Clock.Now()),
+		Action: v1alpha1.RequestAdopt, Amount: max(amount, -amount), Size: member.Spec.Size, By: by, At: metav1.NewMicroTime(r.Clock.Now()),
 	}
 }
 
@@ -250,7 +328,7 @@ func edited(e *entry) bool {
 
 // applied reports whether the workload's size is the one that the controller knows.
 func applied(e *entry) bool {
-	return e.workload.AppliedSize != nil && *e.workload.AppliedSize == e.workload.Size
+	return e.workload.Applied.Same(e.workload.Sizes())
 }
 
 // recordAppliedSize makes an adopted size one that the controller knows.

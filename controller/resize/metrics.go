@@ -137,9 +137,9 @@ func (m *Metrics) observeStep(step string, member *v1alpha1.EnsembleMember, grow
 	m.growths.WithLabelValues(step).Observe(max(0, now.Sub(since).Seconds()))
 }
 
-// observeGrowth tells how long a growth took until the steps that a pass has recorded. member is what it was before.
-func (m *Metrics) observeGrowth(member *v1alpha1.EnsembleMember, d *plan.Decision, now time.Time) {
-	growth := d.Growth
+// observeGrowth tells how long a growth took until the steps that a pass has recorded. member is what it was before, after its status now.
+func (m *Metrics) observeGrowth(member *v1alpha1.EnsembleMember, after *v1alpha1.EnsembleMemberStatus, now time.Time) {
+	growth := after.Growth
 	if growth == nil {
 		return
 	}
@@ -152,7 +152,7 @@ func (m *Metrics) observeGrowth(member *v1alpha1.EnsembleMember, d *plan.Decisio
 			until(v1alpha1.ReasonReserved)
 		}
 	}
-	if d.Nodes >= d.Reserved() && member.Status.Nodes < d.Reserved() && growth.RetryAfter == nil {
+	if after.Nodes >= after.Reserved && member.Status.Nodes < after.Reserved && growth.RetryAfter == nil {
 		until(v1alpha1.ReasonNodesReady)
 	}
 	if growth.RetryAfter != nil && len(growth.Failures) > 0 && (before == nil || before.Attempts < growth.Attempts) {
@@ -161,36 +161,37 @@ func (m *Metrics) observeGrowth(member *v1alpha1.EnsembleMember, d *plan.Decisio
 }
 
 // observeResize counts a resize, and tells how long the growth that it is of took until then. member is what it was before.
-func (m *Metrics) observeResize(member *v1alpha1.EnsembleMember, from int32, d *plan.Decision, now time.Time) {
-	m.resized(from, d.Resize)
+func (m *Metrics) observeResize(member *v1alpha1.EnsembleMember, from, to int32, growth *v1alpha1.Growth, now time.Time) {
+	m.resized(from, to)
 	switch {
-	case d.Growth == nil:
-	case d.Resize >= d.Growth.Size:
-		m.observeStep(v1alpha1.ReasonResized, member, d.Growth, now)
-	case d.Resize > member.Status.Size:
-		m.observeStep(resizedInPart, member, d.Growth, now)
+	case growth == nil:
+	case to >= growth.Size:
+		m.observeStep(v1alpha1.ReasonResized, member, growth, now)
+	case to > member.Status.Size:
+		m.observeStep(resizedInPart, member, growth, now)
 	}
 }
 
-func (m *Metrics) observePass(took time.Duration, seen *seen, decisions *plan.Decisions) {
+func (m *Metrics) observePass(took time.Duration, verdicts []verdict) {
 	m.passes.Observe(took.Seconds())
 	byReason := map[string]int{}
 	awaited := map[string]int32{}
 	var wants, has, reserved, ready, idle, pending int32
-	for i := range decisions.Members {
-		d := &decisions.Members[i]
-		byReason[d.FirstUnmet()]++
-		e := seen.entries[d.Key]
-		wants += e.wants
-		if e.workload != nil {
-			has += e.workload.Size
+	for i := range verdicts {
+		v := &verdicts[i]
+		byReason[v.firstUnmet()]++
+		wants += v.e.member.Spec.Size
+		if v.e.workload != nil {
+			has += v.e.workload.Size()
 		}
-		reserved += d.Reserved()
-		ready += d.Nodes
-		idle += d.Idle
-		pending += e.ranks.pending
-		for j := range d.Reservations {
-			r := &d.Reservations[j]
+		reserved += v.sum((*plan.Decision).Reserved)
+		ready += v.sum(func(d *plan.Decision) int32 { return d.Nodes })
+		idle += v.sum(func(d *plan.Decision) int32 { return d.Idle })
+		for j := range v.e.groups {
+			pending += v.e.groups[j].ranks.pending
+		}
+		for j := range v.reservations {
+			r := &v.reservations[j]
 			awaited[r.NodePool] += max(0, r.Nodes-int32(len(r.Held))) //nolint:gosec // Bounded by the size of the member.
 		}
 	}

@@ -6,12 +6,14 @@ import (
 	"strings"
 	"time"
 
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/pods"
 )
@@ -59,19 +61,16 @@ func newNotMade(live client.Reader, count func(outcome string)) *notMade {
 // read says of each member why its Job does not make pods, and asks where that is due.
 func (n *notMade) read(ctx context.Context, s *seen, now time.Time) {
 	lacking := map[types.UID]bool{}
-	var ask []*entry
-	for _, e := range s.entries {
-		if !e.lacks() {
-			continue
-		}
-		uid := e.job.UID
+	var ask []*batchv1.Job
+	for _, wants := range s.lacking() {
+		uid := wants.job.UID
 		lacking[uid] = true
 		of := n.jobs[uid]
 		if of == nil {
 			of = &lack{since: now}
-			if e.member.Status.PodsLacking != nil {
+			if recorded := v1alpha1.RecordOf(wants.e.member, wants.g.name).PodsLacking; recorded != nil {
 				// Another process has seen that before.
-				of.since = e.member.Status.PodsLacking.Since.Time
+				of.since = recorded.Since.Time
 			}
 			n.jobs[uid] = of
 		}
@@ -79,12 +78,12 @@ func (n *notMade) read(ctx context.Context, s *seen, now time.Time) {
 			s.wake(due)
 			continue
 		}
-		may, spent, due := n.budget.allow(e.key.Namespace, uid, now)
+		may, spent, due := n.budget.allow(wants.e.key.Namespace, uid, now)
 		if s.wake(due); spent {
 			n.count(readPutOff)
 		}
 		if may {
-			ask = append(ask, e)
+			ask = append(ask, wants.job)
 		}
 	}
 	for uid := range n.jobs {
@@ -94,43 +93,65 @@ func (n *notMade) read(ctx context.Context, s *seen, now time.Time) {
 	}
 	n.budget.keep(lacking)
 	n.ask(ctx, ask)
+	for _, wants := range s.lacking() {
+		wants.g.notMade = n.jobs[wants.job.UID].why
+	}
 	for _, e := range s.entries {
-		switch {
-		case e.lacks():
-			e.notMade = n.jobs[e.job.UID].why
-		case e.job == nil:
-			e.notMade = e.kind.Words().NoJob
+		for i := range e.groups {
+			if g := &e.groups[i]; len(g.jobs) == 0 {
+				g.notMade = e.kind.Words().NoJob
+			}
 		}
 	}
 }
 
-// lacks reports whether pods of a member are lacking that its Job should have made.
-func (e *entry) lacks() bool {
-	if e.member == nil || e.job == nil || e.lifecycle() != plan.Running || len(e.ranks.lacking) == 0 {
+// lackingGroup is a group with pods that are lacking, and a Job that should have made them.
+type lackingGroup struct {
+	e   *entry
+	g   *group
+	job *batchv1.Job
+}
+
+// lacking are the groups with pods that are lacking. Where several Jobs make the pods of a group, one of them tells for all.
+func (s *seen) lacking() []lackingGroup {
+	var out []lackingGroup
+	for _, e := range s.entries {
+		for i := range e.groups {
+			if g := &e.groups[i]; e.lacks(g) {
+				out = append(out, lackingGroup{e, g, g.jobs[0]})
+			}
+		}
+	}
+	return out
+}
+
+// lacks reports whether pods of a group are lacking that its Jobs should have made.
+func (e *entry) lacks(g *group) bool {
+	if e.member == nil || len(g.jobs) == 0 || e.lifecycle() != plan.Running || len(g.ranks.lacking) == 0 {
 		return false
 	}
-	_, lacking := e.completed()
+	_, lacking := e.completed(g)
 	return len(lacking) > 0
 }
 
-func (n *notMade) ask(ctx context.Context, entries []*entry) {
-	if len(entries) == 0 || n.live == nil {
+func (n *notMade) ask(ctx context.Context, jobs []*batchv1.Job) {
+	if len(jobs) == 0 || n.live == nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, askFor)
 	defer cancel()
-	inParallel(len(entries), func(i int) error {
-		e := entries[i]
-		why, err := n.askOne(ctx, e.key.Namespace, e.job.UID)
+	inParallel(len(jobs), func(i int) error {
+		job := jobs[i]
+		why, err := n.askOne(ctx, job.Namespace, job.UID)
 		if err != nil {
 			// What is known stays, and it is asked again in a while: nothing but a sentence depends on it.
 			log.FromContext(ctx).V(1).Info(
-				"Could not read why a Job makes no pods", "namespace", e.key.Namespace, "job", e.job.Name, "error", err.Error(),
+				"Could not read why a Job makes no pods", "namespace", job.Namespace, "job", job.Name, "error", err.Error(),
 			)
 			n.count(readFailed)
 			return nil
 		}
-		n.jobs[e.job.UID].why = why
+		n.jobs[job.UID].why = why
 		n.count(readDone)
 		return nil
 	})

@@ -16,6 +16,7 @@ import (
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
 )
 
 // says lets the Job say in an event why it makes no pods.
@@ -100,8 +101,11 @@ func TestNotMadeBudget(t *testing.T) {
 	seen := &seen{entries: map[types.NamespacedName]*entry{}}
 	for i := range jobs {
 		key := types.NamespacedName{Namespace: fmt.Sprintf("ns-%d", i), Name: fmt.Sprint(i)}
-		seen.entries[key] = &entry{key: key, member: &v1alpha1.EnsembleMember{}, workload: &member.Workload{Size: 1, MaxSize: 1},
-			job: &batchv1.Job{ObjectMeta: metav1.ObjectMeta{UID: types.UID(key.Name)}}, ranks: ranksOf(nil, 1)}
+		workload := &member.Workload{Groups: []member.Group{{Size: 1, MaxSize: 1}}}
+		seen.entries[key] = &entry{key: key, member: &v1alpha1.EnsembleMember{}, workload: workload,
+			groups: []group{{
+				jobs: []*batchv1.Job{{ObjectMeta: metav1.ObjectMeta{UID: types.UID(key.Name)}}}, ranks: ranksOf(nil, 1, plan.Highest),
+			}}}
 	}
 	now := noon
 	n.read(t.Context(), seen, now)

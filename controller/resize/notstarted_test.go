@@ -9,6 +9,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/minicluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
 )
 
 // TestRefusal: what the scheduler says of a pod is kept without what changes with the nodes of others.
@@ -162,7 +164,7 @@ func TestCauses(t *testing.T) {
 		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "m-0-x", Labels: map[string]string{v1alpha1.LabelMember: "m"}}}
 		pod.Spec.NodeName, pod.Status.Phase = "n", corev1.PodPending
 		row.change(pod)
-		if got := podOf(detail(t, detail(t, pod))).cause; got != row.want {
+		if got := podOf(minicluster.Kind{}, detail(t, detail(t, pod))).cause; got != row.want {
 			t.Errorf("%s: %q, want %q", name, got, row.want)
 		}
 	}
@@ -194,7 +196,7 @@ func TestNotStarted(t *testing.T) {
 		},
 		"beyond the size": {[]corev1.PodStatus{{}, {}, {}, {ContainerStatuses: []corev1.ContainerStatus{pull}}}, ""},
 	} {
-		read := map[string]readPod{}
+		var read []*podReading
 		for i, status := range row.pods {
 			pod := &corev1.Pod{
 				ObjectMeta: metav1.ObjectMeta{
@@ -203,21 +205,21 @@ func TestNotStarted(t *testing.T) {
 				Status: status,
 			}
 			pod.Spec.NodeName = "n"
-			read[pod.Name] = readPod{reading: podOf(pod)}
+			read = append(read, podOf(minicluster.Kind{}, pod))
 		}
-		if got := ranksOf(read, 3).notStarted; got != row.want {
+		if got := ranksOf(read, 3, plan.Highest).notStarted; got != row.want {
 			t.Errorf("%s: %q, want %q", name, got, row.want)
 		}
 	}
 	// One that failed and has another in its place is of no interest, one that has none is.
 	failed := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "m-0-a"}, Status: corev1.PodStatus{Phase: corev1.PodFailed, Reason: "OutOfcpu"}}
 	another := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "m-0-b"}, Spec: corev1.PodSpec{NodeName: "n"}}
-	read := map[string]readPod{"a": {reading: podOf(failed)}}
-	if got := ranksOf(read, 1).notStarted; got != "pod m-0-a does not start: OutOfcpu" {
+	read := []*podReading{podOf(minicluster.Kind{}, failed)}
+	if got := ranksOf(read, 1, plan.Highest).notStarted; got != "pod m-0-a does not start: OutOfcpu" {
 		t.Errorf("a pod that was refused: %q", got)
 	}
-	read["b"] = readPod{reading: podOf(another)}
-	if got := ranksOf(read, 1).notStarted; got != "" {
+	read = append(read, podOf(minicluster.Kind{}, another))
+	if got := ranksOf(read, 1, plan.Highest).notStarted; got != "" {
 		t.Errorf("a pod that was refused, with another in its place: %q", got)
 	}
 }

@@ -69,7 +69,8 @@ func newObserver(
 type workloadReading struct {
 	workload *member.Workload
 	invalid  error
-	needs    needs
+	// needs are those of its groups.
+	needs []needs
 }
 
 // needs is what one pod of a member needs of a node, as its template says.
@@ -97,7 +98,7 @@ type seen struct {
 	foreign []*v1alpha1.EnsembleMember
 	// namespaces are all that the cluster has.
 	namespaces map[string]namespace
-	// owners are the members that Jobs are of.
+	// owners are the members that Jobs are of, and those whose pods no Job makes.
 	owners map[pods.JobKey]*entry
 	// strangers are the nodes that carry the label of a pool and are no machine of it.
 	strangers []stranger
@@ -135,20 +136,12 @@ type entry struct {
 	// invalid is what is wrong with the workload, nil for nothing.
 	invalid error
 	member  *v1alpha1.EnsembleMember
-	// job is the Job of the workload, nil when there is none.
-	job *batchv1.Job
+	// groups are its groups of pods, at least one.
+	groups []group
 	// unreadable says why the workload cannot be read; workload is then what was read last.
 	unreadable string
-	// needs are those of the template of the Job, or of the workload while there is none.
-	needs needs
-	// ranks are what the pods of the Job come to.
-	ranks *ranks
-	// notMade is why its Job does not make the pods that are lacking, as far as that is known.
-	notMade string
 	// namespace is that of the member.
 	namespace namespace
-	// wants is the member's desired size.
-	wants int32
 	// skip is set when this pass has changed or failed to change the member's spec: what is planned for it
 	// waits for the next pass.
 	skip bool
@@ -199,7 +192,7 @@ func (o *observer) readMembers(ctx context.Context, s *seen) error {
 			continue
 		}
 		e := s.entry(client.ObjectKeyFromObject(&members.Items[i]))
-		e.kind, e.member, e.wants = kind, &members.Items[i], members.Items[i].Spec.Size
+		e.kind, e.member = kind, &members.Items[i]
 	}
 	return nil
 }
@@ -224,6 +217,11 @@ func (o *observer) readWorkloads(ctx context.Context, s *seen) error {
 		}
 	}
 	o.good = good
+	for _, e := range s.entries {
+		if e.workload == nil {
+			e.groups = recordedGroups(e.member)
+		}
+	}
 	return nil
 }
 
@@ -239,20 +237,23 @@ func (o *observer) readWorkload(s *seen, kind member.Kind, object client.Object,
 	}
 	read := o.workloads.of(object, func() workloadReading {
 		read := workloadReading{}
-		if read.workload, read.invalid = kind.Parse(object); read.workload != nil {
-			read.needs = needsOf(&read.workload.Pod)
+		if read.workload, read.invalid = kind.Parse(object); read.invalid == nil {
+			read.invalid = read.workload.CheckGroups()
+		}
+		if read.workload != nil {
+			read.needs = needsOfGroups(read.workload)
 		}
 		return read
 	})
-	e.kind, e.workload, e.invalid, e.needs = kind, read.workload, read.invalid, read.needs
+	e.kind, e.workload, e.invalid = kind, read.workload, read.invalid
 	if e.workload != nil {
-		good[object.GetUID()] = e.workload
+		good[object.GetUID()], e.groups = e.workload, groupsOf(e.workload, read.needs)
 		return
 	}
 	// What cannot be read is there all the same: it is as it was.
 	e.unreadable = e.invalid.Error()
 	e.workload = member.Unreadable(kind, object, o.good[object.GetUID()], e.member)
-	good[object.GetUID()], e.needs = e.workload, needsOf(&e.workload.Pod)
+	good[object.GetUID()], e.groups = e.workload, groupsOf(e.workload, needsOfGroups(e.workload))
 }
 
 // readNamespaces reads the labels of namespaces.
@@ -301,7 +302,7 @@ func (o *observer) readDaemonSets(ctx context.Context) error {
 	return nil
 }
 
-// readJobs finds the Job of each workload.
+// readJobs finds the Jobs of each workload.
 func (o *observer) readJobs(ctx context.Context, s *seen) error {
 	var jobs batchv1.JobList
 	if err := o.reader.List(ctx, &jobs, client.UnsafeDisableDeepCopy); err != nil {
@@ -310,15 +311,24 @@ func (o *observer) readJobs(ctx context.Context, s *seen) error {
 	for i := range jobs.Items {
 		job := &jobs.Items[i]
 		kind, owner := o.kinds.Owner(job)
-		if owner == nil || kind.JobOf(owner.Name) != job.Name {
+		if owner == nil || owner.Job != job.Name {
 			continue
 		}
 		key := types.NamespacedName{Namespace: job.Namespace, Name: member.Name(kind, owner.Name)}
-		if e := s.entries[key]; e != nil && e.kind == kind && e.uid() == owner.UID {
-			e.job = job
-			// The operator of a kind may add containers of its own; the Job has them all.
-			e.needs = o.jobs.of(job, func() needs { return needsOf(&job.Spec.Template.Spec) })
-			s.owners[pods.JobKey{Namespace: job.Namespace, UID: job.UID}] = e
+		e := s.entries[key]
+		if e == nil || e.kind != kind || e.uid() != owner.UID {
+			continue
+		}
+		if g := e.group(owner.Group); g != nil {
+			g.jobs = append(g.jobs, job)
+			// The operator of a kind may add containers of its own; the Job has them all. Jobs of one group are alike.
+			g.needs = o.jobs.of(job, func() needs { return needsOf(&job.Spec.Template.Spec) })
+			s.owners[keyOf(job)] = e
+		}
+	}
+	for _, e := range s.entries {
+		if !e.byJobs() {
+			s.owners[pods.MemberKey(e.key)] = e
 		}
 	}
 	return nil
@@ -384,21 +394,18 @@ func (o *observer) readPodsAndNodes(ctx context.Context, s *seen) error {
 func (o *observer) readPods(s *seen, view *pods.View) (expected map[string]plan.Resources) {
 	expected = map[string]plan.Resources{}
 	for _, e := range s.entries {
-		if e.job == nil {
-			e.ranks = ranksOf(nil, e.size())
-		}
-	}
-	for key, e := range s.owners {
-		e.ranks = o.ledger.of(view, key, e.size())
-		for _, p := range e.ranks.released {
-			if expected[p.node] == nil {
-				expected[p.node] = plan.Resources{}
+		o.ledger.count(view, e)
+		for i := range e.groups {
+			for _, p := range e.groups[i].ranks.released {
+				if expected[p.node] == nil {
+					expected[p.node] = plan.Resources{}
+				}
+				expected[p.node].Add(p.requests)
 			}
-			expected[p.node].Add(p.requests)
 		}
 	}
 	for _, pod := range view.Gated() {
-		job, _ := pod.Job()
+		job, _ := pod.Maker()
 		if e := s.owners[job]; e == nil || e.unmanageable() {
 			s.strays = append(s.strays, pod)
 		}

@@ -40,9 +40,9 @@ func (p *pace) note(member types.NamespacedName, now time.Time) {
 
 // due is when the new status of a member is to be written; zero for at once. Whatever somebody waits for is written at once, and so
 // is the first step after a pause.
-func (p *pace) due(e *entry, after *v1alpha1.EnsembleMemberStatus, d *plan.Decision, awaited map[string]bool, now time.Time) time.Time {
+func (p *pace) due(e *entry, after *v1alpha1.EnsembleMemberStatus, v *verdict, awaited map[string]bool, now time.Time) time.Time {
 	before := &e.member.Status
-	if !progress(before, after, d) {
+	if !progress(before, after, v) {
 		return time.Time{}
 	}
 	pause := min(max(minPause, time.Duration(after.Reserved)*pausePerNode), longestPause)
@@ -79,11 +79,11 @@ func (p *pace) forget(seen *seen) time.Time {
 // progress reports whether a decision changes nothing but which nodes are held and how many pods run, and what is said about their numbers.
 // Claims, the growth, the size, the answer to a request, and whether and why something is outstanding are all more than that, and so is
 // what has to be recorded before a pod is released.
-func progress(before, after *v1alpha1.EnsembleMemberStatus, d *plan.Decision) bool {
-	if d.Resize != 0 || len(d.Release) > 0 || len(d.Recreate) > 0 || d.GiveUp != nil {
-		return false
-	}
-	if slices.ContainsFunc(d.Notes, func(n plan.Note) bool { return n.Reason != v1alpha1.ReasonNodesGivenBack }) {
+func progress(before, after *v1alpha1.EnsembleMemberStatus, v *verdict) bool {
+	if v.any(func(d *plan.Decision) bool {
+		return d.Resize != 0 || len(d.Release) > 0 || len(d.Recreate) > 0 || d.GiveUp != nil ||
+			slices.ContainsFunc(d.Notes, func(n plan.Note) bool { return n.Reason != v1alpha1.ReasonNodesGivenBack })
+	}) {
 		return false
 	}
 	return equality.Semantic.DeepEqual(promised(before), promised(after))
@@ -93,9 +93,11 @@ func progress(before, after *v1alpha1.EnsembleMemberStatus, d *plan.Decision) bo
 func promised(status *v1alpha1.EnsembleMemberStatus) *v1alpha1.EnsembleMemberStatus {
 	out := *status
 	out.Nodes, out.Running, out.Decisions = 0, 0, nil
-	out.Reservations = slices.Clone(status.Reservations)
-	for i := range out.Reservations {
-		out.Reservations[i].Held = nil
+	out.Reservations = withoutNodes(status.Reservations)
+	out.Groups = slices.Clone(status.Groups)
+	for i := range out.Groups {
+		of := &out.Groups[i]
+		of.Nodes, of.Running, of.Message, of.Reservations = 0, 0, "", withoutNodes(of.Reservations)
 	}
 	out.Conditions = slices.Clone(status.Conditions)
 	for i := range out.Conditions {
@@ -107,6 +109,15 @@ func promised(status *v1alpha1.EnsembleMemberStatus) *v1alpha1.EnsembleMemberSta
 		out.LastRequest = &request
 	}
 	return &out
+}
+
+// withoutNodes are reservations that do not say which nodes are held.
+func withoutNodes(reservations []v1alpha1.Reservation) []v1alpha1.Reservation {
+	out := slices.Clone(reservations)
+	for i := range out {
+		out[i].Held = nil
+	}
+	return out
 }
 
 // awaitedPools are the pools of which members hold fewer nodes than they have claimed. What others give back there is theirs.

@@ -13,13 +13,16 @@ import (
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/gates"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/reading"
 )
 
-// podReading is what is read off a pod that a Job has made.
+// podReading is what is read off a pod of a member.
 type podReading struct {
-	pod      *corev1.Pod
+	pod *corev1.Pod
+	// group is the one that its labels say, index its rank there.
+	group    string
 	index    int32
 	requests plan.Resources
 	// gated is set for a pod behind our gate, released for one that is not bound yet and was released for node.
@@ -33,9 +36,10 @@ type podReading struct {
 	cause string
 }
 
-func podOf(pod *corev1.Pod) *podReading {
+func podOf(kind member.Kind, pod *corev1.Pod) *podReading {
+	group, rank := kind.Place(pod.Labels, indexOf(pod))
 	read := &podReading{
-		pod: pod, index: indexOf(pod), requests: reading.PodRequests(pod), node: pod.Spec.NodeName, gated: gates.Has(pod), ready: runs(pod),
+		pod: pod, group: group, index: rank, requests: reading.PodRequests(pod), node: pod.Spec.NodeName, gated: gates.Has(pod), ready: runs(pod),
 	}
 	if read.node == "" && !read.gated {
 		read.node = pod.Annotations[v1alpha1.AnnotationNode]
@@ -79,8 +83,7 @@ func ended(pod *corev1.Pod) bool {
 	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 }
 
-// indexOf is the completion index of a pod, which is the rank of its broker. A pod without one is taken
-// for the lead broker: its node is the last to be given back.
+// indexOf is the completion index of a pod, 0 for one without.
 func indexOf(pod *corev1.Pod) int32 {
 	index, err := strconv.ParseInt(pod.Labels[batchv1.JobCompletionIndexAnnotation], 10, 32)
 	if err != nil {
@@ -89,10 +92,12 @@ func indexOf(pod *corev1.Pod) int32 {
 	return int32(index)
 }
 
-// ranks are what the pods of a Job come to. Passes share it: nobody may change it.
+// ranks are what the pods of a group come to. Passes share it: nobody may change it.
 type ranks struct {
 	// pods are those on a node, or released for one.
 	pods []plan.Pod
+	// names are those of all pods that live, by their numbers; nil where the highest ranks leave.
+	names map[int32]string
 	// released are those of them that are on no node yet.
 	released []*podReading
 	// waiting are those that are behind the gate, or on their way to the node that they were released for, by rank. Two pods of one
@@ -123,12 +128,13 @@ type facts struct {
 	amended     bool
 }
 
-// ranksOf sums up the pods of a Job for a size of its workload.
-func ranksOf(read map[string]readPod, size int32) *ranks {
+// ranksOf sums up the pods of a group for its size. Where others than the highest ranks leave, a rank is a number that a pod has for this
+// pass alone.
+func ranksOf(read []*podReading, size int32, leaves plan.Leaves) *ranks {
 	r := &ranks{}
-	all := make([]*podReading, 0, len(read))
-	for _, p := range read {
-		all = append(all, p.reading)
+	all := read
+	if leaves != plan.Highest {
+		all, r.names = numbered(read), map[int32]string{}
 	}
 	slices.SortFunc(all, func(a, b *podReading) int {
 		return cmp.Or(
@@ -139,6 +145,9 @@ func ranksOf(read map[string]readPod, size int32) *ranks {
 	for _, p := range all {
 		if !p.lives() {
 			continue
+		}
+		if r.names != nil {
+			r.names[p.index] = p.pod.Name
 		}
 		present[p.index] = true
 		running[p.index] = running[p.index] || p.ready
@@ -157,6 +166,15 @@ func ranksOf(read map[string]readPod, size int32) *ranks {
 			r.running++
 		case !present[rank] && !succeeded[rank]:
 			r.lacking = append(r.lacking, rank)
+		}
+	}
+	if leaves != plan.Highest {
+		// Their numbers may be above the size.
+		r.running = 0
+		for _, runs := range running {
+			if runs && r.running < size {
+				r.running++
+			}
 		}
 	}
 	r.notStarted = notStarted(all, size, func(p *podReading) bool {
@@ -183,11 +201,28 @@ func (r *ranks) place(p *podReading) {
 	case p.node == "":
 		r.pending++
 	default:
-		r.pods = append(r.pods, plan.Pod{Index: p.index, Node: p.node, Released: p.released, RefusedSince: p.refusedSince, Refusal: p.refusal})
+		r.pods = append(r.pods, plan.Pod{
+			Index: p.index, Node: p.node, Released: p.released, RefusedSince: p.refusedSince, Refusal: p.refusal,
+			Leaving: p.pod.DeletionTimestamp != nil, Running: p.ready,
+		})
 		if p.released {
 			r.released = append(r.released, p)
 		}
 	}
+}
+
+// nameOf is the name of a pod that lives, by its number; empty for none.
+func (r *ranks) nameOf(index int32) string { return r.names[index] }
+
+// numbered are pods with numbers in place of ranks, in the order of their names.
+func numbered(read []*podReading) []*podReading {
+	all := slices.SortedFunc(slices.Values(read), func(a, b *podReading) int { return strings.Compare(a.pod.Name, b.pod.Name) })
+	for i := range all {
+		one := *all[i]
+		one.index = int32(i)
+		all[i] = &one
+	}
+	return all
 }
 
 // behindGate is the pod of a rank that is to be released next, nil for none.

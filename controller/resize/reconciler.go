@@ -221,17 +221,16 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconc
 
 	// 4. Apply. The writes for one member are in order; those for different members concern different objects. What is
 	// given up is recorded before somebody else gets it.
-	givers, takers := split(seen, decisions.Members)
+	members := verdicts(seen, decisions.Members)
+	givers, takers := split(members)
 	awaited := awaitedPools(decisions.Members)
-	for _, members := range [][]*plan.Decision{givers, takers} {
-		failures = append(failures, inParallel(len(members), func(i int) error {
-			return r.apply(ctx, seen, seen.entries[members[i].Key], members[i], awaited)
-		})...)
+	for _, which := range [][]*verdict{givers, takers} {
+		failures = append(failures, inParallel(len(which), func(i int) error { return r.apply(ctx, seen, which[i], awaited) })...)
 	}
 	strays, next := r.ungateStrays(ctx, seen.strays, started)
 	failures = append(failures, strays...)
 	next = soonest(next, seen.next, r.tellStrangers(ctx, seen, started), r.pace.forget(seen), decisions.Next)
-	r.Metrics.observePass(r.Clock.Since(started), seen, &decisions)
+	r.Metrics.observePass(r.Clock.Since(started), members)
 
 	// 5. Say when to come again.
 	conflict := false
@@ -313,15 +312,14 @@ func flattenErrors(errs []error) []error {
 }
 
 // split divides the decisions that can be applied into those by which a member gives up nodes or claims, and the others.
-func split(seen *seen, decisions []plan.Decision) (givers, takers []*plan.Decision) {
-	for i := range decisions {
-		d := &decisions[i]
-		switch entry := seen.entries[d.Key]; {
-		case entry.skip:
-		case givesUp(entry.member.Status.Reservations, d.Reservations):
-			givers = append(givers, d)
+func split(verdicts []verdict) (givers, takers []*verdict) {
+	for i := range verdicts {
+		switch v := &verdicts[i]; {
+		case v.e.skip:
+		case givesUp(v.e.member.Status.Reservations, v.reservations):
+			givers = append(givers, v)
 		default:
-			takers = append(takers, d)
+			takers = append(takers, v)
 		}
 	}
 	return givers, takers

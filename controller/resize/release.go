@@ -38,12 +38,22 @@ func (e *entry) unmanageable() bool {
 
 // release takes the gates of pods away, each with the node that it may go to. The lead broker comes first: the others look for
 // it. What is cut off here goes on in the next pass.
-func (r *Reconciler) release(ctx context.Context, e *entry, seen *seen, assignments []plan.Assignment) error {
+func (r *Reconciler) release(ctx context.Context, v *verdict, seen *seen) error {
+	for i := range v.groups {
+		d := &v.groups[i]
+		if err := r.releaseGroup(ctx, v.e, v.e.group(d.Group), seen, d.Release); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Reconciler) releaseGroup(ctx context.Context, e *entry, g *group, seen *seen, assignments []plan.Assignment) error {
 	if len(assignments) == 0 {
 		return nil
 	}
 	one := func(a plan.Assignment) error {
-		pod, to := e.ranks.behindGate(a.Index), seen.hosts[a.Node]
+		pod, to := g.ranks.behindGate(a.Index), seen.hosts[a.Node]
 		if pod == nil {
 			return nil
 		}
@@ -150,15 +160,32 @@ func (r *Reconciler) ungate(ctx context.Context, pod *corev1.Pod, to *place) err
 	return nil
 }
 
+// strandedPod is a pod that cannot get to the node that it was released for, and why.
+type strandedPod struct {
+	pod *corev1.Pod
+	why string
+}
+
+// stranded are the pods of all groups that are to be recreated.
+func stranded(v *verdict) []strandedPod {
+	var out []strandedPod
+	for i := range v.groups {
+		g := v.e.group(v.groups[i].Group)
+		for _, s := range v.groups[i].Recreate {
+			if pod := g.ranks.onItsWay(s.Index); pod != nil {
+				out = append(out, strandedPod{pod, s.Why})
+			}
+		}
+	}
+	return out
+}
+
 // recreate deletes pods that cannot get to the nodes that they were released for, so that their Job recreates them.
-func (r *Reconciler) recreate(ctx context.Context, e *entry, stranded []plan.Stranded) error {
+func (r *Reconciler) recreate(ctx context.Context, v *verdict) error {
 	var told []string
 	var failure error
-	for _, s := range stranded {
-		pod := e.ranks.onItsWay(s.Index)
-		if pod == nil {
-			continue
-		}
+	for _, s := range stranded(v) {
+		pod := s.pod
 		// A pod that was bound in the meantime stays.
 		preconditions := client.Preconditions{UID: &pod.UID, ResourceVersion: &pod.ResourceVersion}
 		switch err := r.Client.Delete(ctx, pod, preconditions); {
@@ -170,11 +197,11 @@ func (r *Reconciler) recreate(ctx context.Context, e *entry, stranded []plan.Str
 			continue
 		}
 		r.Metrics.steps.WithLabelValues(v1alpha1.ReasonPodStranded).Inc()
-		told = append(told, fmt.Sprintf("pod %s is recreated: %s", pod.Name, s.Why))
+		told = append(told, fmt.Sprintf("pod %s is recreated: %s", pod.Name, s.why))
 	}
 	if len(told) > 0 {
 		// In one event: of several that differ in their note alone the first would be kept.
-		r.tell(ctx, e, corev1.EventTypeWarning, v1alpha1.ReasonPodStranded, strings.Join(told, "; "))
+		r.tell(ctx, v.e, corev1.EventTypeWarning, v1alpha1.ReasonPodStranded, strings.Join(told, "; "))
 	}
 	return failure
 }

@@ -17,6 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/events"
@@ -30,6 +31,7 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/minicluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/pods"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/harness/crew"
 )
 
 // scene is a MiniCluster m with a NodePool p, the reconciler, and what everybody else does, by hand.
@@ -58,8 +60,10 @@ func newScene(t *testing.T, size int) *scene {
 		}
 	}
 	kind := minicluster.GroupVersionKind
-	scheme.AddKnownTypeWithName(kind, &unstructured.Unstructured{})
-	scheme.AddKnownTypeWithName(kind.GroupVersion().WithKind(kind.Kind+"List"), &unstructured.UnstructuredList{})
+	for _, of := range []schema.GroupVersionKind{kind, crew.GroupVersionKind} {
+		scheme.AddKnownTypeWithName(of, &unstructured.Unstructured{})
+		scheme.AddKnownTypeWithName(of.GroupVersion().WithKind(of.Kind+"List"), &unstructured.UnstructuredList{})
+	}
 	s := &scene{T: t, clock: atNoon(), events: events.NewFakeRecorder(1000)}
 	field := func(of func(*corev1.Event) string) client.IndexerFunc {
 		return func(o client.Object) []string {
@@ -80,7 +84,8 @@ func newScene(t *testing.T, size int) *scene {
 	}
 	s.Reconciler = &Reconciler{
 		Kinds:  member.Kinds{minicluster.Kind{}},
-		Client: interceptor.NewClient(world, s.counting()), Live: world, Events: s.events, Clock: s.clock, Metrics: metrics, Pods: pods.New(),
+		Client: interceptor.NewClient(world, s.counting()), Live: world, Events: s.events, Clock: s.clock, Metrics: metrics,
+		Pods: pods.New(crew.Kind{}.PodLabels()...),
 	}
 	s.begin()
 

@@ -50,16 +50,21 @@ func (s *Snapshot) With(kind member.Kind, object client.Object) (plan.Observed, 
 		return plan.Observed{}, err
 	}
 	// Admission gives one without a size its minimum size.
-	workload.Size = max(workload.Size, workload.MinSize)
+	for i := range workload.Groups {
+		group := &workload.Groups[i]
+		group.Size = max(group.Size, group.MinSize)
+	}
 	e := &entry{
-		kind: kind, workload: workload, member: newMember(workload), needs: needsOf(&workload.Pod),
+		kind: kind, workload: workload, member: newMember(workload), groups: groupsOf(workload, needsOfGroups(workload)),
 		namespace: s.seen.namespaces[workload.Key.Namespace],
 	}
-	e.key, e.wants = client.ObjectKeyFromObject(e.member), e.member.Spec.Size
+	e.key = client.ObjectKeyFromObject(e.member)
 	// There will be a Job of it, and the Job makes its pods, which wait behind the gate: none is lacking for longer than a moment.
-	e.ranks = &ranks{}
+	for i := range e.groups {
+		e.groups[i].ranks = &ranks{}
+	}
 	observed := s.seen.values()
-	observed.Members = append(observed.Members, e.value(s.seen.byName))
+	observed.Members = append(observed.Members, e.values(s.seen.byName)...)
 	return observed, nil
 }
 
@@ -78,7 +83,7 @@ func newMember(workload *member.Workload) *v1alpha1.EnsembleMember {
 			},
 		},
 		// A size below the minimum is desired by nobody.
-		Spec: v1alpha1.EnsembleMemberSpec{Size: max(workload.Size, workload.MinSize)},
+		Spec: v1alpha1.EnsembleMemberSpec{Size: max(workload.Size(), workload.MinSize())},
 	}
 	mirror(&created.Spec, workload)
 	return created

@@ -8,22 +8,27 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
-	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
 )
 
 // fillStatus makes the status say what was decided.
-func (r *Reconciler) fillStatus(m *v1alpha1.EnsembleMember, e *entry, d *plan.Decision) {
-	status := &m.Status
-	status.Decisions = record(status, e.kind.Words().Kind, m.Spec.Request, e.size(), d.Notes, r.Clock.Now())
+func (r *Reconciler) fillStatus(m *v1alpha1.EnsembleMember, v *verdict) {
+	status, e, first := &m.Status, v.e, &v.groups[0]
+	sizes := e.sizes()
+	status.Decisions = record(status, e.kind.Words().Kind, m.Spec.Request, sizes, v.notes(), r.Clock.Now())
 	status.ObservedGeneration = m.Generation
-	status.Size = e.size()
-	status.Reserved, status.Nodes = d.Reserved(), d.Nodes
-	status.Reservations, status.Growth = d.Reservations, d.Growth
-	status.Pools, status.TopologyDomain, status.Avoided = inWords(d.Reservations), d.TopologyDomain, d.Avoided
-	status.Findings, status.PodsLacking, status.Running = d.Findings, d.PodsLacking, d.Running
-	status.Selector = member.Selector(e.kind, e.name())
-	v1alpha1.SetConditions(&status.Conditions, m.Generation, metav1.NewTime(r.Clock.Now()), d.WhenReady, d.Conditions...)
+	status.Size = sizes.Sum()
+	status.Reserved = v.sum((*plan.Decision).Reserved)
+	status.Nodes = v.sum(func(d *plan.Decision) int32 { return d.Nodes })
+	status.Running = v.sum(func(d *plan.Decision) int32 { return d.Running })
+	status.Reservations, status.Growth, status.Groups = v.reservations, v.growth(), v.status()
+	status.Pools, status.TopologyDomain = inWords(v.reservations), first.TopologyDomain
+	status.Avoided, status.Findings, status.PodsLacking = nil, nil, nil
+	if d := v.one(); d != nil {
+		status.Avoided, status.Findings, status.PodsLacking = d.Avoided, d.Findings, d.PodsLacking
+	}
+	status.Selector = e.kind.Selector(e.name(), "")
+	v1alpha1.SetConditions(&status.Conditions, m.Generation, metav1.NewTime(r.Clock.Now()), v.whenReady(), v.conditions()...)
 	if request := m.Spec.Request; request != nil {
 		status.LastRequest = outcomeOf(request, m)
 	}

@@ -18,80 +18,93 @@ func (s *seen) values() plan.Observed {
 	observed := plan.Observed{Pools: s.pools, Nodes: s.nodes}
 	for _, e := range s.entries {
 		if e.member != nil {
-			observed.Members = append(observed.Members, e.value(s.byName))
+			observed.Members = append(observed.Members, e.values(s.byName)...)
 		}
 	}
 	return observed
 }
 
-func (e *entry) value(pools map[string]*plan.Pool) plan.Member {
-	words := e.kind.Words()
+// values are the groups of a member, in their order: to the planner each is a member, and those of one key are a gang.
+func (e *entry) values(pools map[string]*plan.Pool) []plan.Member {
+	values := make([]plan.Member, len(e.groups))
+	for i := range e.groups {
+		values[i] = e.value(&e.groups[i], pools)
+	}
+	return values
+}
+
+func (e *entry) value(g *group, pools map[string]*plan.Pool) plan.Member {
+	words, wanted, recorded := e.kind.Words(), e.wanted(g), v1alpha1.RecordOf(e.member, g.name)
 	m := plan.Member{
 		Kind:         words.Kind,
 		Job:          words.Job,
 		Key:          e.key,
 		Lifecycle:    e.lifecycle(),
-		Wants:        e.wants,
-		MinSize:      e.member.Spec.MinSize,
-		Size:         e.size(),
-		FormerSize:   e.member.Status.Size,
+		Group:        g.name,
+		Unit:         e.unit(g),
+		Leaves:       e.kind.Leaves(),
+		Wants:        wanted.Size,
+		MinSize:      wanted.MinSize,
+		Size:         e.sizeOf(g),
+		FormerSize:   recorded.Size,
 		NodePools:    e.member.Spec.NodePools,
 		GrowthPolicy: e.member.Spec.GrowthPolicy,
 		Placement:    e.member.Spec.Placement,
 		PodsPerNode:  plan.PodsPerNode(e.member.Spec.PodsPerNode),
 		GiveUpAfter:  ptr.Deref(e.member.Spec.GiveUpAfter, 0),
 		TopologyKey:  e.member.Spec.TopologyKey,
-		Pods:         e.ranks.pods,
-		Gated:        e.ranks.gated,
-		Lacking:      e.ranks.lacking,
-		Running:      e.ranks.running,
-		NotStarted:   e.ranks.notStarted,
-		NotMade:      e.notMade,
-		Reservations: e.member.Status.Reservations,
-		Growth:       e.member.Status.Growth,
+		Pods:         g.ranks.pods,
+		Gated:        g.ranks.gated,
+		Lacking:      g.ranks.lacking,
+		Running:      g.ranks.running,
+		NotStarted:   g.ranks.notStarted,
+		NotMade:      g.notMade,
+		Reservations: recorded.Reservations,
+		Growth:       recorded.Growth,
 
 		TopologyDomain:  e.member.Status.TopologyDomain,
-		Avoided:         e.member.Status.Avoided,
-		Findings:        e.member.Status.Findings,
-		PodsLacking:     e.member.Status.PodsLacking,
+		Avoided:         recorded.Avoided,
+		Findings:        recorded.Findings,
+		PodsLacking:     recorded.PodsLacking,
 		NamespaceLabels: e.namespace.labels,
 		Claim:           claimOf(e.member),
 		Invalid:         e.unreadable,
 	}
-	m.Succeeded, m.Lacking = e.completed()
+	m.Succeeded, m.Lacking = e.completed(g)
 	if e.workload == nil {
 		return m
 	}
 	m.SizeGiven = e.member.Annotations[v1alpha1.AnnotationAdoptedGeneration] == generation(e.workload)
-	e.fillNeeds(&m, pools)
+	e.fillNeeds(&m, g, pools)
 	return m
 }
 
-// fillNeeds says what a pod of the member needs: what the template says, and what the pods that exist say, whoever has changed them.
-func (e *entry) fillNeeds(m *plan.Member, pools map[string]*plan.Pool) {
-	m.PodRequests, m.Selects, m.Tolerations = e.needs.requests, e.needs.selects, lasting(e.needs.tolerations)
-	f := e.ranks.facts
+// fillNeeds says what a pod of a group needs: what the template says, and what the pods that exist say, whoever has changed them.
+func (e *entry) fillNeeds(m *plan.Member, g *group, pools map[string]*plan.Pool) {
+	m.PodRequests, m.Selects, m.Tolerations = g.needs.requests, g.needs.selects, lasting(g.needs.tolerations)
+	f := g.ranks.facts
 	if f == nil {
 		return
 	}
-	m.PodRequests, m.Selects = greatest(e.needs.requests, f.requests), f.selects
+	m.PodRequests, m.Selects = greatest(g.needs.requests, f.requests), f.selects
 	m.Tolerations = lasting(f.tolerations)
 	if f.amended {
-		m.Tolerations = withoutAdded(m.Tolerations, e.needs.tolerations, e.member, pools)
+		m.Tolerations = withoutAdded(m.Tolerations, g.needs.tolerations, e.member, pools)
 	}
 }
 
-// completed are the ranks that have succeeded, and those that are lacking without them. The Job knows of those whose pods are gone.
-func (e *entry) completed() (succeeded, lacking []int32) {
-	succeeded, lacking = e.ranks.succeeded, e.ranks.lacking
-	if e.job == nil || e.job.Status.CompletedIndexes == "" {
+// completed are the ranks of a group that have succeeded, and those that are lacking without them. The Jobs know of those whose pods are
+// gone.
+func (e *entry) completed(g *group) (succeeded, lacking []int32) {
+	succeeded, lacking = g.ranks.succeeded, g.ranks.lacking
+	if !slices.ContainsFunc(g.jobs, func(job *batchv1.Job) bool { return job.Status.CompletedIndexes != "" }) {
 		return succeeded, lacking
 	}
 	lives := map[int32]bool{}
-	for i := range e.ranks.pods {
-		lives[e.ranks.pods[i].Index] = true
+	for i := range g.ranks.pods {
+		lives[g.ranks.pods[i].Index] = true
 	}
-	for rank := range e.ranks.waiting {
+	for rank := range g.ranks.waiting {
 		lives[rank] = true
 	}
 	known := map[int32]bool{}
@@ -99,9 +112,12 @@ func (e *entry) completed() (succeeded, lacking []int32) {
 		known[rank] = true
 	}
 	succeeded = slices.Clone(succeeded)
-	for _, rank := range indexesOf(e.job.Status.CompletedIndexes, e.member.Spec.MaxSize) {
-		if !lives[rank] && !known[rank] {
-			succeeded, known[rank] = append(succeeded, rank), true
+	maxSize := e.wanted(g).MaxSize
+	for _, job := range g.jobs {
+		for _, index := range indexesOf(job.Status.CompletedIndexes, maxSize) {
+			if _, rank := e.kind.Place(job.Spec.Template.Labels, index); !lives[rank] && !known[rank] {
+				succeeded, known[rank] = append(succeeded, rank), true
+			}
 		}
 	}
 	lacking = slices.DeleteFunc(slices.Clone(lacking), func(rank int32) bool { return known[rank] })
@@ -117,26 +133,13 @@ func claimOf(member *v1alpha1.EnsembleMember) string {
 	return string(member.UID) + "-" + strconv.FormatInt(growth.Since.UnixMicro(), 10)
 }
 
-// size is that of the workload. One that is out of bounds is not followed, neither by its operator
-// nor here, so the last one that was in bounds still counts.
-func (e *entry) size() int32 {
-	var recorded int32
-	if e.member != nil {
-		recorded = e.member.Status.Size
-	}
-	if e.workload == nil || (e.workload.Size > e.workload.MaxSize && recorded > 0) {
-		return recorded
-	}
-	return e.workload.Size
-}
-
 func (e *entry) lifecycle() plan.Lifecycle {
 	switch {
 	case e.workload == nil || e.workload.Deleting || e.namespace.deleting:
 		return plan.Deleting
-	case e.job != nil && finished(e.job):
+	case e.life().Finished:
 		return plan.Finished
-	case e.job != nil && suspended(e.job):
+	case e.life().Suspended:
 		return plan.Suspended
 	default:
 		return plan.Running

@@ -17,7 +17,7 @@ import (
 )
 
 // Kind is the kind of Indexed Jobs.
-type Kind struct{}
+type Kind struct{ member.Indexed }
 
 var _ member.Kind = Kind{}
 
@@ -53,10 +53,11 @@ func (Kind) Parse(object client.Object) (*member.Workload, error) {
 	size := max(ptr.Deref(job.Spec.Parallelism, 1), 1)
 	w := &member.Workload{
 		Kind: Kind{}, Key: client.ObjectKeyFromObject(job), UID: job.UID, Generation: job.Generation, ResourceVersion: job.ResourceVersion,
-		Deleting: job.DeletionTimestamp != nil, Size: size, MinSize: 1, MaxSize: size,
-		Pod: member.PodShape(&job.Spec.Template.Spec),
+		Deleting: job.DeletionTimestamp != nil,
+		Groups:   []member.Group{{Size: size, MinSize: 1, MaxSize: size, Pod: member.PodShape(&job.Spec.Template.Spec)}},
 	}
-	w.PodRequests, w.Tolerations = member.PodNeeds(&w.Pod)
+	pods := w.Only()
+	pods.PodRequests, pods.Tolerations = member.PodNeeds(&pods.Pod)
 	if !workload(job) {
 		return w, nil
 	}
@@ -67,8 +68,8 @@ func (Kind) Parse(object client.Object) (*member.Workload, error) {
 		return w, fault
 	}
 	bounds, fault := BoundsOf(job)
-	if w.MinSize = bounds.Min; bounds.Max > 0 {
-		w.MaxSize = bounds.Max
+	if pods.MinSize = bounds.Min; bounds.Max > 0 {
+		pods.MaxSize = bounds.Max
 	}
 	if fault != nil {
 		return w, fault
@@ -83,8 +84,9 @@ func workload(job metav1.Object) bool {
 }
 
 // SizeFields implements member.Kind: the API server takes a change of completions only together with the same of parallelism.
-func (Kind) SizeFields(size int32) map[string]any {
-	return map[string]any{"parallelism": size, "completions": size}
+func (Kind) SizeFields(_ *member.Workload, change *member.Change) []member.Field {
+	size := change.Sizes.Sum()
+	return []member.Field{{Path: "/spec/completions", Value: size}, {Path: "/spec/parallelism", Value: size}}
 }
 
 // Owner implements member.Kind: a Job that is to be managed owns its pods by itself.
@@ -92,8 +94,11 @@ func (Kind) Owner(job metav1.Object) *member.Owner {
 	if !workload(job) {
 		return nil
 	}
-	return &member.Owner{Name: job.GetName(), UID: job.GetUID()}
+	return &member.Owner{Name: job.GetName(), UID: job.GetUID(), Job: job.GetName()}
 }
 
 // JobOf implements member.Kind.
-func (Kind) JobOf(name string) string { return name }
+func (Kind) JobOf(name, _ string) string { return name }
+
+// Selector implements member.Kind.
+func (Kind) Selector(name, _ string) string { return member.SelectorOfJob(name) }

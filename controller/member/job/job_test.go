@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/job"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/minicluster"
 )
@@ -81,9 +82,9 @@ func TestParse(t *testing.T) {
 		case err != nil:
 			got = err.Error()
 		case w.Managed():
-			got = sizes(w.Size, w.MinSize, w.MaxSize) + ", managed"
+			got = sizes(w.Size(), w.MinSize(), w.MaxSize()) + ", managed"
 		default:
-			got = sizes(w.Size, w.MinSize, w.MaxSize) + ", not managed"
+			got = sizes(w.Size(), w.MinSize(), w.MaxSize()) + ", not managed"
 		}
 		if got != row.want {
 			t.Errorf("%s:\ngot  %s\nwant %s", name, got, row.want)
@@ -106,7 +107,7 @@ func TestPatch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	target, patch, err := w.SizePatch(5)
+	target, patch, err := w.SizePatch(member.To(member.Sizes{"": 5}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,8 +115,10 @@ func TestPatch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := `{"metadata":{"annotations":{"` + v1alpha1.AnnotationAppliedSize + `":"5"},"resourceVersion":"42"},"spec":{"completions":5,"parallelism":5}}`
-	if string(data) != want || patch.Type() != types.MergePatchType || client.ObjectKeyFromObject(target).String() != "ns/sweep" {
+	want := `[{"op":"replace","path":"/metadata/resourceVersion","value":"42"},` +
+		`{"op":"add","path":"/metadata/annotations/autoscaling.flux-framework.org~1applied-size","value":"5"},` +
+		`{"op":"add","path":"/spec/completions","value":5},{"op":"add","path":"/spec/parallelism","value":5}]`
+	if string(data) != want || patch.Type() != types.JSONPatchType || client.ObjectKeyFromObject(target).String() != "ns/sweep" {
 		t.Errorf("the patch of %s is %s, want %s", client.ObjectKeyFromObject(target), data, want)
 	}
 }
@@ -124,7 +127,7 @@ func TestPatch(t *testing.T) {
 func TestOwner(t *testing.T) {
 	t.Parallel()
 	kind := job.Kind{}
-	if owner := kind.Owner(indexed(3)); owner == nil || owner.Name != "sweep" || owner.UID != "u" || kind.JobOf(owner.Name) != "sweep" {
+	if owner := kind.Owner(indexed(3)); owner == nil || owner.Name != "sweep" || owner.UID != "u" || owner.Job != kind.JobOf("sweep", "") {
 		t.Errorf("the pods of a managed Job are of %+v", owner)
 	}
 	plain := indexed(3)
@@ -219,9 +222,10 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		inOrder := w.Size >= 1 && w.MinSize >= 1 && w.Size <= w.MaxSize && w.MinSize <= w.MaxSize
+		g := w.Only()
+		inOrder := g.Size >= 1 && g.MinSize >= 1 && g.Size <= g.MaxSize && g.MinSize <= g.MaxSize
 		if w.Managed() && (!inOrder || !isIndexed || parallelism != completions) {
-			t.Errorf("size %d of %d to %d of %d and %d, Indexed %t", w.Size, w.MinSize, w.MaxSize, parallelism, completions, isIndexed)
+			t.Errorf("size %d of %d to %d of %d and %d, Indexed %t", g.Size, g.MinSize, g.MaxSize, parallelism, completions, isIndexed)
 		}
 	})
 }

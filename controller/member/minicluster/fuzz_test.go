@@ -29,8 +29,8 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		if m.Size < 1 || m.MinSize < 1 || m.Size > m.MaxSize || m.MinSize > m.MaxSize || len(m.NodePools) == 0 {
-			t.Errorf("size %d of %d to %d in %q", m.Size, m.MinSize, m.MaxSize, m.NodePools)
+		if g := m.Only(); g.Size < 1 || g.MinSize < 1 || g.Size > g.MaxSize || g.MinSize > g.MaxSize || len(m.NodePools) == 0 {
+			t.Errorf("size %d of %d to %d in %q", g.Size, g.MinSize, g.MaxSize, m.NodePools)
 		}
 	})
 }

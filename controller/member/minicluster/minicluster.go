@@ -22,7 +22,7 @@ import (
 var GroupVersionKind = schema.GroupVersionKind{Group: "flux-framework.org", Version: "v1alpha2", Kind: "MiniCluster"}
 
 // Kind is the kind of MiniClusters.
-type Kind struct{}
+type Kind struct{ member.Indexed }
 
 var _ member.Kind = Kind{}
 
@@ -55,7 +55,9 @@ func (Kind) Parse(object client.Object) (*member.Workload, error) {
 }
 
 // SizeFields implements member.Kind.
-func (Kind) SizeFields(size int32) map[string]any { return map[string]any{"size": size} }
+func (Kind) SizeFields(_ *member.Workload, change *member.Change) []member.Field {
+	return []member.Field{{Path: "/spec/size", Value: change.Sizes.Sum()}}
+}
 
 // Owner implements member.Kind.
 func (Kind) Owner(job metav1.Object) *member.Owner {
@@ -63,11 +65,14 @@ func (Kind) Owner(job metav1.Object) *member.Owner {
 	if !Is(of) {
 		return nil
 	}
-	return &member.Owner{Name: of.Name, UID: of.UID}
+	return &member.Owner{Name: of.Name, UID: of.UID, Job: of.Name}
 }
 
 // JobOf implements member.Kind: the Flux Operator calls the Job as the MiniCluster is called.
-func (Kind) JobOf(name string) string { return name }
+func (Kind) JobOf(name, _ string) string { return name }
+
+// Selector implements member.Kind.
+func (Kind) Selector(name, _ string) string { return member.SelectorOfJob(name) }
 
 // New returns an empty object to read a MiniCluster into.
 func New() *unstructured.Unstructured {
@@ -112,27 +117,18 @@ func Parse(u *unstructured.Unstructured) (*member.Workload, error) {
 		Generation:      u.GetGeneration(),
 		ResourceVersion: u.GetResourceVersion(),
 		Deleting:        u.GetDeletionTimestamp() != nil,
-		Size:            max(spec.Size, 1),
-		MinSize:         max(spec.MinSize, 1),
-		Tolerations:     spec.Pod.Tolerations,
+		Groups:          []member.Group{spec.group(status.MaximumSize)},
 	}
-	// A size or minSize of 0 is 1 to the Flux Operator. The maximum is status.maximumSize once it is known: it is fixed at creation.
-	m.MaxSize = max(m.Size, spec.MaxSize)
-	if status.MaximumSize > 0 {
-		m.MaxSize = status.MaximumSize
-	}
-	m.Pod = spec.podSpec()
-	m.PodRequests, _ = member.PodNeeds(&m.Pod)
 	if err := m.ReadAnnotations(u.GetAnnotations()); err != nil {
 		return m, err
 	}
-	switch {
-	case m.Size > m.MaxSize:
+	switch pods := m.Only(); {
+	case pods.Size > pods.MaxSize:
 		return m, fmt.Errorf(
-			"spec.size is %d; it must not exceed the maximum size, which is %d and fixed when the MiniCluster is created", m.Size, m.MaxSize,
+			"spec.size is %d; it must not exceed the maximum size, which is %d and fixed when the MiniCluster is created", pods.Size, pods.MaxSize,
 		)
-	case m.MinSize > m.MaxSize:
-		return m, fmt.Errorf("spec.minSize is %d; it must not exceed the maximum size, which is %d", m.MinSize, m.MaxSize)
+	case pods.MinSize > pods.MaxSize:
+		return m, fmt.Errorf("spec.minSize is %d; it must not exceed the maximum size, which is %d", pods.MinSize, pods.MaxSize)
 	}
 	return m, nil
 }
@@ -159,6 +155,17 @@ type miniClusterSpec struct {
 
 type container struct {
 	Resources corev1.ResourceRequirements `json:"resources"`
+}
+
+// group are the pods of a MiniCluster, whose maximum is fixed when it is created: a status has it from then on, 0 before.
+func (s *miniClusterSpec) group(fixed int32) member.Group {
+	// A size or minSize of 0 is 1 to the Flux Operator.
+	group := member.Group{Size: max(s.Size, 1), MinSize: max(s.MinSize, 1), Pod: s.podSpec(), Tolerations: s.Pod.Tolerations}
+	if group.MaxSize = max(group.Size, s.MaxSize); fixed > 0 {
+		group.MaxSize = fixed
+	}
+	group.PodRequests, _ = member.PodNeeds(&group.Pod)
+	return group
 }
 
 // podSpec is what a pod needs of a node, as the Flux Operator makes it.

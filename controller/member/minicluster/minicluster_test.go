@@ -108,9 +108,9 @@ func TestParse(t *testing.T) {
 }
 
 func words(m *member.Workload) string {
-	parts := []string{"size " + number(m.Size) + " of " + number(m.MinSize) + " to " + number(m.MaxSize)}
-	if m.AppliedSize != nil {
-		parts = append(parts, "applied "+number(*m.AppliedSize))
+	parts := []string{"size " + number(m.Size()) + " of " + number(m.MinSize()) + " to " + number(m.MaxSize())}
+	if m.Applied != nil {
+		parts = append(parts, "applied "+m.Applied.String())
 	}
 	if m.PodsPerNode.String() != "1" {
 		parts = append(parts, m.PodsPerNode.String()+" pods per node")
@@ -163,15 +163,15 @@ spec:
 		t.Fatal(err)
 	}
 	got := map[corev1.ResourceName]string{}
-	for name, quantity := range m.PodRequests {
+	for name, quantity := range m.Only().PodRequests {
 		got[name] = quantity.String()
 	}
 	want := map[corev1.ResourceName]string{corev1.ResourceCPU: "500m", corev1.ResourceMemory: "1Gi", "nvidia.com/gpu": "1"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("a limit counts where there is no request (-want +got):\n%s", diff)
 	}
-	if len(m.Tolerations) != 1 || m.Tolerations[0].Key != "example.com/dedicated" {
-		t.Errorf("the tolerations are %v", m.Tolerations)
+	if tolerations := m.Only().Tolerations; len(tolerations) != 1 || tolerations[0].Key != "example.com/dedicated" {
+		t.Errorf("the tolerations are %v", tolerations)
 	}
 }
 
@@ -183,7 +183,7 @@ func TestPatches(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	target, patch, err := m.SizePatch(5)
+	target, patch, err := m.SizePatch(member.To(member.Sizes{"": 5}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,7 +191,9 @@ func TestPatches(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := `{"metadata":{"annotations":{"` + v1alpha1.AnnotationAppliedSize + `":"5"},"resourceVersion":"42"},"spec":{"size":5}}`; string(data) != want {
+	if want := `[{"op":"replace","path":"/metadata/resourceVersion","value":"42"},` +
+		`{"op":"add","path":"/metadata/annotations/autoscaling.flux-framework.org~1applied-size","value":"5"},` +
+		`{"op":"add","path":"/spec/size","value":5}]`; string(data) != want {
 		t.Errorf("the patch of the size is %s, want %s", data, want)
 	}
 	if target.GetNamespace() != "ns" || target.GetName() != "m" {

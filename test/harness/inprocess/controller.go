@@ -39,7 +39,7 @@ type Controller struct {
 func (c *Cluster) StartController(t testing.TB, most int64, o ControllerOptions) *Controller {
 	t.Helper()
 	mgr := c.NewMortal(t, most, manager.Options{Client: client.Options{Cache: &client.CacheOptions{Unstructured: true}}})
-	store := pods.New()
+	store := pods.New(o.Kinds.PodLabels()...)
 	registry := prometheus.NewRegistry()
 	metrics, err := resize.NewMetrics(registry, clock.RealClock{})
 	if err != nil {

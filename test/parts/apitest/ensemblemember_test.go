@@ -16,6 +16,68 @@ spec:
   nodePools: [hpc-a, hpc-b]
 `
 
+// groupedMember has two groups of pods.
+const groupedMember = `
+apiVersion: autoscaling.flux-framework.org/v1alpha1
+kind: EnsembleMember
+metadata: {name: demo, namespace: default}
+spec:
+  size: 4
+  minSize: 3
+  maxSize: 9
+  groups:
+  - {name: leader, size: 1, minSize: 1, maxSize: 1}
+  - {name: workers, size: 3, minSize: 2, maxSize: 8}
+  nodePools: [hpc-a, hpc-b]
+`
+
+// TestGroupRules: what a member with several groups of pods says of them is in order, and its own numbers are the sums.
+func TestGroupRules(t *testing.T) {
+	leader, workers := "{name: leader, size: 1, minSize: 1, maxSize: 1}", "{name: workers, size: 3, minSize: 2, maxSize: 8}"
+	groups := func(of ...string) string { return "groups: [" + strings.Join(of, ", ") + "]" }
+	check(t, groupedMember, map[string]row{
+		"as it is":            {change: `{}`},
+		"a group and the sum": {change: `spec: {size: 9, ` + groups(leader, "{name: workers, size: 8, minSize: 2, maxSize: 8}") + `}`},
+		"a group alone": {
+			change:  `spec: {` + groups(leader, "{name: workers, size: 8, minSize: 2, maxSize: 8}") + `}`,
+			refused: []string{"spec.size", "size (4) must be the sum of groups[].size (9)"},
+		},
+		"the sum alone": {change: `spec: {size: 5}`, refused: []string{"spec.size", "size (5) must be the sum of groups[].size (4)"}},
+		"another minimum": {
+			change: `spec: {minSize: 1}`, refused: []string{"spec.minSize", "minSize (1) must be the sum of groups[].minSize (3)"},
+		},
+		"another maximum": {
+			change: `spec: {maxSize: 10}`, refused: []string{"spec.maxSize", "maxSize (10) must be the sum of groups[].maxSize (9)"},
+		},
+		"one group": {
+			change: `spec: {size: 3, minSize: 2, maxSize: 8, ` + groups(workers) + `}`, refused: []string{"spec.groups", "at least 2 items"},
+		},
+		"a group twice": {
+			change:  `spec: {size: 6, minSize: 4, maxSize: 16, ` + groups(workers, workers) + `}`,
+			refused: []string{"spec.groups", "Duplicate value"},
+		},
+		"a group below its minimum": {
+			change:  `spec: {size: 2, ` + groups(leader, "{name: workers, size: 1, minSize: 2, maxSize: 8}") + `}`,
+			refused: []string{"spec.groups[1].size", "size (1) of group workers must be at least minSize (2)"},
+		},
+		"a group above its maximum": {
+			change:  `spec: {size: 9, ` + groups("{name: leader, size: 6, minSize: 1, maxSize: 1}", workers) + `}`,
+			refused: []string{"spec.groups[0].size", "size (6) of group leader must be at most maxSize (1)"},
+		},
+		"half a unit": {
+			change:  `spec: {` + groups(leader, "{name: workers, size: 3, minSize: 2, maxSize: 8, unit: 2}") + `}`,
+			refused: []string{"spec.groups[1].size", "size (3) of group workers must be a multiple of 2"},
+		},
+		"a group without a name": {
+			change: `spec: {` + groups(leader, `{name: "", size: 3, minSize: 2, maxSize: 8}`) + `}`, refused: []string{"spec.groups[1].name", "at least 1"},
+		},
+		"a group of size 0": {
+			change:  `spec: {size: 1, minSize: 1, ` + groups(leader, "{name: workers, size: 0, minSize: 0, maxSize: 8}") + `}`,
+			refused: []string{"spec.groups[1].size", "greater than or equal to 1"},
+		},
+	})
+}
+
 func TestEnsembleMemberRules(t *testing.T) {
 	check(t, validMember, map[string]row{
 		"as it is":        {change: `{}`},

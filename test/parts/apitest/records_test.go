@@ -45,6 +45,8 @@ func TestRecordsOfMembers(t *testing.T) {
 	)
 	ofJob := create(t, edit(t, parse(t, validMember), `{metadata: {name: job.sweep, ownerReferences: [{apiVersion: batch/v1, kind: Job, name: sweep,
 		uid: 5b1f0d6e-54a5-4f1c-9d51-5d3d36d7b8a3, controller: true}]}, spec: {target: {apiVersion: batch/v1, kind: Job, name: sweep}}}`))
+	ofGroups := create(t, edit(t, parse(t, groupedMember), `{metadata: {name: crew.groups},
+		spec: {target: {apiVersion: example.com/v1, kind: Crew, name: groups}}}`))
 	applyManifest(t, "controller", "admission.yaml")
 	t.Cleanup(func() { withdrawAdmission(t) })
 	tenant := of("tenant")
@@ -76,6 +78,17 @@ func TestRecordsOfMembers(t *testing.T) {
 			func(ctx context.Context) error { return tenant.Delete(ctx, ofJob.DeepCopy(), client.DryRunAll) },
 			[]string{"goes with it: delete Job sweep, or take its annotation"},
 		},
+		"the size of a group": {func(ctx context.Context) error {
+			return tenant.Update(ctx, edit(t, ofGroups, `{spec: {size: 5, groups: [
+				{name: leader, size: 1, minSize: 1, maxSize: 1}, {name: workers, size: 4, minSize: 2, maxSize: 8}]}}`), client.DryRunAll)
+		}, nil},
+		"the maximum of a group": {func(ctx context.Context) error {
+			return tenant.Update(ctx, edit(t, ofGroups, `{spec: {groups: [
+				{name: leader, size: 1, minSize: 1, maxSize: 2}, {name: workers, size: 3, minSize: 2, maxSize: 7}]}}`), client.DryRunAll)
+		}, []string{"the groups in spec.groups are copied from the Crew; only their sizes can be set"}},
+		"a unit": {func(ctx context.Context) error {
+			return tenant.Update(ctx, edit(t, member, `{spec: {unit: 2}}`), client.DryRunAll)
+		}, []string{"spec.unit is copied from the MiniCluster"}},
 		"no owner of that of a Job": {
 			func(ctx context.Context) error {
 				return tenant.Update(ctx, edit(t, ofJob, `{metadata: {ownerReferences: null}}`), client.DryRunAll)

@@ -45,6 +45,25 @@ func TestScale(t *testing.T) {
 				0:  {"spec.size", "size (0) must be at least minSize (2)"},
 			},
 		},
+		"an EnsembleMember with groups, which one number does not tell apart": {
+			object:       groupedMember,
+			status:       `status: {size: 4, reserved: 4, nodes: 4, selector: hpa-selector=scale}`,
+			wantReplicas: 4,
+			wantSelector: "hpa-selector=scale",
+			field:        "spec.size",
+			scales: map[int64][]string{
+				4: nil,
+				5: {"spec.size", "size (5) must be the sum of groups[].size (4)", "kubectl ensemble scale --group"},
+			},
+		},
+		"an EnsembleMember whose pods come by two": {
+			object:       strings.Replace(validMember, "size: 4", "size: 4\n  unit: 2", 1),
+			status:       `status: {size: 4, reserved: 4, nodes: 4, selector: hpa-selector=scale}`,
+			wantReplicas: 4,
+			wantSelector: "hpa-selector=scale",
+			field:        "spec.size",
+			scales:       map[int64][]string{6: nil, 5: {"spec.size", "size (5) must be a multiple of 2"}},
+		},
 		"a MiniCluster, which refuses nothing": {
 			object:       validMiniCluster,
 			status:       `status: {size: 2, maximumSize: 10, jobid: "", selector: hpa-selector=scale}`,

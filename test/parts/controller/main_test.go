@@ -50,8 +50,14 @@ func start(t *testing.T, most int64) *process {
 
 func startWith(t *testing.T, most int64, rate endpoint.Rate) *process {
 	t.Helper()
+	return startKinds(t, most, rate, member.Kinds{minicluster.Kind{}})
+}
+
+// startKinds starts one that manages workloads of some kinds.
+func startKinds(t *testing.T, most int64, rate endpoint.Rate, kinds member.Kinds) *process {
+	t.Helper()
 	c := cluster.StartController(t, most, inprocess.ControllerOptions{
-		Kinds: member.Kinds{minicluster.Kind{}}, Rate: rate, Audience: audience,
+		Kinds: kinds, Rate: rate, Audience: audience,
 	})
 	return &process{Mortal: c.Mortal, server: c.Server, metrics: c.Metrics}
 }

@@ -26,7 +26,7 @@ func whole(s *seen, sizes ...int32) string {
 	}
 	for i, size := range sizes {
 		name := fmt.Sprintf("demo-%d", i)
-		if m := s.clusters[name]; m == nil || m.Size != size || m.MaxSize != 2*size {
+		if m := s.clusters[name]; m == nil || m.Size() != size || m.MaxSize() != 2*size {
 			return fmt.Sprintf("%s is %+v, not of size %d", name, m, size)
 		}
 		if s.configMaps[name] != s.Spec.Members[i].Ensemble {
@@ -108,7 +108,7 @@ func TestLife(t *testing.T) {
 			return missing
 		}
 		m := s.clusters["demo-0"]
-		if m.MinSize != 2 || !slices.Equal(m.NodePools, []string{"hpc-c"}) || m.RequestPolicy != "Coalesce" {
+		if m.MinSize() != 2 || !slices.Equal(m.NodePools, []string{"hpc-c"}) || m.RequestPolicy != "Coalesce" {
 			return fmt.Sprintf("demo-0 is %+v", m)
 		}
 		if said, want := s.says(v1alpha1.ConditionUpToDate), "False SpecChanged: changed since the MiniClusters were created, which keep what "+
@@ -225,7 +225,7 @@ func TestNameTaken(t *testing.T) {
 		return ""
 	})
 	until(t, at, func(s *seen) string {
-		if s.clusters["demo-1"].Size != 7 || s.configMaps["demo-0"] != "" {
+		if s.clusters["demo-1"].Size() != 7 || s.configMaps["demo-0"] != "" {
 			t.Error("what belongs to another was changed")
 		}
 		return ""

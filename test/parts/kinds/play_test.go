@@ -194,11 +194,8 @@ func (p *play) scale(size int32) {
 // edit sets the size by hand.
 func (p *play) edit(size int32) {
 	p.Helper()
-	patch, err := p.subject.edit(size)
-	if err != nil {
-		p.Fatal(err)
-	}
-	p.patch(member.Reference(p.subject.kind, types.NamespacedName{Namespace: p.name, Name: "m"}, ""), string(patch))
+	of := member.Reference(p.subject.kind, types.NamespacedName{Namespace: p.name, Name: "m"}, "")
+	p.patch(of, fmt.Sprintf(p.subject.edit, size))
 }
 
 func (p *play) patch(object client.Object, patch string) {

@@ -1,7 +1,6 @@
 package kinds
 
 import (
-	"encoding/json"
 	"fmt"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -18,6 +17,8 @@ type subject struct {
 	kind member.Kind
 	// text is an object m of size 2, of 1 to 6, in a namespace, with a pool, of which each pod takes a node and runs for some seconds.
 	text string
+	// edit is the patch of a user who sets the size by hand.
+	edit string
 }
 
 // subjects are all kinds.
@@ -33,7 +34,7 @@ spec:
   interactive: true
   pod: {annotations: %[3]s}
   containers: [{image: flux, resources: {requests: {cpu: "3"}}}]
-`},
+`, `{"spec": {"size": %[1]d}}`},
 	{job.Kind{}, `
 apiVersion: batch/v1
 kind: Job
@@ -53,7 +54,7 @@ spec:
     spec:
       restartPolicy: Never
       containers: [{name: work, image: work, resources: {requests: {cpu: "3"}}}]
-`},
+`, `{"spec": {"parallelism": %[1]d, "completions": %[1]d}}`},
 }
 
 // object is an object of the kind whose pods run for some seconds, or for ever with 0.
@@ -67,9 +68,4 @@ func (s *subject) object(namespace, pool string, seconds int) (*unstructured.Uns
 		return nil, err
 	}
 	return objects[0], nil
-}
-
-// edit is the patch of a user who sets the size by hand.
-func (s *subject) edit(size int32) ([]byte, error) {
-	return json.Marshal(map[string]any{"spec": s.kind.SizeFields(size)})
 }

@@ -142,7 +142,7 @@ func Pod(ctx context.Context, reader *cluster.Reader, now time.Time, pod *corev1
 func namesOf(job string) []string {
 	var names []string
 	for _, kind := range kinds.All() {
-		if kind.JobOf(job) == job {
+		if kind.JobOf(job, "") == job {
 			names = append(names, member.Name(kind, job))
 		}
 	}
@@ -204,7 +204,7 @@ func claimed(m *v1alpha1.EnsembleMember) []string {
 func (g *gathering) podsOf(ctx context.Context, m *v1alpha1.EnsembleMember) error {
 	text := m.Status.Selector
 	if kind := kinds.All().Of(m); text == "" && kind != nil {
-		text = member.Selector(kind, member.TargetName(m))
+		text = kind.Selector(member.TargetName(m), "")
 	}
 	if text == "" {
 		// It is of a kind that nobody here knows, and nothing says which pods are its own.

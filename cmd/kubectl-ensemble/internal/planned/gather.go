@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/kinds"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/cluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/minicluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
@@ -168,7 +169,7 @@ func (g *gathered) partly() bool {
 
 // store is one that knows the pods.
 func (g *gathered) store() (*pods.Store, error) {
-	store := pods.New()
+	store := pods.New(kinds.All().PodLabels()...)
 	objects := make([]any, len(g.pods.Items))
 	for i := range g.pods.Items {
 		objects[i] = &g.pods.Items[i]

@@ -1,5 +1,6 @@
 // Package size has the commands that change the size of a member: `kubectl ensemble grow`, `shrink` and `scale`. They write the desired
-// size through the scale subresource of the EnsembleMember, as `kubectl scale` does, and can wait until the member has it.
+// size through the scale subresource of the EnsembleMember, as `kubectl scale` does, and can wait until the member has it. That of a group
+// of pods, of a member with several, they write into the EnsembleMember itself: a scale subresource has one number.
 package size
 
 import (
@@ -7,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -26,6 +28,8 @@ import (
 type Change struct {
 	Namespace string `json:"namespace"`
 	Name      string `json:"name"`
+	// Group is the group of pods that the sizes are of, empty for a member with one.
+	Group string `json:"group,omitempty"`
 	// From is the desired size of before, To that of now, in pods.
 	From int32 `json:"from"`
 	To   int32 `json:"to"`
@@ -35,11 +39,13 @@ type Change struct {
 
 // options are those of a command.
 type options struct {
+	group   string
 	wait    bool
 	timeout time.Duration
 }
 
 func (o *options) addFlags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&o.group, "group", "", "the group of pods that is meant, of a member with several, as a JobSet has")
 	cmd.Flags().BoolVar(&o.wait, "wait", false, "wait until the member has the size and all of its pods run, and show what it waits for")
 	cmd.Flags().DurationVar(&o.timeout, "timeout", 30*time.Minute, "how long --wait waits; what was asked for stays asked for after it")
 }
@@ -69,8 +75,9 @@ come first: pods are added when nodes for all of them are Ready, and leave befor
 			if err != nil || amount < 1 {
 				return fmt.Errorf("argument N is %q; it has to be a number of pods of at least 1", args[1])
 			}
-			return run(cmd.Context(), env, kinds.Member(args[0]), &o, func(m *v1alpha1.EnsembleMember) (int32, string, error) {
-				return bounded(m, int64(m.Spec.Size)+sign*amount)
+			named := kinds.Member(args[0])
+			return run(cmd.Context(), env, named, &o, func(m *v1alpha1.EnsembleMember, g *v1alpha1.MemberGroup) (int32, string, error) {
+				return bounded(m, g, sign*amount)
 			})
 		},
 	}
@@ -94,11 +101,15 @@ added when nodes for all of them are Ready, and leave before their nodes do.`,
 			if size < 1 {
 				return fmt.Errorf("--size is %d; it has to be at least 1", size)
 			}
-			return run(cmd.Context(), env, kinds.Member(args[0]), &o, func(m *v1alpha1.EnsembleMember) (int32, string, error) {
-				if size < m.Spec.MinSize || size > m.Spec.MaxSize {
-					words, of := workload(m)
+			named := kinds.Member(args[0])
+			return run(cmd.Context(), env, named, &o, func(m *v1alpha1.EnsembleMember, g *v1alpha1.MemberGroup) (int32, string, error) {
+				words, of := workload(m, g)
+				if size < g.MinSize || size > g.MaxSize {
 					return 0, "", fmt.Errorf("--size is %d; it has to be from %d to %d, which are %s and %s of %s",
-						size, m.Spec.MinSize, m.Spec.MaxSize, words.MinSize, words.MaxSize, of)
+						size, g.MinSize, g.MaxSize, words.MinSize, words.MaxSize, of)
+				}
+				if g.Unit > 1 && size%g.Unit != 0 {
+					return 0, "", fmt.Errorf("--size is %d; it has to be a multiple of %d: so many pods of %s come and go together", size, g.Unit, of)
 				}
 				return size, "", nil
 			})
@@ -110,38 +121,50 @@ added when nodes for all of them are Ready, and leave before their nodes do.`,
 	return cmd
 }
 
-// bounded is a size within the bounds of a member, with the field that limits it, as a request of a member is limited. What would change
-// nothing is an error.
-func bounded(m *v1alpha1.EnsembleMember, wanted int64) (size int32, limited string, err error) {
-	spec := &m.Spec
-	words, of := workload(m)
+// bounded is the size of a group that a change leads to, within its bounds, with the field that limits it, as a request of a member is
+// limited. What would change nothing is an error.
+func bounded(m *v1alpha1.EnsembleMember, g *v1alpha1.MemberGroup, change int64) (size int32, limited string, err error) {
+	words, of := workload(m, g)
+	unit := int64(max(g.Unit, 1))
+	wanted := int64(g.Size) + change
 	switch {
-	case wanted > int64(spec.MaxSize) && spec.Size == spec.MaxSize:
-		return 0, "", fmt.Errorf("the desired size is %d already, which is %s of %s", spec.Size, words.MaxSize, of)
-	case wanted < int64(spec.MinSize) && spec.Size == spec.MinSize:
-		return 0, "", fmt.Errorf("the desired size is %d already, which is %s of %s", spec.Size, words.MinSize, of)
-	case wanted > int64(spec.MaxSize):
-		return spec.MaxSize, words.MaxSize, nil
-	case wanted < int64(spec.MinSize):
-		return spec.MinSize, words.MinSize, nil
+	case change%unit == 0:
+	case change > 0:
+		return 0, "", fmt.Errorf("argument N is %d; it has to be a multiple of %d: so many pods of %s come together", change, unit, of)
+	default:
+		return 0, "", fmt.Errorf("argument N is %d; it has to be a multiple of %d: so many pods of %s leave together", -change, unit, of)
+	}
+	switch {
+	case wanted > int64(g.MaxSize) && g.Size == g.MaxSize:
+		return 0, "", fmt.Errorf("the desired size is %d already, which is %s of %s", g.Size, words.MaxSize, of)
+	case wanted < int64(g.MinSize) && g.Size == g.MinSize:
+		return 0, "", fmt.Errorf("the desired size is %d already, which is %s of %s", g.Size, words.MinSize, of)
+	case wanted > int64(g.MaxSize):
+		return g.MaxSize, words.MaxSize, nil
+	case wanted < int64(g.MinSize):
+		return g.MinSize, words.MinSize, nil
 	}
 	return int32(wanted), "", nil //nolint:gosec // Within the bounds, which are int32.
 }
 
-// workload is what the kind of a member is called, and its workload.
-func workload(m *v1alpha1.EnsembleMember) (words *member.Words, of string) {
+// workload is what the kind of a member is called, and its workload, or a group of that.
+func workload(m *v1alpha1.EnsembleMember, g *v1alpha1.MemberGroup) (words *member.Words, of string) {
+	if g.Name != "" {
+		of = "group " + g.Name + " of "
+	}
 	kind := kinds.All().Of(m)
 	if kind == nil {
 		// A newer controller knows it.
-		return &member.Words{MinSize: "spec.minSize", MaxSize: "spec.maxSize"}, "EnsembleMember " + m.Name
+		return &member.Words{MinSize: "spec.minSize", MaxSize: "spec.maxSize"}, of + "EnsembleMember " + m.Name
 	}
-	return kind.Words(), kind.Words().Kind + " " + member.TargetName(m)
+	return kind.Words(), of + kind.Words().Kind + " " + member.TargetName(m)
 }
 
+// target is the desired size of a group of a member, with the field that limits it.
+type target func(*v1alpha1.EnsembleMember, *v1alpha1.MemberGroup) (size int32, limited string, err error)
+
 // run changes the desired size to what target says of the member, prints the change, and waits where that is wanted.
-func run(
-	ctx context.Context, env *cli.Environment, name string, o *options, target func(*v1alpha1.EnsembleMember) (int32, string, error),
-) error {
+func run(ctx context.Context, env *cli.Environment, name string, o *options, target target) error {
 	if o.timeout <= 0 {
 		return fmt.Errorf("--timeout is %s; it has to be more than 0", o.timeout)
 	}
@@ -153,8 +176,8 @@ func run(
 	if err != nil {
 		return err
 	}
-	change, err := write(ctx, reader, namespace, name, target)
-	if err != nil {
+	change := &Change{Namespace: namespace, Name: name, Group: o.group}
+	if err := write(ctx, reader, change, target); err != nil {
 		return err
 	}
 	if err := env.Print(change, func(w io.Writer) error { return tell(w, change) }); err != nil {
@@ -168,44 +191,83 @@ func run(
 	return await(ctx, env, reader, change, o.timeout)
 }
 
+// of is what the sizes of a change are of, as in "the desired size of group workers".
+func (c *Change) of() string {
+	if c.Group == "" {
+		return ""
+	}
+	return " of group " + c.Group
+}
+
 func tell(w io.Writer, c *Change) error {
-	text := fmt.Sprintf("ensemblemember/%s: the desired size is %d, it was %d", c.Name, c.To, c.From)
+	text := fmt.Sprintf("ensemblemember/%s: the desired size%s is %d, it was %d", c.Name, c.of(), c.To, c.From)
 	if c.From == c.To {
-		text = fmt.Sprintf("ensemblemember/%s: the desired size is %d already", c.Name, c.To)
+		text = fmt.Sprintf("ensemblemember/%s: the desired size%s is %d already", c.Name, c.of(), c.To)
 	}
 	if c.Limited != "" {
-		text = fmt.Sprintf("ensemblemember/%s: limited to %d by %s; the desired size was %d", c.Name, c.To, c.Limited, c.From)
+		text = fmt.Sprintf("ensemblemember/%s: limited to %d by %s; the desired size%s was %d", c.Name, c.To, c.Limited, c.of(), c.From)
 	}
 	_, err := fmt.Fprintln(w, text)
 	return err
 }
 
-// write writes the desired size through the scale subresource. A size that somebody else writes meanwhile is counted from.
-func write(ctx context.Context, reader *cluster.Reader, namespace, name string,
-	target func(*v1alpha1.EnsembleMember) (int32, string, error),
-) (*Change, error) {
-	change := &Change{Namespace: namespace, Name: name}
+// write writes the desired size. A size that somebody else writes meanwhile is counted from.
+func write(ctx context.Context, reader *cluster.Reader, change *Change, target target) error {
+	namespace, name := change.Namespace, change.Name
 	err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
 		m, err := read(ctx, reader, namespace, name)
 		if err != nil {
 			return err
 		}
-		size, limited, err := target(m)
+		group, err := groupOf(m, change.Group)
 		if err != nil {
 			return err
 		}
-		change.From, change.To, change.Limited = m.Spec.Size, size, limited
-		if size == m.Spec.Size {
+		size, limited, err := target(m, group)
+		if err != nil {
+			return err
+		}
+		change.From, change.To, change.Limited = group.Size, size, limited
+		switch {
+		case size == group.Size:
 			return nil
+		case change.Group != "":
+			before := m.DeepCopy()
+			v1alpha1.SetGroupSize(m, change.Group, size)
+			return reader.Client.Patch(ctx, m, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
 		}
 		body := &autoscalingv1.Scale{Spec: autoscalingv1.ScaleSpec{Replicas: size}}
 		body.Namespace, body.Name, body.ResourceVersion = namespace, name, m.ResourceVersion
 		return reader.Client.SubResource("scale").Update(ctx, m, client.WithSubResourceBody(body))
 	})
-	if apierrors.IsForbidden(err) {
-		return nil, fmt.Errorf("you have no right to update %s/scale in namespace %s: %w", cluster.ResourceEnsembleMembers, namespace, err)
+	switch {
+	case !apierrors.IsForbidden(err):
+		return err
+	case change.Group != "":
+		return fmt.Errorf("you have no right to patch %s in namespace %s: %w", cluster.ResourceEnsembleMembers, namespace, err)
+	default:
+		return fmt.Errorf("you have no right to update %s/scale in namespace %s: %w", cluster.ResourceEnsembleMembers, namespace, err)
 	}
-	return change, err
+}
+
+// groupOf is the group of a name. Of a member with several one has to be named.
+func groupOf(m *v1alpha1.EnsembleMember, name string) (*v1alpha1.MemberGroup, error) {
+	if group := v1alpha1.GroupOf(m, name); group != nil {
+		return group, nil
+	}
+	if len(m.Spec.Groups) == 0 {
+		return nil, fmt.Errorf("--group is %q; EnsembleMember %s has one group of pods, and --group has to be left out", name, m.Name)
+	}
+	names := make([]string, len(m.Spec.Groups))
+	for i := range m.Spec.Groups {
+		names[i] = m.Spec.Groups[i].Name
+	}
+	if name == "" {
+		return nil, fmt.Errorf(
+			"EnsembleMember %s has several groups of pods; --group has to be one of %s", m.Name, strings.Join(names, ", "),
+		)
+	}
+	return nil, fmt.Errorf("--group is %q; it has to be one of %s, the groups of EnsembleMember %s", name, strings.Join(names, ", "), m.Name)
 }
 
 // read reads a member, which has to be there.

@@ -33,8 +33,10 @@ func await(ctx context.Context, env *cli.Environment, reader *cluster.Reader, ch
 	for {
 		began := time.Now()
 		m, err := read(ctx, reader, change.Namespace, change.Name)
-		if err == nil && m.Spec.Size != change.To {
-			return fmt.Errorf("the desired size of %s is %d by now, not %d: %s", m.Name, m.Spec.Size, change.To, lastRequest(m))
+		if err == nil {
+			if wants := wanted(m, change.Group); wants != change.To {
+				return fmt.Errorf("the desired size%s of %s is %d by now, not %d: %s", change.of(), m.Name, wants, change.To, lastRequest(m))
+			}
 		}
 		if err == nil && reached(m) {
 			p.show(m, "", "all pods run")
@@ -71,6 +73,14 @@ func line(e *explain.Explanation) string {
 		return e.Summary
 	}
 	return fmt.Sprintf("%s (%s): %s", e.WaitsFor, e.Reason, e.Summary)
+}
+
+// wanted is the desired size of a group of a member, 0 where there is no such group any more.
+func wanted(m *v1alpha1.EnsembleMember, group string) int32 {
+	if of := v1alpha1.GroupOf(m, group); of != nil {
+		return of.Size
+	}
+	return 0
 }
 
 // reached reports whether a member has the size that is desired and waits for nothing.
