@@ -19,8 +19,8 @@ func findWebhooks(f *Facts, shipped *Shipped) []Finding {
 	}
 	silent, told := map[string][]string{}, map[string]bool{}
 	for _, configuration := range slices.Sorted(maps.Keys(shipped.Webhooks)) {
-		if strings.HasSuffix(configuration, " "+gates) && !f.gatedByWebhook() ||
-			strings.HasSuffix(configuration, " "+kindJob) && !f.manages("Job") {
+		_, name, _ := strings.Cut(configuration, " ")
+		if kind := kindWebhooks[name]; (name == gates && !f.gatedByWebhook()) || (kind != "" && !f.manages(kind)) {
 			continue
 		}
 		for _, name := range shipped.Webhooks[configuration] {
