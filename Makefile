@@ -55,9 +55,11 @@ KEEP_NODES ?=
 
 # The demo's settings: how long a machine takes to boot; HOLD=1 leaves everything running at the end; paths of
 # real programs that are to take the place of the stand-ins; MACHINES=karpenter has the real Karpenter make the machines, and
-# MACHINES=cluster-api the real core controllers of Cluster API, which are built for that (three or four minutes the first time).
+# MACHINES=cluster-api the real core controllers of Cluster API, which are built for that (three or four minutes the first time);
+# KIND=jobset has a JobSet in the place of the MiniCluster, with its real controller.
 BOOT_DELAY ?= 5s
 MACHINES ?=
+KIND ?=
 CLUSTER_API ?=
 HOLD ?=
 CLUSTER_AUTOSCALER ?=
@@ -184,11 +186,12 @@ test: ## Run all tests, those on the embedded control plane included (its first 
 .PHONY: demo
 demo: export BOOT_DELAY := $(BOOT_DELAY)
 demo: export MACHINES := $(MACHINES)
+demo: export KIND := $(KIND)
 demo: export CLUSTER_API := $(CLUSTER_API)
 demo: export HOLD := $(HOLD)
 demo: export CLUSTER_AUTOSCALER := $(CLUSTER_AUTOSCALER)
 demo: export FLUX_OPERATOR := $(FLUX_OPERATOR)
-demo: ## Watch an ensemble grow and shrink. Settings: BOOT_DELAY=5s MACHINES=karpenter|cluster-api HOLD=1 CLUSTER_AUTOSCALER=path FLUX_OPERATOR=path
+demo: ## Watch an ensemble grow and shrink. Settings: BOOT_DELAY=5s MACHINES=karpenter|cluster-api KIND=jobset HOLD=1 CLUSTER_AUTOSCALER=path FLUX_OPERATOR=path
 	@echo "compiling the demo"
 	@go run -trimpath ./test/whole/demo
 

@@ -46,6 +46,10 @@ const (
 	// AnnotationMaxSize on a Job is the maximum of its size. The webhook writes it into a Job that is created without: its first size.
 	AnnotationMaxSize = Group + "/max-size"
 
+	// AnnotationJobSizes on a JobSet are the sizes that the controller gives to its Jobs, where the JobSet itself does not take them: its
+	// controller runs without the feature gate ElasticJobSet. It is the controller's own.
+	AnnotationJobSizes = Group + "/job-sizes"
+
 	// AnnotationAppliedSize on a MiniCluster is the spec.size that the controller last wrote, put there in
 	// the same write. A spec.size that differs from it was edited by a user. On a workload with several groups of pods it has the
 	// sizes of all of them, by their names: "leader=1,workers=4".

@@ -160,7 +160,8 @@ func (c *Config) webhookFlags(flags *pflag.FlagSet) {
 func (c *Config) memberFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&c.GRPCAddress, "grpc-address", ":50051", "address to serve ensemble members on")
 	flags.StringSliceVar(&c.Kinds, "kinds", kinds.Default(),
-		"kinds of workloads that are managed, MiniCluster among them: also Job, for which manifests/components/kind-job has what it needs")
+		"kinds of workloads that are managed, MiniCluster among them: also Job and JobSet, which need manifests/components/kind-job and "+
+			"kind-jobset")
 	flags.StringVar(&c.TokenAudience, "token-audience", "ensemble-autoscaler",
 		"audience of the ServiceAccount tokens that are accepted; a token for the API server itself is not, so that nobody has to send one here")
 	flags.StringVar(&c.MemberEndpoint, "member-endpoint", "",

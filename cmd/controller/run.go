@@ -33,6 +33,7 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/endpoint"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/ensemble"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/jobset"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/minicluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/pods"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/reading"
@@ -50,23 +51,13 @@ func run(ctx context.Context, config *Config) error {
 	mgr, watches, err := process.NewManager(&config.Config, name, version, manager.Options{
 		// Whoever manages which field is of no interest here, and is a large part of an object. A write without it changes
 		// nothing of it.
-		Cache: cache.Options{DefaultTransform: cache.TransformStripManagedFields(), ByObject: map[client.Object]cache.ByObject{
-			&corev1.Node{}: {Transform: resize.StripNode},
-			&batchv1.Job{}: {Transform: resize.StripJob(workloads)},
-
-			minicluster.New(): {Transform: minicluster.Strip},
-
-			&appsv1.DaemonSet{}: {Transform: reading.StripDaemonSet},
-
-			&corev1.Namespace{}: {Transform: resize.StripNamespace},
-
-			&v1alpha1.PoolMachine{}: {Transform: resize.StripMachine},
-			// Of all the ConfigMaps of a cluster only those of Ensembles are of interest.
-			&corev1.ConfigMap{}: {Label: ofEnsembles, Transform: ensemble.StripConfigMap},
-		}},
+		Cache: cache.Options{DefaultTransform: cache.TransformStripManagedFields(), ByObject: cached(workloads)},
 		// Pods are known by a watch of their own: the cache must never begin to hold them all.
 		Client: client.Options{Cache: &client.CacheOptions{Unstructured: true, DisableFor: []client.Object{&corev1.Pod{}}}},
 	})
+	if unknown, is := errors.AsType[*meta.NoKindMatchError](err); is {
+		return fmt.Errorf("the cluster does not know %s, which --kinds names: install what makes its pods first", unknown.GroupKind)
+	}
 	if err != nil {
 		return err
 	}
@@ -121,6 +112,29 @@ func run(ctx context.Context, config *Config) error {
 	}
 	log.Info("Starting", "version", version, "leaderElection", config.LeaderElect)
 	return mgr.Start(ctx)
+}
+
+// cached is what is kept in the caches.
+func cached(workloads member.Kinds) map[client.Object]cache.ByObject {
+	of := map[client.Object]cache.ByObject{
+		&corev1.Node{}: {Transform: resize.StripNode},
+		&batchv1.Job{}: {Transform: resize.StripJob(workloads)},
+
+		minicluster.New(): {Transform: minicluster.Strip},
+
+		&appsv1.DaemonSet{}: {Transform: reading.StripDaemonSet},
+
+		&corev1.Namespace{}: {Transform: resize.StripNamespace},
+
+		&v1alpha1.PoolMachine{}: {Transform: resize.StripMachine},
+		// Of all the ConfigMaps of a cluster only those of Ensembles are of interest.
+		&corev1.ConfigMap{}: {Label: ofEnsembles, Transform: ensemble.StripConfigMap},
+	}
+	// Of a kind that the cluster does not know nothing can be said.
+	if sets := (jobset.Kind{}); slices.Contains(workloads, member.Kind(sets)) {
+		of[sets.New()] = cache.ByObject{Transform: jobset.Strip}
+	}
+	return of
 }
 
 // reached is an error while this replica does not hear of the cluster: it cannot reach the API server, or all of its watches are

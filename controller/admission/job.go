@@ -121,7 +121,7 @@ func ExamineNewJob(j *batchv1.Job, pools *Pools) *Findings {
 		f.refuse(unreadable(err, at))
 		return f
 	}
-	f.movable(j)
+	f.movable(j.Spec.Template.Annotations, field.NewPath("spec", "template", "metadata", "annotations"))
 	if _, said := j.Annotations[v1alpha1.AnnotationMinSize]; !said && bounds.Max > 1 {
 		f.warn(at.Annotation(v1alpha1.AnnotationMinSize), "is not set: requests may shrink the Job to 1")
 	}
@@ -136,7 +136,7 @@ func ExamineNewJob(j *batchv1.Job, pools *Pools) *Findings {
 	pod, added := limited(&w.Only().Pod, pools.Limits)
 	f.limits(pod, pools.Limits, at)
 	if len(f.Faults) == 0 {
-		f.roomOfJob(memberOf(w, pod, names, pools), bounds.Max, added, pools, at)
+		f.roomOfPods(memberOf(w, pod, names, pools), field.NewPath("spec", "parallelism"), bounds.Max, added, pools, at)
 	}
 	f.selects(&w.Only().Pod, names, pools, at)
 	return f
@@ -183,7 +183,14 @@ const fixedInJob = "; the template of a Job does not change, so it has to be rec
 // elastic judges what keeps the size of a Job from changing rank by rank, and its bounds, which it returns.
 func (f *Findings) elastic(j *batchv1.Job, at Place) job.Bounds {
 	bounds, fault := job.BoundsOf(j)
-	for _, fault := range []*job.Fault{job.Check(&j.Spec), fault} {
+	// The bounds of a size that will not do say nothing.
+	f.refuseFirst(at, job.Check(&j.Spec), fault)
+	return bounds
+}
+
+// refuseFirst refuses for the first of some faults that is one.
+func (f *Findings) refuseFirst(at Place, faults ...*member.Fault) {
+	for _, fault := range faults {
 		if fault == nil {
 			continue
 		}
@@ -197,10 +204,8 @@ func (f *Findings) elastic(j *batchv1.Job, at Place) job.Bounds {
 		} else {
 			f.refuse(field.Invalid(path, fault.Value, fault.Why))
 		}
-		// The bounds of a size that will not do say nothing.
-		break
+		return
 	}
-	return bounds
 }
 
 // nameOfJob judges the name, which its pods carry in a label and in their host names.
@@ -217,15 +222,15 @@ func (f *Findings) nameOfJob(j *batchv1.Job, maxSize int32, at Place) {
 }
 
 // movable warns of pods that Cluster Autoscaler may move.
-func (f *Findings) movable(j *batchv1.Job) {
-	if value := j.Spec.Template.Annotations[v1alpha1.AnnotationSafeToEvict]; value != notToBeEvicted {
-		f.warn(field.NewPath("spec", "template", "metadata", "annotations").Key(v1alpha1.AnnotationSafeToEvict),
+func (f *Findings) movable(annotations map[string]string, at *field.Path) {
+	if value := annotations[v1alpha1.AnnotationSafeToEvict]; value != notToBeEvicted {
+		f.warn(at.Key(v1alpha1.AnnotationSafeToEvict),
 			"is %q: Cluster Autoscaler may delete running pods to empty a node; %q keeps them", value, notToBeEvicted)
 	}
 }
 
-// roomOfJob judges whether a pod fits a node, and whether there can ever be as many nodes as the first size wants.
-func (f *Findings) roomOfJob(m *plan.Member, maxSize int32, added []string, pools *Pools, at Place) {
+// roomOfPods judges whether a pod fits a node, and whether there can ever be as many nodes as the first size, which a path has, wants.
+func (f *Findings) roomOfPods(m *plan.Member, size *field.Path, maxSize int32, added []string, pools *Pools, at Place) {
 	all := poolsOf(m.NodePools, pools)
 	if !f.fits(m, all, because(added), at) {
 		return
@@ -233,7 +238,7 @@ func (f *Findings) roomOfJob(m *plan.Member, maxSize int32, added []string, pool
 	most := plan.Holds(m, all)
 	switch {
 	case int64(m.Size) > most:
-		f.refuse(field.Invalid(field.NewPath("spec", "parallelism"), m.Size, fmt.Sprintf("must be at most %s", holding(m, all, most))))
+		f.refuse(field.Invalid(size, m.Size, fmt.Sprintf("must be at most %s", holding(m, all, most))))
 	case int64(maxSize) > most:
 		f.warn(at.Annotation(v1alpha1.AnnotationMaxSize), "%d is more than %s: a growth above that waits until one is larger", maxSize,
 			holding(m, all, most))

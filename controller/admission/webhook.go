@@ -17,8 +17,8 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/minicluster"
 )
 
-// Where the API server asks, as manifests/controller/admission.yaml has it, for Jobs manifests/components/kind-job, and for pods
-// manifests/overlays/pod-webhook.
+// Where the API server asks, as manifests/controller/admission.yaml has it, for Jobs and JobSets
+// manifests/components/kind-job and kind-jobset, and for pods manifests/overlays/pod-webhook.
 const (
 	PathMutateMiniCluster   = "/mutate-minicluster"
 	PathSizeMiniCluster     = "/size-minicluster"
@@ -26,10 +26,12 @@ const (
 	PathValidateNodePool    = "/validate-nodepool"
 	PathMutateJob           = "/mutate-job"
 	PathValidateJob         = "/validate-job"
+	PathMutateJobSet        = "/mutate-jobset"
+	PathValidateJobSet      = "/validate-jobset"
 	PathGatePod             = "/gate-pod"
 )
 
-// Webhooks are the handlers of MiniClusters, Jobs, NodePools and pods, by their paths.
+// Webhooks are the handlers of MiniClusters, Jobs, JobSets, NodePools and pods, by their paths.
 func Webhooks(scheme *runtime.Scheme, lookup *Lookup, metrics *Metrics) map[string]http.Handler {
 	return map[string]http.Handler{
 		PathMutateMiniCluster:   metrics.Record("mutate-minicluster", &webhook.Webhook{Handler: &mutator{webhook.NewDecoder(scheme), mark}}),
@@ -38,6 +40,8 @@ func Webhooks(scheme *runtime.Scheme, lookup *Lookup, metrics *Metrics) map[stri
 		PathValidateNodePool:    metrics.Record("validate-nodepool", webhook.WithValidator(scheme, &poolValidator{})),
 		PathMutateJob:           metrics.Record("mutate-job", &webhook.Webhook{Handler: &mutator{webhook.NewDecoder(scheme), markJob}}),
 		PathValidateJob:         metrics.Record("validate-job", webhook.WithValidator(scheme, &jobValidator{lookup})),
+		PathMutateJobSet:        metrics.Record("mutate-jobset", &webhook.Webhook{Handler: &mutator{webhook.NewDecoder(scheme), markJobSet}}),
+		PathValidateJobSet:      metrics.Record("validate-jobset", webhook.WithValidator(scheme, &jobSetValidator{lookup})),
 		PathGatePod:             metrics.Record("gate-pod", &webhook.Webhook{Handler: &gater{webhook.NewDecoder(scheme)}}),
 	}
 }

@@ -107,6 +107,10 @@ func TestAnswers(t *testing.T) {
 	if second := ask(PathMutateMiniCluster, string(again)); !second.Allowed || len(second.Patches) > 0 || second.PatchType != nil {
 		t.Errorf("asked again it patches %v", second.Patches)
 	}
+	sets := func(spec string) string {
+		return `{"apiVersion":"jobset.x-k8s.io/v1alpha2","kind":"JobSet","metadata":{"name":"j","annotations":{` +
+			`"autoscaling.flux-framework.org/node-pools":"a"}},"spec":` + spec + `}`
+	}
 	for _, row := range []struct {
 		path, object string
 		code         int32
@@ -134,6 +138,9 @@ func TestAnswers(t *testing.T) {
 			PathValidateJob, `{"apiVersion":"batch/v1","kind":"Job","metadata":{"name":"j","annotations":{"autoscaling.flux-framework.org/node-pools":"a"}}}`,
 			422, "spec.completionMode",
 		},
+		{PathMutateJobSet, sets(`{"replicatedJobs":[]}`), 200, ""},
+		{PathMutateJobSet, sets(`3`), 400, "spec: "},
+		{PathValidateJobSet, sets(`{"replicatedJobs":[]}`), 422, "spec.replicatedJobs: Required value"},
 		{PathGatePod, `{"apiVersion":"v1","kind":"Pod"}`, 200, ""},
 		{PathGatePod, "{", 400, "unexpected end of JSON"},
 	} {
@@ -147,30 +154,38 @@ func TestAnswers(t *testing.T) {
 # TYPE ensemble_autoscaler_admission_reviews_total counter
 ensemble_autoscaler_admission_reviews_total{answer="allowed",webhook="gate-pod"} 1
 ensemble_autoscaler_admission_reviews_total{answer="allowed",webhook="mutate-job"} 1
+ensemble_autoscaler_admission_reviews_total{answer="allowed",webhook="mutate-jobset"} 1
 ensemble_autoscaler_admission_reviews_total{answer="allowed",webhook="mutate-minicluster"} 2
 ensemble_autoscaler_admission_reviews_total{answer="allowed",webhook="size-minicluster"} 1
 ensemble_autoscaler_admission_reviews_total{answer="allowed",webhook="validate-job"} 0
+ensemble_autoscaler_admission_reviews_total{answer="allowed",webhook="validate-jobset"} 0
 ensemble_autoscaler_admission_reviews_total{answer="allowed",webhook="validate-minicluster"} 1
 ensemble_autoscaler_admission_reviews_total{answer="allowed",webhook="validate-nodepool"} 0
 ensemble_autoscaler_admission_reviews_total{answer="failed",webhook="gate-pod"} 0
 ensemble_autoscaler_admission_reviews_total{answer="failed",webhook="mutate-job"} 0
+ensemble_autoscaler_admission_reviews_total{answer="failed",webhook="mutate-jobset"} 0
 ensemble_autoscaler_admission_reviews_total{answer="failed",webhook="mutate-minicluster"} 0
 ensemble_autoscaler_admission_reviews_total{answer="failed",webhook="size-minicluster"} 0
 ensemble_autoscaler_admission_reviews_total{answer="failed",webhook="validate-job"} 0
+ensemble_autoscaler_admission_reviews_total{answer="failed",webhook="validate-jobset"} 0
 ensemble_autoscaler_admission_reviews_total{answer="failed",webhook="validate-minicluster"} 1
 ensemble_autoscaler_admission_reviews_total{answer="failed",webhook="validate-nodepool"} 0
 ensemble_autoscaler_admission_reviews_total{answer="refused",webhook="gate-pod"} 1
 ensemble_autoscaler_admission_reviews_total{answer="refused",webhook="mutate-job"} 1
+ensemble_autoscaler_admission_reviews_total{answer="refused",webhook="mutate-jobset"} 1
 ensemble_autoscaler_admission_reviews_total{answer="refused",webhook="mutate-minicluster"} 2
 ensemble_autoscaler_admission_reviews_total{answer="refused",webhook="size-minicluster"} 1
 ensemble_autoscaler_admission_reviews_total{answer="refused",webhook="validate-job"} 1
+ensemble_autoscaler_admission_reviews_total{answer="refused",webhook="validate-jobset"} 1
 ensemble_autoscaler_admission_reviews_total{answer="refused",webhook="validate-minicluster"} 1
 ensemble_autoscaler_admission_reviews_total{answer="refused",webhook="validate-nodepool"} 1
 ensemble_autoscaler_admission_reviews_total{answer="warned",webhook="gate-pod"} 0
 ensemble_autoscaler_admission_reviews_total{answer="warned",webhook="mutate-job"} 0
+ensemble_autoscaler_admission_reviews_total{answer="warned",webhook="mutate-jobset"} 0
 ensemble_autoscaler_admission_reviews_total{answer="warned",webhook="mutate-minicluster"} 0
 ensemble_autoscaler_admission_reviews_total{answer="warned",webhook="size-minicluster"} 0
 ensemble_autoscaler_admission_reviews_total{answer="warned",webhook="validate-job"} 0
+ensemble_autoscaler_admission_reviews_total{answer="warned",webhook="validate-jobset"} 0
 ensemble_autoscaler_admission_reviews_total{answer="warned",webhook="validate-minicluster"} 1
 ensemble_autoscaler_admission_reviews_total{answer="warned",webhook="validate-nodepool"} 0
 `

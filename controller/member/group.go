@@ -124,6 +124,17 @@ func (w *Workload) CheckGroups() error {
 // To is a change of sizes alone.
 func To(sizes Sizes) *Change { return &Change{Sizes: sizes} }
 
+// Of is the size of a group of a workload after the change.
+func (c *Change) Of(w *Workload, group *Group) int32 {
+	if len(w.Groups) == 1 {
+		return c.Sizes.Sum()
+	}
+	if size, has := c.Sizes[group.Name]; has {
+		return size
+	}
+	return group.Size
+}
+
 // Group is the group of a name, nil for none. The name of an only group is read by nobody.
 func (w *Workload) Group(name string) *Group {
 	if len(w.Groups) == 1 {

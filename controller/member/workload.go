@@ -43,6 +43,9 @@ type Workload struct {
 	GiveUpAfter *int32
 	// TopologyKey is that of the annotation, empty for none.
 	TopologyKey string
+	// Own are the sizes that the object itself has, where it does not take others: those of Groups are then the ones that its Jobs are to
+	// have. It is nil where they are the same thing.
+	Own Sizes
 	// Applied are the sizes that the controller last wrote, nil when it has written none.
 	Applied Sizes
 }
@@ -105,22 +108,34 @@ func (w *Workload) SizePatch(change *Change) (object client.Object, patch client
 	// The sizes of groups may be in lists, of which a merge patch would replace the whole.
 	operations := []operation{
 		{"replace", "/metadata/resourceVersion", w.ResourceVersion},
-		{"add", appliedSizePath, change.Sizes.String()},
+		{"add", pathOf(v1alpha1.AnnotationAppliedSize), change.Sizes.String()},
 	}
-	for _, field := range w.Kind.SizeFields(w, change) {
-		operations = append(operations, operation{"add", field.Path, field.Value})
+	if w.Own != nil {
+		// From now on the object takes them.
+		operations = append(operations, operation{Op: "remove", Path: pathOf(v1alpha1.AnnotationJobSizes)})
 	}
-	return w.patch(types.JSONPatchType, operations)
+	return w.patch(types.JSONPatchType, append(operations, operationsOf(w.Kind.SizeFields(w, change))...))
 }
 
-// appliedSizePath is where AnnotationAppliedSize is in an object. One that is managed has annotations.
-var appliedSizePath = "/metadata/annotations/" + strings.ReplaceAll(v1alpha1.AnnotationAppliedSize, "/", "~1")
+// pathOf is where an annotation is in an object. One that is managed has annotations.
+func pathOf(annotation string) string {
+	return "/metadata/annotations/" + strings.ReplaceAll(annotation, "/", "~1")
+}
 
 // operation is one of a JSON patch (RFC 6902). An add replaces a field that is there.
 type operation struct {
 	Op    string `json:"op"`
 	Path  string `json:"path"`
-	Value any    `json:"value"`
+	Value any    `json:"value,omitempty"`
+}
+
+// operationsOf give fields what they are to have.
+func operationsOf(fields []Field) []operation {
+	operations := make([]operation, 0, len(fields))
+	for _, field := range fields {
+		operations = append(operations, operation{"add", field.Path, field.Value})
+	}
+	return operations
 }
 
 // AppliedSizePatch records that the present sizes are known to the controller.

@@ -131,11 +131,8 @@ func statusPatch(before, after *v1alpha1.EnsembleMember) (client.Patch, error) {
 // resize gives the groups of a workload their new sizes, in one write.
 func (r *Reconciler) resize(ctx context.Context, v *verdict, growth *v1alpha1.Growth, notes []plan.Note) error {
 	e, change := v.e, v.change()
-	object, patch, err := e.workload.SizePatch(change)
+	object, err := r.giveSizes(ctx, e.workload, change)
 	if err != nil {
-		return err
-	}
-	if err := r.Client.Patch(ctx, object, patch); err != nil {
 		return fmt.Errorf("resize %s %s: %w", e.kind.Words().Kind, e.workload.Key, err)
 	}
 	r.writes.note(e.workloadWritten(), object)

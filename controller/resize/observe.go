@@ -1,9 +1,11 @@
 package resize
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -329,6 +331,10 @@ func (o *observer) readJobs(ctx context.Context, s *seen) error {
 	for _, e := range s.entries {
 		if !e.byJobs() {
 			s.owners[pods.MemberKey(e.key)] = e
+		}
+		for i := range e.groups {
+			// A cache lists in no order, and what was counted of Jobs in another one would be counted again.
+			slices.SortFunc(e.groups[i].jobs, func(a, b *batchv1.Job) int { return cmp.Compare(a.Name, b.Name) })
 		}
 	}
 	return nil

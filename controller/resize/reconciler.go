@@ -227,6 +227,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconc
 	for _, which := range [][]*verdict{givers, takers} {
 		failures = append(failures, inParallel(len(which), func(i int) error { return r.apply(ctx, seen, which[i], awaited) })...)
 	}
+	failures = append(failures, r.levelJobs(ctx, seen)...)
 	strays, next := r.ungateStrays(ctx, seen.strays, started)
 	failures = append(failures, strays...)
 	next = soonest(next, seen.next, r.tellStrangers(ctx, seen, started), r.pace.forget(seen), decisions.Next)

@@ -9,11 +9,12 @@ import (
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/job"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/jobset"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/minicluster"
 )
 
 // All are the kinds that there are. That of members which do not say theirs is the first.
-func All() member.Kinds { return member.Kinds{minicluster.Kind{}, job.Kind{}} }
+func All() member.Kinds { return member.Kinds{minicluster.Kind{}, job.Kind{}, jobset.Kind{}} }
 
 // Member is the name of the member that a user means by NAME, the name of a member, or by KIND/NAME, as in job/sweep.
 func Member(argument string) string {

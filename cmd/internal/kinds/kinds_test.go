@@ -12,7 +12,8 @@ func TestMember(t *testing.T) {
 	t.Parallel()
 	for argument, want := range map[string]string{
 		"demo": "demo", "job.sweep": "job.sweep", "job/sweep": "job.sweep", "Jobs/sweep": "job.sweep", "minicluster/demo": "demo",
-		"pod/x": "pod/x",
+		"jobset/train": "jobset.train",
+		"pod/x":        "pod/x",
 	} {
 		if got := kinds.Member(argument); got != want {
 			t.Errorf("%s is %s, not %s", argument, got, want)
@@ -27,9 +28,10 @@ func TestOf(t *testing.T) {
 		{"MiniCluster", "MiniCluster"},
 		{"Job,MiniCluster", "MiniCluster,Job"},
 		{"MiniCluster,Job,Job", "MiniCluster,Job"},
+		{"MiniCluster,JobSet,MiniCluster,Job", "MiniCluster,Job,JobSet"},
 		{"Job", "MiniCluster is missing; it is always managed"},
-		{"", `"" is no kind of workload; there are MiniCluster, Job`},
-		{"MiniCluster,job", `"job" is no kind of workload; there are MiniCluster, Job`},
+		{"", `"" is no kind of workload; there are MiniCluster, Job, JobSet`},
+		{"MiniCluster,job", `"job" is no kind of workload; there are MiniCluster, Job, JobSet`},
 	} {
 		of, err := kinds.Of(strings.Split(row.names, ","))
 		var got string

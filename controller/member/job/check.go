@@ -12,48 +12,22 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
 )
 
-// Fault is what keeps a Job from being a workload whose size can change.
-type Fault struct {
-	// Field is the path of a field, such as spec.completions; empty where it is an annotation.
-	Field string
-	// Annotation is the key of an annotation; empty where it is a field.
-	Annotation string
-	// Value is what it has, nil for nothing.
-	Value any
-	// Why says what it has to be.
-	Why string
-}
-
-// Error names the field, its value, and what would be right.
-func (f *Fault) Error() string {
-	switch {
-	case f.Annotation != "" && f.Value == nil:
-		return fmt.Sprintf("annotation %s is not there; %s", f.Annotation, f.Why)
-	case f.Annotation != "":
-		return fmt.Sprintf("annotation %s is %q; %s", f.Annotation, f.Value, f.Why)
-	case f.Value == nil:
-		return fmt.Sprintf("%s is not set; %s", f.Field, f.Why)
-	default:
-		return fmt.Sprintf("%s is %v; %s", f.Field, f.Value, f.Why)
-	}
-}
-
 // youngest is why a Job that is not elastic will not do.
 const youngest = ": of any other Job the youngest pod would leave at a shrink, and not the one with the highest index"
 
 // Check says what keeps a Job from being one whose size can change rank by rank, nil for nothing.
-func Check(spec *batchv1.JobSpec) *Fault {
+func Check(spec *batchv1.JobSpec) *member.Fault {
 	size := ptr.Deref(spec.Parallelism, 1)
 	mode := ptr.Deref(spec.CompletionMode, batchv1.NonIndexedCompletion)
 	switch {
 	case mode != batchv1.IndexedCompletion:
-		return &Fault{Field: "spec.completionMode", Value: string(mode), Why: "it has to be " + string(batchv1.IndexedCompletion) + youngest}
+		return &member.Fault{Field: "spec.completionMode", Value: string(mode), Why: "it has to be " + string(batchv1.IndexedCompletion) + youngest}
 	case size < 1:
-		return &Fault{Field: "spec.parallelism", Value: size, Why: "it has to be at least 1; spec.suspend stops a Job"}
+		return &member.Fault{Field: "spec.parallelism", Value: size, Why: "it has to be at least 1; spec.suspend stops a Job"}
 	case spec.Completions == nil:
-		return &Fault{Field: "spec.completions", Why: fmt.Sprintf("it has to be spec.parallelism, which is %d"+youngest, size)}
+		return &member.Fault{Field: "spec.completions", Why: fmt.Sprintf("it has to be spec.parallelism, which is %d"+youngest, size)}
 	case *spec.Completions != size:
-		return &Fault{
+		return &member.Fault{
 			Field: "spec.completions", Value: *spec.Completions, Why: fmt.Sprintf("it has to be spec.parallelism, which is %d"+youngest, size),
 		}
 	}
@@ -65,7 +39,7 @@ type Bounds struct{ Min, Max int32 }
 
 // BoundsOf reads the bounds of the annotations, and what is wrong with them or with the size of the Job by them. The minimum is 1 where
 // there is none; the maximum has to be there, as the webhook writes it into a Job that is created.
-func BoundsOf(job *batchv1.Job) (Bounds, *Fault) {
+func BoundsOf(job *batchv1.Job) (Bounds, *member.Fault) {
 	bounds := Bounds{Min: 1}
 	for _, bound := range []struct {
 		key  string
@@ -77,21 +51,21 @@ func BoundsOf(job *batchv1.Job) (Bounds, *Fault) {
 		}
 		size, err := strconv.ParseInt(text, 10, 32)
 		if err != nil || size < 1 {
-			return bounds, &Fault{Annotation: bound.key, Value: text, Why: "it has to be a number of pods, at least 1"}
+			return bounds, &member.Fault{Annotation: bound.key, Value: text, Why: "it has to be a number of pods, at least 1"}
 		}
 		*bound.into = int32(size)
 	}
 	size := ptr.Deref(job.Spec.Parallelism, 1)
 	switch {
 	case bounds.Max == 0:
-		return bounds, &Fault{Annotation: v1alpha1.AnnotationMaxSize, Why: fmt.Sprintf("it has to be the maximum size, at least %d", size)}
+		return bounds, &member.Fault{Annotation: v1alpha1.AnnotationMaxSize, Why: fmt.Sprintf("it has to be the maximum size, at least %d", size)}
 	case bounds.Min > bounds.Max:
-		return bounds, &Fault{
+		return bounds, &member.Fault{
 			Annotation: v1alpha1.AnnotationMinSize, Value: job.Annotations[v1alpha1.AnnotationMinSize],
 			Why: fmt.Sprintf("it must not exceed the annotation %s, which is %d", v1alpha1.AnnotationMaxSize, bounds.Max),
 		}
 	case size > bounds.Max:
-		return bounds, &Fault{
+		return bounds, &member.Fault{
 			Field: "spec.parallelism", Value: size,
 			Why: fmt.Sprintf("it must not exceed the annotation %s, which is %d", v1alpha1.AnnotationMaxSize, bounds.Max),
 		}

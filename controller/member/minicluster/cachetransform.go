@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
 )
 
 // Strip keeps of a MiniCluster in a cache what Parse reads, and of one that another object controls, as an Ensemble does, all but what
@@ -31,44 +32,33 @@ func Strip(object any) (any, error) {
 		u.Object["spec"] = stripSpec(spec)
 	}
 	if status, is := u.Object["status"].(map[string]any); is {
-		u.Object["status"] = kept(status, "maximumSize")
+		u.Object["status"] = member.Kept(status, "maximumSize")
 	}
 	return u, nil
 }
 
 // stripSpec keeps what miniClusterSpec has. What is not of the type that is expected stays as it is, for Parse to name.
 func stripSpec(spec map[string]any) map[string]any {
-	out := kept(spec, "size", "minSize", "maxSize", "containers", "flux", "pod")
+	out := member.Kept(spec, "size", "minSize", "maxSize", "containers", "flux", "pod")
 	if containers, is := out["containers"].([]any); is {
 		of := make([]any, len(containers))
 		for i := range containers {
 			of[i] = containers[i]
 			if c, is := containers[i].(map[string]any); is {
-				of[i] = kept(c, "resources")
+				of[i] = member.Kept(c, "resources")
 			}
 		}
 		out["containers"] = of
 	}
 	if flux, is := out["flux"].(map[string]any); is {
-		flux = kept(flux, "container")
+		flux = member.Kept(flux, "container")
 		if c, is := flux["container"].(map[string]any); is {
-			flux["container"] = kept(c, "resources")
+			flux["container"] = member.Kept(c, "resources")
 		}
 		out["flux"] = flux
 	}
 	if pod, is := out["pod"].(map[string]any); is {
-		out["pod"] = kept(pod, "tolerations", "nodeSelector", "nodeAffinity", "resources")
-	}
-	return out
-}
-
-// kept are those of some fields that are there.
-func kept(of map[string]any, keys ...string) map[string]any {
-	out := map[string]any{}
-	for _, key := range keys {
-		if value, has := of[key]; has {
-			out[key] = value
-		}
+		out["pod"] = member.Kept(pod, "tolerations", "nodeSelector", "nodeAffinity", "resources")
 	}
 	return out
 }

@@ -5,6 +5,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
 )
 
 // Draft is what a user has written into a MiniCluster of its size, of where its pods may go, and of what the Flux Operator
@@ -69,13 +71,13 @@ func ReadDraft(u *unstructured.Unstructured) (*Draft, error) {
 			RuntimeClass string              `json:"runtimeClassName"`
 		} `json:"pod"`
 	}
-	if err := readField(u, "spec", &spec); err != nil {
+	if err := member.ReadField(u, "spec", &spec); err != nil {
 		return nil, err
 	}
 	var status struct {
 		MaximumSize int32 `json:"maximumSize"`
 	}
-	if err := readField(u, "status", &status); err != nil {
+	if err := member.ReadField(u, "status", &status); err != nil {
 		return nil, err
 	}
 	size := int32(1)

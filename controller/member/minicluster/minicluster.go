@@ -3,7 +3,6 @@
 package minicluster
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -12,7 +11,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	utiljson "k8s.io/apimachinery/pkg/util/json"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
@@ -76,38 +74,30 @@ func (Kind) Selector(name, _ string) string { return member.SelectorOfJob(name) 
 
 // New returns an empty object to read a MiniCluster into.
 func New() *unstructured.Unstructured {
-	u := &unstructured.Unstructured{}
-	u.SetGroupVersionKind(GroupVersionKind)
-	return u
+	return member.NewObject(GroupVersionKind)
 }
 
 // NewList returns an empty list to read MiniClusters into.
 func NewList() *unstructured.UnstructuredList {
-	u := &unstructured.UnstructuredList{}
-	u.SetGroupVersionKind(GroupVersionKind.GroupVersion().WithKind(GroupVersionKind.Kind + "List"))
-	return u
+	return member.NewObjectList(GroupVersionKind)
 }
 
 // Is reports whether a reference is to a MiniCluster.
 func Is(owner *metav1.OwnerReference) bool {
-	if owner == nil || owner.Kind != GroupVersionKind.Kind {
-		return false
-	}
-	group, err := schema.ParseGroupVersion(owner.APIVersion)
-	return err == nil && group.Group == GroupVersionKind.Group
+	return member.RefersTo(owner, GroupVersionKind)
 }
 
 // Parse reads a MiniCluster. An error names the field, its value and what would be right. With an error
 // of one of our annotations the rest is returned all the same, so that what is managed already stays so.
 func Parse(u *unstructured.Unstructured) (*member.Workload, error) {
 	var spec miniClusterSpec
-	if err := readField(u, "spec", &spec); err != nil {
+	if err := member.ReadField(u, "spec", &spec); err != nil {
 		return nil, err
 	}
 	var status struct {
 		MaximumSize int32 `json:"maximumSize"`
 	}
-	if err := readField(u, "status", &status); err != nil {
+	if err := member.ReadField(u, "status", &status); err != nil {
 		return nil, err
 	}
 	m := &member.Workload{
@@ -194,23 +184,4 @@ func affinity(values map[string][]string) *corev1.Affinity {
 	return &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{
 		RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{term}},
 	}}
-}
-
-func readField(u *unstructured.Unstructured, name string, into any) error {
-	value, found, err := unstructured.NestedMap(u.Object, name)
-	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	if !found {
-		return nil
-	}
-	encoded, err := json.Marshal(value)
-	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	// As the API server reads it: a field that is written in another case is another field.
-	if err := utiljson.Unmarshal(encoded, into); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	return nil
 }

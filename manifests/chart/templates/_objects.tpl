@@ -87,6 +87,7 @@ objects of its directory where it is not ours.
 {{- if $values.machines.clusterAPI.enabled }}{{ $args = append $args (printf "--cluster-api=%s" $values.machines.clusterAPI.namespace) }}{{ end }}
 {{- end }}
 {{- if and (eq .object.metadata.name "controller") $values.kinds.job.enabled }}{{ $args = append $args "--kinds=MiniCluster,Job" }}{{ end }}
+{{- if and (eq .object.metadata.name "controller") $values.kinds.jobset.enabled }}{{ $args = append $args "--kinds=MiniCluster,JobSet" }}{{ end }}
 {{- if $values.metrics.authorization }}{{ $args = append $args "--metrics-authorization" }}{{ end }}
 {{- if eq $values.certificates.source "Files" }}{{ $args = concat $args (list "--tls-cert-file=/tls/tls.crt" "--tls-key-file=/tls/tls.key") }}{{ end }}
 {{- if eq .object.metadata.name "provider" }}

@@ -19,6 +19,7 @@ import (
 	ensemblev1alpha1 "github.com/ensemble-autoscaler/ensemble-autoscaler/api/ensemble/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/ensemblefile"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/harness/jobset"
 	karpentertest "github.com/ensemble-autoscaler/ensemble-autoscaler/test/parts/karpenter"
 )
 
@@ -26,7 +27,7 @@ import (
 func TestExamplesAreApplied(t *testing.T) {
 	define(t)
 	paths, err := filepath.Glob("../../../examples/*/README.md")
-	if err != nil || len(paths) != 7 {
+	if err != nil || len(paths) != 8 {
 		t.Fatalf("the examples with a page of their own are %q (%v)", paths, err)
 	}
 	for _, page := range paths {
@@ -98,6 +99,19 @@ func inOrder(t *testing.T, object *unstructured.Unstructured, pools map[string]b
 	case "Job":
 		named = strings.Split(object.GetAnnotations()[v1alpha1.AnnotationNodePools], ",")
 		images = imagesOf(t, mapOf(field(t, object, "spec.template")))
+	case "JobSet":
+		named = strings.Split(object.GetAnnotations()[v1alpha1.AnnotationNodePools], ",")
+		jobs, _, err := unstructured.NestedSlice(object.Object, "spec", "replicatedJobs")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, job := range jobs {
+			template, _, err := unstructured.NestedMap(mapOf(job), "template", "spec", "template")
+			if err != nil {
+				t.Fatal(err)
+			}
+			images = append(images, imagesOf(t, template)...)
+		}
 	case "Ensemble":
 		var ensemble ensemblev1alpha1.Ensemble
 		convert(t, object, &ensemble)
@@ -220,15 +234,19 @@ func toolsThatSync(t *testing.T) {
 	}
 }
 
-// define installs the kinds of others that the examples have objects of, for the time of the test: those of Karpenter as they are.
+// define installs the kinds of others that the examples have objects of, for the time of the test: those of Karpenter and JobSet as they are.
 func define(t *testing.T) {
 	t.Helper()
 	paths, err := karpentertest.Definitions(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
+	sets, err := jobset.Definition(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
 	options := envtest.CRDInstallOptions{
-		Paths: paths, ErrorIfPathMissing: true,
+		Paths: append(paths, sets), ErrorIfPathMissing: true,
 		CRDs: []*apiextensionsv1.CustomResourceDefinition{
 			definition("argoproj.io", "v1alpha1", "Application", "applications"),
 			definition("kustomize.toolkit.fluxcd.io", "v1", "Kustomization", "kustomizations"),

@@ -45,22 +45,12 @@ const readyWithin, readyPoll = 5 * time.Minute, 100 * time.Millisecond
 func core() controlplane.Program {
 	return controlplane.Program{
 		Name: "cluster-api", Module: "test/parts/clusterapi/core", Required: "sigs.k8s.io/cluster-api",
-		ImportPath: "sigs.k8s.io/cluster-api/core", Usually: 3 * time.Minute,
+		ImportPath: "sigs.k8s.io/cluster-api/core", Variable: Variable, Usually: 3 * time.Minute,
 	}
 }
 
 // Build makes the core controllers, or finds them, and returns their path.
 func Build(ctx context.Context, progress io.Writer) (string, error) {
-	if given := os.Getenv(Variable); given != "" {
-		path, err := filepath.Abs(given)
-		if err != nil {
-			return "", fmt.Errorf("%s=%s: %w", Variable, given, err)
-		}
-		if info, err := os.Stat(path); err != nil || info.IsDir() || info.Mode()&0o111 == 0 {
-			return "", fmt.Errorf("%s=%s is not an executable file", Variable, given)
-		}
-		return path, nil
-	}
 	return controlplane.BuildProgram(ctx, progress, core())
 }
 

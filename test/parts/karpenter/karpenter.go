@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,7 +14,6 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
@@ -52,24 +50,13 @@ const (
 func program() controlplane.Program {
 	return controlplane.Program{
 		Name: "karpenter", Module: "test/parts/karpenter/program", ImportPath: "sigs.k8s.io/karpenter/kwok", Required: "sigs.k8s.io/karpenter",
-		Usually: 4 * time.Minute,
+		Variable: Variable, Usually: 4 * time.Minute,
 	}
 }
 
 // Build makes the program, or finds it where it was built before, and returns its path.
 func Build(ctx context.Context, progress io.Writer) (string, error) {
-	given := os.Getenv(Variable)
-	if given == "" {
-		return controlplane.BuildProgram(ctx, progress, program())
-	}
-	path, err := filepath.Abs(given)
-	if err != nil {
-		return "", fmt.Errorf("%s=%s: %w", Variable, given, err)
-	}
-	if info, err := os.Stat(path); err != nil || info.IsDir() || info.Mode()&0o111 == 0 {
-		return "", fmt.Errorf("%s=%s is not an executable file", Variable, given)
-	}
-	return path, nil
+	return controlplane.BuildProgram(ctx, progress, program())
 }
 
 // Definitions are the paths of the files that define the kinds of Karpenter. They are in its module: nothing is built for that.
@@ -114,12 +101,6 @@ func NodeClass(name string, delay time.Duration) *unstructured.Unstructured {
 	}}
 }
 
-const (
-	// readyWithin bounds the start of Karpenter.
-	readyWithin = 5 * time.Minute
-	readyPoll   = 100 * time.Millisecond
-)
-
 // Karpenter is the program, running.
 type Karpenter struct {
 	*controlplane.Process
@@ -154,16 +135,7 @@ func Run(ctx context.Context, plane *controlplane.ControlPlane, binary string) (
 }
 
 // Ready waits until it says that it is well.
-func (k *Karpenter) Ready(ctx context.Context) error {
-	var last error
-	if err := wait.PollUntilContextTimeout(ctx, readyPoll, readyWithin, true, func(ctx context.Context) (bool, error) {
-		last = probe(ctx, k.health)
-		return last == nil, nil
-	}); err != nil {
-		return fmt.Errorf("karpenter was not ready within %s: %w", readyWithin, errors.Join(err, last))
-	}
-	return nil
-}
+func (k *Karpenter) Ready(ctx context.Context) error { return k.Answers(ctx, k.health) }
 
 // Restart kills it as a crash would, and starts it again.
 func (k *Karpenter) Restart(ctx context.Context) error {
@@ -171,22 +143,4 @@ func (k *Karpenter) Restart(ctx context.Context) error {
 		return err
 	}
 	return k.Ready(ctx)
-}
-
-func probe(ctx context.Context, url string) (err error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
-	if err != nil {
-		return err
-	}
-	transport := &http.Transport{DisableKeepAlives: true}
-	defer transport.CloseIdleConnections()
-	response, err := (&http.Client{Transport: transport, Timeout: 5 * time.Second}).Do(request)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, response.Body.Close()) }()
-	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s answers %s", url, response.Status)
-	}
-	return nil
 }

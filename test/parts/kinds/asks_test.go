@@ -16,7 +16,7 @@ import (
 )
 
 // ask has the pod of a rank ask for an action, as the kind of a word and a name. It returns what became of it and why.
-func (p *play) ask(rank int, word, name, action string, amount int) (ensemble.Response_ResultType, string) {
+func (p *play) ask(rank int32, word, name, action string, amount int) (ensemble.Response_ResultType, string) {
 	p.Helper()
 	version, of := p.subject.kind.GroupVersionKind().Version, p.subject.kind.GroupVersionKind().Group
 	pod := p.pod(rank)
@@ -41,11 +41,11 @@ func (p *play) ask(rank int, word, name, action string, amount int) (ensemble.Re
 }
 
 // pod is that of a rank, with an address.
-func (p *play) pod(rank int) (pod *corev1.Pod) {
+func (p *play) pod(rank int32) (pod *corev1.Pod) {
 	p.Helper()
 	p.until("there is a pod with an address", func(ctx context.Context) (string, error) {
 		pods, err := p.pods(ctx)
-		if pod = pods[rank]; err != nil || pod == nil || pod.Status.PodIP == "" {
+		if pod = pods[seat{p.subject.group, rank}]; err != nil || pod == nil || pod.Status.PodIP == "" {
 			return fmt.Sprintf("rank %d has none", rank), err
 		}
 		return "", nil

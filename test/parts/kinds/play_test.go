@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -34,6 +35,14 @@ type play struct {
 	client  client.Client
 	// alive is called before each look, nil for nothing.
 	alive func()
+	// further are pools beside the one of its name.
+	further []string
+}
+
+// seat is where a pod is among those of an object.
+type seat struct {
+	group string
+	rank  int32
 }
 
 // within is how long anything may take on a machine that does other things beside.
@@ -42,7 +51,7 @@ const within = 3 * time.Minute
 // begin makes the namespace, the pool, whose machines take some time to boot, and the object m.
 func begin(t *testing.T, s *subject, what, bootDelay string, seconds int) *play {
 	t.Helper()
-	p := &play{T: t, subject: s, name: strings.ToLower(s.kind.Words().Kind) + "-" + what, client: shared.Client}
+	p := newPlay(t, s, what)
 	object, err := s.object(p.name, p.name, seconds)
 	if err != nil {
 		t.Fatal(err)
@@ -74,6 +83,12 @@ spec:
 		p.Fatal(err)
 	}
 	return objects
+}
+
+// newPlay is a play in a namespace of its own, with a pool of its name.
+func newPlay(t *testing.T, s *subject, what string) *play {
+	t.Helper()
+	return &play{T: t, subject: s, name: strings.ToLower(s.kind.Words().Kind) + "-" + what, client: shared.Client}
 }
 
 // until waits for something, which says what is lacking for it.
@@ -108,35 +123,42 @@ func (p *play) ready() string {
 	return ""
 }
 
-// pods are those of the object that have not ended, by their ranks.
-func (p *play) pods(ctx context.Context) (map[int]*corev1.Pod, error) {
-	var list corev1.PodList
-	if err := p.client.List(ctx, &list, client.InNamespace(p.name), client.MatchingLabels{batchv1.JobNameLabel: "m"}); err != nil {
+// pods are those of the object that have not ended, by their seats.
+func (p *play) pods(ctx context.Context) (map[seat]*corev1.Pod, error) {
+	selector, err := labels.Parse(p.subject.kind.Selector("m", ""))
+	if err != nil {
 		return nil, err
 	}
-	pods := map[int]*corev1.Pod{}
+	var list corev1.PodList
+	if err := p.client.List(ctx, &list, client.InNamespace(p.name), client.MatchingLabelsSelector{Selector: selector}); err != nil {
+		return nil, err
+	}
+	pods := map[seat]*corev1.Pod{}
 	for i := range list.Items {
 		pod := &list.Items[i]
-		rank, err := strconv.Atoi(pod.Labels[batchv1.JobCompletionIndexAnnotation])
+		index, err := strconv.ParseInt(pod.Labels[batchv1.JobCompletionIndexAnnotation], 10, 32)
 		if err != nil {
-			return nil, fmt.Errorf("pod %s has no rank: %w", pod.Name, err)
+			return nil, fmt.Errorf("pod %s has no index: %w", pod.Name, err)
 		}
 		if !history.Ended(pod) && pod.DeletionTimestamp == nil {
-			pods[rank] = pod
+			group, rank := p.subject.kind.Place(pod.Labels, int32(index))
+			pods[seat{group, rank}] = pod
 		}
 	}
 	return pods, nil
 }
 
-// nodes are those of the pool, by their names.
+// nodes are those of the pools, by their names.
 func (p *play) nodes(ctx context.Context) (map[string]*corev1.Node, error) {
-	var list corev1.NodeList
-	if err := p.client.List(ctx, &list, client.MatchingLabels{v1alpha1.LabelNodePool: p.name}); err != nil {
-		return nil, err
-	}
 	nodes := map[string]*corev1.Node{}
-	for i := range list.Items {
-		nodes[list.Items[i].Name] = &list.Items[i]
+	for _, pool := range append(p.further, p.name) {
+		var list corev1.NodeList
+		if err := p.client.List(ctx, &list, client.MatchingLabels{v1alpha1.LabelNodePool: pool}); err != nil {
+			return nil, err
+		}
+		for i := range list.Items {
+			nodes[list.Items[i].Name] = &list.Items[i]
+		}
 	}
 	return nodes, nil
 }
@@ -144,8 +166,14 @@ func (p *play) nodes(ctx context.Context) (map[string]*corev1.Node, error) {
 // runs waits until as many pods run, on as many nodes as there are, and returns the node of each rank.
 func (p *play) runs(size int) []string {
 	p.Helper()
-	var at []string
-	p.until(fmt.Sprintf("%d pods run", size), func(ctx context.Context) (string, error) {
+	return p.run(member.Sizes{p.subject.group: int32(size)})[p.subject.group]
+}
+
+// run waits until as many pods of each group run, on as many nodes as there are, and returns the node of each rank.
+func (p *play) run(sizes member.Sizes) map[string][]string {
+	p.Helper()
+	var at map[string][]string
+	p.until(fmt.Sprintf("%s pods run", sizes), func(ctx context.Context) (string, error) {
 		pods, err := p.pods(ctx)
 		if err != nil {
 			return "", err
@@ -154,14 +182,17 @@ func (p *play) runs(size int) []string {
 		if err != nil {
 			return "", err
 		}
-		at = nil
-		for rank := range size {
-			if pod := pods[rank]; pod == nil || pod.Status.Phase != corev1.PodRunning {
-				return fmt.Sprintf("rank %d does not run", rank), nil
+		at = map[string][]string{}
+		for group, size := range sizes {
+			for rank := range size {
+				pod := pods[seat{group, rank}]
+				if pod == nil || pod.Status.Phase != corev1.PodRunning {
+					return fmt.Sprintf("rank %d %s does not run", rank, group), nil
+				}
+				at[group] = append(at[group], pod.Spec.NodeName)
 			}
-			at = append(at, pods[rank].Spec.NodeName)
 		}
-		if len(pods) != size || len(nodes) != size {
+		if size := int(sizes.Sum()); len(pods) != size || len(nodes) != size {
 			return fmt.Sprintf("there are %d pods and %d nodes", len(pods), len(nodes)), nil
 		}
 		return "", nil
@@ -200,8 +231,12 @@ func (p *play) edit(size int32) {
 
 func (p *play) patch(object client.Object, patch string) {
 	p.Helper()
+	kind := types.MergePatchType
+	if strings.HasPrefix(patch, "[") {
+		kind = types.JSONPatchType
+	}
 	if err := system.Write(p.Context(), func(ctx context.Context) error {
-		return p.client.Patch(ctx, object, client.RawPatch(types.MergePatchType, []byte(patch)))
+		return p.client.Patch(ctx, object, client.RawPatch(kind, []byte(patch)))
 	}); err != nil {
 		p.Fatal(err)
 	}
@@ -287,7 +322,7 @@ func (p *play) gated(size int) {
 }
 
 // nodesFirst makes sure that the pods from a rank on were made when the nodes that they are on were Ready.
-func (p *play) nodesFirst(from int) {
+func (p *play) nodesFirst(from int32) {
 	p.Helper()
 	pods, err := p.pods(p.Context())
 	if err != nil {
@@ -297,13 +332,13 @@ func (p *play) nodesFirst(from int) {
 	if err != nil {
 		p.Fatal(err)
 	}
-	for rank, pod := range pods {
-		if rank < from || nodes[pod.Spec.NodeName] == nil {
+	for at, pod := range pods {
+		if at.rank < from || nodes[pod.Spec.NodeName] == nil {
 			continue
 		}
 		for _, c := range nodes[pod.Spec.NodeName].Status.Conditions {
 			if c.Type == corev1.NodeReady && pod.CreationTimestamp.Before(&c.LastTransitionTime) {
-				p.Errorf("rank %d was made at %s, and its node was Ready at %s", rank, pod.CreationTimestamp, c.LastTransitionTime)
+				p.Errorf("rank %d %s was made at %s, and its node was Ready at %s", at.rank, at.group, pod.CreationTimestamp, c.LastTransitionTime)
 			}
 		}
 	}
@@ -329,7 +364,7 @@ func TestSuspended(t *testing.T) {
 			t.Parallel()
 			p := begin(t, &subjects[i], "suspended", "1s", 0)
 			p.runs(2)
-			of := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: p.name, Name: "m"}}
+			of := member.Reference(p.subject.suspends, types.NamespacedName{Namespace: p.name, Name: "m"}, "")
 			p.patch(of, `{"spec":{"suspend":true}}`)
 			p.empty()
 			p.patch(of, `{"spec":{"suspend":false}}`)

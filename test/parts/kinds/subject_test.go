@@ -7,6 +7,7 @@ import (
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/job"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/jobset"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/minicluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/harness/controlplane"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/harness/system"
@@ -17,8 +18,12 @@ type subject struct {
 	kind member.Kind
 	// text is an object m of size 2, of 1 to 6, in a namespace, with a pool, of which each pod takes a node and runs for some seconds.
 	text string
-	// edit is the patch of a user who sets the size by hand.
+	// edit is the patch of a user who sets the size by hand: a JSON patch where it is a list.
 	edit string
+	// group is what the pods are called a group of, empty where the kind has one.
+	group string
+	// suspends is the kind of the object m by which it is suspended.
+	suspends member.Kind
 }
 
 // subjects are all kinds.
@@ -34,7 +39,7 @@ spec:
   interactive: true
   pod: {annotations: %[3]s}
   containers: [{image: flux, resources: {requests: {cpu: "3"}}}]
-`, `{"spec": {"size": %[1]d}}`},
+`, `{"spec": {"size": %[1]d}}`, "", job.Kind{}},
 	{job.Kind{}, `
 apiVersion: batch/v1
 kind: Job
@@ -54,7 +59,31 @@ spec:
     spec:
       restartPolicy: Never
       containers: [{name: work, image: work, resources: {requests: {cpu: "3"}}}]
-`, `{"spec": {"parallelism": %[1]d, "completions": %[1]d}}`},
+`, `{"spec": {"parallelism": %[1]d, "completions": %[1]d}}`, "", job.Kind{}},
+	{jobset.Kind{}, `
+apiVersion: jobset.x-k8s.io/v1alpha2
+kind: JobSet
+metadata:
+  name: m
+  namespace: %[1]s
+  annotations:
+    autoscaling.flux-framework.org/node-pools: %[2]s
+    autoscaling.flux-framework.org/max-size: "6"
+spec:
+  replicatedJobs:
+  - name: work
+    template:
+      spec:
+        parallelism: 2
+        completions: 2
+        completionMode: Indexed
+        template:
+          metadata: {annotations: %[3]s}
+          spec:
+            restartPolicy: Never
+            containers: [{name: work, image: work, resources: {requests: {cpu: "3"}}}]
+`, `[{"op": "replace", "path": "/spec/replicatedJobs/0/template/spec/parallelism", "value": %[1]d},
+	{"op": "replace", "path": "/spec/replicatedJobs/0/template/spec/completions", "value": %[1]d}]`, "work", jobset.Kind{}},
 }
 
 // object is an object of the kind whose pods run for some seconds, or for ever with 0.

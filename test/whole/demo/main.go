@@ -3,8 +3,9 @@
 // it, and fails when one of the project's promises was broken.
 //
 // Settings are environment variables: BOOT_DELAY is how long a machine takes to boot (5s), HOLD=1 leaves
-// everything running at the end, MACHINES says what makes machines (kwok, karpenter, or cluster-api), and CLUSTER_AUTOSCALER and
-// FLUX_OPERATOR name real programs that take the place of the stand-ins.
+// everything running at the end, MACHINES says what makes machines (kwok, karpenter, or cluster-api), KIND=jobset has a JobSet in the place
+// of the MiniCluster, with its real controller, and CLUSTER_AUTOSCALER and FLUX_OPERATOR name real programs that take the place of the
+// stand-ins.
 package main
 
 import (
@@ -32,6 +33,8 @@ type settings struct {
 	hold      bool
 	// machines is the name of the backend.
 	machines string
+	// jobSet has a JobSet in the place of the MiniCluster.
+	jobSet bool
 }
 
 func main() {
@@ -52,6 +55,13 @@ func readSettings() (settings, error) {
 			return s, fmt.Errorf("BOOT_DELAY is %q; it has to be a duration from 0s to 1h, for example 5s", text)
 		}
 		s.bootDelay = delay
+	}
+	switch text := os.Getenv("KIND"); strings.ToLower(text) {
+	case "", "minicluster":
+	case "jobset":
+		s.jobSet = true
+	default:
+		return s, fmt.Errorf("KIND is %q; it has to be minicluster, jobset, or empty", text)
 	}
 	switch text := os.Getenv("HOLD"); text {
 	case "", "0":
@@ -77,11 +87,18 @@ func run(ctx context.Context, out io.Writer, logs string) (err error) {
 		return fmt.Errorf("remove the logs of the last demo: %w", err)
 	}
 	started := time.Now()
-	s, err := system.Start(ctx, system.Options{
+	options := system.Options{
 		LogDir: logs, Progress: out, AutoscalerFlags: []string{"--scan-interval=2s"},
 		WithoutKwok: settings.machines != "" && settings.machines != "kwok",
 		Prepare:     machines.prepare,
-	})
+	}
+	about := ofMiniCluster()
+	if settings.jobSet {
+		about = ofJobSet()
+		options.ControllerFlags = []string{"--kinds=MiniCluster,JobSet"}
+		options.Prepare = withJobSets(out, machines.prepare)
+	}
+	s, err := system.Start(ctx, options)
 	defer func() { err = errors.Join(err, machines.stop()) }()
 	if err != nil {
 		return err
@@ -89,7 +106,7 @@ func run(ctx context.Context, out io.Writer, logs string) (err error) {
 	defer func() { err = errors.Join(err, s.Stop()) }()
 	_, _ = fmt.Fprintf(out, "everything runs after %s; the logs are in %s\n", time.Since(started).Round(100*time.Millisecond), logs)
 
-	narrator := newNarrator(out)
+	narrator := newNarrator(out, about)
 	recorder, err := history.Start(ctx, s.Client, narrator.hear)
 	if err != nil {
 		return err
@@ -97,7 +114,11 @@ func run(ctx context.Context, out io.Writer, logs string) (err error) {
 	defer func() { err = errors.Join(err, recorder.Stop()) }()
 
 	p := &play{system: s, recorder: recorder, narrator: narrator, settings: settings, backend: machines}
-	figures, err := p.perform(ctx)
+	perform := p.perform
+	if settings.jobSet {
+		perform = p.performJobSet
+	}
+	figures, err := perform(ctx)
 	if err != nil {
 		return err
 	}
@@ -107,7 +128,7 @@ func run(ctx context.Context, out io.Writer, logs string) (err error) {
 		broken = append(broken, fmt.Sprintf("grown pods were Pending for want of a node for %s all together", figures.waited))
 	}
 	if settings.hold {
-		if err := hold(ctx, out, s); err != nil {
+		if err := hold(ctx, out, s, about.member.Name); err != nil {
 			return err
 		}
 	}
@@ -119,7 +140,7 @@ func run(ctx context.Context, out io.Writer, logs string) (err error) {
 }
 
 // hold says how to look around and waits for Ctrl-C.
-func hold(ctx context.Context, out io.Writer, s *system.System) error {
+func hold(ctx context.Context, out io.Writer, s *system.System, member string) error {
 	kubectl, err := s.Plane.Kubectl(ctx, out)
 	if err != nil {
 		return err
@@ -131,14 +152,12 @@ It runs until Ctrl-C. In another terminal:
   export PATH=%s:$PATH
 
   kubectl get nodepools,ensemblemembers
-  kubectl describe ensemblemember demo
-  kubectl describe minicluster demo
+  kubectl describe ensemblemember %s
   kubectl get nodes -L autoscaling.flux-framework.org/node-pool
   kubectl get pods -o wide
   kubectl get events --sort-by=.metadata.creationTimestamp
-  kubectl scale ensemblemember demo --replicas=6
 
-`, s.Kubeconfig, filepath.Dir(kubectl))
+`, s.Kubeconfig, filepath.Dir(kubectl), member)
 	<-ctx.Done()
 	return nil
 }

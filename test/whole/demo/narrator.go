@@ -17,20 +17,33 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/test/harness/history"
 )
 
+// cast is what the story is about.
+type cast struct {
+	// pools are the names of the NodePools.
+	pools []string
+	// member is the key of the member.
+	member types.NamespacedName
+	// pods reports whether a pod is one of the member.
+	pods func(*corev1.Pod) bool
+}
+
 // narrator tells what happens, a line an event, with the seconds since the last request.
 type narrator struct {
 	mu    sync.Mutex
 	out   io.Writer
 	since time.Time
+	cast  cast
 
-	target int32
-	nodes  map[string]bool // whether each node of the pool is Ready
+	target map[string]int32 // of each pool
+	nodes  map[string]bool  // whether each node of the pools is Ready
 	pods   map[types.NamespacedName]bool
 	size   int64
 }
 
-func newNarrator(out io.Writer) *narrator {
-	return &narrator{out: out, since: time.Now(), nodes: map[string]bool{}, pods: map[types.NamespacedName]bool{}}
+func newNarrator(out io.Writer, of cast) *narrator {
+	return &narrator{
+		out: out, since: time.Now(), cast: of, target: map[string]int32{}, nodes: map[string]bool{}, pods: map[types.NamespacedName]bool{},
+	}
 }
 
 // begin starts a part of the story, from which the seconds count.
@@ -66,7 +79,7 @@ func (n *narrator) hear(e history.Event) {
 	case *corev1.Node:
 		n.node(object, e.Deleted)
 	case *corev1.Pod:
-		if history.MiniClusterOf(object) == cluster {
+		if n.cast.pods(object) {
 			n.pod(object, e.Deleted)
 		}
 	case *unstructured.Unstructured:
@@ -87,16 +100,29 @@ func (n *narrator) member(member, before *v1alpha1.EnsembleMember, deleted bool)
 	if member.Status.Reserved != before.Status.Reserved {
 		n.line("reservation", "%d -> %d nodes", before.Status.Reserved, member.Status.Reserved)
 	}
+	if was, is := groups(before), groups(member); is != "" && was != is {
+		n.size = int64(member.Status.Size)
+		n.line("resize", "%s: %s -> %s", member.Name, was, is)
+	}
+}
+
+// groups are the sizes of the groups of a member, empty for one with one group.
+func groups(member *v1alpha1.EnsembleMember) string {
+	var parts []string
+	for i := range member.Status.Groups {
+		parts = append(parts, fmt.Sprintf("%s=%d", member.Status.Groups[i].Name, member.Status.Groups[i].Size))
+	}
+	return strings.Join(parts, ",")
 }
 
 func (n *narrator) pool(pool, before *v1alpha1.NodePool) {
-	if pool.Name != poolName || before == nil {
+	if !slices.Contains(n.cast.pools, pool.Name) || before == nil {
 		return
 	}
 	if pool.Status.Floor != before.Status.Floor {
 		n.line("floor", "%s: %d -> %d", pool.Name, before.Status.Floor, pool.Status.Floor)
 	}
-	n.target = pool.Spec.Replicas
+	n.target[pool.Name] = pool.Spec.Replicas
 	var going []string
 	for _, machine := range pool.Spec.MachinesToDelete {
 		if !slices.Contains(before.Spec.MachinesToDelete, machine) {
@@ -114,7 +140,7 @@ func (n *narrator) pool(pool, before *v1alpha1.NodePool) {
 }
 
 func (n *narrator) node(node *corev1.Node, deleted bool) {
-	if node.Labels[v1alpha1.LabelNodePool] != poolName {
+	if !slices.Contains(n.cast.pools, node.Labels[v1alpha1.LabelNodePool]) {
 		return
 	}
 	was, known := n.nodes[node.Name]
@@ -132,7 +158,11 @@ func (n *narrator) node(node *corev1.Node, deleted bool) {
 				count++
 			}
 		}
-		n.line("nodes", "%s is Ready, %d/%d", node.Name, count, n.target)
+		var target int32
+		for _, of := range n.target {
+			target += of
+		}
+		n.line("nodes", "%s is Ready, %d/%d", node.Name, count, target)
 	}
 }
 

@@ -40,6 +40,11 @@ type play struct {
 	backend  backend
 }
 
+// ofMiniCluster is what the story of a MiniCluster is about.
+func ofMiniCluster() cast {
+	return cast{[]string{poolName}, cluster, func(pod *corev1.Pod) bool { return history.MiniClusterOf(pod) == cluster }}
+}
+
 // perform does it and returns what was measured.
 func (p *play) perform(ctx context.Context) (*figures, error) {
 	p.narrator.begin(
@@ -51,7 +56,7 @@ func (p *play) perform(ctx context.Context) (*figures, error) {
 	if err := p.settle(ctx, startSize); err != nil {
 		return nil, err
 	}
-	f := &figures{bootDelay: p.settings.bootDelay}
+	f := &figures{bootDelay: p.settings.bootDelay, grow: growBy, shrink: shrinkBy}
 
 	grow, err := p.ask(ctx, "grow", growBy)
 	if err != nil {
@@ -60,7 +65,9 @@ func (p *play) perform(ctx context.Context) (*figures, error) {
 	if err := p.settle(ctx, startSize+growBy); err != nil {
 		return nil, err
 	}
-	f.grown(p.recorder.Events(), grow)
+	f.grown(p.recorder.Events(), grow, func(pod *corev1.Pod) bool {
+		return history.MiniClusterOf(pod) == cluster && history.IndexOf(pod) >= startSize
+	})
 
 	shrink, err := p.ask(ctx, "shrink", shrinkBy)
 	if err != nil {
@@ -73,9 +80,14 @@ func (p *play) perform(ctx context.Context) (*figures, error) {
 	return f, nil
 }
 
-// apply applies the examples, with the boot delay that was asked for.
+// apply applies the examples.
 func (p *play) apply(ctx context.Context) error {
-	for _, path := range []string{"examples/nodepools.yaml", "examples/minicluster.yaml"} {
+	return p.applyFiles(ctx, "examples/nodepools.yaml", "examples/minicluster.yaml")
+}
+
+// applyFiles applies files, with the boot delay that was asked for.
+func (p *play) applyFiles(ctx context.Context, paths ...string) error {
+	for _, path := range paths {
 		objects, err := p.system.ObjectsOf(path)
 		if err != nil {
 			return err
@@ -172,14 +184,17 @@ func (p *play) ask(ctx context.Context, action string, amount int) (at time.Time
 
 // figures are what was measured.
 type figures struct {
+	// grow and shrink are by how many pods.
+	grow, shrink int
+
 	bootDelay                          time.Duration
 	toCall, toNodes, toPods            time.Duration
 	waited                             time.Duration
 	toLastPodGone, podsGoneToNodesGone time.Duration
 }
 
-// grown measures a growth that was asked for at a time.
-func (f *figures) grown(events []history.Event, at time.Time) {
+// grown measures a growth by some pods that was asked for at a time.
+func (f *figures) grown(events []history.Event, at time.Time, pods func(*corev1.Pod) bool) {
 	for i := range events {
 		e := &events[i]
 		if e.At.Before(at) {
@@ -202,9 +217,7 @@ func (f *figures) grown(events []history.Event, at time.Time) {
 			}
 		}
 	}
-	f.waited = history.Waited(events, func(pod *corev1.Pod) bool {
-		return history.MiniClusterOf(pod) == cluster && history.IndexOf(pod) >= startSize
-	})
+	f.waited = history.Waited(events, pods)
 }
 
 // shrunk measures a shrink that was asked for at a time.
@@ -232,11 +245,11 @@ func (f *figures) print(out io.Writer) {
 	row := func(what string, value any) { _, _ = fmt.Fprintf(w, "%s\t%v\t\n", what, value) }
 	seconds := func(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }
 	row("boot delay of a machine", seconds(f.bootDelay))
-	row(fmt.Sprintf("grow %d: request -> Cluster Autoscaler's call", growBy), seconds(f.toCall))
+	row(fmt.Sprintf("grow %d: request -> Cluster Autoscaler's call", f.grow), seconds(f.toCall))
 	row("request -> nodes Ready", seconds(f.toNodes))
 	row("request -> all pods Running", seconds(f.toPods))
 	row("grown pods Pending for a node", fmt.Sprintf("%.2f pod-s", f.waited.Seconds()))
-	row(fmt.Sprintf("shrink %d: request -> last pod gone", shrinkBy), seconds(f.toLastPodGone))
+	row(fmt.Sprintf("shrink %d: request -> last pod gone", f.shrink), seconds(f.toLastPodGone))
 	row("last pod gone -> last node gone", seconds(f.podsGoneToNodesGone))
 	_ = w.Flush() // The terminal's own errors concern nobody.
 	_, _ = fmt.Fprintln(out)

@@ -45,11 +45,11 @@ func TestChartIsKustomize(t *testing.T) {
 
 	// And all at once. The order is that in which the chart adds flags.
 	var all []string
-	for _, name := range []string{"karpenter", "cluster-api", "kind-job", "metrics-auth"} {
+	for _, name := range []string{"karpenter", "cluster-api", "kind-job", "kind-jobset", "metrics-auth"} {
 		all = append(all, filepath.Join(manifests, "components", name))
 	}
 	if len(all)+1 != len(components) {
-		t.Errorf("of the components %q this test knows those of machines, kind-job and metrics-auth", components)
+		t.Errorf("of the components %q this test knows those of machines, of kinds and metrics-auth", components)
 	}
 	var values []string
 	for _, component := range all {

@@ -174,8 +174,8 @@ func checkDeployment(t *testing.T, object *unstructured.Unstructured, name strin
 			"--tls-cert-file=/tls/tls.crt", "--tls-key-file=/tls/tls.key", "--client-ca-file=/tls/ca.crt",
 			"--trace-endpoint=collector.tracing.svc:4317",
 		}, "controller": {
-			"--max-member-requests-per-second=10", "--kinds=MiniCluster,Job", "--metrics-authorization", "--tls-cert-file=/tls/tls.crt",
-			"--tls-key-file=/tls/tls.key",
+			"--max-member-requests-per-second=10", "--kinds=MiniCluster,Job", "--kinds=MiniCluster,JobSet", "--metrics-authorization",
+			"--tls-cert-file=/tls/tls.crt", "--tls-key-file=/tls/tls.key",
 			"--trace-endpoint=collector.tracing.svc:4317",
 		}}[name],
 		"env":      map[string]string{"GOGC": "75", "GOMEMLIMIT": "3686MiB", "HTTPS_PROXY": "proxy.example:3128"},

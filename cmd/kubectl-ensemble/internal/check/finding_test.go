@@ -332,6 +332,9 @@ func TestFind(t *testing.T) {
 			f.Controller[0].Flags["kinds"] = "MiniCluster,Job"
 			f.Members = map[string][]string{"Job": {"default/job.a"}}
 		}, nil},
+		"no webhooks of JobSets, which are not managed": {func(f *check.Facts) {
+			f.Webhooks = slices.DeleteFunc(f.Webhooks, func(w check.Webhook) bool { return strings.HasPrefix(w.Name, "jobsets.") })
+		}, nil},
 		"a policy that denies nothing": {func(f *check.Facts) {
 			for i := range f.Policies {
 				if f.Policies[i].Kind == "ValidatingAdmissionPolicyBinding" && f.Policies[i].Name == "ensemble-autoscaler-kubelets" {
@@ -386,7 +389,7 @@ func TestShipped(t *testing.T) {
 	for _, r := range s.Rights {
 		programs[r.Program]++
 	}
-	if len(s.Definitions) != 6 || len(s.Policies) < 20 || len(s.Webhooks) != 5 || programs["provider"] < 10 || programs["controller"] < 10 {
+	if len(s.Definitions) != 6 || len(s.Policies) < 20 || len(s.Webhooks) != 7 || programs["provider"] < 10 || programs["controller"] < 10 {
 		t.Errorf(
 			"%d definitions, %d policies, %d configurations of webhooks, rights %v", len(s.Definitions), len(s.Policies), len(s.Webhooks),
 			programs,

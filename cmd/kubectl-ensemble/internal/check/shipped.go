@@ -53,11 +53,13 @@ const (
 	partClusterAPI   = "components/cluster-api"
 	partMetricsAuth  = "components/metrics-auth"
 	partKindJob      = "components/kind-job"
+	partKindJobSet   = "components/kind-jobset"
 	partPodWebhook   = "overlays/pod-webhook"
 )
 
-// kindJob is the name of the configurations of webhooks of Jobs, which are there where Jobs are managed.
-const kindJob = "ensemble-autoscaler-kind-job"
+// kindWebhooks are the names of the configurations of webhooks of kinds that an installation may be without, which are there where these
+// are managed.
+var kindWebhooks = map[string]string{"ensemble-autoscaler-kind-job": "Job", "ensemble-autoscaler-kind-jobset": "JobSet"}
 
 // flagKinds is the flag of the controller with the kinds of workloads that it manages.
 const flagKinds = "kinds"
@@ -233,5 +235,6 @@ func (f *Facts) parts() map[string]bool {
 		partClusterAPI:   has(f.Provider, flagClusterAPI),
 		partMetricsAuth:  has(f.Provider, "metrics-authorization"),
 		partKindJob:      f.manages("Job"),
+		partKindJobSet:   f.manages("JobSet"),
 	}
 }

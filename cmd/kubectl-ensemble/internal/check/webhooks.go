@@ -21,8 +21,8 @@ func findWebhooks(f *Facts, shipped *Shipped) []Finding {
 	// known are the configurations and Services of which a finding has said already why they do not answer.
 	known, reasons := map[string]bool{}, map[string]bool{}
 	for _, configuration := range slices.Sorted(maps.Keys(shipped.Webhooks)) {
-		if strings.HasSuffix(configuration, " "+gates) && !f.gatedByWebhook() ||
-			strings.HasSuffix(configuration, " "+kindJob) && !f.manages("Job") {
+		_, name, _ := strings.Cut(configuration, " ")
+		if kind := kindWebhooks[name]; (name == gates && !f.gatedByWebhook()) || (kind != "" && !f.manages(kind)) {
 			continue
 		}
 		for _, name := range shipped.Webhooks[configuration] {

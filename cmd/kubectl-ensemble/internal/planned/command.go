@@ -24,6 +24,7 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/cli"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/job"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/jobset"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/resize"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/whatif"
 )
@@ -247,18 +248,27 @@ func OfManifest(
 
 // complete completes an object as admission would.
 func complete(object *unstructured.Unstructured) (client.Object, error) {
-	if object.GroupVersionKind() != job.GroupVersionKind {
+	marked := object.DeepCopy()
+	switch object.GroupVersionKind() {
+	case job.GroupVersionKind:
+		before, err := job.Read(object)
+		if err != nil {
+			return nil, err
+		}
+		if err := job.MarksOfNew(before).AddTo(marked); err != nil {
+			return nil, err
+		}
+		return job.Read(marked)
+	case jobset.GroupVersionKind:
+		before, err := jobset.Read(object)
+		if err != nil {
+			return nil, err
+		}
+		marks := before.MarksOfNew()
+		return marked, marks.AddTo(marked)
+	default:
 		return object, nil
 	}
-	before, err := job.Read(object)
-	if err != nil {
-		return nil, err
-	}
-	marked := object.DeepCopy()
-	if err := job.MarksOfNew(before).AddTo(marked); err != nil {
-		return nil, err
-	}
-	return job.Read(marked)
 }
 
 // has reports whether there is an object of a kind.
@@ -266,7 +276,11 @@ func (g *gathered) has(kind member.Kind, key types.NamespacedName) bool {
 	if kind.GroupVersionKind() == job.GroupVersionKind {
 		return slices.ContainsFunc(g.jobs.Items, func(j batchv1.Job) bool { return client.ObjectKeyFromObject(&j) == key })
 	}
-	return slices.ContainsFunc(g.clusters.Items, func(u unstructured.Unstructured) bool { return client.ObjectKeyFromObject(&u) == key })
+	items := g.clusters.Items
+	if kind.GroupVersionKind() == jobset.GroupVersionKind {
+		items = g.jobSets.Items
+	}
+	return slices.ContainsFunc(items, func(u unstructured.Unstructured) bool { return client.ObjectKeyFromObject(&u) == key })
 }
 
 func (g *gathered) snapshot(ctx context.Context, clock clock.PassiveClock) (*resize.Snapshot, error) {

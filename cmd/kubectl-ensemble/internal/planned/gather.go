@@ -19,6 +19,8 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/internal/kinds"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/cmd/kubectl-ensemble/internal/cluster"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/jobset"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/minicluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/pods"
@@ -29,6 +31,7 @@ import (
 type gathered struct {
 	members    v1alpha1.EnsembleMemberList
 	clusters   *unstructured.UnstructuredList
+	jobSets    *unstructured.UnstructuredList
 	namespaces corev1.NamespaceList
 	pools      v1alpha1.NodePoolList
 	machines   v1alpha1.PoolMachineList
@@ -50,25 +53,31 @@ type wanted struct {
 	namespaced bool
 	// needed is set for objects without which nothing can be planned: of the member's namespace, where namespaced.
 	needed bool
+	// optional is set for what a cluster may not know.
+	optional bool
 	// without says what is not known without them, of other namespaces where namespaced.
 	without string
 }
 
 func (g *gathered) kinds() []wanted {
+	const elsewhere = ": what they have reserved is taken from status.reserved of the NodePools"
 	return []wanted{
-		{&g.members, cluster.ResourceEnsembleMembers, true, true,
-			"who waits before it: what others have reserved is taken from status.reserved of the NodePools"},
-		{g.clusters, cluster.ResourceMiniClusters, true, true,
-			"the members of other namespaces: what they have reserved is taken from status.reserved of the NodePools"},
-		{&g.pools, "nodepools." + v1alpha1.Group, false, true, "which pools there are"},
-		{&g.machines, "poolmachines." + v1alpha1.Group, false, true, "which nodes are machines of a pool, and how long they took"},
-		{&g.nodes, "nodes", false, true, "which nodes are there"},
-		{&g.namespaces, "namespaces", false, false, "the labels of namespaces, by which spec.allowedNamespaces of a NodePool selects"},
-		{&g.jobs, "jobs.batch", true, true,
-			"the pods of members of other namespaces: what these have reserved is taken from status.reserved of the NodePools"},
-		{&g.daemonSets, "daemonsets.apps", false, false, "what pods of DaemonSets take of a new node"},
-		{&g.pods, "pods", true, true,
-			"which nodes pods of other namespaces fill: they count as free, and what members there have reserved is taken from " +
+		{list: &g.members, resource: cluster.ResourceEnsembleMembers, namespaced: true, needed: true,
+			without: "who waits before it: what others have reserved is taken from status.reserved of the NodePools"},
+		{list: g.clusters, resource: cluster.ResourceMiniClusters, namespaced: true, needed: true,
+			without: "the members of other namespaces" + elsewhere},
+		{list: g.jobSets, resource: "jobsets." + jobset.GroupVersionKind.Group, namespaced: true, needed: true, optional: true,
+			without: "the members of other namespaces" + elsewhere},
+		{list: &g.pools, resource: "nodepools." + v1alpha1.Group, needed: true, without: "which pools there are"},
+		{list: &g.machines, resource: "poolmachines." + v1alpha1.Group, needed: true,
+			without: "which nodes are machines of a pool, and how long they took"},
+		{list: &g.nodes, resource: "nodes", needed: true, without: "which nodes are there"},
+		{list: &g.namespaces, resource: "namespaces", without: "the labels of namespaces, by which spec.allowedNamespaces of a NodePool selects"},
+		{list: &g.jobs, resource: "jobs.batch", namespaced: true, needed: true,
+			without: "the pods of members of other namespaces: what these have reserved is taken from status.reserved of the NodePools"},
+		{list: &g.daemonSets, resource: "daemonsets.apps", without: "what pods of DaemonSets take of a new node"},
+		{list: &g.pods, resource: "pods", namespaced: true, needed: true,
+			without: "which nodes pods of other namespaces fill: they count as free, and what members there have reserved is taken from " +
 				"status.reserved of the NodePools"},
 	}
 }
@@ -76,7 +85,7 @@ func (g *gathered) kinds() []wanted {
 // gather reads all kinds at the same time: those of all namespaces, or where that is not allowed those of one. An error is about the API
 // server, or names the rights without which nothing can be planned.
 func gather(ctx context.Context, reader client.Reader, namespace string) (*gathered, error) {
-	g := &gathered{clusters: minicluster.NewList()}
+	g := &gathered{clusters: minicluster.NewList(), jobSets: member.NewObjectList(jobset.GroupVersionKind)}
 	kinds := g.kinds()
 	failures, missing := make([]error, len(kinds)), make([]*whatif.MissingRight, len(kinds))
 	var reading sync.WaitGroup
@@ -145,6 +154,8 @@ func (w *wanted) read(ctx context.Context, reader client.Reader, namespace strin
 	case apierrors.IsForbidden(err):
 		missing.Namespace, missing.Message = namespace, err.Error()
 		return missing, nil
+	case w.optional && (meta.IsNoMatchError(err) || apierrors.IsNotFound(err)):
+		return nil, nil
 	case meta.IsNoMatchError(err), apierrors.IsNotFound(err):
 		return nil, fmt.Errorf("the cluster does not serve %s: kubectl ensemble check says what is not installed", w.resource)
 	default:
@@ -189,6 +200,9 @@ func (g *gathered) List(_ context.Context, list client.ObjectList, _ ...client.L
 		list.Items = g.members.Items
 	case *unstructured.UnstructuredList:
 		list.Items = g.clusters.Items
+		if list.GetKind() == g.jobSets.GetKind() {
+			list.Items = g.jobSets.Items
+		}
 	case *corev1.NamespaceList:
 		list.Items = g.namespaces.Items
 	case *v1alpha1.NodePoolList:

@@ -43,6 +43,7 @@ type desk struct {
 var reads = []rbacv1.PolicyRule{
 	{APIGroups: []string{v1alpha1.Group}, Resources: []string{"ensemblemembers", "nodepools", "poolmachines"}, Verbs: []string{"list"}},
 	{APIGroups: []string{"flux-framework.org"}, Resources: []string{"miniclusters"}, Verbs: []string{"list"}},
+	{APIGroups: []string{"jobset.x-k8s.io"}, Resources: []string{"jobsets"}, Verbs: []string{"list"}},
 	{APIGroups: []string{""}, Resources: []string{"nodes", "namespaces", "pods"}, Verbs: []string{"list"}},
 	{APIGroups: []string{"apps"}, Resources: []string{"daemonsets"}, Verbs: []string{"list"}},
 	{APIGroups: []string{"batch"}, Resources: []string{"jobs"}, Verbs: []string{"list"}},

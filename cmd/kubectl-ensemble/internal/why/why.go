@@ -36,7 +36,7 @@ func New(env *cli.Environment) *cobra.Command {
 		Long: `Say why a member, a pool, a pod or a node waits, from what you may read, and the one thing to do about it.
 
 The steps of a member come in the order in which a growth takes them; the one that it waits for has a mark. A name that several have is
-written with its kind: member/NAME, pool/NAME, pod/NAME or node/NAME; the member of a Job is job/NAME.`,
+written with its kind: member/NAME, pool/NAME, pod/NAME or node/NAME; the member of a Job is job/NAME, that of a JobSet jobset/NAME.`,
 		Example: `  kubectl ensemble explain demo
   kubectl ensemble explain pool/hpc-a
   kubectl ensemble explain pod/demo-3-x7k2p -n team-a -o yaml`,
