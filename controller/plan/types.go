@@ -38,12 +38,51 @@ const (
 	Suspended
 )
 
-// Member is one managed workload and its resize record.
+// Leaves says which pods of a group leave when it is given a smaller size.
+type Leaves int
+
+const (
+	// Highest is a group whose pods have ranks from 0 on, of which the highest leave: a rank below the size stays, whether it has a pod or
+	// not.
+	Highest Leaves = iota
+	// Named is a group whose pods leave by name: the plan chooses them, and says so in Decision.Leave.
+	Named
+	// Unknown is a group of which any pods may leave: no node is released while a pod is on it, and no pod is promised to stay, the lead
+	// neither.
+	Unknown
+)
+
+// Member is one managed workload and its resize record, or one group of its pods where it has several: pods of another shape, with a size
+// and a record of their own.
+//
+// Members with the same Key and different Groups are one gang. It grows as one: its groups ask at the same time, with GrowthAllOrNothing
+// all of them are granted their nodes or none is, and none is resized, nor a gated pod of the growth released, before the nodes of all are
+// Ready. A growth that fails in one group has failed in all: they wait, try again and give up together. With PlacementSingle the nodes of
+// all come from one pool, with a TopologyKey all are in one domain. With GrowthBestEffort the groups wait for each other until the growth
+// has failed, then each takes what there is, in the order in which they are observed; with GrowthGreedy that is so from the beginning.
+// A smaller size needs nothing, so each group shrinks by itself.
+//
+// Kind, Job, Lifecycle, GrowthPolicy, Placement, GiveUpAfter, TopologyKey, TopologyDomain and NamespaceLabels are the workload's and
+// the same in all groups of a gang. Where they differ those of the first one observed count. One that is Invalid makes all of them so.
 type Member struct {
 	// Kind is what the workload is called, as in "the MiniCluster", and Job what its Job is, as in "the Job of the MiniCluster".
 	Kind, Job string
 	Key       types.NamespacedName
+	// Group is the name of the group, which no other one of the Key has; empty for a workload with one.
+	Group     string
 	Lifecycle Lifecycle
+
+	// Unit is how many pods grow together, as the pods of one replica do; 0 is 1. Whatever the plan gives the group or takes from it is a
+	// multiple of that, counted from Size. A Wants that is no such multiple away from Size is an error of the observer: the plan treats the
+	// workload as one that is Invalid, and says which sizes there are.
+	Unit int32
+	// Leaves says which pods leave at a shrink. Where they are not the Highest, an Index of a pod is only a number by which the observer
+	// and the plan call it, in Pods, Gated, Succeeded and Lead: it need neither be below Size nor be the same in the next pass. Lacking
+	// is not read: as many pods are lacking as Size exceeds those that are there and stay.
+	Leaves Leaves
+	// Lead is the pod of a group whose pods are Named that never leaves; nil for none. The others lead with rank 0 (Highest), or without a
+	// promise (Unknown).
+	Lead *int32
 
 	// Wants is the size that the member wants.
 	Wants int32
@@ -133,6 +172,11 @@ type Pod struct {
 	RefusedSince time.Time
 	// Refusal is what the scheduler says of that.
 	Refusal string
+
+	// Leaving is set for a pod that is about to leave: it is being deleted, or was named to leave. It is not read where the Highest leave.
+	Leaving bool
+	// Running is set while the pod is Running and Ready. It is read where pods are Named: those that do no work leave first.
+	Running bool
 }
 
 // Pool is one NodePool.
@@ -237,15 +281,18 @@ type Departure struct {
 
 // Decisions is what a pass has decided.
 type Decisions struct {
-	// Members has one decision for each member observed, in order of their keys.
+	// Members has one decision for each member observed, in order of their keys, and those of a gang in the order in which its groups were
+	// observed.
 	Members []Decision
 	// Next is when a pass is due though nothing has changed; zero when none is.
 	Next time.Time
 }
 
-// Decision is what a pass has decided for one member.
+// Decision is what a pass has decided for one member, or for one group of it. What is decided for the groups of a gang is recorded in one
+// write.
 type Decision struct {
-	Key types.NamespacedName
+	Key   types.NamespacedName
+	Group string
 
 	// Reservations, Growth, TopologyDomain, Avoided, Findings, PodsLacking, Nodes and Running are the wanted content of the member's
 	// status.
@@ -258,8 +305,11 @@ type Decision struct {
 	Nodes          int32
 	Running        int32
 
-	// Resize is the size to give the workload, or 0 to leave it.
+	// Resize is the size to give the workload or the group, or 0 to leave it.
 	Resize int32
+	// Leave are the pods that are to leave with a smaller Resize, by their Index, where pods are Named, those that leave first in front.
+	// There are as many as exist beyond Resize and do not leave already. They have to be named in the write of the size, or before it.
+	Leave []int32
 
 	// Release are the gated pods that may go to their nodes, the lowest ranks first. The reservations have to be recorded
 	// before any of them does.
