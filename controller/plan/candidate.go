@@ -15,6 +15,11 @@ import (
 // candidate is a member on its way through a pass.
 type candidate struct {
 	*Member
+	// gang are the groups of its workload where there are several, of which it is the one of this order; nil for none.
+	gang  *gang
+	order int
+	// ids are what the observer calls its pods, by their ranks; nil where that is their ranks.
+	ids []int32
 	// shapeKey is that of the member's shape, in the domain that it is in at the moment.
 	shapeKey string
 	topology
@@ -83,16 +88,22 @@ type refusal struct {
 	permanent bool
 }
 
-func newCandidate(m *Member, capacity *capacity) *candidate {
+// newCandidate is a member, or a group of a gang, which is nil for one that has no others.
+func newCandidate(m *Member, g *gang, capacity *capacity) *candidate {
+	m, ids := g.read(m, capacity)
 	c := &candidate{
-		Member: m, shapeKey: m.shape(), perNode: podsPerNode(m, capacity),
+		Member: m, ids: ids, shapeKey: m.shape(), perNode: podsPerNode(m, capacity),
 		places: make([]*nodeCapacity, len(m.Pods)),
+	}
+	if g != nil {
+		c.gang, c.order = g, len(g.groups)
+		g.groups = append(g.groups, c)
 	}
 	c.remember(capacity.now)
 	for i := range m.Pods {
 		node := capacity.nodes[m.Pods[i].Node]
 		if why := capacity.strands(&m.Pods[i], node); why != "" {
-			c.stranded = append(c.stranded, Stranded{Index: m.Pods[i].Index, Why: why})
+			c.stranded = append(c.stranded, Stranded{Index: c.id(m.Pods[i].Index), Why: why})
 			c.avoid(&m.Pods[i], node, capacity.now)
 			c.refuse(&m.Pods[i], node)
 			continue
@@ -124,8 +135,8 @@ func newCandidate(m *Member, capacity *capacity) *candidate {
 	} else if len(c.NodePools) > 0 {
 		c.current = c.NodePools[0]
 	}
-	if m.TopologyKey != "" {
-		c.findDomain(capacity)
+	if m.TopologyKey != "" && g == nil {
+		findDomain([]*candidate{c}, capacity)
 	}
 	return c
 }
@@ -334,8 +345,11 @@ func byRequest(a, b *candidate) int {
 	return cmp.Or(a.since().Compare(b.since()), byKey(a, b))
 }
 
+// byKey orders members by their keys, and the groups of a gang as they were observed.
 func byKey(a, b *candidate) int {
-	return cmp.Or(strings.Compare(a.Key.Namespace, b.Key.Namespace), strings.Compare(a.Key.Name, b.Key.Name))
+	return cmp.Or(
+		strings.Compare(a.Key.Namespace, b.Key.Namespace), strings.Compare(a.Key.Name, b.Key.Name), cmp.Compare(a.order, b.order),
+	)
 }
 
 func (c *candidate) since() time.Time {

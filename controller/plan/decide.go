@@ -11,6 +11,7 @@ import (
 // decide turns what the pass knows of each member into its decision.
 func (p *pass) decide() Decisions {
 	out := Decisions{Members: make([]Decision, 0, len(p.members))}
+	p.settleGangs()
 	for _, m := range p.members {
 		if m.ended != nil && m.ready() < m.claimed() {
 			m.growth = m.ended
@@ -22,6 +23,7 @@ func (p *pass) decide() Decisions {
 		p.setDeadline(m)
 		d := Decision{
 			Key:          m.Key,
+			Group:        m.Group,
 			Reservations: p.reservations(m),
 			Growth:       m.growth,
 			Nodes:        m.ready(),
@@ -30,7 +32,8 @@ func (p *pass) decide() Decisions {
 			Release:      p.release(m),
 			Recreate:     m.stranded,
 		}
-		if m.growth != nil && m.Invalid == "" && m.shrink == 0 && m.readySize() >= m.Size {
+		d.Leave = m.leave(d.Resize)
+		if m.growth != nil && m.Invalid == "" && m.shrink == 0 && m.presentMet() {
 			// Whatever more it waits for: from the next pass on each pod of the present size is on its own. Those beyond a smaller
 			// desired size are about to leave.
 			m.growth.Served = min(m.Size, m.Wants)
@@ -77,7 +80,7 @@ func (p *pass) resize(m *candidate) int32 {
 		return m.shrink
 	}
 	if m.Wants < m.Size {
-		m.note(v1alpha1.ReasonResizing, fmt.Sprintf("resizing the %s from %d to %d; the highest ranks leave", m.Kind, m.Size, m.Wants))
+		m.note(v1alpha1.ReasonResizing, fmt.Sprintf("resizing the %s from %d to %d; %s leave", m.Kind, m.Size, m.Wants, m.Leaves.words()))
 		return m.Wants
 	}
 	claimed := m.claimed()
@@ -88,10 +91,10 @@ func (p *pass) resize(m *candidate) int32 {
 		}
 		size, claimed = min(m.readySize(), size), ready
 	}
-	if size < m.Wants && m.refusal == nil && !m.partial() {
-		// Nodes have turned out to have less room than an empty one. The next pass asks for more.
+	if m.hasLessRoom() || !m.mayResize() {
 		return 0
 	}
+	size = m.unitsIn(size)
 	if size <= m.Size || m.forgone > 0 || m.waitsForPods() {
 		// Where pods do not come there may be room for more of them.
 		return 0
@@ -107,9 +110,9 @@ func (p *pass) resize(m *candidate) int32 {
 
 // giveUp sets the desired size of a member back to its size when its growth has failed as often as it may.
 func (p *pass) giveUp(m *candidate) *GiveUp {
-	size := max(m.Size, m.MinSize)
+	size := m.unitsFor(max(m.Size, m.MinSize))
 	if m.shrink > 0 {
-		size = max(m.shrink, m.MinSize)
+		size = m.unitsFor(max(m.shrink, m.MinSize))
 	}
 	if m.Lifecycle != Running || m.Invalid != "" || !m.waitsOut() || m.GiveUpAfter == 0 || m.growth.Attempts < m.GiveUpAfter ||
 		m.Wants <= size {

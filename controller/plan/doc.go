@@ -30,6 +30,10 @@
 //     ones that the scheduler keeps pods off) fail their pool for the member at once. The pool is not asked again while what the finding
 //     rests on is the same, or until a node of it is of use. Whatever else takes nodes of a claim is replaced once, or by a tenth of
 //     the claim, over all attempts; after that the deadline decides.
+//   - The groups of pods of one workload are a gang: each is decided on as a member is, and what is for all or nothing is so for all of
+//     them. They are granted nodes in one step or not at all, go on when the nodes of all are Ready, and fail, wait and try again together.
+//     A group grows and shrinks by whole units. Which pods leave is known by their ranks, chosen here, or not known, and in any case a
+//     node is held until no pod of the group is on it.
 //   - When no pool is left, a growth that is all or nothing gives all its nodes back; with best effort the member takes those
 //     that are there. Either is tried again after a while. A greedy member takes each node as it comes.
 package plan

@@ -35,6 +35,9 @@ func (p *pass) grant() {
 		for _, claim := range m.claims {
 			if claim.nodes > m.mayKeep(claim.pool) {
 				asking = append(asking, m)
+				if m.growsAsOne() && m.growth != nil && !m.waitsOut() {
+					m.gang.asking = append(m.gang.asking, m)
+				}
 				break
 			}
 		}
@@ -42,28 +45,31 @@ func (p *pass) grant() {
 	slices.SortFunc(asking, byRequest)
 	waiting := map[*candidate]bool{}
 	for _, m := range asking {
-		m.refusal = p.grantGrowth(m)
-		if m.refusal != nil && (m.fellBack || m.missesFailed()) {
-			// Nodes of a part of a growth are not held while it waits for room elsewhere: two that did so might wait for
-			// each other.
-			p.exhaust(m, m.refusal.message)
-		}
-		if m.refusal != nil {
-			// What is granted already, or in use, stays; a part of the growth is not added to it.
-			size := m.grantedSize()
-			if m.waitsOut() {
-				size = p.target(m)
+		groups := []*candidate{m}
+		if m.growsAsOne() && slices.Contains(m.gang.asking, m) {
+			if m != m.gang.asking[0] {
+				continue
 			}
-			m.claims, _ = p.place(m, size)
-		}
-		for _, claim := range m.claims {
-			if pool := p.capacity.pools[claim.pool]; pool != nil {
-				pool.noteClaimed(m, max(0, claim.nodes-m.claimedBefore(claim.pool)))
+			groups = m.gang.asking
+			if p.grantGang(m.gang) {
+				continue
+			}
+		} else {
+			m.refusal = p.grantGrowth(m)
+			if m.refusal != nil && (m.fellBack || m.missesFailed()) {
+				// Nodes of a part of a growth are not held while it waits for room elsewhere: two that did so might wait for
+				// each other.
+				p.exhaust(m, m.refusal.message)
 			}
 		}
-		if m.refusal != nil && !m.refusal.permanent && !m.waitsOut() {
-			p.keepRoom(m)
-			waiting[m] = true
+		for _, m := range groups {
+			p.settleClaims(m)
+		}
+		for _, m := range groups {
+			if m.refusal != nil && !m.refusal.permanent && !m.waitsOut() {
+				p.keepRoom(m)
+				waiting[m] = true
+			}
 		}
 	}
 	p.shareRoom()
@@ -74,6 +80,23 @@ func (p *pass) grant() {
 	}
 	for _, m := range p.members {
 		m.refusal = cmp.Or(m.waits(), m.refusal)
+	}
+}
+
+// settleClaims divides what a member claims that was refused more, and takes what it claims from now on from what its pools have.
+func (p *pass) settleClaims(m *candidate) {
+	if m.refusal != nil {
+		// What is granted already, or in use, stays; a part of the growth is not added to it.
+		size := m.grantedSize()
+		if m.waitsOut() {
+			size = p.target(m)
+		}
+		m.claims, _ = p.place(m, size)
+	}
+	for _, claim := range m.claims {
+		if pool := p.capacity.pools[claim.pool]; pool != nil {
+			pool.noteClaimed(m, max(0, claim.nodes-m.claimedBefore(claim.pool)))
+		}
 	}
 }
 
@@ -88,7 +111,7 @@ func (p *pass) target(m *candidate) int32 {
 	case !m.waitsOut():
 		return m.growthSize()
 	case m.partial():
-		return max(m.keeps(), m.sizeOf(min(m.ready(), m.grantedBefore)))
+		return max(m.keeps(), m.unitsIn(m.sizeOf(min(m.ready(), m.grantedBefore))))
 	default:
 		return m.keeps()
 	}

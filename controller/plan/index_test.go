@@ -67,7 +67,7 @@ func TestIndex(t *testing.T) {
 			if one(3) {
 				m.TopologyKey = "zone"
 			}
-			of := newCandidate(m, c)
+			of := newCandidate(m, nil, c)
 			if m.TopologyKey != "" && one(2) {
 				of.setDomain("b")
 			}

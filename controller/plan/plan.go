@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 )
 
@@ -23,10 +25,17 @@ func Plan(observed Observed, now time.Time) Decisions {
 		capacity: newCapacity(&observed, now),
 		members:  make([]*candidate, 0, len(observed.Members)),
 	}
+	gangs := gangsOf(observed.Members)
 	for i := range observed.Members {
-		p.members = append(p.members, newCandidate(&observed.Members[i], p.capacity))
+		m := &observed.Members[i]
+		var g *gang
+		if m.Group != "" && gangs[m.Key].count > 1 {
+			g = gangs[m.Key]
+		}
+		p.members = append(p.members, newCandidate(m, g, p.capacity))
 	}
 	slices.SortFunc(p.members, byKey)
+	p.link(gangs)
 
 	// 2. Who holds which node. Reads places and heldBefore; sets holder, claimedBy and freed of nodes, held and needless of candidates.
 	p.keepNodes()
@@ -37,6 +46,9 @@ func Plan(observed Observed, now time.Time) Decisions {
 		p.lookForPods(m)
 		// 5. What is asked for. Reads held, lacking and grantedBefore; sets growth and ended.
 		p.updateGrowth(m)
+	}
+	for _, g := range p.gangs {
+		p.joinGrowths(g)
 	}
 	// 6. Which claims have failed. Reads held, growth and findings; sets failures and current of the growth, kept and stillComing.
 	p.failClaims()
@@ -56,8 +68,9 @@ func Plan(observed Observed, now time.Time) Decisions {
 type pass struct {
 	now      time.Time
 	capacity *capacity
-	// members are in order of their keys.
+	// members are in order of their keys, and so are gangs.
 	members []*candidate
+	gangs   []*gang
 	// retries says when those try again that fail in this pass; nil while nobody has.
 	retries *retries
 	// next is when a pass is due though nothing has changed; zero when none is.
@@ -194,14 +207,16 @@ func (p *pass) fail(m *candidate, failures []v1alpha1.PoolFailure) {
 // exhaust ends an attempt for which no pool is left. All nodes that no pod uses are given back, unless the member takes
 // what there is; what is missing is asked for again after a while. refused says why no other pool was of use.
 func (p *pass) exhaust(m *candidate, refused string) {
-	m.growth.Attempts++
 	if p.retries == nil {
 		p.retries = newRetries(p.members, 1)
 	}
-	retry := microTime(p.retries.after(p.now, m.growth))
-	m.growth.Deadline, m.growth.GrantedAt, m.growth.NodePool, m.growth.RetryAfter = nil, nil, "", &retry
-	m.fellBack, m.kept = false, nil
-	m.current = m.first()
+	again := func(g *v1alpha1.Growth) metav1.MicroTime { return microTime(p.retries.after(p.now, g)) }
+	if m.growsAsOne() {
+		p.exhaustGang(m, again)
+	} else {
+		m.growth.Attempts++
+		m.waitUntil(again(m.growth))
+	}
 	fate := "the nodes that no pod uses are given back"
 	if m.GrowthPolicy == v1alpha1.GrowthBestEffort {
 		m.growth.Partial = true
@@ -215,7 +230,14 @@ func (p *pass) exhaust(m *candidate, refused string) {
 		why += ", and " + refused
 	}
 	last := &m.growth.Failures[len(m.growth.Failures)-1]
-	m.warn(last.Reason, fmt.Sprintf("%s; %s; attempt %d is at %s", why, fate, m.growth.Attempts+1, formatTime(retry.Time)))
+	m.warn(last.Reason, fmt.Sprintf("%s; %s; attempt %d is at %s", why, fate, m.growth.Attempts+1, formatTime(m.growth.RetryAfter.Time)))
+}
+
+// waitUntil makes a growth that has failed wait until it is tried again.
+func (c *candidate) waitUntil(retry metav1.MicroTime) {
+	c.growth.Deadline, c.growth.GrantedAt, c.growth.NodePool, c.growth.RetryAfter = nil, nil, "", &retry
+	c.fellBack, c.kept = false, nil
+	c.current = c.first()
 }
 
 // backoff is how long a growth waits after its attempts-th failure.

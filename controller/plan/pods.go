@@ -149,7 +149,7 @@ func (c *candidate) sizeWithPods() int32 {
 			size = max(size, rank+1)
 		}
 	}
-	return min(max(size, c.MinSize, 1), c.Size)
+	return min(c.unitsFor(max(size, c.MinSize, 1)), c.Size)
 }
 
 // lackingBelow counts the lacking ranks of a smaller size.

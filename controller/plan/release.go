@@ -112,7 +112,7 @@ func (c *candidate) served() int32 {
 // complete is the part of the MiniCluster's size below which each pod is on its own: one that has died goes back to its place.
 // From there on the pods are a growth, which waits for all of its nodes.
 func (c *candidate) complete() int32 {
-	if c.growth == nil || (c.partial() && c.growth.From > 0) {
+	if c.growth == nil || (c.partial() && c.growth.From > 0 && c.unit() == 1) {
 		return c.Size
 	}
 	return c.served()
@@ -125,7 +125,11 @@ func (p *pass) release(m *candidate) []Assignment {
 		return nil
 	}
 	may := m.complete()
-	if m.Invalid == "" && (m.partial() || m.readySize() >= m.Size) {
+	switch {
+	case m.Invalid != "":
+	case m.partial():
+		may = max(may, m.partOf(m.Size))
+	case m.presentMet():
 		may = m.Size
 	}
 	// The ranks beyond a smaller desired size are about to leave.
@@ -135,11 +139,12 @@ func (p *pass) release(m *candidate) []Assignment {
 	var out []Assignment
 	m.eachFree(func(node string) bool {
 		if len(out) < len(ranks) {
-			out = append(out, Assignment{Index: ranks[len(out)], Node: node})
+			out = append(out, Assignment{Index: m.id(ranks[len(out)]), Node: node})
 		}
 		return len(out) < len(ranks)
 	})
-	if count := int32(len(out)); count > 0 && out[count-1].Index >= m.complete() { //nolint:gosec // Bounded by the size of the MiniCluster.
+	//nolint:gosec // Bounded by the size of the MiniCluster.
+	if count := int32(len(out)); count > 0 && ranks[count-1] >= m.complete() {
 		m.note(
 			v1alpha1.ReasonPodsReleased,
 			fmt.Sprintf(
@@ -149,6 +154,14 @@ func (p *pass) release(m *candidate) []Assignment {
 		)
 	}
 	return out
+}
+
+// partOf is the part of a size that a member which takes what there is lets go to its nodes: of pods that grow together all or none.
+func (c *candidate) partOf(size int32) int32 {
+	if c.unit() == 1 {
+		return size
+	}
+	return min(size, c.unitsIn(c.readySize()))
 }
 
 // countNodes counts the nodes that pods may go to.

@@ -40,12 +40,11 @@ func (p *pass) keepRoom(m *candidate) {
 	}
 	before := m.growth.Waits
 	m.growth.Waits = nil
-	lacks := max(1, m.nodesFor(p.target(m))-m.claimed())
 	for i, pool := range m.asked {
 		if slices.Contains(m.asked[:i], pool) || pool.kept.by != nil || len(m.growth.Waits) == v1alpha1.MaxRoomWaits {
 			continue
 		}
-		room := p.roomIn(pool, m)
+		lacks, room := p.lacksIn(pool, m), p.roomIn(pool, m)
 		wait := v1alpha1.RoomWait{NodePool: pool.Name, Since: microTime(p.now), Free: room, Turn: 1}
 		if at := slices.IndexFunc(before, func(w v1alpha1.RoomWait) bool { return w.NodePool == pool.Name }); at >= 0 {
 			wait = before[at]
@@ -65,6 +64,19 @@ func (p *pass) keepRoom(m *candidate) {
 		}
 		m.growth.Waits = append(m.growth.Waits, wait)
 	}
+}
+
+// lacksIn is how many nodes a growth lacks that it might have of a pool, with those of the groups that grow with it.
+func (p *pass) lacksIn(pool *poolCapacity, m *candidate) int32 {
+	lacks := max(1, m.nodesFor(p.target(m))-m.claimed())
+	if m.growsAsOne() {
+		for _, other := range m.gang.asking {
+			if other != m && slices.Contains(other.asked, pool) {
+				lacks += max(0, other.nodesFor(p.target(other))-other.claimed())
+			}
+		}
+	}
+	return lacks
 }
 
 // shareRoom lets the growths for which room is kept know how much of the other room has been granted in this pass.

@@ -110,15 +110,31 @@ func simulateStock(seed uint64) *world {
 	return w
 }
 
-// gang is a new member whose pods wait for nodes for all of them.
+// gang is a new member whose pods wait for nodes for all of them. They may be of two groups.
 func (w *world) gang(name string, size int32, pools []string, placement v1alpha1.Placement) {
-	b := member(name, size, size, pools...)
-	b.GrowthPolicy, b.Placement, b.SizeGiven = v1alpha1.GrowthAllOrNothing, placement, true
-	w.members[name] = &worldMember{
-		Member: b.Member, pods: map[int32]string{}, leaving: map[string]int{}, gates: newGates(true), podsOf: newPods(),
+	sizes := map[string]int32{"": size}
+	if size > 1 && w.rand.IntN(2) == 0 {
+		first := 1 + int32(w.rand.IntN(int(size)-1))
+		sizes = map[string]int32{"a": first, "b": size - first}
 	}
-	w.sizes[name] = map[int32]bool{size: true}
-	w.tell("%s asks for %d of %v, %s", name, size, pools, b.Placement)
+	var all []*worldMember
+	for _, group := range slices.Sorted(maps.Keys(sizes)) {
+		size := sizes[group]
+		b := member(name, size, size, pools...)
+		b.Group, b.GrowthPolicy, b.Placement, b.SizeGiven = group, v1alpha1.GrowthAllOrNothing, placement, true
+		m := &worldMember{
+			Member: b.Member, pods: map[int32]string{}, leaving: map[string]int{}, gates: newGates(true), podsOf: newPods(),
+		}
+		all = append(all, m)
+		w.members[m.name()] = m
+		w.sizes[m.name()] = map[int32]bool{size: true}
+		w.tell("%s asks for %d of %v, %s", m.name(), size, pools, b.Placement)
+	}
+	for _, m := range all {
+		if len(all) > 1 {
+			m.group.all = all
+		}
+	}
 }
 
 // launch asks the cloud for the machines that were ordered. There is none left when those that exist are the stock.
@@ -186,14 +202,15 @@ func (w *world) releaseBooting() {
 	}
 }
 
-// end ends the gangs all of whose pods run, and returns how many did.
+// end ends the gangs all of whose pods run, and returns how many did, each group counted.
 func (w *world) end() int {
 	count := 0
 	for _, name := range slices.Sorted(maps.Keys(w.members)) {
-		if m := w.members[name]; m.Lifecycle == plan.Running && w.running(m) == m.Size {
-			m.Lifecycle = plan.Finished
-			count++
-			w.tell("%s has run", name)
+		m := w.members[name]
+		if m.Lifecycle == plan.Running && !slices.ContainsFunc(m.groups(), func(m *worldMember) bool { return w.running(m) < m.Size }) {
+			w.live(m, plan.Finished)
+			count += len(m.groups())
+			w.tell("%s has run", m.Key.Name)
 		}
 	}
 	return count

@@ -35,7 +35,11 @@ func (p *pass) failClaims() {
 	}
 	p.retries = newRetries(p.members, len(all))
 	for _, f := range all {
-		p.fail(f.m, f.failures)
+		if !f.m.waitsOut() && !f.m.fellBack {
+			// Others of its gang may have failed it already.
+			p.fail(f.m, f.failures)
+			p.moveGang(f.m, f.failures)
+		}
 	}
 }
 

@@ -24,47 +24,67 @@ type topology struct {
 	baseKey string
 }
 
-// findDomain finds out where a member is: where its pods are that stay, or else where the last pass left it. What has been
-// recorded for another key, or by nobody, is read off the nodes held and off the pools that have granted some.
-func (c *candidate) findDomain(capacity *capacity) {
-	c.baseKey, c.domains = c.shapeKey, map[string]string{}
-	for _, name := range c.NodePools {
-		if pool := capacity.pools[name]; pool != nil && pool.Labels[c.TopologyKey] != "" {
-			c.domains[name] = pool.Labels[c.TopologyKey]
-		}
-	}
-	recorded, _ := strings.CutPrefix(c.TopologyDomain, c.TopologyKey+"=")
-	if recorded == c.TopologyDomain {
-		recorded = ""
-	}
+// findDomain finds out where a member is, which are the groups of a gang or one: where its pods are that stay, or else where the last pass
+// left it. What has been recorded for another key, or by nobody, is read off the nodes held and off the pools that have granted some.
+func findDomain(groups []*candidate, capacity *capacity) {
 	counts := map[string]int32{}
-	for i, node := range c.places {
-		if node != nil && c.Pods[i].Index < c.Size {
-			counts[node.Labels[c.TopologyKey]]++
+	for _, c := range groups {
+		c.baseKey, c.domains = c.shapeKey, map[string]string{}
+		for _, name := range c.NodePools {
+			if pool := capacity.pools[name]; pool != nil && pool.Labels[c.TopologyKey] != "" {
+				c.domains[name] = pool.Labels[c.TopologyKey]
+			}
+		}
+		for i, node := range c.places {
+			if node != nil && c.Pods[i].Index < c.Size {
+				counts[node.Labels[c.TopologyKey]]++
+			}
 		}
 	}
+	recorded := groups[0].recordedDomain()
 	domain := domainWithMost(counts, recorded)
-	c.anchored = domain != ""
+	anchored := domain != ""
 	if domain == "" {
 		domain = recorded
 	}
 	if domain == "" {
+		domain = domainHeld(groups, counts)
+	}
+	for _, c := range groups {
+		c.anchored = anchored
+		c.setDomain(domain)
+		if !c.allows(c.current) {
+			c.current = c.first()
+		}
+	}
+}
+
+// recordedDomain is where the last pass left the member; empty where it was put nowhere, or had another key.
+func (c *candidate) recordedDomain() string {
+	if domain, found := strings.CutPrefix(c.TopologyDomain, c.TopologyKey+"="); found {
+		return domain
+	}
+	return ""
+}
+
+// domainHeld is the domain of most of the nodes held, beside some counts, or else of a pool that has granted some.
+func domainHeld(groups []*candidate, counts map[string]int32) string {
+	for _, c := range groups {
 		for _, node := range c.heldBefore {
 			if node != nil {
 				counts[node.Labels[c.TopologyKey]]++
 			}
 		}
-		domain = domainWithMost(counts, "")
 	}
-	for i := 0; domain == "" && i < len(c.Reservations); i++ {
-		if r := &c.Reservations[i]; r.Nodes > 0 {
-			domain = c.domains[r.NodePool]
+	domain := domainWithMost(counts, "")
+	for _, c := range groups {
+		for i := 0; domain == "" && i < len(c.Reservations); i++ {
+			if r := &c.Reservations[i]; r.Nodes > 0 {
+				domain = c.domains[r.NodePool]
+			}
 		}
 	}
-	c.setDomain(domain)
-	if !c.allows(c.current) {
-		c.current = c.first()
-	}
+	return domain
 }
 
 // domainWithMost is the domain with the greatest count, of several the preferred one or the first by name; empty when there is none.
@@ -178,10 +198,17 @@ func (c *candidate) occupiers() string {
 
 // topologyDomain is what the member's status says of its domain. With the last claim it is open again.
 func (c *candidate) topologyDomain() string {
-	if c.TopologyKey == "" || c.domain == "" || c.Lifecycle != Running || (c.claimed() == 0 && !c.anchored) {
+	if c.TopologyKey == "" || c.domain == "" || c.Lifecycle != Running || !c.isSomewhere() {
 		return ""
 	}
 	return c.TopologyKey + "=" + c.domain
+}
+
+// isSomewhere reports whether the member, or a group of its gang, has claims or pods that stay.
+func (c *candidate) isSomewhere() bool {
+	return c.anchored || c.claimed() > 0 || (c.gang != nil && slices.ContainsFunc(c.gang.groups, func(m *candidate) bool {
+		return m.claimed() > 0
+	}))
 }
 
 // choice is a domain in which a growth can be asked for, and the pools to ask there.
@@ -198,7 +225,7 @@ type choice struct {
 // together with the pools of each domain: that may bring nodes which are of no use.
 func (c *candidate) choices() []choice {
 	asks := c.asks()
-	if c.settles() || c.waitsOut() {
+	if c.settles() || c.waitsOut() || c.follows() {
 		return []choice{{domain: c.domain, pools: asks}}
 	}
 	in := func(domain string, orElse func(pool string) bool) []string {
@@ -239,6 +266,13 @@ func (c *candidate) choices() []choice {
 	return append(out, last...)
 }
 
+// follows reports whether other groups of the gang have nodes where the member is, so that it goes nowhere by itself.
+func (c *candidate) follows() bool {
+	return c.gang != nil && c.domain != "" && slices.ContainsFunc(c.gang.groups, func(other *candidate) bool {
+		return other != c && (other.claimed() > 0 || other.grantedBefore > 0 || len(other.held) > 0)
+	})
+}
+
 // grantInOneDomain lets a member claim the nodes that it wants of pools of one domain, or says why not. A growth that moves to
 // another one leaves nothing behind but what its pods are on.
 func (p *pass) grantInOneDomain(m *candidate) *refusal {
@@ -256,6 +290,7 @@ func (p *pass) grantInOneDomain(m *candidate) *refusal {
 		}
 		v := grant(m, c.pools)
 		if v == nil {
+			m.lead()
 			return nil
 		}
 		refusals, asked = append(refusals, v), append(asked, m.asked...)
@@ -267,6 +302,15 @@ func (p *pass) grantInOneDomain(m *candidate) *refusal {
 		return &refusal{v1alpha1.ReasonPoolNotFound, "no NodePool is left to be asked", true}
 	}
 	return combined(refusals)
+}
+
+// lead puts the other groups of the gang where the member is.
+func (c *candidate) lead() {
+	for _, other := range c.eachGroup() {
+		if other != c {
+			other.setDomain(c.domain)
+		}
+	}
 }
 
 // inUseOnly keeps of each pool that has granted nodes those that pods are on which stay.
@@ -319,22 +363,36 @@ func (p *pass) chooseDomain(m *candidate) {
 		return
 	}
 	counts := map[string]int32{}
-	for _, node := range m.held {
-		counts[node.Labels[m.TopologyKey]]++
+	for _, m := range m.eachGroup() {
+		for _, node := range m.held {
+			counts[node.Labels[m.TopologyKey]]++
+		}
 	}
 	domain := domainWithMost(counts, "")
 	if domain == "" {
-		for _, claim := range m.claims {
-			if pool := p.capacity.pools[claim.pool]; pool != nil && claim.nodes > 0 {
-				for domain, count := range pool.freeFor(m).counts {
-					counts[domain] += count
-				}
-			}
+		for _, m := range m.eachGroup() {
+			p.countFree(m, counts)
 		}
 		domain = domainWithMost(counts, "")
 	}
 	if domain != "" {
 		m.setDomain(domain)
+		m.lead()
+	}
+}
+
+// countFree adds, by domain, the free nodes of the pools that a member claims some of.
+func (p *pass) countFree(m *candidate, counts map[string]int32) {
+	for _, claim := range m.claims {
+		if pool := p.capacity.pools[claim.pool]; pool != nil && claim.nodes > 0 {
+			for domain, count := range pool.freeFor(m).counts {
+				if m.gang != nil {
+					// Of nodes that others of the gang can use as well it takes no more than these.
+					count = min(count, claim.nodes)
+				}
+				counts[domain] += count
+			}
+		}
 	}
 }
 

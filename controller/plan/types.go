@@ -52,15 +52,28 @@ const (
 	Unknown
 )
 
+// words say which pods leave.
+func (l Leaves) words() string {
+	switch l {
+	case Named:
+		return "those that are named"
+	case Unknown:
+		return "some"
+	default:
+		return "the highest ranks"
+	}
+}
+
 // Member is one managed workload and its resize record, or one group of its pods where it has several: pods of another shape, with a size
 // and a record of their own.
 //
 // Members with the same Key and different Groups are one gang. It grows as one: its groups ask at the same time, with GrowthAllOrNothing
 // all of them are granted their nodes or none is, and none is resized, nor a gated pod of the growth released, before the nodes of all are
-// Ready. A growth that fails in one group has failed in all: they wait, try again and give up together. With PlacementSingle the nodes of
-// all come from one pool, with a TopologyKey all are in one domain. With GrowthBestEffort the groups wait for each other until the growth
-// has failed, then each takes what there is, in the order in which they are observed; with GrowthGreedy that is so from the beginning.
-// A smaller size needs nothing, so each group shrinks by itself.
+// Ready. What is missing of one group is asked of further pools while the others keep theirs (PlacementSpan). A growth for which a group
+// has no pool left has failed in all: they wait, try again and give up together. With PlacementSingle the nodes of all come from one pool,
+// and with a TopologyKey, whatever the policy, all are in one domain. With GrowthBestEffort and GrowthGreedy each group is a growth of its
+// own; those that ask at the same time are served in the order in which they are observed. A smaller size needs nothing, so each group
+// shrinks by itself.
 //
 // Kind, Job, Lifecycle, GrowthPolicy, Placement, GiveUpAfter, TopologyKey, TopologyDomain and NamespaceLabels are the workload's and
 // the same in all groups of a gang. Where they differ those of the first one observed count. One that is Invalid makes all of them so.
@@ -77,8 +90,9 @@ type Member struct {
 	// workload as one that is Invalid, and says which sizes there are.
 	Unit int32
 	// Leaves says which pods leave at a shrink. Where they are not the Highest, an Index of a pod is only a number by which the observer
-	// and the plan call it, in Pods, Gated, Succeeded and Lead: it need neither be below Size nor be the same in the next pass. Lacking
-	// is not read: as many pods are lacking as Size exceeds those that are there and stay.
+	// and the plan call it, in Pods, Gated, Pending, Succeeded and Lead: it need neither be below Size nor be the same in the next pass.
+	// Lacking is not read: as many pods are lacking as Size exceeds those that are there and stay. Those that are about to leave are not among
+	// Gated, Pending, Succeeded and Running, and marked as Leaving among Pods.
 	Leaves Leaves
 	// Lead is the pod of a group whose pods are Named that never leaves; nil for none. The others lead with rank 0 (Highest), or without a
 	// promise (Unknown).
@@ -127,6 +141,8 @@ type Member struct {
 	Pods []Pod
 	// Gated are the ranks of its pods that wait behind the scheduling gate, in any order.
 	Gated []int32
+	// Pending are the pods that are bound to no node, and neither gated nor released for one. They are not read where the Highest leave.
+	Pending []int32
 	// Succeeded are the ranks that have a pod which has Succeeded and none that has not ended, in any order. They need no node.
 	Succeeded []int32
 	// Lacking are the ranks below Size that have no pod at all: none that waits, is bound or has Succeeded. In any order.

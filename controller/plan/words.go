@@ -48,6 +48,9 @@ func (p *pass) conditions(m *candidate) (conditions []metav1.Condition, whenRead
 	switch leaving := m.heldBesideLeaving() - claimed; {
 	case m.Wants < m.Size:
 		resized = unmet(resized, v1alpha1.ReasonResizing, fmt.Sprintf("resizing from %d to %d", m.Size, m.Wants))
+	case m.Wants > m.Size && ready >= claimed && m.refusal == nil && !m.mayResize():
+		resized = unmet(resized, v1alpha1.ReasonWaitingForCapacity, fmt.Sprintf(
+			"at size %d, wants %d, and waits for nodes of other groups", m.Size, m.Wants))
 	case m.Wants > m.Size && ready >= claimed && m.refusal == nil:
 		resized = unmet(resized, v1alpha1.ReasonResizing, fmt.Sprintf("resizing from %d to %d", m.Size, m.Wants))
 	case m.Wants > m.Size:
@@ -186,6 +189,9 @@ func listed(names []string) string {
 	}
 	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
 }
+
+// joinNames are names as a part of a sentence.
+func joinNames(names []string) string { return strings.Join(names, ", ") }
 
 // formatTime is a point in time as messages have it.
 func formatTime(t time.Time) string { return t.UTC().Format(time.RFC3339) }

@@ -81,7 +81,7 @@ func (m *worldMember) staying(node string) int {
 	count := 0
 	for _, on := range []map[int32]string{m.pods, m.gates.released} {
 		for index, n := range on {
-			if n == node && index < m.Size {
+			if n == node && m.stays(index) {
 				count++
 			}
 		}
@@ -91,31 +91,35 @@ func (m *worldMember) staying(node string) int {
 
 // seeGates adds to what the planner sees of a member.
 func (m *worldMember) seeGates(seen *plan.Member) {
-	seen.Gated = slices.Collect(maps.Keys(m.gates.waits))
+	seen.Gated = slices.DeleteFunc(slices.Collect(maps.Keys(m.gates.waits)), func(pod int32) bool { return !m.ranked() && !m.stays(pod) })
 	for _, index := range slices.Sorted(maps.Keys(m.gates.released)) {
-		seen.Pods = append(seen.Pods, plan.Pod{Index: index, Node: m.gates.released[index], Released: true, RefusedSince: m.gates.refused[index]})
+		seen.Pods = append(seen.Pods, plan.Pod{
+			Index: index, Node: m.gates.released[index], Released: true, RefusedSince: m.gates.refused[index],
+			Leaving: !m.ranked() && !m.stays(index),
+		})
 	}
 }
 
 // letGo carries out what was decided about the gates of a member, until there are no writes left.
 func (w *world) letGo(m *worldMember, d plan.Decision, write func() bool) bool {
 	if len(d.Release) > 0 {
+		w.checkUnitsReleased(m, d)
 		w.checkRelease(m, d)
 	}
 	for _, a := range d.Release {
 		if !write() {
 			return false
 		}
-		w.promise(m.gates.waits[a.Index], "rank %d of %s is released and does not wait", a.Index, m.Key.Name)
+		w.promise(m.gates.waits[a.Index], "rank %d of %s is released and does not wait", a.Index, m.name())
 		delete(m.gates.waits, a.Index)
 		m.gates.released[a.Index] = a.Node
-		w.tell("rank %d of %s may go to %s", a.Index, m.Key.Name, a.Node)
+		w.tell("rank %d of %s may go to %s", a.Index, m.name(), a.Node)
 	}
 	for _, s := range d.Recreate {
 		if !write() {
 			return false
 		}
-		w.tell("rank %d of %s is recreated: %s", s.Index, m.Key.Name, s.Why)
+		w.tell("rank %d of %s is recreated: %s", s.Index, m.name(), s.Why)
 		m.gates.forget(s.Index)
 	}
 	return true
@@ -130,7 +134,7 @@ func (w *world) checkRelease(m *worldMember, d plan.Decision) {
 		n := w.node(a.Node)
 		w.promise(
 			held && n != nil && n.Ready && !n.Leaving && !n.readyAt.After(w.now),
-			"rank %d of %s is released for %s, which is not held, not Ready or leaving", a.Index, m.Key.Name, a.Node,
+			"rank %d of %s is released for %s, which is not held, not Ready or leaving", a.Index, m.name(), a.Node,
 		)
 		more[a.Node]++
 		if n == nil {
@@ -138,13 +142,21 @@ func (w *world) checkRelease(m *worldMember, d plan.Decision) {
 		}
 		all := (m.on(a.Node) + more[a.Node]) * int(m.PodRequests[corev1.ResourceCPU])
 		w.promise(all <= int(4000-w.pools[n.Pool].daemons) && m.staying(a.Node)+more[a.Node] <= w.perNode(m, n.Pool),
-			"%d pods of %s are to be on %s", m.on(a.Node)+more[a.Node], m.Key.Name, a.Node)
+			"%d pods of %s are to be on %s", m.on(a.Node)+more[a.Node], m.name(), a.Node)
 	}
-	if last := d.Release[len(d.Release)-1].Index; last >= m.gates.complete && m.GrowthPolicy == v1alpha1.GrowthAllOrNothing {
-		w.promise(
-			w.slots(m, m.Reservations)+w.needless(m) >= int(m.Size), "rank %d of %s is released with Ready nodes for %d of %d", last, m.Key.Name,
-			w.slots(m, m.Reservations), m.Size,
-		)
+	last := d.Release[len(d.Release)-1].Index
+	beyond := last >= m.gates.complete
+	if !m.ranked() {
+		beyond = m.placed()+len(d.Release) > int(m.gates.complete)
+	}
+	if beyond && m.GrowthPolicy == v1alpha1.GrowthAllOrNothing {
+		for _, other := range m.groups() {
+			w.promise(
+				w.slots(other, other.Reservations)+w.needless(other) >= int(other.Size),
+				"rank %d of %s is released with Ready nodes for %d of %d of %s", last, m.name(), w.slots(other, other.Reservations), other.Size,
+				other.name(),
+			)
+		}
 		m.gates.complete = m.Size
 	}
 }
@@ -161,12 +173,15 @@ func (w *world) checkNothingIdle(m *worldMember) {
 		claimed += r.Nodes
 	}
 	for rank := range m.Size {
-		if w.node(m.pods[rank]) != nil || w.node(m.gates.released[rank]) != nil || rank < m.gates.complete {
+		if m.ranked() && (w.node(m.pods[rank]) != nil || w.node(m.gates.released[rank]) != nil || rank < m.gates.complete) {
 			needed++
 		}
 	}
+	if !m.ranked() {
+		needed = max(m.gates.complete, int32(m.placed()))
+	}
 	w.promise(
-		claimed <= needed, "%s waits out a failure (%+v) and claims %d nodes; its pods could use %d", m.Key.Name, m.Growth, claimed, needed,
+		claimed <= needed, "%s waits out a failure (%+v) and claims %d nodes; its pods could use %d", m.name(), m.Growth, claimed, needed,
 	)
 }
 

@@ -108,8 +108,11 @@ func (w *world) jobs() {
 			size = 0
 		}
 		m.followPods(size)
+		if !m.ranked() {
+			w.follow(m, size)
+		}
 		for _, index := range m.ranksOf() {
-			if node := m.pods[index]; index >= size {
+			if node := m.pods[index]; m.ranked() && index >= size {
 				delete(m.pods, index)
 				if node != "" {
 					m.leaving[node]++
@@ -125,12 +128,12 @@ func (w *world) jobs() {
 		}
 		for _, list := range []map[int32]bool{m.gates.waits, mapOf(m.gates.released)} {
 			for index := range list {
-				if index >= size {
+				if m.ranked() && index >= size {
 					m.gates.forget(index)
 				}
 			}
 		}
-		for index := range size {
+		for _, index := range m.made(size) {
 			_, exists := m.pods[index]
 			switch {
 			case m.pods[index] != "" || m.podsOf.succeeded[index] || (!exists && !m.mayMake()):

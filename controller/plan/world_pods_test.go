@@ -1,6 +1,7 @@
 package plan_test
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -35,9 +36,18 @@ func (m *worldMember) mayMake() bool {
 // seePods adds to what the planner sees of a member.
 func (w *world) seePods(m *worldMember, seen *plan.Member) {
 	seen.Running = w.running(m)
+	if !m.ranked() {
+		seen.Succeeded = slices.DeleteFunc(slices.Sorted(maps.Keys(m.podsOf.succeeded)), func(pod int32) bool { return !m.stays(pod) })
+		for _, pod := range m.there() {
+			if node, exists := m.pods[pod]; exists && node == "" && !m.gates.waits[pod] && m.gates.released[pod] == "" {
+				seen.Pending = append(seen.Pending, pod)
+			}
+		}
+	}
 	for rank := range m.Size {
 		_, exists := m.pods[rank]
 		switch {
+		case !m.ranked():
 		case m.podsOf.succeeded[rank]:
 			seen.Succeeded = append(seen.Succeeded, rank)
 		case !exists && m.Lifecycle == plan.Running:
@@ -55,22 +65,33 @@ func (w *world) seePods(m *worldMember, seen *plan.Member) {
 // running counts the ranks of the member's size whose pods run.
 func (w *world) running(m *worldMember) int32 {
 	var count int32
-	for rank, node := range m.pods {
-		n := w.node(node)
-		if rank < m.Size && !m.podsOf.stuck[rank] && (w.outside[node] || (n != nil && n.Ready && !n.readyAt.After(w.now))) {
+	for rank := range m.pods {
+		if m.stays(rank) && w.runs(m, rank) {
 			count++
 		}
 	}
-	return count
+	// Of more pods than the size some are about to leave.
+	return min(count, m.Size)
+}
+
+// runs reports whether a pod runs.
+func (w *world) runs(m *worldMember, rank int32) bool {
+	node := m.pods[rank]
+	n := w.node(node)
+	return !m.podsOf.stuck[rank] && (w.outside[node] || (n != nil && n.Ready && !n.readyAt.After(w.now)))
 }
 
 // countSucceeded counts the ranks of a size that have succeeded.
 func (m *worldMember) countSucceeded(size int32) int {
 	count := 0
 	for rank := range m.podsOf.succeeded {
-		if rank < size {
+		if m.ranked() && rank < size || !m.ranked() && m.stays(rank) {
 			count++
 		}
+	}
+	if !m.ranked() {
+		// They are the first to leave.
+		count = max(0, min(count, int(size)-len(m.there())+count))
 	}
 	return count
 }
@@ -87,7 +108,7 @@ func (w *world) needless(m *worldMember) int {
 // followPods forgets what pods have done that are beyond a size, or are gone.
 func (m *worldMember) followPods(size int32) {
 	for rank := range m.podsOf.succeeded {
-		if rank >= size && m.Lifecycle == plan.Running {
+		if m.ranked() && rank >= size && m.Lifecycle == plan.Running {
 			delete(m.podsOf.succeeded, rank)
 		}
 	}
@@ -103,56 +124,69 @@ func (w *world) happenToPods(m *worldMember) {
 	switch w.rand.IntN(8) {
 	case 0, 1:
 		m.podsOf.quota = w.rand.IntN(int(m.Size) + 2)
-		w.tell("%s has a quota of %d pods", m.Key.Name, m.podsOf.quota)
+		w.tell("%s has a quota of %d pods", m.name(), m.podsOf.quota)
 	case 2:
 		w.lift(m)
 	case 3:
-		if rank := int32(w.rand.IntN(int(m.Size))); m.pods[rank] != "" {
+		if rank := w.anyPod(m); m.pods[rank] != "" {
 			m.podsOf.stuck[rank] = true
-			w.tell("rank %d of %s does not start", rank, m.Key.Name)
+			w.tell("rank %d of %s does not start", rank, m.name())
 		}
 	case 4:
-		if rank := int32(w.rand.IntN(int(m.Size))); m.pods[rank] != "" && !m.podsOf.stuck[rank] {
+		if rank := w.anyPod(m); m.pods[rank] != "" && !m.podsOf.stuck[rank] {
 			delete(m.pods, rank)
 			m.podsOf.succeeded[rank] = true
-			w.tell("rank %d of %s succeeds", rank, m.Key.Name)
+			w.tell("rank %d of %s succeeds", rank, m.name())
 		}
 	case 5:
-		if rank := int32(w.rand.IntN(int(m.Size))); m.pods[rank] != "" {
+		if rank := w.anyPod(m); m.pods[rank] != "" {
 			delete(m.pods, rank)
-			w.tell("the pod of rank %d of %s is deleted", rank, m.Key.Name)
+			w.tell("the pod of rank %d of %s is deleted", rank, m.name())
 		}
 	case 6:
 		if m.Lifecycle == plan.Running {
-			m.Lifecycle = plan.Suspended
+			w.live(m, plan.Suspended)
 			w.tell("%s is suspended", m.Key.Name)
 		}
 	case 7:
-		if m.Invalid = "spec: cannot be read"; w.rand.IntN(2) == 0 {
-			m.Invalid = ""
+		why := "spec: cannot be read"
+		if w.rand.IntN(2) == 0 {
+			why = ""
 		}
-		m.podsOf.claimed, m.podsOf.size = 0, m.Size
-		for _, r := range m.Reservations {
-			m.podsOf.claimed += r.Nodes
+		for _, m := range m.groups() {
+			m.Invalid, m.podsOf.claimed, m.podsOf.size = why, int32(claimsOf(m.Reservations)), m.Size
 		}
 		w.tell("%s is invalid: %q", m.Key.Name, m.Invalid)
 	}
+}
+
+// anyPod is a rank of a member, or one of its pods where they have none.
+func (w *world) anyPod(m *worldMember) int32 {
+	if m.ranked() {
+		return int32(w.rand.IntN(int(m.Size)))
+	}
+	if there := m.there(); len(there) > 0 {
+		return there[w.rand.IntN(len(there))]
+	}
+	return -1
 }
 
 // lift takes away what keeps pods of a member from running.
 func (w *world) lift(m *worldMember) {
 	m.podsOf.quota = noQuota
 	clear(m.podsOf.stuck)
-	m.Invalid = ""
+	for _, m := range m.groups() {
+		m.Invalid = ""
+	}
 	if m.Lifecycle == plan.Suspended {
 		w.resume(m)
 	}
-	w.tell("nothing keeps the pods of %s from running", m.Key.Name)
+	w.tell("nothing keeps the pods of %s from running", m.name())
 }
 
 // resume makes the pods of a suspended member again: they are a new gang, if a pass has seen that it was suspended.
 func (w *world) resume(m *worldMember) {
-	m.Lifecycle = plan.Running
+	w.live(m, plan.Running)
 	w.tell("%s is resumed", m.Key.Name)
 }
 
@@ -160,13 +194,13 @@ func (w *world) resume(m *worldMember) {
 func (w *world) checkReady(m *worldMember, d plan.Decision) {
 	all := w.running(m) + int32(m.countSucceeded(m.Size))
 	w.promise(d.FirstUnmet() != v1alpha1.ConditionReady || m.Lifecycle == plan.Finished || m.Lifecycle == plan.Deleting || all == m.Size,
-		"%s is ready, and %d of its %d pods run or have succeeded", m.Key.Name, all, m.Size)
-	w.promise(d.Running == all, "%s tells %d running pods, and it is %d", m.Key.Name, d.Running, all)
-	w.promise(m.Lifecycle != plan.Suspended || d.Reserved() == 0, "%s is suspended and claims %d nodes", m.Key.Name, d.Reserved())
+		"%s is ready, and %d of its %d pods run or have succeeded", m.name(), all, m.Size)
+	w.promise(d.Running == all, "%s tells %d running pods, and it is %d", m.name(), d.Running, all)
+	w.promise(m.Lifecycle != plan.Suspended || d.Reserved() == 0, "%s is suspended and claims %d nodes", m.name(), d.Reserved())
 	if m.Lifecycle == plan.Running && m.Invalid != "" {
 		w.promise(d.Resize == 0 && d.Reserved() == m.podsOf.claimed && m.Size == m.podsOf.size,
 			"%s cannot be read; it had %d nodes at size %d and claims %d at %d, resized to %d",
-			m.Key.Name, m.podsOf.claimed, m.podsOf.size, d.Reserved(), m.Size, d.Resize)
+			m.name(), m.podsOf.claimed, m.podsOf.size, d.Reserved(), m.Size, d.Resize)
 	}
 }
 
@@ -176,12 +210,7 @@ func (w *world) checkLacking(m *worldMember) {
 		m.podsOf.lacksSince = time.Time{}
 		return
 	}
-	lacking, claimed, timeout := 0, 0, time.Duration(0)
-	for rank := range m.Size {
-		if _, exists := m.pods[rank]; !exists && !m.podsOf.succeeded[rank] {
-			lacking++
-		}
-	}
+	lacking, claimed, timeout := m.lacks(), 0, time.Duration(0)
 	for _, r := range m.Reservations {
 		claimed += int(r.Nodes)
 		timeout = max(timeout, w.pools[r.NodePool].ProvisionTimeout)
@@ -197,7 +226,7 @@ func (w *world) checkLacking(m *worldMember) {
 		// A pass may be killed, several times, before it has written that they lack, or that they are given back.
 		w.promise(w.now.Sub(m.podsOf.lacksSince) <= timeout+2*time.Minute,
 			"%s claims %d nodes at size %d, where %d pods are lacking since %s: %+v",
-			m.Key.Name, claimed, m.Size, lacking, m.podsOf.lacksSince.Format(time.TimeOnly), m.PodsLacking)
+			m.name(), claimed, m.Size, lacking, m.podsOf.lacksSince.Format(time.TimeOnly), m.PodsLacking)
 	}
 }
 

@@ -28,6 +28,8 @@ func (w *world) check() {
 		w.checkNothingIdle(m)
 		w.checkLacking(m)
 		w.promise(total <= max(m.Size, m.formerSize) || m.came || w.needless(m) > 0 || m.PodsLacking != nil || m.Invalid != "" ||
+			// Ranks that needed no node may be beyond a size that has just been written.
+			(m.SizeGiven && m.Size != m.FormerSize) ||
 			w.sizes[name][total] || m.GrowthPolicy != v1alpha1.GrowthAllOrNothing || m.sharing(),
 			"%s has reserved %d (%+v, size %d, wants %d, %+v), which is no size that it asked for", name, total, m.Reservations, m.Size, m.Wants,
 			m.Growth)
@@ -61,23 +63,25 @@ func (w *world) checkRest() {
 	// An attempt may have failed just now.
 	w.release()
 	for _, d := range decisions.Members {
-		m := w.members[d.Key.Name]
-		if w.unlucky(m) || m.restless() {
+		m, name := w.memberOf(d), nameOf(d.Key.Name, d.Group)
+		if slices.ContainsFunc(m.groups(), func(m *worldMember) bool { return w.unlucky(m) || m.restless() }) {
 			continue
 		}
-		w.promise(len(d.Notes) == 0, "at rest a pass still does something for %s: %v", d.Key.Name, d.Notes)
-		w.promise(d.Resize == 0, "at rest %s is resized", d.Key.Name)
+		w.promise(len(d.Notes) == 0, "at rest a pass still does something for %s: %v", name, d.Notes)
+		w.promise(d.Resize == 0, "at rest %s is resized", name)
 		reason, reserved := conditionOf(d, v1alpha1.ConditionCapacityReserved)
 		if m.Lifecycle == plan.Running && reserved {
 			w.promise(
-				m.Size == m.Wants, "at rest %s has size %d and wants %d, and no reason is given: %+v %+v of %+v", d.Key.Name, m.Size, m.Wants,
+				m.Size == m.Wants, "at rest %s has size %d and wants %d, and no reason is given: %+v %+v of %+v", name, m.Size, m.Wants,
 				d.Conditions, d.Growth, d.Reservations,
 			)
 		}
 		if !reserved {
 			w.promise(reason == v1alpha1.ReasonPoolFull || reason == v1alpha1.ReasonPoolTooSmall ||
 				reason == v1alpha1.ReasonQueued || reason == v1alpha1.ReasonBackingOff ||
-				(m.Lifecycle == plan.Suspended && reason == v1alpha1.ReasonSuspended), "at rest %s waits for %s", d.Key.Name, reason)
+				// The groups have no pool or no zone in common.
+				(len(m.groups()) > 1 && (reason == v1alpha1.ReasonTopologyMismatch || reason == v1alpha1.ReasonPoolNotFound)) ||
+				(m.Lifecycle == plan.Suspended && reason == v1alpha1.ReasonSuspended), "at rest %s waits for %s", name, reason)
 		}
 		if m.Lifecycle == plan.Running && reserved && m.Size == m.Wants {
 			// Pods that share nodes may be spread over more of them than they need.
@@ -98,15 +102,15 @@ func (w *world) checkRest() {
 			maps.DeleteFunc(used, func(node string, is bool) bool { return node == "" || !is })
 			least := (int(m.Size) - w.countOutside(m) - m.countSucceeded(m.Size) + share - 1) / share
 			w.promise(int(d.Reserved()) <= max(least, len(used)+waiting) && int(d.Reserved()) >= len(used),
-				"at rest %s of size %d has reserved %d nodes; its pods are on %d", d.Key.Name, m.Size, d.Reserved(), len(used))
+				"at rest %s of size %d has reserved %d nodes; its pods are on %d", name, m.Size, d.Reserved(), len(used))
 		}
 		if d.FirstUnmet() == v1alpha1.ConditionReady && m.Lifecycle == plan.Running {
 			w.promise(len(m.gates.waits) == 0 && len(m.gates.released) == 0, "at rest %s has all it wants, and pods behind the gate %v, or on "+
 				"their way %v",
-				d.Key.Name, m.gates.waits, m.gates.released)
+				name, m.gates.waits, m.gates.released)
 		}
 		if m.Lifecycle != plan.Running {
-			w.promise(len(d.Reservations) == 0, "at rest %s has ended and still holds %+v", d.Key.Name, d.Reservations)
+			w.promise(len(d.Reservations) == 0, "at rest %s has ended and still holds %+v", name, d.Reservations)
 		}
 	}
 	for name, p := range w.pools {

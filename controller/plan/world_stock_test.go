@@ -36,10 +36,10 @@ func (w *world) settle() {
 	}
 	for _, name := range slices.Sorted(maps.Keys(w.members)) {
 		m := w.members[name]
-		if m.Lifecycle == plan.Suspended && w.rand.IntN(2) == 0 {
+		if m.isFirst() && m.Lifecycle == plan.Suspended && w.rand.IntN(2) == 0 {
 			continue
 		}
-		if !m.gone && w.rand.IntN(4) > 0 {
+		if !m.gone && (m.Lifecycle != plan.Suspended || m.isFirst()) && w.rand.IntN(4) > 0 {
 			w.lift(m)
 		}
 		m.Invalid = ""

@@ -66,6 +66,7 @@ type worldMember struct {
 	leaving map[string]int
 	gates   gates
 	podsOf  podsOf
+	group   groupOf
 	gone    bool
 	// came is set for a member that ran outside the pools before it was managed. Its sizes are others than those asked for while
 	// ranks of it move into the pools.
@@ -142,17 +143,19 @@ func (w *world) observe() plan.Observed {
 		seen.Pods = nil
 		for _, index := range slices.Sorted(maps.Keys(m.pods)) {
 			if node := m.pods[index]; node != "" {
-				seen.Pods = append(seen.Pods, plan.Pod{Index: index, Node: node})
+				seen.Pods = append(seen.Pods, plan.Pod{
+					Index: index, Node: node, Leaving: !m.ranked() && !m.stays(index), Running: w.runs(m, index),
+				})
 			}
 		}
 		for _, node := range slices.Sorted(maps.Keys(m.leaving)) {
 			for range m.leaving[node] {
-				seen.Pods = append(seen.Pods, plan.Pod{Index: 1000, Node: node})
+				seen.Pods = append(seen.Pods, plan.Pod{Index: 1000, Node: node, Leaving: true})
 			}
 		}
 		m.seeGates(&seen)
 		w.seePods(m, &seen)
-		seen.Claim = m.claim()
+		seen.Claim, seen.Lead = m.claim(), m.lead()
 		w.identify(&seen)
 		o.Members = append(o.Members, seen)
 	}
@@ -186,74 +189,106 @@ func (m *worldMember) sharing() bool { return m.PodsPerNode != 0 }
 func (w *world) reconcile(writes int) plan.Decisions {
 	decisions := plan.Plan(w.observe(), w.now)
 	write := func() bool { writes--; return writes != -1 }
-	byName := func(d plan.Decision) *worldMember { return w.members[d.Key.Name] }
-
+	workloads := byWorkload(decisions.Members)
 	for _, d := range decisions.Members {
 		for _, n := range d.Notes {
-			w.tell("%s: %s: %s", d.Key.Name, n.Reason, n.Message)
+			w.tell("%s: %s: %s", nameOf(d.Key.Name, d.Group), n.Reason, n.Message)
 		}
-		w.checkReady(byName(d), d)
+		m := w.memberOf(d)
+		w.checkReady(m, d)
+		w.checkUnits(m, d)
+		w.checkLeave(m, d)
+		w.checkGivenBack(m, d)
+	}
+	for _, groups := range workloads {
+		w.checkGang(groups)
 	}
 	// Resizes come first here, on what was recorded before this pass: the order in which the real
 	// controller must never rely on an unrecorded reservation.
-	for _, d := range decisions.Members {
-		if m := byName(d); d.Resize != 0 {
-			if !write() {
-				return decisions
-			}
-			if d.Resize > m.Size {
-				w.checkNodesFirst(m, d)
-				w.promise(m.GrowthPolicy != v1alpha1.GrowthAllOrNothing || w.sizes[d.Key.Name][d.Resize] || (m.sharing() && d.Resize <= m.Wants) ||
-					m.gates.bypassed || m.came || m.countSucceeded(m.Size) > 0,
-					"%s takes all or nothing and is resized to %d, which it did not ask for", d.Key.Name, d.Resize)
-			}
-			// One that takes what there is may have had any size on its way.
-			w.sizes[d.Key.Name][d.Resize] = true
-			m.formerSize, m.Size = m.Size, d.Resize
-			m.gates.complete, m.SizeGiven = d.Resize, false
+	for _, groups := range workloads {
+		if !w.resize(groups, write) {
+			return decisions
 		}
 	}
-	for _, d := range decisions.Members {
+	for _, groups := range workloads {
 		if !write() {
 			return decisions
 		}
-		m := byName(d)
-		w.noteGrants(m, d)
-		m.Reservations, m.Growth, m.TopologyDomain, m.Findings = d.Reservations, d.Growth, d.TopologyDomain, d.Findings
-		m.FormerSize, m.Avoided, m.PodsLacking = m.Size, d.Avoided, d.PodsLacking
-		w.hear(m, d)
-		if (d.Growth == nil || d.Growth.Served >= m.Size) && w.slots(m, d.Reservations)+w.needless(m) >= int(m.Size) {
-			// What is lost from now on is lost to pods that had their nodes.
-			m.gates.complete = m.Size
+		for _, d := range groups {
+			w.record(w.memberOf(d), d)
 		}
-		if m.Lifecycle == plan.Suspended {
-			m.gates.complete = 0
-		}
-		if !w.letGo(m, d, write) {
-			return decisions
-		}
-		if d.GiveUp != nil {
-			if !write() {
+		for _, d := range groups {
+			if !w.letGo(w.memberOf(d), d, write) {
 				return decisions
 			}
-			w.desire(m, d.GiveUp.Size, "give up")
+		}
+		if slices.ContainsFunc(groups, func(d plan.Decision) bool { return d.GiveUp != nil }) && !write() {
+			return decisions
+		}
+		for _, d := range groups {
+			if d.GiveUp != nil {
+				w.desire(w.memberOf(d), d.GiveUp.Size, "give up")
+			}
 		}
 	}
 	return decisions
+}
+
+// memberOf is the member that a decision is about.
+func (w *world) memberOf(d plan.Decision) *worldMember { return w.members[nameOf(d.Key.Name, d.Group)] }
+
+// resize gives the groups of a workload their sizes, in one write or one after the other, until there are no writes left.
+func (w *world) resize(groups []plan.Decision, write func() bool) bool {
+	groups = slices.DeleteFunc(slices.Clone(groups), func(d plan.Decision) bool { return d.Resize == 0 })
+	for i, d := range groups {
+		m := w.memberOf(d)
+		if (i == 0 || m.group.torn) && !write() {
+			return false
+		}
+		if d.Resize > m.Size {
+			w.checkNodesFirst(m, d)
+			w.promise(m.GrowthPolicy != v1alpha1.GrowthAllOrNothing || w.sizes[m.name()][d.Resize] || (m.sharing() && d.Resize <= m.Wants) ||
+				m.gates.bypassed || m.came || m.countSucceeded(m.Size) > 0,
+				"%s takes all or nothing and is resized to %d, which it did not ask for", m.name(), d.Resize)
+		}
+		// One that takes what there is may have had any size on its way.
+		w.sizes[m.name()][d.Resize] = true
+		m.formerSize, m.Size = m.Size, d.Resize
+		m.gates.complete, m.SizeGiven = d.Resize, false
+		for _, pod := range d.Leave {
+			m.group.leaves[pod] = true
+		}
+	}
+	return true
+}
+
+// record writes what was decided into a member's status.
+func (w *world) record(m *worldMember, d plan.Decision) {
+	w.noteGrants(m, d)
+	m.Reservations, m.Growth, m.TopologyDomain, m.Findings = d.Reservations, d.Growth, d.TopologyDomain, d.Findings
+	m.FormerSize, m.Avoided, m.PodsLacking = m.Size, d.Avoided, d.PodsLacking
+	w.hear(m, d)
+	if (d.Growth == nil || d.Growth.Served >= m.Size) && w.slots(m, d.Reservations)+w.needless(m) >= int(m.Size) {
+		// What is lost from now on is lost to pods that had their nodes.
+		m.gates.complete = m.Size
+	}
+	if m.Lifecycle == plan.Suspended {
+		m.gates.complete = 0
+	}
 }
 
 // checkNodesFirst is the first promise: Ready nodes are held for as many pods as the member will have, and no room is
 // counted that a pod of its former size has yet to leave.
 func (w *world) checkNodesFirst(m *worldMember, d plan.Decision) {
 	slots := w.slots(m, d.Reservations) + w.countOutside(m) + m.countSucceeded(m.Size)
-	w.promise(slots >= int(d.Resize), "%s is resized to %d with Ready nodes for %d", m.Key.Name, d.Resize, slots)
+	w.promise(slots >= int(d.Resize), "%s is resized to %d with Ready nodes for %d", m.name(), d.Resize, slots)
 }
 
 // countOutside counts the pods of a member that stay on nodes outside the pools.
 func (w *world) countOutside(m *worldMember) int {
 	count := 0
 	for index, node := range m.pods {
-		if w.outside[node] && index < m.Size {
+		if w.outside[node] && m.stays(index) {
 			count++
 		}
 	}

@@ -23,15 +23,20 @@ func (w *world) checkDomain(m *worldMember) {
 			zones[n.Labels[zoneKey]] = name
 		}
 	}
-	for _, r := range m.Reservations {
-		for _, name := range r.Held {
-			if m.leaving[name] == 0 {
+	// The groups of one workload are in one domain together.
+	for _, m := range m.groups() {
+		for _, r := range m.Reservations {
+			for _, name := range r.Held {
+				if m.leaving[name] == 0 {
+					note(name)
+				}
+			}
+		}
+		for pod, name := range m.pods {
+			if m.ranked() || m.stays(pod) {
 				note(name)
 			}
 		}
-	}
-	for _, name := range m.pods {
-		note(name)
 	}
 	w.promise(len(zones) <= 1 && zones[""] == "", "%s has nodes in the zones %v: %v of %+v, recorded for %s",
 		m.Key.Name, slices.Sorted(maps.Keys(zones)), zones, m.Reservations, m.TopologyDomain)
