@@ -81,6 +81,9 @@ func (p *pass) grant() {
 	for _, m := range p.members {
 		m.refusal = cmp.Or(m.waits(), m.refusal)
 	}
+	for _, g := range p.gangs {
+		g.waitForPresent()
+	}
 }
 
 // settleClaims divides what a member claims that was refused more, and takes what it claims from now on from what its pools have.
