@@ -89,6 +89,25 @@ func TestGang(t *testing.T) {
 		want:  []string{"ay: 1 reserved, 0 held; WaitingForNodes", "by: 4 reserved, 0 held; WaitingForNodes"},
 		says:  []string{"in topology.kubernetes.io/zone=y"},
 	}, {
+		name: "a group goes where pods of another one are",
+		members: []*memberBuilder{
+			lead(1, 1, "ax", "ay").inOne(zoneKey, ""), work(1, 1, "by").inOne(zoneKey, "").holds("by", 1, "by-0").podsOn("by-0"),
+		},
+		pools: []plan.Pool{in(pool("ax", 5), "x"), in(pool("ay", 5), "y"), in(pool("by", 4), "y")},
+		nodes: at(nodes("by", 0, 1), "y"),
+		want:  []string{"ay: 1 reserved, 0 held; WaitingForNodes", "by: 1 reserved, 1 held; Ready"},
+	}, {
+		name: "groups find one zone together where their nodes may be in several",
+		members: []*memberBuilder{
+			lead(1, 1, "a").inOne(zoneKey, "").holds("a", 1).grows(1, time.Minute, time.Minute).begins(),
+			work(1, 1, "a").inOne(zoneKey, "").holds("a", 1).grows(1, time.Minute, time.Minute).begins(),
+		},
+		pools: []plan.Pool{pool("a", 5)},
+		nodes: append(at(nodes("a", 0, 1), "x"), at(nodes("a", 1, 3), "y")...),
+		want:  []string{"a: 1 reserved, 1 held; PodsStarting", "a: 1 reserved, 1 held; PodsStarting"},
+		says:  []string{"1 node is Ready in a, in topology.kubernetes.io/zone=y"},
+		not:   "zone=x",
+	}, {
 		name: "a group does not grow before the nodes of the others are there",
 		members: []*memberBuilder{
 			lead(1, 2, "a").holds("a", 2, names("a", 0, 2)...).podsOn("a-0").grows(2, time.Minute, time.Minute).granted("a", time.Minute),
