@@ -264,11 +264,22 @@ func (c *candidate) recordedClaims() nodesByPool {
 // growthSize is the size that the member's next reservation has to reach: that of the MiniCluster while it
 // has not been reserved, or pods of it do not come, then the desired size. A desired size below the size needs no nodes.
 func (c *candidate) growthSize() int32 {
-	if c.grantedBefore < c.nodesFor(c.Size) || c.forgone > 0 {
+	switch {
+	case c.lacksClaims() || c.forgone > 0:
 		return c.Size
+	case c.growsAsOne() && slices.ContainsFunc(c.gang.groups, (*candidate).lacksClaims):
+		// The present sizes of all groups come first. What was granted to a larger one stays.
+		if c.growth != nil && c.grantedBefore >= c.nodesFor(min(c.Wants, c.growth.Size)) {
+			return max(c.Size, min(c.Wants, c.growth.Size))
+		}
+		return c.Size
+	default:
+		return max(c.Size, c.Wants)
 	}
-	return max(c.Size, c.Wants)
 }
+
+// lacksClaims reports whether the last pass has not granted the nodes of the member's present size.
+func (c *candidate) lacksClaims() bool { return c.grantedBefore < c.nodesFor(c.Size) }
 
 // edited reports whether somebody has written a larger size into the MiniCluster since the last pass. Its pods are a growth,
 // though nodes that they share may need no others beside them.

@@ -156,6 +156,21 @@ func (g *gang) grows() bool {
 	return slices.ContainsFunc(g.groups, (*candidate).grows) || (ended && slices.ContainsFunc(g.groups, (*candidate).lacksNodes))
 }
 
+// waitForPresent tells groups that ask for nothing before the present sizes of others have been granted what these wait for.
+func (g *gang) waitForPresent() {
+	var refused *refusal
+	for _, m := range g.groups {
+		if refused == nil && m.growsAsOne() && m.lacksClaims() && m.refusal != nil {
+			refused = &refusal{m.refusal.reason, m.inGang(m.refusal.message), true}
+		}
+	}
+	for _, m := range g.groups {
+		if m.refusal == nil && refused != nil && m.Wants > m.Size {
+			m.refusal = refused
+		}
+	}
+}
+
 // moveGang makes a gang whose nodes have to come from one pool ask another one together, when that has failed for one of its groups.
 func (p *pass) moveGang(m *candidate, failures []v1alpha1.PoolFailure) {
 	if !m.growsAsOne() || m.Placement != v1alpha1.PlacementSingle {

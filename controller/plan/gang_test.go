@@ -33,8 +33,9 @@ func TestGang(t *testing.T) {
 		members []*memberBuilder
 		pools   []plan.Pool
 		nodes   []plan.Node
-		// want has one summary for each group, says texts that what is said of the groups has to contain.
+		// want has one summary for each group, says texts that what is said of the groups has to contain, not one that it must not.
 		want, says []string
+		not        string
 	}{{
 		name:    "both groups are granted their nodes in one pass",
 		members: []*memberBuilder{lead(1, 1, "a"), work(4, 4, "b")},
@@ -50,6 +51,7 @@ func TestGang(t *testing.T) {
 		nodes: nodes("b", 0, 8),
 		want:  []string{"PoolFull", "PoolFull", "b: 8 reserved, 8 held; Ready"},
 		says:  []string{"group work: 4 more nodes are needed and b has room for 2: maxSize 10, 8 reserved, 0 occupied by other workloads"},
+		not:   "reserved 1 more node",
 	}, {
 		name:    "what one takes of a pool is not there for the other",
 		members: []*memberBuilder{lead(6, 6, "a"), work(6, 6, "a"), member("z", 1, 1, "a").holds("a", 1, "a-0").podsOn("a-0")},
@@ -86,6 +88,25 @@ func TestGang(t *testing.T) {
 		pools: []plan.Pool{in(pool("ax", 5), "x"), in(pool("ay", 5), "y"), in(pool("bx", 3), "x"), in(pool("by", 4), "y")},
 		want:  []string{"ay: 1 reserved, 0 held; WaitingForNodes", "by: 4 reserved, 0 held; WaitingForNodes"},
 		says:  []string{"in topology.kubernetes.io/zone=y"},
+	}, {
+		name: "a group goes where pods of another one are",
+		members: []*memberBuilder{
+			lead(1, 1, "ax", "ay").inOne(zoneKey, ""), work(1, 1, "by").inOne(zoneKey, "").holds("by", 1, "by-0").podsOn("by-0"),
+		},
+		pools: []plan.Pool{in(pool("ax", 5), "x"), in(pool("ay", 5), "y"), in(pool("by", 4), "y")},
+		nodes: at(nodes("by", 0, 1), "y"),
+		want:  []string{"ay: 1 reserved, 0 held; WaitingForNodes", "by: 1 reserved, 1 held; Ready"},
+	}, {
+		name: "groups find one zone together where their nodes may be in several",
+		members: []*memberBuilder{
+			lead(1, 1, "a").inOne(zoneKey, "").holds("a", 1).grows(1, time.Minute, time.Minute).begins(),
+			work(1, 1, "a").inOne(zoneKey, "").holds("a", 1).grows(1, time.Minute, time.Minute).begins(),
+		},
+		pools: []plan.Pool{pool("a", 5)},
+		nodes: append(at(nodes("a", 0, 1), "x"), at(nodes("a", 1, 3), "y")...),
+		want:  []string{"a: 1 reserved, 1 held; PodsStarting", "a: 1 reserved, 1 held; PodsStarting"},
+		says:  []string{"1 node is Ready in a, in topology.kubernetes.io/zone=y"},
+		not:   "zone=x",
 	}, {
 		name: "a group does not grow before the nodes of the others are there",
 		members: []*memberBuilder{
@@ -176,6 +197,9 @@ func TestGang(t *testing.T) {
 			}
 			if diff := cmp.Diff(c.want, got); diff != "" {
 				t.Errorf("decided (-want +got):\n%s\nsaid:\n%s", diff, said.String())
+			}
+			if c.not != "" && strings.Contains(said.String(), c.not) {
+				t.Errorf("it is said that %q:\n%s", c.not, said.String())
 			}
 			for _, text := range c.says {
 				if !strings.Contains(said.String(), text) {
@@ -345,5 +369,45 @@ func TestNodesThatPodsLeave(t *testing.T) {
 				t.Errorf("%d: with the pods %v there the nodes %v are held, not %v", leaves, row.pods, got, row.want)
 			}
 		}
+	}
+}
+
+// TestLostNodeOfAGang gives a group that has lost a node while another one grows a deadline for it: the other one waits for it.
+func TestLostNodeOfAGang(t *testing.T) {
+	t.Parallel()
+	lead := member("m", 1, 2, "a").group("lead").holds("a", 2, "a-0", "a-1").podsOn("a-0").
+		grows(2, time.Minute, 0).granted("a", time.Minute).served(1)
+	work := member("m", 2, 2, "b").group("work").holds("b", 2, "b-0").podsOn("b-0")
+	decisions := plan.Plan(plan.Observed{
+		Members: []plan.Member{lead.Member, work.Member}, Pools: []plan.Pool{pool("a", 10), pool("b", 10)},
+		Nodes: append(nodes("a", 0, 2), nodes("b", 0, 1)...),
+	}, noon).Members
+	g, other := decisions[1].Growth, decisions[0].Growth
+	if decisions[0].Resize != 0 || g == nil || g.Deadline == nil || !g.Since.Time.Equal(other.Since.Time) {
+		t.Errorf("resized to %d while a node of the other group is missing, which has the growth %+v", decisions[0].Resize, g)
+	}
+}
+
+// TestPresentSizesOfAGangComeFirst asks for no larger size of a group while another one has no nodes for the size that it has.
+func TestPresentSizesOfAGangComeFirst(t *testing.T) {
+	t.Parallel()
+	lead := member("m", 1, 4, "a").group("lead").holds("a", 1, "a-0").podsOn("a-0")
+	work := member("m", 3, 5, "b").group("work").holds("b", 2, "b-0", "b-1").podsOn("b-0", "b-1")
+	decided := func(maxSize int32) (got []string) {
+		for _, d := range plan.Plan(plan.Observed{
+			Members: []plan.Member{lead.Member, work.Member}, Pools: []plan.Pool{pool("a", 10), pool("b", maxSize)},
+			Nodes: append(nodes("a", 0, 1), nodes("b", 0, 2)...),
+		}, noon).Members {
+			got = append(got, summary(d))
+		}
+		return got
+	}
+	want := []string{"a: 1 reserved, 1 held; WaitingForCapacity", "b: 3 reserved, 2 held; WaitingForNodes"}
+	if diff := cmp.Diff(want, decided(10)); diff != "" {
+		t.Errorf("with room (-want +got):\n%s", diff)
+	}
+	want = []string{"a: 1 reserved, 1 held; PoolTooSmall", "b: 2 reserved, 2 held; PoolTooSmall"}
+	if diff := cmp.Diff(want, decided(2)); diff != "" {
+		t.Errorf("without room (-want +got):\n%s", diff)
 	}
 }

@@ -81,6 +81,26 @@ func (p *pass) grant() {
 	for _, m := range p.members {
 		m.refusal = cmp.Or(m.waits(), m.refusal)
 	}
+	for _, g := range p.gangs {
+		g.waitForPresent()
+	}
+}
+
+// settleClaims divides what a member claims that was refused more, and takes what it claims from now on from what its pools have.
+func (p *pass) settleClaims(m *candidate) {
+	if m.refusal != nil {
+		// What is granted already, or in use, stays; a part of the growth is not added to it.
+		size := m.grantedSize()
+		if m.waitsOut() {
+			size = p.target(m)
+		}
+		m.claims, _ = p.place(m, size)
+	}
+	for _, claim := range m.claims {
+		if pool := p.capacity.pools[claim.pool]; pool != nil {
+			pool.noteClaimed(m, max(0, claim.nodes-m.claimedBefore(claim.pool)))
+		}
+	}
 }
 
 // settleClaims divides what a member claims that was refused more, and takes what it claims from now on from what its pools have.

@@ -44,6 +44,8 @@ func Plan(observed Observed, now time.Time) Decisions {
 	for _, m := range p.members {
 		// 4. Which pods do not come. Reads held; sets lacking, podsLacking, forgone and shrink, and may end the growth.
 		p.lookForPods(m)
+	}
+	for _, m := range p.members {
 		// 5. What is asked for. Reads held, lacking and grantedBefore; sets growth and ended.
 		p.updateGrowth(m)
 	}

@@ -386,10 +386,6 @@ func (p *pass) countFree(m *candidate, counts map[string]int32) {
 	for _, claim := range m.claims {
 		if pool := p.capacity.pools[claim.pool]; pool != nil && claim.nodes > 0 {
 			for domain, count := range pool.freeFor(m).counts {
-				if m.gang != nil {
-					// Of nodes that others of the gang can use as well it takes no more than these.
-					count = min(count, claim.nodes)
-				}
 				counts[domain] += count
 			}
 		}

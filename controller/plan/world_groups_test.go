@@ -226,21 +226,22 @@ func (m *worldMember) isGang() bool {
 	return len(m.groups()) > 1 && m.GrowthPolicy == v1alpha1.GrowthAllOrNothing && m.gates.on
 }
 
-// checkGang is the promise of a gang of groups: when one of them is granted more, all have what they ask for, and of one pool where that is
-// wanted; and when one of them is resized, the nodes of all are there.
+// checkGang is the promise of a gang of groups: when one of them is granted nodes of its size all have those of theirs, when one is granted
+// more all have what they ask for, and of one pool where that is wanted; and when one of them is resized, the nodes of all are there.
 func (w *world) checkGang(decisions []plan.Decision) {
 	first := w.members[nameOf(decisions[0].Key.Name, decisions[0].Group)]
 	if !first.isGang() || first.Lifecycle != plan.Running || first.Invalid != "" {
 		return
 	}
 	grown := map[string]bool{}
-	resized := false
+	resized, beyond := false, false
 	for _, d := range decisions {
 		m := w.members[nameOf(d.Key.Name, d.Group)]
 		resized = resized || d.Resize > m.Size
 		if m.sharing() || claimsOf(d.Reservations) <= claimsOf(m.Reservations) {
 			continue
 		}
+		beyond = beyond || claimsOf(d.Reservations) > int(m.Size)-w.needlessAfter(m, d)
 		for _, r := range d.Reservations {
 			before := 0
 			for _, old := range m.Reservations {
@@ -271,15 +272,25 @@ func (w *world) checkGang(decisions []plan.Decision) {
 			continue
 		}
 		needs := int(m.Size)
-		if claimsOf(m.Reservations) >= int(m.Size)-w.needless(m) {
+		if beyond {
 			needs = int(max(m.Size, m.Wants))
 		}
-		w.promise(claimsOf(d.Reservations) >= needs-w.needless(m),
+		needs -= w.needlessAfter(m, d)
+		w.promise(claimsOf(d.Reservations) >= needs,
 			"a group is granted nodes of %v beside %s, which has %d of %d: had %+v, has %+v", slices.Sorted(maps.Keys(grown)), m.name(),
-			claimsOf(d.Reservations), needs-w.needless(m), m.Reservations, d.Reservations)
+			claimsOf(d.Reservations), needs, m.Reservations, d.Reservations)
 	}
 	w.promise(len(grown) <= 1 || first.Placement != v1alpha1.PlacementSingle, "%s is granted nodes of %v, which are to come from one pool",
 		first.Key.Name, slices.Sorted(maps.Keys(grown)))
+}
+
+// needlessAfter counts the ranks of a member that need no node once a decision is recorded.
+func (w *world) needlessAfter(m *worldMember, d plan.Decision) int {
+	count := w.countOutside(m) + m.countSucceeded(m.Size)
+	if d.PodsLacking != nil {
+		count += int(d.PodsLacking.GivenBack)
+	}
+	return count
 }
 
 // byWorkload divides decisions into those of each workload.
