@@ -103,23 +103,6 @@ func (p *pass) settleClaims(m *candidate) {
 	}
 }
 
-// settleClaims divides what a member claims that was refused more, and takes what it claims from now on from what its pools have.
-func (p *pass) settleClaims(m *candidate) {
-	if m.refusal != nil {
-		// What is granted already, or in use, stays; a part of the growth is not added to it.
-		size := m.grantedSize()
-		if m.waitsOut() {
-			size = p.target(m)
-		}
-		m.claims, _ = p.place(m, size)
-	}
-	for _, claim := range m.claims {
-		if pool := p.capacity.pools[claim.pool]; pool != nil {
-			pool.noteClaimed(m, max(0, claim.nodes-m.claimedBefore(claim.pool)))
-		}
-	}
-}
-
 // target is the size whose nodes the member may claim if there is room.
 func (p *pass) target(m *candidate) int32 {
 	switch {

@@ -70,7 +70,7 @@ func (c *Client) Close() error {
 // JSON is decoded into, nil where the service answers with nothing. rank is the broker asked: AnyRank for the nearest that has the
 // service. The methods of Client with names of their own are made of it.
 func (c *Client) Call(ctx context.Context, rank uint32, topic string, request, response any) error {
-	ctx, cancel := c.bound(ctx)
+	ctx, cancel := c.withDeadline(ctx)
 	defer cancel()
 	payload, err := wire.JSON(request)
 	if err != nil {
@@ -91,8 +91,8 @@ func (c *Client) Call(ctx context.Context, rank uint32, topic string, request, r
 	return decodeReply(topic, reply, response)
 }
 
-// bound gives a call a deadline where its caller gave none, and ends it when the Client is closed.
-func (c *Client) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+// withDeadline gives a call a deadline where its caller gave none, and ends it when the Client is closed.
+func (c *Client) withDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
 	cancelTimeout := context.CancelFunc(func() {})
 	if _, has := ctx.Deadline(); !has {
 		ctx, cancelTimeout = context.WithTimeout(ctx, c.options.CallTimeout)

@@ -29,19 +29,19 @@ type Subscription struct {
 	// early are events that came before the answer to a change of topics.
 	early []Event
 	over  error
-	// bound gives a change of topics a deadline where its context has none.
-	bound func(context.Context) (context.Context, context.CancelFunc)
+	// withDeadline gives a change of topics a deadline where its context has none.
+	withDeadline func(context.Context) (context.Context, context.CancelFunc)
 }
 
 // Subscribe receives events whose topic begins with one of the topics. "" begins all.
 func (c *Client) Subscribe(ctx context.Context, topics ...string) (*Subscription, error) {
-	bounded, cancel := c.bound(ctx)
+	bounded, cancel := c.withDeadline(ctx)
 	defer cancel()
 	s, err := c.dialer.dial(bounded)
 	if err != nil {
 		return nil, err
 	}
-	subscription := &Subscription{socket: s, bound: c.bound}
+	subscription := &Subscription{socket: s, withDeadline: c.withDeadline}
 	for _, topic := range topics {
 		if err := subscription.Add(bounded, topic); err != nil {
 			return nil, errors.Join(err, subscription.Close())
@@ -65,7 +65,7 @@ func (s *Subscription) change(ctx context.Context, how, topic string) error {
 	if s.over != nil {
 		return s.over
 	}
-	ctx, cancel := s.bound(ctx)
+	ctx, cancel := s.withDeadline(ctx)
 	defer cancel()
 	payload, err := wire.JSON(map[string]string{"topic": topic})
 	if err != nil {

@@ -23,7 +23,7 @@ type Stream[T any] struct {
 func openStream[T any](
 	ctx context.Context, c *Client, rank uint32, topic string, request any, decode func(payload []byte) (T, error),
 ) (*Stream[T], error) {
-	ctx, cancel := c.bound(ctx)
+	ctx, cancel := c.withDeadline(ctx)
 	defer cancel()
 	payload, err := wire.JSON(request)
 	if err != nil {
