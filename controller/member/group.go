@@ -13,7 +13,7 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 )
 
-// Group is a group of pods of a workload that are alike: one size and one shape. All groups of a workload are one gang.
+// Group is a group of pods of a workload that are alike: one size and one shape. All groups of a workload grow as one.
 type Group struct {
 	// Name tells the groups of a workload apart. Of a workload with one group nobody reads it.
 	Name string

@@ -29,7 +29,7 @@ import (
 // What is recorded is told at once: the next pass does not find it again, whatever becomes of the other writes. A pod that
 // cannot be released does not hold up the resize. Mere progress may wait for more of it (pace.go): it is then neither recorded nor
 // told, and the next pass decides it again.
-func (r *Reconciler) apply(ctx context.Context, seen *seen, v *verdict, awaited map[string]bool) error {
+func (r *Reconciler) apply(ctx context.Context, seen *seen, v *memberDecision, awaited map[string]bool) error {
 	e := v.e
 	member := e.member.DeepCopy()
 	r.fillStatus(member, v)
@@ -129,7 +129,7 @@ func statusPatch(before, after *v1alpha1.EnsembleMember) (client.Patch, error) {
 }
 
 // resize gives the groups of a workload their new sizes, in one write.
-func (r *Reconciler) resize(ctx context.Context, v *verdict, growth *v1alpha1.Growth, notes []plan.Note) error {
+func (r *Reconciler) resize(ctx context.Context, v *memberDecision, growth *v1alpha1.Growth, notes []plan.Note) error {
 	e, change := v.e, v.change()
 	object, err := r.giveSizes(ctx, e.workload, change)
 	if err != nil {

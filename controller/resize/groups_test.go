@@ -415,7 +415,7 @@ func TestPodsOfNoJob(t *testing.T) {
 	if len(seen.strays) > 0 {
 		t.Errorf("%d pods are nobody's", len(seen.strays))
 	}
-	v := verdict{e: e, groups: []plan.Decision{{Group: "leader"}, {Group: "workers", Resize: 1, Leave: []int32{1}}}}
+	v := memberDecision{e: e, groups: []plan.Decision{{Group: "leader"}, {Group: "workers", Resize: 1, Leave: []int32{1}}}}
 	change := v.change()
 	if change.Sizes.String() != "leader=1,workers=1" || len(change.Leave) != 1 ||
 		!slices.Equal(change.Leave["workers"], []string{"worker-x"}) {

@@ -172,13 +172,13 @@ func (m *Metrics) observeResize(member *v1alpha1.EnsembleMember, from, to int32,
 	}
 }
 
-func (m *Metrics) observePass(took time.Duration, verdicts []verdict) {
+func (m *Metrics) observePass(took time.Duration, memberDecisions []memberDecision) {
 	m.passes.Observe(took.Seconds())
 	byReason := map[string]int{}
 	awaited := map[string]int32{}
 	var wants, has, reserved, ready, idle, pending int32
-	for i := range verdicts {
-		v := &verdicts[i]
+	for i := range memberDecisions {
+		v := &memberDecisions[i]
 		byReason[v.firstUnmet()]++
 		wants += v.e.member.Spec.Size
 		if v.e.workload != nil {

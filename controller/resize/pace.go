@@ -40,7 +40,7 @@ func (p *pace) note(member types.NamespacedName, now time.Time) {
 
 // due is when the new status of a member is to be written; zero for at once. Whatever somebody waits for is written at once, and so
 // is the first step after a pause.
-func (p *pace) due(e *entry, after *v1alpha1.EnsembleMemberStatus, v *verdict, awaited map[string]bool, now time.Time) time.Time {
+func (p *pace) due(e *entry, after *v1alpha1.EnsembleMemberStatus, v *memberDecision, awaited map[string]bool, now time.Time) time.Time {
 	before := &e.member.Status
 	if !progress(before, after, v) {
 		return time.Time{}
@@ -79,7 +79,7 @@ func (p *pace) forget(seen *seen) time.Time {
 // progress reports whether a decision changes nothing but which nodes are held and how many pods run, and what is said about their numbers.
 // Claims, the growth, the size, the answer to a request, and whether and why something is outstanding are all more than that, and so is
 // what has to be recorded before a pod is released.
-func progress(before, after *v1alpha1.EnsembleMemberStatus, v *verdict) bool {
+func progress(before, after *v1alpha1.EnsembleMemberStatus, v *memberDecision) bool {
 	if v.any(func(d *plan.Decision) bool {
 		return d.Resize != 0 || len(d.Release) > 0 || len(d.Recreate) > 0 || d.GiveUp != nil ||
 			slices.ContainsFunc(d.Notes, func(n plan.Note) bool { return n.Reason != v1alpha1.ReasonNodesGivenBack })

@@ -159,7 +159,7 @@ func TestAwaitedIsGivenBackAtOnce(t *testing.T) {
 		"somebody waits elsewhere":   {map[string]bool{"q": true}, noon.Add(minPause)},
 		"somebody waits in the pool": {map[string]bool{"p": true}, time.Time{}},
 	} {
-		if due := p.due(e, after, &verdict{groups: []plan.Decision{{}}}, row.awaited, noon.Add(time.Millisecond)); !due.Equal(row.want) {
+		if due := p.due(e, after, &memberDecision{groups: []plan.Decision{{}}}, row.awaited, noon.Add(time.Millisecond)); !due.Equal(row.want) {
 			t.Errorf("%s: due at %s, want %s", name, due, row.want)
 		}
 	}

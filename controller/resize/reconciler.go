@@ -221,10 +221,10 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconc
 
 	// 4. Apply. The writes for one member are in order; those for different members concern different objects. What is
 	// given up is recorded before somebody else gets it.
-	members := verdicts(seen, decisions.Members)
+	members := memberDecisions(seen, decisions.Members)
 	givers, takers := split(members)
 	awaited := awaitedPools(decisions.Members)
-	for _, which := range [][]*verdict{givers, takers} {
+	for _, which := range [][]*memberDecision{givers, takers} {
 		failures = append(failures, inParallel(len(which), func(i int) error { return r.apply(ctx, seen, which[i], awaited) })...)
 	}
 	failures = append(failures, r.levelJobs(ctx, seen)...)
@@ -313,9 +313,9 @@ func flattenErrors(errs []error) []error {
 }
 
 // split divides the decisions that can be applied into those by which a member gives up nodes or claims, and the others.
-func split(verdicts []verdict) (givers, takers []*verdict) {
-	for i := range verdicts {
-		switch v := &verdicts[i]; {
+func split(memberDecisions []memberDecision) (givers, takers []*memberDecision) {
+	for i := range memberDecisions {
+		switch v := &memberDecisions[i]; {
 		case v.e.skip:
 		case givesUp(v.e.member.Status.Reservations, v.reservations):
 			givers = append(givers, v)

@@ -38,7 +38,7 @@ func (e *entry) unmanageable() bool {
 
 // release takes the gates of pods away, each with the node that it may go to. The lead broker comes first: the others look for
 // it. What is cut off here goes on in the next pass.
-func (r *Reconciler) release(ctx context.Context, v *verdict, seen *seen) error {
+func (r *Reconciler) release(ctx context.Context, v *memberDecision, seen *seen) error {
 	for i := range v.groups {
 		d := &v.groups[i]
 		if err := r.releaseGroup(ctx, v.e, v.e.group(d.Group), seen, d.Release); err != nil {
@@ -167,7 +167,7 @@ type strandedPod struct {
 }
 
 // stranded are the pods of all groups that are to be recreated.
-func stranded(v *verdict) []strandedPod {
+func stranded(v *memberDecision) []strandedPod {
 	var out []strandedPod
 	for i := range v.groups {
 		g := v.e.group(v.groups[i].Group)
@@ -181,7 +181,7 @@ func stranded(v *verdict) []strandedPod {
 }
 
 // recreate deletes pods that cannot get to the nodes that they were released for, so that their Job recreates them.
-func (r *Reconciler) recreate(ctx context.Context, v *verdict) error {
+func (r *Reconciler) recreate(ctx context.Context, v *memberDecision) error {
 	var told []string
 	var failure error
 	for _, s := range stranded(v) {

@@ -12,7 +12,7 @@ import (
 )
 
 // fillStatus makes the status say what was decided.
-func (r *Reconciler) fillStatus(m *v1alpha1.EnsembleMember, v *verdict) {
+func (r *Reconciler) fillStatus(m *v1alpha1.EnsembleMember, v *memberDecision) {
 	status, e, first := &m.Status, v.e, &v.groups[0]
 	sizes := e.sizes()
 	status.Decisions = record(status, e.kind.Words().Kind, m.Spec.Request, sizes, v.notes(), r.Clock.Now())

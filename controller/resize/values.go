@@ -24,7 +24,7 @@ func (s *seen) values() plan.Observed {
 	return observed
 }
 
-// values are the groups of a member, in their order: to the planner each is a member, and those of one key are a gang.
+// values are the groups of a member, in their order: to the planner each is a member, and those of one key grow as one.
 func (e *entry) values(pools map[string]*plan.Pool) []plan.Member {
 	values := make([]plan.Member, len(e.groups))
 	for i := range e.groups {

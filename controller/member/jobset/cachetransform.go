@@ -25,19 +25,19 @@ func Strip(object any) (any, error) {
 	u.SetAnnotations(annotations)
 	if spec, is := u.Object["spec"].(map[string]any); is {
 		spec = member.Kept(spec, "suspend", "managedBy", "coordinator", "replicatedJobs")
-		each(spec["replicatedJobs"], stripReplicatedJob)
+		editList(spec["replicatedJobs"], stripReplicatedJob)
 		u.Object["spec"] = spec
 	}
 	if status, is := u.Object["status"].(map[string]any); is {
 		status = member.Kept(status, "terminalState", "conditions")
-		each(status["conditions"], func(condition map[string]any) map[string]any { return member.Kept(condition, "type", "status") })
+		editList(status["conditions"], func(condition map[string]any) map[string]any { return member.Kept(condition, "type", "status") })
 		u.Object["status"] = status
 	}
 	return u, nil
 }
 
-// each changes the objects of a list. What is not of the type that is expected stays as it is, for Read to name.
-func each(list any, change func(map[string]any) map[string]any) {
+// editList changes the objects of a list. What is not of the type that is expected stays as it is, for Read to name.
+func editList(list any, change func(map[string]any) map[string]any) {
 	items, is := list.([]any)
 	if !is {
 		return
@@ -79,7 +79,7 @@ func stripPod(pod map[string]any) map[string]any {
 		pod, "nodeSelector", "affinity", "tolerations", "overhead", "resources", "containers", "initContainers",
 	)
 	for _, list := range []string{"containers", "initContainers"} {
-		each(pod[list], func(container map[string]any) map[string]any {
+		editList(pod[list], func(container map[string]any) map[string]any {
 			return member.Kept(container, "name", "restartPolicy", "resources")
 		})
 	}

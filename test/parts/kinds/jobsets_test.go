@@ -139,10 +139,10 @@ spec:
         template: {spec: {restartPolicy: Never, containers: [{name: work, image: work, resources: {requests: {cpu: "6"}}}]}}
 `
 
-// TestGangOfShapes: the replicatedJobs of a JobSet are one gang of several shapes: no pod of any goes to its node before the nodes of all
+// TestGrowthOfShapes: the replicatedJobs of a JobSet are one growth of several shapes: no pod of any goes to its node before the nodes of all
 // are there, each group has nodes that are large enough for it, and grows and shrinks by as many pods as it has Jobs. A shrink gives back the
 // nodes of the pods that left.
-func TestGangOfShapes(t *testing.T) {
+func TestGrowthOfShapes(t *testing.T) {
 	t.Parallel()
 	p := newPlay(t, ofJobSets(t), "shapes")
 	p.further = []string{p.name + "-large"}

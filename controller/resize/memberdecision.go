@@ -12,9 +12,9 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
 )
 
-// verdict is what a pass has decided for one member: a decision for each of its groups. They are recorded in one write, and sizes are given
-// in one.
-type verdict struct {
+// memberDecision is what a pass has decided for one member: a decision for each of its groups. They are recorded in one write, and sizes are
+// given in one.
+type memberDecision struct {
 	e *entry
 	// groups are the decisions in the order of the groups of the entry.
 	groups []plan.Decision
@@ -22,15 +22,15 @@ type verdict struct {
 	reservations []v1alpha1.Reservation
 }
 
-// verdicts are the decisions of a plan by their members. Those of a member are next to each other.
-func verdicts(seen *seen, decisions []plan.Decision) []verdict {
-	out := make([]verdict, 0, len(seen.entries))
+// memberDecisions are the decisions of a plan by their members. Those of a member are next to each other.
+func memberDecisions(seen *seen, decisions []plan.Decision) []memberDecision {
+	out := make([]memberDecision, 0, len(seen.entries))
 	for from := 0; from < len(decisions); {
 		to := from + 1
 		for to < len(decisions) && decisions[to].Key == decisions[from].Key {
 			to++
 		}
-		v := verdict{e: seen.entries[decisions[from].Key], groups: decisions[from:to]}
+		v := memberDecision{e: seen.entries[decisions[from].Key], groups: decisions[from:to]}
 		v.reservations = mergeReservations(v.groups)
 		out = append(out, v)
 		from = to
@@ -39,7 +39,7 @@ func verdicts(seen *seen, decisions []plan.Decision) []verdict {
 }
 
 // one is the only decision of a member with one group, nil where there are several.
-func (v *verdict) one() *plan.Decision {
+func (v *memberDecision) one() *plan.Decision {
 	if len(v.groups) == 1 {
 		return &v.groups[0]
 	}
@@ -47,7 +47,7 @@ func (v *verdict) one() *plan.Decision {
 }
 
 // sum adds up a number of all groups.
-func (v *verdict) sum(of func(*plan.Decision) int32) int32 {
+func (v *memberDecision) sum(of func(*plan.Decision) int32) int32 {
 	var sum int32
 	for i := range v.groups {
 		sum += of(&v.groups[i])
@@ -55,7 +55,7 @@ func (v *verdict) sum(of func(*plan.Decision) int32) int32 {
 	return sum
 }
 
-func (v *verdict) any(is func(*plan.Decision) bool) bool {
+func (v *memberDecision) any(is func(*plan.Decision) bool) bool {
 	for i := range v.groups {
 		if is(&v.groups[i]) {
 			return true
@@ -65,12 +65,12 @@ func (v *verdict) any(is func(*plan.Decision) bool) bool {
 }
 
 // resizes reports whether a group is given another size.
-func (v *verdict) resizes() bool {
+func (v *memberDecision) resizes() bool {
 	return v.e.workload != nil && v.any(func(d *plan.Decision) bool { return d.Resize != 0 })
 }
 
 // change is what the workload is given: sizes for all of its groups, and the names of the pods that are to leave.
-func (v *verdict) change() *member.Change {
+func (v *memberDecision) change() *member.Change {
 	change := member.To(v.e.workload.Sizes())
 	for i := range v.groups {
 		d := &v.groups[i]
@@ -92,7 +92,7 @@ func (v *verdict) change() *member.Change {
 }
 
 // departing are the nodes of whose departure the notes tell.
-func (v *verdict) departing() []string {
+func (v *memberDecision) departing() []string {
 	if d := v.one(); d != nil {
 		return d.Departing
 	}
@@ -104,7 +104,7 @@ func (v *verdict) departing() []string {
 }
 
 // releases are the pods of all groups that may go to their nodes.
-func (v *verdict) releases() []plan.Assignment {
+func (v *memberDecision) releases() []plan.Assignment {
 	if d := v.one(); d != nil {
 		return d.Release
 	}
@@ -116,7 +116,7 @@ func (v *verdict) releases() []plan.Assignment {
 }
 
 // notes tell the steps of all groups. A step that all of them take is told once, and one that not all take with the name of the group.
-func (v *verdict) notes() []plan.Note {
+func (v *memberDecision) notes() []plan.Note {
 	if d := v.one(); d != nil {
 		return d.Notes
 	}
@@ -145,7 +145,7 @@ func inGroup(group, sentence string) string {
 }
 
 // conditions are those of the member: each is True when it is for all groups, and else says what the first group lacks for which it is not.
-func (v *verdict) conditions() []metav1.Condition {
+func (v *memberDecision) conditions() []metav1.Condition {
 	if d := v.one(); d != nil {
 		return d.Conditions
 	}
@@ -185,7 +185,7 @@ func conditionOf(conditions []metav1.Condition, kind string) metav1.Condition {
 }
 
 // whenReady is the message of the Ready condition when all others are True.
-func (v *verdict) whenReady() string {
+func (v *memberDecision) whenReady() string {
 	if d := v.one(); d != nil {
 		return d.WhenReady
 	}
@@ -197,7 +197,7 @@ func (v *verdict) whenReady() string {
 }
 
 // firstUnmet is the reason of the first condition that is not True, or "Ready".
-func (v *verdict) firstUnmet() string {
+func (v *memberDecision) firstUnmet() string {
 	if d := v.one(); d != nil {
 		return d.FirstUnmet()
 	}
@@ -234,7 +234,7 @@ func mergeReservations(groups []plan.Decision) []v1alpha1.Reservation {
 const maxFailures = 32
 
 // growth is that of all groups together, nil where none grows.
-func (v *verdict) growth() *v1alpha1.Growth {
+func (v *memberDecision) growth() *v1alpha1.Growth {
 	if d := v.one(); d != nil {
 		return d.Growth
 	}
@@ -285,7 +285,7 @@ func earlier(a, b metav1.MicroTime) metav1.MicroTime {
 }
 
 // giveUp is the member's desired size, by group, after a growth that has failed as often as it may, and why; nil for no such thing.
-func (v *verdict) giveUp() (sizes member.Sizes, why string) {
+func (v *memberDecision) giveUp() (sizes member.Sizes, why string) {
 	var reasons []string
 	for i := range v.groups {
 		d := &v.groups[i]
@@ -304,7 +304,7 @@ func (v *verdict) giveUp() (sizes member.Sizes, why string) {
 }
 
 // status is what the status of a member says of its groups, nil for one with one.
-func (v *verdict) status() []v1alpha1.GroupStatus {
+func (v *memberDecision) status() []v1alpha1.GroupStatus {
 	if v.one() != nil {
 		return nil
 	}
