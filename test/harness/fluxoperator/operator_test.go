@@ -43,7 +43,7 @@ func startOperator(t *testing.T) operator {
 		t.Fatal(err)
 	}
 	_, err := envtest.InstallCRDs(
-		plane.AdminConfig(), envtest.CRDInstallOptions{CRDs: []*apiextensionsv1.CustomResourceDefinition{definition}},
+		plane.AdminConfig(), envtest.CRDInstallOptions{MaxTime: time.Minute, CRDs: []*apiextensionsv1.CustomResourceDefinition{definition}},
 	)
 	if err != nil {
 		t.Fatal(err)

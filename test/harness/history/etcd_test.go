@@ -115,7 +115,8 @@ func connected(t *testing.T, plane *controlplane.ControlPlane) client.Client {
 		t.Fatal(err)
 	}
 	if _, err := envtest.InstallCRDs(plane.AdminConfig(), envtest.CRDInstallOptions{
-		Paths: []string{"../../../manifests/crd"}, CRDs: []*apiextensionsv1.CustomResourceDefinition{miniClusters}, ErrorIfPathMissing: true,
+		MaxTime: time.Minute,
+		Paths:   []string{"../../../manifests/crd"}, CRDs: []*apiextensionsv1.CustomResourceDefinition{miniClusters}, ErrorIfPathMissing: true,
 	}); err != nil {
 		t.Fatal(err)
 	}

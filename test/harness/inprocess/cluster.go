@@ -95,7 +95,8 @@ func (c *Cluster) connect(plane *controlplane.ControlPlane) (disconnect func(), 
 		return nil, err
 	}
 	if _, err := envtest.InstallCRDs(c.Config, envtest.CRDInstallOptions{
-		Paths: []string{definitions}, ErrorIfPathMissing: true,
+		MaxTime: time.Minute,
+		Paths:   []string{definitions}, ErrorIfPathMissing: true,
 		CRDs: []*apiextensionsv1.CustomResourceDefinition{definition},
 	}); err != nil {
 		return nil, fmt.Errorf("install the definitions: %w", err)

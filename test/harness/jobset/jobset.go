@@ -166,7 +166,7 @@ func InstallDefinition(ctx context.Context, plane *controlplane.ControlPlane) er
 		return err
 	}
 	if _, err := envtest.InstallCRDs(
-		plane.AdminConfig(), envtest.CRDInstallOptions{Paths: []string{path}, ErrorIfPathMissing: true},
+		plane.AdminConfig(), envtest.CRDInstallOptions{MaxTime: time.Minute, Paths: []string{path}, ErrorIfPathMissing: true},
 	); err != nil {
 		return fmt.Errorf("install the definition of JobSets: %w", err)
 	}

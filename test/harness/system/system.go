@@ -245,6 +245,7 @@ func (s *System) install(ctx context.Context) error {
 		return fmt.Errorf("parse the definition of the MiniCluster: %w", err)
 	}
 	_, err := envtest.InstallCRDs(s.Plane.AdminConfig(), envtest.CRDInstallOptions{
+		MaxTime:            time.Minute,
 		Paths:              []string{filepath.Join(s.root, "manifests", "crd")},
 		CRDs:               []*apiextensionsv1.CustomResourceDefinition{miniClusters},
 		ErrorIfPathMissing: true,

@@ -69,6 +69,7 @@ func withAPIServer(run func() int) (code int, err error) {
 		return 1, fmt.Errorf("parsing the definition of the MiniCluster: %w", err)
 	}
 	_, err = envtest.InstallCRDs(server.config, envtest.CRDInstallOptions{
+		MaxTime:            time.Minute,
 		Paths:              []string{"../../../manifests/crd"},
 		CRDs:               []*apiextensionsv1.CustomResourceDefinition{miniClusters},
 		ErrorIfPathMissing: true,

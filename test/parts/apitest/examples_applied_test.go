@@ -246,7 +246,8 @@ func define(t *testing.T) {
 		t.Fatal(err)
 	}
 	options := envtest.CRDInstallOptions{
-		Paths: append(paths, sets), ErrorIfPathMissing: true,
+		MaxTime: time.Minute,
+		Paths:   append(paths, sets), ErrorIfPathMissing: true,
 		CRDs: []*apiextensionsv1.CustomResourceDefinition{
 			definition("argoproj.io", "v1alpha1", "Application", "applications"),
 			definition("kustomize.toolkit.fluxcd.io", "v1", "Kustomization", "kustomizations"),

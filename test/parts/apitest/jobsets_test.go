@@ -2,6 +2,7 @@ package apitest
 
 import (
 	"testing"
+	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
@@ -17,7 +18,7 @@ func TestWhichJobSetsTheControllerMayWrite(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	options := envtest.CRDInstallOptions{Paths: []string{path}, ErrorIfPathMissing: true}
+	options := envtest.CRDInstallOptions{MaxTime: time.Minute, Paths: []string{path}, ErrorIfPathMissing: true}
 	if _, err := envtest.InstallCRDs(server.config, options); err != nil {
 		t.Fatal(err)
 	}

@@ -125,7 +125,9 @@ func installDefinitions(ctx context.Context, config *rest.Config) error {
 	ofTiny := filepath.Join(directory, "tiny.yaml")
 	err = os.WriteFile(ofTiny, tiny.Definitions, 0o600)
 	if err == nil {
-		_, err = envtest.InstallCRDs(config, envtest.CRDInstallOptions{Paths: []string{ofCore, ofTiny}, ErrorIfPathMissing: true})
+		_, err = envtest.InstallCRDs(
+			config, envtest.CRDInstallOptions{MaxTime: time.Minute, Paths: []string{ofCore, ofTiny}, ErrorIfPathMissing: true},
+		)
 	}
 	if err != nil {
 		err = fmt.Errorf("install the definitions of Cluster API: %w", err)

@@ -43,7 +43,7 @@ type groups struct {
 func newGrouped(t *testing.T, name string, of ...crew.Group) *grouped {
 	t.Helper()
 	if _, err := envtest.InstallCRDs(
-		cluster.Config, envtest.CRDInstallOptions{CRDs: []*apiextensionsv1.CustomResourceDefinition{crew.Definition()}},
+		cluster.Config, envtest.CRDInstallOptions{MaxTime: time.Minute, CRDs: []*apiextensionsv1.CustomResourceDefinition{crew.Definition()}},
 	); err != nil {
 		t.Fatal(err)
 	}

@@ -82,7 +82,9 @@ func Install(ctx context.Context, plane *controlplane.ControlPlane) error {
 		return err
 	}
 	config := plane.AdminConfig()
-	if _, err := envtest.InstallCRDs(config, envtest.CRDInstallOptions{Paths: paths, ErrorIfPathMissing: true}); err != nil {
+	if _, err := envtest.InstallCRDs(
+		config, envtest.CRDInstallOptions{MaxTime: time.Minute, Paths: paths, ErrorIfPathMissing: true},
+	); err != nil {
 		return fmt.Errorf("install the definitions of Karpenter: %w", err)
 	}
 	admin, err := client.New(config, client.Options{})

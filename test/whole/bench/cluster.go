@@ -84,7 +84,8 @@ func (c *cluster) fill(ctx context.Context) error {
 // install installs the definitions and the rights of the provider's ServiceAccount.
 func (c *cluster) install(ctx context.Context) error {
 	_, err := envtest.InstallCRDs(c.plane.AdminConfig(), envtest.CRDInstallOptions{
-		Paths: []string{filepath.Join(c.root, "manifests", "crd")}, ErrorIfPathMissing: true,
+		MaxTime: time.Minute,
+		Paths:   []string{filepath.Join(c.root, "manifests", "crd")}, ErrorIfPathMissing: true,
 	})
 	if err != nil {
 		return fmt.Errorf("install the definitions: %w", err)

@@ -85,7 +85,8 @@ func newServer(t testing.TB) (as func(user string) client.Client) {
 		t.Fatal(err)
 	}
 	if _, err := envtest.InstallCRDs(admin, envtest.CRDInstallOptions{
-		Paths: []string{"../../../../manifests/crd"}, CRDs: []*apiextensionsv1.CustomResourceDefinition{definition}, ErrorIfPathMissing: true,
+		MaxTime: time.Minute,
+		Paths:   []string{"../../../../manifests/crd"}, CRDs: []*apiextensionsv1.CustomResourceDefinition{definition}, ErrorIfPathMissing: true,
 	}); err != nil {
 		t.Fatal(err)
 	}

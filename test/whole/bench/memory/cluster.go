@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -87,6 +88,7 @@ func (b *bench) install(ctx context.Context) error {
 		return fmt.Errorf("parse the definition of the MiniCluster: %w", err)
 	}
 	_, err := envtest.InstallCRDs(b.plane.AdminConfig(), envtest.CRDInstallOptions{
+		MaxTime: time.Minute,
 		Paths: []string{
 			filepath.Join(b.root, "manifests", "crd"),
 		}, CRDs: []*apiextensionsv1.CustomResourceDefinition{miniClusters}, ErrorIfPathMissing: true,
