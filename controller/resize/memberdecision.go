@@ -12,8 +12,8 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
 )
 
-// memberDecision is what a pass has decided for one member: a decision for each of its groups. They are recorded in one write, and sizes are
-// given in one.
+// memberDecision is what a pass has decided for one member: a decision for each of its groups. They are recorded in one write, and sizes
+// are given in one.
 type memberDecision struct {
 	e *entry
 	// groups are the decisions in the order of the groups of the entry.

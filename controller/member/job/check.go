@@ -21,7 +21,9 @@ func Check(spec *batchv1.JobSpec) *member.Fault {
 	mode := ptr.Deref(spec.CompletionMode, batchv1.NonIndexedCompletion)
 	switch {
 	case mode != batchv1.IndexedCompletion:
-		return &member.Fault{Field: "spec.completionMode", Value: string(mode), Why: "it has to be " + string(batchv1.IndexedCompletion) + youngest}
+		return &member.Fault{
+			Field: "spec.completionMode", Value: string(mode), Why: "it has to be " + string(batchv1.IndexedCompletion) + youngest,
+		}
 	case size < 1:
 		return &member.Fault{Field: "spec.parallelism", Value: size, Why: "it has to be at least 1; spec.suspend stops a Job"}
 	case spec.Completions == nil:

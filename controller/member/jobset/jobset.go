@@ -146,7 +146,7 @@ func (Kind) PodLabels() []string { return []string{labelReplicatedJob, labelRepl
 // Place implements member.Kind. The pods of one index, one of each Job, have ranks next to each other: they come and go together.
 func (Kind) Place(labels map[string]string, index int32) (group string, rank int32) {
 	replicas, job := max(number(labels[labelReplicas]), 1), number(labels[labelJobIndex])
-	return labels[labelReplicatedJob], int32(min(int64(max(index, 0))*replicas+job, math.MaxInt32))
+	return labels[labelReplicatedJob], int32(min(int64(max(index, 0))*replicas+job, math.MaxInt32)) //nolint:gosec // Bounded by that.
 }
 
 // number is what a label says, 0 for what is none.

@@ -231,7 +231,7 @@ func TestParse(t *testing.T) {
 				}
 			}
 			w, err := jobset.Kind{}.Parse(u)
-			got := ""
+			var got string
 			if err != nil {
 				got = err.Error()
 			} else {

@@ -65,7 +65,7 @@ func (j *ReplicatedJob) Each() int32 { return ptr.Deref(j.Template.Spec.Parallel
 
 // size is the number of pods of all Jobs, as the template has it.
 func (j *ReplicatedJob) size() int32 {
-	return int32(min(int64(j.Replicas)*int64(j.Each()), math.MaxInt32))
+	return int32(min(int64(j.Replicas)*int64(j.Each()), math.MaxInt32)) //nolint:gosec // Bounded by that.
 }
 
 // Size is the number of pods of all Jobs of a replicatedJob.
