@@ -177,7 +177,11 @@ func (g *golden) editWith(t *testing.T, c client.Client, added addition) {
 	t.Helper()
 	is := g.read(t, c)
 	for _, here := range additions(g.before, g.now, g.content(is.Object), "") {
-		if here.path == added.path {
+		switch {
+		case here.path != added.path:
+		case added.path == ".spec.groups":
+			here.set(severalGroups(t, is))
+		default:
 			here.set(sample(here.field))
 		}
 	}
@@ -193,6 +197,24 @@ func (g *golden) editWith(t *testing.T, c client.Client, added addition) {
 		t.Fatalf("sample has to make a value that may be there: %v", err)
 	}
 	g.edit(t, c, g.before)
+}
+
+// severalGroups are two groups of pods of an EnsembleMember, whose sizes are the sums of theirs: at least two.
+func severalGroups(t *testing.T, member *unstructured.Unstructured) []any {
+	t.Helper()
+	first, second := map[string]any{"name": "a"}, map[string]any{"name": "b"}
+	for _, field := range []string{"size", "minSize", "maxSize"} {
+		sum, _, err := unstructured.NestedInt64(member.Object, "spec", field)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum = max(sum, 2)
+		first[field], second[field] = int64(1), sum-1
+		if err := unstructured.SetNestedField(member.Object, sum, "spec", field); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return []any{first, second}
 }
 
 // content is what is the object's own, and not about it.
