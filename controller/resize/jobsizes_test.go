@@ -1,0 +1,147 @@
+package resize
+
+import (
+	"context"
+	"testing"
+
+	batchv1 "k8s.io/api/batch/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+	"sigs.k8s.io/yaml"
+
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/jobset"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/minicluster"
+)
+
+// train is a JobSet of one Job with two pods.
+const train = `
+apiVersion: jobset.x-k8s.io/v1alpha2
+kind: JobSet
+metadata: {name: train, namespace: ns, generation: 1}
+spec:
+  replicatedJobs:
+  - name: work
+    template:
+      spec:
+        completionMode: Indexed
+        parallelism: 2
+        completions: 2
+        template: {spec: {containers: [{name: c, image: i, resources: {requests: {cpu: "3"}}}]}}
+`
+
+var (
+	ofTrain = types.NamespacedName{Namespace: mine.Namespace, Name: "jobset.train"}
+	managed = map[string]string{v1alpha1.AnnotationNodePools: "p", v1alpha1.AnnotationMaxSize: "8"}
+	// given are the annotations of one whose Job was given four pods.
+	given = map[string]string{
+		v1alpha1.AnnotationNodePools: "p", v1alpha1.AnnotationMaxSize: "8", v1alpha1.AnnotationJobSizes: "4", v1alpha1.AnnotationAppliedSize: "4",
+	}
+)
+
+// withJobSet is a scene with a JobSet and its Job.
+func withJobSet(t *testing.T, annotations map[string]string) *scene {
+	t.Helper()
+	s := newScene(t, 1)
+	s.Kinds = member.Kinds{minicluster.Kind{}, jobset.Kind{}}
+	s.begin()
+	u := &unstructured.Unstructured{}
+	encoded, err := yaml.YAMLToJSON([]byte(train))
+	if err == nil {
+		err = u.UnmarshalJSON(encoded)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.SetAnnotations(annotations)
+	s.create(u)
+	job := &batchv1.Job{ObjectMeta: metaIn("train-work-0"), Spec: batchv1.JobSpec{
+		CompletionMode: new(batchv1.IndexedCompletion), Parallelism: new(int32(2)), Completions: new(int32(2)),
+	}}
+	job.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(u, jobset.GroupVersionKind)}
+	job.Spec.Template.Spec.Containers = containers()
+	s.create(job)
+	return s
+}
+
+// trainSizes are the annotation of the JobSet that has the sizes of its Job, and how many pods its Job has.
+func (s *scene) trainSizes() (given string, pods int32) {
+	s.Helper()
+	u, job := member.NewObject(jobset.GroupVersionKind), &batchv1.Job{}
+	key := types.NamespacedName{Namespace: mine.Namespace, Name: "train"}
+	if err := s.world.Get(s.Context(), key, u); err != nil {
+		s.Fatal(err)
+	}
+	key.Name = "train-work-0"
+	if err := s.world.Get(s.Context(), key, job); err != nil {
+		s.Fatal(err)
+	}
+	return u.GetAnnotations()[v1alpha1.AnnotationJobSizes], *job.Spec.Parallelism
+}
+
+// changeTrain changes the JobSet, as its user does, and nothing of its spec.
+func (s *scene) changeTrain(change func(*unstructured.Unstructured)) {
+	s.Helper()
+	u := member.NewObject(jobset.GroupVersionKind)
+	if err := s.world.Get(s.Context(), types.NamespacedName{Namespace: mine.Namespace, Name: "train"}, u); err != nil {
+		s.Fatal(err)
+	}
+	change(u)
+	if err := s.world.Update(s.Context(), u); err != nil {
+		s.Fatal(err)
+	}
+}
+
+// refuse lets every write of the JobSet's own sizes fail.
+func (s *scene) refuse(with error) {
+	s.Client = interceptor.NewClient(s.world, interceptor.Funcs{Patch: func(
+		ctx context.Context, c client.WithWatch, o client.Object, p client.Patch, opts ...client.PatchOption,
+	) error {
+		if _, is := o.(*unstructured.Unstructured); is && p.Type() == types.JSONPatchType {
+			return with
+		}
+		return c.Patch(ctx, o, p, opts...)
+	}})
+}
+
+// immutable is how the webhook of JobSets refuses other sizes without its feature gate.
+func immutable(path string) error {
+	return apierrors.NewInvalid(jobset.GroupVersionKind.GroupKind(), "train", field.ErrorList{
+		field.Invalid(field.NewPath(path), "[]", "field is immutable"),
+	})
+}
+
+// TestSizesOfJobsAreOwn: sizes that the controller gives to Jobs are nobody else's, though the generation of their JobSet stays that of
+// the sizes which a user gave it.
+func TestSizesOfJobsAreOwn(t *testing.T) {
+	t.Parallel()
+	s := withJobSet(t, managed)
+	s.settle()
+	sees := func() (size int32, given bool) {
+		t.Helper()
+		seen, err := s.observer.observe(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range seen.values().Members {
+			if m.Key == ofTrain {
+				return m.Size, m.SizeGiven
+			}
+		}
+		t.Fatal("there is no member")
+		return 0, false
+	}
+	if size, given := sees(); size != 2 || !given {
+		t.Errorf("its first size is %d, which a user gave: %t", size, given)
+	}
+	s.changeTrain(func(u *unstructured.Unstructured) { u.SetAnnotations(given) })
+	if size, given := sees(); size != 4 || given {
+		t.Errorf("the size that the controller gives to its Job is %d, which a user gave: %t", size, given)
+	}
+}
