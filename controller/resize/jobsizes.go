@@ -39,7 +39,10 @@ func (r *Reconciler) giveSizes(ctx context.Context, w *member.Workload, change *
 func (r *Reconciler) levelJobs(ctx context.Context, seen *seen) []error {
 	var due []*entry
 	for _, e := range seen.entries {
-		if !e.skip && e.workload != nil && e.workload.Own != nil && e.invalid == nil && e.lives() && !e.life().Finished {
+		if e.skip || e.member == nil || e.workload == nil || !e.workload.Managed() || e.workload.Own == nil {
+			continue
+		}
+		if e.invalid == nil && e.lives() && !e.life().Finished {
 			due = append(due, e)
 		}
 	}

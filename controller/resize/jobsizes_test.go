@@ -145,3 +145,24 @@ func TestSizesOfJobsAreOwn(t *testing.T) {
 		t.Errorf("the size that the controller gives to its Job is %d, which a user gave: %t", size, given)
 	}
 }
+
+// TestJobsOfUnmanaged: the Jobs of a JobSet that something else controls are left alone, whatever its annotations say.
+func TestJobsOfUnmanaged(t *testing.T) {
+	t.Parallel()
+	s := withJobSet(t, given)
+	s.changeTrain(func(u *unstructured.Unstructured) {
+		u.SetOwnerReferences([]metav1.OwnerReference{{APIVersion: "v1", Kind: "TrainJob", Name: "t", UID: "t", Controller: new(true)}})
+	})
+	s.refuse(immutable("spec.replicatedJobs"))
+	s.pass()
+	s.pass()
+	if _, pods := s.trainSizes(); pods != 2 {
+		t.Errorf("the Job of one that something else controls is given %d pods", pods)
+	}
+	s.changeTrain(func(u *unstructured.Unstructured) { u.SetOwnerReferences(nil) })
+	s.pass()
+	s.pass()
+	if _, pods := s.trainSizes(); pods != 4 {
+		t.Errorf("the Job of one that is managed has %d pods", pods)
+	}
+}
