@@ -2,6 +2,7 @@ package resize
 
 import (
 	"context"
+	"net/http"
 	"testing"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -117,6 +118,15 @@ func immutable(path string) error {
 	})
 }
 
+// byPolicy is how a ValidatingAdmissionPolicy with the reason Invalid refuses a write.
+func byPolicy() error {
+	return &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Reason: metav1.StatusReasonInvalid, Code: http.StatusUnprocessableEntity,
+		Message: "ValidatingAdmissionPolicy 'frozen' denied request: no sizes on Fridays",
+		Details: &metav1.StatusDetails{Causes: []metav1.StatusCause{{Message: "no sizes on Fridays"}}},
+	}}
+}
+
 // TestSizesOfJobsAreOwn: sizes that the controller gives to Jobs are nobody else's, though the generation of their JobSet stays that of
 // the sizes which a user gave it.
 func TestSizesOfJobsAreOwn(t *testing.T) {
@@ -164,5 +174,50 @@ func TestJobsOfUnmanaged(t *testing.T) {
 	s.pass()
 	if _, pods := s.trainSizes(); pods != 4 {
 		t.Errorf("the Job of one that is managed has %d pods", pods)
+	}
+}
+
+// TestRefusedSizes: Jobs are given sizes that their JobSet does not take, and no others: what an administrator refuses stays refused.
+func TestRefusedSizes(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		with  error
+		given string
+	}{
+		"without the feature gate": {with: immutable("spec.replicatedJobs"), given: "4"},
+		"another field":            {with: immutable("spec.managedBy")},
+		"by a policy":              {with: byPolicy()},
+	} {
+		s := withJobSet(t, managed)
+		s.settle()
+		seen, err := s.observer.observe(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.refuse(row.with)
+		_, err = s.giveSizes(t.Context(), seen.entries[ofTrain].workload, member.To(member.Sizes{"work": 4}))
+		if (err == nil) != (row.given != "") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if given, _ := s.trainSizes(); given != row.given {
+			t.Errorf("%s: the Job is to have %q, want %q", name, given, row.given)
+		}
+	}
+}
+
+// TestJobsWaitForPolicy: nor are Jobs given sizes back that an administrator refuses.
+func TestJobsWaitForPolicy(t *testing.T) {
+	t.Parallel()
+	s := withJobSet(t, managed)
+	s.settle()
+	s.changeTrain(func(u *unstructured.Unstructured) { u.SetAnnotations(given) })
+	s.refuse(byPolicy())
+	seen, err := s.observer.observe(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	failures := flattenErrors(s.levelJobs(t.Context(), seen))
+	if _, pods := s.trainSizes(); pods != 2 || len(failures) != 1 || apierrors.ReasonForError(failures[0]) != metav1.StatusReasonInvalid {
+		t.Errorf("the Job has %d pods, and what failed is %v", pods, failures)
 	}
 }
