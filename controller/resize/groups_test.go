@@ -269,6 +269,33 @@ func TestEditOfAGroup(t *testing.T) {
 	}
 }
 
+// TestEditBesideARequest: an edit of one group leaves what was asked for of another one, which has yet to get its nodes.
+func TestEditBesideARequest(t *testing.T) {
+	t.Parallel()
+	s := withCrew(t, crew.Group{Name: "drivers", Size: 1, Max: 4}, crew.Group{Name: "workers", Size: 2, Max: 8})
+	s.settle()
+	s.crew(func(u *unstructured.Unstructured) {
+		u.SetAnnotations(map[string]string{
+			v1alpha1.AnnotationNodePools: "p", v1alpha1.AnnotationAppliedSize: "drivers=1,workers=2",
+		})
+	})
+	s.settle()
+	s.desireOf("drivers", 3)
+	s.settle()
+	s.crew(func(u *unstructured.Unstructured) {
+		crew.SetGroups(u, crew.Group{Name: "drivers", Size: 1, Max: 4}, crew.Group{Name: "workers", Size: 5, Max: 8})
+	})
+	s.settle()
+	m := s.crewMember()
+	if wanted := desired(m).String(); wanted != "drivers=3,workers=5" || m.Spec.Size != 8 {
+		t.Errorf("desired are %s, in all %d", wanted, m.Spec.Size)
+	}
+	want := "a user set the size of the Crew to drivers=1,workers=5; the desired size is drivers=3,workers=5 now, in place of drivers=3,workers=2"
+	if told := s.toldOf(v1alpha1.ReasonAdopted); len(told) != 1 || !strings.Contains(told[0], want) {
+		t.Errorf("told is %q, want %q", told, want)
+	}
+}
+
 // TestRanksOfSeveralJobs: the pods of a group that several Jobs make have ranks of their own, and those of one index leave together.
 func TestRanksOfSeveralJobs(t *testing.T) {
 	t.Parallel()

@@ -255,14 +255,18 @@ func (r *Reconciler) adoptEdit(e *entry, m *v1alpha1.EnsembleMember) (said strin
 	if !edited(e) || slices.ContainsFunc(groups, func(g member.Group) bool { return g.Size < g.MinSize }) {
 		return ""
 	}
-	sizes := e.workload.Sizes()
-	said = fmt.Sprintf(
-		"a user set the size of the %s to %s; that is the desired size now, in place of %s", words.Kind, sizes, desired(e.member),
-	)
 	before := m.Spec.Size
 	for i := range groups {
-		v1alpha1.SetGroupSize(m, nameInSpec(e.workload, i), groups[i].Size)
+		// The size of a group that nobody has edited says nothing of what is desired of it: a request may have come since.
+		if known, has := e.workload.Applied[groups[i].Name]; !has || known != groups[i].Size {
+			v1alpha1.SetGroupSize(m, nameInSpec(e.workload, i), groups[i].Size)
+		}
 	}
+	sizes, now := e.workload.Sizes(), "that is the desired size"
+	if desires := desired(m); !desires.Same(sizes) {
+		now = fmt.Sprintf("the desired size is %s", desires)
+	}
+	said = fmt.Sprintf("a user set the size of the %s to %s; %s now, in place of %s", words.Kind, sizes, now, desired(e.member))
 	r.adopt(m, before, fmt.Sprintf("an edit of %s of the %s", words.Size, words.Kind))
 	if m.Annotations == nil {
 		m.Annotations = map[string]string{}
