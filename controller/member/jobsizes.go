@@ -19,6 +19,15 @@ type JobSizer interface {
 	Kind
 	// JobSize is the number of pods of each Job of a group: its parallelism and its completions.
 	JobSize(group *Group) int32
+	// Refuses reports whether an error of a write of sizes says that the objects of the kind do not take others. Whoever else refuses the
+	// write, and for whatever other reason, does not want the Jobs to have them either.
+	Refuses(err error) bool
+}
+
+// Refuses reports whether an error of a write of sizes says that the workload does not take others, where its Jobs do.
+func (w *Workload) Refuses(err error) bool {
+	kind, is := w.Kind.(JobSizer)
+	return is && kind.Refuses(err)
 }
 
 // JobSizesPatch records the sizes that the Jobs of a workload are to have, and that they are the controller's, in one write. It fails with

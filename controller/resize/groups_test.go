@@ -1,6 +1,7 @@
 package resize
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -11,10 +12,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
@@ -269,6 +272,33 @@ func TestEditOfAGroup(t *testing.T) {
 	}
 }
 
+// TestEditBesideARequest: an edit of one group leaves what was asked for of another one, which has yet to get its nodes.
+func TestEditBesideARequest(t *testing.T) {
+	t.Parallel()
+	s := withCrew(t, crew.Group{Name: "drivers", Size: 1, Max: 4}, crew.Group{Name: "workers", Size: 2, Max: 8})
+	s.settle()
+	s.crew(func(u *unstructured.Unstructured) {
+		u.SetAnnotations(map[string]string{
+			v1alpha1.AnnotationNodePools: "p", v1alpha1.AnnotationAppliedSize: "drivers=1,workers=2",
+		})
+	})
+	s.settle()
+	s.desireOf("drivers", 3)
+	s.settle()
+	s.crew(func(u *unstructured.Unstructured) {
+		crew.SetGroups(u, crew.Group{Name: "drivers", Size: 1, Max: 4}, crew.Group{Name: "workers", Size: 5, Max: 8})
+	})
+	s.settle()
+	m := s.crewMember()
+	if wanted := desired(m).String(); wanted != "drivers=3,workers=5" || m.Spec.Size != 8 {
+		t.Errorf("desired are %s, in all %d", wanted, m.Spec.Size)
+	}
+	want := "a user set the size of the Crew to drivers=1,workers=5; the desired size is drivers=3,workers=5 now, in place of drivers=3,workers=2"
+	if told := s.toldOf(v1alpha1.ReasonAdopted); len(told) != 1 || !strings.Contains(told[0], want) {
+		t.Errorf("told is %q, want %q", told, want)
+	}
+}
+
 // TestRanksOfSeveralJobs: the pods of a group that several Jobs make have ranks of their own, and those of one index leave together.
 func TestRanksOfSeveralJobs(t *testing.T) {
 	t.Parallel()
@@ -351,6 +381,62 @@ func TestMembersFromBeforeGroups(t *testing.T) {
 	s.settle()
 	if m := s.member(); m.ResourceVersion != version {
 		t.Errorf("it is written again: %+v", m.Status)
+	}
+}
+
+// TestGroupsDropped: where the definition in the cluster has targets and drops groups, no member of a workload with several is made, and one
+// that is there is left as it is. That is said once.
+func TestGroupsDropped(t *testing.T) {
+	t.Parallel()
+	dropping := func(s *scene, changes *int) {
+		s.targets.Store(true)
+		s.Client = interceptor.NewClient(s.world, interceptor.Funcs{
+			Create: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
+				if m, is := o.(*v1alpha1.EnsembleMember); is {
+					m.Spec.Groups = nil
+				}
+				return c.Create(ctx, o, opts...)
+			},
+			Patch: func(ctx context.Context, c client.WithWatch, o client.Object, p client.Patch, opts ...client.PatchOption) error {
+				m, is := o.(*v1alpha1.EnsembleMember)
+				if is && len((&client.PatchOptions{}).ApplyOptions(opts).DryRun) == 0 {
+					*changes++
+				}
+				err := c.Patch(ctx, o, p, opts...)
+				if is {
+					m.Spec.Groups = nil
+				}
+				return err
+			},
+		})
+	}
+	said := func(s *scene) {
+		t.Helper()
+		for range 3 {
+			s.pass()
+		}
+		if told := s.toldOf(v1alpha1.ReasonInvalid); len(told) != 1 || !strings.Contains(told[0], "an older one without spec.groups") {
+			t.Errorf("told is %q", told)
+		}
+	}
+	fresh, changes := withCrew(t, leaderAndWorkers()...), 0
+	dropping(fresh, &changes)
+	said(fresh)
+	if err := fresh.world.Get(t.Context(), ofCrew, &v1alpha1.EnsembleMember{}); !apierrors.IsNotFound(err) {
+		t.Errorf("a member without groups is there: %v", err)
+	}
+
+	old := withCrew(t, leaderAndWorkers()...)
+	old.settle()
+	m := old.crewMember()
+	m.Spec.Groups = nil
+	if err := old.world.Update(t.Context(), m); err != nil {
+		t.Fatal(err)
+	}
+	dropping(old, &changes)
+	said(old)
+	if after := old.crewMember(); changes != 0 || after.ResourceVersion != m.ResourceVersion {
+		t.Errorf("it is written %d times: %+v", changes, after.Spec)
 	}
 }
 

@@ -6,23 +6,22 @@ import (
 	"fmt"
 
 	batchv1 "k8s.io/api/batch/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
 )
 
 // giveSizes gives a workload other sizes, and returns it as it was written. Where it does not take them itself, and its Jobs do, they are
-// recorded for these. The event of that brings the pass in which they are given them.
+// recorded for these. The event of that brings the pass in which they are given them. What refuses them for another reason, as a policy of an
+// administrator does, is not gone round.
 func (r *Reconciler) giveSizes(ctx context.Context, w *member.Workload, change *member.Change) (client.Object, error) {
-	_, jobs := w.Kind.(member.JobSizer)
 	// A write that leaves the object's own sizes as they are is taken by every object, and gives no Job another size.
 	if w.Own == nil || !change.Sizes.Same(w.Own) {
 		object, patch, err := w.SizePatch(change)
 		if err != nil {
 			return nil, err
 		}
-		if err := r.Client.Patch(ctx, object, patch); !jobs || !apierrors.IsInvalid(err) {
+		if err := r.Client.Patch(ctx, object, patch); !w.Refuses(err) {
 			return object, err
 		}
 	}
@@ -39,7 +38,10 @@ func (r *Reconciler) giveSizes(ctx context.Context, w *member.Workload, change *
 func (r *Reconciler) levelJobs(ctx context.Context, seen *seen) []error {
 	var due []*entry
 	for _, e := range seen.entries {
-		if !e.skip && e.workload != nil && e.workload.Own != nil && e.invalid == nil && e.lives() && !e.life().Finished {
+		if e.skip || e.member == nil || e.workload == nil || !e.workload.Managed() || e.workload.Own == nil {
+			continue
+		}
+		if e.invalid == nil && e.lives() && !e.life().Finished {
 			due = append(due, e)
 		}
 	}
@@ -72,7 +74,7 @@ func (r *Reconciler) level(ctx context.Context, e *entry) error {
 			r.writes.note(e.workloadWritten(), object)
 			return nil
 		}
-		if !apierrors.IsInvalid(err) {
+		if !e.workload.Refuses(err) {
 			return fmt.Errorf("resize %s %s: %w", e.kind.Words().Kind, e.workload.Key, err)
 		}
 	}

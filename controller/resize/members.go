@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -25,7 +26,7 @@ import (
 func (r *Reconciler) syncMembers(ctx context.Context, seen *seen) []error {
 	r.faults.Range(func(key, _ any) bool {
 		name, is := key.(types.NamespacedName)
-		if e := seen.entries[name]; !is || e == nil || (e.invalid == nil && (e.member != nil || !r.untargeted.Load())) {
+		if e := seen.entries[name]; !is || e == nil || (e.invalid == nil && !r.toldOlder(e)) {
 			r.faults.Delete(key)
 		}
 		return true
@@ -65,6 +66,9 @@ func (r *Reconciler) syncMember(ctx context.Context, e *entry) error {
 	case !e.workload.Managed():
 		return r.deleteMember(ctx, e)
 	}
+	if keeps, err := r.keepsGroups(ctx, e); err != nil || !keeps {
+		return err
+	}
 	if err := r.updateMember(ctx, e); err != nil || e.skip {
 		return err
 	}
@@ -96,12 +100,14 @@ func (r *Reconciler) createMember(ctx context.Context, e *entry) error {
 }
 
 // keepsTarget reports whether the member of a workload can be made: without its target one of a kind with a prefix would be taken for that
-// of a MiniCluster, and the definition in the cluster may be an older one, which drops the field. That is tried, and written nowhere.
+// of a MiniCluster, without its groups the claims of one with several would be lost, and the definition in the cluster may be an older one,
+// which drops the fields. That is tried, and written nowhere.
 func (r *Reconciler) keepsTarget(ctx context.Context, e *entry, member *v1alpha1.EnsembleMember) (bool, error) {
-	if e.kind.Words().Prefix == "" || r.targets.Load() {
+	several := len(member.Spec.Groups) > 0
+	if e.kind.Words().Prefix == "" || (r.targets.Load() && (!several || r.grouped.Load())) {
 		return true, nil
 	}
-	if !r.untargeted.Load() {
+	if r.dropped(several) == "" {
 		trial := member.DeepCopy()
 		if err := r.Client.Create(ctx, trial, client.DryRunAll); err != nil {
 			if apierrors.IsAlreadyExists(err) {
@@ -109,19 +115,73 @@ func (r *Reconciler) keepsTarget(ctx context.Context, e *entry, member *v1alpha1
 			}
 			return false, fmt.Errorf("try to create EnsembleMember %s: %w", e.key, err)
 		}
-		if trial.Spec.Target != nil {
-			r.targets.Store(true)
-			return true, nil
+		note(trial.Spec.Target != nil, &r.targets, &r.untargeted)
+		if several {
+			note(len(trial.Spec.Groups) == len(member.Spec.Groups), &r.grouped, &r.ungrouped)
 		}
-		r.untargeted.Store(true)
 	}
+	if field := r.dropped(several); field != "" {
+		r.tellOlder(ctx, e, field)
+		return false, nil
+	}
+	return true, nil
+}
+
+// keepsGroups does the same for a member that is there: without its groups, which an older definition has dropped, nothing of it is known.
+func (r *Reconciler) keepsGroups(ctx context.Context, e *entry) (bool, error) {
+	if len(e.workload.Groups) == 1 || len(e.member.Spec.Groups) > 0 {
+		return true, nil
+	}
+	if !r.ungrouped.Load() {
+		trial := e.member.DeepCopy()
+		mirror(&trial.Spec, e.workload)
+		if err := r.Client.Patch(ctx, trial, client.MergeFrom(e.member), client.DryRunAll); err != nil {
+			return false, fmt.Errorf("try to update EnsembleMember %s: %w", e.key, err)
+		}
+		note(len(trial.Spec.Groups) == len(e.workload.Groups), &r.grouped, &r.ungrouped)
+	}
+	if r.ungrouped.Load() {
+		r.tellOlder(ctx, e, "spec.groups")
+		return false, nil
+	}
+	return true, nil
+}
+
+// note notes whether a field was kept.
+func note(kept bool, yes, no *atomic.Bool) {
+	if kept {
+		yes.Store(true)
+	} else {
+		no.Store(true)
+	}
+}
+
+// dropped is the field that the definition in the cluster is known to drop, of those that a member needs; empty for none.
+func (r *Reconciler) dropped(several bool) string {
+	switch {
+	case r.untargeted.Load():
+		return "spec.target"
+	case several && r.ungrouped.Load():
+		return "spec.groups"
+	default:
+		return ""
+	}
+}
+
+// toldOlder reports whether it was said of a workload that the definition is an older one.
+func (r *Reconciler) toldOlder(e *entry) bool {
+	several := e.workload != nil && len(e.workload.Groups) > 1
+	return (e.member == nil && r.untargeted.Load()) || (several && r.ungrouped.Load())
+}
+
+// tellOlder says once that a workload is left alone because of the definition in the cluster.
+func (r *Reconciler) tellOlder(ctx context.Context, e *entry, field string) {
 	e.skip = true
-	why := fmt.Sprintf("not managed: the definition of EnsembleMember in the cluster is an older one without spec.target, which one of a %s "+
-		"needs; apply manifests/crd, and restart the controller", e.kind.Words().Kind)
+	why := fmt.Sprintf("not managed: the definition of EnsembleMember in the cluster is an older one without %s, which one of a %s "+
+		"needs; apply manifests/crd, and restart the controller", field, e.kind.Words().Kind)
 	if before, _ := r.faults.Swap(e.key, why); before != why {
 		r.tell(ctx, e, corev1.EventTypeWarning, v1alpha1.ReasonInvalid, why)
 	}
-	return false, nil
 }
 
 // deleteMember ends the management of a workload that is to be managed no more.
@@ -255,14 +315,18 @@ func (r *Reconciler) adoptEdit(e *entry, m *v1alpha1.EnsembleMember) (said strin
 	if !edited(e) || slices.ContainsFunc(groups, func(g member.Group) bool { return g.Size < g.MinSize }) {
 		return ""
 	}
-	sizes := e.workload.Sizes()
-	said = fmt.Sprintf(
-		"a user set the size of the %s to %s; that is the desired size now, in place of %s", words.Kind, sizes, desired(e.member),
-	)
 	before := m.Spec.Size
 	for i := range groups {
-		v1alpha1.SetGroupSize(m, nameInSpec(e.workload, i), groups[i].Size)
+		// The size of a group that nobody has edited says nothing of what is desired of it: a request may have come since.
+		if known, has := e.workload.Applied[groups[i].Name]; !has || known != groups[i].Size {
+			v1alpha1.SetGroupSize(m, nameInSpec(e.workload, i), groups[i].Size)
+		}
 	}
+	sizes, now := e.workload.Sizes(), "that is the desired size"
+	if desires := desired(m); !desires.Same(sizes) {
+		now = fmt.Sprintf("the desired size is %s", desires)
+	}
+	said = fmt.Sprintf("a user set the size of the %s to %s; %s now, in place of %s", words.Kind, sizes, now, desired(e.member))
 	r.adopt(m, before, fmt.Sprintf("an edit of %s of the %s", words.Size, words.Kind))
 	if m.Annotations == nil {
 		m.Annotations = map[string]string{}

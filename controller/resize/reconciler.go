@@ -105,6 +105,8 @@ type Reconciler struct {
 	untargeted atomic.Bool
 	// targets is set once it is known that the definition has the field.
 	targets atomic.Bool
+	// ungrouped and grouped are the same of the groups of members with several.
+	ungrouped, grouped atomic.Bool
 	// faults are what was last said to be wrong with a workload, by the key of its member.
 	faults sync.Map
 }

@@ -28,6 +28,7 @@ import (
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/jobset"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/minicluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/plan"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/pods"
@@ -60,7 +61,7 @@ func newScene(t *testing.T, size int) *scene {
 		}
 	}
 	kind := minicluster.GroupVersionKind
-	for _, of := range []schema.GroupVersionKind{kind, crew.GroupVersionKind} {
+	for _, of := range []schema.GroupVersionKind{kind, crew.GroupVersionKind, jobset.GroupVersionKind} {
 		scheme.AddKnownTypeWithName(of, &unstructured.Unstructured{})
 		scheme.AddKnownTypeWithName(of.GroupVersion().WithKind(of.Kind+"List"), &unstructured.UnstructuredList{})
 	}

@@ -74,7 +74,8 @@ func (e *entry) value(g *group, pools map[string]*plan.Pool) plan.Member {
 	if e.workload == nil {
 		return m
 	}
-	m.SizeGiven = e.member.Annotations[v1alpha1.AnnotationAdoptedGeneration] == generation(e.workload)
+	// Sizes of Jobs are the controller's own, and leave the generation of the object as it is.
+	m.SizeGiven = e.workload.Own == nil && e.member.Annotations[v1alpha1.AnnotationAdoptedGeneration] == generation(e.workload)
 	e.fillNeeds(&m, g, pools)
 	return m
 }

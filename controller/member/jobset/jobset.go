@@ -5,12 +5,14 @@
 package jobset
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
 	"strconv"
 	"strings"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -136,6 +138,19 @@ func (Kind) SizeFields(w *member.Workload, change *member.Change) []member.Field
 
 // JobSize implements member.JobSizer.
 func (Kind) JobSize(group *member.Group) int32 { return group.Size / max(group.Unit, 1) }
+
+// Refuses implements member.JobSizer. The webhook of JobSets says that the field is immutable, as one of the causes of a status with the
+// reason Invalid. A policy of an administrator may have the same reason, and names no field.
+func (Kind) Refuses(err error) bool {
+	var refusal apierrors.APIStatus
+	if !apierrors.IsInvalid(err) || !errors.As(err, &refusal) {
+		return false
+	}
+	details := refusal.Status().Details
+	return details != nil && slices.ContainsFunc(details.Causes, func(cause metav1.StatusCause) bool {
+		return strings.HasPrefix(cause.Field, "spec.replicatedJobs")
+	})
+}
 
 // Leaves implements member.Kind.
 func (Kind) Leaves() plan.Leaves { return plan.Highest }
