@@ -30,6 +30,7 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/job"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/jobset"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/minicluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/pods"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/ensemble"
@@ -250,6 +251,70 @@ func TestWhoseJob(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// train is a JobSet of a driver and two Jobs of workers, its EnsembleMember, and a Job that says that it is of it, with its pod. Of only
+// the workers are there no others.
+func train(t *testing.T, name string, only bool) []client.Object {
+	t.Helper()
+	replicated := func(name string, replicas, size int64) any {
+		return map[string]any{"name": name, "replicas": replicas, "template": map[string]any{"spec": map[string]any{
+			"parallelism": size, "completions": size, "template": map[string]any{"spec": map[string]any{}},
+		}}}
+	}
+	jobs := []any{replicated("driver", 1, 1), replicated("workers", 2, 2)}
+	of := &v1alpha1.EnsembleMember{Spec: v1alpha1.EnsembleMemberSpec{
+		Target: member.Target(jobset.Kind{}, "train"), Size: 5, MinSize: 3, MaxSize: 9, NodePools: []string{"hpc"},
+		Groups: []v1alpha1.MemberGroup{
+			{Name: "driver", Size: 1, MinSize: 1, MaxSize: 1}, {Name: "workers", Size: 4, MinSize: 2, MaxSize: 8, Unit: 2},
+		},
+	}}
+	if only {
+		jobs, of.Spec.Groups = jobs[1:], nil
+		of.Spec.Size, of.Spec.MinSize, of.Spec.MaxSize = 4, 2, 8
+	}
+	u := member.NewObject(jobset.GroupVersionKind)
+	u.SetNamespace("default")
+	u.SetName("train")
+	u.SetUID("uid-of-train")
+	u.SetAnnotations(map[string]string{v1alpha1.AnnotationNodePools: "hpc"})
+	u.Object["spec"] = map[string]any{"replicatedJobs": jobs}
+	owners := []metav1.OwnerReference{*metav1.NewControllerRef(u, jobset.GroupVersionKind)}
+	of.ObjectMeta = metav1.ObjectMeta{Namespace: "default", Name: "jobset.train", UID: "uid-of-member", OwnerReferences: owners}
+	j, pod := podFor(name, "train", u.GetUID())
+	j.OwnerReferences = owners
+	return []client.Object{u, of, j, pod}
+}
+
+// TestWhichJobs: of the Jobs that say that they are of a JobSet, the pods of those speak for it that it has.
+func TestWhichJobs(t *testing.T) {
+	t.Parallel()
+	const none = `says that it is JobSet "train"'s, which has no such Job`
+	for name, row := range map[string]struct {
+		only bool
+		says string
+	}{
+		"train-driver-0":  {false, ""},
+		"train-workers-1": {false, ""},
+		"train-workers-0": {true, ""},
+		"train-workers-2": {true, none},
+		"train-workers-9": {false, none},
+		"train-zzz-0":     {true, none},
+		"train-driver-1":  {false, none},
+		"train-workers":   {false, "whose Job has the same name as the JobSet"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := newEstate(t, Options{Kinds: member.Kinds{minicluster.Kind{}, jobset.Kind{}}}, nil, train(t, name, row.only)...)
+			status, reason := e.askAs(t, "jobset", podIP, "status", "train")
+			if row.says == "" && status != ensemble.Response_SUCCESS {
+				t.Errorf("the answer is %s: %s", status, reason)
+			}
+			if row.says != "" && (status != ensemble.Response_DENIED || !strings.Contains(reason, row.says)) {
+				t.Errorf("the answer is %s: %s; not DENIED with %q", status, reason, row.says)
+			}
+		})
 	}
 }
 

@@ -177,7 +177,8 @@ func (Kind) Owner(job metav1.Object) *member.Owner {
 	at := strings.LastIndexByte(rest, '-')
 	if begins && at > 0 {
 		if index, err := strconv.ParseInt(rest[at+1:], 10, 32); err == nil {
-			owner.Group, owner.Job = rest[:at], ChildName(of.Name, rest[:at], int32(index))
+			owner.Group, owner.Index = rest[:at], int32(index)
+			owner.Job = ChildName(of.Name, owner.Group, owner.Index)
 		}
 	}
 	return owner

@@ -363,11 +363,11 @@ func TestPods(t *testing.T) {
 	}
 	mine := metav1.OwnerReference{APIVersion: "jobset.x-k8s.io/v1", Kind: "JobSet", Name: "train", UID: "u", Controller: new(true)}
 	for name, want := range map[string]string{
-		"train-workers-1": "workers train-workers-1", "train-my-workers-12": "my-workers train-my-workers-12",
-		"train-workers": " ", "other-workers-1": " ", "train-workers-x": " ", "train-workers-01": "workers train-workers-1",
+		"train-workers-1": "workers 1 train-workers-1", "train-my-workers-12": "my-workers 12 train-my-workers-12",
+		"train-workers": " 0 ", "other-workers-1": " 0 ", "train-workers-x": " 0 ", "train-workers-01": "workers 1 train-workers-1",
 	} {
 		if owner := kind.Owner(of(name, mine)); owner == nil || owner.Name != "train" || owner.UID != "u" ||
-			owner.Group+" "+owner.Job != want {
+			fmt.Sprint(owner.Group, " ", owner.Index, " ", owner.Job) != want {
 			t.Errorf("Job %s is of %+v, want %q", name, owner, want)
 		}
 	}
@@ -385,6 +385,51 @@ func TestPods(t *testing.T) {
 	if all, group := kind.Selector("train", ""), kind.Selector("train", "workers"); all != "jobset.sigs.k8s.io/jobset-name=train" ||
 		group != all+",jobset.sigs.k8s.io/replicatedjob-name=workers" {
 		t.Errorf("pods are selected by %s and %s", all, group)
+	}
+}
+
+// TestHasJob: a JobSet has as many Jobs of each of its replicatedJobs as that has replicas, and no others, whatever owner they name. Of
+// one that cannot be read its member has recorded the groups.
+func TestHasJob(t *testing.T) {
+	t.Parallel()
+	two := read(t, nil)
+	one := read(t, annotate(maxSize, "8"))
+	one.Object["spec"].(map[string]any)["replicatedJobs"] = []any{job(one, 1)}
+	parsed := func(u *unstructured.Unstructured) *member.Workload {
+		w, err := jobset.Kind{}.Parse(u)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return w
+	}
+	recorded := func(spec v1alpha1.EnsembleMemberSpec) *member.Workload {
+		return member.Unreadable(jobset.Kind{}, two, nil, &v1alpha1.EnsembleMember{Spec: spec})
+	}
+	for name, row := range map[string]struct {
+		w    *member.Workload
+		want []string
+	}{
+		"two groups": {parsed(two), []string{"train-driver-0", "train-workers-0", "train-workers-1"}},
+		"one group":  {parsed(one), []string{"train-workers-0", "train-workers-1"}},
+		"two groups as they were recorded": {recorded(v1alpha1.EnsembleMemberSpec{Groups: []v1alpha1.MemberGroup{
+			{Name: "driver", Size: 1, MinSize: 1, MaxSize: 1}, {Name: "workers", Size: 4, MinSize: 2, MaxSize: 8},
+		}}), []string{"train-driver-0", "train-workers-0", "train-workers-1"}},
+		"one group as it was recorded": {recorded(v1alpha1.EnsembleMemberSpec{Size: 4, MinSize: 2, MaxSize: 8}), []string{
+			"train-driver-0", "train-driver-1", "train-workers-0", "train-workers-1", "train-zzz-0",
+		}},
+	} {
+		var got []string
+		for _, name := range []string{
+			"train-driver-0", "train-driver-1", "train-workers-0", "train-workers-1", "train-workers-2", "train-workers-9", "train-zzz-0",
+		} {
+			of := metav1.NewControllerRef(two, jobset.GroupVersionKind)
+			if row.w.HasJob(jobset.Kind{}.Owner(&metav1.ObjectMeta{Name: name, OwnerReferences: []metav1.OwnerReference{*of}})) {
+				got = append(got, name)
+			}
+		}
+		if !slices.Equal(got, row.want) {
+			t.Errorf("%s: the Jobs are %v, not %v", name, got, row.want)
+		}
 	}
 }
 
