@@ -74,6 +74,9 @@ func (Kind) Parse(object client.Object) (*member.Workload, error) {
 	if len(js.Jobs) == 0 {
 		return nil, js.Check()
 	}
+	if fault := js.tooLarge(); fault != nil {
+		return nil, fault
+	}
 	w := &member.Workload{
 		Kind: Kind{}, Key: client.ObjectKeyFromObject(u), UID: u.GetUID(), Generation: u.GetGeneration(), ResourceVersion: u.GetResourceVersion(),
 		Deleting: u.GetDeletionTimestamp() != nil, Life: &member.Life{Suspended: js.Suspended, Finished: js.Finished != ""},

@@ -433,6 +433,41 @@ func TestHasJob(t *testing.T) {
 	}
 }
 
+// TestTooLarge: of sizes that no JobSet can have nothing is made, whether somebody has asked for it to be managed or not, and what is wrong
+// is said.
+func TestTooLarge(t *testing.T) {
+	t.Parallel()
+	const each, all = "it has to be at most 100000 for a Job", "it has to be at most 75000 for a Job"
+	sized := func(i int, size int64) func(*unstructured.Unstructured) {
+		return func(u *unstructured.Unstructured) {
+			set(i, size, "template", "spec", "parallelism")(u)
+			set(i, size, "template", "spec", "completions")(u)
+		}
+	}
+	plain := func(u *unstructured.Unstructured) { u.SetAnnotations(nil); sized(1, 75001)(u) }
+	given := func(text string) func(*unstructured.Unstructured) {
+		return annotate(maxSize, "driver=1,workers=150000", v1alpha1.AnnotationJobSizes, text)
+	}
+	for name, row := range map[string]struct {
+		change func(*unstructured.Unstructured)
+		want   string
+		read   bool
+	}{
+		"a Job":                 {sized(0, 100001), "spec.replicatedJobs[0].template.spec.parallelism is 100001; each of the 1 Jobs of driver ", false},
+		"two Jobs":              {sized(1, 75001), all, false},
+		"what nobody manages":   {plain, all, false},
+		"sizes of Jobs":         {given("driver=1,workers=67108864"), all + "; it is the controller's own", false},
+		"the most sizes of all": {given("driver=1,workers=150000"), "", true},
+		"a maximum":             {annotate(maxSize, "driver=100001,workers=8"), each, true},
+		"a maximum of two Jobs": {annotate(maxSize, "driver=1,workers=150002"), all, true},
+	} {
+		w, err := jobset.Kind{}.Parse(read(t, row.change))
+		if (w != nil) != row.read || (err != nil) != (row.want != "") || (err != nil && !strings.Contains(err.Error(), row.want)) {
+			t.Errorf("%s: read is %v and wrong is %v, want %q", name, w, err, row.want)
+		}
+	}
+}
+
 // TestMarks: pods are marked at the creation of a JobSet, and so are the maximum sizes; marks that an update takes away come back.
 func TestMarks(t *testing.T) {
 	t.Parallel()

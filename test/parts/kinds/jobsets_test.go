@@ -269,6 +269,9 @@ func TestJobSetsAreJudged(t *testing.T) {
 		"a maximum in words": {
 			patch(`{"metadata":{"annotations":{"autoscaling.flux-framework.org/max-size":"many"}}}`), "it has to have numbers of pods",
 		},
+		"sizes that are the controller's to give": {
+			patch(`{"metadata":{"annotations":{"autoscaling.flux-framework.org/job-sizes":"2"}}}`), "Forbidden: it is the controller's own",
+		},
 		"suspension": {patch(`{"spec":{"suspend":true}}`), ""},
 		"one that nothing is said of": {create(func(u *unstructured.Unstructured, job map[string]any) error {
 			u.SetAnnotations(nil)
