@@ -246,20 +246,20 @@ func TestJobsThatAreMadeUp(t *testing.T) {
 				s.crewPods("leader", 0, 1, 1)
 			}
 			s.crewPods("workers", 0, 1, 1)
-			real, forged := &batchv1.Job{}, &batchv1.Job{ObjectMeta: metaIn(row.job)}
-			if err := s.world.Get(s.Context(), types.NamespacedName{Namespace: mine.Namespace, Name: "g-workers-0"}, real); err != nil {
+			own, forged := &batchv1.Job{}, &batchv1.Job{ObjectMeta: metaIn(row.job)}
+			if err := s.world.Get(s.Context(), types.NamespacedName{Namespace: mine.Namespace, Name: "g-workers-0"}, own); err != nil {
 				t.Fatal(err)
 			}
-			forged.OwnerReferences, forged.Spec = real.OwnerReferences, real.Spec
+			forged.OwnerReferences, forged.Spec = own.OwnerReferences, own.Spec
 			s.create(forged)
-			labels := maps.Clone(real.Spec.Template.Labels)
+			labels := maps.Clone(own.Spec.Template.Labels)
 			labels[batchv1.JobCompletionIndexAnnotation] = "1"
 			s.create(&corev1.Pod{
 				ObjectMeta: metav1.ObjectMeta{
 					Namespace: mine.Namespace, Name: "forged", Labels: labels,
 					OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(forged, batchv1.SchemeGroupVersion.WithKind("Job"))},
 				},
-				Spec: real.Spec.Template.Spec,
+				Spec: own.Spec.Template.Spec,
 			})
 			s.settle()
 			s.provide(0, 3)

@@ -394,7 +394,7 @@ func TestHasJob(t *testing.T) {
 	t.Parallel()
 	two := read(t, nil)
 	one := read(t, annotate(maxSize, "8"))
-	one.Object["spec"].(map[string]any)["replicatedJobs"] = []any{job(one, 1)}
+	field("replicatedJobs", []any{job(one, 1)})(one)
 	parsed := func(u *unstructured.Unstructured) *member.Workload {
 		w, err := jobset.Kind{}.Parse(u)
 		if err != nil {
@@ -453,7 +453,7 @@ func TestTooLarge(t *testing.T) {
 		want   string
 		read   bool
 	}{
-		"a Job":                 {sized(0, 100001), "spec.replicatedJobs[0].template.spec.parallelism is 100001; each of the 1 Jobs of driver ", false},
+		"a Job":                 {sized(0, 100001), "spec.replicatedJobs[0].template.spec.parallelism is 100001; each of", false},
 		"two Jobs":              {sized(1, 75001), all, false},
 		"what nobody manages":   {plain, all, false},
 		"sizes of Jobs":         {given("driver=1,workers=67108864"), all + "; it is the controller's own", false},
@@ -510,6 +510,21 @@ func TestMarks(t *testing.T) {
 	suspended := read(t, field("suspend", true))
 	if late := of(suspended).MarksOfUpdate(of(unmarked)); late.Pods[0].Label != "jobset.train" {
 		t.Errorf("one that is suspended, whose template may change, is given %+v", late)
+	}
+	given := of(read(t, annotate(v1alpha1.AnnotationJobSizes, "driver=1,workers=6")))
+	restored := read(t, nil)
+	back := of(restored).MarksOfUpdate(given)
+	if err := back.AddTo(restored); err != nil {
+		t.Fatal(err)
+	}
+	if sizes := restored.GetAnnotations()[v1alpha1.AnnotationJobSizes]; sizes != "driver=1,workers=6" {
+		t.Errorf("an update that takes the sizes of the Jobs away is given %q", sizes)
+	}
+	if taken := of(read(t, set(1, int64(3), "template", "spec", "parallelism"))).MarksOfUpdate(given); taken.JobSizes != "" {
+		t.Errorf("an update by which the JobSet has other sizes itself is given %q", taken.JobSizes)
+	}
+	if stays := given.MarksOfUpdate(given); stays.JobSizes != "" {
+		t.Errorf("an update that leaves the sizes of the Jobs is given %q", stays.JobSizes)
 	}
 	part := of(read(t, annotate(maxSize, "workers=6"))).MarksOfNew()
 	if part.MaxSize != "driver=1,workers=6" {

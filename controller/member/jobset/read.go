@@ -146,6 +146,11 @@ func (s *JobSet) own() member.Sizes {
 	if s.given == nil {
 		return nil
 	}
+	return s.templateSizes()
+}
+
+// templateSizes are the sizes of the templates.
+func (s *JobSet) templateSizes() member.Sizes {
 	sizes := make(member.Sizes, len(s.Jobs))
 	for i := range s.Jobs {
 		sizes[s.Jobs[i].Name] = s.Jobs[i].size()
