@@ -17,6 +17,7 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -315,6 +316,30 @@ func TestWhichJobs(t *testing.T) {
 				t.Errorf("the answer is %s: %s; not DENIED with %q", status, reason, row.says)
 			}
 		})
+	}
+}
+
+// TestFitsOfAnOnlyGroup: a growth that no node is large enough for is refused, where Jobs are called by their group too, an only one.
+func TestFitsOfAnOnlyGroup(t *testing.T) {
+	t.Parallel()
+	for cpu, want := range map[string]ensemble.Response_ResultType{"3": ensemble.Response_SUCCESS, "9": ensemble.Response_DENIED} {
+		objects := train(t, "train-workers-0", true)
+		for _, object := range objects {
+			if j, is := object.(*batchv1.Job); is {
+				j.Spec.Template.Spec.Containers = []corev1.Container{{
+					Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(cpu)}},
+				}}
+			}
+		}
+		pool := &v1alpha1.NodePool{ObjectMeta: metav1.ObjectMeta{Name: "hpc"}, Spec: v1alpha1.NodePoolSpec{MaxSize: 9}}
+		pool.Spec.Template.Capacity = corev1.ResourceList{
+			corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourcePods: resource.MustParse("9"),
+		}
+		e := newEstate(t, Options{Kinds: member.Kinds{minicluster.Kind{}, jobset.Kind{}}}, nil, append(objects, pool)...)
+		status, reason := e.askAs(t, "jobset", podIP, "grow", "train")
+		if status != want || (want == ensemble.Response_DENIED && !strings.Contains(reason, "is large enough, so the size stays as it is")) {
+			t.Errorf("with pods of %s CPUs the answer is %s: %s; not %s", cpu, status, reason, want)
+		}
 	}
 }
 
