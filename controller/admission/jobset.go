@@ -146,6 +146,10 @@ func ExamineJobSetUpdate(before, after *unstructured.Unstructured, pools *Pools)
 			f.annotation(key, js.Annotations[key], at)
 		}
 	}
+	// The webhook is not asked about what the controller itself writes.
+	if sizes, has := js.Annotations[v1alpha1.AnnotationJobSizes]; has && (fresh || had[v1alpha1.AnnotationJobSizes] != sizes) {
+		f.refuse(field.Forbidden(at.Annotation(v1alpha1.AnnotationJobSizes), "it is the controller's own"))
+	}
 	f.nameOfJobSet(after, js, f.jobSetSizes(js, at), at)
 	names := newPoolsOfJobSet(before, after)
 	if missing := pools.missing(names); missing != "" {

@@ -158,6 +158,8 @@ func TestExamineJobSetUpdate(t *testing.T) {
 			with(1, size, "template", "spec", "completions")(job, u)
 		}
 	}
+	const given = sized + `, autoscaling.flux-framework.org/job-sizes: "driver=1,workers=4"`
+	const own = "metadata.annotations[autoscaling.flux-framework.org/job-sizes]: Forbidden: it is the controller's own"
 	plain := func() *unstructured.Unstructured { u := train(t, "a", "", nil); u.SetAnnotations(nil); return u }
 	for name, row := range map[string]struct {
 		before, after *unstructured.Unstructured
@@ -176,7 +178,11 @@ func TestExamineJobSetUpdate(t *testing.T) {
 		}), []string{
 			"metadata.annotations[autoscaling.flux-framework.org/node-pools]: the pods are made without our label: no pod waits for its node, " +
 				"and none is kept on the nodes of the NodePools" + fixedInJobSet}},
-		"one that leaves": {before, plain(), nil},
+		"one that leaves":                 {before, plain(), nil},
+		"the controller's own annotation": {before, train(t, "a", given, nil), []string{own}},
+		"the same as before":              {train(t, "a", given, nil), train(t, "a,b", given, nil), nil},
+		"the same, of one that joins":     {plain(), train(t, "a", given, nil), []string{own}},
+		"one that is taken away":          {train(t, "a", given, nil), before, nil},
 	} {
 		pools := found(pool(t, "a", `{}`), pool(t, "b", `{}`), pool(t, "tiny", `{template: {capacity: {cpu: "1", pods: "9"}}}`))
 		got := words(ExamineJobSetUpdate(row.before, row.after, pools))

@@ -2,6 +2,7 @@ package endpoint
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -19,6 +20,10 @@ import (
 // fits denies a growth of a group that no pool of the member can ever serve, because a pod is larger than what DaemonSets leave of an
 // empty node. A pool that does not exist yet may be larger, so the growth waits for that one.
 func (s *Server) fits(ctx context.Context, m *spoken, object *v1alpha1.EnsembleMember, group string) error {
+	group, err := s.nameOf(ctx, m, group)
+	if err != nil {
+		return err
+	}
 	job := &batchv1.Job{}
 	key := types.NamespacedName{Namespace: m.key.Namespace, Name: m.kind.JobOf(m.name, group)}
 	switch err := s.client.Get(ctx, key, job, client.UnsafeDisableDeepCopy); {
@@ -51,4 +56,21 @@ func (s *Server) fits(ctx context.Context, m *spoken, object *v1alpha1.EnsembleM
 		faults = append(faults, why)
 	}
 	return deny("%s: no node of the member's NodePools is large enough, so the size stays as it is", strings.Join(faults, "; "))
+}
+
+// nameOf is the name that a group has in its workload. Of an only one the member does not have it, and Jobs may be called by it.
+func (s *Server) nameOf(ctx context.Context, m *spoken, group string) (string, error) {
+	if group != "" {
+		return group, nil
+	}
+	read, err := s.readWorkload(ctx, m.kind, types.NamespacedName{Namespace: m.key.Namespace, Name: m.name})
+	switch _, unknown := errors.AsType[*denied](err); {
+	case unknown:
+		// Then there is no Job of it to be found either.
+		return "", nil
+	case err != nil:
+		return "", err
+	default:
+		return read.Groups[0].Name, nil
+	}
 }

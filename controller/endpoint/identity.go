@@ -205,9 +205,39 @@ func (s *Server) workloadOf(ctx context.Context, pod *pods.Pod) (*caller, error)
 		return nil, deny("the caller, pod %s, belongs to no %s: its Job %q says that it is %s %q's, whose Job has the same name as the %s",
 			key, called, job.Name, called, shortenText(workload.Name), called)
 	}
-	return &caller{
+	known := &caller{
 		by: "pod " + key.String(), kind: kind, workload: types.NamespacedName{Namespace: key.Namespace, Name: workload.Name}, uid: workload.UID,
-	}, nil
+	}
+	if workload.Group == "" {
+		return known, nil
+	}
+	// Of a kind whose objects have several Jobs, the object says how many.
+	switch read, err := s.readWorkload(ctx, kind, known.workload); {
+	case err != nil:
+		return nil, err
+	case !read.HasJob(workload):
+		return nil, deny("the caller, pod %s, belongs to no %s: its Job %q says that it is %s %q's, which has no such Job",
+			key, kind.Words().Kind, job.Name, kind.Words().Kind, shortenText(workload.Name))
+	}
+	return known, nil
+}
+
+// readWorkload reads a workload of a kind from the cache. The error says why that cannot be; it is a denied where there is none, or nothing
+// is to be read of it.
+func (s *Server) readWorkload(ctx context.Context, kind member.Kind, key types.NamespacedName) (*member.Workload, error) {
+	object, words := kind.New(), kind.Words()
+	switch err := s.client.Get(ctx, key, object, client.UnsafeDisableDeepCopy); {
+	case apierrors.IsNotFound(err):
+		return nil, deny("there is no %s %s", words.Kind, key)
+	case err != nil:
+		return nil, fmt.Errorf("read %s %s: %w", words.Kind, key, err)
+	}
+	// What is wrong with its annotations is told elsewhere, and keeps nobody from speaking for it.
+	read, err := kind.Parse(object)
+	if read == nil {
+		return nil, deny("%s %s cannot be read: %v", words.Kind, key, err)
+	}
+	return read, nil
 }
 
 // called are the kinds in words.

@@ -17,6 +17,7 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -30,6 +31,7 @@ import (
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/api/v1alpha1"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/job"
+	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/jobset"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/member/minicluster"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/pods"
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/proto/ensemble"
@@ -249,6 +251,94 @@ func TestWhoseJob(t *testing.T) {
 					t.Errorf("the API server was asked %d times", e.reads)
 				}
 			})
+		}
+	}
+}
+
+// train is a JobSet of a driver and two Jobs of workers, its EnsembleMember, and a Job that says that it is of it, with its pod. Of only
+// the workers are there no others.
+func train(t *testing.T, name string, only bool) []client.Object {
+	t.Helper()
+	replicated := func(name string, replicas, size int64) any {
+		return map[string]any{"name": name, "replicas": replicas, "template": map[string]any{"spec": map[string]any{
+			"parallelism": size, "completions": size, "template": map[string]any{"spec": map[string]any{}},
+		}}}
+	}
+	jobs := []any{replicated("driver", 1, 1), replicated("workers", 2, 2)}
+	of := &v1alpha1.EnsembleMember{Spec: v1alpha1.EnsembleMemberSpec{
+		Target: member.Target(jobset.Kind{}, "train"), Size: 5, MinSize: 3, MaxSize: 9, NodePools: []string{"hpc"},
+		Groups: []v1alpha1.MemberGroup{
+			{Name: "driver", Size: 1, MinSize: 1, MaxSize: 1}, {Name: "workers", Size: 4, MinSize: 2, MaxSize: 8, Unit: 2},
+		},
+	}}
+	if only {
+		jobs, of.Spec.Groups = jobs[1:], nil
+		of.Spec.Size, of.Spec.MinSize, of.Spec.MaxSize = 4, 2, 8
+	}
+	u := member.NewObject(jobset.GroupVersionKind)
+	u.SetNamespace("default")
+	u.SetName("train")
+	u.SetUID("uid-of-train")
+	u.SetAnnotations(map[string]string{v1alpha1.AnnotationNodePools: "hpc"})
+	u.Object["spec"] = map[string]any{"replicatedJobs": jobs}
+	owners := []metav1.OwnerReference{*metav1.NewControllerRef(u, jobset.GroupVersionKind)}
+	of.ObjectMeta = metav1.ObjectMeta{Namespace: "default", Name: "jobset.train", UID: "uid-of-member", OwnerReferences: owners}
+	j, pod := podFor(name, "train", u.GetUID())
+	j.OwnerReferences = owners
+	return []client.Object{u, of, j, pod}
+}
+
+// TestWhichJobs: of the Jobs that say that they are of a JobSet, the pods of those speak for it that it has.
+func TestWhichJobs(t *testing.T) {
+	t.Parallel()
+	const none = `says that it is JobSet "train"'s, which has no such Job`
+	for name, row := range map[string]struct {
+		only bool
+		says string
+	}{
+		"train-driver-0":  {false, ""},
+		"train-workers-1": {false, ""},
+		"train-workers-0": {true, ""},
+		"train-workers-2": {true, none},
+		"train-workers-9": {false, none},
+		"train-zzz-0":     {true, none},
+		"train-driver-1":  {false, none},
+		"train-workers":   {false, "whose Job has the same name as the JobSet"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := newEstate(t, Options{Kinds: member.Kinds{minicluster.Kind{}, jobset.Kind{}}}, nil, train(t, name, row.only)...)
+			status, reason := e.askAs(t, "jobset", podIP, "status", "train")
+			if row.says == "" && status != ensemble.Response_SUCCESS {
+				t.Errorf("the answer is %s: %s", status, reason)
+			}
+			if row.says != "" && (status != ensemble.Response_DENIED || !strings.Contains(reason, row.says)) {
+				t.Errorf("the answer is %s: %s; not DENIED with %q", status, reason, row.says)
+			}
+		})
+	}
+}
+
+// TestFitsOfAnOnlyGroup: a growth that no node is large enough for is refused, where Jobs are called by their group too, an only one.
+func TestFitsOfAnOnlyGroup(t *testing.T) {
+	t.Parallel()
+	for cpu, want := range map[string]ensemble.Response_ResultType{"3": ensemble.Response_SUCCESS, "9": ensemble.Response_DENIED} {
+		objects := train(t, "train-workers-0", true)
+		for _, object := range objects {
+			if j, is := object.(*batchv1.Job); is {
+				j.Spec.Template.Spec.Containers = []corev1.Container{{
+					Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(cpu)}},
+				}}
+			}
+		}
+		pool := &v1alpha1.NodePool{ObjectMeta: metav1.ObjectMeta{Name: "hpc"}, Spec: v1alpha1.NodePoolSpec{MaxSize: 9}}
+		pool.Spec.Template.Capacity = corev1.ResourceList{
+			corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourcePods: resource.MustParse("9"),
+		}
+		e := newEstate(t, Options{Kinds: member.Kinds{minicluster.Kind{}, jobset.Kind{}}}, nil, append(objects, pool)...)
+		status, reason := e.askAs(t, "jobset", podIP, "grow", "train")
+		if status != want || (want == ensemble.Response_DENIED && !strings.Contains(reason, "is large enough, so the size stays as it is")) {
+			t.Errorf("with pods of %s CPUs the answer is %s: %s; not %s", cpu, status, reason, want)
 		}
 	}
 }

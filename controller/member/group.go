@@ -19,7 +19,8 @@ type Group struct {
 	Name string
 	// Size, MinSize and MaxSize are numbers of pods, each at least 1.
 	Size, MinSize, MaxSize int32
-	// Unit is how many pods come and go together, as those of one replica do; 0 is 1. Sizes are multiples of it.
+	// Unit is how many pods come and go together, as those of one replica do; 0 is 1. Sizes are multiples of it. Where several Jobs make the
+	// pods of a group, it is their number.
 	Unit int32
 
 	// Pod is what one pod needs of a node, as the object lets expect it: containers with their resources, and nothing else of them, node

@@ -72,10 +72,12 @@ type Words struct {
 type Owner struct {
 	Name string
 	UID  types.UID
-	// Group is the group that the Job makes pods of; empty for the only one.
+	// Group is the group that the Job makes pods of; empty for a kind with one.
 	Group string
+	// Index says which of the Jobs of the group it is, from 0 on; 0 for a kind with one.
+	Index int32
 	// Job is the name that this Job of the object has. Whoever may create Jobs can write any owner into one; this name no other one can have
-	// beside it.
+	// beside it. Whether the object has such a Job is for Workload.HasJob to say.
 	Job string
 }
 

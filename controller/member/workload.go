@@ -1,6 +1,7 @@
 package member
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -63,6 +64,22 @@ func (w *Workload) Managed() bool { return w.NodePools != nil }
 func Managed(o client.Object) bool {
 	_, has := o.GetAnnotations()[v1alpha1.AnnotationNodePools]
 	return has
+}
+
+// HasJob reports whether a workload has the Job that a Job says to be. Whoever may create Jobs can have one say that it is of a group that
+// there is none of, or one more of a group than there are: its name is free, and its owner right.
+func (w *Workload) HasJob(said *Owner) bool {
+	if said.Group == "" {
+		return true
+	}
+	for i := range w.Groups {
+		g := &w.Groups[i]
+		// Of one that cannot be read its member has recorded no name of an only group, and sizes alone: each Job has at least one pod.
+		if g.Name == said.Group || (len(w.Groups) == 1 && g.Name == "") {
+			return said.Index < max(cmp.Or(g.Unit, g.MinSize), 1)
+		}
+	}
+	return false
 }
 
 // Unreadable is a workload of a kind that cannot be read, as it could be read last; and where nobody has, as its member has recorded it.

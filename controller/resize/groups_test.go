@@ -226,6 +226,54 @@ func TestGroupsComeTogether(t *testing.T) {
 	}
 }
 
+// TestJobsThatAreMadeUp: whoever may create Jobs can have one say that it is of a group that there is none of, or one more of a group than
+// there are. Its pods are no ranks of the member.
+func TestJobsThatAreMadeUp(t *testing.T) {
+	t.Parallel()
+	workers := crew.Group{Name: "workers", Size: 2, Max: 8}
+	for name, row := range map[string]struct {
+		groups []crew.Group
+		job    string
+		// bound are the pods of the Jobs that there are.
+		bound int
+	}{
+		"one Job more of a group":               {leaderAndWorkers(), "g-workers-1", 2},
+		"a group that there is none of":         {leaderAndWorkers(), "g-zzz-0", 2},
+		"the same, where there is an only one":  {[]crew.Group{workers}, "g-zzz-0", 1},
+		"one more of the only group that it is": {[]crew.Group{workers}, "g-workers-1", 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := withCrew(t, row.groups...)
+			if len(row.groups) > 1 {
+				s.crewPods("leader", 0, 1, 1)
+			}
+			s.crewPods("workers", 0, 1, 1)
+			own, forged := &batchv1.Job{}, &batchv1.Job{ObjectMeta: metaIn(row.job)}
+			if err := s.world.Get(s.Context(), types.NamespacedName{Namespace: mine.Namespace, Name: "g-workers-0"}, own); err != nil {
+				t.Fatal(err)
+			}
+			forged.OwnerReferences, forged.Spec = own.OwnerReferences, own.Spec
+			s.create(forged)
+			labels := maps.Clone(own.Spec.Template.Labels)
+			labels[batchv1.JobCompletionIndexAnnotation] = "1"
+			s.create(&corev1.Pod{
+				ObjectMeta: metav1.ObjectMeta{
+					Namespace: mine.Namespace, Name: "forged", Labels: labels,
+					OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(forged, batchv1.SchemeGroupVersion.WithKind("Job"))},
+				},
+				Spec: own.Spec.Template.Spec,
+			})
+			s.settle()
+			s.provide(0, 3)
+			s.settle()
+			if bound := s.bind(); bound != row.bound {
+				t.Errorf("%d pods were released, not the %d of its own Jobs", bound, row.bound)
+			}
+		})
+	}
+}
+
 // TestGroupsOutlastARestart: what was recorded of each group is known to the next process: it writes nothing.
 func TestGroupsOutlastARestart(t *testing.T) {
 	t.Parallel()

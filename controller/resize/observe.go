@@ -318,7 +318,7 @@ func (o *observer) readJobs(ctx context.Context, s *seen) error {
 		}
 		key := types.NamespacedName{Namespace: job.Namespace, Name: member.Name(kind, owner.Name)}
 		e := s.entries[key]
-		if e == nil || e.kind != kind || e.uid() != owner.UID {
+		if e == nil || e.kind != kind || e.uid() != owner.UID || (e.workload != nil && !e.workload.HasJob(owner)) {
 			continue
 		}
 		if g := e.group(owner.Group); g != nil {

@@ -23,6 +23,38 @@ const (
 	dependencyReady = "Ready"
 )
 
+// maxParallelism is how many pods the API server lets an Indexed Job have, and maxPods how many a replicatedJob may have in all its Jobs:
+// as many as Kubernetes is built for in a whole cluster.
+const maxParallelism, maxPods = 100_000, 150_000
+
+// tooMany reports whether a number of pods is more than all Jobs of a replicatedJob can have.
+func (j *ReplicatedJob) tooMany(pods int32) bool {
+	return int64(pods) > min(int64(max(j.Replicas, 1))*maxParallelism, maxPods)
+}
+
+// most says how many pods all Jobs of a replicatedJob can have.
+func (j *ReplicatedJob) most() string {
+	return fmt.Sprintf("each of the %d Jobs of %s can have %d pods, and all of them together %d: it has to be at most %d for a Job",
+		max(j.Replicas, 1), j.Name, maxParallelism, maxPods, min(maxPods/max(j.Replicas, 1), maxParallelism))
+}
+
+// tooLarge says which of the sizes is one that no replicatedJob can have, nil for none. Nothing is made of such a JobSet: what is read of
+// each rank would take the memory of the controller.
+func (s *JobSet) tooLarge() *member.Fault {
+	for i := range s.Jobs {
+		job := &s.Jobs[i]
+		switch {
+		case job.tooMany(job.size()):
+			return &member.Fault{Field: at(i, "template.spec.parallelism"), Value: job.Each(), Why: job.most()}
+		case job.tooMany(s.given[job.Name]):
+			return &member.Fault{
+				Annotation: v1alpha1.AnnotationJobSizes, Value: s.Annotations[v1alpha1.AnnotationJobSizes], Why: job.most() + itsOwn,
+			}
+		}
+	}
+	return nil
+}
+
 // youngest is why a Job that is not elastic will not do.
 const youngest = ": of any other Job the youngest pod would leave at a shrink, and not the one with the highest index"
 
@@ -81,11 +113,8 @@ func (j *ReplicatedJob) check(i int) *member.Fault {
 			Field: at(i, "template.spec.completions"), Value: *spec.Completions,
 			Why: fmt.Sprintf("it has to be parallelism, which is %d"+youngest, j.Each()),
 		}
-	case int64(j.Each())*int64(j.Replicas) > v1alpha1.MaxGroupSize:
-		return &member.Fault{
-			Field: at(i, "template.spec.parallelism"), Value: j.Each(),
-			Why: fmt.Sprintf("with %d replicas it has to be at most %d", j.Replicas, v1alpha1.MaxGroupSize/j.Replicas),
-		}
+	case j.tooMany(j.size()):
+		return &member.Fault{Field: at(i, "template.spec.parallelism"), Value: j.Each(), Why: j.most()}
 	case j.Template.Annotations[exclusiveTopology] != "":
 		return &member.Fault{
 			Field: at(i, "template.metadata.annotations["+exclusiveTopology+"]"), Value: j.Template.Annotations[exclusiveTopology], Why: exclusive,

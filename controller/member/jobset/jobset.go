@@ -76,6 +76,9 @@ func (Kind) Parse(object client.Object) (*member.Workload, error) {
 	if len(js.Jobs) == 0 {
 		return nil, js.Check()
 	}
+	if fault := js.tooLarge(); fault != nil {
+		return nil, fault
+	}
 	w := &member.Workload{
 		Kind: Kind{}, Key: client.ObjectKeyFromObject(u), UID: u.GetUID(), Generation: u.GetGeneration(), ResourceVersion: u.GetResourceVersion(),
 		Deleting: u.GetDeletionTimestamp() != nil, Life: &member.Life{Suspended: js.Suspended, Finished: js.Finished != ""},
@@ -192,7 +195,8 @@ func (Kind) Owner(job metav1.Object) *member.Owner {
 	at := strings.LastIndexByte(rest, '-')
 	if begins && at > 0 {
 		if index, err := strconv.ParseInt(rest[at+1:], 10, 32); err == nil {
-			owner.Group, owner.Job = rest[:at], ChildName(of.Name, rest[:at], int32(index))
+			owner.Group, owner.Index = rest[:at], int32(index)
+			owner.Job = ChildName(of.Name, owner.Group, owner.Index)
 		}
 	}
 	return owner

@@ -363,11 +363,11 @@ func TestPods(t *testing.T) {
 	}
 	mine := metav1.OwnerReference{APIVersion: "jobset.x-k8s.io/v1", Kind: "JobSet", Name: "train", UID: "u", Controller: new(true)}
 	for name, want := range map[string]string{
-		"train-workers-1": "workers train-workers-1", "train-my-workers-12": "my-workers train-my-workers-12",
-		"train-workers": " ", "other-workers-1": " ", "train-workers-x": " ", "train-workers-01": "workers train-workers-1",
+		"train-workers-1": "workers 1 train-workers-1", "train-my-workers-12": "my-workers 12 train-my-workers-12",
+		"train-workers": " 0 ", "other-workers-1": " 0 ", "train-workers-x": " 0 ", "train-workers-01": "workers 1 train-workers-1",
 	} {
 		if owner := kind.Owner(of(name, mine)); owner == nil || owner.Name != "train" || owner.UID != "u" ||
-			owner.Group+" "+owner.Job != want {
+			fmt.Sprint(owner.Group, " ", owner.Index, " ", owner.Job) != want {
 			t.Errorf("Job %s is of %+v, want %q", name, owner, want)
 		}
 	}
@@ -385,6 +385,86 @@ func TestPods(t *testing.T) {
 	if all, group := kind.Selector("train", ""), kind.Selector("train", "workers"); all != "jobset.sigs.k8s.io/jobset-name=train" ||
 		group != all+",jobset.sigs.k8s.io/replicatedjob-name=workers" {
 		t.Errorf("pods are selected by %s and %s", all, group)
+	}
+}
+
+// TestHasJob: a JobSet has as many Jobs of each of its replicatedJobs as that has replicas, and no others, whatever owner they name. Of
+// one that cannot be read its member has recorded the groups.
+func TestHasJob(t *testing.T) {
+	t.Parallel()
+	two := read(t, nil)
+	one := read(t, annotate(maxSize, "8"))
+	field("replicatedJobs", []any{job(one, 1)})(one)
+	parsed := func(u *unstructured.Unstructured) *member.Workload {
+		w, err := jobset.Kind{}.Parse(u)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return w
+	}
+	recorded := func(spec v1alpha1.EnsembleMemberSpec) *member.Workload {
+		return member.Unreadable(jobset.Kind{}, two, nil, &v1alpha1.EnsembleMember{Spec: spec})
+	}
+	for name, row := range map[string]struct {
+		w    *member.Workload
+		want []string
+	}{
+		"two groups": {parsed(two), []string{"train-driver-0", "train-workers-0", "train-workers-1"}},
+		"one group":  {parsed(one), []string{"train-workers-0", "train-workers-1"}},
+		"two groups as they were recorded": {recorded(v1alpha1.EnsembleMemberSpec{Groups: []v1alpha1.MemberGroup{
+			{Name: "driver", Size: 1, MinSize: 1, MaxSize: 1}, {Name: "workers", Size: 4, MinSize: 2, MaxSize: 8},
+		}}), []string{"train-driver-0", "train-workers-0", "train-workers-1"}},
+		"one group as it was recorded": {recorded(v1alpha1.EnsembleMemberSpec{Size: 4, MinSize: 2, MaxSize: 8}), []string{
+			"train-driver-0", "train-driver-1", "train-workers-0", "train-workers-1", "train-zzz-0",
+		}},
+	} {
+		var got []string
+		for _, name := range []string{
+			"train-driver-0", "train-driver-1", "train-workers-0", "train-workers-1", "train-workers-2", "train-workers-9", "train-zzz-0",
+		} {
+			of := metav1.NewControllerRef(two, jobset.GroupVersionKind)
+			if row.w.HasJob(jobset.Kind{}.Owner(&metav1.ObjectMeta{Name: name, OwnerReferences: []metav1.OwnerReference{*of}})) {
+				got = append(got, name)
+			}
+		}
+		if !slices.Equal(got, row.want) {
+			t.Errorf("%s: the Jobs are %v, not %v", name, got, row.want)
+		}
+	}
+}
+
+// TestTooLarge: of sizes that no JobSet can have nothing is made, whether somebody has asked for it to be managed or not, and what is wrong
+// is said.
+func TestTooLarge(t *testing.T) {
+	t.Parallel()
+	const each, all = "it has to be at most 100000 for a Job", "it has to be at most 75000 for a Job"
+	sized := func(i int, size int64) func(*unstructured.Unstructured) {
+		return func(u *unstructured.Unstructured) {
+			set(i, size, "template", "spec", "parallelism")(u)
+			set(i, size, "template", "spec", "completions")(u)
+		}
+	}
+	plain := func(u *unstructured.Unstructured) { u.SetAnnotations(nil); sized(1, 75001)(u) }
+	given := func(text string) func(*unstructured.Unstructured) {
+		return annotate(maxSize, "driver=1,workers=150000", v1alpha1.AnnotationJobSizes, text)
+	}
+	for name, row := range map[string]struct {
+		change func(*unstructured.Unstructured)
+		want   string
+		read   bool
+	}{
+		"a Job":                 {sized(0, 100001), "spec.replicatedJobs[0].template.spec.parallelism is 100001; each of", false},
+		"two Jobs":              {sized(1, 75001), all, false},
+		"what nobody manages":   {plain, all, false},
+		"sizes of Jobs":         {given("driver=1,workers=67108864"), all + "; it is the controller's own", false},
+		"the most sizes of all": {given("driver=1,workers=150000"), "", true},
+		"a maximum":             {annotate(maxSize, "driver=100001,workers=8"), each, true},
+		"a maximum of two Jobs": {annotate(maxSize, "driver=1,workers=150002"), all, true},
+	} {
+		w, err := jobset.Kind{}.Parse(read(t, row.change))
+		if (w != nil) != row.read || (err != nil) != (row.want != "") || (err != nil && !strings.Contains(err.Error(), row.want)) {
+			t.Errorf("%s: read is %v and wrong is %v, want %q", name, w, err, row.want)
+		}
 	}
 }
 
@@ -430,6 +510,21 @@ func TestMarks(t *testing.T) {
 	suspended := read(t, field("suspend", true))
 	if late := of(suspended).MarksOfUpdate(of(unmarked)); late.Pods[0].Label != "jobset.train" {
 		t.Errorf("one that is suspended, whose template may change, is given %+v", late)
+	}
+	given := of(read(t, annotate(v1alpha1.AnnotationJobSizes, "driver=1,workers=6")))
+	restored := read(t, nil)
+	back := of(restored).MarksOfUpdate(given)
+	if err := back.AddTo(restored); err != nil {
+		t.Fatal(err)
+	}
+	if sizes := restored.GetAnnotations()[v1alpha1.AnnotationJobSizes]; sizes != "driver=1,workers=6" {
+		t.Errorf("an update that takes the sizes of the Jobs away is given %q", sizes)
+	}
+	if taken := of(read(t, set(1, int64(3), "template", "spec", "parallelism"))).MarksOfUpdate(given); taken.JobSizes != "" {
+		t.Errorf("an update by which the JobSet has other sizes itself is given %q", taken.JobSizes)
+	}
+	if stays := given.MarksOfUpdate(given); stays.JobSizes != "" {
+		t.Errorf("an update that leaves the sizes of the Jobs is given %q", stays.JobSizes)
 	}
 	part := of(read(t, annotate(maxSize, "workers=6"))).MarksOfNew()
 	if part.MaxSize != "driver=1,workers=6" {

@@ -2,6 +2,7 @@ package jobset
 
 import (
 	"fmt"
+	"maps"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -18,6 +19,8 @@ type Marks struct {
 	Pods []PodMarks
 	// MaxSize is the maximum sizes.
 	MaxSize string
+	// JobSizes are those that the controller gives to the Jobs.
+	JobSizes string
 }
 
 // PodMarks are the label by which pods get their scheduling gate, and the annotation that keeps Cluster Autoscaler from moving them.
@@ -62,7 +65,8 @@ func (s *JobSet) lackingMaxSize() string {
 }
 
 // MarksOfUpdate are those that an update takes away, as when a file that has none of them is applied again, and those of a replicatedJob
-// whose template may change because the JobSet is suspended. The maximum sizes are given to one that is managed from now on.
+// whose template may change because the JobSet is suspended. The maximum sizes are given to one that is managed from now on. The sizes that
+// the controller gives to the Jobs stay while the JobSet has its own: with others it takes sizes itself.
 func (s *JobSet) MarksOfUpdate(before *JobSet) Marks {
 	marks := s.MarksOfNew()
 	for i := range marks.Pods {
@@ -81,13 +85,19 @@ func (s *JobSet) MarksOfUpdate(before *JobSet) Marks {
 	if had, is := before.Annotations[v1alpha1.AnnotationMaxSize]; is && marks.MaxSize != "" {
 		marks.MaxSize = had
 	}
+	if _, has := s.Annotations[v1alpha1.AnnotationJobSizes]; !has && maps.Equal(s.templateSizes(), before.templateSizes()) {
+		marks.JobSizes = before.Annotations[v1alpha1.AnnotationJobSizes]
+	}
 	return marks
 }
 
 // AddTo writes marks into a JobSet. Nothing else in it changes.
 func (m *Marks) AddTo(u *unstructured.Unstructured) error {
-	if m.MaxSize != "" {
-		if err := unstructured.SetNestedField(u.Object, m.MaxSize, "metadata", "annotations", v1alpha1.AnnotationMaxSize); err != nil {
+	for key, value := range map[string]string{v1alpha1.AnnotationMaxSize: m.MaxSize, v1alpha1.AnnotationJobSizes: m.JobSizes} {
+		if value == "" {
+			continue
+		}
+		if err := unstructured.SetNestedField(u.Object, value, "metadata", "annotations", key); err != nil {
 			return fmt.Errorf("add to the JobSet: %w", err)
 		}
 	}

@@ -120,6 +120,9 @@ func Read(u *unstructured.Unstructured) (*JobSet, error) {
 	return js, nil
 }
 
+// itsOwn is what to know of an annotation that no user writes.
+const itsOwn = "; it is the controller's own"
+
 // readGiven reads the sizes that the controller has given to the Jobs.
 func (s *JobSet) readGiven() {
 	text, has := s.Annotations[v1alpha1.AnnotationJobSizes]
@@ -131,7 +134,7 @@ func (s *JobSet) readGiven() {
 		fault = &member.Fault{Annotation: v1alpha1.AnnotationJobSizes, Value: text, Why: "it has to have a size for each replicatedJob"}
 	}
 	if fault != nil {
-		fault.Why += "; it is the controller's own"
+		fault.Why += itsOwn
 		s.wrong = fault
 		return
 	}
@@ -143,6 +146,11 @@ func (s *JobSet) own() member.Sizes {
 	if s.given == nil {
 		return nil
 	}
+	return s.templateSizes()
+}
+
+// templateSizes are the sizes of the templates.
+func (s *JobSet) templateSizes() member.Sizes {
 	sizes := make(member.Sizes, len(s.Jobs))
 	for i := range s.Jobs {
 		sizes[s.Jobs[i].Name] = s.Jobs[i].size()

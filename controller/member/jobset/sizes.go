@@ -88,6 +88,8 @@ func (s *JobSet) within(i int, bounds Bounds) *member.Fault {
 			fault.Value = text
 		}
 		return fault
+	case job.tooMany(bounds.Max):
+		return &member.Fault{Annotation: v1alpha1.AnnotationMaxSize, Value: s.Annotations[v1alpha1.AnnotationMaxSize], Why: job.most()}
 	case bounds.Min > bounds.Max:
 		return &member.Fault{Annotation: v1alpha1.AnnotationMinSize, Value: s.Annotations[v1alpha1.AnnotationMinSize], Why: most}
 	case s.Size(job) > bounds.Max:

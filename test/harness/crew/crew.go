@@ -199,8 +199,8 @@ func (Kind) Owner(job metav1.Object) *member.Owner {
 	if of == nil || of.Kind != GroupVersionKind.Kind {
 		return nil
 	}
-	group, _, _ := strings.Cut(strings.TrimPrefix(job.GetName(), of.Name+"-"), "-")
-	return &member.Owner{Name: of.Name, UID: of.UID, Group: group, Job: job.GetName()}
+	group, index, _ := strings.Cut(strings.TrimPrefix(job.GetName(), of.Name+"-"), "-")
+	return &member.Owner{Name: of.Name, UID: of.UID, Group: group, Index: number(index), Job: job.GetName()}
 }
 
 // JobOf implements member.Kind.

@@ -32,8 +32,9 @@ func ofJobSets(t *testing.T) *subject {
 }
 
 // TestWithoutElasticJobSet: where the controller of JobSets takes no other sizes, which is its default, its Jobs get them: nodes come
-// before pods, a shrink gives back the nodes of the pods that left, and a Job that somebody resizes by hand is given its size back. When the
-// controller takes them from some time on, the next size is written there. It is not parallel, so that all others find it so.
+// before pods, a shrink gives back the nodes of the pods that left, and a Job that somebody resizes by hand is given its size back. The
+// JobSet goes on to say which sizes these are, whoever takes that away. When the controller takes them from some time on, the next size is
+// written there. It is not parallel, so that all others find it so.
 func TestWithoutElasticJobSet(t *testing.T) { //nolint:paralleltest // See above.
 	t.Cleanup(func() {
 		// Its context has ended.
@@ -48,6 +49,11 @@ func TestWithoutElasticJobSet(t *testing.T) { //nolint:paralleltest // See above
 	p.nodesFirst(2)
 	if template, given := p.sizes(); template != 2 || given != "4" {
 		t.Errorf("the JobSet has size %d, and says that its Jobs are given %q", template, given)
+	}
+	of := member.Reference(jobset.Kind{}, types.NamespacedName{Namespace: p.name, Name: "m"}, "")
+	p.patch(of, `{"metadata": {"annotations": {"`+v1alpha1.AnnotationJobSizes+`": null}}}`)
+	if _, given := p.sizes(); given != "4" {
+		t.Errorf("after somebody has taken that away, it says that its Jobs are given %q", given)
 	}
 	p.patch(p.child("work", 0), `{"spec": {"parallelism": 3, "completions": 3}}`)
 	p.until("the Job is given its size back", func(ctx context.Context) (string, error) {
@@ -268,6 +274,9 @@ func TestJobSetsAreJudged(t *testing.T) {
 		"a maximum of nothing":     {create(annotate(v1alpha1.AnnotationMaxSize, "helpers=3")), `there is no replicatedJob "helpers", but work`},
 		"a maximum in words": {
 			patch(`{"metadata":{"annotations":{"autoscaling.flux-framework.org/max-size":"many"}}}`), "it has to have numbers of pods",
+		},
+		"sizes that are the controller's to give": {
+			patch(`{"metadata":{"annotations":{"autoscaling.flux-framework.org/job-sizes":"2"}}}`), "Forbidden: it is the controller's own",
 		},
 		"suspension": {patch(`{"spec":{"suspend":true}}`), ""},
 		"one that nothing is said of": {create(func(u *unstructured.Unstructured, job map[string]any) error {
