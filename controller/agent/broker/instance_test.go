@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -248,5 +249,43 @@ func TestNodes(t *testing.T) {
 		if got, err = m.config.Queue.Nodes(ctx); err != nil {
 			t.Fatalf("of four nodes with a job on two it counts %+v: %v", got, err)
 		}
+	}
+}
+
+// TestWhatIsRefused: a job counts as refused only when Flux would never take it as it is.
+func TestWhatIsRefused(t *testing.T) {
+	t.Parallel()
+	m := start(t, "jobs: []\nrules: []\n", harness.Options{Size: 2, Online: 2})
+	b, is := m.instance.(*harness.StandIn)
+	if !is {
+		t.Skip("flux-core does not fail on request")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	order := rules.Order{Job: &ensemblefile.Job{Name: "a", Command: "true", Nodes: 1}}
+	for _, row := range []struct {
+		errno   syscall.Errno
+		text    string
+		refused bool
+	}{
+		{syscall.EINVAL, "jobspec: Missing key 'resources'", true},
+		{syscall.EINVAL, "job submission is disabled: maintenance", false},
+		{syscall.EPERM, "", true},
+		{syscall.E2BIG, "", true},
+		{syscall.EPROTO, "validator killed by signal 9", false},
+		{syscall.ENOSPC, "", false},
+		{syscall.ENOMEM, "", false},
+		{syscall.EAGAIN, "", false},
+		{syscall.ENOSYS, "", false},
+	} {
+		b.FailSubmissions(row.errno, row.text)
+		err := m.config.Queue.Submit(ctx, order)
+		if _, refused := errors.AsType[*agent.RefusedError](err); err == nil || refused != row.refused {
+			t.Errorf("%s %q is %v; refused for good has to be %v", row.errno.Error(), row.text, err, row.refused)
+		}
+	}
+	b.FailSubmissions(0, "")
+	if err := m.config.Queue.Submit(ctx, order); err != nil {
+		t.Error(err)
 	}
 }

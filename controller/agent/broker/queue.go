@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -141,10 +142,22 @@ func (q *Queue) Submit(ctx context.Context, order rules.Order) error {
 		return &agent.RefusedError{Err: err}
 	}
 	_, err = q.Client.Submit(ctx, spec, flux.SubmitOptions{})
-	if answer, is := errors.AsType[*flux.Error](err); is && !flux.Temporary(err) {
+	if answer, is := errors.AsType[*flux.Error](err); is && forGood(answer) {
 		return &agent.RefusedError{Err: answer}
 	}
 	return err
+}
+
+// forGood says of the answer to a submission that it would be the same at any time: the job is not as Flux takes jobs. All else passes: a
+// queue that an administrator has disabled, which has the errno of a wrong job, a validator that was killed, a store that is full.
+func forGood(answer *flux.Error) bool {
+	switch answer.Errno {
+	case syscall.EINVAL:
+		return !strings.Contains(answer.Text, "is disabled")
+	case syscall.EPERM, syscall.E2BIG:
+		return true
+	}
+	return false
 }
 
 func (q *Queue) command(order rules.Order) *flux.Command {

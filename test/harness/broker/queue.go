@@ -25,6 +25,10 @@ func (s *state) submit(r *request) {
 		r.fail(syscall.EPROTO, "J, urgency and flags are needed")
 		return
 	}
+	if failure := s.broker.submitting; failure.errno != 0 {
+		r.fail(failure.errno, "%s", failure.text)
+		return
+	}
 	text, user, err := unwrap(*asked.J)
 	if err != nil {
 		r.fail(syscall.EINVAL, "could not unwrap the jobspec: %v", err)
