@@ -43,7 +43,9 @@ func Run(ctx context.Context, c Config) error {
 	a := &agent{
 		Config: c, inbox: make(chan func()), submitter: newSubmitter(c), pokes: make(chan struct{}, 1), reporter: newReporter(c),
 	}
-	a.submitter.refused = func(group string) { a.tell(ctx, rules.Rejected{Group: group}) }
+	a.submitter.refused = func(order *rules.Order) {
+		a.tell(ctx, rules.Rejected{Group: order.Job.Name, Tag: order.Tag})
+	}
 	a.tasks.Go(func() { a.follow(ctx) })
 	if c.Operator != nil {
 		a.tasks.Go(func() { a.watchSize(ctx) })
@@ -73,6 +75,8 @@ type agent struct {
 	state    *rules.State
 	size     rules.Size
 	notRun   bool
+	// fresh are the jobs of which the journal has nothing yet but their submission.
+	fresh map[uint64]rules.Tag
 
 	// asking is held by the goroutine that asks for another size.
 	asking sync.Mutex
@@ -158,7 +162,7 @@ func (a *agent) opened(ctx context.Context) error {
 	size := a.sizeNow(ctx)
 	if !a.do(ctx, func() {
 		submitted := a.submitter.start(ctx, instance == a.instance)
-		a.instance = instance
+		a.instance, a.fresh = instance, map[uint64]rules.Tag{}
 		a.state = rules.New(a.File, rules.Options{CannotResize: a.Operator == nil, Progress: progress, Submitted: submitted})
 		if size != nil {
 			a.size = *size
@@ -193,10 +197,23 @@ func (a *agent) sizeNow(ctx context.Context) *rules.Size {
 
 func (a *agent) happened(ctx context.Context, events []rules.Event) {
 	for _, event := range events {
-		if job, is := event.(rules.Job); is && job.Submission != nil && job.Submission.Tag != (rules.Tag{}) {
-			a.submitter.saw(job.Submission.Tag)
+		if job, is := event.(rules.Job); is {
+			a.saw(&job)
 		}
 		a.apply(ctx, event)
+	}
+}
+
+// saw tells the submitter which of its jobs are in the queue.
+func (a *agent) saw(job *rules.Job) {
+	tag, fresh := a.fresh[job.ID]
+	delete(a.fresh, job.ID)
+	switch {
+	case job.Submission != nil && job.Submission.Tag != (rules.Tag{}):
+		a.fresh[job.ID] = job.Submission.Tag
+		a.submitter.saw(job.Submission.Tag)
+	case fresh && job.Name == rules.EventInvalidate:
+		a.submitter.rejected(tag)
 	}
 }
 

@@ -21,19 +21,21 @@ const (
 // submitter submits jobs in the order in which they come. Its methods are for all goroutines.
 type submitter struct {
 	Config
-	refused func(group string)
+	refused func(order *rules.Order)
 
 	mu     sync.Mutex
 	orders []rules.Order
 	// present are the jobs that were submitted or seen in the journal.
 	present map[rules.Tag]bool
+	// gone are those that the journal has rejected since it was opened: they are counted.
+	gone    map[rules.Tag]bool
 	wake    chan struct{}
 	end     context.CancelFunc
 	running sync.WaitGroup
 }
 
 func newSubmitter(c Config) *submitter {
-	return &submitter{Config: c, present: map[rules.Tag]bool{}, wake: make(chan struct{}, 1)}
+	return &submitter{Config: c, present: map[rules.Tag]bool{}, gone: map[rules.Tag]bool{}, wake: make(chan struct{}, 1)}
 }
 
 // start begins to submit what is added from then on, after stop, and returns the jobs that are known to be submitted: none in another
@@ -43,6 +45,7 @@ func (s *submitter) start(ctx context.Context, sameInstance bool) []rules.Tag {
 	defer s.mu.Unlock()
 	// Who wanted these does so no more, or wants them again.
 	s.orders = nil
+	clear(s.gone)
 	if !sameInstance {
 		clear(s.present)
 	}
@@ -87,7 +90,15 @@ func (s *submitter) saw(tag rules.Tag) {
 func (s *submitter) has(tag rules.Tag) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.present[tag]
+	return s.present[tag] || s.gone[tag]
+}
+
+// rejected is that the queue has thrown a job out that it had taken in.
+func (s *submitter) rejected(tag rules.Tag) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.present, tag)
+	s.gone[tag] = true
 }
 
 func (s *submitter) run(ctx context.Context) {
@@ -135,7 +146,7 @@ func (s *submitter) submit(ctx context.Context, order *rules.Order) {
 		}
 		if refused, is := errors.AsType[*RefusedError](err); is {
 			s.Log.Error(refused, "A job is refused and counts as failed", "name", order.Job.Name)
-			s.refused(order.Job.Name)
+			s.refused(order)
 			return
 		}
 		s.Log.Info("A job could not be submitted; it is tried again", "name", order.Job.Name, "reason", err.Error())

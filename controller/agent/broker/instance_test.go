@@ -41,6 +41,7 @@ type member struct {
 	size    rules.Size
 	granted []string
 	reports int
+	waiting map[int32]int64
 	adding  sync.WaitGroup
 }
 
@@ -108,9 +109,10 @@ func (m *member) Status(context.Context) (rules.Size, error) {
 	return m.size, nil
 }
 
-func (m *member) Report(context.Context, agent.Report) error {
+func (m *member) Report(_ context.Context, report agent.Report) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.waiting = report.Waiting
 	m.reports++
 	return nil
 }
@@ -287,5 +289,28 @@ func TestWhatIsRefused(t *testing.T) {
 	b.FailSubmissions(0, "")
 	if err := m.config.Queue.Submit(ctx, order); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestARejectedJob: a plugin rejects a job of which the journal has told already. It counts as failed, once, and does not wait.
+func TestARejectedJob(t *testing.T) {
+	t.Parallel()
+	m := start(t, `
+jobs: [{name: a, command: "true", count: 3}, {name: b, command: "true"}]
+rules:
+- {trigger: start, action: {name: submit, label: a}}
+- {trigger: metric, name: count.a.failed, when: 3, action: {name: submit, label: b}}
+- {trigger: metric, name: count.b.finished, when: 1, action: {name: terminate}}
+`, harness.Options{Size: 2, Online: 2})
+	b, is := m.instance.(*harness.StandIn)
+	if !is {
+		t.Skip("flux-core rejects nothing on request")
+	}
+	b.RejectJobs("the account has expired")
+	m.run()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.waiting) > 0 {
+		t.Errorf("jobs are reported to wait: %v", m.waiting)
 	}
 }

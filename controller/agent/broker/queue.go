@@ -64,7 +64,7 @@ func (q *Queue) Instance(ctx context.Context) (string, error) {
 // events are those that rules are about.
 var events = []string{
 	rules.EventSubmit, rules.EventDepend, rules.EventPriority, rules.EventAlloc, rules.EventStart, rules.EventFinish, rules.EventException,
-	rules.EventClean,
+	rules.EventClean, rules.EventInvalidate,
 }
 
 // Follow reads the journal.

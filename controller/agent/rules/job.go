@@ -12,6 +12,7 @@ import (
 // job is a job that has not ended.
 type job struct {
 	group string
+	tag   Tag
 	waiter
 	state    string
 	started  time.Time
@@ -127,7 +128,26 @@ func (s *State) apply(e *Job) {
 		}
 		s.enter(j, stateInactive)
 		delete(s.jobs, e.ID)
+	case EventInvalidate:
+		s.noLongerWaits(j)
+		s.queue.byState[j.state]--
+		delete(s.jobs, e.ID)
+		if !j.finished {
+			s.reject(j.group, j.tag)
+		}
 	}
+}
+
+// reject counts a job that Flux does not take. It says so to whom submits the job and in the journal.
+func (s *State) reject(group string, tag Tag) {
+	g := s.groups[group]
+	if g == nil || s.rejected[tag] {
+		return
+	}
+	if tag != (Tag{}) {
+		s.rejected[tag] = true
+	}
+	s.count(group, g, false)
 }
 
 func (s *State) submitted(e *Job) {
@@ -137,7 +157,7 @@ func (s *State) submitted(e *Job) {
 	j := &job{state: stateNew, waiter: waiter{since: e.At, id: e.ID}}
 	if sub := e.Submission; sub != nil {
 		// The name is kept as the file has it, so that a long queue keeps each only once.
-		j.group, j.nodes = sub.Group, sub.Nodes
+		j.group, j.nodes, j.tag = sub.Group, sub.Nodes, sub.Tag
 		if entries := s.entries[sub.Group]; entries != nil {
 			j.group = entries[0].Name
 		}

@@ -40,17 +40,19 @@ type State struct {
 	replaying bool
 	backlog   []Job
 	present   map[Tag]bool
-	size      Size
-	requests  []*request
-	ended     bool
-	out       []Action
+	// rejected are the jobs that Flux has not taken and that are counted.
+	rejected map[Tag]bool
+	size     Size
+	requests []*request
+	ended    bool
+	out      []Action
 }
 
 // New is the state of an ensemble of which nothing has been told yet. The file was read for ensemblefile.Agent.
 func New(file *ensemblefile.File, options Options) *State {
 	s := &State{
 		options: options, period: defaultPeriod, rules: newRules(file), entries: map[string][]*ensemblefile.Job{},
-		groups: map[string]*group{}, jobs: map[uint64]*job{}, queue: newQueue(), present: map[Tag]bool{},
+		groups: map[string]*group{}, jobs: map[uint64]*job{}, queue: newQueue(), present: map[Tag]bool{}, rejected: map[Tag]bool{},
 	}
 	if file.Logging.Heartbeat > 0 {
 		s.period = max(time.Millisecond, seconds(float64(file.Logging.Heartbeat)))
@@ -94,9 +96,7 @@ func (s *State) Apply(event Event, now time.Time) []Action {
 		}
 	case Rejected:
 		s.advance(now)
-		if g := s.groups[e.Group]; g != nil {
-			s.count(e.Group, g, false)
-		}
+		s.reject(e.Group, e.Tag)
 	case Size:
 		if s.caughtUp {
 			s.advance(now)
@@ -176,6 +176,7 @@ func earlier(a, b time.Time) time.Time {
 // catchUp goes through what happened before, in the order of time.
 func (s *State) catchUp(now time.Time) {
 	s.caughtUp, s.replaying = true, true
+	s.forgetRejected()
 	slices.SortStableFunc(s.backlog, func(a, b Job) int { return a.At.Compare(b.At) })
 	for i := range s.backlog {
 		if sub := s.backlog[i].Submission; sub != nil && sub.Tag != (Tag{}) {
@@ -211,6 +212,17 @@ func (s *State) catchUp(now time.Time) {
 		}
 	}
 	s.backlog, s.present = nil, nil
+}
+
+// forgetRejected takes from what happened before the jobs that were rejected: those that rules want are submitted again.
+func (s *State) forgetRejected() {
+	gone := map[uint64]bool{}
+	for i := range s.backlog {
+		if s.backlog[i].Name == EventInvalidate {
+			gone[s.backlog[i].ID] = true
+		}
+	}
+	s.backlog = slices.DeleteFunc(s.backlog, func(e Job) bool { return gone[e.ID] })
 }
 
 // advance goes to a time, and on the way runs the rules on waiting jobs as they become true.

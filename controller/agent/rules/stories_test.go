@@ -267,6 +267,66 @@ func TestReport(t *testing.T) {
 	}
 }
 
+// TestInvalidate: a job that was rejected after its submission waits no more, counts as failed once, and is none that runs.
+func TestInvalidate(t *testing.T) {
+	t.Parallel()
+	file := parse(t, `
+jobs: [{name: a, command: run, count: 2}, {name: b, command: run}]
+rules:
+- {trigger: start, action: {name: submit, label: a}}
+- {trigger: metric, name: max.a-pending, when: "> 5", action: {name: grow}}
+- {trigger: metric, name: count.a.failed, when: 2, action: {name: submit, label: b}}
+`)
+	submission := func(order rules.Order) rules.Job {
+		return rules.Job{ID: uint64(order.Tag.Index + 1), At: epoch, Name: rules.EventSubmit, Submission: &rules.Submission{
+			Group: "a", Nodes: 1, Tag: order.Tag,
+		}}
+	}
+	begin := func(before ...rules.Job) (*rules.State, []rules.Order) {
+		s := rules.New(file, rules.Options{})
+		for _, e := range before {
+			s.Apply(e, epoch)
+		}
+		actions := s.Apply(rules.CaughtUp{}, epoch)
+		if len(actions) != 1 || len(actions[0].Jobs) != 2 {
+			t.Fatalf("the first actions are %+v, want two jobs", actions)
+		}
+		return s, actions[0].Jobs
+	}
+	s, orders := begin()
+	var before []rules.Job
+	for i, order := range orders {
+		submitted, invalid := submission(order), rules.Job{ID: uint64(i + 1), At: epoch, Name: rules.EventInvalidate}
+		before = append(before, submitted, invalid)
+		told := []rules.Event{submitted, invalid, rules.Rejected{Group: "a", Tag: order.Tag}}
+		if i == 1 {
+			// The answer to the submission may come first.
+			told = []rules.Event{told[2], told[0], told[1]}
+		}
+		for _, event := range told {
+			for _, action := range s.Apply(event, epoch) {
+				if i == 0 || action.Verb != rules.Submit {
+					t.Errorf("of job %d comes %+v", i, action)
+				}
+			}
+		}
+	}
+	if got := fmt.Sprint(s.Metrics()["count"]["a"]); got != "map[failed:2 finished:2]" {
+		t.Errorf("the counts are %s", got)
+	}
+	report := s.Report()
+	for state, jobs := range report.Queue {
+		if jobs != 0 {
+			t.Errorf("%d jobs are %s", jobs, state)
+		}
+	}
+	if at, ok := s.Next(); ok || len(report.Waiting) > 0 {
+		t.Errorf("jobs wait: %v, and it wants to look at %s, %v", report.Waiting, at, ok)
+	}
+	// After a restart they are submitted again.
+	begin(before...)
+}
+
 func TestReadActions(t *testing.T) {
 	t.Parallel()
 	file := parse(t, "jobs: [{name: a, command: run}]\nrules: []\n")

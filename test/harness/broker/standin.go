@@ -36,6 +36,8 @@ type StandIn struct {
 	faults []error
 	// submitting is what submissions are answered with.
 	submitting failure
+	// rejecting is why jobs are rejected, or "".
+	rejecting string
 	// frozen is not nil while nothing is answered. It is closed when that ends.
 	frozen chan struct{}
 }
@@ -203,6 +205,13 @@ func (b *StandIn) FailSubmissions(errno syscall.Errno, text string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.submitting = failure{errno, text}
+}
+
+// RejectJobs lets each job be rejected after its submission is in the journal, as a plugin of the job manager does, until it is told "".
+func (b *StandIn) RejectJobs(note string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.rejecting = note
 }
 
 // failure is an answer that is none of success, where errno is not 0.
