@@ -133,7 +133,41 @@ func TestThroughTrouble(t *testing.T) {
 	}
 }
 
-// TestALostReplyIsNotAskedAgain: the size shows that the request arrived.
+// TestALostReplyIsAskedAgain: the endpoint knows the name, and what the size shows may be the doing of others.
+func TestALostReplyIsAskedAgain(t *testing.T) {
+	t.Parallel()
+	for name, first := range map[string]way{"the request has arrived": lost, "it has not": broken} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, `
+jobs: [{name: wait, command: sleep 300, nodes: 1}]
+rules:
+- {trigger: start, action: {name: submit, label: wait}}
+- {trigger: start, action: {name: grow, value: 2}}
+- {trigger: metric, name: count.wait.finished, when: 1, action: {name: terminate}}
+`)
+				w.resizing = func() way {
+					if len(w.asked) > 0 {
+						return answered
+					}
+					if first == broken {
+						// Somebody else lets it grow at the same time.
+						w.size.Wants, w.size.Has = 3, 3
+					}
+					return first
+				}
+				w.run(t)
+				w.check(t, map[string]int{"wait": 1}, "grow 2")
+				if len(w.asked) != 2 || w.asked[0] != w.asked[1] {
+					t.Errorf("it asked %v, want the same twice", w.asked)
+				}
+			})
+		})
+	}
+}
+
+// TestALostReplyIsNotAskedAgain: of an endpoint that does not know names the size shows that the request arrived.
 func TestALostReplyIsNotAskedAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -144,6 +178,7 @@ rules:
 - {trigger: start, action: {name: grow, value: 2}}
 - {trigger: metric, name: count.wait.finished, when: 1, action: {name: terminate}}
 `)
+		w.size.Max = 0
 		w.answers = func() way { return map[bool]way{true: lost}[len(w.asked) == 0] }
 		w.run(t)
 		w.check(t, map[string]int{"wait": 1}, "grow 2")
@@ -153,7 +188,7 @@ rules:
 	})
 }
 
-// TestAKillWhileItAsks: the program is killed when a request has arrived and its answer has not. The next one does not make it again.
+// TestAKillWhileItAsks: the program is killed when a request has arrived and its answer has not. The next one makes it again, by the same name.
 func TestAKillWhileItAsks(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -166,6 +201,9 @@ rules:
 `)
 		ctx, kill := context.WithCancel(t.Context())
 		w.resizing = func() way {
+			if len(w.asked) > 0 {
+				return answered
+			}
 			kill()
 			return lost
 		}
@@ -177,8 +215,8 @@ rules:
 		}
 		w.run(t)
 		w.check(t, map[string]int{"wait": 1}, "shrink 1")
-		if len(w.asked) != 1 {
-			t.Errorf("it asked %v, want one request", w.asked)
+		if len(w.asked) != 2 || w.asked[0] != w.asked[1] {
+			t.Errorf("it asked %v, want the same request twice", w.asked)
 		}
 	})
 }
@@ -210,6 +248,61 @@ rules:
 		time.AfterFunc(time.Second, w.lose)
 		w.run(t)
 		w.check(t, map[string]int{"wait": 40})
+	})
+}
+
+// TestASlowSubmission: a submission that is carried out late is waited for, and not made again.
+func TestASlowSubmission(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, `
+jobs: [{name: wait, command: sleep 5, count: 3, nodes: 1}]
+rules:
+- {trigger: start, action: {name: submit, label: wait}}
+- {trigger: metric, name: count.wait.success, when: 3, action: {name: terminate}}
+`)
+		w.slow = func(order rules.Order) time.Duration { return time.Duration(20*order.Tag.Index) * time.Second }
+		// The journal is opened again meanwhile.
+		time.AfterFunc(15*time.Second, w.lose)
+		w.run(t)
+		w.check(t, map[string]int{"wait": 3})
+	})
+}
+
+// TestAJobThatWasSubmittedTwice: the connection is lost, the journal is read again and does not show the job, and what was asked first is
+// carried out all the same. The second job is cancelled, and not counted.
+func TestAJobThatWasSubmittedTwice(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, `
+jobs: [{name: wait, command: sleep 30, nodes: 1}, {name: other, command: sleep 1}]
+rules:
+- {trigger: start, action: {name: submit, label: wait}}
+- {trigger: metric, name: count.wait.finished, when: 2, action: {name: submit, label: other}}
+`)
+		calls := 0
+		w.submitting = func(order rules.Order) (error, bool) {
+			if calls++; calls == 1 {
+				time.AfterFunc(10*time.Second, func() {
+					if err := w.take(order); err != nil {
+						t.Error(err)
+					}
+				})
+				return errLost, false
+			}
+			return nil, true
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+		defer cancel()
+		if err := agent.Run(ctx, w.config); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("the agent has ended with %v", err)
+		}
+		if diff := cmp.Diff([]uint64{2}, w.cancelled); diff != "" {
+			t.Errorf("cancelled (-want +got):\n%s", diff)
+		}
+		if w.byGroup["wait"] != 2 || w.byGroup["other"] != 0 {
+			t.Errorf("submitted were %v, want two jobs named wait of which one counts", w.byGroup)
+		}
 	})
 }
 

@@ -142,8 +142,20 @@ func (q *Queue) Submit(ctx context.Context, order rules.Order) error {
 		return &agent.RefusedError{Err: err}
 	}
 	_, err = q.Client.Submit(ctx, spec, flux.SubmitOptions{})
-	if answer, is := errors.AsType[*flux.Error](err); is && forGood(answer) {
-		return &agent.RefusedError{Err: answer}
+	if answer, is := errors.AsType[*flux.Error](err); is {
+		if forGood(answer) {
+			return &agent.RefusedError{Err: answer}
+		}
+		return &agent.NotNowError{Err: answer}
+	}
+	return err
+}
+
+// Cancel cancels a job.
+func (q *Queue) Cancel(ctx context.Context, id uint64, note string) error {
+	err := q.Client.Cancel(ctx, flux.JobID(id), note)
+	if errors.Is(err, syscall.ENOENT) {
+		return nil
 	}
 	return err
 }
@@ -151,13 +163,10 @@ func (q *Queue) Submit(ctx context.Context, order rules.Order) error {
 // forGood says of the answer to a submission that it would be the same at any time: the job is not as Flux takes jobs. All else passes: a
 // queue that an administrator has disabled, which has the errno of a wrong job, a validator that was killed, a store that is full.
 func forGood(answer *flux.Error) bool {
-	switch answer.Errno {
-	case syscall.EINVAL:
+	if answer.Errno == syscall.EINVAL {
 		return !strings.Contains(answer.Text, "is disabled")
-	case syscall.EPERM, syscall.E2BIG:
-		return true
 	}
-	return false
+	return answer.Errno == syscall.EPERM || answer.Errno == syscall.E2BIG
 }
 
 func (q *Queue) command(order rules.Order) *flux.Command {

@@ -124,6 +124,8 @@ const (
 	Custom    Verb = ensemblefile.ActionCustom
 	Grow      Verb = ensemblefile.ActionGrow
 	Shrink    Verb = ensemblefile.ActionShrink
+	// Cancel is none of the file: a job was submitted twice.
+	Cancel Verb = "cancel"
 )
 
 // Action is what is to be done.
@@ -135,6 +137,8 @@ type Action struct {
 	Rule string
 	// Jobs are those to submit, with Submit.
 	Jobs []Order
+	// Job is the one to cancel, with Cancel.
+	Job uint64
 	// Nodes is by how many nodes to Grow or Shrink.
 	Nodes int32
 	// Label is the function or the program of Custom.

@@ -132,6 +132,7 @@ func (s *State) apply(e *Job) {
 		s.noLongerWaits(j)
 		s.queue.byState[j.state]--
 		delete(s.jobs, e.ID)
+		delete(s.byTag, j.tag)
 		if !j.finished {
 			s.reject(j.group, j.tag)
 		}
@@ -151,7 +152,7 @@ func (s *State) reject(group string, tag Tag) {
 }
 
 func (s *State) submitted(e *Job) {
-	if s.jobs[e.ID] != nil {
+	if s.jobs[e.ID] != nil || s.doubled(e) {
 		return
 	}
 	j := &job{state: stateNew, waiter: waiter{since: e.At, id: e.ID}}
@@ -169,6 +170,26 @@ func (s *State) submitted(e *Job) {
 	if g := s.groups[j.group]; g != nil {
 		g.wait(j.waiter)
 	}
+}
+
+// doubled says of a job that what it was submitted for has another job already, has it cancelled, and counts nothing of it. Somebody may
+// have submitted it again whose first submission took long to be carried out.
+func (s *State) doubled(e *Job) bool {
+	if e.Submission == nil || e.Submission.Tag == (Tag{}) {
+		return false
+	}
+	tag := e.Submission.Tag
+	first, known := s.byTag[tag]
+	if !known || first == e.ID {
+		s.byTag[tag] = e.ID
+		return false
+	}
+	if !s.over[e.ID] {
+		s.out = append(s.out, Action{
+			Verb: Cancel, Job: e.ID, Reason: fmt.Sprintf("repetition %d of rule %s has its job %d already", tag.Run, tag.Rule, tag.Index),
+		})
+	}
+	return true
 }
 
 // enter moves a job on to a state, never back.

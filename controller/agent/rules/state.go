@@ -40,6 +40,9 @@ type State struct {
 	replaying bool
 	backlog   []Job
 	present   map[Tag]bool
+	// byTag has the first job of each tag, and over those jobs of the backlog that have ended.
+	byTag map[Tag]uint64
+	over  map[uint64]bool
 	// rejected are the jobs that Flux has not taken and that are counted.
 	rejected map[Tag]bool
 	size     Size
@@ -53,6 +56,7 @@ func New(file *ensemblefile.File, options Options) *State {
 	s := &State{
 		options: options, period: defaultPeriod, rules: newRules(file), entries: map[string][]*ensemblefile.Job{},
 		groups: map[string]*group{}, jobs: map[uint64]*job{}, queue: newQueue(), present: map[Tag]bool{}, rejected: map[Tag]bool{},
+		byTag: map[Tag]uint64{}, over: map[uint64]bool{},
 	}
 	if file.Logging.Heartbeat > 0 {
 		s.period = max(time.Millisecond, seconds(float64(file.Logging.Heartbeat)))
@@ -182,6 +186,9 @@ func (s *State) catchUp(now time.Time) {
 		if sub := s.backlog[i].Submission; sub != nil && sub.Tag != (Tag{}) {
 			s.present[sub.Tag] = true
 		}
+		if s.backlog[i].Name == EventClean {
+			s.over[s.backlog[i].ID] = true
+		}
 	}
 	s.now = now
 	if len(s.backlog) > 0 {
@@ -211,7 +218,7 @@ func (s *State) catchUp(now time.Time) {
 			s.begin(r, r.because("it was due before the start of this program"))
 		}
 	}
-	s.backlog, s.present = nil, nil
+	s.backlog, s.present, s.over = nil, nil, nil
 }
 
 // forgetRejected takes from what happened before the jobs that were rejected: those that rules want are submitted again.
