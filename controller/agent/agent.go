@@ -43,7 +43,7 @@ func Run(ctx context.Context, c Config) error {
 	ctx, cancel := context.WithCancel(ctx)
 	a := &agent{
 		Config: c, inbox: make(chan func()), submitter: newSubmitter(c), pokes: make(chan struct{}, 1), reporter: newReporter(c),
-		reopen: make(chan struct{}, 1),
+		reopen: make(chan struct{}, 1), kept: newKeeper(c),
 	}
 	a.submitter.reopen = func() { poke(a.reopen) }
 	a.submitter.refused = func(order *rules.Order) {
@@ -51,6 +51,7 @@ func Run(ctx context.Context, c Config) error {
 	}
 	a.tasks.Go(func() { a.follow(ctx) })
 	a.tasks.Go(func() { a.submitter.run(ctx) })
+	a.tasks.Go(func() { a.kept.retry(ctx, c.Clock) })
 	if c.Operator != nil {
 		a.tasks.Go(func() { a.watchSize(ctx) })
 		a.tasks.Go(func() { a.reporter.run(ctx) })
@@ -85,7 +86,7 @@ type agent struct {
 
 	// asking is held by the goroutine that asks for another size.
 	asking sync.Mutex
-	kept   keeper
+	kept   *keeper
 }
 
 func (a *agent) loop(ctx context.Context) error {
@@ -190,12 +191,14 @@ func (a *agent) opened(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("ask for the instance: %w", err)
 	}
-	progress := a.kept.load(a.Store, a.Log, instance)
+	progress, lost := a.kept.load(instance)
 	size := a.sizeNow(ctx)
 	if !a.do(ctx, func() {
 		submitted := a.submitter.opened(instance == a.instance)
 		a.instance, a.fresh = instance, map[uint64]rules.Tag{}
-		a.state = rules.New(a.File, rules.Options{CannotResize: a.Operator == nil, Progress: progress, Submitted: submitted})
+		a.state = rules.New(a.File, rules.Options{
+			CannotResize: a.Operator == nil, Progress: progress, ProgressLost: lost, Submitted: submitted,
+		})
 		if size != nil {
 			a.size = *size
 		}

@@ -306,6 +306,119 @@ rules:
 	})
 }
 
+// failing is a store that fails for a while.
+type failing struct {
+	agent.Store
+	loads, saves func() bool
+}
+
+func (f *failing) Load(instance string) (agent.Kept, error) {
+	if f.loads != nil && f.loads() {
+		return agent.Kept{}, errLost
+	}
+	return f.Store.Load(instance)
+}
+
+func (f *failing) Save(instance string, kept agent.Kept) error {
+	if f.saves != nil && f.saves() {
+		return errLost
+	}
+	return f.Store.Save(instance, kept)
+}
+
+const shrinksOnce = `
+jobs: [{name: wait, command: sleep 300, nodes: 1}]
+rules:
+- {trigger: start, action: {name: submit, label: wait}}
+- {trigger: start, action: {name: shrink}}
+- {trigger: metric, name: count.wait.finished, when: 1, action: {name: terminate}}
+`
+
+// TestAStoreThatFails: what the program knows is not given up for what it could not save, and what could not be saved is saved later.
+func TestAStoreThatFails(t *testing.T) {
+	t.Parallel()
+	for name, made := range map[string]func(since func() time.Duration) *failing{
+		"nothing can be saved": func(since func() time.Duration) *failing {
+			return &failing{saves: func() bool { return true }}
+		},
+		"nothing can be saved for a while": func(since func() time.Duration) *failing {
+			return &failing{saves: func() bool { return since() < 3*time.Second }}
+		},
+		"it cannot be read again": func(since func() time.Duration) *failing {
+			return &failing{loads: func() bool { return since() > time.Second }}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, shrinksOnce)
+				begun := time.Now()
+				store := made(func() time.Duration { return time.Since(begun) })
+				store.Store = w.config.Store
+				w.config.Store = store
+				// The shrink is still to be asked for when the journal is lost.
+				w.resizing = func() way { return map[bool]way{true: denied}[time.Since(begun) < 40*time.Second] }
+				time.AfterFunc(30*time.Second, w.lose)
+				w.run(t)
+				w.check(t, map[string]int{"wait": 1}, "shrink 1")
+			})
+		})
+	}
+}
+
+// TestSavingIsTriedAgain though nothing else happens: the size is asked for at 2 s and at 17 s.
+func TestSavingIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, shrinksOnce)
+		begun, files := time.Now(), w.config.Store
+		w.config.Store = &failing{Store: files, saves: func() bool { return time.Since(begun) < 3*time.Second }}
+		ctx, cancel := context.WithTimeout(t.Context(), 14*time.Second)
+		defer cancel()
+		if err := agent.Run(ctx, w.config); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("the agent has ended with %v", err)
+		}
+		if kept, err := files.Load("first"); err != nil || len(kept.Granted) != 1 {
+			t.Errorf("%v is kept, %v; want that the shrink was granted", kept, err)
+		}
+	})
+}
+
+// TestNothingKept: without progress, and with no job of its own in the journal, a request may have been granted.
+func TestNothingKept(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		loads   func() bool
+		jobs    bool
+		granted []string
+	}{
+		"nothing has happened": {granted: []string{"shrink 1"}},
+		"somebody has jobs":    {jobs: true},
+		"it cannot be read":    {loads: func() bool { return true }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, "jobs: [{name: wait, command: sleep 3}]\nrules: [{trigger: start, action: {name: shrink}}]\n")
+				w.config.Store = &failing{Store: w.config.Store, loads: row.loads}
+				if row.jobs {
+					if err := w.take(rules.Order{Job: &w.config.File.Jobs[0]}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				if err := agent.Run(ctx, w.config); !errors.Is(err, context.DeadlineExceeded) {
+					t.Fatalf("the agent has ended with %v", err)
+				}
+				if diff := cmp.Diff(row.granted, w.granted); diff != "" {
+					t.Errorf("granted (-want +got):\n%s", diff)
+				}
+			})
+		})
+	}
+}
+
 // TestAnotherInstance: jobs of a lead that was lost are submitted again, and requests are made again.
 func TestAnotherInstance(t *testing.T) {
 	t.Parallel()

@@ -15,8 +15,10 @@ const defaultPeriod = 10 * time.Second
 type Options struct {
 	// CannotResize is set where nobody can be asked for another size. Rules that grow or shrink are never run then.
 	CannotResize bool
-	// Progress is what became of requests before a restart; nil where nothing is known of it.
+	// Progress is what became of requests before a restart; nil where nothing is kept of it.
 	Progress Progress
+	// ProgressLost says that something may have been kept, and could not be read.
+	ProgressLost bool
 	// Submitted are jobs that are known to be submitted though the journal may not have them yet.
 	Submitted []Tag
 }
@@ -204,7 +206,8 @@ func (s *State) catchUp(now time.Time) {
 		s.apply(&s.backlog[i])
 	}
 	s.replaying = false
-	known := s.options.Progress != nil || len(s.present) == 0
+	// Where nothing is kept, and nothing has happened, nothing was asked for.
+	known := s.options.Progress != nil || !s.options.ProgressLost && len(s.backlog) == 0 && len(s.options.Submitted) == 0
 	for _, r := range s.rules {
 		if !known || !r.asks() {
 			continue
