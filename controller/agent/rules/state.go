@@ -49,8 +49,11 @@ type State struct {
 	rejected map[Tag]bool
 	size     Size
 	requests []*request
-	ended    bool
-	out      []Action
+	// serial is that of the last request, and asking says that somebody is being asked for another size.
+	serial int
+	asking bool
+	ended  bool
+	out    []Action
 }
 
 // New is the state of an ensemble of which nothing has been told yet. The file was read for ensemblefile.Agent.
@@ -217,8 +220,10 @@ func (s *State) catchUp(now time.Time) {
 		if r.onWaiting() {
 			continue
 		}
-		for r.run < begun && !s.ended {
-			s.begin(r, r.because("it was due before the start of this program"))
+		for range begun - r.run {
+			if !s.ended {
+				s.begin(r, r.because("it was due before the start of this program"))
+			}
 		}
 	}
 	s.backlog, s.present, s.over = nil, nil, nil
@@ -260,7 +265,7 @@ func (s *State) advance(to time.Time) {
 
 // due is when a rule on waiting jobs is to be run, if no event comes before.
 func (s *State) due(r *rule) (time.Time, bool) {
-	if !r.onWaiting() || r.exhausted() || r.open > 0 || s.unable(r) || !s.replaying && Verb(r.Action.Name) == Grow && s.growing() {
+	if !r.onWaiting() || r.exhausted() || r.open || s.unable(r) || !s.replaying && Verb(r.Action.Name) == Grow && s.growing() {
 		return time.Time{}, false
 	}
 	from, ok := s.measure(r).holdsFrom(r.When, s.now)
@@ -312,8 +317,18 @@ func (s *State) trigger(r *rule, reason string) {
 
 // begin begins the next repetition of a rule.
 func (s *State) begin(r *rule, reason string) {
+	if r.open {
+		s.serial++
+		r.later = append(r.later, later{serial: s.serial, reason: reason})
+		return
+	}
 	r.run++
-	s.perform(step{rule: r, action: &r.Action, run: r.run, id: fmt.Sprintf("%s.%d", r.id, r.run), reason: reason}, 0)
+	s.perform(s.repetition(r, reason), 0)
+}
+
+// repetition is the one that a rule has begun last.
+func (s *State) repetition(r *rule, reason string) step {
+	return step{rule: r, action: &r.Action, run: r.run, id: fmt.Sprintf("%s.%d", r.id, r.run), reason: reason}
 }
 
 // step is an action that a repetition of a rule leads to, with its identity and its reason.

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -325,6 +326,69 @@ rules:
 	}
 	// After a restart they are submitted again.
 	begin(before...)
+}
+
+// TestOneRequestAtATime: a rule that is triggered again and again while it is refused has one request, and what was granted meanwhile for
+// the opposite takes back what is older.
+func TestOneRequestAtATime(t *testing.T) {
+	t.Parallel()
+	s := rules.New(parse(t, `
+jobs: [{name: a, command: run}, {name: b, command: run}]
+rules:
+- {trigger: job-fail, name: a, action: {name: shrink, repetitions: 1000000}}
+- {trigger: job-fail, name: b, action: {name: grow, value: 2, repetitions: 2}}
+`), rules.Options{})
+	now, id := epoch, uint64(0)
+	s.Apply(rules.Size{Has: 4, Wants: 4, Max: 8}, now)
+	s.Apply(rules.CaughtUp{}, now)
+	fail := func(group string) (out []rules.Action) {
+		id++
+		for _, e := range []rules.Job{
+			{Name: rules.EventSubmit, Submission: &rules.Submission{Group: group, Nodes: 1}}, {Name: rules.EventStart},
+			{Name: rules.EventFinish, Status: 256}, {Name: rules.EventClean},
+		} {
+			e.ID, e.At = id, now
+			out = append(out, s.Apply(e, now)...)
+		}
+		return out
+	}
+	asked := fail("a")
+	if len(asked) != 1 || asked[0].Verb != rules.Shrink {
+		t.Fatalf("it asks for %+v, want a shrink", asked)
+	}
+	begun := time.Now()
+	const more = 50_000
+	for range more {
+		if actions := fail("a"); len(actions) > 0 {
+			t.Fatalf("it asks for %+v beside the first", actions)
+		}
+	}
+	// With the square of their number it would be minutes.
+	if took := time.Since(begun); took > 20*time.Second {
+		t.Errorf("%d jobs took %s", more, took)
+	}
+	if actions := s.Apply(rules.Answer{ID: asked[0].ID, Outcome: rules.Denied}, now); len(actions) > 0 {
+		t.Fatalf("it asks for %+v after a denial", actions)
+	}
+	grow := fail("b")
+	if len(grow) != 1 || grow[0].Verb != rules.Grow {
+		t.Fatalf("it asks for %+v, want a growth", grow)
+	}
+	fail("a")
+	next := s.Apply(rules.Answer{ID: grow[0].ID, Outcome: rules.Granted}, now)
+	if len(next) != 1 || next[0].Verb != rules.Shrink || next[0].ID == asked[0].ID {
+		t.Fatalf("after the growth it asks for %+v, want the shrink that is newer", next)
+	}
+	total := 0
+	for _, run := range s.Progress() {
+		total += run
+	}
+	if total != more+2 {
+		t.Errorf("%d repetitions are done (%v), want those before the growth and it", total, s.Progress())
+	}
+	if rest := s.Apply(rules.Answer{ID: next[0].ID, Outcome: rules.Granted}, now); len(rest) > 0 {
+		t.Errorf("after all it asks for %+v", rest)
+	}
 }
 
 func TestReadActions(t *testing.T) {
