@@ -55,6 +55,7 @@ func Run(ctx context.Context, c Config) error {
 	if c.Operator != nil {
 		a.tasks.Go(func() { a.watchSize(ctx) })
 		a.tasks.Go(func() { a.reporter.run(ctx) })
+		a.tasks.Go(func() { a.reporter.followNodes(ctx) })
 	}
 	err := a.loop(ctx)
 	cancel()

@@ -3,6 +3,7 @@ package agent_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -487,6 +488,28 @@ rules:
 		}
 		if !seen {
 			t.Errorf("none of the reports is %+v: %+v", want, w.reports)
+		}
+	})
+}
+
+// TestReportsOfAnIdleQueue: nodes that come are reported though no job changes, and what does not change is reported every four minutes.
+func TestReportsOfAnIdleQueue(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "jobs: []\nrules: []\n")
+		begun := time.Now()
+		time.AfterFunc(time.Minute, func() { w.resize(5) })
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+		defer cancel()
+		if err := agent.Run(ctx, w.config); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("the agent has ended with %v", err)
+		}
+		var got []string
+		for _, r := range w.reports {
+			got = append(got, fmt.Sprintf("%s: %d", r.at.Sub(begun).Round(time.Minute), r.report.Nodes.Up))
+		}
+		if diff := cmp.Diff([]string{"0s: 2", "1m0s: 5", "5m0s: 5", "9m0s: 5"}, got); diff != "" {
+			t.Errorf("reports (-want +got):\n%s", diff)
 		}
 	})
 }

@@ -45,6 +45,8 @@ type queue struct {
 	slow func(order rules.Order) time.Duration
 	// cancelled are the jobs that were.
 	cancelled []uint64
+	// nodesChanged is called when the number of nodes has changed.
+	nodesChanged func()
 }
 
 type running struct {
@@ -210,7 +212,18 @@ func (q *queue) resize(nodes int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.nodes = nodes
+	if q.nodesChanged != nil {
+		q.nodesChanged()
+	}
 	q.schedule()
+}
+
+func (q *queue) FollowNodes(ctx context.Context, changed func()) error {
+	q.mu.Lock()
+	q.nodesChanged = changed
+	q.mu.Unlock()
+	<-ctx.Done()
+	return context.Cause(ctx)
 }
 
 func (q *queue) Nodes(context.Context) (agent.Nodes, error) {

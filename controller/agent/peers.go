@@ -21,6 +21,9 @@ type Queue interface {
 	Cancel(ctx context.Context, id uint64, note string) error
 	// Nodes counts nodes.
 	Nodes(ctx context.Context) (Nodes, error)
+	// FollowNodes calls changed when Nodes may count others, jobs apart. It returns when the context ends, and with an error where that
+	// cannot be followed.
+	FollowNodes(ctx context.Context, changed func()) error
 }
 
 // Listener is told what a journal has.

@@ -314,3 +314,36 @@ rules:
 		t.Errorf("jobs are reported to wait: %v", m.waiting)
 	}
 }
+
+// TestNodesThatCome: the agent is told of a node that comes.
+func TestNodesThatCome(t *testing.T) {
+	t.Parallel()
+	m := start(t, "jobs: []\nrules: []\n", harness.Options{Size: 3, Online: 2})
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	told := make(chan struct{}, 100)
+	var following sync.WaitGroup
+	defer following.Wait()
+	following.Go(func() {
+		if err := m.config.Queue.FollowNodes(ctx, func() { told <- struct{}{} }); !errors.Is(err, context.Canceled) {
+			t.Errorf("it has ended with %v", err)
+		}
+	})
+	defer cancel()
+	<-told
+	if err := m.instance.Add(ctx, 2); err != nil {
+		t.Fatal(err)
+	}
+	for up := 2; up != 3; {
+		select {
+		case <-told:
+		case <-ctx.Done():
+			t.Fatal("nobody tells of the third node")
+		}
+		nodes, err := m.config.Queue.Nodes(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		up = nodes.Up
+	}
+}

@@ -182,6 +182,20 @@ func (q *Queue) command(order rules.Order) *flux.Command {
 	return command
 }
 
+// FollowNodes reads the journal of resources. flux-core before 0.72 has none.
+func (q *Queue) FollowNodes(ctx context.Context, changed func()) error {
+	return flux.Follow(ctx, q.Client, q.Client.ResourceJournal, flux.Follower[flux.ResourceEntry]{
+		Each: func(flux.ResourceEntry) error {
+			changed()
+			return nil
+		},
+		Misread: func(err error) {
+			q.Log.V(1).Info("An event of nodes is not understood", "reason", err.Error())
+			changed()
+		},
+	})
+}
+
 // Nodes counts nodes: what is drained or torpid is up as long as a job is on it.
 func (q *Queue) Nodes(ctx context.Context) (agent.Nodes, error) {
 	status, err := q.Client.ResourceStatus(ctx)
