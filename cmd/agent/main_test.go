@@ -16,7 +16,7 @@ import (
 
 // TestMain is the program itself where that starts itself as a child.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == "rules" {
+	if len(os.Args) > 1 && (os.Args[1] == "rules" || os.Args[1] == "run") {
 		main()
 		return
 	}

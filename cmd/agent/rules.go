@@ -1,6 +1,9 @@
 package main
 
 import (
+	"context"
+	"errors"
+	"io"
 	"os"
 	"runtime/debug"
 
@@ -19,15 +22,28 @@ const gcPercent = 40
 // rulesCommand runs the rules in this process: it is what run starts, and starts again.
 func rulesCommand() *cobra.Command {
 	var c config
+	supervised := false
 	cmd := &cobra.Command{
 		Use: "rules FILE", Short: "Run the rules in this process, once", Hidden: true, Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return c.runRules(cmd, args[0]) },
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			ctx := cmd.Context()
+			if supervised {
+				var end func() error
+				ctx, end = whileSupervised(ctx)
+				defer func() { err = errors.Join(err, end()) }()
+			}
+			return c.runRules(ctx, cmd.ErrOrStderr(), args[0])
+		},
 	}
 	c.addFlags(cmd)
+	cmd.Flags().BoolVar(&supervised, supervisedFlag, false, "end when the other end of file 3, a pipe, is closed")
 	return cmd
 }
 
-func (c *config) runRules(cmd *cobra.Command, path string) error {
+// supervisedFlag is what run tells its child.
+const supervisedFlag = "supervised"
+
+func (c *config) runRules(ctx context.Context, errOut io.Writer, path string) error {
 	if err := c.check(); err != nil {
 		return err
 	}
@@ -37,12 +53,13 @@ func (c *config) runRules(cmd *cobra.Command, path string) error {
 	if err != nil {
 		return err
 	}
-	log := logger(cmd.ErrOrStderr(), c.verbosity)
+	log := logger(errOut, c.verbosity)
 	client, err := c.connect()
 	if err != nil {
 		return err
 	}
 	defer closeAnd(log, "the connection to the broker", client.Close)
+	progress := c.progressFile(client)
 	directory, err := os.Getwd()
 	if err != nil {
 		return err
@@ -51,9 +68,9 @@ func (c *config) runRules(cmd *cobra.Command, path string) error {
 		File:  file,
 		Queue: &broker.Queue{Client: client, Log: log, Environment: broker.Environment(), Directory: directory},
 		Programs: &program.Runner{
-			Python: file.Custom, Deadline: c.programDeadline, Errors: cmd.ErrOrStderr(),
+			Python: file.Custom, Deadline: c.programDeadline, Errors: errOut,
 		},
-		Store: agent.FileStore{Path: c.progressFile(client)}, Log: log, Clock: clock.RealClock{},
+		Store: agent.FileStore{Path: progress}, Log: log, Clock: clock.RealClock{},
 	}
 	if c.endpoint.Address != "" {
 		operator, err := report.New(c.endpoint)
@@ -63,6 +80,11 @@ func (c *config) runRules(cmd *cobra.Command, path string) error {
 		defer closeAnd(log, "the connection to the endpoint", operator.Close)
 		made.Operator = operator
 	}
+	unlock, err := lock(ctx, log, progress+".lock")
+	if err != nil {
+		return err
+	}
+	defer closeAnd(log, "the lock of the rules", unlock)
 	log.Info("Running", "version", version, "file", path, "endpoint", c.endpoint.Address, "broker", client.Path())
-	return agent.Run(cmd.Context(), made)
+	return agent.Run(ctx, made)
 }

@@ -48,7 +48,7 @@ func runCommand() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("find this program: %w", err)
 			}
-			child := []string{self, "rules", args[0]}
+			child := []string{self, "rules", args[0], "--" + supervisedFlag}
 			cmd.Flags().Visit(func(flag *pflag.Flag) { child = append(child, "--"+flag.Name+"="+flag.Value.String()) })
 			s := &supervisor{rules: child, beside: args[1:], log: logger(cmd.ErrOrStderr(), c.verbosity), pause: minRestart}
 			return s.run(cmd.Context())
@@ -97,10 +97,18 @@ func (s *supervisor) run(ctx context.Context) error {
 
 // keepRules runs the rules until they terminate the ensemble.
 func (s *supervisor) keepRules(ctx context.Context) error {
+	// The kernel closes this end when this process ends, however it does, and then the child ends too.
+	theirs, ours, err := os.Pipe()
+	if err != nil {
+		return fmt.Errorf("start the rules: %w", err)
+	}
+	defer closeAnd(s.log, "the pipe to the rules", func() error { return errors.Join(theirs.Close(), ours.Close()) })
 	pause := s.pause
 	for {
 		begun := time.Now()
-		err := start(ctx, s.rules).Run()
+		child := start(ctx, s.rules)
+		child.ExtraFiles = []*os.File{theirs}
+		err := child.Run()
 		switch {
 		case err == nil:
 			s.log.Info("The rules have terminated the ensemble")

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -42,16 +43,22 @@ func Run(ctx context.Context, c Config) error {
 	ctx, cancel := context.WithCancel(ctx)
 	a := &agent{
 		Config: c, inbox: make(chan func()), submitter: newSubmitter(c), pokes: make(chan struct{}, 1), reporter: newReporter(c),
+		reopen: make(chan struct{}, 1), kept: newKeeper(c),
 	}
-	a.submitter.refused = func(group string) { a.tell(ctx, rules.Rejected{Group: group}) }
+	a.submitter.reopen = func() { poke(a.reopen) }
+	a.submitter.refused = func(order *rules.Order) {
+		a.tell(ctx, rules.Rejected{Group: order.Job.Name, Tag: order.Tag})
+	}
 	a.tasks.Go(func() { a.follow(ctx) })
+	a.tasks.Go(func() { a.submitter.run(ctx) })
+	a.tasks.Go(func() { a.kept.retry(ctx, c.Clock) })
 	if c.Operator != nil {
 		a.tasks.Go(func() { a.watchSize(ctx) })
 		a.tasks.Go(func() { a.reporter.run(ctx) })
+		a.tasks.Go(func() { a.reporter.followNodes(ctx) })
 	}
 	err := a.loop(ctx)
 	cancel()
-	a.submitter.stop()
 	a.tasks.Wait()
 	return err
 }
@@ -66,6 +73,8 @@ type agent struct {
 	reporter  *reporter
 	// pokes has the size asked for at once.
 	pokes chan struct{}
+	// reopen has the journal read again from its beginning.
+	reopen chan struct{}
 	// growing says that a growth is under way. It is for all.
 	growing atomic.Bool
 
@@ -73,10 +82,12 @@ type agent struct {
 	state    *rules.State
 	size     rules.Size
 	notRun   bool
+	// fresh are the jobs of which the journal has nothing yet but their submission.
+	fresh map[uint64]rules.Tag
 
 	// asking is held by the goroutine that asks for another size.
 	asking sync.Mutex
-	kept   keeper
+	kept   *keeper
 }
 
 func (a *agent) loop(ctx context.Context) error {
@@ -128,19 +139,48 @@ func (a *agent) tell(ctx context.Context, event rules.Event) {
 // follow reads the journal for as long as the agent runs.
 func (a *agent) follow(ctx context.Context) {
 	for pause := minPause; ctx.Err() == nil; pause = min(2*pause, maxPause) {
-		err := a.Queue.Follow(ctx, Listener{
-			Opened: a.opened,
-			Events: func(ctx context.Context, events []rules.Event) error {
+		stream, end := context.WithCancelCause(ctx)
+		watching := make(chan struct{})
+		go func() {
+			defer close(watching)
+			select {
+			case <-a.reopen:
+				end(errReopen)
+			case <-stream.Done():
+			}
+		}()
+		err := a.Queue.Follow(stream, Listener{
+			Opened: func(context.Context) error { return a.opened(ctx) },
+			// What comes of it goes on when this stream ends.
+			Events: func(_ context.Context, events []rules.Event) error {
 				if !a.do(ctx, func() { a.happened(ctx, events) }) {
 					return context.Cause(ctx)
 				}
 				return nil
 			},
 		})
+		again := errors.Is(context.Cause(stream), errReopen)
+		end(nil)
+		<-watching
+		if again {
+			pause = minPause
+			continue
+		}
 		if ctx.Err() == nil {
 			a.Log.Error(err, "The journal of the queue cannot be read; it is tried again")
 			wait(ctx, a.Clock, pause)
 		}
+	}
+}
+
+// errReopen ends the reading of a journal so that it is read from its beginning.
+var errReopen = errors.New("the journal is read again")
+
+// poke fills a channel that has room for one, if it is empty.
+func poke(channel chan<- struct{}) {
+	select {
+	case channel <- struct{}{}:
+	default:
 	}
 }
 
@@ -152,14 +192,14 @@ func (a *agent) opened(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("ask for the instance: %w", err)
 	}
-	// A job that is being submitted would be missing in the journal, and submitted again.
-	a.submitter.stop()
-	progress := a.kept.load(a.Store, a.Log, instance)
+	progress, lost := a.kept.load(instance)
 	size := a.sizeNow(ctx)
 	if !a.do(ctx, func() {
-		submitted := a.submitter.start(ctx, instance == a.instance)
-		a.instance = instance
-		a.state = rules.New(a.File, rules.Options{CannotResize: a.Operator == nil, Progress: progress, Submitted: submitted})
+		submitted := a.submitter.opened(instance == a.instance)
+		a.instance, a.fresh = instance, map[uint64]rules.Tag{}
+		a.state = rules.New(a.File, rules.Options{
+			CannotResize: a.Operator == nil, Progress: progress, ProgressLost: lost, Submitted: submitted,
+		})
 		if size != nil {
 			a.size = *size
 		}
@@ -193,10 +233,26 @@ func (a *agent) sizeNow(ctx context.Context) *rules.Size {
 
 func (a *agent) happened(ctx context.Context, events []rules.Event) {
 	for _, event := range events {
-		if job, is := event.(rules.Job); is && job.Submission != nil && job.Submission.Tag != (rules.Tag{}) {
-			a.submitter.saw(job.Submission.Tag)
+		switch e := event.(type) {
+		case rules.Job:
+			a.saw(&e)
+		case rules.CaughtUp:
+			a.submitter.caughtUp()
 		}
 		a.apply(ctx, event)
+	}
+}
+
+// saw tells the submitter which of its jobs are in the queue.
+func (a *agent) saw(job *rules.Job) {
+	tag, fresh := a.fresh[job.ID]
+	delete(a.fresh, job.ID)
+	switch {
+	case job.Submission != nil && job.Submission.Tag != (rules.Tag{}):
+		a.fresh[job.ID] = job.Submission.Tag
+		a.submitter.saw(job.Submission.Tag)
+	case fresh && job.Name == rules.EventInvalidate:
+		a.submitter.rejected(tag)
 	}
 }
 
@@ -236,6 +292,9 @@ func (a *agent) act(ctx context.Context, action *rules.Action) {
 	case rules.Submit:
 		log.Info("Submit", "jobs", len(action.Jobs), "name", action.Jobs[0].Job.Name)
 		a.submitter.add(action.Jobs)
+	case rules.Cancel:
+		log.Info("Cancel", "job", action.Job)
+		a.tasks.Go(func() { a.cancelJob(ctx, log, action.Job, action.Reason) })
 	case rules.Terminate:
 		log.Info("Terminate")
 	case rules.Custom:
@@ -248,6 +307,22 @@ func (a *agent) act(ctx context.Context, action *rules.Action) {
 		log.Info("Ask", "action", action.Verb, "nodes", action.Nodes, "id", action.ID)
 		instance, known := a.instance, a.size
 		a.tasks.Go(func() { a.tell(ctx, a.resize(ctx, log, action, instance, known)) })
+	}
+}
+
+// cancelJob tries until the job is cancelled or has ended.
+func (a *agent) cancelJob(ctx context.Context, log logr.Logger, id uint64, note string) {
+	for pause := minPause; ; pause = min(2*pause, maxPause) {
+		call, cancel := context.WithTimeout(ctx, callTimeout)
+		err := a.Queue.Cancel(call, id, note)
+		cancel()
+		if err == nil {
+			return
+		}
+		log.Info("A job could not be cancelled; it is tried again", "job", id, "error", err.Error())
+		if !wait(ctx, a.Clock, pause) {
+			return
+		}
 	}
 }
 

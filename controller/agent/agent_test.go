@@ -3,6 +3,7 @@ package agent_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -133,7 +134,41 @@ func TestThroughTrouble(t *testing.T) {
 	}
 }
 
-// TestALostReplyIsNotAskedAgain: the size shows that the request arrived.
+// TestALostReplyIsAskedAgain: the endpoint knows the name, and what the size shows may be the doing of others.
+func TestALostReplyIsAskedAgain(t *testing.T) {
+	t.Parallel()
+	for name, first := range map[string]way{"the request has arrived": lost, "it has not": broken} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, `
+jobs: [{name: wait, command: sleep 300, nodes: 1}]
+rules:
+- {trigger: start, action: {name: submit, label: wait}}
+- {trigger: start, action: {name: grow, value: 2}}
+- {trigger: metric, name: count.wait.finished, when: 1, action: {name: terminate}}
+`)
+				w.resizing = func() way {
+					if len(w.asked) > 0 {
+						return answered
+					}
+					if first == broken {
+						// Somebody else lets it grow at the same time.
+						w.size.Wants, w.size.Has = 3, 3
+					}
+					return first
+				}
+				w.run(t)
+				w.check(t, map[string]int{"wait": 1}, "grow 2")
+				if len(w.asked) != 2 || w.asked[0] != w.asked[1] {
+					t.Errorf("it asked %v, want the same twice", w.asked)
+				}
+			})
+		})
+	}
+}
+
+// TestALostReplyIsNotAskedAgain: of an endpoint that does not know names the size shows that the request arrived.
 func TestALostReplyIsNotAskedAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -144,6 +179,7 @@ rules:
 - {trigger: start, action: {name: grow, value: 2}}
 - {trigger: metric, name: count.wait.finished, when: 1, action: {name: terminate}}
 `)
+		w.size.Max = 0
 		w.answers = func() way { return map[bool]way{true: lost}[len(w.asked) == 0] }
 		w.run(t)
 		w.check(t, map[string]int{"wait": 1}, "grow 2")
@@ -153,7 +189,7 @@ rules:
 	})
 }
 
-// TestAKillWhileItAsks: the program is killed when a request has arrived and its answer has not. The next one does not make it again.
+// TestAKillWhileItAsks: the program is killed when a request has arrived and its answer has not. The next one makes it again, by the same name.
 func TestAKillWhileItAsks(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -166,6 +202,9 @@ rules:
 `)
 		ctx, kill := context.WithCancel(t.Context())
 		w.resizing = func() way {
+			if len(w.asked) > 0 {
+				return answered
+			}
 			kill()
 			return lost
 		}
@@ -177,8 +216,8 @@ rules:
 		}
 		w.run(t)
 		w.check(t, map[string]int{"wait": 1}, "shrink 1")
-		if len(w.asked) != 1 {
-			t.Errorf("it asked %v, want one request", w.asked)
+		if len(w.asked) != 2 || w.asked[0] != w.asked[1] {
+			t.Errorf("it asked %v, want the same request twice", w.asked)
 		}
 	})
 }
@@ -211,6 +250,174 @@ rules:
 		w.run(t)
 		w.check(t, map[string]int{"wait": 40})
 	})
+}
+
+// TestASlowSubmission: a submission that is carried out late is waited for, and not made again.
+func TestASlowSubmission(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, `
+jobs: [{name: wait, command: sleep 5, count: 3, nodes: 1}]
+rules:
+- {trigger: start, action: {name: submit, label: wait}}
+- {trigger: metric, name: count.wait.success, when: 3, action: {name: terminate}}
+`)
+		w.slow = func(order rules.Order) time.Duration { return time.Duration(20*order.Tag.Index) * time.Second }
+		// The journal is opened again meanwhile.
+		time.AfterFunc(15*time.Second, w.lose)
+		w.run(t)
+		w.check(t, map[string]int{"wait": 3})
+	})
+}
+
+// TestAJobThatWasSubmittedTwice: the connection is lost, the journal is read again and does not show the job, and what was asked first is
+// carried out all the same. The second job is cancelled, and not counted.
+func TestAJobThatWasSubmittedTwice(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, `
+jobs: [{name: wait, command: sleep 30, nodes: 1}, {name: other, command: sleep 1}]
+rules:
+- {trigger: start, action: {name: submit, label: wait}}
+- {trigger: metric, name: count.wait.finished, when: 2, action: {name: submit, label: other}}
+`)
+		calls := 0
+		w.submitting = func(order rules.Order) (error, bool) {
+			if calls++; calls == 1 {
+				time.AfterFunc(10*time.Second, func() {
+					if err := w.take(order); err != nil {
+						t.Error(err)
+					}
+				})
+				return errLost, false
+			}
+			return nil, true
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+		defer cancel()
+		if err := agent.Run(ctx, w.config); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("the agent has ended with %v", err)
+		}
+		if diff := cmp.Diff([]uint64{2}, w.cancelled); diff != "" {
+			t.Errorf("cancelled (-want +got):\n%s", diff)
+		}
+		if w.byGroup["wait"] != 2 || w.byGroup["other"] != 0 {
+			t.Errorf("submitted were %v, want two jobs named wait of which one counts", w.byGroup)
+		}
+	})
+}
+
+// failing is a store that fails for a while.
+type failing struct {
+	agent.Store
+	loads, saves func() bool
+}
+
+func (f *failing) Load(instance string) (agent.Kept, error) {
+	if f.loads != nil && f.loads() {
+		return agent.Kept{}, errLost
+	}
+	return f.Store.Load(instance)
+}
+
+func (f *failing) Save(instance string, kept agent.Kept) error {
+	if f.saves != nil && f.saves() {
+		return errLost
+	}
+	return f.Store.Save(instance, kept)
+}
+
+const shrinksOnce = `
+jobs: [{name: wait, command: sleep 300, nodes: 1}]
+rules:
+- {trigger: start, action: {name: submit, label: wait}}
+- {trigger: start, action: {name: shrink}}
+- {trigger: metric, name: count.wait.finished, when: 1, action: {name: terminate}}
+`
+
+// TestAStoreThatFails: what the program knows is not given up for what it could not save, and what could not be saved is saved later.
+func TestAStoreThatFails(t *testing.T) {
+	t.Parallel()
+	for name, made := range map[string]func(since func() time.Duration) *failing{
+		"nothing can be saved": func(since func() time.Duration) *failing {
+			return &failing{saves: func() bool { return true }}
+		},
+		"nothing can be saved for a while": func(since func() time.Duration) *failing {
+			return &failing{saves: func() bool { return since() < 3*time.Second }}
+		},
+		"it cannot be read again": func(since func() time.Duration) *failing {
+			return &failing{loads: func() bool { return since() > time.Second }}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, shrinksOnce)
+				begun := time.Now()
+				store := made(func() time.Duration { return time.Since(begun) })
+				store.Store = w.config.Store
+				w.config.Store = store
+				// The shrink is still to be asked for when the journal is lost.
+				w.resizing = func() way { return map[bool]way{true: denied}[time.Since(begun) < 40*time.Second] }
+				time.AfterFunc(30*time.Second, w.lose)
+				w.run(t)
+				w.check(t, map[string]int{"wait": 1}, "shrink 1")
+			})
+		})
+	}
+}
+
+// TestSavingIsTriedAgain though nothing else happens: the size is asked for at 2 s and at 17 s.
+func TestSavingIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, shrinksOnce)
+		begun, files := time.Now(), w.config.Store
+		w.config.Store = &failing{Store: files, saves: func() bool { return time.Since(begun) < 3*time.Second }}
+		ctx, cancel := context.WithTimeout(t.Context(), 14*time.Second)
+		defer cancel()
+		if err := agent.Run(ctx, w.config); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("the agent has ended with %v", err)
+		}
+		if kept, err := files.Load("first"); err != nil || len(kept.Granted) != 1 {
+			t.Errorf("%v is kept, %v; want that the shrink was granted", kept, err)
+		}
+	})
+}
+
+// TestNothingKept: without progress, and with no job of its own in the journal, a request may have been granted.
+func TestNothingKept(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		loads   func() bool
+		jobs    bool
+		granted []string
+	}{
+		"nothing has happened": {granted: []string{"shrink 1"}},
+		"somebody has jobs":    {jobs: true},
+		"it cannot be read":    {loads: func() bool { return true }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, "jobs: [{name: wait, command: sleep 3}]\nrules: [{trigger: start, action: {name: shrink}}]\n")
+				w.config.Store = &failing{Store: w.config.Store, loads: row.loads}
+				if row.jobs {
+					if err := w.take(rules.Order{Job: &w.config.File.Jobs[0]}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				if err := agent.Run(ctx, w.config); !errors.Is(err, context.DeadlineExceeded) {
+					t.Fatalf("the agent has ended with %v", err)
+				}
+				if diff := cmp.Diff(row.granted, w.granted); diff != "" {
+					t.Errorf("granted (-want +got):\n%s", diff)
+				}
+			})
+		})
+	}
 }
 
 // TestAnotherInstance: jobs of a lead that was lost are submitted again, and requests are made again.
@@ -281,6 +488,28 @@ rules:
 		}
 		if !seen {
 			t.Errorf("none of the reports is %+v: %+v", want, w.reports)
+		}
+	})
+}
+
+// TestReportsOfAnIdleQueue: nodes that come are reported though no job changes, and what does not change is reported every four minutes.
+func TestReportsOfAnIdleQueue(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "jobs: []\nrules: []\n")
+		begun := time.Now()
+		time.AfterFunc(time.Minute, func() { w.resize(5) })
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+		defer cancel()
+		if err := agent.Run(ctx, w.config); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("the agent has ended with %v", err)
+		}
+		var got []string
+		for _, r := range w.reports {
+			got = append(got, fmt.Sprintf("%s: %d", r.at.Sub(begun).Round(time.Minute), r.report.Nodes.Up))
+		}
+		if diff := cmp.Diff([]string{"0s: 2", "1m0s: 5", "5m0s: 5", "9m0s: 5"}, got); diff != "" {
+			t.Errorf("reports (-want +got):\n%s", diff)
 		}
 	})
 }

@@ -41,6 +41,12 @@ type queue struct {
 	changed, cut chan struct{}
 	// submitting is called before a job is taken; what it returns is the answer, and whether the job is taken all the same.
 	submitting func(order rules.Order) (err error, taken bool)
+	// slow is how long a submission takes to be carried out, whether its caller waits or not.
+	slow func(order rules.Order) time.Duration
+	// cancelled are the jobs that were.
+	cancelled []uint64
+	// nodesChanged is called when the number of nodes has changed.
+	nodesChanged func()
 }
 
 type running struct {
@@ -122,7 +128,29 @@ func (q *queue) lose() {
 	q.cut = make(chan struct{})
 }
 
-func (q *queue) Submit(_ context.Context, order rules.Order) error {
+func (q *queue) Submit(ctx context.Context, order rules.Order) error {
+	if q.slow == nil {
+		return q.take(order)
+	}
+	done := make(chan error, 1)
+	time.AfterFunc(q.slow(order), func() { done <- q.take(order) })
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (q *queue) Cancel(_ context.Context, id uint64, _ string) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.cancelled = append(q.cancelled, id)
+	q.event(&running{id: id}, rules.Job{Name: rules.EventException, Type: "cancel"})
+	return nil
+}
+
+func (q *queue) take(order rules.Order) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	var err error
@@ -184,7 +212,18 @@ func (q *queue) resize(nodes int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.nodes = nodes
+	if q.nodesChanged != nil {
+		q.nodesChanged()
+	}
 	q.schedule()
+}
+
+func (q *queue) FollowNodes(ctx context.Context, changed func()) error {
+	q.mu.Lock()
+	q.nodesChanged = changed
+	q.mu.Unlock()
+	<-ctx.Done()
+	return context.Cause(ctx)
 }
 
 func (q *queue) Nodes(context.Context) (agent.Nodes, error) {
@@ -217,9 +256,11 @@ type operator struct {
 	// resizing is answers for Resize alone, where it is not nil.
 	resizing func() way
 
-	mu      sync.Mutex
-	size    rules.Size
-	asked   []string
+	mu    sync.Mutex
+	size  rules.Size
+	asked []string
+	// known is the name of the last request that was accepted.
+	known   string
 	granted []string
 	reports []reported
 }
@@ -239,6 +280,8 @@ const (
 	// lost: it is done, and the answer is lost.
 	lost
 	denied
+	// broken: an error comes at once, and nothing is done.
+	broken
 )
 
 var errLost = errors.New("the connection is lost")
@@ -262,6 +305,9 @@ func (o *operator) Resize(ctx context.Context, request agent.Resize) (agent.Repl
 		<-ctx.Done()
 		return agent.Reply{}, context.Cause(ctx)
 	}
+	if how == broken {
+		return agent.Reply{}, errLost
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	change := request.Nodes
@@ -269,9 +315,16 @@ func (o *operator) Resize(ctx context.Context, request agent.Resize) (agent.Repl
 		change = -change
 	}
 	size := o.size
-	if how == denied || size.Wants+change > size.Max || size.Wants+change < 1 {
+	if size.Max > 0 && request.ID == o.known {
+		if how == lost {
+			return agent.Reply{}, errLost
+		}
+		return agent.Reply{Granted: true, Size: &size, Reason: "it is known"}, nil
+	}
+	if how == denied || size.Max > 0 && size.Wants+change > size.Max || size.Wants+change < 1 {
 		return agent.Reply{Size: &size, Reason: "it is refused"}, nil
 	}
+	o.known = request.ID
 	o.size.Wants += change
 	o.granted = append(o.granted, fmt.Sprintf("%s %d", request.Verb, request.Nodes))
 	wants := o.size.Wants

@@ -1,10 +1,12 @@
 package agent
 
 import (
+	"context"
 	"maps"
 	"sync"
 
 	"github.com/go-logr/logr"
+	"k8s.io/utils/clock"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/agent/rules"
 )
@@ -16,21 +18,48 @@ type keeper struct {
 	log      logr.Logger
 	instance string
 	now      Kept
-	// saved is what the store has, as far as it is known to.
+	// saved is what the store has. Where Granted is nil, it has nothing of this instance.
 	saved Kept
+	// unsaved has that saving has failed.
+	unsaved chan struct{}
 }
 
-// load begins with what is kept for an instance, and returns what was granted, nil where that is not known.
-func (k *keeper) load(store Store, log logr.Logger, instance string) rules.Progress {
+func newKeeper(c Config) *keeper {
+	return &keeper{store: c.Store, log: c.Log, unsaved: make(chan struct{}, 1)}
+}
+
+// load begins with what is kept for an instance, and returns what was granted, nil where nothing is kept. lost says that something may have
+// been. What this program knows of the same instance is newer than what is kept.
+func (k *keeper) load(instance string) (granted rules.Progress, lost bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	kept, err := store.Load(instance)
-	if err != nil {
-		log.Error(err, "What became of earlier requests is not known; those that were due are taken to be granted")
+	if k.instance == instance && k.now.Granted != nil {
+		return k.now.Granted, false
 	}
-	k.store, k.log, k.instance, k.saved = store, log, instance, kept
+	kept, err := k.store.Load(instance)
+	if err != nil {
+		k.log.Error(err, "What became of earlier requests is not known; those that were due are taken to be granted")
+	}
+	k.instance, k.saved = instance, kept
 	k.now = Kept{Granted: kept.Granted, Asked: maps.Clone(kept.Asked)}
-	return kept.Granted
+	return kept.Granted, err != nil
+}
+
+// retry saves again what could not be saved, until the context ends.
+func (k *keeper) retry(ctx context.Context, c clock.Clock) {
+	for {
+		select {
+		case <-k.unsaved:
+		case <-ctx.Done():
+			return
+		}
+		if !wait(ctx, c, maxPause) {
+			return
+		}
+		k.mu.Lock()
+		k.save()
+		k.mu.Unlock()
+	}
 }
 
 // grant is what was granted until now.
@@ -71,8 +100,11 @@ func (k *keeper) save() {
 	if k.saved.Granted != nil && maps.Equal(k.saved.Granted, k.now.Granted) && maps.Equal(k.saved.Asked, k.now.Asked) {
 		return
 	}
-	k.saved = Kept{Granted: k.now.Granted, Asked: maps.Clone(k.now.Asked)}
-	if err := k.store.Save(k.instance, k.saved); err != nil {
-		k.log.Error(err, "What became of requests could not be kept; it is tried again at the next one")
+	next := Kept{Granted: k.now.Granted, Asked: maps.Clone(k.now.Asked)}
+	if err := k.store.Save(k.instance, next); err != nil {
+		k.log.Error(err, "What became of requests could not be kept; it is tried again")
+		poke(k.unsaved)
+		return
 	}
+	k.saved = next
 }

@@ -14,10 +14,16 @@ type Queue interface {
 	// Follow reads the journal of all jobs, those that have ended included, and again from the beginning when it was lost. It returns when
 	// the context ends, and with an error where waiting does not help.
 	Follow(ctx context.Context, listener Listener) error
-	// Submit submits a job with its tag. A *RefusedError is for good; after another error the job may have been submitted all the same.
+	// Submit submits a job with its tag, however long that takes. A *RefusedError is for good, and a *NotNowError is not; after another error
+	// the job may have been submitted all the same.
 	Submit(ctx context.Context, order rules.Order) error
+	// Cancel cancels a job. It is no error that the job has ended.
+	Cancel(ctx context.Context, id uint64, note string) error
 	// Nodes counts nodes.
 	Nodes(ctx context.Context) (Nodes, error)
+	// FollowNodes calls changed when Nodes may count others, jobs apart. It returns when the context ends, and with an error where that
+	// cannot be followed.
+	FollowNodes(ctx context.Context, changed func()) error
 }
 
 // Listener is told what a journal has.
@@ -36,6 +42,15 @@ func (e *RefusedError) Error() string { return fmt.Sprintf("the job is refused: 
 
 // Unwrap is why.
 func (e *RefusedError) Unwrap() error { return e.Err }
+
+// NotNowError says that a job was not taken, and may be at another time.
+type NotNowError struct{ Err error }
+
+// Error says why.
+func (e *NotNowError) Error() string { return fmt.Sprintf("the job is not taken now: %v", e.Err) }
+
+// Unwrap is why.
+func (e *NotNowError) Unwrap() error { return e.Err }
 
 // Nodes counts the nodes of an instance.
 type Nodes struct {

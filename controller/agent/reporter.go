@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"reflect"
 	"sync"
 	"time"
@@ -12,7 +13,10 @@ import (
 // reportInterval is between two reports.
 const reportInterval = 2 * time.Second
 
-// reporter tells the operator the state of the queue when it has changed. Set is for all goroutines.
+// repeatInterval is after how long a report that has not changed is sent again: its age tells whether the member still speaks.
+const repeatInterval = 4 * time.Minute
+
+// reporter tells the operator the state of the queue when it has changed, and once in a while. Set and look are for all goroutines.
 type reporter struct {
 	Config
 	mu      sync.Mutex
@@ -27,12 +31,22 @@ func (r *reporter) set(report rules.Report) {
 	same := reflect.DeepEqual(r.latest, report)
 	r.latest = report
 	r.mu.Unlock()
-	if same {
-		return
+	if !same {
+		r.look()
 	}
-	select {
-	case r.changed <- struct{}{}:
-	default:
+}
+
+// look has the nodes counted again.
+func (r *reporter) look() { poke(r.changed) }
+
+// followNodes looks when nodes come or go.
+func (r *reporter) followNodes(ctx context.Context) {
+	for ctx.Err() == nil {
+		err := r.Queue.FollowNodes(ctx, r.look)
+		if ctx.Err() == nil {
+			r.Log.Info("Nodes that come and go cannot be followed; it is tried again", "reason", fmt.Sprint(err))
+			wait(ctx, r.Clock, repeatInterval)
+		}
 	}
 }
 
@@ -40,11 +54,16 @@ func (r *reporter) run(ctx context.Context) {
 	var sent *Report
 	reachable := true
 	for {
+		repeat := r.Clock.NewTimer(repeatInterval)
 		select {
 		case <-r.changed:
+		case <-repeat.C():
+			sent = nil
 		case <-ctx.Done():
+			repeat.Stop()
 			return
 		}
+		repeat.Stop()
 		for pause := reportInterval; ctx.Err() == nil; pause = min(2*pause, maxPause) {
 			report, err := r.now(ctx)
 			if err == nil && (sent == nil || !reflect.DeepEqual(*sent, report)) {

@@ -17,8 +17,9 @@ const (
 	idleInterval    = 15 * time.Second
 )
 
-// resize asks for another size once. A request whose reply was lost, or that was under way when the program ended, is made again only when
-// the size shows that it did not arrive.
+// resize asks for another size once. A request whose reply was lost, or that was under way when the program ended, is made again with the
+// same name: the controller's endpoint, which tells the largest size, answers a name that it has seen without doing anything. Another
+// endpoint is asked again only when the size shows that the request did not arrive.
 func (a *agent) resize(ctx context.Context, log logr.Logger, action *rules.Action, instance string, known rules.Size) rules.Answer {
 	a.asking.Lock()
 	defer a.asking.Unlock()
@@ -38,11 +39,11 @@ func (a *agent) resize(ctx context.Context, log logr.Logger, action *rules.Actio
 	case err != nil:
 		// An endpoint that does not tell the size may be asked all the same.
 		before = known
-	case again && arrived(action.Verb, earlier, before):
+	case again && before.Max == 0 && arrived(action.Verb, earlier, before):
 		log.Info("Granted", "answer", "it is not known, and the desired size shows that the request arrived", "wants", before.Wants)
 		a.kept.settle(action.ID)
 		answer.Outcome, answer.Size = rules.Granted, &before
-		a.poke()
+		poke(a.pokes)
 		return answer
 	}
 	if before.Wants > 0 {
@@ -70,7 +71,7 @@ func (a *agent) ask(ctx context.Context, log logr.Logger, action *rules.Action, 
 	a.kept.settle(action.ID)
 	log.Info(map[bool]string{true: "Granted", false: "Denied"}[reply.Granted], "answer", reply.Reason)
 	answer.Size = reply.Size
-	a.poke()
+	poke(a.pokes)
 	return answer
 }
 
@@ -86,14 +87,6 @@ func arrived(verb rules.Verb, before, after rules.Size) bool {
 		return after.Wants > before.Wants
 	}
 	return after.Wants < before.Wants
-}
-
-// poke has the size asked for soon.
-func (a *agent) poke() {
-	select {
-	case a.pokes <- struct{}{}:
-	default:
-	}
 }
 
 // watchSize asks for the size of the member again and again.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -40,6 +41,7 @@ type member struct {
 	size    rules.Size
 	granted []string
 	reports int
+	waiting map[int32]int64
 	adding  sync.WaitGroup
 }
 
@@ -107,9 +109,10 @@ func (m *member) Status(context.Context) (rules.Size, error) {
 	return m.size, nil
 }
 
-func (m *member) Report(context.Context, agent.Report) error {
+func (m *member) Report(_ context.Context, report agent.Report) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.waiting = report.Waiting
 	m.reports++
 	return nil
 }
@@ -248,5 +251,99 @@ func TestNodes(t *testing.T) {
 		if got, err = m.config.Queue.Nodes(ctx); err != nil {
 			t.Fatalf("of four nodes with a job on two it counts %+v: %v", got, err)
 		}
+	}
+}
+
+// TestWhatIsRefused: a job counts as refused only when Flux would never take it as it is.
+func TestWhatIsRefused(t *testing.T) {
+	t.Parallel()
+	m := start(t, "jobs: []\nrules: []\n", harness.Options{Size: 2, Online: 2})
+	b, is := m.instance.(*harness.StandIn)
+	if !is {
+		t.Skip("flux-core does not fail on request")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	order := rules.Order{Job: &ensemblefile.Job{Name: "a", Command: "true", Nodes: 1}}
+	for _, row := range []struct {
+		errno   syscall.Errno
+		text    string
+		refused bool
+	}{
+		{syscall.EINVAL, "jobspec: Missing key 'resources'", true},
+		{syscall.EINVAL, "job submission is disabled: maintenance", false},
+		{syscall.EPERM, "", true},
+		{syscall.E2BIG, "", true},
+		{syscall.EPROTO, "validator killed by signal 9", false},
+		{syscall.ENOSPC, "", false},
+		{syscall.ENOMEM, "", false},
+		{syscall.EAGAIN, "", false},
+		{syscall.ENOSYS, "", false},
+	} {
+		b.FailSubmissions(row.errno, row.text)
+		err := m.config.Queue.Submit(ctx, order)
+		if _, refused := errors.AsType[*agent.RefusedError](err); err == nil || refused != row.refused {
+			t.Errorf("%s %q is %v; refused for good has to be %v", row.errno.Error(), row.text, err, row.refused)
+		}
+	}
+	b.FailSubmissions(0, "")
+	if err := m.config.Queue.Submit(ctx, order); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestARejectedJob: a plugin rejects a job of which the journal has told already. It counts as failed, once, and does not wait.
+func TestARejectedJob(t *testing.T) {
+	t.Parallel()
+	m := start(t, `
+jobs: [{name: a, command: "true", count: 3}, {name: b, command: "true"}]
+rules:
+- {trigger: start, action: {name: submit, label: a}}
+- {trigger: metric, name: count.a.failed, when: 3, action: {name: submit, label: b}}
+- {trigger: metric, name: count.b.finished, when: 1, action: {name: terminate}}
+`, harness.Options{Size: 2, Online: 2})
+	b, is := m.instance.(*harness.StandIn)
+	if !is {
+		t.Skip("flux-core rejects nothing on request")
+	}
+	b.RejectJobs("the account has expired")
+	m.run()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.waiting) > 0 {
+		t.Errorf("jobs are reported to wait: %v", m.waiting)
+	}
+}
+
+// TestNodesThatCome: the agent is told of a node that comes.
+func TestNodesThatCome(t *testing.T) {
+	t.Parallel()
+	m := start(t, "jobs: []\nrules: []\n", harness.Options{Size: 3, Online: 2})
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	told := make(chan struct{}, 100)
+	var following sync.WaitGroup
+	defer following.Wait()
+	following.Go(func() {
+		if err := m.config.Queue.FollowNodes(ctx, func() { told <- struct{}{} }); !errors.Is(err, context.Canceled) {
+			t.Errorf("it has ended with %v", err)
+		}
+	})
+	defer cancel()
+	<-told
+	if err := m.instance.Add(ctx, 2); err != nil {
+		t.Fatal(err)
+	}
+	for up := 2; up != 3; {
+		select {
+		case <-told:
+		case <-ctx.Done():
+			t.Fatal("nobody tells of the third node")
+		}
+		nodes, err := m.config.Queue.Nodes(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		up = nodes.Up
 	}
 }

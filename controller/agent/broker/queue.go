@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -63,7 +64,7 @@ func (q *Queue) Instance(ctx context.Context) (string, error) {
 // events are those that rules are about.
 var events = []string{
 	rules.EventSubmit, rules.EventDepend, rules.EventPriority, rules.EventAlloc, rules.EventStart, rules.EventFinish, rules.EventException,
-	rules.EventClean,
+	rules.EventClean, rules.EventInvalidate,
 }
 
 // Follow reads the journal.
@@ -141,10 +142,31 @@ func (q *Queue) Submit(ctx context.Context, order rules.Order) error {
 		return &agent.RefusedError{Err: err}
 	}
 	_, err = q.Client.Submit(ctx, spec, flux.SubmitOptions{})
-	if answer, is := errors.AsType[*flux.Error](err); is && !flux.Temporary(err) {
-		return &agent.RefusedError{Err: answer}
+	if answer, is := errors.AsType[*flux.Error](err); is {
+		if forGood(answer) {
+			return &agent.RefusedError{Err: answer}
+		}
+		return &agent.NotNowError{Err: answer}
 	}
 	return err
+}
+
+// Cancel cancels a job.
+func (q *Queue) Cancel(ctx context.Context, id uint64, note string) error {
+	err := q.Client.Cancel(ctx, flux.JobID(id), note)
+	if errors.Is(err, syscall.ENOENT) {
+		return nil
+	}
+	return err
+}
+
+// forGood says of the answer to a submission that it would be the same at any time: the job is not as Flux takes jobs. All else passes: a
+// queue that an administrator has disabled, which has the errno of a wrong job, a validator that was killed, a store that is full.
+func forGood(answer *flux.Error) bool {
+	if answer.Errno == syscall.EINVAL {
+		return !strings.Contains(answer.Text, "is disabled")
+	}
+	return answer.Errno == syscall.EPERM || answer.Errno == syscall.E2BIG
 }
 
 func (q *Queue) command(order rules.Order) *flux.Command {
@@ -158,6 +180,20 @@ func (q *Queue) command(order rules.Order) *flux.Command {
 		command.Directory = job.Workdir
 	}
 	return command
+}
+
+// FollowNodes reads the journal of resources. flux-core before 0.72 has none.
+func (q *Queue) FollowNodes(ctx context.Context, changed func()) error {
+	return flux.Follow(ctx, q.Client, q.Client.ResourceJournal, flux.Follower[flux.ResourceEntry]{
+		Each: func(flux.ResourceEntry) error {
+			changed()
+			return nil
+		},
+		Misread: func(err error) {
+			q.Log.V(1).Info("An event of nodes is not understood", "reason", err.Error())
+			changed()
+		},
+	})
 }
 
 // Nodes counts nodes: what is drained or torpid is up as long as a job is on it.

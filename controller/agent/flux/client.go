@@ -72,6 +72,11 @@ func (c *Client) Close() error {
 func (c *Client) Call(ctx context.Context, rank uint32, topic string, request, response any) error {
 	ctx, cancel := c.withDeadline(ctx)
 	defer cancel()
+	return c.await(ctx, rank, topic, request, response)
+}
+
+// await is Call without a deadline of its own.
+func (c *Client) await(ctx context.Context, rank uint32, topic string, request, response any) error {
 	payload, err := wire.JSON(request)
 	if err != nil {
 		return fmt.Errorf("flux %s: %w", topic, err)
@@ -97,12 +102,20 @@ func (c *Client) withDeadline(ctx context.Context) (context.Context, context.Can
 	if _, has := ctx.Deadline(); !has {
 		ctx, cancelTimeout = context.WithTimeout(ctx, c.options.CallTimeout)
 	}
+	ctx, cancel := c.untilClosed(ctx)
+	return ctx, func() {
+		cancel()
+		cancelTimeout()
+	}
+}
+
+// untilClosed ends a call when the Client is closed.
+func (c *Client) untilClosed(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	stop := context.AfterFunc(c.ending, func() { cancel(ErrClosed) })
 	return ctx, func() {
 		stop()
 		cancel(nil)
-		cancelTimeout()
 	}
 }
 

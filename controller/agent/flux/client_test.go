@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -179,6 +180,35 @@ func TestABrokerThatDoesNotAnswer(t *testing.T) {
 	}
 	if _, ever := b.Connections(); ever != 1 {
 		t.Errorf("%d connections, want that the first is kept", ever)
+	}
+}
+
+// TestASubmissionHasNoDeadline: who gives one up does not know whether it is carried out yet.
+func TestASubmissionHasNoDeadline(t *testing.T) {
+	t.Parallel()
+	b := standIn(t, broker.Options{})
+	client := connect(t, b.URI(), flux.Options{CallTimeout: 30 * time.Millisecond})
+	spec, err := (&flux.Command{Args: []string{"true"}}).Jobspec()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Freeze()
+	before := b.Asked()
+	answer := make(chan error, 1)
+	go func() {
+		_, err := client.Submit(t.Context(), spec, flux.SubmitOptions{})
+		answer <- err
+	}()
+	for b.Asked() == before {
+		runtime.Gosched()
+	}
+	// Calls that came later are given up.
+	if _, err := client.JobStats(t.Context()); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v, want that its time is over", err)
+	}
+	b.Thaw()
+	if err := <-answer; err != nil {
+		t.Errorf("the submission has come to %v", err)
 	}
 }
 

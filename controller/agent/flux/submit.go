@@ -38,7 +38,9 @@ type SubmitOptions struct {
 }
 
 // Submit gives a job to the instance and returns its id. jobspec is JSON (Command.Jobspec makes it). It is signed with the mechanism none
-// of RFC 15, which Flux takes from the owner of the instance. The journal may tell of the job before Submit returns. After a LostError the
+// of RFC 15, which Flux takes from the owner of the instance. The journal may tell of the job before Submit returns.
+//
+// It has no deadline but that of the context: who gives up a submission does not know whether it is carried out yet. After a LostError the
 // job may have been submitted all the same: an attribute in jobspec's attributes.user finds it in the journal.
 func (c *Client) Submit(ctx context.Context, jobspec []byte, options SubmitOptions) (JobID, error) {
 	urgency := UrgencyDefault
@@ -55,7 +57,9 @@ func (c *Client) Submit(ctx context.Context, jobspec []byte, options SubmitOptio
 	request := map[string]any{"J": SignNone(jobspec, userID), "urgency": urgency, "flags": options.Flags}
 	const topic = "job-ingest.submit"
 	var response submitted
-	if err := c.Call(ctx, AnyRank, topic, request, &response); err != nil {
+	ctx, cancel := c.untilClosed(ctx)
+	defer cancel()
+	if err := c.await(ctx, AnyRank, topic, request, &response); err != nil {
 		return 0, err
 	}
 	return response.id, nil

@@ -34,12 +34,15 @@ const (
 	EventFinish    = "finish"
 	EventException = "exception"
 	EventClean     = "clean"
+	// EventInvalidate says that the job was rejected after EventSubmit, and is to be forgotten.
+	EventInvalidate = "invalidate"
 )
 
 // Concerns says whether events of a name are anything to State.
 func Concerns(name string) bool {
 	switch name {
-	case EventSubmit, EventDepend, EventPriority, EventAlloc, EventStart, EventFinish, EventException, EventClean:
+	case EventSubmit, EventDepend, EventPriority, EventAlloc, EventStart, EventFinish, EventException, EventClean,
+		EventInvalidate:
 		return true
 	}
 	return false
@@ -67,9 +70,10 @@ type Tag struct {
 // CaughtUp is that all which happened before has been told, and the rest is told as it happens.
 type CaughtUp struct{}
 
-// Rejected is that Flux has refused a job for good. It counts as one that has failed.
+// Rejected is that Flux has refused a job for good. It counts as one that has failed, once if EventInvalidate says it too.
 type Rejected struct {
 	Group string
+	Tag   Tag
 }
 
 // Size is what is known of the member's size.
@@ -120,6 +124,8 @@ const (
 	Custom    Verb = ensemblefile.ActionCustom
 	Grow      Verb = ensemblefile.ActionGrow
 	Shrink    Verb = ensemblefile.ActionShrink
+	// Cancel is none of the file: a job was submitted twice.
+	Cancel Verb = "cancel"
 )
 
 // Action is what is to be done.
@@ -131,6 +137,8 @@ type Action struct {
 	Rule string
 	// Jobs are those to submit, with Submit.
 	Jobs []Order
+	// Job is the one to cancel, with Cancel.
+	Job uint64
 	// Nodes is by how many nodes to Grow or Shrink.
 	Nodes int32
 	// Label is the function or the program of Custom.

@@ -67,7 +67,7 @@ func FuzzFile(f *testing.F) {
 		}
 		apply(rules.CaughtUp{})
 		events := []string{rules.EventDepend, rules.EventPriority, rules.EventAlloc, rules.EventStart, rules.EventFinish, rules.EventClean,
-			rules.EventException}
+			rules.EventException, rules.EventInvalidate}
 		for _, step := range steps {
 			now = now.Add(time.Duration(step) * time.Second / 10)
 			if len(live) > 0 && step%3 > 0 {

@@ -12,6 +12,7 @@ import (
 // job is a job that has not ended.
 type job struct {
 	group string
+	tag   Tag
 	waiter
 	state    string
 	started  time.Time
@@ -127,17 +128,37 @@ func (s *State) apply(e *Job) {
 		}
 		s.enter(j, stateInactive)
 		delete(s.jobs, e.ID)
+	case EventInvalidate:
+		s.noLongerWaits(j)
+		s.queue.byState[j.state]--
+		delete(s.jobs, e.ID)
+		delete(s.byTag, j.tag)
+		if !j.finished {
+			s.reject(j.group, j.tag)
+		}
 	}
 }
 
+// reject counts a job that Flux does not take. It says so to whom submits the job and in the journal.
+func (s *State) reject(group string, tag Tag) {
+	g := s.groups[group]
+	if g == nil || s.rejected[tag] {
+		return
+	}
+	if tag != (Tag{}) {
+		s.rejected[tag] = true
+	}
+	s.count(group, g, false)
+}
+
 func (s *State) submitted(e *Job) {
-	if s.jobs[e.ID] != nil {
+	if s.jobs[e.ID] != nil || s.doubled(e) {
 		return
 	}
 	j := &job{state: stateNew, waiter: waiter{since: e.At, id: e.ID}}
 	if sub := e.Submission; sub != nil {
 		// The name is kept as the file has it, so that a long queue keeps each only once.
-		j.group, j.nodes = sub.Group, sub.Nodes
+		j.group, j.nodes, j.tag = sub.Group, sub.Nodes, sub.Tag
 		if entries := s.entries[sub.Group]; entries != nil {
 			j.group = entries[0].Name
 		}
@@ -149,6 +170,26 @@ func (s *State) submitted(e *Job) {
 	if g := s.groups[j.group]; g != nil {
 		g.wait(j.waiter)
 	}
+}
+
+// doubled says of a job that what it was submitted for has another job already, has it cancelled, and counts nothing of it. Somebody may
+// have submitted it again whose first submission took long to be carried out.
+func (s *State) doubled(e *Job) bool {
+	if e.Submission == nil || e.Submission.Tag == (Tag{}) {
+		return false
+	}
+	tag := e.Submission.Tag
+	first, known := s.byTag[tag]
+	if !known || first == e.ID {
+		s.byTag[tag] = e.ID
+		return false
+	}
+	if !s.over[e.ID] {
+		s.out = append(s.out, Action{
+			Verb: Cancel, Job: e.ID, Reason: fmt.Sprintf("repetition %d of rule %s has its job %d already", tag.Run, tag.Rule, tag.Index),
+		})
+	}
+	return true
 }
 
 // enter moves a job on to a state, never back.

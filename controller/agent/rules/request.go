@@ -12,7 +12,9 @@ import (
 type request struct {
 	step
 	// own is not set for what the program of a custom action wants done: that uses up no repetition.
-	own       bool
+	own bool
+	// serial is larger than those of the requests that are older.
+	serial    int
 	asked     bool
 	notBefore time.Time
 	refusals  int
@@ -25,12 +27,63 @@ const (
 	maxAfterDenial = 5 * time.Minute
 )
 
+// later is a repetition that is due and waits until the one before it is granted.
+type later struct {
+	serial int
+	reason string
+}
+
+// ask makes a request. A rule has at most one that is its own; of what its programs want only the last is kept, and what is under way.
 func (s *State) ask(x step) {
-	q := &request{step: x, own: x.action == &x.rule.Action}
+	s.serial++
+	q := &request{step: x, own: x.action == &x.rule.Action, serial: s.serial}
 	if q.own {
-		x.rule.open++
+		x.rule.open = true
+	} else {
+		s.requests = slices.DeleteFunc(s.requests, func(other *request) bool {
+			return !other.own && !other.asked && other.rule == x.rule && other.run < x.run
+		})
 	}
 	s.requests = append(s.requests, q)
+}
+
+// discard takes back the older requests for the opposite of what was granted: they were made for a state that is over. Their repetitions
+// count as done.
+func (s *State) discard(granted *request) {
+	old := func(action *ensemblefile.Action, serial int) bool {
+		verb, other := Verb(granted.action.Name), Verb(action.Name)
+		return serial < granted.serial && (verb == Grow && other == Shrink || verb == Shrink && other == Grow)
+	}
+	for _, r := range s.rules {
+		r.later = slices.DeleteFunc(r.later, func(l later) bool {
+			if !old(&r.Action, l.serial) {
+				return false
+			}
+			r.run++
+			return true
+		})
+	}
+	s.requests = slices.DeleteFunc(s.requests, func(q *request) bool {
+		if q.asked || !old(q.action, q.serial) {
+			return false
+		}
+		if q.own {
+			q.rule.open = false
+		}
+		return true
+	})
+}
+
+// goOn begins the repetitions that have waited for others.
+func (s *State) goOn() {
+	for _, r := range s.rules {
+		if !r.open && len(r.later) > 0 && !s.ended {
+			next := r.later[0]
+			r.later = r.later[1:]
+			r.run++
+			s.perform(s.repetition(r, next.reason), 0)
+		}
+	}
 }
 
 // mayServe says whether a request can be made but for its time: one for another size at a time, a growth not while one is under way, and
@@ -39,9 +92,7 @@ func (s *State) mayServe(q *request) bool {
 	if q.asked || s.ended || Verb(q.action.Name) == Grow && s.growing() {
 		return false
 	}
-	return !slices.ContainsFunc(s.requests, func(other *request) bool {
-		return other.asked && (q.isCustom() && other.isCustom() && other.rule == q.rule || !q.isCustom() && !other.isCustom())
-	})
+	return q.isCustom() || !s.asking
 }
 
 func (q *request) isCustom() bool { return Verb(q.action.Name) == Custom }
@@ -53,6 +104,7 @@ func (s *State) serve(now time.Time) {
 			continue
 		}
 		q.asked = true
+		s.asking = s.asking || !q.isCustom()
 		s.out = append(s.out, Action{
 			Verb: Verb(q.action.Name), ID: q.id, Rule: q.rule.place, Nodes: q.action.Value, Label: q.action.Label, Reason: q.reason,
 		})
@@ -70,19 +122,22 @@ func (s *State) answered(a *Answer, now time.Time) {
 	}
 	q := s.requests[at]
 	q.asked = false
+	s.asking = s.asking && q.isCustom()
 	if a.Outcome == Granted {
 		s.requests = slices.Delete(s.requests, at, at+1)
 		q.rule.refusals = 0
 		if q.own {
-			q.rule.open--
+			q.rule.open = false
 		}
+		s.discard(q)
 		s.follow(q, a.Actions)
+		s.goOn()
 		return
 	}
 	if q.own && q.rule.onWaiting() {
 		// The jobs may not wait any more by then: the rule is looked at again, and its repetition given back.
 		s.requests = slices.Delete(s.requests, at, at+1)
-		q.rule.open--
+		q.rule.open = false
 		q.rule.run--
 		q.rule.refusals++
 		q.rule.notBefore = now.Add(s.retryAfter(a.Outcome, q.rule.refusals))

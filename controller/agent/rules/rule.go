@@ -23,8 +23,9 @@ type rule struct {
 	// notBefore is when a rule on waiting jobs may be run again, refusals how often in a row it was refused.
 	notBefore time.Time
 	refusals  int
-	// open counts requests that are not granted yet.
-	open int
+	// open says that a request of the rule is not granted yet, and later are the repetitions that are due after it.
+	open  bool
+	later []later
 	// measured is the last measure of waiting jobs, of the version of the group and the size that it was made with.
 	measured struct {
 		pending
@@ -69,7 +70,9 @@ func condition(when *ensemblefile.When) string {
 	return string(when.Comparison) + " " + strconv.FormatFloat(when.Number, 'f', -1, 64)
 }
 
-func (r *rule) exhausted() bool { return int64(r.run) >= int64(r.Action.Repetitions) }
+func (r *rule) exhausted() bool {
+	return int64(r.run)+int64(len(r.later)) >= int64(r.Action.Repetitions)
+}
 
 // onWaiting says that the rule is on the time that jobs wait and becomes true by waiting.
 func (r *rule) onWaiting() bool { return r.metric.Of == ofPending && !isLower(r.When) }

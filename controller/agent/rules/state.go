@@ -15,8 +15,10 @@ const defaultPeriod = 10 * time.Second
 type Options struct {
 	// CannotResize is set where nobody can be asked for another size. Rules that grow or shrink are never run then.
 	CannotResize bool
-	// Progress is what became of requests before a restart; nil where nothing is known of it.
+	// Progress is what became of requests before a restart; nil where nothing is kept of it.
 	Progress Progress
+	// ProgressLost says that something may have been kept, and could not be read.
+	ProgressLost bool
 	// Submitted are jobs that are known to be submitted though the journal may not have them yet.
 	Submitted []Tag
 }
@@ -40,17 +42,26 @@ type State struct {
 	replaying bool
 	backlog   []Job
 	present   map[Tag]bool
-	size      Size
-	requests  []*request
-	ended     bool
-	out       []Action
+	// byTag has the first job of each tag, and over those jobs of the backlog that have ended.
+	byTag map[Tag]uint64
+	over  map[uint64]bool
+	// rejected are the jobs that Flux has not taken and that are counted.
+	rejected map[Tag]bool
+	size     Size
+	requests []*request
+	// serial is that of the last request, and asking says that somebody is being asked for another size.
+	serial int
+	asking bool
+	ended  bool
+	out    []Action
 }
 
 // New is the state of an ensemble of which nothing has been told yet. The file was read for ensemblefile.Agent.
 func New(file *ensemblefile.File, options Options) *State {
 	s := &State{
 		options: options, period: defaultPeriod, rules: newRules(file), entries: map[string][]*ensemblefile.Job{},
-		groups: map[string]*group{}, jobs: map[uint64]*job{}, queue: newQueue(), present: map[Tag]bool{},
+		groups: map[string]*group{}, jobs: map[uint64]*job{}, queue: newQueue(), present: map[Tag]bool{}, rejected: map[Tag]bool{},
+		byTag: map[Tag]uint64{}, over: map[uint64]bool{},
 	}
 	if file.Logging.Heartbeat > 0 {
 		s.period = max(time.Millisecond, seconds(float64(file.Logging.Heartbeat)))
@@ -94,9 +105,7 @@ func (s *State) Apply(event Event, now time.Time) []Action {
 		}
 	case Rejected:
 		s.advance(now)
-		if g := s.groups[e.Group]; g != nil {
-			s.count(e.Group, g, false)
-		}
+		s.reject(e.Group, e.Tag)
 	case Size:
 		if s.caughtUp {
 			s.advance(now)
@@ -176,10 +185,14 @@ func earlier(a, b time.Time) time.Time {
 // catchUp goes through what happened before, in the order of time.
 func (s *State) catchUp(now time.Time) {
 	s.caughtUp, s.replaying = true, true
+	s.forgetRejected()
 	slices.SortStableFunc(s.backlog, func(a, b Job) int { return a.At.Compare(b.At) })
 	for i := range s.backlog {
 		if sub := s.backlog[i].Submission; sub != nil && sub.Tag != (Tag{}) {
 			s.present[sub.Tag] = true
+		}
+		if s.backlog[i].Name == EventClean {
+			s.over[s.backlog[i].ID] = true
 		}
 	}
 	s.now = now
@@ -196,7 +209,8 @@ func (s *State) catchUp(now time.Time) {
 		s.apply(&s.backlog[i])
 	}
 	s.replaying = false
-	known := s.options.Progress != nil || len(s.present) == 0
+	// Where nothing is kept, and nothing has happened, nothing was asked for.
+	known := s.options.Progress != nil || !s.options.ProgressLost && len(s.backlog) == 0 && len(s.options.Submitted) == 0
 	for _, r := range s.rules {
 		if !known || !r.asks() {
 			continue
@@ -206,11 +220,24 @@ func (s *State) catchUp(now time.Time) {
 		if r.onWaiting() {
 			continue
 		}
-		for r.run < begun && !s.ended {
-			s.begin(r, r.because("it was due before the start of this program"))
+		for range begun - r.run {
+			if !s.ended {
+				s.begin(r, r.because("it was due before the start of this program"))
+			}
 		}
 	}
-	s.backlog, s.present = nil, nil
+	s.backlog, s.present, s.over = nil, nil, nil
+}
+
+// forgetRejected takes from what happened before the jobs that were rejected: those that rules want are submitted again.
+func (s *State) forgetRejected() {
+	gone := map[uint64]bool{}
+	for i := range s.backlog {
+		if s.backlog[i].Name == EventInvalidate {
+			gone[s.backlog[i].ID] = true
+		}
+	}
+	s.backlog = slices.DeleteFunc(s.backlog, func(e Job) bool { return gone[e.ID] })
 }
 
 // advance goes to a time, and on the way runs the rules on waiting jobs as they become true.
@@ -238,7 +265,7 @@ func (s *State) advance(to time.Time) {
 
 // due is when a rule on waiting jobs is to be run, if no event comes before.
 func (s *State) due(r *rule) (time.Time, bool) {
-	if !r.onWaiting() || r.exhausted() || r.open > 0 || s.unable(r) || !s.replaying && Verb(r.Action.Name) == Grow && s.growing() {
+	if !r.onWaiting() || r.exhausted() || r.open || s.unable(r) || !s.replaying && Verb(r.Action.Name) == Grow && s.growing() {
 		return time.Time{}, false
 	}
 	from, ok := s.measure(r).holdsFrom(r.When, s.now)
@@ -290,8 +317,18 @@ func (s *State) trigger(r *rule, reason string) {
 
 // begin begins the next repetition of a rule.
 func (s *State) begin(r *rule, reason string) {
+	if r.open {
+		s.serial++
+		r.later = append(r.later, later{serial: s.serial, reason: reason})
+		return
+	}
 	r.run++
-	s.perform(step{rule: r, action: &r.Action, run: r.run, id: fmt.Sprintf("%s.%d", r.id, r.run), reason: reason}, 0)
+	s.perform(s.repetition(r, reason), 0)
+}
+
+// repetition is the one that a rule has begun last.
+func (s *State) repetition(r *rule, reason string) step {
+	return step{rule: r, action: &r.Action, run: r.run, id: fmt.Sprintf("%s.%d", r.id, r.run), reason: reason}
 }
 
 // step is an action that a repetition of a rule leads to, with its identity and its reason.

@@ -267,6 +267,125 @@ func TestReport(t *testing.T) {
 	}
 }
 
+// TestInvalidate: a job that was rejected after its submission waits no more, counts as failed once, and is none that runs.
+func TestInvalidate(t *testing.T) {
+	t.Parallel()
+	file := parse(t, `
+jobs: [{name: a, command: run, count: 2}, {name: b, command: run}]
+rules:
+- {trigger: start, action: {name: submit, label: a}}
+- {trigger: metric, name: max.a-pending, when: "> 5", action: {name: grow}}
+- {trigger: metric, name: count.a.failed, when: 2, action: {name: submit, label: b}}
+`)
+	submission := func(order rules.Order) rules.Job {
+		return rules.Job{ID: uint64(order.Tag.Index + 1), At: epoch, Name: rules.EventSubmit, Submission: &rules.Submission{
+			Group: "a", Nodes: 1, Tag: order.Tag,
+		}}
+	}
+	begin := func(before ...rules.Job) (*rules.State, []rules.Order) {
+		s := rules.New(file, rules.Options{})
+		for _, e := range before {
+			s.Apply(e, epoch)
+		}
+		actions := s.Apply(rules.CaughtUp{}, epoch)
+		if len(actions) != 1 || len(actions[0].Jobs) != 2 {
+			t.Fatalf("the first actions are %+v, want two jobs", actions)
+		}
+		return s, actions[0].Jobs
+	}
+	s, orders := begin()
+	var before []rules.Job
+	for i, order := range orders {
+		submitted, invalid := submission(order), rules.Job{ID: uint64(i + 1), At: epoch, Name: rules.EventInvalidate}
+		before = append(before, submitted, invalid)
+		told := []rules.Event{submitted, invalid, rules.Rejected{Group: "a", Tag: order.Tag}}
+		if i == 1 {
+			// The answer to the submission may come first.
+			told = []rules.Event{told[2], told[0], told[1]}
+		}
+		for _, event := range told {
+			for _, action := range s.Apply(event, epoch) {
+				if i == 0 || action.Verb != rules.Submit {
+					t.Errorf("of job %d comes %+v", i, action)
+				}
+			}
+		}
+	}
+	if got := fmt.Sprint(s.Metrics()["count"]["a"]); got != "map[failed:2 finished:2]" {
+		t.Errorf("the counts are %s", got)
+	}
+	report := s.Report()
+	for state, jobs := range report.Queue {
+		if jobs != 0 {
+			t.Errorf("%d jobs are %s", jobs, state)
+		}
+	}
+	if at, ok := s.Next(); ok || len(report.Waiting) > 0 {
+		t.Errorf("jobs wait: %v, and it wants to look at %s, %v", report.Waiting, at, ok)
+	}
+	// After a restart they are submitted again.
+	begin(before...)
+}
+
+// TestOneRequestAtATime: a rule that is triggered again and again while it is refused has one request, and what was granted meanwhile for
+// the opposite takes back what is older.
+func TestOneRequestAtATime(t *testing.T) {
+	t.Parallel()
+	s := rules.New(parse(t, `
+jobs: [{name: a, command: run}, {name: b, command: run}]
+rules:
+- {trigger: job-fail, name: a, action: {name: shrink, repetitions: 1000000}}
+- {trigger: job-fail, name: b, action: {name: grow, value: 2, repetitions: 2}}
+`), rules.Options{})
+	now, id := epoch, uint64(0)
+	s.Apply(rules.Size{Has: 4, Wants: 4, Max: 8}, now)
+	s.Apply(rules.CaughtUp{}, now)
+	fail := func(group string) (out []rules.Action) {
+		id++
+		for _, e := range []rules.Job{
+			{Name: rules.EventSubmit, Submission: &rules.Submission{Group: group, Nodes: 1}}, {Name: rules.EventStart},
+			{Name: rules.EventFinish, Status: 256}, {Name: rules.EventClean},
+		} {
+			e.ID, e.At = id, now
+			out = append(out, s.Apply(e, now)...)
+		}
+		return out
+	}
+	asked := fail("a")
+	if len(asked) != 1 || asked[0].Verb != rules.Shrink {
+		t.Fatalf("it asks for %+v, want a shrink", asked)
+	}
+	// With the square of their number it would be minutes.
+	const more = 50_000
+	for range more {
+		if actions := fail("a"); len(actions) > 0 {
+			t.Fatalf("it asks for %+v beside the first", actions)
+		}
+	}
+	if actions := s.Apply(rules.Answer{ID: asked[0].ID, Outcome: rules.Denied}, now); len(actions) > 0 {
+		t.Fatalf("it asks for %+v after a denial", actions)
+	}
+	grow := fail("b")
+	if len(grow) != 1 || grow[0].Verb != rules.Grow {
+		t.Fatalf("it asks for %+v, want a growth", grow)
+	}
+	fail("a")
+	next := s.Apply(rules.Answer{ID: grow[0].ID, Outcome: rules.Granted}, now)
+	if len(next) != 1 || next[0].Verb != rules.Shrink || next[0].ID == asked[0].ID {
+		t.Fatalf("after the growth it asks for %+v, want the shrink that is newer", next)
+	}
+	total := 0
+	for _, run := range s.Progress() {
+		total += run
+	}
+	if total != more+2 {
+		t.Errorf("%d repetitions are done (%v), want those before the growth and it", total, s.Progress())
+	}
+	if rest := s.Apply(rules.Answer{ID: next[0].ID, Outcome: rules.Granted}, now); len(rest) > 0 {
+		t.Errorf("after all it asks for %+v", rest)
+	}
+}
+
 func TestReadActions(t *testing.T) {
 	t.Parallel()
 	file := parse(t, "jobs: [{name: a, command: run}]\nrules: []\n")

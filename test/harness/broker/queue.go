@@ -25,6 +25,10 @@ func (s *state) submit(r *request) {
 		r.fail(syscall.EPROTO, "J, urgency and flags are needed")
 		return
 	}
+	if failure := s.broker.submitting; failure.errno != 0 {
+		r.fail(failure.errno, "%s", failure.text)
+		return
+	}
 	text, user, err := unwrap(*asked.J)
 	if err != nil {
 		r.fail(syscall.EINVAL, "could not unwrap the jobspec: %v", err)
@@ -43,6 +47,13 @@ func (s *state) submit(r *request) {
 	s.jobs[j.id] = j
 	s.order = append(s.order, j)
 	s.post(j, "submit", map[string]any{"userid": r.UserID, "urgency": j.urgency, "flags": *asked.Flags, "version": 1})
+	if note := s.broker.rejecting; note != "" {
+		s.post(j, "invalidate", nil)
+		delete(s.jobs, j.id)
+		s.order = s.order[:len(s.order)-1]
+		r.fail(syscall.EINVAL, "%s", note)
+		return
+	}
 	s.enter(j, stateDepend)
 	s.post(j, "validate", nil)
 	s.enter(j, statePriority)

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/ensemble-autoscaler/ensemble-autoscaler/controller/agent/flux/wire"
@@ -33,6 +34,10 @@ type StandIn struct {
 	taken, asked int
 	// faults are what clients sent that is no message.
 	faults []error
+	// submitting is what submissions are answered with.
+	submitting failure
+	// rejecting is why jobs are rejected, or "".
+	rejecting string
 	// frozen is not nil while nothing is answered. It is closed when that ends.
 	frozen chan struct{}
 }
@@ -193,6 +198,26 @@ func (b *StandIn) thaw() {
 		close(b.frozen)
 		b.frozen = nil
 	}
+}
+
+// FailSubmissions lets each submission fail with an errno and a text, as while a queue is disabled, until it is told 0.
+func (b *StandIn) FailSubmissions(errno syscall.Errno, text string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.submitting = failure{errno, text}
+}
+
+// RejectJobs lets each job be rejected after its submission is in the journal, as a plugin of the job manager does, until it is told "".
+func (b *StandIn) RejectJobs(note string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.rejecting = note
+}
+
+// failure is an answer that is none of success, where errno is not 0.
+type failure struct {
+	errno syscall.Errno
+	text  string
 }
 
 // Load lets a broker that was started with Options.Loading have its services.
