@@ -341,7 +341,8 @@ func TestEditBesideARequest(t *testing.T) {
 	if wanted := desired(m).String(); wanted != "drivers=3,workers=5" || m.Spec.Size != 8 {
 		t.Errorf("desired are %s, in all %d", wanted, m.Spec.Size)
 	}
-	want := "a user set the size of the Crew to drivers=1,workers=5; the desired size is drivers=3,workers=5 now, in place of drivers=3,workers=2"
+	want := "a user set the size of the Crew to drivers=1,workers=5; the desired size is " +
+		"drivers=3,workers=5 now, in place of drivers=3,workers=2"
 	if told := s.toldOf(v1alpha1.ReasonAdopted); len(told) != 1 || !strings.Contains(told[0], want) {
 		t.Errorf("told is %q, want %q", told, want)
 	}

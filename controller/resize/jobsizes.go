@@ -12,8 +12,8 @@ import (
 )
 
 // giveSizes gives a workload other sizes, and returns it as it was written. Where it does not take them itself, and its Jobs do, they are
-// recorded for these. The event of that brings the pass in which they are given them. What refuses them for another reason, as a policy of an
-// administrator does, is not gone round.
+// recorded for these. The event of that brings the pass in which they are given them. What
+// refuses them for another reason, as a policy of an administrator does, is not gone round.
 func (r *Reconciler) giveSizes(ctx context.Context, w *member.Workload, change *member.Change) (client.Object, error) {
 	// A write that leaves the object's own sizes as they are is taken by every object, and gives no Job another size.
 	if w.Own == nil || !change.Sizes.Same(w.Own) {
