@@ -10,6 +10,10 @@ import (
 // pod is its rank. Those with the highest indexes leave first.
 type Indexed struct{}
 
+// MaxIndexedPods is how many pods at the same time the API server lets an Indexed Job have (maxParallelismForIndexedJob of Kubernetes). A
+// larger size is never that of pods, and what counts ranks would count for nothing.
+const MaxIndexedPods = 100_000
+
 // Leaves is one of the methods of Kind.
 func (Indexed) Leaves() plan.Leaves { return plan.Highest }
 

@@ -23,19 +23,18 @@ const (
 	dependencyReady = "Ready"
 )
 
-// maxParallelism is how many pods the API server lets an Indexed Job have, and maxPods how many a replicatedJob may have in all its Jobs:
-// as many as Kubernetes is built for in a whole cluster.
-const maxParallelism, maxPods = 100_000, 150_000
+// maxPods is how many pods a replicatedJob may have in all its Jobs: as many as Kubernetes is built for in a whole cluster.
+const maxPods = 150_000
 
 // tooMany reports whether a number of pods is more than all Jobs of a replicatedJob can have.
 func (j *ReplicatedJob) tooMany(pods int32) bool {
-	return int64(pods) > min(int64(max(j.Replicas, 1))*maxParallelism, maxPods)
+	return int64(pods) > min(int64(max(j.Replicas, 1))*member.MaxIndexedPods, maxPods)
 }
 
 // most says how many pods all Jobs of a replicatedJob can have.
 func (j *ReplicatedJob) most() string {
 	return fmt.Sprintf("each of the %d Jobs of %s can have %d pods, and all of them together %d: it has to be at most %d for a Job",
-		max(j.Replicas, 1), j.Name, maxParallelism, maxPods, min(maxPods/max(j.Replicas, 1), maxParallelism))
+		max(j.Replicas, 1), j.Name, member.MaxIndexedPods, maxPods, min(maxPods/max(j.Replicas, 1), member.MaxIndexedPods))
 }
 
 // tooLarge says which of the sizes is one that no replicatedJob can have, nil for none. Nothing is made of such a JobSet: what is read of

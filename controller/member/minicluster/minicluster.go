@@ -100,6 +100,10 @@ func Parse(u *unstructured.Unstructured) (*member.Workload, error) {
 	if err := member.ReadField(u, "status", &status); err != nil {
 		return nil, err
 	}
+	if spec.Size > member.MaxIndexedPods {
+		// Nothing counts its ranks: they would fill the memory.
+		return nil, fmt.Errorf("spec.size is %d; it has to be at most %d, as many pods as its Job can have", spec.Size, member.MaxIndexedPods)
+	}
 	m := &member.Workload{
 		Kind:            Kind{},
 		Key:             client.ObjectKeyFromObject(u),

@@ -88,6 +88,9 @@ func TestParse(t *testing.T) {
 			`annotation autoscaling.flux-framework.org/give-up-after is "0"; it has to be a number of attempts, at least 1`},
 		"an applied size that is none": {`{metadata: {annotations: {autoscaling.flux-framework.org/applied-size: "many"}}, spec: {}}`,
 			`annotation autoscaling.flux-framework.org/applied-size is "many"; it is the controller's own and holds a size of at least 1`},
+		"as many pods as a Job can have": {`{spec: {size: 100000}}`, "size 100000 of 1 to 100000, unmanaged"},
+		"more pods than a Job can have": {`{metadata: {annotations: {autoscaling.flux-framework.org/node-pools: a}}, spec: {size: 2000000000, maxSize: 2000000000}}`,
+			"spec.size is 2000000000; it has to be at most 100000, as many pods as its Job can have"},
 		"a spec that is no map": {`{spec: 5}`, "spec: .spec accessor error"},
 		"a size that is a word": {`{spec: {size: "three"}}`, "spec: json: cannot unmarshal string"},
 	} {
